@@ -1,0 +1,33 @@
+"""FedCLIP for FedML: a frozen CLIP in every silo, one small adapter trained across them.
+
+Names are handed on lazily, so that ``import fedclip_plugin`` costs nothing and imports neither torch nor fedml.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedclip_plugin.federated.aggregator import FedClipAggregator
+    from fedclip_plugin.federated.build import build
+    from fedclip_plugin.federated.runner import FedClipRunner
+    from fedclip_plugin.federated.trainer import FedClipTrainer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "FedClipAggregator": "fedclip_plugin.federated.aggregator",
+    "FedClipRunner": "fedclip_plugin.federated.runner",
+    "FedClipTrainer": "fedclip_plugin.federated.trainer",
+    "build": "fedclip_plugin.federated.build",
+}
+
+__all__ = ["FedClipAggregator", "FedClipRunner", "FedClipTrainer", "__version__", "build"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module on first use (PEP 562)."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

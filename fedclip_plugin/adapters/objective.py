@@ -1,0 +1,54 @@
+"""The loss that trains an adapter and the scores that it is judged by."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+
+def scores(adapted: Tensor, text_features: Tensor, logit_scale: float) -> Tensor:
+    """Return class logits.
+
+    Parameters
+    ----------
+    adapted
+        Unit-length image features, ``[B, d]``.
+    text_features
+        Unit-length class text features, ``[C, d]``.
+    logit_scale
+        CLIP's factor on cosine similarities.
+
+    Returns
+    -------
+    Tensor
+        ``[B, C]``.
+    """
+    return logit_scale * adapted @ text_features.T
+
+
+def contrastive_loss(adapted: Tensor, text_features: Tensor, labels: Tensor, logit_scale: float) -> Tensor:
+    """Return CLIP's symmetric in-batch contrastive loss, as the reference trains with.
+
+    Every image is paired with the prompt of its own class: row i of the similarity matrix should pick column i, and
+    column i row i. Images of one class share one text vector; the gradient is that of the multi-positive loss.
+
+    Parameters
+    ----------
+    adapted
+        Unit-length image features, ``[B, d]``.
+    text_features
+        Unit-length class text features, ``[C, d]``.
+    labels
+        Class indices, ``[B]``.
+    logit_scale
+        CLIP's factor on cosine similarities.
+
+    Returns
+    -------
+    Tensor
+        Mean of the image-to-text and text-to-image cross entropies, a scalar.
+    """
+    similarity = scores(adapted, text_features[labels], logit_scale)
+    pairs = torch.arange(len(labels), device=labels.device)
+    return (cross_entropy(similarity, pairs) + cross_entropy(similarity.T, pairs)) / 2

@@ -1,0 +1,61 @@
+"""Which arithmetic the encoder runs in, chosen by measurement when the recipe says ``auto``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedclip_plugin.backbone.clip import FrozenClip
+
+CHECKED_IMAGES = 16
+LOWEST_COSINE = 0.999
+
+
+def candidate(device: torch.device) -> str:
+    """Return the fastest precision that ``device`` computes natively: ``bf16`` or ``fp32``."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    capability = torch.backends.cpu.get_cpu_capability()
+    native = torch.ops.mkldnn._is_mkldnn_bf16_supported() if torch.backends.mkldnn.is_available() else False
+    return "bf16" if native and capability.startswith(("AVX512", "AMX")) else "fp32"
+
+
+def agreement(clip: FrozenClip, precision: str, pixels: Tensor) -> float:
+    """Return the lowest cosine between features in ``precision`` and in float32, over a few images.
+
+    Parameters
+    ----------
+    clip
+        The backbone; its precision is left as it was.
+    precision
+        What to compare with float32.
+    pixels
+        ``[B, 3, S, S]``, B of 1 or more.
+    """
+    before = clip.precision
+    try:
+        clip.precision = "fp32"
+        exact = clip.encode_pixels(pixels)
+        clip.precision = precision
+        approximate = clip.encode_pixels(pixels)
+    finally:
+        clip.precision = before
+    return float(torch.nn.functional.cosine_similarity(exact, approximate, dim=-1).min())
+
+
+def choose(clip: FrozenClip, device: torch.device, pixels: Tensor) -> str:
+    """Return the precision to encode in: the fast one when its features agree with float32, else ``fp32``.
+
+    Parameters
+    ----------
+    clip
+        The backbone.
+    device
+        Where it runs.
+    pixels
+        A few preprocessed images, ``[B, 3, S, S]``.
+    """
+    fast = candidate(device)
+    if fast == "fp32" or agreement(clip, fast, pixels) < LOWEST_COSINE:
+        return "fp32"
+    return fast

@@ -1,0 +1,183 @@
+"""The ``fedclip`` command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedclip_plugin import __version__
+from fedclip_plugin.errors import FedClipError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv
+        Words after the program's name; None takes the process's own.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 a federation stopped or a check found faults, 2 bad input.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in ("--cf", "--yaml_config_file"):
+        words = ["run", *words[1:]]  # FedML's spelling of the same
+    options = build_parser().parse_args(words)
+    try:
+        return int(options.act(options))
+    except FedClipError as error:
+        if getattr(options, "debug", False):
+            raise
+        print(f"fedclip: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="fedclip", description="FedCLIP for FedML: one image classifier from many silos, no image leaves a silo."
+    )
+    parser.add_argument("--version", action="version", version=f"fedclip {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_federation(commands)
+    _add_recipes(commands)
+    _add_folders(commands)
+    _add_adapters(commands)
+    return parser
+
+
+Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _add_federation(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    launch = commands.add_parser("launch", help="check a recipe, print its mpirun command, and run it")
+    run = commands.add_parser("run", help="be one rank of an mpirun job (launch does this for you)")
+    for command in (launch, run):
+        command.add_argument("recipe", metavar="RECIPE", help="a file, or a name that 'fedclip ls' shows")
+        command.add_argument("--run", dest="run_dir", type=Path, metavar="DIR", help="run folder")
+        command.add_argument("--resume", action="store_true", help="continue after the last complete round")
+        command.add_argument(
+            "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key"
+        )
+        command.add_argument(
+            "--progress", action=argparse.BooleanOptionalAction, default=None, help="bars while rendering and encoding"
+        )
+        command.add_argument("--debug", action="store_true", help="show tracebacks")
+    launch.add_argument("--hostfile", type=Path, metavar="FILE", help="Open MPI's list of hosts, the server's first")
+    launch.set_defaults(act=_launch)
+    run.set_defaults(act=_run)
+
+
+def _add_recipes(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    listing = commands.add_parser("ls", help="list the recipes that come with the package")
+    listing.set_defaults(act=_list)
+    validate = commands.add_parser("validate", help="check recipes; every fault is named at once")
+    validate.add_argument("recipes", nargs="+", metavar="RECIPE")
+    validate.set_defaults(act=_validate)
+
+
+def _add_folders(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = commands.add_parser("check", help="look through a folder of images: counts, bad files, duplicates")
+    check.add_argument("folder", type=Path, metavar="FOLDER")
+    check.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
+    check.set_defaults(act=_check)
+    sheet = commands.add_parser("sheet", help="draw the contact sheet of the built-in data set")
+    sheet.add_argument("--out", type=Path, default=Path("sheet.png"), metavar="PNG")
+    sheet.add_argument("--per-cell", type=int, default=3, metavar="N", help="images per class and domain")
+    sheet.set_defaults(act=_sheet)
+    pretrain = commands.add_parser("pretrain", help="make the built-in clip-tiny anew (10-20 minutes on one core)")
+    pretrain.add_argument("--out", type=Path, required=True, metavar="DIR")
+    pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.set_defaults(act=_pretrain)
+    doctor = commands.add_parser("doctor", help="versions and clashes, MPI, GPU, caches")
+    doctor.set_defaults(act=_doctor)
+
+
+def _add_adapters(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser("evaluate", help="score an adapter, and zero-shot CLIP, on a folder of images")
+    predict = commands.add_parser("predict", help="label images with an adapter")
+    for command in (evaluate, predict):
+        command.add_argument("adapter", type=Path, metavar="ADAPTER", help="such as runs/NAME/adapters/best")
+        command.add_argument("--backbone", metavar="NAME", help="where the adapter's backbone is, if not where it was")
+        command.add_argument("--json", action="store_true", help="print JSON")
+    evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="<class>/<image>, or <domain>/<class>/<image>")
+    evaluate.set_defaults(act=_evaluate)
+    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    predict.add_argument("--top", type=int, default=3, metavar="K", help="labels per image")
+    predict.set_defaults(act=_predict)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from fedclip_plugin.commands.run import run
+
+    return run(
+        options.recipe, options.run_dir, options.resume, options.overrides, bool(options.progress), options.debug
+    )
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from fedclip_plugin.commands.run import launch
+
+    progress = sys.stderr.isatty() if options.progress is None else options.progress
+    return launch(
+        options.recipe,
+        options.run_dir,
+        options.resume,
+        options.overrides,
+        progress,
+        options.debug,
+        options.hostfile,
+    )
+
+
+def _list(options: argparse.Namespace) -> int:
+    from fedclip_plugin.commands.recipes import list_recipes
+
+    return list_recipes()
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from fedclip_plugin.commands.recipes import validate
+
+    return validate(options.recipes)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from fedclip_plugin.commands.folders import check
+
+    return check(options.folder, options.progress)
+
+
+def _sheet(options: argparse.Namespace) -> int:
+    from fedclip_plugin.commands.folders import sheet
+
+    return sheet(options.out, options.per_cell)
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    from fedclip_plugin.commands.folders import make_backbone
+
+    return make_backbone(options.out, options.seed)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from fedclip_plugin.commands.doctor import doctor
+
+    return doctor()
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from fedclip_plugin.commands.adapters import evaluate
+
+    return evaluate(options.adapter, options.folder, options.backbone, options.json)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from fedclip_plugin.commands.adapters import predict
+
+    return predict(options.adapter, options.images, options.backbone, options.top, options.json)

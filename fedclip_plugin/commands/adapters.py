@@ -1,0 +1,153 @@
+"""``fedclip evaluate`` and ``fedclip predict``: use an adapter where torch is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedclip_plugin.adapters import scores
+from fedclip_plugin.adapters.registry import restore_adapter
+from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.backbone.fingerprint import fingerprint
+from fedclip_plugin.backbone.locate import locate_backbone
+from fedclip_plugin.data import ImageSet, list_classes, list_domains, open_rgb, scan_folder
+from fedclip_plugin.errors import AdapterFileError
+from fedclip_plugin.features import FeatureSource, TextFeatures
+from fedclip_plugin.federated.task import Score, Task
+from fedclip_plugin.report.table import align
+from fedclip_plugin.runs import SavedAdapter, load_adapter
+
+_CACHE = Path(".fedclip/features")
+_BATCH, _WORKERS = 64, 2
+
+
+def evaluate(folder: Path, images: Path, backbone: str | None, as_json: bool) -> int:
+    """Print the accuracy of an adapter and of zero-shot CLIP on labelled images; return the exit code.
+
+    Parameters
+    ----------
+    folder
+        The adapter.
+    images
+        ``<class>/<image>``, or ``<domain>/<class>/<image>``.
+    backbone
+        Where the backbone is; None takes the adapter's own word.
+    as_json
+        Print JSON instead of a table.
+
+    Raises
+    ------
+    FedClipError
+        When adapter, backbone or images cannot be used, or do not belong together.
+    """
+    saved = load_adapter(folder)
+    task, adapter, device = _task(saved), restore_adapter(saved), _device()
+    source = FeatureSource(backbone or saved.backbone, device, "fp32", _CACHE, _BATCH, _WORKERS)
+    _require_same_backbone(saved, source.fingerprint, folder)
+    found: dict[str, tuple[Score, Score]] = {}
+    for part in _parts(images, saved.classes):
+        data = source.images(part, skip_bad=False, on_progress=_ignore).data
+        found[part.name] = task.score(None, data), task.score(adapter, data)
+    if as_json:
+        print(json.dumps({name: _plain(*pair) for name, pair in found.items()}, indent=1))
+        return 0
+    rows = [[name, str(own.count), _percent(zero), _percent(own)] for name, (zero, own) in found.items()]
+    if len(found) > 1:
+        total = [
+            Score(sum(s.correct for s in side), sum(s.count for s in side))
+            for side in zip(*found.values(), strict=True)
+        ]
+        rows.append(["all images", str(total[1].count), _percent(total[0]), _percent(total[1])])
+    print(align([["accuracy in %", "images", "zero-shot CLIP", f"{saved.method}, round {saved.round}"], *rows]))
+    return 0
+
+
+def predict(folder: Path, images: Sequence[Path], backbone: str | None, top: int, as_json: bool) -> int:
+    """Print the most probable labels of each image; return the exit code.
+
+    Parameters
+    ----------
+    folder
+        The adapter.
+    images
+        Image files.
+    backbone
+        Where the backbone is; None takes the adapter's own word.
+    top
+        Labels per image.
+    as_json
+        Print JSON instead of lines.
+
+    Raises
+    ------
+    FedClipError
+        When adapter, backbone or an image cannot be used.
+    """
+    saved = load_adapter(folder)
+    place = locate_backbone(backbone or saved.backbone)
+    _require_same_backbone(saved, fingerprint(place), folder)
+    clip, adapter = FrozenClip(place, _device()), restore_adapter(saved)
+    answers = {str(path): _label(clip, adapter, saved, path, top) for path in images}
+    if as_json:
+        print(json.dumps(answers, indent=1, ensure_ascii=False))
+        return 0
+    width = max(len(name) for name in answers)
+    for name, labels in answers.items():
+        print(
+            name.ljust(width),
+            "  ".join(f"{label} {probability:.3f}" for label, probability in labels.items()),
+            sep="  ",
+        )
+    return 0
+
+
+def _label(clip: FrozenClip, adapter: nn.Module, saved: SavedAdapter, path: Path, top: int) -> dict[str, float]:
+    features = clip.encode_pixels(torch.from_numpy(clip.preprocess(open_rgb(path)))[None])
+    with torch.no_grad():
+        logits = scores(adapter(features), torch.tensor(saved.text_features), saved.logit_scale)[0]
+    best = logits.softmax(-1).topk(min(top, len(saved.classes)))
+    return {saved.classes[i]: round(float(p), 6) for p, i in zip(best.values, best.indices.tolist(), strict=True)}
+
+
+def _task(saved: SavedAdapter) -> Task:
+    text = TextFeatures(torch.tensor(saved.text_features), saved.logit_scale)
+    return Task(
+        saved.method, saved.backbone, saved.fingerprint, saved.classes, saved.prompt_template, text, saved.recipe_digest
+    )
+
+
+def _parts(root: Path, classes: tuple[str, ...]) -> list[ImageSet]:
+    """Return the domains below ``root``, or ``root`` itself when its folders are the adapter's classes."""
+    folders = list_classes(root)
+    if set(folders) <= set(classes):
+        return [scan_folder(root, root.name, classes)]
+    return [scan_folder(root / name, name, classes) for name in list_domains(root)]
+
+
+def _require_same_backbone(saved: SavedAdapter, found: str, folder: Path) -> None:
+    if found != saved.fingerprint:
+        raise AdapterFileError(
+            f"{folder} was trained on backbone {saved.backbone} with fingerprint {saved.fingerprint[:12]}; the one found "
+            f"here has {found[:12]}: its features mean something else. Give the right one with --backbone"
+        )
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _plain(zero_shot: Score, own: Score) -> dict[str, Any]:
+    return {"images": own.count, "zero_shot": zero_shot.accuracy, "adapter": own.accuracy}
+
+
+def _percent(score: Score) -> str:
+    return f"{100 * score.accuracy:.1f}"
+
+
+def _ignore(count: int) -> None:
+    """Take no notice of progress."""

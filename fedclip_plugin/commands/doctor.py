@@ -1,0 +1,126 @@
+"""``fedclip doctor`` tells whether this machine is fit to take part."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+from fedclip_plugin.backbone.locate import BUILT_IN, locate_backbone
+from fedclip_plugin.commands.mpi import find_mpirun
+from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.runs.provenance import versions
+
+Finding = tuple[str, str]
+"""``ok``, ``note`` or ``FAULT``, and a sentence."""
+
+
+def doctor() -> int:
+    """Print what was found; return 0 when nothing is at fault, else 1."""
+    faults = 0
+    for title, examine in _CHAPTERS:
+        print(title)
+        for state, text in examine():
+            print(f"  {state:5} {text}")
+            faults += state == "FAULT"
+    print("fit for a federation" if not faults else f"{faults} faults: mend them first")
+    return 1 if faults else 0
+
+
+def _packages() -> Iterator[Finding]:
+    for name, version in versions().items():
+        yield ("FAULT" if version == "missing" else "ok"), f"{name} {version}"
+    yield from _clashes()
+
+
+def _clashes() -> Iterator[Finding]:
+    """Name the two clashes that stop fedml 0.9.6 from being imported."""
+    for name, limit, reason in (
+        ("setuptools", 81, "fedml imports pkg_resources, which setuptools 81 dropped"),
+        ("numpy", 2, "fedml 0.9.6 is built for numpy 1"),
+    ):
+        major = int(metadata.version(name).split(".")[0])
+        if major >= limit:
+            yield "FAULT", f"{name} {major}: {reason}; pip install '{name}<{limit}'"
+    runtimes = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
+    if len(runtimes) > 1:
+        yield "FAULT", f"{' and '.join(runtimes)} own the same folder: uninstall both, then install one"
+
+
+def _mpi() -> Iterator[Finding]:
+    try:
+        mpirun = find_mpirun()
+        told = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False).stdout
+        yield "ok", f"{mpirun}: {told.splitlines()[0] if told else 'no version'}"
+    except FedClipError as error:
+        yield "FAULT", str(error)
+    probe = "from mpi4py import MPI; print(MPI.Get_library_version().split(',')[0].strip())"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    if done.returncode:
+        yield "FAULT", f"mpi4py cannot load an MPI library: {done.stderr.strip().splitlines()[-1]}"
+    else:
+        yield "ok", f"mpi4py uses {done.stdout.strip()}"
+
+
+def _machine() -> Iterator[Finding]:
+    import torch
+
+    from fedclip_plugin.backbone.precision import candidate
+
+    yield (
+        "ok",
+        f"{len(os.sched_getaffinity(0))} cores; on the CPU, precision auto would try {candidate(torch.device('cpu'))}",
+    )
+    if not torch.cuda.is_available():
+        yield "note", "no CUDA device that torch can use: everything runs on the CPU"
+        return
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        yield "ok", f"cuda:{index} {torch.cuda.get_device_name(index)}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
+
+
+def _fedml() -> Iterator[Finding]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "import fedml"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        yield "FAULT", f"fedml cannot be imported: {done.stderr.strip().splitlines()[-1]}"
+    else:
+        yield "ok", "fedml can be imported"
+
+
+def _places() -> Iterator[Finding]:
+    for name in (BUILT_IN, "openai/clip-vit-base-patch32"):
+        try:
+            yield "ok", f"backbone {name}: {locate_backbone(name)}"
+        except FedClipError as error:
+            yield ("FAULT" if name == BUILT_IN else "note"), str(error)
+    cache = Path(".fedclip")
+    if cache.exists():
+        files = [path for path in cache.rglob("*") if path.is_file()]
+        yield (
+            "ok",
+            f"caches in {cache.resolve()}: {len(files)} files, {sum(p.stat().st_size for p in files) / 1e6:.0f} MB",
+        )
+    else:
+        yield "note", f"no caches yet; they will be in {cache.resolve()}"
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+_CHAPTERS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+    ("packages", _packages),
+    ("MPI", _mpi),
+    ("FedML", _fedml),
+    ("machine", _machine),
+    ("backbones and caches", _places),
+)

@@ -1,0 +1,140 @@
+"""``fedclip run`` inside mpirun, and ``fedclip launch`` that starts it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedclip_plugin.commands.mpi import Launch, world
+from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.recipe import Recipe, default_run_dir, find_recipe, load_recipe
+
+_SPEAKER_SECONDS = 30.0
+
+
+def run(
+    recipe_name: str, run_dir: Path | None, resume: bool, overrides: Sequence[str], progress: bool, debug: bool
+) -> int:
+    """Take part in a federation as this rank of an mpirun job.
+
+    Parameters
+    ----------
+    recipe_name
+        A path, or a name that ``fedclip ls`` shows.
+    run_dir
+        The run folder; None leaves it to the recipe.
+    resume
+        Continue after the last complete round.
+    overrides
+        ``section.key=value`` each.
+    progress
+        Show bars.
+    debug
+        Show tracebacks.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    here = world()
+    rank = here[0] if here else 0
+    try:
+        path = find_recipe(recipe_name)
+        recipe = load_recipe(path, overrides)
+        _require_world(here, recipe, recipe_name)
+        return _federate(
+            recipe, run_dir or recipe.fedclip_args.run_dir or default_run_dir(path), resume, progress, rank
+        )
+    except FedClipError as error:
+        if debug:
+            raise
+        if rank:
+            # mpirun ends the job as soon as one rank fails: leave the word to rank 0, which found the same.
+            time.sleep(_SPEAKER_SECONDS if here else 0)
+        else:
+            print(f"fedclip: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+
+
+def launch(
+    recipe_name: str,
+    run_dir: Path | None,
+    resume: bool,
+    overrides: Sequence[str],
+    progress: bool,
+    debug: bool,
+    hostfile: Path | None,
+) -> int:
+    """Check a recipe, print the mpirun command that runs it, and run it.
+
+    Parameters
+    ----------
+    recipe_name, run_dir, resume, overrides, progress, debug
+        As for :func:`run`.
+    hostfile
+        Open MPI's list of hosts, the server's first; None runs all ranks here.
+
+    Returns
+    -------
+    int
+        Exit code of mpirun.
+
+    Raises
+    ------
+    FedClipError
+        When the recipe is at fault, the hostfile is missing, or there is no mpirun.
+    """
+    path = find_recipe(recipe_name)
+    recipe = load_recipe(path, overrides)
+    if hostfile is not None and not hostfile.is_file():
+        raise FedClipError(f"hostfile {hostfile} does not exist: write one line a rank, such as 'host1 slots=1'")
+    words = [sys.executable, "-m", "fedclip_plugin", "run", str(path)]
+    words += ["--run", str(run_dir)] if run_dir else []
+    words += ["--resume"] if resume else []
+    words += [word for override in overrides for word in ("--set", override)]
+    words += ["--progress" if progress else "--no-progress"]
+    words += ["--debug"] if debug else []
+    command = Launch(recipe.train_args.client_num_in_total + 1, hostfile).command(words)
+    print(f"$ {shlex.join(command)}", flush=True)
+    return subprocess.run(command, check=False, env=os.environ | {"PYTHONUNBUFFERED": "1"}).returncode
+
+
+def _require_world(here: tuple[int, int] | None, recipe: Recipe, name: str) -> None:
+    ranks = recipe.train_args.client_num_in_total + 1
+    if here is None:
+        raise FedClipError(
+            f"'fedclip run' is one rank of an mpirun job; this recipe needs {ranks} (a server and {ranks - 1} silos). "
+            f"Start it with: fedclip launch {shlex.quote(name)}"
+        )
+    if here[1] != ranks:
+        raise FedClipError(
+            f"mpirun started {here[1]} ranks; client_num_in_total is {ranks - 1}, so it takes {ranks} (a server and "
+            f"{ranks - 1} silos). Start it with: fedclip launch {shlex.quote(name)}"
+        )
+
+
+def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank: int) -> int:
+    _hush_fedml()
+    from fedclip_plugin.federated.job import Job
+    from fedclip_plugin.report.console import Console
+    from fedclip_plugin.runs import RunFolder
+
+    folder = RunFolder(run_dir)
+    console = Console(recipe, folder)
+    Job(recipe, folder, resume, progress, console).run()
+    if rank == 0:
+        console.finish()
+    return 0
+
+
+def _hush_fedml() -> None:
+    """Keep warnings about FedML's own old imports off the console; nobody here can mend them."""
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+    warnings.filterwarnings("ignore", message=".*doesn't match a supported version")

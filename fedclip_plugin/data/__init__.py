@@ -1,0 +1,30 @@
+"""Image folders: which images a rank holds, how they are split, and how one file becomes RGB pixels."""
+
+from fedclip_plugin.data.check import check_folder
+from fedclip_plugin.data.folder_report import FolderReport
+from fedclip_plugin.data.folders import list_classes, list_domains, scan_folder
+from fedclip_plugin.data.image_set import ImageSet
+from fedclip_plugin.data.images import IMAGE_SUFFIXES, MAX_PIXELS, open_rgb
+from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
+from fedclip_plugin.data.partition import partition
+from fedclip_plugin.data.splits import Split, split_60_20_20
+from fedclip_plugin.data.unreadable import UnreadableImageError
+
+__all__ = [
+    "FolderReport",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "ImageSet",
+    "Split",
+    "UnreadableImageError",
+    "check_folder",
+    "list_classes",
+    "list_domains",
+    "open_rgb",
+    "partition",
+    "scan_folder",
+    "silo_image_set",
+    "silo_names",
+    "split_60_20_20",
+    "target_image_set",
+]

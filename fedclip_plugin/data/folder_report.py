@@ -1,0 +1,177 @@
+"""What `check_folder` found in an image folder, and how it reads on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_MOST_LINES = 20
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """Contents and faults of an image folder.
+
+    Attributes
+    ----------
+    root
+        The folder.
+    layout
+        ``domains`` (root/<domain>/<class>/<image>) or ``classes`` (root/<class>/<image>).
+    counts
+        ``counts[domain][class]``: number of image files, unreadable ones included; for the layout ``classes``
+        the one domain is called ``images``.
+    formats, modes
+        Number of readable files per file format (``JPEG`` ...) and per stored colour mode (``RGB``, ``L``
+        ...).
+    smallest, largest
+        Width and height in pixels, of the image with fewest and with most pixels; None when none can be read.
+    unreadable
+        File, relative to `root`, and reason.
+    duplicates
+        Groups of files, relative to `root`, with equal bytes (sha256).
+    ignored
+        Files that are not images by their suffix or lie outside the class folders; hidden ones are not
+        listed.
+    problems
+        What a run would refuse: empty or nested class folders, class lists that differ between domains.
+    """
+
+    root: Path
+    layout: str
+    counts: dict[str, dict[str, int]]
+    formats: dict[str, int]
+    modes: dict[str, int]
+    smallest: tuple[int, int] | None
+    largest: tuple[int, int] | None
+    unreadable: tuple[tuple[str, str], ...]
+    duplicates: tuple[tuple[str, ...], ...]
+    ignored: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether a run would take the folder as it is: nothing unreadable and no problems."""
+        return not self.unreadable and not self.problems
+
+    @property
+    def total(self) -> int:
+        """Number of image files."""
+        return sum(sum(row.values()) for row in self.counts.values())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All class names of all domains, sorted."""
+        return tuple(sorted({name for row in self.counts.values() for name in row}))
+
+    @property
+    def leaks(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of `duplicates` in more than one domain: images that silos, or silo and target, share."""
+        if self.layout == "classes":
+            return ()
+        return tuple(group for group in self.duplicates if len({file.split("/")[0] for file in group}) > 1)
+
+    def recipe_keys(self) -> dict[str, dict[str, Any]]:
+        """Suggest the keys of a recipe for this folder.
+
+        Returns
+        -------
+        dict
+            Section to keys. With the layout ``domains``, the last domain is proposed as the target.
+        """
+        ours: dict[str, Any] = {"data_layout": self.layout, "data_root": str(self.root)}
+        sections: dict[str, dict[str, Any]] = {"fedclip_args": ours}
+        if self.layout == "domains":
+            domains = list(self.counts)
+            silo_count = max(1, len(domains) - 1)
+            sections["train_args"] = {"client_num_in_total": silo_count, "client_num_per_round": silo_count}
+            ours["domains"] = domains
+            if len(domains) > 1:
+                ours["target_domain"] = domains[-1]
+        else:
+            sections["data_args"] = {"partition_method": "homo"}
+        ours["classes"] = list(self.classes)
+        return sections
+
+    def to_text(self) -> str:
+        """Return the report as lines for a terminal, without a final line end."""
+        parts = [
+            self._headline(),
+            "\n".join(_table(self.counts, self.classes)),
+            self._facts(),
+            _section("Unreadable", [f"{file}: {reason}" for file, reason in self.unreadable]),
+            _section("Problems", self.problems),
+            _section("Equal files in different domains", [" = ".join(group) for group in self.leaks]),
+            _section("Equal files", [" = ".join(group) for group in self.duplicates if group not in self.leaks]),
+            _section("Not used (no image suffix, or outside the class folders)", self.ignored),
+            self._advice(),
+            "No faults found." if self.ok else "Faults found: mend them before a run.",
+        ]
+        text = "\n\n".join(part for part in parts if part)
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")  # file names need not be valid UTF-8
+
+    def _headline(self) -> str:
+        domains = f"{_count(len(self.counts), 'domain')}, " if self.layout == "domains" else ""
+        classes, images = _count(len(self.classes), "class"), _count(self.total, "image")
+        return f"{self.root}: layout {self.layout}, {domains}{classes}, {images}"
+
+    def _facts(self) -> str:
+        if self.smallest is None or self.largest is None:
+            return "No image can be read."
+        lines = [
+            f"Formats: {_tally(self.formats)}",
+            f"Modes: {_tally(self.modes)}",
+            f"Sizes: {self.smallest[0]} x {self.smallest[1]} to {self.largest[0]} x {self.largest[1]} pixels",
+        ]
+        return "\n".join(lines)
+
+    def _advice(self) -> str:
+        note = "; any domain can be the target" if self.layout == "domains" else ""
+        keys = yaml.safe_dump(
+            self.recipe_keys(), sort_keys=False, default_flow_style=None, allow_unicode=True, width=100
+        )
+        return f"Recipe keys (a suggestion{note}):\n{keys.rstrip()}"
+
+
+def _count(number: int, noun: str) -> str:
+    plural = {"class": "classes"}.get(noun, noun + "s")
+    return f"{number} {noun if number == 1 else plural}"
+
+
+def _tally(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(numbers.items()))
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    if not lines:
+        return ""
+    shown = [f"  {line}" for line in lines[:_MOST_LINES]]
+    more = [f"  ... and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
+    return "\n".join([f"{title} ({len(lines)}):", *shown, *more])
+
+
+def _table(counts: dict[str, dict[str, int]], classes: Sequence[str]) -> list[str]:
+    domains = list(counts)
+    rows: list[list[str]] = [["class", *domains, "total"]]
+    for name in classes:
+        row = [counts[domain].get(name) for domain in domains]
+        rows.append([name, *("-" if cell is None else str(cell) for cell in row), str(_sum(row))])
+    totals = [sum(counts[domain].values()) for domain in domains]
+    rows.append(["total", *map(str, totals), str(sum(totals))])
+    if len(domains) == 1:  # the total would repeat the one column
+        rows = [row[:-1] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(_align(row, widths)) for row in rows]
+
+
+def _sum(cells: Iterable[int | None]) -> int:
+    return sum(cell for cell in cells if cell is not None)
+
+
+def _align(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    first, *others = zip(row, widths, strict=True)
+    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]

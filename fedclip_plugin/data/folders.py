@@ -1,0 +1,194 @@
+"""Turn a folder ``root/<class>/<image>`` into an `ImageSet`; no image is opened."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fedclip_plugin.data.image_set import ImageSet
+from fedclip_plugin.data.images import IMAGE_SUFFIXES
+from fedclip_plugin.errors import DataError
+
+_JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
+
+
+def list_domains(root: Path) -> tuple[str, ...]:
+    """Return the names of the sub-folders of `root`, sorted by code point.
+
+    Parameters
+    ----------
+    root
+        A folder that holds one folder per domain (or per silo).
+
+    Returns
+    -------
+    tuple of str
+        Folder names; hidden ones and the operating systems' own are left out.
+
+    Raises
+    ------
+    DataError
+        `root` is missing, is not a folder, or cannot be read.
+    """
+    return tuple(list_entries(root)[0])
+
+
+def list_classes(root: Path) -> tuple[str, ...]:
+    """Return the class folders of `root`, sorted by code point.
+
+    Parameters
+    ----------
+    root
+        A folder that holds one folder per class.
+
+    Returns
+    -------
+    tuple of str
+        Class names.
+
+    Raises
+    ------
+    DataError
+        As `list_domains`.
+    """
+    return list_domains(root)
+
+
+def list_entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the sub-folders and of the files of `folder`, each sorted by code point.
+
+    Links are followed; a link that leads nowhere counts as a file. Hidden names (a leading dot) and what
+    operating systems leave behind (``Thumbs.db``, ``desktop.ini``, ``__MACOSX`` ...) are left out.
+
+    Parameters
+    ----------
+    folder
+        The folder to list.
+
+    Returns
+    -------
+    tuple
+        Names of the sub-folders, names of the files.
+
+    Raises
+    ------
+    DataError
+        `folder` is missing, is not a folder, or cannot be read.
+    """
+    folders: list[str] = []
+    files: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith(".") and entry.name.lower() not in _JUNK:
+                    (folders if entry.is_dir() else files).append(entry.name)
+    except FileNotFoundError as error:
+        raise DataError(f"folder {folder} does not exist; check fedclip_args.data_root") from error
+    except NotADirectoryError as error:
+        raise DataError(f"{folder} is a file; a folder is needed (root/<class>/<image>)") from error
+    except OSError as error:
+        raise DataError(f"cannot list folder {folder}: {error.strerror}") from error
+    return sorted(folders), sorted(files)
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a file's suffix, in any case, is one of `IMAGE_SUFFIXES`."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (a Path per file is slow)
+
+
+def scan_folder(root: Path, name: str, classes: Sequence[str] | None = None) -> ImageSet:
+    """List the images of ``root/<class>/<image>``.
+
+    Class folders are flat: a folder inside one is an error, since its images would be left out unseen.
+
+    Parameters
+    ----------
+    root
+        Folder of the class folders.
+    name
+        The silo or domain, for messages and for the result.
+    classes
+        Class names in label order: every folder must be one of them, and some may be absent. None: the
+        classes are the folders, sorted, and none of them may be empty.
+
+    Returns
+    -------
+    ImageSet
+        At least one image.
+
+    Raises
+    ------
+    DataError
+        `root` is missing, not a folder, or without class folders; a folder is not in `classes`; a class
+        folder holds a folder; a class folder is empty (without `classes`); there is no image at all.
+    """
+    found, loose = list_entries(root)
+    if not found:
+        raise DataError(no_class_folders(root, name, loose))
+    names = tuple(found if classes is None else classes)
+    _check_known(found, names, root, name)
+    files: list[str] = []
+    labels: list[int] = []
+    ignored = list(loose)
+    for class_name in found:
+        images, others = _scan_class(root, class_name, name)
+        if not images and classes is None:
+            raise DataError(_empty_class(root / class_name, name, others))
+        files += [f"{class_name}/{image}" for image in images]
+        labels += [names.index(class_name)] * len(images)
+        ignored += [f"{class_name}/{other}" for other in others]
+    if not files:
+        raise DataError(f"{name}: no image under {root}; images end in {', '.join(IMAGE_SUFFIXES)}")
+    return ImageSet(name, root, names, tuple(files), np.asarray(labels, dtype=np.int64), tuple(ignored))
+
+
+def _scan_class(root: Path, class_name: str, name: str) -> tuple[list[str], list[str]]:
+    folders, files = list_entries(root / class_name)
+    if folders:
+        raise DataError(
+            f"{name}: class folder {root / class_name} holds folder {folders[0]!r} ({len(folders)} in all), "
+            "and images lie directly in their class folder. Move them up, or, if "
+            f"{class_name!r} is a domain, set fedclip_args.data_layout: domains"
+        )
+    images = [file for file in files if is_image_name(file)]
+    return images, [file for file in files if not is_image_name(file)]
+
+
+def _check_known(found: Sequence[str], classes: Sequence[str], root: Path, name: str) -> None:
+    extra = [folder for folder in found if folder not in set(classes)]
+    if not extra:
+        return
+    close = difflib.get_close_matches(extra[0], classes, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise DataError(
+        f"{name}: folder {extra[0]!r} in {root} is not one of the recipe's classes{hint}. "
+        f"Not in the list: {_some(extra)}. In the list: {_some(classes)}. "
+        "Rename or remove the folder, or add it to fedclip_args.classes"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def no_class_folders(root: Path, name: str, loose: Sequence[str]) -> str:
+    """Say what a folder without class folders lacks; `loose` are the names of the files in it."""
+    images = [file for file in loose if is_image_name(file)]
+    if images:
+        return (
+            f"{name}: {len(images)} images (such as {images[0]}) lie directly in {root}, without class "
+            "folders; put each image into a folder named after its class (root/<class>/<image>)"
+        )
+    return f"{name}: folder {root} has no class folders; images are expected as root/<class>/<image>"
+
+
+def _empty_class(folder: Path, name: str, others: Sequence[str]) -> str:
+    beside = f" (but {len(others)} other files, such as {others[0]})" if others else ""
+    return (
+        f"{name}: class folder {folder} holds no image{beside}. Add images ({', '.join(IMAGE_SUFFIXES)}), "
+        "remove the folder, or list all classes in fedclip_args.classes: then a silo may lack some"
+    )

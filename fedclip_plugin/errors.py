@@ -1,0 +1,41 @@
+"""The typed errors of the project; every message says what was given, the rule, and how to fix it."""
+
+from __future__ import annotations
+
+
+class FedClipError(Exception):
+    """Base of every error that a user can cause and mend; the command line prints it as one line.
+
+    Attributes
+    ----------
+    exit_code
+        What the process exits with: 2 for bad input, 1 for a federation that stopped.
+    """
+
+    exit_code: int = 2
+
+
+class RecipeError(FedClipError):
+    """A recipe that is missing, malformed, or breaks a rule; lists every fault at once."""
+
+
+class DataError(FedClipError):
+    """Images or folders that cannot be used as they are."""
+
+
+class BackboneError(FedClipError):
+    """A backbone that cannot be found, is not a CLIP, or is not the one that is expected."""
+
+
+class AdapterFileError(FedClipError):
+    """An adapter on disk that is truncated, altered, or made for something else."""
+
+
+class RunFolderError(FedClipError):
+    """A run folder that cannot be written, resumed, or read."""
+
+
+class FederationError(FedClipError):
+    """A federation that had to stop: too few usable updates, a silent silo, a failed rank."""
+
+    exit_code = 1

@@ -1,0 +1,100 @@
+"""Decode in worker threads, encode in batches: the model is never starved."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.data import UnreadableImageError, open_rgb
+
+Pixels = npt.NDArray[np.float32]
+Decoded = Pixels | UnreadableImageError
+
+_AHEAD = 3
+
+
+def encode_files(
+    clip: FrozenClip,
+    paths: Sequence[Path],
+    batch_size: int,
+    workers: int,
+    on_progress: Callable[[int], None],
+) -> tuple[dict[int, npt.NDArray[np.float32]], list[UnreadableImageError]]:
+    """Encode image files.
+
+    Parameters
+    ----------
+    clip
+        The backbone.
+    paths
+        N files.
+    batch_size
+        Images in one forward pass.
+    workers
+        Decoding threads; PIL releases the interpreter lock while it decodes and resizes.
+    on_progress
+        Called with the number of images done since the last call.
+
+    Returns
+    -------
+    features, faults
+        Features ``[d]`` by index into ``paths``, and one error for each file that could not be read.
+    """
+    features: dict[int, npt.NDArray[np.float32]] = {}
+    faults: list[UnreadableImageError] = []
+    for indices, results in _decoded_batches(clip, paths, batch_size, workers):
+        good = [
+            (index, pixels)
+            for index, pixels in zip(indices, results, strict=True)
+            if not isinstance(pixels, UnreadableImageError)
+        ]
+        faults += [result for result in results if isinstance(result, UnreadableImageError)]
+        if good:
+            encoded = clip.encode_pixels(stack_pixels([pixels for _, pixels in good])).numpy()
+            features |= {index: row for (index, _), row in zip(good, encoded, strict=True)}
+        on_progress(len(indices))
+    return features, faults
+
+
+def decode(clip: FrozenClip, path: Path) -> Decoded:
+    """Return the pixels CLIP sees of one file, ``[3, S, S]``, or the error that says why it cannot be read."""
+    try:
+        return clip.preprocess(open_rgb(path))
+    except UnreadableImageError as error:
+        return error
+
+
+def stack_pixels(pixels: Sequence[Pixels]) -> Tensor:
+    """Return images as one batch ``[B, 3, S, S]``, in pinned memory when there is a GPU to copy to."""
+    batch = torch.from_numpy(np.stack(pixels))
+    return batch.pin_memory() if torch.cuda.is_available() else batch
+
+
+def _decoded_batches(
+    clip: FrozenClip, paths: Sequence[Path], batch_size: int, workers: int
+) -> Iterator[tuple[range, list[Decoded]]]:
+    """Yield decoded batches in order while the next ones are being decoded."""
+    starts = iter(range(0, len(paths), batch_size))
+    pending: deque[tuple[range, list[Future[Decoded]]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+
+        def submit(count: int) -> None:
+            for start in islice(starts, count):
+                indices = range(start, min(start + batch_size, len(paths)))
+                pending.append((indices, [pool.submit(decode, clip, paths[index]) for index in indices]))
+
+        submit(_AHEAD)
+        while pending:
+            indices, futures = pending.popleft()
+            results = [future.result() for future in futures]
+            submit(1)
+            yield indices, results

@@ -1,0 +1,207 @@
+"""Where features come from: the cache, and the backbone for what the cache lacks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedclip_plugin.backbone.fingerprint import fingerprint
+from fedclip_plugin.backbone.locate import locate_backbone, read_config
+from fedclip_plugin.data import ImageSet, UnreadableImageError
+from fedclip_plugin.errors import DataError
+from fedclip_plugin.features.cache import FeatureCache, identities
+from fedclip_plugin.features.feature_set import FeatureSet
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What the classes look like to CLIP.
+
+    Attributes
+    ----------
+    features
+        Unit-length rows, ``[C, d]`` float32.
+    logit_scale
+        CLIP's factor on cosine similarities.
+    """
+
+    features: Tensor
+    logit_scale: float
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Features of an image set.
+
+    Attributes
+    ----------
+    data
+        Features and labels of the readable images.
+    kept
+        Indices of the readable images in the image set, ``[N]``.
+    faults
+        One error for each unreadable image.
+    encoded
+        How many images were encoded just now; the others came from the cache.
+    """
+
+    data: FeatureSet
+    kept: list[int]
+    faults: list[UnreadableImageError]
+    encoded: int
+
+
+class FeatureSource:
+    """Features of one backbone in one precision; the backbone is loaded only when the cache lacks something.
+
+    Parameters
+    ----------
+    backbone
+        Name or folder.
+    device
+        Where the backbone runs.
+    precision
+        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    cache_dir
+        Folder of the feature cache.
+    batch_size, workers
+        Images in a forward pass; decoding threads.
+
+    Raises
+    ------
+    BackboneError
+        When the backbone is not on this machine or is not a CLIP.
+    """
+
+    def __init__(
+        self, backbone: str, device: torch.device, precision: str, cache_dir: Path, batch_size: int, workers: int
+    ) -> None:
+        self.backbone = backbone
+        self._folder = locate_backbone(backbone)
+        self.fingerprint = fingerprint(self._folder, memory=cache_dir / "fingerprints.json")
+        self.feature_dim = int(read_config(self._folder).get("projection_dim", 512))
+        self._cache = FeatureCache(cache_dir / self.fingerprint[:16])
+        self._device, self._precision = device, precision
+        self._batch_size, self._workers = batch_size, workers
+
+    @cached_property
+    def _clip(self):  # type: ignore[no-untyped-def]  # noqa: ANN202 - importing the type would import transformers
+        from fedclip_plugin.backbone.clip import FrozenClip
+
+        return FrozenClip(self._folder, self._device)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the backbone had to be loaded."""
+        return "_clip" in self.__dict__
+
+    def text(self, classes: tuple[str, ...], template: str) -> TextFeatures:
+        """Return the text features of ``classes`` in the prompt ``template`` (with one ``{}``).
+
+        Raises
+        ------
+        BackboneError
+            When the backbone has to be loaded and cannot be.
+        """
+        prompts = [template.format(name.replace("_", " ")) for name in classes]
+        cached = self._cache.read_prompts(prompts)
+        if cached is None:
+            computed = self._clip.encode_prompts(prompts).numpy(), self._clip.logit_scale
+            self._cache.write_prompts(prompts, *computed)
+            cached = computed
+        return TextFeatures(torch.from_numpy(cached[0]), cached[1])
+
+    def count_missing(self, images: ImageSet) -> int:
+        """Return how many of ``images`` are not in the cache."""
+        precision = self._known_precision()
+        if precision is None:
+            return len(images)
+        known = self._cache.read_images(self._cache.image_path(images, precision))
+        return sum(key not in known for key in identities(images))
+
+    def images(self, images: ImageSet, skip_bad: bool, on_progress: Callable[[int], None]) -> EncodedImages:
+        """Return the features of ``images``, encoding only what is not cached.
+
+        Parameters
+        ----------
+        images
+            N labelled files.
+        skip_bad
+            Leave unreadable images out (and say which) instead of refusing them.
+        on_progress
+            Called with the number of images encoded since the last call.
+
+        Raises
+        ------
+        DataError
+            When an image is unreadable and ``skip_bad`` is off, or when no image is readable.
+        """
+        keys = identities(images)
+        precision = self._known_precision() or self._choose_precision(images)
+        path = self._cache.image_path(images, precision)
+        known = self._cache.read_images(path)
+        missing = [index for index, key in enumerate(keys) if key not in known]
+        faults: list[UnreadableImageError] = []
+        if missing:
+            faults = self._encode_missing(images, keys, missing, precision, known, skip_bad, on_progress)
+        kept = [index for index, key in enumerate(keys) if key in known]
+        if not kept:
+            raise DataError(f"{images.name}: none of the {len(keys)} images in {images.root} can be read: {faults[0]}")
+        features = np.stack([known[keys[index]] for index in kept])
+        if len(missing) > len(faults):
+            self._cache.write_images(path, [keys[index] for index in kept], features)
+        data = FeatureSet(torch.from_numpy(features), torch.from_numpy(images.labels[kept]))
+        return EncodedImages(data, kept, faults, len(missing) - len(faults))
+
+    def _encode_missing(
+        self,
+        images: ImageSet,
+        keys: list[str],
+        missing: list[int],
+        precision: str,
+        known: dict[str, np.ndarray],  # type: ignore[type-arg]
+        skip_bad: bool,
+        on_progress: Callable[[int], None],
+    ) -> list[UnreadableImageError]:
+        from fedclip_plugin.features.encode import encode_files
+
+        self._clip.precision = precision
+        paths = images.paths()
+        fresh, faults = encode_files(
+            self._clip, [paths[index] for index in missing], self._batch_size, self._workers, on_progress
+        )
+        if faults and not skip_bad:
+            raise DataError(
+                f"{images.name}: {len(faults)} of {len(keys)} images cannot be read, the first: {faults[0]}; repair or "
+                "remove them (fedclip check FOLDER lists all), or set fedclip_args.on_bad_image to skip"
+            )
+        for fault in faults:
+            logger.warning("%s: skipped: %s", images.name, fault)
+        known |= {keys[missing[index]]: row for index, row in fresh.items()}
+        return faults
+
+    def _known_precision(self) -> str | None:
+        return self._cache.read_precision(self._device.type) if self._precision == "auto" else self._precision
+
+    def _choose_precision(self, images: ImageSet) -> str:
+        """Let ``auto`` compare a few images with float32, and remember what it chose."""
+        from fedclip_plugin.backbone.precision import CHECKED_IMAGES, choose
+        from fedclip_plugin.features.encode import decode, stack_pixels
+
+        step = max(1, len(images) // CHECKED_IMAGES)
+        decoded = [decode(self._clip, path) for path in images.paths()[::step][:CHECKED_IMAGES]]
+        pixels = [result for result in decoded if not isinstance(result, UnreadableImageError)]
+        if not pixels:
+            return "fp32"
+        precision = choose(self._clip, self._device, stack_pixels(pixels))
+        self._cache.write_precision(self._device.type, precision)
+        return precision

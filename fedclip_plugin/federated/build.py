@@ -1,0 +1,113 @@
+"""From FedML's arguments to what FedMLRunner takes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedclip_plugin.adapters import create_adapter
+from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.federated.aggregator import FedClipAggregator
+from fedclip_plugin.federated.prepare import Preparation, Prepared
+from fedclip_plugin.federated.trainer import FedClipTrainer
+from fedclip_plugin.recipe import Recipe, default_run_dir, load_recipe
+from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.runs.provenance import recipe_text
+
+Parts = tuple[list[Any], nn.Module, FedClipTrainer | None, FedClipAggregator | None]
+_SPACE_PER_ROUND = 8 * 2**20
+
+
+def build(args: Any, device: torch.device) -> Parts:
+    """Return ``dataset, model, trainer, aggregator`` for this rank, ready for FedML's own runner or ours.
+
+    For FedML users with a ``main`` of their own::
+
+        args = fedml.init()
+        device = fedml.device.get_device(args)
+        dataset, model, trainer, aggregator = fedclip_plugin.build(args, device)
+        FedMLRunner(args, device, dataset, model, trainer, aggregator).run()
+
+    All ranks call it at the same time: they agree on classes and backbone over MPI. Under plain ``FedMLRunner`` every
+    silo takes part in every round, and there is a final adapter but no best one, since FedML collects no metrics.
+
+    Parameters
+    ----------
+    args
+        FedML's flattened arguments, after ``fedml.init``.
+    device
+        Where this rank computes.
+
+    Raises
+    ------
+    SystemExit
+        With the exit code of the error, when the recipe or any rank's images are at fault; rank 0 says why on stderr.
+    """
+    try:
+        if getattr(args, "yaml_config_file", ""):
+            load_recipe(Path(args.yaml_config_file))  # names the unknown keys, which flattened arguments no longer tell
+        recipe = Recipe.from_flat(vars(args))
+        file = Path(getattr(args, "yaml_config_file", "") or "run.yaml")
+        folder = RunFolder(recipe.fedclip_args.run_dir or default_run_dir(file))
+        if args.rank == 0:
+            folder.prepare(recipe_text(recipe), recipe.digest(), space_needed(recipe), resume=False)
+        prepared = Preparation(recipe, args.comm, device, progress=False, say=_quiet).run()
+    except FedClipError as error:
+        if args.rank == 0:
+            print(f"fedclip: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(error.exit_code) from error
+    for key, value in recipe.flat().items():
+        if not hasattr(args, key):
+            setattr(args, key, value)
+    return make_pair(args, device, recipe, prepared, folder)
+
+
+def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepared, folder: RunFolder) -> Parts:
+    """Return FedML's parts for what a rank has prepared.
+
+    Parameters
+    ----------
+    args
+        FedML's arguments.
+    device
+        Where this rank computes.
+    recipe
+        The checked recipe.
+    prepared
+        The rank's features and the task.
+    folder
+        The run folder.
+    """
+    task = prepared.task
+    model = create_adapter(task.method, task.text.features.shape[1], recipe.common_args.random_seed).to(device)
+    if args.rank == 0:
+        least = recipe.fedclip_args.min_silos or recipe.train_args.client_num_per_round
+        pair = FedClipAggregator(model, args, task, prepared.silos, least, folder)
+        return [None, None, None, prepared.target, None, None, None, len(task.classes)], model, None, pair
+    splits, index = prepared.splits, args.rank - 1
+    assert splits is not None, "a silo has images"
+    trainer = FedClipTrainer(model, args, task, prepared.silos[index])
+    data = [
+        None,
+        None,
+        None,
+        None,
+        {index: len(splits.train)},
+        {index: splits},
+        {index: splits.test},
+        len(task.classes),
+    ]
+    return data, model, trainer, None
+
+
+def space_needed(recipe: Recipe) -> int:
+    """Return the free disk space that a run asks for, in bytes: the adapters that it keeps, generously."""
+    return (recipe.fedclip_args.keep_rounds + 3) * _SPACE_PER_ROUND
+
+
+def _quiet(text: str) -> None:
+    """Say nothing on the console of somebody else's main."""

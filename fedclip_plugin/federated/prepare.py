@@ -1,0 +1,198 @@
+"""From a recipe to features: what each rank loads before the first round, and nothing of any other rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from fedclip_plugin.data import ImageSet, silo_image_set, silo_names, split_60_20_20, target_image_set
+from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, SiloFeatures, TextFeatures
+from fedclip_plugin.federated.roll_call import Card, agree_on_classes, require_one_backbone, roll_call
+from fedclip_plugin.federated.task import Task
+from fedclip_plugin.miniature import DOMAINS, ensure_miniature
+from fedclip_plugin.recipe import Recipe
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a rank holds when training may begin.
+
+    Attributes
+    ----------
+    task
+        What all ranks agree on.
+    silos
+        Names of all silos, in order.
+    splits
+        A silo's features; None on the server.
+    target
+        The target domain's features; None on silos and without a target.
+    """
+
+    task: Task
+    silos: tuple[str, ...]
+    splits: SiloFeatures | None
+    target: FeatureSet | None
+
+
+class Preparation:
+    """Loads one rank's images, agrees with the others on the task, and encodes.
+
+    Parameters
+    ----------
+    recipe
+        A checked recipe.
+    comm
+        MPI communicator.
+    device
+        Where this rank computes.
+    progress
+        Whether the rank with most to do shows a bar on stderr.
+    say
+        Called on the server with a line for the console.
+    """
+
+    def __init__(self, recipe: Recipe, comm: Any, device: torch.device, progress: bool, say: Say) -> None:
+        self._recipe, self._settings = recipe, recipe.fedclip_args
+        self._comm, self._rank, self._device = comm, comm.Get_rank(), device
+        self._progress, self._say = progress, say
+        self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
+        self._names: tuple[str, ...] = recipe.silo_names() or ()
+
+    def run(self) -> Prepared:
+        """Return what this rank trains or scores with.
+
+        Raises
+        ------
+        FedClipError
+            On every rank, when any rank found something wrong; the message lists all of it.
+        """
+        images, source, cards = self._list()
+        require_one_backbone(cards)
+        classes = agree_on_classes(cards, self._settings.classes and tuple(self._settings.classes))
+        self._announce(cards)
+        encoded, text = self._encode(images, source, classes, cards)
+        task = Task(
+            method=self._settings.method,
+            backbone=self._settings.backbone,
+            fingerprint=source.fingerprint,
+            classes=classes,
+            prompt_template=self._settings.prompt_template,
+            text=text,
+            recipe_digest=self._recipe.digest(),
+        )
+        silos = tuple(card.name for card in cards[1:])
+        if self._rank == 0:
+            return Prepared(task, silos, None, encoded.data.to(self._device) if encoded else None)
+        assert encoded is not None, "a silo has images"
+        return Prepared(task, silos, self._split(encoded.data).to(self._device), None)
+
+    def _list(self) -> tuple[ImageSet | None, FeatureSource, list[Card]]:
+        """List this rank's images without opening them, and hear of everybody's."""
+        name = "server" if self._rank == 0 else f"rank {self._rank}"
+        found: tuple[ImageSet | None, FeatureSource] | None = None
+        try:
+            images = self._images()
+            name = "server" if self._rank == 0 else images.name if images else name
+            source = self._source()
+            found = images, source
+            to_encode = source.count_missing(images) if images else 0
+            classes, count = (images.classes, len(images)) if images else ((), 0)
+            card = Card(name, classes, count, to_encode, source.fingerprint)
+        except FedClipError as error:
+            card = Card(name, error=str(error))
+        cards = self._roll_call(card)
+        assert found is not None, "roll_call raises when a card has an error"
+        return *found, cards
+
+    def _images(self) -> ImageSet | None:
+        """List this rank's own images; those of the built-in data set are drawn first."""
+        domains = DOMAINS if self._drawn else None
+        if self._rank and self._drawn:
+            self._names = silo_names(self._recipe, domains=domains)
+        own = self._names[self._rank - 1 : self._rank] if self._rank else (self._settings.target_domain,)
+        root = self._draw([name for name in own if name]) if self._drawn else None
+        if self._rank == 0:
+            return target_image_set(self._recipe, root)
+        return silo_image_set(self._recipe, self._rank - 1, root, domains=domains)
+
+    def _draw(self, domains: Sequence[str]) -> Path:
+        """Draw domains of the built-in data set where they are not drawn yet, and return the root."""
+        return ensure_miniature(
+            Path(self._recipe.data_args.data_cache_dir),
+            self._settings.images_per_class,
+            self._settings.difficulty,
+            domains=domains,
+            progress=self._progress and self._rank == 1,
+        )
+
+    def _source(self) -> FeatureSource:
+        settings = self._settings
+        return FeatureSource(
+            settings.backbone,
+            self._device,
+            settings.precision,
+            Path(settings.feature_cache_dir),
+            settings.encode_batch_size,
+            settings.encode_workers,
+        )
+
+    def _encode(
+        self, images: ImageSet | None, source: FeatureSource, classes: tuple[str, ...], cards: Sequence[Card]
+    ) -> tuple[EncodedImages | None, TextFeatures]:
+        own = cards[self._rank]
+        found: tuple[EncodedImages | None, TextFeatures] | None = None
+        try:
+            text = source.text(classes, self._settings.prompt_template)
+            longest = own.to_encode == max(card.to_encode for card in cards) and own.to_encode > 0
+            with self._bar(own, longest and self._progress) as bar:
+                advance = bar.update if bar is not None else _ignore
+                skip = self._settings.on_bad_image == "skip"
+                encoded = source.images(images, skip, advance) if images else None
+            if self._rank and encoded:
+                self._split(encoded.data)
+            found = encoded, text
+            card = replace(
+                own, images=len(encoded.data) if encoded else 0, to_encode=len(encoded.faults) if encoded else 0
+            )
+        except FedClipError as error:
+            card = replace(own, error=str(error))
+        after = self._roll_call(card)
+        skipped = [f"{card.name} {card.to_encode}" for card in after if card.to_encode]
+        if skipped:
+            self._say(f"skipped unreadable images: {', '.join(skipped)} (logs/ says which)")
+        assert found is not None, "roll_call raises when a card has an error"
+        return found
+
+    def _split(self, data: FeatureSet) -> SiloFeatures:
+        split = split_60_20_20(len(data), self._recipe.common_args.random_seed)
+        return SiloFeatures(data.select(split.train), data.select(split.validation), data.select(split.test))
+
+    def _roll_call(self, card: Card) -> list[Card]:
+        return roll_call(self._comm, card, ("server", *self._names), self._settings.start_timeout)
+
+    def _announce(self, cards: Sequence[Card]) -> None:
+        told = ", ".join(f"{card.name} {card.images:,}" for card in cards[1:])
+        target = f"; target {self._settings.target_domain} {cards[0].images:,}" if cards[0].images else ""
+        self._say(f"images: {told}{target}")
+        todo = sum(card.to_encode for card in cards)
+        self._say(f"encoding {todo:,} images once with {self._settings.backbone}" if todo else "features: all cached")
+
+    def _bar(self, card: Card, shown: bool) -> AbstractContextManager[Any]:
+        if not shown:
+            return nullcontext()
+        bar: AbstractContextManager[Any] = tqdm(total=card.to_encode, desc=f"encode {card.name}", unit="image")
+        return bar
+
+
+def _ignore(count: int) -> None:
+    """Take no notice of progress."""

@@ -1,0 +1,221 @@
+"""The server under FedML: its message handlers, and its link to the aggregator."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from fedml.core.distributed.communication.message import Message
+from fedml.cross_silo.server.fedml_aggregator import FedMLAggregator
+from fedml.cross_silo.server.fedml_server_manager import FedMLServerManager
+from fedml.cross_silo.server.message_define import MyMessage
+
+from fedclip_plugin.features import FeatureSet
+from fedclip_plugin.federated.aggregator import FedClipAggregator
+from fedclip_plugin.federated.guard import Guarded, Watchdog, stop_job
+from fedclip_plugin.federated.messages import REPORT, ROUND, TRAIN, SiloReport
+from fedclip_plugin.federated.recorder import RoundRecorder
+from fedclip_plugin.federated.task import Score
+from fedclip_plugin.federated.transport import CountingTransport
+
+DRAW = 2
+_MODEL_MESSAGES = (MyMessage.MSG_TYPE_S2C_INIT_CONFIG, MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
+
+
+class SiloAverager(FedMLAggregator):
+    """Drives the aggregator: draws the silos of a round and averages their updates in silo order.
+
+    Attributes
+    ----------
+    drawn
+        Indices of the silos that train in the current round, ascending.
+    seconds
+        Wall time of the last averaging and of the last scoring on the target domain.
+    """
+
+    def __init__(
+        self, args: Any, target: FeatureSet | None, aggregator: FedClipAggregator, device: torch.device
+    ) -> None:
+        super().__init__(None, target, 0, {}, {}, {}, args.worker_num, torch.device("cpu"), args, aggregator)
+        self.score_device = device
+        self.drawn: list[int] = []
+        self.seconds: dict[str, float] = {}
+
+    def draw(self, number: int) -> None:
+        """Draw the silos of round ``number``; FedML's own draw repeats round 0's and reseeds numpy."""
+        count = self.args.silos_per_round
+        rng = np.random.default_rng([self.args.random_seed, number, DRAW])
+        self.drawn = sorted(rng.choice(self.client_num, count, replace=False).tolist())
+
+    def client_selection(
+        self, round_idx: int, client_id_list_in_total: list[int], client_num_per_round: int
+    ) -> list[int]:
+        """Return every silo: all receive the adapter and evaluate it; only the drawn ones train."""
+        return client_id_list_in_total
+
+    def data_silo_selection(self, round_idx: int, client_num_in_total: int, client_num_per_round: int) -> list[int]:
+        """Return each silo's own data: data never moves between ranks."""
+        return list(range(client_num_in_total))
+
+    def check_whether_all_receive(self) -> bool:
+        """Return whether every drawn silo has answered, and forget the answers if so."""
+        if not all(self.flag_client_model_uploaded_dict[index] for index in self.drawn):
+            return False
+        for index in self.drawn:
+            self.flag_client_model_uploaded_dict[index] = False
+        return True
+
+    def aggregate(self) -> tuple[Any, list[Any], list[int]]:
+        """Average the drawn silos' updates, load the result, and draw the silos of the next round."""
+        began = time.perf_counter()
+        pair: FedClipAggregator = self.aggregator
+        pair.answered = tuple(pair.silos[index] for index in self.drawn)
+        updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self.drawn]
+        updates, chosen = pair.on_before_aggregation(updates)
+        self.set_global_model_params(pair.on_after_aggregation(pair.aggregate(updates)))
+        self.seconds = {"aggregate": time.perf_counter() - began}
+        indices = [self.drawn[index] for index in chosen]
+        self.draw(self.args.round_idx + 1)
+        return self.get_global_model_params(), updates, indices
+
+    def test_on_server_for_all_clients(self, round_idx: int) -> None:
+        """Score the new adapter on the target domain, when it is this round's turn."""
+        began = time.perf_counter()
+        self.aggregator.target = None
+        super().test_on_server_for_all_clients(round_idx)
+        self.seconds["target"] = time.perf_counter() - began
+
+    def get_dummy_input_tensor(self) -> None:
+        """FedML asks for a sample input to describe the model to its cloud: there is none."""
+
+
+class FedClipServer(Guarded, FedMLServerManager):
+    """The server's message handlers over MPI.
+
+    Parameters
+    ----------
+    args
+        FedML's arguments, with ``start_round`` (rounds already done) and the time-outs in seconds.
+    averager
+        The link to the aggregator.
+    recorder
+        Where reports go.
+    """
+
+    def __init__(self, args: Any, averager: SiloAverager, recorder: RoundRecorder) -> None:
+        self._averager, self._recorder = averager, recorder
+        self._pair: FedClipAggregator = averager.aggregator
+        self._watchdog = Watchdog(self._complain)
+        self._waiting_for: set[int] = set()
+        self._sent_at = time.perf_counter()
+        self._sent_before = self._received_before = self._bytes_down = 0
+        super().__init__(args, averager, args.comm, args.rank, args.worker_num, args.backend)
+        self.args.round_idx = args.start_round
+        averager.draw(args.start_round)
+
+    def where(self) -> str:
+        """Return the server's round."""
+        return f"server (rank 0), round {self.args.round_idx + 1}"
+
+    def _init_manager(self) -> None:
+        self.com_manager = CountingTransport(self.comm, self.rank, self.size)
+        self.com_manager.add_observer(self)
+
+    def register_message_receive_handlers(self) -> None:
+        """Register FedML's handlers, and one for the reports of silos that did not train."""
+        super().register_message_receive_handlers()
+        self.register_message_receive_handler(MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER, self._take_report)
+
+    def process_online_status(self, client_status: str, msg_params: Message) -> None:
+        """Send the first adapter once all silos are there; FedML sends it again for every late sign of life."""
+        if not self.is_initialized:
+            super().process_online_status(client_status, msg_params)
+
+    def send_init_msg(self) -> None:
+        """Send the first adapter and begin the first round."""
+        super().send_init_msg()
+        self._begin_round()
+
+    def send_message(self, message: Message) -> None:
+        """Send a message; one that carries an adapter says which round begins and whether the silo trains in it."""
+        if message.get_type() in _MODEL_MESSAGES:
+            begins = self.args.round_idx + (message.get_type() == MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
+            message.add_params(ROUND, begins)
+            message.add_params(TRAIN, message.get_receiver_id() - 1 in self._averager.drawn)
+        super().send_message(message)
+
+    def handle_message_receive_model_from_client(self, msg_params: Message) -> None:
+        """Take a silo's update and report; close the round when it was the last one."""
+        self._take_report(msg_params)
+        index = msg_params.get_sender_id() - 1
+        if msg_params.get(ROUND) != self.args.round_idx or index not in self._waiting_for:
+            raise RuntimeError(f"silo {self._pair.silos[index]} answered for round {msg_params.get(ROUND)} out of turn")
+        self._waiting_for.discard(index)
+        if self._waiting_for:
+            super().handle_message_receive_model_from_client(msg_params)
+            return
+        super().handle_message_receive_model_from_client(msg_params)
+        began, down = self._sent_at, self._bytes_down
+        up = self.com_manager.bytes_received - self._received_before
+        self._begin_round()
+        self._note_round(self.args.round_idx, {"bytes_up": up, "bytes_down": down}, self._sent_at - began)
+
+    def process_finished_status(self, client_status: str, msg_params: Message) -> None:
+        """End when all silos have said goodbye; FedML would sleep 5 s first."""
+        self._take_report(msg_params)
+        self.client_finished_mapping[str(msg_params.get_sender_id())] = True
+        self._waiting_for.discard(msg_params.get_sender_id() - 1)
+        if len(self.client_finished_mapping) == self._averager.client_num:
+            self._watchdog.rest()
+            self.finish()
+
+    def _take_report(self, message: Message) -> None:
+        report: SiloReport | None = message.get(REPORT)
+        if report is not None:
+            self._recorder.report(report)
+
+    def _note_round(self, number: int, traffic: dict[str, int], wall: float) -> None:
+        """Save the new adapter while the silos already work on it, and tell the recorder."""
+        if number < self.round_num:
+            self._pair.save(number)
+        facts = {
+            "answered": list(self._pair.answered),
+            "dropped": self._pair.dropped,
+            **traffic,
+            "seconds": self._averager.seconds,
+        }
+        self._recorder.server(number, facts, self._pair.target, wall)
+
+    def _begin_round(self) -> None:
+        """Wait for the silos that the adapter has just been sent to: the drawn ones, or all of them for a goodbye."""
+        self._sent_at = time.perf_counter()
+        self._bytes_down = self.com_manager.bytes_sent - self._sent_before
+        self._sent_before, self._received_before = self.com_manager.bytes_sent, self.com_manager.bytes_received
+        last = self.args.round_idx >= self.round_num
+        self._waiting_for = set(range(self._averager.client_num)) if last else set(self._averager.drawn)
+        self._watchdog.feed(self.args.round_timeout)
+
+    def begin_with(self, target: Score | None, zero_shot: Score | None) -> None:
+        """Note what is known before any training, as round 0.
+
+        Parameters
+        ----------
+        target, zero_shot
+            Scores on the target domain of the untrained adapter and of CLIP without one; None without a target.
+        """
+        self._pair.save(0)
+        facts: dict[str, Any] = {"answered": [], "dropped": {}, "bytes_up": 0, "bytes_down": 0, "seconds": {}}
+        if zero_shot is not None:
+            facts |= {"zero_shot_target": zero_shot.accuracy, "images_target": zero_shot.count}
+        self._recorder.server(0, facts, target, 0.0)
+
+    def _complain(self, limit: float) -> None:
+        late = ", ".join(self._pair.silos[index] for index in sorted(self._waiting_for))
+        stop_job(
+            self.args.comm,
+            self.where(),
+            f"no answer from {late} within {limit:.0f} s (fedclip_args.round_timeout); the last complete round is in "
+            f"{self._pair.folder.path}: look at those silos and run again with --resume",
+        )

@@ -1,0 +1,161 @@
+"""One fault of a recipe as one line: what was given, the rule, the fix, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedclip_plugin.errors import RecipeError
+
+ABSENT: Any = object()
+"""Stands for the value of a key that is not there."""
+
+_RULES: dict[str, str] = {
+    "missing": "is required",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text; put it in quotes",
+    "string_too_short": "must not be empty",
+    "tuple_type": "must be a list; write [a, b]",
+    "too_short": "must not be an empty list; leave the key out to get its default",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "value_error": "{error}",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong at one place of a recipe.
+
+    Attributes
+    ----------
+    where
+        ``section.key``, or ``line 3``, or an override as it was given.
+    rule
+        The rule that was broken and, after a semicolon, how to mend it.
+    value
+        What was given; `ABSENT` where nothing was.
+    meant
+        The likely right spelling, or None.
+    """
+
+    where: str
+    rule: str
+    value: Any = ABSENT
+    meant: str | None = None
+
+    def line(self) -> str:
+        """Return the fault as one line of text."""
+        given = "" if self.value is ABSENT else f" = {show(self.value)}"
+        hint = f" (did you mean {self.meant!r}?)" if self.meant else ""
+        return f"{self.where}{given}: {self.rule}{hint}"
+
+
+def show(value: Any, width: int = 60) -> str:
+    """Write a value as YAML would, shortened.
+
+    Parameters
+    ----------
+    value
+        Anything that came out of a recipe.
+    width
+        Most characters of the result.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    text = json.dumps(value, default=str, ensure_ascii=False, allow_nan=True)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def closest(word: Any, candidates: Iterable[str]) -> str | None:
+    """Find the candidate that a mistyped word probably stands for.
+
+    Parameters
+    ----------
+    word
+        What was given; anything but text has no likeness.
+    candidates
+        The right spellings.
+
+    Returns
+    -------
+    str or None
+        One of the candidates, compared without regard to case, ``-`` and ``_``.
+    """
+    plain = {_plain(candidate): candidate for candidate in candidates}
+    if not isinstance(word, str):
+        return None
+    found = difflib.get_close_matches(_plain(word), plain, n=1, cutoff=0.6)
+    return plain[found[0]] if found else None
+
+
+def from_pydantic(where: str, value: Any, errors: Sequence[Mapping[str, Any]]) -> list[Fault]:
+    """Turn pydantic's complaints about one value into faults.
+
+    Parameters
+    ----------
+    where
+        ``section.key``.
+    value
+        What was given for the key.
+    errors
+        ``ValidationError.errors()``.
+
+    Returns
+    -------
+    list of Fault
+        One per complaint; an index is added where a list's element is at fault.
+    """
+    # pydantic calls a list too short when all its elements were refused: that is no fault of its own
+    own = [error for error in errors if error["type"] != "too_short" or len(errors) == 1]
+    return [_fault(where, value, error) for error in own]
+
+
+def recipe_error(source: Path | str, faults: Sequence[Fault]) -> RecipeError:
+    """Make the one error that lists every fault.
+
+    Parameters
+    ----------
+    source
+        The recipe's path, or words for where it came from.
+    faults
+        At least one.
+
+    Returns
+    -------
+    RecipeError
+        First line ``RECIPE: 2 errors in <source>``, then a line per fault.
+    """
+    lines = list(dict.fromkeys(fault.line() for fault in faults))
+    count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
+    return RecipeError("\n".join([f"RECIPE: {count} in {source}", *(f"  {line}" for line in lines)]))
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("-", "").replace("_", "").replace(" ", "")
+
+
+def _fault(where: str, value: Any, error: Mapping[str, Any]) -> Fault:
+    context = dict(error.get("ctx", {}))
+    index = "".join(f"[{part}]" for part in error["loc"] if isinstance(part, int))
+    given = error["input"] if index else value
+    rule = _RULES.get(error["type"], str(error["msg"]))
+    if error["type"] != "literal_error":
+        return Fault(where + index, rule.format(**context), given)
+    expected = str(context["expected"])
+    meant = closest(given, re.findall(r"'([^']+)'", expected))
+    return Fault(where + index, rule.format(expected=expected.replace("False", "false")), given, meant)

@@ -1,0 +1,103 @@
+"""The section of our own: everything FedML has no key for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .section import Section
+from .values import (
+    BackboneName,
+    Count,
+    Flag,
+    FolderName,
+    FolderNames,
+    MethodName,
+    Positive,
+    PromptTemplate,
+    UserPath,
+)
+
+
+class FedClipArgs(Section):
+    """``fedclip_args``: backbone, method, images, and how the job behaves.
+
+    Paths may hold ``~`` and environment variables; a relative path is relative to the folder in which the
+    command runs.
+
+    Attributes
+    ----------
+    backbone
+        ``clip-tiny`` (built in), a hub name (``owner/name``), or a folder (with a ``/``).
+    method
+        A name of `fedclip_plugin.recipe.METHODS`.
+    data_layout
+        ``domains``: root/<domain>/<class>/<image>, one domain per silo; ``classes``: root/<class>/<image>,
+        split among silos; ``silos``: one folder per silo.
+    data_root
+        The root, or a pattern with ``{silo}`` for the silo's name. None only for `dataset: miniature`, or
+        with `data_silo_config` and no target domain.
+    domains
+        Domain folders, in silo order; None: all, sorted.
+    silos
+        Silo folders, in silo order, for ``silos``.
+    target_domain
+        The domain that no silo trains on and the server tests on; None: no such test.
+    classes
+        Class folders in label order; None: as found.
+    prompt_template
+        With one ``{}`` for the class name.
+    precision
+        Of the backbone. ``auto`` picks the fastest that agrees with fp32 on a few images.
+    feature_cache_dir
+        Where encoded images are kept.
+    on_bad_image
+        An unreadable image stops the run, or is skipped and counted.
+    weighting
+        Average silos alike (the reference) or by their number of training images.
+    codec
+        How adapters are packed for the wire.
+    min_silos
+        Usable updates a round needs; None: all that were drawn.
+    min_images_per_silo
+        A silo with fewer images is refused.
+    start_timeout, round_timeout
+        Seconds a silent rank is waited for: before round 0 (loading, encoding), and in a round.
+    run_dir
+        Where the run is written; None: ``runs/`` and the recipe's name.
+    images_per_class, difficulty
+        Of the miniature only: images per class and domain; how hard the drawings are.
+    keep_rounds
+        Round adapters kept on disk besides best and final.
+    encode_batch_size, encode_workers
+        Images per forward pass, and threads that decode them.
+    offline
+        Never open a connection; a hub name must be in the local cache.
+    """
+
+    backbone: BackboneName = "clip-tiny"
+    method: MethodName = "fedclip"
+    data_layout: Literal["domains", "classes", "silos"] = "domains"
+    data_root: UserPath | None = None
+    domains: FolderNames | None = None
+    silos: FolderNames | None = None
+    target_domain: FolderName | None = None
+    classes: FolderNames | None = None
+    prompt_template: PromptTemplate = "a picture of a {}"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    feature_cache_dir: UserPath = Path(".fedclip/features")
+    on_bad_image: Literal["error", "skip"] = "error"
+    weighting: Literal["uniform", "samples"] = "uniform"
+    min_silos: Count | None = None
+    min_images_per_silo: Count = 10
+    start_timeout: Positive = 1800.0
+    round_timeout: Positive = 300.0
+    run_dir: UserPath | None = None
+    images_per_class: Count = 80
+    difficulty: Positive = 1.0
+    keep_rounds: Count = 3
+    encode_batch_size: Count = 64
+    encode_workers: Annotated[int, Field(strict=True, ge=0)] = 2
+    offline: Flag = True

@@ -1,0 +1,197 @@
+"""What FedML 0.9.6 accepts and gets wrong or unsafe, each with the reason and what to do instead.
+
+Found by experiment on 0.9.6 over MPI and by reading its source; a refusal may go when FedML mends the fault.
+"""
+
+from __future__ import annotations
+
+_CLOUD = "belongs to FedML's cloud, which this plugin never contacts; leave it out"
+_OTHER_BACKEND = "belongs to a backend that is refused; leave it out, ranks talk over MPI"
+_HIERARCHY = "belongs to FedML's hierarchical scenario, where one silo is many processes; leave it out"
+_ACCOUNTANT = "FedML's RDP accountant fails with a TypeError; leave it out and account for privacy outside"
+_LSA = "FedML's LSA draws the same masks on every silo from the public seed, so nothing is secret; leave it out"
+_CONTRIBUTION = "FedML's contribution assessment fails with KeyError 0 in the first rounds; leave it out"
+_LABEL_FLIPPING = "FedML's label flipping never reaches the trainer's data; leave it out and flip the files"
+_DP_CLIP = "FedML's dp_clip and nbafl have no effect on the result; leave it out, use ldp or cdp"
+_NO_CLIP = (
+    "FedML clips the weights instead of the update and destroys learning; leave it out, or bound updates "
+    "with defense_args.defense_type: norm_diff_clipping"
+)
+
+REFUSED_KEYS: dict[str, str] = {
+    "worker_num": "FedML hangs if it differs from client_num_per_round; leave it out, it follows from that",
+    "config_version": "FedML never reads it; leave it out",
+    "log_file_dir": "FedML's log goes to the run folder; leave it out",
+    "test_on_clients": "silos test every global adapter already; leave it out",
+    "is_mobile": "FedML over MPI never reads it; leave it out",
+    "ci": "belongs to FedML's simulation; leave it out",
+    "server_optimizer": "FedML's server optimisers do not run in cross_silo; leave it out",
+    "server_lr": "FedML's server optimisers do not run in cross_silo; leave it out",
+    "server_momentum": "FedML's server optimisers do not run in cross_silo; leave it out",
+    "fedprox_mu": "FedML's FedProx does not run in cross_silo; leave it out",
+    "enable_fhe": (
+        "FedML's FHE never switches on: training is discarded and weights travel in the clear; leave it out"
+    ),
+    "enable_contribution": _CONTRIBUTION,
+    "contribution_alg": _CONTRIBUTION,
+    "enable_secagg": "FedML 0.9.6 has no secagg module; leave it out",
+    "prime_number": _LSA,
+    "precision_parameter": _LSA,
+    "targeted_number_active_clients": _LSA,
+    "privacy_guarantee": _LSA,
+    "enable_rdp_accountant": _ACCOUNTANT,
+    "rdp_alpha": _ACCOUNTANT,
+    "sigma": _ACCOUNTANT,
+    "clipping": _ACCOUNTANT,
+    "max_grad_norm": _NO_CLIP,
+    "C": _DP_CLIP,
+    "clipping_norm": _DP_CLIP,
+    "noise_multiplier": _DP_CLIP,
+    "train_data_num_in_total": _DP_CLIP,
+    "beta": "belongs to trimmed_mean, which FedML computes over whole silos by sample count; use wise_median",
+    "batch_num": "belongs to geo_median, which FedML gets wrong; use wise_median",
+    "stddev": "belongs to weak_dp, which has no effect in FedML; use dp_args with cdp",
+    "robust_threshold": "belongs to robust_learning_rate, which has no effect in FedML; use wise_median",
+    "original_class_list": _LABEL_FLIPPING,
+    "target_class_list": _LABEL_FLIPPING,
+    "ratio_of_poisoned_client": _LABEL_FLIPPING,
+    "attack_training_rounds": (
+        "FedML looks for poisoned_training_round instead and fails with an AttributeError; leave it out, "
+        "the attack runs in every round"
+    ),
+    "poisoned_training_round": "FedML never uses it; leave it out, the attack runs in every round",
+    "enable_tracking": _CLOUD,
+    "enable_sys_perf_profiling": _CLOUD,
+    "sys_perf_profiling": _CLOUD,
+    "mlops_api_key": _CLOUD,
+    "mlops_project_name": _CLOUD,
+    "mlops_run_name": _CLOUD,
+    "log_server_url": _CLOUD,
+    "bootstrap": _CLOUD,
+    "wandb_key": "a key does not belong in a file; leave it out and use `wandb login` or WANDB_API_KEY",
+    "mqtt_config_path": _OTHER_BACKEND,
+    "s3_config_path": _OTHER_BACKEND,
+    "grpc_ipconfig_path": _OTHER_BACKEND,
+    "trpc_master_config_path": _OTHER_BACKEND,
+    "enable_cuda_rpc": _OTHER_BACKEND,
+    "cuda_rpc_gpu_mapping": _OTHER_BACKEND,
+    "n_proc_per_node": _HIERARCHY,
+    "n_proc_in_silo": _HIERARCHY,
+    "n_node_in_silo": _HIERARCHY,
+    "client_silo_config_paths": _HIERARCHY,
+    "server_config_path": _HIERARCHY,
+    "gpu_util_parse": "use gpu_mapping_file and gpu_mapping_key instead",
+}
+"""FedML's keys that no recipe may hold, whatever their value and section; key to reason and remedy."""
+
+SECRETS = ("wandb_key", "mlops_api_key")
+"""Of those, the ones whose value is not repeated on the screen."""
+
+UNSAFE_IF_TRUE = (
+    *("enable_fhe", "enable_secagg", "enable_contribution", "enable_rdp_accountant", "max_grad_norm"),
+    "attack_training_rounds",
+)
+"""Of those, the ones looked for in FedML's flattened arguments too, where FedML's own keys are all around."""
+
+REFUSED_SECTIONS: dict[str, str] = {
+    "environment_args": _CLOUD,
+    "client_specific_args": "FedML reads data_silo_config from any section; here it belongs to data_args",
+    "fhe_args": REFUSED_KEYS["enable_fhe"],
+    "contribution_args": _CONTRIBUTION,
+}
+"""FedML's sections that a recipe does not have; name to reason and remedy."""
+
+_SIMULATION = "FedML's simulators never call the aggregator's hooks and leave silos untrained; use cross_silo"
+_DEVICE = "phones take ONNX bundles made from the finished adapter, see export/; use cross_silo"
+_PICKLE = "unpickles whatever arrives, from anyone; use MPI inside one job"
+_MQTT = "sends adapters through a broker outside the job; use MPI"
+_SIM_OPTIMIZER = "runs in FedML's simulators only and fails in cross_silo; use FedAvg"
+_SIM_OPTIMIZERS = (
+    *("FedOpt", "FedProx", "FedNova", "FedAvg_seq", "FedOpt_seq", "FedSGD", "SCAFFOLD", "FedDyn", "Mime"),
+    *("Async_FedAvg", "FedAvg_robust", "HierarchicalFL", "TurboAggregate", "FedGKT"),
+)
+_UNVERIFIED_DEFENSES = (
+    *("slsgd", "cclip", "crfl", "3sigma", "3sigma_geo", "3sigma_foolsgold", "anomaly_detection", "bulyan"),
+    *("cross_round", "residual_reweight", "soteria", "wbc", "diff_clipping", "dp"),
+)
+_UNVERIFIED_ATTACKS = (
+    *("dlg", "invert_gradient", "lazy_worker", "backdoor", "edge_case_backdoor"),
+    "revealing_labels_from_gradients",
+)
+_UNVERIFIED = "not verified with FedML 0.9.6 over MPI"
+_INSTEAD = "use krum, multikrum, wise_median or norm_diff_clipping"
+
+REFUSED_VALUES: dict[str, dict[str, str]] = {
+    "training_type": {
+        "simulation": _SIMULATION,
+        "cross_device": _DEVICE,
+        "cross_cloud": "needs FedML's cloud; use cross_silo",
+        "fedml_serving": "serves models instead of training them; use cross_silo",
+    },
+    "scenario": {"hierarchical": "one process holds one silo here; use horizontal"},
+    "backend": {
+        "GRPC": f"FedML's GRPC {_PICKLE}",
+        "TRPC": f"FedML's TRPC {_PICKLE}",
+        "MQTT": f"FedML's MQTT {_MQTT}",
+        "MQTT_S3": f"FedML's MQTT_S3 {_MQTT}",
+        "MQTT_S3_MNN": f"FedML's MQTT_S3_MNN {_MQTT}",
+        "MQTT_WEB3": f"FedML's MQTT_WEB3 {_MQTT}",
+        "MQTT_THETASTORE": f"FedML's MQTT_THETASTORE {_MQTT}",
+        "NCCL": "FedML's NCCL backend is for simulation; use MPI",
+        "sp": "FedML's single process backend is for simulation; use MPI",
+    },
+    "federated_optimizer": {
+        "LSA": "FedML's LSA draws the same masks on every silo from the public seed, so nothing is secret; use FedAvg",
+        "SA": "FedML 0.9.6 lacks the module fedml.cross_silo.secagg; use FedAvg",
+        **{name: f"{name} {_SIM_OPTIMIZER}" for name in _SIM_OPTIMIZERS},
+    },
+    "client_optimizer": {
+        "sgd": "FedCLIP trains with Adam, as its paper does; use adam",
+        "adamw": "the reference's weight decay is coupled; use adam",
+    },
+    "dp_solution_type": {
+        "nbafl": "FedML's nbafl has no effect on the result; use ldp or cdp",
+        "dp_clip": "FedML's dp_clip has no effect on the result; use ldp or cdp",
+    },
+    "defense_type": {
+        "rfa": f"FedML's rfa returns one silo's model and ignores the others; {_INSTEAD}",
+        "geo_median": f"FedML's geo_median returns one silo's model and ignores the others; {_INSTEAD}",
+        "trimmed_mean": f"FedML's trimmed_mean drops whole silos by sample count; {_INSTEAD}",
+        "foolsgold": f"FedML's foolsgold looks at weights instead of updates and changes nothing; {_INSTEAD}",
+        "weak_dp": f"FedML's weak_dp has no effect; {_INSTEAD}, or dp_args with cdp",
+        "robust_learning_rate": f"FedML's robust_learning_rate has no effect; {_INSTEAD}",
+        **dict.fromkeys(_UNVERIFIED_DEFENSES, f"{_UNVERIFIED}; {_INSTEAD}"),
+    },
+    "attack_type": {
+        "label_flipping": "FedML's label flipping never reaches the trainer's data; use byzantine or model_replacement",
+        **dict.fromkeys(_UNVERIFIED_ATTACKS, f"{_UNVERIFIED}; use byzantine or model_replacement"),
+    },
+}
+"""Values of keys we share with FedML that are refused; key to value to reason and remedy."""
+
+REFUSED_IF_SET: dict[str, str] = {
+    "using_mlops": "FedML's cloud client needs the network and crashes without it; write false",
+    "client_id_list": "a list given to every rank makes all of them silo 1 and the job hangs; leave it out",
+}
+"""Keys that take one value only; key to why any other is refused."""
+
+
+def refusal(key: str, value: object) -> str | None:
+    """Say why a value of a key that we share with FedML is refused.
+
+    Parameters
+    ----------
+    key
+        Bare key, e.g. ``defense_type``.
+    value
+        What was given.
+
+    Returns
+    -------
+    str or None
+        Reason and remedy; None where the tables know nothing.
+    """
+    if key in REFUSED_IF_SET:
+        return REFUSED_IF_SET[key]
+    by_value = {name.lower(): reason for name, reason in REFUSED_VALUES.get(key, {}).items()}
+    return by_value.get(value.lower()) if isinstance(value, str) else None

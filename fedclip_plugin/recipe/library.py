@@ -1,0 +1,113 @@
+"""The recipes that come along: list them, find one by name, read its title."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from .faults import Fault, closest, recipe_error
+
+
+def recipe_folder() -> Path:
+    """Return the folder of the recipes: the installed `fedclip_recipes`, or the checkout's ``recipes/``.
+
+    Returns
+    -------
+    Path
+        A folder; empty of recipes only if the installation is broken.
+    """
+    try:
+        return Path(str(resources.files("fedclip_recipes")))
+    except ModuleNotFoundError:
+        return Path(__file__).parents[2] / "recipes"
+
+
+def recipe_files() -> list[Path]:
+    """List the recipes that come along.
+
+    Returns
+    -------
+    list of Path
+        YAML files, sorted by folder and name.
+    """
+    return sorted(recipe_folder().glob("*/*.yaml"))
+
+
+def recipe_name(path: Path) -> str:
+    """Name a recipe the way `find_recipe` takes it.
+
+    Parameters
+    ----------
+    path
+        A recipe's file.
+
+    Returns
+    -------
+    str
+        ``<dataset>/<backbone>_<method>``.
+    """
+    return f"{path.parent.name}/{path.stem}"
+
+
+def find_recipe(name_or_path: str | Path) -> Path:
+    """Find a recipe by path, or by the name of one that comes along.
+
+    Parameters
+    ----------
+    name_or_path
+        A file, or ``miniature/clip_tiny_fedclip``, with or without ``recipes/`` before and ``.yaml`` behind.
+
+    Returns
+    -------
+    Path
+        An existing file; a file of the user's wins over a name.
+
+    Raises
+    ------
+    RecipeError
+        If there is neither, with the closest name.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    known = {recipe_name(file): file for file in recipe_files()}
+    name = str(name_or_path).removeprefix("./").removeprefix("recipes/").removesuffix(".yaml")
+    if name in known:
+        return known[name]
+    rule = f"no such file, and no recipe of that name; there are {', '.join(known) or 'none'}"
+    raise recipe_error(name_or_path, [Fault("recipe", rule, str(name_or_path), closest(name, known))])
+
+
+def recipe_title(path: Path) -> str:
+    """Read what a recipe is, from the first line of its header.
+
+    Parameters
+    ----------
+    path
+        A recipe's file.
+
+    Returns
+    -------
+    str
+        The line without ``#``; empty for a recipe without a header.
+    """
+    with path.open(encoding="utf-8") as lines:
+        first = lines.readline().strip()
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def default_run_dir(path: Path) -> Path:
+    """Name the run folder of a recipe that sets no ``run_dir``.
+
+    Parameters
+    ----------
+    path
+        The recipe's file.
+
+    Returns
+    -------
+    Path
+        ``runs/<stem>``; ``runs/<dataset>_<stem>`` for recipes that come along, which share stems.
+    """
+    shared = path.resolve().is_relative_to(recipe_folder().resolve())
+    return Path("runs") / (f"{path.parent.name}_{path.stem}" if shared else path.stem)

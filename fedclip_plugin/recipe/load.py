@@ -1,0 +1,51 @@
+"""From a YAML file to a checked recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .faults import Fault
+from .overrides import apply_overrides
+from .recipe import Recipe
+from .yaml_reader import read_yaml
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and check a recipe.
+
+    Parameters
+    ----------
+    path
+        The YAML file. Relative paths inside it are relative to the current folder, not to the file.
+    overrides
+        ``section.key=value`` texts; they set existing keys of the schema only, a later one wins.
+
+    Returns
+    -------
+    Recipe
+        Complete, every default filled in.
+
+    Raises
+    ------
+    RecipeError
+        Every fault at once: unreadable or malformed file, duplicate, unknown or misplaced keys, wrong
+        values, broken rules between keys, and FedML's keys that are refused, each with the reason.
+    """
+    path = Path(path)
+    raw, faults = read_yaml(path)
+    raw, override_faults = apply_overrides(raw, overrides)
+    return Recipe.checked(raw, path, faults + override_faults + _wandb(raw))
+
+
+def _wandb(raw: Mapping[Any, Any]) -> list[Fault]:
+    """Refuse a wandb that would open a connection; this depends on the machine, so it is no schema rule."""
+    tracking, ours = raw.get("tracking_args"), raw.get("fedclip_args")
+    wanted = isinstance(tracking, Mapping) and tracking.get("enable_wandb") is True
+    online = isinstance(ours, Mapping) and ours.get("offline") is False
+    if not wanted or online or os.environ.get("WANDB_MODE") in {"offline", "disabled"}:
+        return []
+    rule = "wandb would open a connection; export WANDB_MODE=offline, or set fedclip_args.offline: false"
+    return [Fault("tracking_args.enable_wandb", rule, True)]

@@ -1,0 +1,201 @@
+"""The checked recipe: what the rest of the package gets instead of YAML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import yaml
+from pydantic import model_validator
+
+from .check import check
+from .faults import Fault, recipe_error
+from .fedclip_args import FedClipArgs
+from .fedml_keys import REFUSED_KEYS, UNSAFE_IF_TRUE
+from .fedml_sections import (
+    CommArgs,
+    CommonArgs,
+    DataArgs,
+    DeviceArgs,
+    ModelArgs,
+    TrackingArgs,
+    TrainArgs,
+    ValidationArgs,
+)
+from .guard_sections import AttackArgs, DefenseArgs, DpArgs
+from .rules import cross_faults, told_silos
+from .section import Section
+from .sections import SECTIONS, SWITCHES
+from .variants import drop_foreign, without_idle
+
+_NOT_IN_DIGEST = {
+    "data_args": {"data_cache_dir", "data_silo_config"},
+    "train_args": {"comm_round"},
+    "device_args": {"using_gpu", "gpu_mapping_file", "gpu_mapping_key"},
+    "tracking_args": set(TrackingArgs.model_fields),
+    "fedclip_args": {
+        *("data_root", "feature_cache_dir", "run_dir", "keep_rounds"),
+        *("min_silos", "start_timeout", "round_timeout"),
+        *("encode_batch_size", "encode_workers", "offline"),
+    },
+}
+
+
+class Recipe(Section):
+    """One run, completely described and checked; sections and key names are FedML's.
+
+    Raises
+    ------
+    RecipeError
+        If a rule between keys is broken, e.g. more silos drawn than there are.
+
+    Notes
+    -----
+    Read a file with `load_recipe`, FedML's arguments with `Recipe.from_flat`: both list all faults at once.
+    """
+
+    common_args: CommonArgs
+    data_args: DataArgs
+    model_args: ModelArgs = ModelArgs()
+    train_args: TrainArgs
+    validation_args: ValidationArgs
+    device_args: DeviceArgs = DeviceArgs()
+    comm_args: CommArgs
+    tracking_args: TrackingArgs = TrackingArgs()
+    dp_args: DpArgs | None = None
+    defense_args: DefenseArgs | None = None
+    attack_args: AttackArgs | None = None
+    fedclip_args: FedClipArgs = FedClipArgs()
+
+    @model_validator(mode="after")
+    def _rules_between_keys(self) -> Self:
+        faults = cross_faults(self._values())
+        if faults:
+            raise recipe_error("Recipe(...)", faults)
+        return self
+
+    @classmethod
+    def checked(cls, raw: Mapping[Any, Any], source: object, earlier: Sequence[Fault] = ()) -> Self:
+        """Build a recipe from plain sections, or list everything that is wrong with them.
+
+        Parameters
+        ----------
+        raw
+            Section name to a mapping of keys.
+        source
+            Where they came from, for the error's first line.
+        earlier
+            Faults found before, e.g. while reading the file; they are told first.
+
+        Returns
+        -------
+        Recipe
+            The checked recipe.
+
+        Raises
+        ------
+        RecipeError
+            With one line per fault.
+        """
+        sections = without_idle(raw)
+        faults = [*earlier, *check(sections)]
+        if faults:
+            raise recipe_error(str(source), faults)
+        return cls.model_validate(sections)
+
+    @classmethod
+    def from_flat(cls, flat: Mapping[str, Any]) -> Self:
+        """Build a recipe from FedML's flattened arguments.
+
+        Parameters
+        ----------
+        flat
+            E.g. ``vars(args)``. Keys that are not in the schema are FedML's own and ignored; so is
+            ``client_id_list``, which FedML fills in differently on every rank.
+
+        Returns
+        -------
+        Recipe
+            Equal to the recipe whose `flat` this was.
+
+        Raises
+        ------
+        RecipeError
+            If the arguments do not make a valid recipe.
+        """
+        raw = {
+            name: {key: flat[key] for key in model.model_fields if flat.get(key) is not None}
+            for name, model in SECTIONS.items()
+            if name not in SWITCHES or flat.get(SWITCHES[name]) is not None
+        }
+        raw["train_args"].pop("client_id_list", None)
+        unsafe = [Fault(key, REFUSED_KEYS[key], flat[key]) for key in UNSAFE_IF_TRUE if flat.get(key)]
+        return cls.checked(drop_foreign(raw), "FedML's arguments", unsafe)
+
+    def flat(self) -> dict[str, Any]:
+        """Return FedML's flattened arguments: plain values, keys without a value left out.
+
+        Returns
+        -------
+        dict
+            Bare key to a plain value; paths are text, tuples are lists.
+        """
+        return {key: value for section in self._plain().values() for key, value in section.items()}
+
+    def silo_names(self) -> tuple[str, ...] | None:
+        """Name the silos in silo order where the recipe alone tells them.
+
+        Returns
+        -------
+        tuple of str or None
+            Domains without the target domain, or `silos`; ``silo_1`` ... where images are split by number;
+            None where the folders of `data_root` decide.
+        """
+        if self.fedclip_args.data_layout == "classes" and self.fedclip_args.silos is None:
+            total = self.train_args.client_num_in_total
+            return tuple(f"silo_{number:0{len(str(total))}d}" for number in range(1, total + 1))
+        return told_silos(self._values())
+
+    def to_yaml(self) -> str:
+        """Write the recipe, defaults included, as YAML that loads again to an equal recipe.
+
+        Returns
+        -------
+        str
+            Sections in order, an empty line between them.
+        """
+        blocks = [
+            yaml.safe_dump({name: section}, sort_keys=False, allow_unicode=True, width=100)
+            for name, section in self._plain().items()
+        ]
+        return "\n".join(blocks)
+
+    def digest(self) -> str:
+        """Hash what defines the result.
+
+        Returns
+        -------
+        str
+            SHA-256 in hexadecimal. Places (images, caches, run folder), time-outs, devices and the number of
+            rounds do not enter: a run may be moved, and continued for longer.
+        """
+        kept = {
+            name: {key: value for key, value in section.items() if key not in _NOT_IN_DIGEST.get(name, ())}
+            for name, section in self._plain().items()
+        }
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+    def _plain(self) -> dict[str, dict[str, Any]]:
+        dumped: dict[str, dict[str, Any]] = self.model_dump(mode="json", exclude_none=True)
+        return {name: dumped[name] for name in SECTIONS if name in dumped}
+
+    def _values(self) -> dict[str, Any]:
+        sections = {name: getattr(self, name) for name in SECTIONS}
+        return {
+            f"{name}.{key}": getattr(section, key)
+            for name, section in sections.items()
+            if section is not None
+            for key in SECTIONS[name].model_fields
+        }

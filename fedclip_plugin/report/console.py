@@ -1,0 +1,71 @@
+"""A clean console: what runs, one line a round, a closing table."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from fedclip_plugin.federated.recorder import Line
+from fedclip_plugin.federated.task import Task
+from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.report.table import format_table, round_text, summary_rows
+from fedclip_plugin.runs import RunFolder
+
+
+class Console:
+    """Prints a job's progress on stdout.
+
+    Parameters
+    ----------
+    recipe
+        The recipe that runs.
+    folder
+        Its run folder.
+    """
+
+    def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
+        self._recipe, self._folder = recipe, folder
+        self._began = time.perf_counter()
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        print(text, flush=True)
+
+    def begin(self, silos: int, start_round: int, device: torch.device) -> None:
+        """Print what runs where."""
+        goes_on = f", continued after round {start_round}" if start_round else ""
+        self.say(
+            f"FedCLIP: {silos} silos and a server under FedML over MPI, on {device.type}{goes_on} -> {self._folder.path}"
+        )
+
+    def train(self, task: Task, parameters: int) -> None:
+        """Print what is trained."""
+        self.say(
+            f"ready after {time.perf_counter() - self._began:.1f} s; training {parameters:,} parameters of "
+            f"{task.method} on {task.text.features.shape[1]}-wide features, {len(task.classes)} classes"
+        )
+
+    def line(self, line: Line) -> None:
+        """Print a complete round; round 0 is only the starting point."""
+        if line["round"]:
+            train = self._recipe.train_args
+            self.say(round_text(line, train.comm_round, train.client_num_in_total))
+
+    def finish(self) -> None:
+        """Print the table and where the adapters are."""
+        lines = self._folder.lines()
+        if not lines or not lines[-1]["round"]:
+            return
+        images = lines[0].get("images_target")
+        counts = ", ".join(f"{name} {silo['images']['test']}" for name, silo in lines[0]["silos"].items())
+        self.say("")
+        self.say(format_table(summary_rows(lines), self._recipe.fedclip_args.target_domain))
+        self.say(
+            f"sources: their test splits ({counts} images)"
+            + (f"; target: never trained on ({images} images)" if images else "")
+            + f"; one run, seed {self._recipe.common_args.random_seed}"
+        )
+        self.say(
+            f"adapter: {self._folder.adapters / 'best'} (best mean source validation), {self._folder.adapters / 'final'}"
+        )

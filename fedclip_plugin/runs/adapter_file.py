@@ -1,0 +1,150 @@
+"""An adapter on disk: ``adapter.json`` beside ``adapter.safetensors``; the backbone is named, never stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from fedclip_plugin.errors import AdapterFileError
+from fedclip_plugin.runs.atomic import write_folder
+
+FORMAT_VERSION = 1
+TEXT_FEATURES = "text_features"
+ADAPTER_PREFIX = "adapter."
+
+
+@dataclass(frozen=True)
+class SavedAdapter:
+    """Everything needed to use an adapter again, here or on a device.
+
+    Attributes
+    ----------
+    method
+        Name in the table of methods, such as ``fedclip``.
+    feature_dim
+        Width d of the image features.
+    backbone, fingerprint
+        The CLIP that it belongs to: name as given, and hash of weights and preprocessing.
+    logit_scale
+        CLIP's own factor on cosine similarities (already exponentiated).
+    classes, prompt_template
+        Labels in order of the logits, and the prompt that made the text features.
+    round
+        Federated rounds behind it; 0 is the untrained adapter.
+    recipe_digest
+        Hash of what defined the training.
+    metrics
+        What was measured of this round so far (fractions between 0 and 1).
+    text_features
+        Unit-length class text features, ``[C, d]`` float32.
+    tensors
+        The adapter's parameters by name, as the method's module names them.
+    """
+
+    method: str
+    feature_dim: int
+    backbone: str
+    fingerprint: str
+    logit_scale: float
+    classes: tuple[str, ...]
+    prompt_template: str
+    round: int
+    recipe_digest: str
+    text_features: npt.NDArray[Any]
+    tensors: Mapping[str, npt.NDArray[Any]]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_adapter(folder: Path, adapter: SavedAdapter) -> None:
+    """Write ``adapter`` as ``folder``, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        When the disk is full or the parent folder cannot be written.
+    """
+    arrays = {TEXT_FEATURES: adapter.text_features}
+    arrays |= {ADAPTER_PREFIX + name: value for name, value in adapter.tensors.items()}
+    weights = save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    header = {item.name: getattr(adapter, item.name) for item in fields(adapter)}
+    del header["tensors"], header["text_features"]
+    header |= {"format_version": FORMAT_VERSION, "sha256": hashlib.sha256(weights).hexdigest()}
+    text = json.dumps(header, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write_folder(folder, {"adapter.json": text.encode(), "adapter.safetensors": weights})
+
+
+def load_adapter(folder: Path) -> SavedAdapter:
+    """Read an adapter and check it against its own checksum.
+
+    Parameters
+    ----------
+    folder
+        Folder that holds ``adapter.json`` and ``adapter.safetensors`` (a link such as ``adapters/best`` will do).
+
+    Raises
+    ------
+    AdapterFileError
+        When a file is missing, truncated, altered, or of a newer format.
+    """
+    header, weights = _read_header(folder), _read_weights(folder)
+    if header.pop("sha256", None) != hashlib.sha256(weights).hexdigest():
+        raise AdapterFileError(
+            f"{folder / 'adapter.safetensors'} is not what adapter.json describes (checksum differs): it was truncated "
+            "or altered; copy the adapter folder again, or use an earlier round beside it"
+        )
+    version = header.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise AdapterFileError(
+            f"{folder}: adapter format {version!r}; this version reads format {FORMAT_VERSION}: update fedclip-plugin"
+        )
+    try:
+        arrays = load_tensors(weights)
+        header |= {
+            "classes": tuple(header["classes"]),
+            "text_features": arrays.pop(TEXT_FEATURES),
+            "tensors": {name.removeprefix(ADAPTER_PREFIX): array for name, array in sorted(arrays.items())},
+        }
+        return SavedAdapter(**header)
+    except (KeyError, TypeError, SafetensorError) as error:
+        raise AdapterFileError(f"{folder} is not an adapter of this project: {error}; was it edited?") from error
+
+
+def describe(adapter: SavedAdapter) -> dict[str, Any]:
+    """Return the header of ``adapter`` as plain values, without its arrays."""
+    plain = asdict(adapter)
+    del plain["tensors"], plain["text_features"]
+    return plain
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    path = folder / "adapter.json"
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AdapterFileError(
+            f"{folder} holds no adapter.json: give the folder of an adapter, such as runs/NAME/adapters/best"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise AdapterFileError(f"{path} cannot be read: {error}; copy the adapter folder again") from error
+    if not isinstance(header, dict):
+        raise AdapterFileError(f"{path} is not a JSON object; copy the adapter folder again")
+    return header
+
+
+def _read_weights(folder: Path) -> bytes:
+    try:
+        return (folder / "adapter.safetensors").read_bytes()
+    except OSError as error:
+        raise AdapterFileError(
+            f"{folder / 'adapter.safetensors'} cannot be read: {error.strerror}; copy the adapter folder again"
+        ) from error

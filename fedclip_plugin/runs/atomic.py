@@ -1,0 +1,106 @@
+"""Files that appear whole or not at all: temporary name, fsync, rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write ``content`` under ``path`` so that a reader sees the old file or the new one, never half of it.
+
+    Parameters
+    ----------
+    path
+        Final name; its folder exists.
+    content
+        All bytes of the file.
+
+    Raises
+    ------
+    OSError
+        When the disk is full or the folder cannot be written; the old file is untouched then.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _write_synced(temporary, content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write several files as one folder that appears in one step; a folder of that name is replaced.
+
+    Parameters
+    ----------
+    path
+        Final name of the folder; its parent exists.
+    files
+        File name to content.
+
+    Raises
+    ------
+    OSError
+        When something cannot be written; nothing stands under the final name then, unless it stood before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        for name, content in files.items():
+            _write_synced(temporary / name, content)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def point_to(link: Path, target: str) -> None:
+    """Make ``link`` a symbolic link to ``target`` (a name in the same folder), in one step.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be written; the old link is untouched then.
+    """
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line and force it to disk.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written.
+    """
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(line + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,179 @@
+"""What a run leaves on disk, and how it is taken up again.
+
+::
+
+    recipe.yaml             resolved, with versions, seed and code revision
+    metrics.jsonl           one line a round, appended when every silo has reported on that round
+    adapters/round_0012/    adapter.json + adapter.safetensors (the last k, best, final)
+    adapters/best, final    links into the same folder
+    logs/rank_N.log         FedML's own log, one file a rank
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedclip_plugin.errors import RunFolderError
+from fedclip_plugin.runs.adapter_file import SavedAdapter, load_adapter, save_adapter
+from fedclip_plugin.runs.atomic import append_line, point_to, write_file
+
+RoundLine = dict[str, Any]
+
+
+class RunFolder:
+    """The folder of one run; only the server writes rounds, every rank writes its log.
+
+    Parameters
+    ----------
+    path
+        Where the run lives, such as ``runs/miniature``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.adapters = path / "adapters"
+        self.metrics = path / "metrics.jsonl"
+        self.recipe = path / "recipe.yaml"
+
+    def prepare(self, recipe_text: str, digest: str, needed_bytes: int, resume: bool) -> None:
+        """Make the folder ready for training and prove that it can be written.
+
+        Parameters
+        ----------
+        recipe_text
+            Resolved recipe with its header of versions; ends up in ``recipe.yaml``.
+        digest
+            Hash of what defines the result; a resumed run must have the same.
+        needed_bytes
+            Free disk space asked for, in bytes.
+        resume
+            Whether rounds that are there may be continued.
+
+        Raises
+        ------
+        RunFolderError
+            When the folder holds a run and ``resume`` is off, holds another recipe's run, cannot be written, or the
+            disk is too full.
+        """
+        lines = self.lines()
+        if lines and not resume:
+            raise RunFolderError(
+                f"{self.path} already holds a run of {lines[-1]['round']} rounds: add --resume to continue it, "
+                "name another folder with --run, or remove it"
+            )
+        if lines and self.read_digest() != digest:
+            raise RunFolderError(
+                f"{self.path} was made by another recipe (digest {self.read_digest()}, now {digest}): a run is resumed "
+                "with the recipe it began with, only comm_round, paths and time-outs may change; name another --run"
+            )
+        self._require_writable(needed_bytes)
+        if not lines:
+            shutil.rmtree(self.adapters, ignore_errors=True)
+        self.adapters.mkdir(exist_ok=True)
+        write_file(self.recipe, recipe_text.encode())
+        write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def lines(self) -> list[RoundLine]:
+        """Return the lines of complete rounds, oldest first; a line torn by a crash is left out.
+
+        Raises
+        ------
+        RunFolderError
+            When a line before the last one is not JSON.
+        """
+        if not self.metrics.exists():
+            return []
+        texts = self.metrics.read_text(encoding="utf-8").splitlines()
+        lines: list[RoundLine] = []
+        for number, text in enumerate(texts, 1):
+            try:
+                lines.append(json.loads(text))
+            except ValueError as error:
+                if number == len(texts):
+                    break
+                raise RunFolderError(f"{self.metrics}, line {number} is not JSON: {error}; restore the file") from error
+        return lines
+
+    def read_digest(self) -> str | None:
+        """Return the recipe digest noted in ``recipe.yaml``'s header, None when there is none."""
+        if not self.recipe.exists():
+            return None
+        for line in self.recipe.read_text(encoding="utf-8").splitlines():
+            if line.startswith("# digest: "):
+                return line.removeprefix("# digest: ").strip()
+        return None
+
+    def round_folder(self, number: int) -> Path:
+        """Return the folder of the adapter after round ``number``."""
+        return self.adapters / f"round_{number:04d}"
+
+    def save_round(self, adapter: SavedAdapter) -> None:
+        """Write the adapter of one round; see :func:`save_adapter` for errors."""
+        save_adapter(self.round_folder(adapter.round), adapter)
+
+    def load_round(self, number: int) -> SavedAdapter:
+        """Read the adapter of round ``number``; see :func:`load_adapter` for errors."""
+        return load_adapter(self.round_folder(number))
+
+    def complete_round(self, line: Mapping[str, Any], keep: int) -> None:
+        """Append a complete round's line, move ``best`` if it is the best, and drop adapters nobody needs.
+
+        Parameters
+        ----------
+        line
+            The round's line; has ``round`` and ``best_round``.
+        keep
+            How many of the newest adapters stay besides ``best``.
+
+        Raises
+        ------
+        OSError
+            When the disk is full.
+        """
+        append_line(self.metrics, json.dumps(line))
+        if self.round_folder(line["best_round"]).exists():
+            point_to(self.adapters / "best", self.round_folder(line["best_round"]).name)
+        for folder in sorted(self.adapters.glob("round_*")):
+            number = int(folder.name.removeprefix("round_"))
+            if number <= line["round"] - keep and number != line["best_round"]:
+                shutil.rmtree(folder)
+
+    def mark_final(self, number: int) -> None:
+        """Let ``adapters/final`` point to round ``number``."""
+        point_to(self.adapters / "final", self.round_folder(number).name)
+
+    def last_complete(self) -> RoundLine | None:
+        """Return the newest line whose adapter is on disk and intact, None when there is none.
+
+        Raises
+        ------
+        AdapterFileError
+            When that adapter is truncated or altered.
+        """
+        lines = self.lines()
+        if not lines:
+            return None
+        self.load_round(lines[-1]["round"])
+        return lines[-1]
+
+    def _require_writable(self, needed_bytes: int) -> None:
+        probe = self.path / f".probe.{os.getpid()}"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"x")
+            probe.unlink()
+        except OSError as error:
+            raise RunFolderError(
+                f"run folder {self.path} cannot be written: {error.strerror}; give a writable one with --run"
+            ) from error
+        free = shutil.disk_usage(self.path).free
+        if free < needed_bytes:
+            raise RunFolderError(
+                f"run folder {self.path} has {free / 1e6:.0f} MB free and the run needs {needed_bytes / 1e6:.0f} MB: "
+                "free some space, keep fewer rounds (fedclip_args.keep_rounds), or name another --run"
+            )

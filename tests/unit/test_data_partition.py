@@ -1,0 +1,119 @@
+"""partition and split_60_20_20: each image once, the same on every rank, never below the minimum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedclip_plugin.data import partition, split_60_20_20
+from fedclip_plugin.errors import DataError
+
+SHAPES = [(60, 1, 3), (100, 7, 3), (101, 5, 10), (1000, 65, 20), (12, 2, 12)]
+
+
+def labels_of(count: int, classes: int, seed: int = 0) -> np.ndarray:
+    return np.sort(np.random.default_rng(seed).integers(0, classes, count))
+
+
+@pytest.mark.parametrize(("count", "classes", "silos"), SHAPES)
+@pytest.mark.parametrize(
+    ("method", "alpha"), [("homo", None), ("hetero", 0.1), ("hetero", 0.5), ("hetero", 100.0)]
+)
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_every_image_goes_to_exactly_one_silo(
+    count: int, classes: int, silos: int, method: str, alpha: float | None, seed: int
+) -> None:
+    labels = labels_of(count, classes)
+    try:
+        parts = partition(labels, silos, method, alpha, 1, seed)
+    except DataError:
+        assert method == "hetero" and (classes == 1 or count == silos), "only these are near impossible"
+        return
+    assert len(parts) == silos
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(count))
+    assert all(len(part) >= 1 and part.dtype == np.int64 and np.all(np.diff(part) > 0) for part in parts)
+    again = partition(labels.copy(), silos, method, alpha, 1, seed)
+    assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
+
+
+def test_homo_sizes_differ_by_at_most_one_and_seeds_differ() -> None:
+    labels = labels_of(1000, 7)
+    parts = partition(labels, 3, "homo", None, 10, 0)
+    assert sorted(map(len, parts)) == [333, 333, 334]
+    assert not np.array_equal(parts[0], partition(labels, 3, "homo", None, 10, 1)[0])
+
+
+@pytest.mark.parametrize("minimum", [1, 50, 120])
+def test_hetero_respects_the_minimum(minimum: int) -> None:
+    labels = labels_of(600, 7)
+    for seed in range(10):
+        assert min(map(len, partition(labels, 4, "hetero", 0.5, minimum, seed))) >= minimum
+
+
+def skew(alpha: float) -> float:
+    labels = labels_of(4000, 10)
+    parts = partition(labels, 5, "hetero", alpha, 1, 3)
+    shares = np.array([np.bincount(labels[part], minlength=10) / len(part) for part in parts])
+    return float(np.abs(shares - np.bincount(labels) / len(labels)).sum(axis=1).mean())
+
+
+def test_small_alpha_is_more_uneven() -> None:
+    assert skew(0.1) > 2 * skew(1.0) > 4 * skew(100.0)
+
+
+def test_very_small_alpha_still_places_every_image() -> None:
+    parts = partition(labels_of(300, 30), 3, "hetero", 1e-4, 1, 0)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(300))
+
+
+def test_global_generator_is_left_alone() -> None:
+    np.random.seed(5)
+    before = np.random.get_state()[1].copy()
+    partition(labels_of(100, 7), 3, "hetero", 0.5, 1, 0)
+    split_60_20_20(100, 0)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+REFUSED = {
+    "too few": ({"minimum": 40}, r"100 images cannot give each of 3 silos 40"),
+    "no silo": ({"silo_count": 0}, "at least one silo"),
+    "method": ({"method": "dirichlet"}, "'dirichlet' is not known; choose one of hetero, homo"),
+    "no alpha": ({"alpha": None}, "partition_alpha is None"),
+    "zero alpha": ({"alpha": 0.0}, r"partition_alpha is 0\.0"),
+    "nan alpha": ({"alpha": float("nan")}, "partition_alpha is nan"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
+    arguments = {"silo_count": 3, "method": "hetero", "alpha": 0.5, "minimum": 1, "seed": 0} | changes
+    with pytest.raises(DataError, match=message):
+        partition(labels_of(100, 7), **arguments)
+
+
+def test_minimum_that_no_draw_meets_is_refused() -> None:
+    with pytest.raises(DataError, match=r"1000 Dirichlet draws .* raise partition_alpha or lower min_images"):
+        partition(labels_of(100, 1), 3, "hetero", 0.01, 33, 0)
+
+
+def test_split_is_the_reference_s() -> None:
+    split = split_60_20_20(10, 0)
+    order = [2, 8, 4, 9, 1, 6, 7, 3, 0, 5]  # np.random.seed(0); l = list(range(10)); np.random.shuffle(l)
+    assert split.train.tolist() == order[:6]
+    assert split.validation.tolist() == order[6:8]
+    assert split.test.tolist() == order[8:]
+
+
+def test_split_sizes_round_down_and_never_overlap() -> None:
+    for count in range(5, 400):
+        split = split_60_20_20(count, count)
+        parts = (split.train, split.validation, split.test)
+        assert [len(part) for part in parts] == [int(count * 0.6), int(count * 0.2), int(count * 0.2)]
+        together = np.concatenate(parts)
+        assert len(np.unique(together)) == len(together) >= count - 2
+        assert min(map(len, parts)) >= 1
+
+
+def test_split_of_too_few_is_refused() -> None:
+    with pytest.raises(DataError, match=r"4 images cannot be split 60/20/20.*at least 5"):
+        split_60_20_20(4, 0)
