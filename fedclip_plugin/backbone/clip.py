@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fedclip_plugin.errors import BackboneError
@@ -48,7 +49,7 @@ class FrozenClip:
             # The default processor of transformers 5 resizes with torchvision and differs from PIL's by a level.
             self._processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise BackboneError(f"backbone {folder} cannot be loaded as a CLIP: {error}") from error
         self._model.requires_grad_(False).eval().to(device)
         self._device = device

@@ -54,23 +54,29 @@ class FeatureCache:
         """Return where the features of ``images`` are kept."""
         return self.folder / precision / f"{short_hash(str(images.root.resolve()), images.name)}.safetensors"
 
-    def read_images(self, path: Path) -> dict[str, Array]:
-        """Return identity to feature, ``[d]`` float32; empty when there is nothing usable."""
+    def read_images(self, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+        """Return identity to feature, ``[d]`` float32, and identity to reason for images that cannot be read.
+
+        Both are empty when there is nothing usable.
+        """
         content = self._read(path)
         if content is None:
-            return {}
+            return {}, {}
         arrays, note = content
-        return dict(zip(json.loads(note["identities"]), arrays["features"], strict=True))
+        return dict(zip(json.loads(note["identities"]), arrays["features"], strict=True)), json.loads(
+            note["unreadable"]
+        )
 
-    def write_images(self, path: Path, keys: Sequence[str], features: Array) -> None:
-        """Write features ``[N, d]`` with their N identities.
+    def write_images(self, path: Path, features: Mapping[str, Array], unreadable: Mapping[str, str]) -> None:
+        """Write what :meth:`read_images` returns; there is at least one feature.
 
         Raises
         ------
         OSError
             When the disk is full or the folder cannot be written.
         """
-        self._write(path, {"features": features}, {"identities": json.dumps(list(keys))})
+        note = {"identities": json.dumps(list(features)), "unreadable": json.dumps(dict(unreadable))}
+        self._write(path, {"features": np.stack(list(features.values()))}, note)
 
     def read_prompts(self, prompts: Sequence[str]) -> tuple[Array, float] | None:
         """Return text features ``[C, d]`` and the logit scale, None when they are not cached."""

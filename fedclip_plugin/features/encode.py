@@ -28,7 +28,7 @@ def encode_files(
     batch_size: int,
     workers: int,
     on_progress: Callable[[int], None],
-) -> tuple[dict[int, npt.NDArray[np.float32]], list[UnreadableImageError]]:
+) -> tuple[dict[int, npt.NDArray[np.float32]], dict[int, UnreadableImageError]]:
     """Encode image files.
 
     Parameters
@@ -47,20 +47,20 @@ def encode_files(
     Returns
     -------
     features, faults
-        Features ``[d]`` by index into ``paths``, and one error for each file that could not be read.
+        Features ``[d]``, and errors for files that cannot be read, both by index into ``paths``.
     """
     features: dict[int, npt.NDArray[np.float32]] = {}
-    faults: list[UnreadableImageError] = []
+    faults: dict[int, UnreadableImageError] = {}
     for indices, results in _decoded_batches(clip, paths, batch_size, workers):
-        good = [
-            (index, pixels)
-            for index, pixels in zip(indices, results, strict=True)
-            if not isinstance(pixels, UnreadableImageError)
-        ]
-        faults += [result for result in results if isinstance(result, UnreadableImageError)]
+        good: dict[int, Pixels] = {}
+        for index, result in zip(indices, results, strict=True):
+            if isinstance(result, UnreadableImageError):
+                faults[index] = result
+            else:
+                good[index] = result
         if good:
-            encoded = clip.encode_pixels(stack_pixels([pixels for _, pixels in good])).numpy()
-            features |= {index: row for (index, _), row in zip(good, encoded, strict=True)}
+            encoded = clip.encode_pixels(stack_pixels(list(good.values()))).numpy()
+            features |= dict(zip(good, encoded, strict=True))
         on_progress(len(indices))
     return features, faults
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedclip_plugin.backbone.fingerprint import fingerprint
@@ -125,8 +127,8 @@ class FeatureSource:
         precision = self._known_precision()
         if precision is None:
             return len(images)
-        known = self._cache.read_images(self._cache.image_path(images, precision))
-        return sum(key not in known for key in identities(images))
+        known, unreadable = self._cache.read_images(self._cache.image_path(images, precision))
+        return sum(key not in known and key not in unreadable for key in identities(images))
 
     def images(self, images: ImageSet, skip_bad: bool, on_progress: Callable[[int], None]) -> EncodedImages:
         """Return the features of ``images``, encoding only what is not cached.
@@ -148,46 +150,56 @@ class FeatureSource:
         keys = identities(images)
         precision = self._known_precision() or self._choose_precision(images)
         path = self._cache.image_path(images, precision)
-        known = self._cache.read_images(path)
-        missing = [index for index, key in enumerate(keys) if key not in known]
-        faults: list[UnreadableImageError] = []
+        known, unreadable = self._cache.read_images(path)
+        missing = [index for index, key in enumerate(keys) if key not in known and key not in unreadable]
         if missing:
-            faults = self._encode_missing(images, keys, missing, precision, known, skip_bad, on_progress)
+            self._encode(images, keys, missing, precision, on_progress, known, unreadable)
         kept = [index for index, key in enumerate(keys) if key in known]
-        if not kept:
-            raise DataError(f"{images.name}: none of the {len(keys)} images in {images.root} can be read: {faults[0]}")
+        faults = [
+            UnreadableImageError(images.root / name, unreadable[key])
+            for name, key in zip(images.files, keys, strict=True)
+            if key in unreadable
+        ]
+        self._judge(images, faults, skip_bad, bool(kept))
+        if missing:
+            current = {key: known[key] for key in keys if key in known}
+            self._cache.write_images(path, current, {key: unreadable[key] for key in keys if key in unreadable})
         features = np.stack([known[keys[index]] for index in kept])
-        if len(missing) > len(faults):
-            self._cache.write_images(path, [keys[index] for index in kept], features)
         data = FeatureSet(torch.from_numpy(features), torch.from_numpy(images.labels[kept]))
-        return EncodedImages(data, kept, faults, len(missing) - len(faults))
+        return EncodedImages(data, kept, faults, sum(keys[index] in known for index in missing))
 
-    def _encode_missing(
+    def _encode(
         self,
         images: ImageSet,
-        keys: list[str],
-        missing: list[int],
+        keys: Sequence[str],
+        missing: Sequence[int],
         precision: str,
-        known: dict[str, np.ndarray],  # type: ignore[type-arg]
-        skip_bad: bool,
         on_progress: Callable[[int], None],
-    ) -> list[UnreadableImageError]:
+        known: dict[str, NDArray[Any]],
+        unreadable: dict[str, str],
+    ) -> None:
+        """Encode the ``missing`` images into ``known``; note those that cannot be read in ``unreadable``."""
         from fedclip_plugin.features.encode import encode_files
 
         self._clip.precision = precision
         paths = images.paths()
-        fresh, faults = encode_files(
-            self._clip, [paths[index] for index in missing], self._batch_size, self._workers, on_progress
-        )
+        chosen = [paths[index] for index in missing]
+        features, faults = encode_files(self._clip, chosen, self._batch_size, self._workers, on_progress)
+        known |= {keys[missing[index]]: row for index, row in features.items()}
+        unreadable |= {keys[missing[index]]: fault.reason for index, fault in faults.items()}
+
+    def _judge(self, images: ImageSet, faults: Sequence[UnreadableImageError], skip_bad: bool, any_left: bool) -> None:
         if faults and not skip_bad:
             raise DataError(
-                f"{images.name}: {len(faults)} of {len(keys)} images cannot be read, the first: {faults[0]}; repair or "
-                "remove them (fedclip check FOLDER lists all), or set fedclip_args.on_bad_image to skip"
+                f"{images.name}: {len(faults)} of {len(images)} images cannot be read, the first: {faults[0].path} ({faults[0].reason}); repair "
+                "or remove them (fedclip check FOLDER lists all), or set fedclip_args.on_bad_image to skip"
+            )
+        if not any_left:
+            raise DataError(
+                f"{images.name}: none of the {len(images)} images in {images.root} can be read: {faults[0]}"
             )
         for fault in faults:
             logger.warning("%s: skipped: %s", images.name, fault)
-        known |= {keys[missing[index]]: row for index, row in fresh.items()}
-        return faults
 
     def _known_precision(self) -> str | None:
         return self._cache.read_precision(self._device.type) if self._precision == "auto" else self._precision

@@ -57,8 +57,6 @@ class FedClipArgs(Section):
         An unreadable image stops the run, or is skipped and counted.
     weighting
         Average silos alike (the reference) or by their number of training images.
-    codec
-        How adapters are packed for the wire.
     min_silos
         Usable updates a round needs; None: all that were drawn.
     min_images_per_silo

@@ -1,0 +1,175 @@
+"""The command line outside of mpirun: what it prints, and how it fails."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedclip_plugin import __version__
+from fedclip_plugin.backbone import BUILT_IN, locate_backbone
+from fedclip_plugin.backbone.fingerprint import fingerprint
+from fedclip_plugin.cli import build_parser, main
+from fedclip_plugin.commands.mpi import Launch, world
+from fedclip_plugin.recipe import recipe_files
+from fedclip_plugin.runs import SavedAdapter, save_adapter
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path):
+    for label in ("dog", "house"):
+        for number in range(2):
+            path = tmp_path / "images" / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((20, 30, 3), 90 * number, np.uint8)).save(path)
+    return tmp_path / "images"
+
+
+def save(folder: Path, fingerprint_of: str) -> Path:
+    import torch
+
+    from fedclip_plugin.adapters import create_adapter
+    from fedclip_plugin.backbone.clip import FrozenClip
+
+    clip = FrozenClip(locate_backbone(BUILT_IN), torch.device("cpu"))
+    text = clip.encode_prompts(["a picture of a dog", "a picture of a house"]).numpy()
+    tensors = {name: value.numpy() for name, value in create_adapter("fedclip", 128, 0).state_dict().items()}
+    saved = SavedAdapter(
+        "fedclip",
+        128,
+        BUILT_IN,
+        fingerprint_of,
+        clip.logit_scale,
+        ("dog", "house"),
+        "a picture of a {}",
+        4,
+        "d",
+        text,
+        tensors,
+    )
+    save_adapter(folder, saved)
+    return folder
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    return save(tmp_path / "adapter", fingerprint(locate_backbone(BUILT_IN)))
+
+
+def test_version_and_help_name_every_command(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert __version__ in capsys.readouterr().out
+    text = build_parser().format_help()
+    for name in ("launch", "run", "ls", "validate", "check", "sheet", "pretrain", "doctor", "evaluate", "predict"):
+        assert f"    {name} " in text
+
+
+def test_ls_names_every_recipe(capsys):
+    assert main(["ls"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(recipe_files())
+
+
+def test_validate_tells_good_from_bad_and_checks_them_all(capsys, tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("train_args: {comm_rounds: 3}\n")
+    assert main(["validate", str(bad), "miniature/clip_tiny_fedclip"]) == 2
+    told = capsys.readouterr()
+    assert "valid; 3 silos, 4 ranks" in told.out
+    assert "did you mean 'comm_round'" in told.err
+
+
+def test_run_outside_of_mpirun_tells_the_launch_command(capsys, monkeypatch):
+    for key in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"):
+        monkeypatch.delenv(key, raising=False)
+    assert world() is None
+    assert main(["run", "miniature/clip_tiny_fedclip"]) == 2
+    assert "fedclip launch miniature/clip_tiny_fedclip" in capsys.readouterr().err
+    assert main(["--cf", "miniature/clip_tiny_fedclip"]) == 2
+    assert "fedclip launch" in capsys.readouterr().err
+
+
+def test_launch_refuses_before_it_starts_anything(capsys):
+    assert main(["launch", "miniature/clip_tiny_fedclip", "--set", "train_args.comm_rounds=3"]) == 2
+    assert "comm_rounds" in capsys.readouterr().err
+    assert main(["launch", "miniature/clip_tiny_fedclip", "--hostfile", "nowhere"]) == 2
+    assert "hostfile nowhere does not exist" in capsys.readouterr().err
+    assert main(["launch", "miniature/clip_tiny"]) == 2
+    assert "clip_tiny_fedclip" in capsys.readouterr().err
+
+
+def test_the_launch_command_starts_one_rank_a_silo_and_the_server(monkeypatch, tmp_path):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    words = Launch(4).command(["program"])
+    assert words[1:3] == ["-np", "4"]
+    assert "--allow-run-as-root" in words
+    assert "OMP_NUM_THREADS=2" in words
+    assert words[-1] == "program"
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    far = Launch(4, tmp_path / "hosts").command(["program"])
+    assert "--allow-run-as-root" not in far
+    assert far[far.index("--hostfile") + 1] == str(tmp_path / "hosts")
+
+
+def test_check_reports_and_fails_on_bad_images(capsys, images):
+    assert main(["check", str(images)]) == 0
+    assert "2 classes" in capsys.readouterr().out
+    (images / "dog" / "bad.jpg").write_bytes(b"\xff\xd8nothing")
+    assert main(["check", str(images)]) == 1
+    assert "bad.jpg" in capsys.readouterr().out
+    assert main(["check", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_evaluate_sets_zero_shot_beside_the_adapter(capsys, images, adapter):
+    assert main(["evaluate", str(adapter), str(images)]) == 0
+    assert "zero-shot CLIP" in capsys.readouterr().out
+    assert main(["evaluate", str(adapter), str(images), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"]["images"] == 4
+    assert 0 <= found["images"]["adapter"] <= 1
+
+
+def test_evaluate_takes_a_folder_of_domains(capsys, images, adapter):
+    images.rename(images.parent / "photo")
+    domains = images.parent / "domains"
+    domains.mkdir()
+    (images.parent / "photo").rename(domains / "photo")
+    (domains / "sketch").symlink_to(domains / "photo")
+    assert main(["evaluate", str(adapter), str(domains)]) == 0
+    out = capsys.readouterr().out
+    assert "photo" in out
+    assert "all images" in out
+
+
+def test_predict_gives_probabilities_that_add_up(capsys, images, adapter):
+    files = [str(path) for path in sorted(images.rglob("*.png"))]
+    assert main(["predict", str(adapter), *files, "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert list(answers) == files
+    assert all(sum(labels.values()) == pytest.approx(1, abs=1e-5) for labels in answers.values())
+    assert main(["predict", str(adapter), files[0], "--top", "1"]) == 0
+    assert len(capsys.readouterr().out.split()) == 3
+
+
+def test_an_adapter_of_another_backbone_is_refused(capsys, images, tmp_path):
+    other = save(tmp_path / "other", "0" * 64)
+    assert main(["evaluate", str(other), str(images)]) == 2
+    assert "its features mean something else" in capsys.readouterr().err
+    assert main(["predict", str(other), str(images / "dog" / "0.png")]) == 2
+    assert main(["predict", str(tmp_path), str(images / "dog" / "0.png")]) == 2
+    assert "holds no adapter.json" in capsys.readouterr().err
+
+
+def test_the_doctor_finds_this_environment_fit(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "fedml 0.9.6" in out
+    assert "fit for a federation" in out

@@ -1,0 +1,186 @@
+"""Adapters and run folders on disk: whole or not at all, and checked when read."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from fedclip_plugin.errors import AdapterFileError, RunFolderError
+from fedclip_plugin.runs import RunFolder, SavedAdapter, load_adapter, save_adapter
+from fedclip_plugin.runs.adapter_file import describe
+from fedclip_plugin.runs.atomic import point_to, write_file, write_folder
+
+
+def adapter(number=1):
+    rng = np.random.default_rng(number)
+    tensors = {"hidden.weight": rng.normal(size=(4, 4)).astype(np.float32), "hidden.bias": np.zeros(4, np.float32)}
+    text = rng.normal(size=(2, 4)).astype(np.float32)
+    return SavedAdapter(
+        "fedclip",
+        4,
+        "clip-tiny",
+        "ab" * 32,
+        14.28,
+        ("Hund", "日本"),
+        "a {}",
+        number,
+        "digest",
+        text,
+        tensors,
+        {"target": 0.5},
+    )
+
+
+def line(number, best):
+    return {"round": number, "best_round": best}
+
+
+def prepare(folder, digest="d", resume=False):
+    folder.prepare(f"# digest: {digest}\ncommon_args: {{}}\n", digest, 1, resume)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    prepare(folder)
+    for number, best in ((0, 0), (1, 1), (2, 2), (3, 2), (4, 2), (5, 2)):
+        folder.save_round(adapter(number))
+        folder.complete_round(line(number, best), keep=2)
+    return folder
+
+
+def test_an_adapter_comes_back_as_it_was(tmp_path):
+    save_adapter(tmp_path / "a", adapter())
+    back = load_adapter(tmp_path / "a")
+    assert describe(back) == describe(adapter())
+    np.testing.assert_array_equal(back.text_features, adapter().text_features)
+    assert all(np.array_equal(back.tensors[name], array) for name, array in adapter().tensors.items())
+
+
+def test_an_adapter_is_written_as_the_same_bytes_each_time(tmp_path):
+    for name in ("a", "b"):
+        save_adapter(tmp_path / name, adapter())
+    for file in ("adapter.json", "adapter.safetensors"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def newer(path):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
+
+
+def lacking(path):
+    header = json.loads(path.read_text())
+    del header["classes"]
+    path.write_text(json.dumps(header))
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "message"),
+    [
+        ("adapter.safetensors", cut, "truncated or altered"),
+        ("adapter.safetensors", flip, "truncated or altered"),
+        ("adapter.safetensors", os.unlink, "cannot be read"),
+        ("adapter.json", cut, "cannot be read"),
+        ("adapter.json", os.unlink, "holds no adapter.json"),
+        ("adapter.json", newer, "format 99"),
+        ("adapter.json", lacking, "not an adapter"),
+    ],
+)
+def test_a_harmed_adapter_is_refused(tmp_path, file, harm, message):
+    save_adapter(tmp_path / "a", adapter())
+    harm(tmp_path / "a" / file)
+    with pytest.raises(AdapterFileError, match=message):
+        load_adapter(tmp_path / "a")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
+    write_file(tmp_path / "x", b"old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_file(tmp_path / "x", b"new")
+    with pytest.raises(OSError, match="No space left"):
+        write_folder(tmp_path / "folder", {"a": b"1"})
+    assert (tmp_path / "x").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_folder_and_a_link_are_replaced_in_one_step(tmp_path):
+    write_folder(tmp_path / "f", {"a": b"1", "b": b"2"})
+    write_folder(tmp_path / "f", {"a": b"3"})
+    point_to(tmp_path / "best", "f")
+    point_to(tmp_path / "best", "f")
+    assert (tmp_path / "best" / "a").read_bytes() == b"3"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "f"]
+
+
+def test_the_best_and_the_newest_adapters_stay(trained):
+    assert sorted(path.name for path in trained.adapters.iterdir()) == [
+        "best",
+        "round_0002",
+        "round_0004",
+        "round_0005",
+    ]
+    assert load_adapter(trained.adapters / "best").round == 2
+    trained.mark_final(5)
+    assert load_adapter(trained.adapters / "final").round == 5
+
+
+def test_a_run_goes_on_after_its_last_complete_round(trained):
+    prepare(trained, resume=True)
+    assert trained.last_complete() == line(5, 2)
+    assert [entry["round"] for entry in trained.lines()] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_line_torn_by_a_crash_is_left_out_and_mended(trained):
+    with trained.metrics.open("a") as stream:
+        stream.write('{"round": 6, "val')
+    assert trained.lines()[-1]["round"] == 5
+    prepare(trained, resume=True)
+    assert trained.metrics.read_text().count("\n") == 6
+
+
+def test_a_broken_line_in_the_middle_is_an_error(trained):
+    text = trained.metrics.read_text()
+    trained.metrics.write_text("{oops\n" + text)
+    with pytest.raises(RunFolderError, match="line 1 is not JSON"):
+        trained.lines()
+
+
+def test_a_used_folder_is_not_overwritten(trained):
+    with pytest.raises(RunFolderError, match="--resume"):
+        prepare(trained)
+    with pytest.raises(RunFolderError, match="another recipe"):
+        prepare(trained, digest="other", resume=True)
+    assert len(trained.lines()) == 6
+
+
+def test_resume_refuses_an_altered_adapter(trained):
+    flip(trained.round_folder(5) / "adapter.safetensors")
+    with pytest.raises(AdapterFileError, match="altered"):
+        trained.last_complete()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        prepare(RunFolder(tmp_path / "file" / "run"))
+
+
+def test_a_disk_that_is_too_full_is_refused_before_training(tmp_path):
+    with pytest.raises(RunFolderError, match="free some space"):
+        RunFolder(tmp_path / "run").prepare("", "d", 2**62, resume=False)
