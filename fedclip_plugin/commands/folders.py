@@ -43,17 +43,28 @@ def sheet(out: Path, per_cell: int) -> int:
     return 0
 
 
-def make_backbone(out: Path, seed: int) -> int:
-    """Train clip-tiny from nothing; return the exit code.
+def make_backbone(out: Path, seed: int, progress: bool) -> int:
+    """Train clip-tiny from nothing and print what it scores without an adapter; return the exit code.
 
     Parameters
     ----------
     out
         Folder to write.
     seed
-        Of drawing, initial weights and batches.
+        Of drawings, initial weights and batches.
+    progress
+        Show bars.
+
+    Raises
+    ------
+    DataError
+        When ``out`` holds something that is not a backbone.
     """
     from fedclip_plugin.miniature.pretraining import pretrain
 
-    print(pretrain(out, seed=seed))
+    report = pretrain(out, seed=seed, progress=progress)
+    print(f"{out}: {report.parameters:,} parameters after {report.steps:,} steps; held-out drawings", end=" ")
+    print(f"{100 * report.held_out_accuracy:.1f} %; zero-shot on the miniature:")
+    for domain, accuracy in report.zero_shot.items():
+        print(f"  {domain:13} {100 * accuracy:.1f} %")
     return 0

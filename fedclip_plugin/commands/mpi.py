@@ -12,6 +12,7 @@ from fedclip_plugin.errors import FedClipError
 
 _RANK_KEYS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK")
 _SIZE_KEYS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+_LOCAL_SIZE_KEYS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "PMI_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
 _THREAD_KEYS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -20,6 +21,21 @@ def world() -> tuple[int, int] | None:
     rank = next((int(os.environ[key]) for key in _RANK_KEYS if key in os.environ), None)
     size = next((int(os.environ[key]) for key in _SIZE_KEYS if key in os.environ), None)
     return None if rank is None or size is None else (rank, size)
+
+
+def share_cores() -> int:
+    """Give this rank its share of the host's cores, so that ranks do not fight over them; call it before torch comes.
+
+    Returns
+    -------
+    int
+        Threads of this rank. Thread counts that are set in the environment already are left alone.
+    """
+    ranks_here = next((int(os.environ[key]) for key in _LOCAL_SIZE_KEYS if key in os.environ), 1)
+    threads = max(1, len(os.sched_getaffinity(0)) // ranks_here)
+    for key in _THREAD_KEYS:
+        os.environ.setdefault(key, str(threads))
+    return threads
 
 
 def find_mpirun() -> str:
@@ -55,11 +71,6 @@ class Launch:
     ranks: int
     hostfile: Path | None = None
 
-    def threads(self) -> int:
-        """Return threads per rank, so that ranks do not fight over this machine's cores."""
-        here = self.ranks if self.hostfile is None else 1
-        return max(1, len(os.sched_getaffinity(0)) // here)
-
     def command(self, program: list[str]) -> list[str]:
         """Return mpirun with everything it needs, then ``program``."""
         words = [find_mpirun(), "-np", str(self.ranks), "--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
@@ -67,6 +78,4 @@ class Launch:
             words.append("--allow-run-as-root")
         if self.hostfile is not None:
             words += ["--hostfile", str(self.hostfile)]
-        for key in _THREAD_KEYS:
-            words += ["-x", f"{key}={self.threads()}"]
         return [*words, *program]

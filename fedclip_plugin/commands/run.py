@@ -7,11 +7,13 @@ import shlex
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from fedclip_plugin.commands.mpi import Launch, world
+from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.recipe import Recipe, default_run_dir, find_recipe, load_recipe
 
@@ -42,6 +44,11 @@ def run(
     -------
     int
         Exit code.
+
+    Raises
+    ------
+    FedClipError
+        Outside of mpirun. Inside, what is wrong is said once, and the rank ends.
     """
     here = world()
     rank = here[0] if here else 0
@@ -53,14 +60,9 @@ def run(
             recipe, run_dir or recipe.fedclip_args.run_dir or default_run_dir(path), resume, progress, rank
         )
     except FedClipError as error:
-        if debug:
+        if here is None:
             raise
-        if rank:
-            # mpirun ends the job as soon as one rank fails: leave the word to rank 0, which found the same.
-            time.sleep(_SPEAKER_SECONDS if here else 0)
-        else:
-            print(f"fedclip: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
+        _end_rank(rank, error, debug)
 
 
 def launch(
@@ -122,6 +124,7 @@ def _require_world(here: tuple[int, int] | None, recipe: Recipe, name: str) -> N
 
 def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank: int) -> int:
     _hush_fedml()
+    share_cores()
     from fedclip_plugin.federated.job import Job
     from fedclip_plugin.report.console import Console
     from fedclip_plugin.runs import RunFolder
@@ -132,6 +135,19 @@ def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank:
     if rank == 0:
         console.finish()
     return 0
+
+
+def _end_rank(rank: int, error: FedClipError, debug: bool) -> NoReturn:
+    """Say what is wrong and end this rank, at which mpirun ends the others.
+
+    Most faults are found by every rank: rank 0 speaks at once, and another one only if that has not ended the job. A
+    normal exit would wait in MPI_Finalize for ranks that are still waiting for their turn to speak.
+    """
+    time.sleep(_SPEAKER_SECONDS if rank else 0)
+    text = "".join(traceback.format_exception(error)) if debug else f"fedclip: {error}\n"
+    sys.stdout.flush()
+    os.write(2, text.encode())
+    os._exit(error.exit_code)
 
 
 def _hush_fedml() -> None:

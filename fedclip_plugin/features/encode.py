@@ -87,14 +87,14 @@ def _decoded_batches(
     pending: deque[tuple[range, list[Future[Decoded]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
 
-        def submit(count: int) -> None:
+        def _submit(count: int) -> None:
             for start in islice(starts, count):
                 indices = range(start, min(start + batch_size, len(paths)))
                 pending.append((indices, [pool.submit(decode, clip, paths[index]) for index in indices]))
 
-        submit(_AHEAD)
+        _submit(_AHEAD)
         while pending:
             indices, futures = pending.popleft()
             results = [future.result() for future in futures]
-            submit(1)
+            _submit(1)
             yield indices, results

@@ -153,7 +153,8 @@ class Preparation:
         found: tuple[EncodedImages | None, TextFeatures] | None = None
         try:
             text = source.text(classes, self._settings.prompt_template)
-            longest = own.to_encode == max(card.to_encode for card in cards) and own.to_encode > 0
+            counts = [card.to_encode for card in cards]
+            longest = counts.index(max(counts)) == self._rank and own.to_encode > 0
             with self._bar(own, longest and self._progress) as bar:
                 advance = bar.update if bar is not None else _ignore
                 skip = self._settings.on_bad_image == "skip"

@@ -1,6 +1,7 @@
 """The command line outside of mpirun: what it prints, and how it fails."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from fedclip_plugin import __version__
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.cli import build_parser, main
-from fedclip_plugin.commands.mpi import Launch, world
+from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.recipe import recipe_files
 from fedclip_plugin.runs import SavedAdapter, save_adapter
 
@@ -106,16 +107,24 @@ def test_launch_refuses_before_it_starts_anything(capsys):
 
 def test_the_launch_command_starts_one_rank_a_silo_and_the_server(monkeypatch, tmp_path):
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
     words = Launch(4).command(["program"])
     assert words[1:3] == ["-np", "4"]
     assert "--allow-run-as-root" in words
-    assert "OMP_NUM_THREADS=2" in words
     assert words[-1] == "program"
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     far = Launch(4, tmp_path / "hosts").command(["program"])
     assert "--allow-run-as-root" not in far
     assert far[far.index("--hostfile") + 1] == str(tmp_path / "hosts")
+
+
+def test_ranks_on_one_host_share_its_cores(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "4")
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert share_cores() == 2
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]) == ("2", "7")
 
 
 def test_check_reports_and_fails_on_bad_images(capsys, images):
