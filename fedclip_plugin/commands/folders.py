@@ -60,8 +60,11 @@ def make_backbone(out: Path, seed: int, progress: bool) -> int:
     DataError
         When ``out`` holds something that is not a backbone.
     """
+    from transformers.utils.logging import disable_progress_bar
+
     from fedclip_plugin.miniature.pretraining import pretrain
 
+    disable_progress_bar()  # transformers' own, over a file of 3 MB
     report = pretrain(out, seed=seed, progress=progress)
     print(f"{out}: {report.parameters:,} parameters after {report.steps:,} steps; held-out drawings", end=" ")
     print(f"{100 * report.held_out_accuracy:.1f} %; zero-shot on the miniature:")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shlex
-import subprocess
+import signal
 import sys
 import time
 import traceback
@@ -16,6 +17,7 @@ from typing import NoReturn
 from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.recipe import Recipe, default_run_dir, find_recipe, load_recipe
+from fedclip_plugin.runs import RunFolder
 
 _SPEAKER_SECONDS = 30.0
 
@@ -56,9 +58,7 @@ def run(
         path = find_recipe(recipe_name)
         recipe = load_recipe(path, overrides)
         _require_world(here, recipe, recipe_name)
-        return _federate(
-            recipe, run_dir or recipe.fedclip_args.run_dir or default_run_dir(path), resume, progress, rank
-        )
+        return _federate(recipe, _run_dir(recipe, run_dir, path), resume, progress, rank)
     except FedClipError as error:
         if here is None:
             raise
@@ -73,8 +73,8 @@ def launch(
     progress: bool,
     debug: bool,
     hostfile: Path | None,
-) -> int:
-    """Check a recipe, print the mpirun command that runs it, and run it.
+) -> NoReturn:
+    """Check a recipe, print the mpirun command that runs it, and become that command.
 
     Parameters
     ----------
@@ -83,20 +83,17 @@ def launch(
     hostfile
         Open MPI's list of hosts, the server's first; None runs all ranks here.
 
-    Returns
-    -------
-    int
-        Exit code of mpirun.
-
     Raises
     ------
     FedClipError
-        When the recipe is at fault, the hostfile is missing, or there is no mpirun.
+        When the recipe is at fault, the run folder is in use, the hostfile is missing, or there is no mpirun.
     """
     path = find_recipe(recipe_name)
     recipe = load_recipe(path, overrides)
     if hostfile is not None and not hostfile.is_file():
         raise FedClipError(f"hostfile {hostfile} does not exist: write one line a rank, such as 'host1 slots=1'")
+    if hostfile is None:  # else the run folder may be on another host; the server looks in any case
+        RunFolder(_run_dir(recipe, run_dir, path)).check(recipe.digest(), resume)
     words = [sys.executable, "-m", "fedclip_plugin", "run", str(path)]
     words += ["--run", str(run_dir)] if run_dir else []
     words += ["--resume"] if resume else []
@@ -105,7 +102,13 @@ def launch(
     words += ["--debug"] if debug else []
     command = Launch(recipe.train_args.client_num_in_total + 1, hostfile).command(words)
     print(f"$ {shlex.join(command)}", flush=True)
-    return subprocess.run(command, check=False, env=os.environ | {"PYTHONUNBUFFERED": "1"}).returncode
+    # mpirun takes this process's place: Ctrl-C and kill reach it, and its ranks end with it.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.execve(command[0], command, os.environ | {"PYTHONUNBUFFERED": "1"})
+
+
+def _run_dir(recipe: Recipe, given: Path | None, path: Path) -> Path:
+    return given or recipe.fedclip_args.run_dir or default_run_dir(path)
 
 
 def _require_world(here: tuple[int, int] | None, recipe: Recipe, name: str) -> None:
@@ -127,14 +130,25 @@ def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank:
     share_cores()
     from fedclip_plugin.federated.job import Job
     from fedclip_plugin.report.console import Console
-    from fedclip_plugin.runs import RunFolder
 
     folder = RunFolder(run_dir)
     console = Console(recipe, folder)
     Job(recipe, folder, resume, progress, console).run()
     if rank == 0:
         console.finish()
+    _leave()
     return 0
+
+
+def _leave() -> None:
+    """End this rank at once when MPI is done: freeing every module that fedml imported takes over a second a rank."""
+    from mpi4py import MPI
+
+    if MPI.Is_finalized():
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _end_rank(rank: int, error: FedClipError, debug: bool) -> NoReturn:

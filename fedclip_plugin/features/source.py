@@ -191,12 +191,14 @@ class FeatureSource:
     def _judge(self, images: ImageSet, faults: Sequence[UnreadableImageError], skip_bad: bool, any_left: bool) -> None:
         if faults and not skip_bad:
             raise DataError(
-                f"{images.name}: {len(faults)} of {len(images)} images cannot be read, the first: {faults[0].path} ({faults[0].reason}); repair "
-                "or remove them (fedclip check FOLDER lists all), or set fedclip_args.on_bad_image to skip"
+                f"{images.name}: {len(faults)} of {len(images)} images cannot be read, the first: {faults[0].path} "
+                f"({faults[0].reason}); repair or remove them (fedclip check FOLDER lists all), "
+                "or set fedclip_args.on_bad_image to skip"
             )
         if not any_left:
             raise DataError(
-                f"{images.name}: none of the {len(images)} images in {images.root} can be read: {faults[0]}"
+                f"{images.name}: none of the {len(images)} images in {images.root} can be read; "
+                f"the first: {faults[0].path} ({faults[0].reason})"
             )
         for fault in faults:
             logger.warning("%s: skipped: %s", images.name, fault)

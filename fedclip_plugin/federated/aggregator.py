@@ -89,8 +89,8 @@ class FedClipAggregator(ServerAggregator):
         template = self.get_model_params()
         faults = {
             name: reason
-            for name, (_, update) in zip(self.answered, raw_client_model_or_grad_list, strict=True)
-            if (reason := fault(update, template)) is not None
+            for name, (samples, update) in zip(self.answered, raw_client_model_or_grad_list, strict=True)
+            if (reason := fault(samples, update, template)) is not None
         }
         self.dropped = faults
         for name, reason in faults.items():
@@ -99,8 +99,8 @@ class FedClipAggregator(ServerAggregator):
         if len(kept) < self.min_silos:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in faults.items())
             raise FederationError(
-                f"round {self.args.round_idx + 1}: {len(kept)} usable updates, min_silos is {self.min_silos} ({reasons}); "
-                "mend those silos and resume, or lower fedclip_args.min_silos"
+                f"round {self.args.round_idx + 1}: {len(kept)} usable updates, min_silos is {self.min_silos} "
+                f"({reasons}); mend those silos and resume, or lower fedclip_args.min_silos"
             )
         # FedML averages into the first dictionary it is given: hand it copies.
         updates = [

@@ -12,14 +12,13 @@ from torch import nn
 from fedclip_plugin.adapters import create_adapter
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.aggregator import FedClipAggregator
+from fedclip_plugin.federated.open_run import open_run
 from fedclip_plugin.federated.prepare import Preparation, Prepared
 from fedclip_plugin.federated.trainer import FedClipTrainer
 from fedclip_plugin.recipe import Recipe, default_run_dir, load_recipe
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.runs.provenance import recipe_text
 
 Parts = tuple[list[Any], nn.Module, FedClipTrainer | None, FedClipAggregator | None]
-_SPACE_PER_ROUND = 8 * 2**20
 
 
 def build(args: Any, device: torch.device) -> Parts:
@@ -32,8 +31,10 @@ def build(args: Any, device: torch.device) -> Parts:
         dataset, model, trainer, aggregator = fedclip_plugin.build(args, device)
         FedMLRunner(args, device, dataset, model, trainer, aggregator).run()
 
-    All ranks call it at the same time: they agree on classes and backbone over MPI. Under plain ``FedMLRunner`` every
-    silo takes part in every round, and there is a final adapter but no best one, since FedML collects no metrics.
+    ``fedml.device.get_device`` (fedml 0.9.6) wants ``device_args.using_gpu`` in the recipe, though FedML calls it
+    optional. All ranks call ``build`` at the same time: they agree on classes and backbone over MPI. Under plain
+    ``FedMLRunner`` every silo takes part in every round, and there is a final adapter but no best one, since FedML
+    collects no metrics.
 
     Parameters
     ----------
@@ -53,8 +54,7 @@ def build(args: Any, device: torch.device) -> Parts:
         recipe = Recipe.from_flat(vars(args))
         file = Path(getattr(args, "yaml_config_file", "") or "run.yaml")
         folder = RunFolder(recipe.fedclip_args.run_dir or default_run_dir(file))
-        if args.rank == 0:
-            folder.prepare(recipe_text(recipe), recipe.digest(), space_needed(recipe), resume=False)
+        open_run(args.comm, folder, recipe, resume=False)
         prepared = Preparation(recipe, args.comm, device, progress=False, say=_quiet).run()
     except FedClipError as error:
         if args.rank == 0:
@@ -102,11 +102,6 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
         len(task.classes),
     ]
     return data, model, trainer, None
-
-
-def space_needed(recipe: Recipe) -> int:
-    """Return the free disk space that a run asks for, in bytes: the adapters that it keeps, generously."""
-    return (recipe.fedclip_args.keep_rounds + 3) * _SPACE_PER_ROUND
 
 
 def _quiet(text: str) -> None:

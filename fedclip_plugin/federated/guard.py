@@ -10,10 +10,14 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fedclip_plugin.errors import FedClipError
+
+PATIENCE = 1.5
+"""A silo waits this much longer than the server would, so that the server, which knows who is late, speaks first."""
 
 
 def stop_job(comm: Any, who: str, error: BaseException | str) -> None:
@@ -37,15 +41,15 @@ def stop_job(comm: Any, who: str, error: BaseException | str) -> None:
     os._exit(1)
 
 
-class Guarded:
+class Guarded(ABC):
     """Mixin for FedML's managers: an exception in a handler ends the job instead of leaving it waiting."""
 
     args: Any
     message_handler_dict: dict[Any, Callable[[Any], None]]
 
+    @abstractmethod
     def where(self) -> str:
         """Return who this is and which round it is in."""
-        raise NotImplementedError
 
     def receive_message(self, msg_type: Any, msg_params: Any) -> None:
         """Run the handler of one message; FedML's own would turn a KeyError into a misleading message and wait on."""
@@ -56,41 +60,35 @@ class Guarded:
 
 
 class Watchdog:
-    """Ends the job when nothing has fed it for too long.
+    """Ends the job when somebody who is waited for stays silent too long.
 
     Parameters
     ----------
     on_silence
-        Called once, in a thread of its own, when the time is over; gets the limit in seconds.
+        Called once, in a thread of its own, with the names of those whose time is over.
     """
 
-    def __init__(self, on_silence: Callable[[float], None]) -> None:
+    def __init__(self, on_silence: Callable[[list[str]], None]) -> None:
         self._on_silence = on_silence
         self._changed = threading.Condition()
-        self._limit: float | None = None
-        self._deadline = 0.0
+        self._deadlines: dict[str, float] = {}
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
-    def feed(self, limit: float) -> None:
-        """Give the job ``limit`` seconds from now."""
+    def expect(self, names: Iterable[str], limit: float) -> None:
+        """Give each of ``names`` up to ``limit`` seconds from now; who is waited for already gets no more time."""
         with self._changed:
-            self._limit, self._deadline = limit, time.monotonic() + limit
+            for name in names:
+                self._deadlines.setdefault(name, time.monotonic() + limit)
             self._changed.notify()
 
-    def rest(self) -> None:
-        """Stop watching until the next :meth:`feed`."""
+    def heard(self, name: str) -> None:
+        """Wait for ``name`` no longer."""
         with self._changed:
-            self._limit = None
-            self._changed.notify()
+            self._deadlines.pop(name, None)
 
     def _watch(self) -> None:
         with self._changed:
-            while True:
-                if self._limit is None:
-                    self._changed.wait()
-                elif (left := self._deadline - time.monotonic()) > 0:
-                    self._changed.wait(left)
-                else:
-                    break
-            limit = self._limit
-        self._on_silence(limit)
+            while not (late := [name for name, end in self._deadlines.items() if end <= time.monotonic()]):
+                nearest = min(self._deadlines.values(), default=None)
+                self._changed.wait(None if nearest is None else max(0.0, nearest - time.monotonic()))
+        self._on_silence(late)

@@ -10,15 +10,15 @@ from typing import Any
 
 from fedclip_plugin.adapters.registry import to_tensors
 from fedclip_plugin.errors import FedClipError
-from fedclip_plugin.federated.build import make_pair, space_needed
+from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.guard import stop_job
 from fedclip_plugin.federated.observer import Observer
+from fedclip_plugin.federated.open_run import open_run
 from fedclip_plugin.federated.prepare import Preparation
 from fedclip_plugin.federated.runner import FedClipRunner
 from fedclip_plugin.federated.start import choose_device, log_to, start_fedml
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.runs.provenance import recipe_text
 
 
 class Job:
@@ -60,7 +60,7 @@ class Job:
             stop_job(args.comm, f"rank {args.rank}, outside of a round", error)
 
     def _train(self, args: Any) -> None:
-        args.start_round = self._open_folder(args)
+        args.start_round = open_run(args.comm, self._folder, self._recipe, self._resume)
         if args.start_round >= args.comm_round:
             self._tell(args, f"{self._folder.path} has all {args.start_round} rounds already: nothing to train")
             return
@@ -81,22 +81,6 @@ class Job:
     def _tell(self, args: Any, text: str) -> None:
         if args.rank == 0:
             self._observer.say(text)
-
-    def _open_folder(self, args: Any) -> int:
-        """Prepare the run folder on the server and tell every rank after which round training goes on."""
-        outcome: int | FedClipError = 0
-        if args.rank == 0:
-            try:
-                text = recipe_text(self._recipe)
-                self._folder.prepare(text, self._recipe.digest(), space_needed(self._recipe), self._resume)
-                last = self._folder.last_complete()
-                outcome = last["round"] if last else 0
-            except FedClipError as error:
-                outcome = error
-        outcome = args.comm.bcast(outcome, root=0)
-        if isinstance(outcome, FedClipError):
-            raise outcome
-        return outcome
 
 
 def _explain_termination(folder: Path) -> None:

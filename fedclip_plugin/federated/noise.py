@@ -19,7 +19,7 @@ def secret_noise() -> Iterator[None]:
     """Seed torch's and numpy's global generators from the operating system for the length of the block."""
     before = np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int.from_bytes(os.urandom(8), "little") >> 1)
+        torch.default_generator.manual_seed(int.from_bytes(os.urandom(8), "little") >> 1)
         np.random.seed(int.from_bytes(os.urandom(4), "little"))
         try:
             yield

@@ -108,7 +108,7 @@ class Preparation:
             to_encode = source.count_missing(images) if images else 0
             classes, count = (images.classes, len(images)) if images else ((), 0)
             card = Card(name, classes, count, to_encode, source.fingerprint)
-        except FedClipError as error:
+        except (FedClipError, OSError) as error:  # such as a cache folder that cannot be written
             card = Card(name, error=str(error))
         cards = self._roll_call(card)
         assert found is not None, "roll_call raises when a card has an error"
@@ -165,7 +165,7 @@ class Preparation:
             card = replace(
                 own, images=len(encoded.data) if encoded else 0, to_encode=len(encoded.faults) if encoded else 0
             )
-        except FedClipError as error:
+        except (FedClipError, OSError) as error:
             card = replace(own, error=str(error))
         after = self._roll_call(card)
         skipped = [f"{card.name} {card.to_encode}" for card in after if card.to_encode]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fedclip_plugin.errors import DataError, FedClipError
-from fedclip_plugin.federated.guard import stop_job
+from fedclip_plugin.federated.guard import PATIENCE, stop_job
 
 _TAG = 7302
 _POLL_SECONDS = 0.01
@@ -54,7 +54,8 @@ def roll_call(comm: Any, card: Card, names: Sequence[str], timeout: float) -> li
     names
         Name of every rank, as far as known, for the complaint about a silent one.
     timeout
-        Seconds that the server waits for all cards; then it ends the job and names the silent ranks.
+        Seconds that the server waits for all cards; then it ends the job and names the silent ranks. The others wait
+        a little longer for the server.
 
     Returns
     -------
@@ -66,12 +67,16 @@ def roll_call(comm: Any, card: Card, names: Sequence[str], timeout: float) -> li
     FedClipError
         On every rank, when any card has an error; the message lists them all.
     """
-    if comm.Get_rank() == 0:
-        own = [card, *_collect(comm, names, timeout)]
+    rank, others = comm.Get_rank(), range(1, comm.Get_size())
+    who = f"{card.name} (rank {rank}), before round 1"
+    cards: list[Card]
+    if rank == 0:
+        cards = [card, *_receive(comm, others, names, timeout, who)]
+        for other in others:
+            comm.send(cards, dest=other, tag=_TAG)
     else:
         comm.send(card, dest=0, tag=_TAG)
-        own = []
-    cards: list[Card] = comm.bcast(own, root=0)
+        (cards,) = _receive(comm, [0], names, timeout * PATIENCE, who)
     errors = [f"{card.name}: {card.error}" for card in cards if card.error]
     if errors:
         raise FedClipError("\n  ".join([f"{len(errors)} of {len(cards)} ranks cannot start", *errors]))
@@ -127,23 +132,21 @@ def require_one_backbone(cards: Sequence[Card]) -> None:
         )
 
 
-def _collect(comm: Any, names: Sequence[str], timeout: float) -> list[Card]:
-    """Receive the card of every other rank, or end the job when one stays silent."""
-    waiting = set(range(1, comm.Get_size()))
-    cards: dict[int, Card] = {}
+def _receive(comm: Any, ranks: Iterable[int], names: Sequence[str], timeout: float, who: str) -> list[Any]:
+    """Receive one object from each of ``ranks``, or end the job when one stays silent.
+
+    The wait is a slow poll: MPI's own waiting calls would keep a core busy that another rank needs for encoding.
+    """
+    waiting, received = set(ranks), dict[int, Any]()
     deadline = time.monotonic() + timeout
     while waiting:
         for rank in sorted(waiting):
             if comm.Iprobe(source=rank, tag=_TAG):
-                cards[rank] = comm.recv(source=rank, tag=_TAG)
+                received[rank] = comm.recv(source=rank, tag=_TAG)
                 waiting.discard(rank)
         if waiting and time.monotonic() > deadline:
             late = ", ".join(names[rank] if rank < len(names) else f"rank {rank}" for rank in sorted(waiting))
-            stop_job(
-                comm,
-                "server (rank 0), before round 1",
-                f"no sign of {late} within {timeout:.0f} s (fedclip_args.start_timeout); "
-                "look at those hosts, or allow more time for loading and encoding",
-            )
+            reason = f"no sign of {late} within {timeout:.0f} s (fedclip_args.start_timeout)"
+            stop_job(comm, who, f"{reason}; look at those hosts, or allow more time for loading and encoding")
         time.sleep(_POLL_SECONDS if waiting else 0)
-    return [cards[rank] for rank in sorted(cards)]
+    return [received[rank] for rank in sorted(received)]

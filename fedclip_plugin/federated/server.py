@@ -59,6 +59,15 @@ class SiloAverager(FedMLAggregator):
         """Return each silo's own data: data never moves between ranks."""
         return list(range(client_num_in_total))
 
+    def awaits(self, index: int) -> bool:
+        """Return whether silo ``index`` was drawn and has not answered yet."""
+        return index in self.drawn and not self.flag_client_model_uploaded_dict[index]
+
+    def add_local_trained_result(self, index: int, model_params: Any, sample_num: float) -> None:
+        """Note what a silo sent, as it is; the pair looks at it before it averages (FedML would fail on nonsense)."""
+        self.model_dict[index], self.sample_num_dict[index] = model_params, sample_num
+        self.flag_client_model_uploaded_dict[index] = True
+
     def check_whether_all_receive(self) -> bool:
         """Return whether every drawn silo has answered, and forget the answers if so."""
         if not all(self.flag_client_model_uploaded_dict[index] for index in self.drawn):
@@ -108,12 +117,12 @@ class FedClipServer(Guarded, FedMLServerManager):
         self._averager, self._recorder = averager, recorder
         self._pair: FedClipAggregator = averager.aggregator
         self._watchdog = Watchdog(self._complain)
-        self._waiting_for: set[int] = set()
         self._sent_at = time.perf_counter()
         self._sent_before = self._received_before = self._bytes_down = 0
         super().__init__(args, averager, args.comm, args.rank, args.worker_num, args.backend)
         self.args.round_idx = args.start_round
         averager.draw(args.start_round)
+        self._watchdog.expect(self._pair.silos, args.round_timeout)
 
     def where(self) -> str:
         """Return the server's round."""
@@ -126,11 +135,12 @@ class FedClipServer(Guarded, FedMLServerManager):
     def register_message_receive_handlers(self) -> None:
         """Register FedML's handlers, and one for the reports of silos that did not train."""
         super().register_message_receive_handlers()
-        self.register_message_receive_handler(MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER, self._take_report)
+        self.register_message_receive_handler(MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER, self._hear)
 
     def process_online_status(self, client_status: str, msg_params: Message) -> None:
         """Send the first adapter once all silos are there; FedML sends it again for every late sign of life."""
         if not self.is_initialized:
+            self._hear(msg_params)
             super().process_online_status(client_status, msg_params)
 
     def send_init_msg(self) -> None:
@@ -148,15 +158,12 @@ class FedClipServer(Guarded, FedMLServerManager):
 
     def handle_message_receive_model_from_client(self, msg_params: Message) -> None:
         """Take a silo's update and report; close the round when it was the last one."""
-        self._take_report(msg_params)
-        index = msg_params.get_sender_id() - 1
-        if msg_params.get(ROUND) != self.args.round_idx or index not in self._waiting_for:
-            raise RuntimeError(f"silo {self._pair.silos[index]} answered for round {msg_params.get(ROUND)} out of turn")
-        self._waiting_for.discard(index)
-        if self._waiting_for:
-            super().handle_message_receive_model_from_client(msg_params)
-            return
+        name, number = self._hear(msg_params), self.args.round_idx
+        if msg_params.get(ROUND) != number or not self._averager.awaits(msg_params.get_sender_id() - 1):
+            raise RuntimeError(f"silo {name} answered for round {msg_params.get(ROUND) + 1} out of turn")
         super().handle_message_receive_model_from_client(msg_params)
+        if self.args.round_idx == number:
+            return
         began, down = self._sent_at, self._bytes_down
         up = self.com_manager.bytes_received - self._received_before
         self._begin_round()
@@ -164,17 +171,21 @@ class FedClipServer(Guarded, FedMLServerManager):
 
     def process_finished_status(self, client_status: str, msg_params: Message) -> None:
         """End when all silos have said goodbye; FedML would sleep 5 s first."""
-        self._take_report(msg_params)
+        self._hear(msg_params)
         self.client_finished_mapping[str(msg_params.get_sender_id())] = True
-        self._waiting_for.discard(msg_params.get_sender_id() - 1)
         if len(self.client_finished_mapping) == self._averager.client_num:
-            self._watchdog.rest()
             self.finish()
 
-    def _take_report(self, message: Message) -> None:
+    def _hear(self, message: Message) -> str:
+        """Take in a sign of life, with the silo's report if it brings one, and return the silo's name."""
+        name: str = self._pair.silos[message.get_sender_id() - 1]
+        self._watchdog.heard(name)
         report: SiloReport | None = message.get(REPORT)
         if report is not None:
             self._recorder.report(report)
+            if report.round < self.args.round_idx:  # it still owes an answer to the newest adapter
+                self._watchdog.expect([name], self.args.round_timeout)
+        return name
 
     def _note_round(self, number: int, traffic: dict[str, int], wall: float) -> None:
         """Save the new adapter while the silos already work on it, and tell the recorder."""
@@ -189,13 +200,11 @@ class FedClipServer(Guarded, FedMLServerManager):
         self._recorder.server(number, facts, self._pair.target, wall)
 
     def _begin_round(self) -> None:
-        """Wait for the silos that the adapter has just been sent to: the drawn ones, or all of them for a goodbye."""
+        """Wait for an answer of every silo: the drawn ones train, the others evaluate, in the end all say goodbye."""
         self._sent_at = time.perf_counter()
         self._bytes_down = self.com_manager.bytes_sent - self._sent_before
         self._sent_before, self._received_before = self.com_manager.bytes_sent, self.com_manager.bytes_received
-        last = self.args.round_idx >= self.round_num
-        self._waiting_for = set(range(self._averager.client_num)) if last else set(self._averager.drawn)
-        self._watchdog.feed(self.args.round_timeout)
+        self._watchdog.expect(self._pair.silos, self.args.round_timeout)
 
     def begin_with(self, target: Score | None, zero_shot: Score | None) -> None:
         """Note what is known before any training, as round 0.
@@ -211,11 +220,10 @@ class FedClipServer(Guarded, FedMLServerManager):
             facts |= {"zero_shot_target": zero_shot.accuracy, "images_target": zero_shot.count}
         self._recorder.server(0, facts, target, 0.0)
 
-    def _complain(self, limit: float) -> None:
-        late = ", ".join(self._pair.silos[index] for index in sorted(self._waiting_for))
+    def _complain(self, late: list[str]) -> None:
         stop_job(
             self.args.comm,
             self.where(),
-            f"no answer from {late} within {limit:.0f} s (fedclip_args.round_timeout); the last complete round is in "
-            f"{self._pair.folder.path}: look at those silos and run again with --resume",
+            f"no answer from {', '.join(late)} within {self.args.round_timeout:.0f} s (fedclip_args.round_timeout); "
+            f"the last complete round is in {self._pair.folder.path}: look at those silos and run again with --resume",
         )

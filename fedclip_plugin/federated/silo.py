@@ -16,15 +16,14 @@ from fedml.cross_silo.client.message_define import MyMessage
 from torch import Tensor, nn
 
 from fedclip_plugin.features import SiloFeatures
-from fedclip_plugin.federated.guard import Guarded, Watchdog, stop_job
+from fedclip_plugin.federated.guard import PATIENCE, Guarded, Watchdog, stop_job
 from fedclip_plugin.federated.messages import REPORT, ROUND, TRAIN, SiloReport
 from fedclip_plugin.federated.task import Score
 from fedclip_plugin.federated.trainer import FedClipTrainer
 from fedclip_plugin.federated.transport import CountingTransport
 
 _SERVER = 0
-_PATIENCE = 1.5
-"""A silo waits this much longer than the server would, so that the server, which knows who is late, speaks first."""
+_SERVER_NAME = "the server"
 
 
 class SiloAdapter(TrainerDistAdapter):
@@ -95,6 +94,7 @@ class FedClipSilo(Guarded, ClientMasterManager):
         self._adapter = adapter
         self._watchdog = Watchdog(self._complain)
         super().__init__(args, adapter, args.comm, args.rank, args.worker_num, args.backend)
+        self._await_server()
 
     def where(self) -> str:
         """Return the silo's name, rank and round."""
@@ -114,7 +114,7 @@ class FedClipSilo(Guarded, ClientMasterManager):
 
     def _receive(self, message: Message, train: Callable[[Message], None]) -> None:
         number = int(message.get(ROUND))
-        self._watchdog.feed(self.args.round_timeout * _PATIENCE)
+        self._await_server()
         self._adapter.round = self.round_idx = number
         if message.get(TRAIN) or number >= self.num_rounds:
             train(message)
@@ -132,8 +132,13 @@ class FedClipSilo(Guarded, ClientMasterManager):
 
     def finish(self) -> None:
         """Leave the federation."""
-        self._watchdog.rest()
+        self._watchdog.heard(_SERVER_NAME)
         super().finish()
 
-    def _complain(self, limit: float) -> None:
-        stop_job(self.args.comm, self.where(), f"no word from the server for {limit:.0f} s (round_timeout)")
+    def _await_server(self) -> None:
+        self._watchdog.heard(_SERVER_NAME)
+        self._watchdog.expect([_SERVER_NAME], self.args.round_timeout * PATIENCE)
+
+    def _complain(self, late: list[str]) -> None:
+        limit = self.args.round_timeout * PATIENCE
+        stop_job(self.args.comm, self.where(), f"no word from {late[0]} for {limit:.0f} s (round_timeout)")

@@ -74,6 +74,7 @@ class FedClipTrainer(ClientTrainer):
             betas=ADAM_BETAS,
             eps=ADAM_EPSILON,
             weight_decay=args.weight_decay,
+            fused=True,
         )
         total, seen = torch.zeros((), device=device), 0
         for batch in batches(data, args.batch_size, args.epochs, rng):

@@ -35,9 +35,8 @@ class Console:
     def begin(self, silos: int, start_round: int, device: torch.device) -> None:
         """Print what runs where."""
         goes_on = f", continued after round {start_round}" if start_round else ""
-        self.say(
-            f"FedCLIP: {silos} silos and a server under FedML over MPI, on {device.type}{goes_on} -> {self._folder.path}"
-        )
+        place = f"on {device.type}{goes_on} -> {self._folder.path}"
+        self.say(f"FedCLIP: {silos} silos and a server under FedML over MPI, {place}")
 
     def train(self, task: Task, parameters: int) -> None:
         """Print what is trained."""
@@ -66,6 +65,5 @@ class Console:
             + (f"; target: never trained on ({images} images)" if images else "")
             + f"; one run, seed {self._recipe.common_args.random_seed}"
         )
-        self.say(
-            f"adapter: {self._folder.adapters / 'best'} (best mean source validation), {self._folder.adapters / 'final'}"
-        )
+        best, final = self._folder.adapters / "best", self._folder.adapters / "final"
+        self.say(f"adapter: {best} (best mean source validation), {final}")

@@ -81,14 +81,19 @@ def round_text(line: Mapping[str, Any], rounds: int, silos: int) -> str:
         How many silos there are.
     """
     target = "" if line["target"] is None else f"  target {_percent(line['target'])}"
-    answered = len(line["answered"]) - len(line["dropped"])
-    dropped = f"  dropped: {', '.join(line['dropped'])}" if line["dropped"] else ""
-    best = "  best" if line["best_round"] == line["round"] else ""
-    return (
-        f"round {line['round']:>{len(str(rounds))}}/{rounds}  {answered} of {silos} silos  loss {line['train_loss']:.4f}"
-        f"  validation {_percent(line['validation'])}  test {_percent(line['test'])}{target}"
-        f"  up {size(line['bytes_up'])} down {size(line['bytes_down'])}  {line['seconds']['round']:.2f} s{dropped}{best}"
-    )
+    parts = [
+        f"round {line['round']:>{len(str(rounds))}}/{rounds}",
+        f"{len(line['answered']) - len(line['dropped'])} of {silos} silos",
+        f"loss {line['train_loss']:.4f}",
+        f"validation {_percent(line['validation'])}  test {_percent(line['test'])}{target}",
+        f"up {size(line['bytes_up'])} down {size(line['bytes_down'])}",
+        f"{line['seconds']['round']:.2f} s",
+    ]
+    if line["dropped"]:
+        parts.append(f"dropped: {', '.join(line['dropped'])}")
+    if line["best_round"] == line["round"]:
+        parts.append("best")
+    return "  ".join(parts)
 
 
 def size(count: float) -> str:

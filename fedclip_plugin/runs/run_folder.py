@@ -57,26 +57,49 @@ class RunFolder:
         Raises
         ------
         RunFolderError
-            When the folder holds a run and ``resume`` is off, holds another recipe's run, cannot be written, or the
-            disk is too full.
+            As :meth:`check`; or when the folder cannot be written, or the disk is too full.
         """
-        lines = self.lines()
-        if lines and not resume:
-            raise RunFolderError(
-                f"{self.path} already holds a run of {lines[-1]['round']} rounds: add --resume to continue it, "
-                "name another folder with --run, or remove it"
-            )
-        if lines and self.read_digest() != digest:
-            raise RunFolderError(
-                f"{self.path} was made by another recipe (digest {self.read_digest()}, now {digest}): a run is resumed "
-                "with the recipe it began with, only comm_round, paths and time-outs may change; name another --run"
-            )
+        lines = self.check(digest, resume)
         self._require_writable(needed_bytes)
         if not lines:
             shutil.rmtree(self.adapters, ignore_errors=True)
         self.adapters.mkdir(exist_ok=True)
+        for left in self.adapters.glob(".*.tmp"):  # of a run that was killed while it wrote
+            shutil.rmtree(left, ignore_errors=True)
         write_file(self.recipe, recipe_text.encode())
         write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def check(self, digest: str, resume: bool) -> list[RoundLine]:
+        """Return the lines of the rounds that training goes on after; empty for a fresh run. Writes nothing.
+
+        Parameters
+        ----------
+        digest, resume
+            As for :meth:`prepare`.
+
+        Raises
+        ------
+        RunFolderError
+            When there is something to lose and ``resume`` is off, or what is there cannot be resumed.
+        """
+        lines, finished = self.lines(), (self.adapters / "final").exists()
+        done = lines[-1]["round"] if lines else 0
+        if not resume and (done or finished):
+            raise RunFolderError(
+                f"{self.path} already holds a run{f' of {done} rounds' if done else ''}: add --resume to continue it, "
+                "name another folder with --run, or remove it"
+            )
+        if not lines and finished:
+            raise RunFolderError(
+                f"{self.path} holds a final adapter but no metrics, as plain FedMLRunner leaves it: "
+                "there is nothing to resume from; name another folder with --run"
+            )
+        if done and self.read_digest() != digest:
+            raise RunFolderError(
+                f"{self.path} was made by another recipe (digest {self.read_digest()}, now {digest}): a run is resumed "
+                "with the recipe it began with, only comm_round, paths and time-outs may change; name another --run"
+            )
+        return lines if done else []
 
     def lines(self) -> list[RoundLine]:
         """Return the lines of complete rounds, oldest first; a line torn by a crash is left out.
@@ -128,19 +151,21 @@ class RunFolder:
         line
             The round's line; has ``round`` and ``best_round``.
         keep
-            How many of the newest adapters stay besides ``best``.
+            How many of the newest adapters stay besides ``best`` and ``final``.
 
         Raises
         ------
         OSError
             When the disk is full.
         """
-        append_line(self.metrics, json.dumps(line))
+        # The line last: a run that is killed in between is resumed before this round and repeats all of it.
         if self.round_folder(line["best_round"]).exists():
             point_to(self.adapters / "best", self.round_folder(line["best_round"]).name)
+        append_line(self.metrics, json.dumps(line))
+        linked = {(self.adapters / name).resolve() for name in ("best", "final")}
         for folder in sorted(self.adapters.glob("round_*")):
             number = int(folder.name.removeprefix("round_"))
-            if number <= line["round"] - keep and number != line["best_round"]:
+            if number <= line["round"] - keep and folder.resolve() not in linked:
                 shutil.rmtree(folder)
 
     def mark_final(self, number: int) -> None:

@@ -22,9 +22,7 @@ FORMATS = {"a.jpg": "JPEG", "a.JPEG": "JPEG", "a.png": "PNG", "a.webp": "WEBP", 
 
 def picture(width: int = 40, height: int = 24) -> np.ndarray:
     rows, columns = np.mgrid[0:height, 0:width]
-    return np.stack([rows * 10 % 256, columns * 6 % 256, (rows + columns) * 4 % 256], axis=-1).astype(
-        np.uint8
-    )
+    return np.stack([rows * 10 % 256, columns * 6 % 256, (rows + columns) * 4 % 256], axis=-1).astype(np.uint8)
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -83,9 +81,7 @@ def test_unparsable_exif_does_not_refuse_the_pixels(tmp_path: Path) -> None:
 def test_greyscale_and_bilevel(tmp_path: Path) -> None:
     grey = picture()[..., 0]
     Image.fromarray(grey).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(
-        pixels(open_rgb(tmp_path / "grey.png")), np.repeat(grey[..., None], 3, axis=2)
-    )
+    np.testing.assert_array_equal(pixels(open_rgb(tmp_path / "grey.png")), np.repeat(grey[..., None], 3, axis=2))
     Image.fromarray(grey > 100).save(tmp_path / "one.png")
     assert open_image(tmp_path / "one.png")[2] == "1"
     assert set(np.unique(pixels(open_rgb(tmp_path / "one.png")))) == {0, 255}
@@ -113,9 +109,7 @@ def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
     image.save(tmp_path / "plain.png")
     image.save(tmp_path / "holes.png", transparency=0)
     np.testing.assert_array_equal(pixels(open_rgb(tmp_path / "plain.png"))[0], [[10, 20, 30], [200, 100, 50]])
-    np.testing.assert_array_equal(
-        pixels(open_rgb(tmp_path / "holes.png"))[0], [[255, 255, 255], [200, 100, 50]]
-    )
+    np.testing.assert_array_equal(pixels(open_rgb(tmp_path / "holes.png"))[0], [[255, 255, 255], [200, 100, 50]])
 
 
 def test_transparent_colour_of_rgb_png(tmp_path: Path) -> None:
@@ -160,12 +154,7 @@ def png(width: int, height: int, depth: int, colour_type: int, rows: bytes) -> b
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def encoded(image_format: str) -> bytes:

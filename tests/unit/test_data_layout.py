@@ -16,9 +16,7 @@ from fedclip_plugin.recipe import Recipe
 DOMAINS = ("art", "cartoon", "photo", "sketch")
 
 
-def make_recipe(
-    root: Path | None, silo_count: int = 3, data: dict[str, Any] | None = None, **ours: Any
-) -> Recipe:
+def make_recipe(root: Path | None, silo_count: int = 3, data: dict[str, Any] | None = None, **ours: Any) -> Recipe:
     place = {} if root is None else {"data_root": str(root)}
     return Recipe.checked(
         {
@@ -83,17 +81,13 @@ def test_root_and_known_domains_take_the_place_of_the_recipe_s(domains_root: Pat
 
 
 def test_wrong_number_of_domains_is_refused(domains_root: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"client_num_in_total is 2, but there are 3 domains.*art, cartoon, photo"
-    ):
+    with pytest.raises(DataError, match=r"client_num_in_total is 2, but there are 3 domains.*art, cartoon, photo"):
         silo_names(make_recipe(domains_root, 2, target_domain="sketch"))
 
 
 def test_missing_domain_is_refused_with_what_is_there(domains_root: Path) -> None:
     recipe = make_recipe(domains_root, 1, domains=["sketsh", "art"], target_domain="art")
-    with pytest.raises(
-        DataError, match=r"no folder 'sketsh'.*did you mean 'sketch'.*art, cartoon, photo, sketch"
-    ):
+    with pytest.raises(DataError, match=r"no folder 'sketsh'.*did you mean 'sketch'.*art, cartoon, photo, sketch"):
         silo_image_set(recipe, 0)
     with pytest.raises(DataError, match=r"no folder 'pohto'.*did you mean 'photo'"):
         target_image_set(make_recipe(domains_root, 4, target_domain="pohto"))
@@ -113,9 +107,7 @@ def test_too_few_images_are_refused(domains_root: Path) -> None:
         silo_image_set(recipe, 0)
 
 
-@pytest.mark.parametrize(
-    "data", [{"partition_method": "homo"}, {"partition_method": "hetero", "partition_alpha": 1.0}]
-)
+@pytest.mark.parametrize("data", [{"partition_method": "homo"}, {"partition_method": "hetero", "partition_alpha": 1.0}])
 def test_classes_are_shared_out_completely(tmp_path: Path, data: dict[str, Any]) -> None:
     fill(tmp_path, ("cat", "dog", "fox"), 30)
     recipe = make_recipe(tmp_path, 4, data, data_layout="classes", min_images_per_silo=3)
@@ -178,9 +170,7 @@ def test_silo_s_own_file_names_its_folder_and_no_other_is_read(tmp_path: Path) -
         silo_image_set(recipe, 0)
 
 
-def test_silo_s_own_file_replaces_the_root_of_domains(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silo_s_own_file_replaces_the_root_of_domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "here" / "photo")
     fill(tmp_path / "server" / "art")
     monkeypatch.setenv("IMAGES_AT", str(tmp_path / "here"))

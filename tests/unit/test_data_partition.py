@@ -16,9 +16,7 @@ def labels_of(count: int, classes: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("count", "classes", "silos"), SHAPES)
-@pytest.mark.parametrize(
-    ("method", "alpha"), [("homo", None), ("hetero", 0.1), ("hetero", 0.5), ("hetero", 100.0)]
-)
+@pytest.mark.parametrize(("method", "alpha"), [("homo", None), ("hetero", 0.1), ("hetero", 0.5), ("hetero", 100.0)])
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
 def test_every_image_goes_to_exactly_one_silo(
     count: int, classes: int, silos: int, method: str, alpha: float | None, seed: int

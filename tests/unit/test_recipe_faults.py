@@ -287,9 +287,7 @@ def test_secrets_are_not_repeated(key):
     assert lines(changed({f"tracking_args.{key}": "s3cret"})) == [f"tracking_args.{key}: {REFUSED_KEYS[key]}"]
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [(key, value) for key in REFUSED_VALUES for value in REFUSED_VALUES[key]]
-)
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key in REFUSED_VALUES for value in REFUSED_VALUES[key]])
 def test_fedml_values_that_go_wrong_are_refused_with_the_reason(key, value):
     where = f"{homes(key)[0]}.{key}"
 
@@ -302,9 +300,7 @@ def test_every_refusal_says_what_to_do():
     reasons = [*REFUSED_KEYS.values(), *REFUSED_SECTIONS.values()]
     reasons += [reason for values in REFUSED_VALUES.values() for reason in values.values()]
 
-    assert [
-        reason for reason in reasons if not any(w in reason for w in ("use ", "leave it out", "belongs to"))
-    ] == []
+    assert [reason for reason in reasons if not any(w in reason for w in ("use ", "leave it out", "belongs to"))] == []
     assert [key for key in REFUSED_KEYS if homes(key)] == []
     assert [key for key in REFUSED_VALUES if not homes(key)] == []
 
@@ -317,9 +313,7 @@ def test_a_section_without_keys_is_refused(content):
 
 
 def test_a_key_at_the_top_is_sent_to_its_section():
-    assert lines(GOOD | {"batch_size": 8}) == [
-        "batch_size = 8: is a key, not a section; it belongs to train_args"
-    ]
+    assert lines(GOOD | {"batch_size": 8}) == ["batch_size = 8: is a key, not a section; it belongs to train_args"]
 
 
 def test_all_faults_come_at_once(tmp_path):
@@ -344,9 +338,7 @@ def test_all_faults_come_at_once(tmp_path):
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize(
-    "junk", [None, 1, -1, 0, 1.5, "x", "", True, [], [1], {}, {"a": 1}, [[]], "{", "$X", "~"]
-)
+@pytest.mark.parametrize("junk", [None, 1, -1, 0, 1.5, "x", "", True, [], [1], {}, {"a": 1}, [[]], "{", "$X", "~"])
 def test_no_value_of_any_key_escapes_as_another_exception(junk):
     for section, model in SECTIONS.items():
         for key in model.model_fields:

@@ -53,9 +53,7 @@ def refusal(path, *overrides):
 
 @pytest.mark.parametrize("text", ["5e-5", "5E-05", "0.5e-4", "5.e-5", ".5e-4", "'5e-5'", "0.00005"])
 def test_every_spelling_of_a_small_number_is_that_number(path, text):
-    assert load_recipe(path, [f"train_args.learning_rate={text}"]).train_args.learning_rate == pytest.approx(
-        5e-5
-    )
+    assert load_recipe(path, [f"train_args.learning_rate={text}"]).train_args.learning_rate == pytest.approx(5e-5)
 
 
 @pytest.mark.parametrize("overrides", [[], GUARDS, NOISE, ["fedclip_args.data_root=/srv/{silo}/i"]])
@@ -251,8 +249,7 @@ def test_malformed_yaml_is_one_line_with_its_place(path, text, said):
 
 def test_keys_given_twice_are_told_with_their_lines_beside_other_faults(path):
     path.write_text(
-        TEXT.replace("  comm_round: 5\n", "  comm_round: 5\n  comm_round: 6\n  epoch: 1\n")
-        + "data_args: {}\n"
+        TEXT.replace("  comm_round: 5\n", "  comm_round: 5\n  comm_round: 6\n  epoch: 1\n") + "data_args: {}\n"
     )
 
     told = refusal(path)

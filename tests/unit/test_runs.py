@@ -169,6 +169,27 @@ def test_a_used_folder_is_not_overwritten(trained):
     assert len(trained.lines()) == 6
 
 
+def test_a_final_adapter_without_metrics_is_neither_overwritten_nor_resumed(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    prepare(folder)
+    folder.save_round(adapter(3))
+    folder.mark_final(3)
+    with pytest.raises(RunFolderError, match="--resume"):
+        prepare(folder)
+    with pytest.raises(RunFolderError, match="plain FedMLRunner"):
+        prepare(folder, resume=True)
+    assert load_adapter(folder.adapters / "final").round == 3
+
+
+def test_a_run_that_ended_before_its_first_round_may_begin_again(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    prepare(folder)
+    folder.save_round(adapter(0))
+    folder.complete_round(line(0, 0), keep=2)
+    prepare(folder, digest="other")
+    assert folder.lines() == []
+
+
 def test_resume_refuses_an_altered_adapter(trained):
     flip(trained.round_folder(5) / "adapter.safetensors")
     with pytest.raises(AdapterFileError, match="altered"):

@@ -1,0 +1,100 @@
+"""A measured figure, and how a topic's figures are shown and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+HEADER = ("what", "median", "unit", "of", "goal", "note")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value.
+
+    Attributes
+    ----------
+    name
+        What was measured.
+    value
+        Median of the repeats, in ``unit``.
+    unit
+        ``s``, ``ms``, ``MB`` (10^6 bytes), ``bytes``, ``x`` for a ratio, ``images/s``, or ``-`` for a plain count.
+    repeats
+        Number of measurements behind the median.
+    at_most, at_least
+        The goal, when there is one.
+    note
+        What a reader has to know: extrapolated, what is left out.
+    """
+
+    name: str
+    value: float
+    unit: str
+    repeats: int = 1
+    at_most: float | None = None
+    at_least: float | None = None
+    note: str = ""
+
+    def goal(self) -> str:
+        """Return the goal and whether it is met, empty when there is none."""
+        if self.at_most is not None:
+            return f"<= {self.at_most:g} {'met' if self.value <= self.at_most else 'MISSED'}"
+        if self.at_least is not None:
+            return f">= {self.at_least:g} {'met' if self.value >= self.at_least else 'MISSED'}"
+        return ""
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the figure as the cells of a table's row."""
+        return (self.name, number_text(self.value), self.unit, str(self.repeats), self.goal(), self.note)
+
+
+def of_samples(name: str, samples: Sequence[float], unit: str, **rest: Any) -> Figure:
+    """Return the median of ``samples`` as a figure.
+
+    Parameters
+    ----------
+    name, unit
+        As in :class:`Figure`.
+    samples
+        At least one measurement.
+    rest
+        Further fields of :class:`Figure`.
+
+    Raises
+    ------
+    statistics.StatisticsError
+        When there are no samples.
+    """
+    return Figure(name, median(samples), unit, len(samples), **rest)
+
+
+def number_text(value: float) -> str:
+    """Return a number with three or four significant digits, thousands set apart."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def table(title: str, figures: Sequence[Figure]) -> str:
+    """Return a topic's figures as an aligned text table under its title."""
+    rows = [HEADER, *(figure.cells() for figure in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    right = {1, 3}
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([f"== {title}", lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def as_json(figures: Sequence[Figure]) -> list[dict[str, Any]]:
+    """Return figures as plain data for ``benchmarks.json``, empty fields left out."""
+    return [{key: value for key, value in asdict(figure).items() if value not in (None, "")} for figure in figures]

@@ -1,0 +1,98 @@
+"""One epoch of the reference algorithm: every batch encodes its images and its prompts again.
+
+Written from the description of microsoft/PersonalizedFL, ``fedclip/``: frozen encoders, the adapter on image features,
+the symmetric in-batch loss over 32 images and their 32 prompts, Adam with coupled weight decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedclip_plugin.adapters import contrastive_loss
+from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.federated.trainer import ADAM_BETAS, ADAM_EPSILON
+
+_MIN_BATCH = 2
+
+
+@dataclass(frozen=True)
+class EpochSettings:
+    """Hyper-parameters of an epoch.
+
+    Attributes
+    ----------
+    batch_size
+        Images, and prompts, of a batch.
+    learning_rate, weight_decay
+        Adam's.
+    """
+
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+
+
+def reference_epoch(
+    clip: FrozenClip,
+    adapter: nn.Module,
+    pixels: Tensor,
+    labels: Tensor,
+    prompts: Sequence[str],
+    settings: EpochSettings,
+) -> float:
+    """Train one epoch, encoding as the reference does, and return the mean loss of its batches.
+
+    Shapes: N images, side S, C classes.
+
+    Parameters
+    ----------
+    clip
+        The frozen backbone.
+    adapter
+        Trained in place.
+    pixels
+        ``[N, 3, S, S]``, already decoded.
+    labels
+        ``[N]``.
+    prompts
+        C prompts.
+    settings
+        Hyper-parameters.
+    """
+    optimizer = torch.optim.Adam(
+        adapter.parameters(),
+        lr=settings.learning_rate,
+        betas=ADAM_BETAS,
+        eps=ADAM_EPSILON,
+        weight_decay=settings.weight_decay,
+    )
+    losses = []
+    device = next(adapter.parameters()).device
+    for chosen in torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).split(settings.batch_size):
+        if len(chosen) < _MIN_BATCH:
+            continue
+        images = clip.encode_pixels(pixels[chosen]).to(device)
+        text = encode_padded(clip, [prompts[label] for label in labels[chosen].tolist()])
+        pairs = torch.arange(len(chosen), device=device)
+        loss = contrastive_loss(adapter(images), text, pairs, clip.logit_scale)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return sum(losses) / len(losses)
+
+
+@torch.no_grad()
+def encode_padded(clip: FrozenClip, prompts: Sequence[str]) -> Tensor:
+    """Return unit-length text features ``[B, d]`` as the reference computes them: padded to the model's full length.
+
+    The product pads to the longest prompt instead, which gives the same features for less.
+    """
+    device = next(clip._model.parameters()).device
+    tokens = clip._tokenizer(list(prompts), padding="max_length", truncation=True, return_tensors="pt").to(device)
+    pooled = clip._model.text_model(**tokens).pooler_output
+    return nn.functional.normalize(clip._model.text_projection(pooled), dim=-1)

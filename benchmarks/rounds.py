@@ -1,0 +1,117 @@
+"""Seconds of a round by phase at 525,312 parameters and three silos, and plain FedML beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import Figure, of_samples
+from benchmarks.jobs import JobResult, run_job
+from benchmarks.scale import PACS_SOURCES, PACS_TARGET, Scale
+
+TITLE = "rounds: 525,312 parameters, three silos, one mpirun job of four ranks"
+GOAL_MS = 30.0
+PHASES = ("train", "evaluate", "aggregate", "target", "exchange", "round")
+_IDLE_IMAGES = 16
+_IDLE_SOURCES = (_IDLE_IMAGES,) * 3
+_MEANING = {
+    "train": "slowest silo",
+    "evaluate": "slowest silo, validation and test",
+    "aggregate": "server",
+    "target": "server",
+    "exchange": "FedML: what neither training, scoring nor averaging explains",
+    "round": "from sending an adapter to sending the next",
+}
+
+
+@cache  # `memory` weighs the federation that `rounds` has timed
+def federate(runner: str, rounds: int, busy: bool, work: Path) -> JobResult:
+    """Run one federation on random features.
+
+    Parameters
+    ----------
+    runner
+        ``fedclip`` for FedClipRunner, ``fedml`` for plain FedMLRunner.
+    rounds
+        Number of rounds.
+    busy
+        Whether silos hold as many images as PACS's domains, or next to none.
+    work
+        Folder for results.
+    """
+    sources, target = (PACS_SOURCES, PACS_TARGET) if busy else (_IDLE_SOURCES, _IDLE_IMAGES)
+    words = ["--runner", runner, "--rounds", str(rounds), "--target", str(target)]
+    words += ["--sources", *map(str, sources)]
+    return run_job("benchmarks.rounds_rank", words, work / f"rounds_{runner}_{'busy' if busy else 'idle'}")
+
+
+def measure(scale: Scale, work: Path) -> list[Figure]:
+    """Return the topic's figures; the four federations run one after the other."""
+    figures: list[Figure] = []
+    for busy in (True, False):
+        rounds = scale.rounds if busy else scale.idle_rounds
+        kind = "PACS's counts" if busy else f"{_IDLE_IMAGES} images a silo"
+        ours, plain = (federate(runner, rounds, busy, work) for runner in ("fedclip", "fedml"))
+        figures += compare(kind, ours.ranks, plain.ranks, scale.skipped)
+    sizes = ours.ranks[1]["bytes"]
+    figures += [
+        Figure("message with an adapter, ours", sizes["fedclip"], "bytes", note=f"{sizes['tensors']:,} are tensors"),
+        Figure("message with an adapter, plain FedML", sizes["fedml"], "bytes"),
+    ]
+    return figures
+
+
+def compare(kind: str, ours: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], skipped: int) -> list[Figure]:
+    """Return the phases of our rounds, plain FedML's rounds, and their ratio.
+
+    Parameters
+    ----------
+    kind
+        What the silos hold, for the figures' names.
+    ours, plain
+        What the ranks of the two jobs reported.
+    skipped
+        First rounds to leave out.
+    """
+    figures = phases(kind, ours[0]["lines"], skipped)
+    total, rest = plain_rounds(plain, skipped)
+    overhead = of_samples(
+        f"{kind}: plain FedMLRunner, exchange", rest, "ms", note="as ours; evaluates on no silo, saves no adapter"
+    )
+    wall = of_samples(f"{kind}: plain FedMLRunner, round", total, "ms")
+    ratio = Figure(
+        f"{kind}: exchange, plain FedML / ours", overhead.value / figures[PHASES.index("exchange")].value, "x"
+    )
+    return [*figures, overhead, wall, ratio]
+
+
+def phases(kind: str, lines: Sequence[dict[str, Any]], skipped: int) -> list[Figure]:
+    """Return median milliseconds of each phase from the lines of ``metrics.jsonl``."""
+    counted = [line["seconds"] for line in lines if line["round"] > skipped]
+    return [
+        of_samples(
+            f"{kind}: {phase}",
+            [1000 * seconds[phase] for seconds in counted],
+            "ms",
+            at_most=GOAL_MS if phase == "exchange" else None,
+            note=_MEANING[phase],
+        )
+        for phase in PHASES
+    ]
+
+
+def plain_rounds(ranks: Sequence[dict[str, Any]], skipped: int) -> tuple[list[float], list[float]]:
+    """Return milliseconds of plain FedML's rounds, whole and without training, averaging and testing."""
+    server = ranks[0]["spans"]
+    before, after, test = (server[name] for name in ("on_before_aggregation", "on_after_aggregation", "test"))
+    total, rest = [], []
+    for number in range(skipped, len(after)):
+        wall = after[number][1] - after[number - 1][1]
+        train = max(end - begin for begin, end in (rank["spans"]["train"][number] for rank in ranks[1:]))
+        average = after[number][1] - before[number][0]
+        scoring = test[number - 1][1] - test[number - 1][0]  # of the round before: it lies in this interval
+        total.append(1000 * wall)
+        rest.append(1000 * (wall - train - average - scoring))
+    return total, rest

@@ -1,0 +1,60 @@
+"""How much work the benchmarks do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PACS_SOURCES = (2048, 2344, 1670)
+"""Images of PACS's art_painting, cartoon and photo: what three silos hold when sketch is held out."""
+
+PACS_TARGET = 3929
+"""Images of PACS's sketch."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes and repeats of one run of the benchmarks.
+
+    Attributes
+    ----------
+    rounds
+        Rounds of a federation with PACS's counts of images.
+    idle_rounds
+        Rounds of a federation with next to no images, where FedML's own work is all there is.
+    skipped
+        First rounds that are left out of every median.
+    starts
+        Starts of the miniature job, each beside one bare import of fedml.
+    tiny_images, large_images
+        Images of an epoch with clip-tiny and with ViT-B/32.
+    throughput_images
+        Files of PACS's size that are encoded to compare encoding with the pure forward pass.
+    passes
+        Repeats of each epoch and of each throughput measurement.
+    small_backbone
+        Put tiny widths in the place of ViT-B/32's.
+    """
+
+    rounds: int = 40
+    idle_rounds: int = 120
+    skipped: int = 5
+    starts: int = 3
+    tiny_images: int = 336
+    large_images: int = 64
+    throughput_images: int = 128
+    passes: int = 2
+    small_backbone: bool = False
+
+
+FULL = Scale()
+QUICK = Scale(
+    rounds=12,
+    idle_rounds=20,
+    starts=1,
+    tiny_images=64,
+    large_images=64,
+    throughput_images=64,
+    passes=1,
+    small_backbone=True,
+)
+"""Minutes less, only to see that all parts run: its figures mean nothing."""

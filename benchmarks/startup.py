@@ -1,0 +1,80 @@
+"""From mpirun to the first round with a warm cache, by phase, beside as many ranks that only import fedml."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks.figures import Figure, of_samples
+from benchmarks.jobs import JobResult, run_job
+from benchmarks.scale import Scale
+
+TITLE = "startup: the miniature recipe with a warm cache, four ranks; phases as the server's rank sees them"
+GOAL = 1.5
+PHASES = (
+    "python",
+    "import torch",
+    "import fedml",
+    "import fedclip_plugin",
+    "mpi",
+    "listing",
+    "features",
+    "first round",
+)
+_MEANING = {
+    "python": "mpirun and the interpreter",
+    "import fedclip_plugin": "and checking the recipe",
+    "mpi": "MPI, FedML's arguments, run folder",
+    "listing": "own images, fingerprint, roll call; waits for the slowest rank",
+    "features": "read from the cache on every rank",
+    "first round": "until all silos have trained it",
+}
+
+
+def measure(scale: Scale, work: Path) -> list[Figure]:
+    """Return the topic's figures; starts and bare imports alternate, after one start that warms the caches."""
+    _start(work)
+    starts, imports = [], []
+    for _ in range(scale.starts):
+        imports.append(run_job("benchmarks.startup_rank", ["--import-only"], work / "startup_import"))
+        starts.append(_start(work))
+    return summarize(starts, imports)
+
+
+def summarize(starts: Sequence[JobResult], imports: Sequence[JobResult]) -> list[Figure]:
+    """Return phases, totals and their ratio from as many starts as bare imports."""
+    phases = [
+        of_samples(phase, [_phase(start, phase) for start in starts], "s", note=_MEANING.get(phase, ""))
+        for phase in PHASES
+    ]
+    bare = [max(rank["steps"]["import fedml"] for rank in job.ranks) - job.began for job in imports]
+    begins = [start.ranks[0]["steps"]["features"] - start.began for start in starts]
+    done = [start.ranks[0]["steps"]["first round"] - start.began for start in starts]
+    loaded = [sum(rank["transformers"] for rank in start.ranks) for start in starts]
+    return [
+        *phases,
+        of_samples("mpirun to the first round", begins, "s", note="until training begins"),
+        of_samples("mpirun to the end of the first round", done, "s"),
+        of_samples("four ranks import fedml at once", bare, "s", note="under the same mpirun, until the last is done"),
+        of_samples(
+            "to the first round / import fedml",
+            [begin / base for begin, base in zip(begins, bare, strict=True)],
+            "x",
+            at_most=GOAL,
+            note="each start against the import just before it",
+        ),
+        Figure("to the end of the first round / import fedml", median(done) / median(bare), "x", len(done)),
+        Figure("ranks that import transformers", max(loaded), "-", len(loaded), at_most=0),
+    ]
+
+
+def _start(work: Path) -> JobResult:
+    return run_job("benchmarks.startup_rank", [], work / "startup")
+
+
+def _phase(start: JobResult, phase: str) -> float:
+    steps = start.ranks[0]["steps"]
+    index = PHASES.index(phase)
+    before = start.began if index == 0 else steps[PHASES[index - 1]]
+    return float(steps[phase] - before)

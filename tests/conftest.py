@@ -1,0 +1,48 @@
+"""Fixtures that several folders of tests share."""
+
+import shutil
+
+import pytest
+from support import IMAGES_PER_CLASS, SILOS, Workshop
+
+from fedclip_plugin.miniature import ensure_miniature
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory):
+    """Recipes, run folders and caches for the whole session: images are drawn and encoded once."""
+    return Workshop(tmp_path_factory.mktemp("workshop"))
+
+
+@pytest.fixture(scope="session")
+def own_images(workshop):
+    """Return a function that makes a folder of three silos, ``<silo>/<class>/<image>``, of the miniature's images."""
+    root = ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0)
+
+    def make(name):
+        place = workshop.place / "own" / name
+        for silo, domain in zip(SILOS, ("art_painting", "cartoon", "photo"), strict=True):
+            shutil.copytree(root / domain, place / silo)
+        return place
+
+    return make
+
+
+@pytest.fixture
+def fresh_fedml():
+    """Reset FedML's singletons, which remember the arguments of the first test otherwise."""
+    from fedml.core.alg_frame.context import Context
+    from fedml.core.dp.fedml_differential_privacy import FedMLDifferentialPrivacy
+    from fedml.core.fhe.fhe_agg import FedMLFHE
+    from fedml.core.security.fedml_attacker import FedMLAttacker
+    from fedml.core.security.fedml_defender import FedMLDefender
+
+    def forget():
+        FedMLDifferentialPrivacy._dp_instance = None
+        FedMLDefender._defender_instance = None
+        FedMLAttacker._attacker_instance = None
+        FedMLFHE._fhe_instance = None
+
+    forget()
+    yield Context
+    forget()

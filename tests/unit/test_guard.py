@@ -1,0 +1,214 @@
+"""What keeps a federation from hanging: guarded handlers, the watchdog, the roll call."""
+
+import threading
+import time
+
+import pytest
+from support import fedml_args
+
+from fedclip_plugin.errors import DataError, FedClipError, FederationError
+from fedclip_plugin.federated import guard
+from fedclip_plugin.federated.guard import Guarded, Watchdog
+from fedclip_plugin.federated.roll_call import Card, agree_on_classes, require_one_backbone, roll_call
+
+
+class Comm:
+    def __init__(self):
+        self.codes = []
+
+    def Abort(self, code):
+        self.codes.append(code)
+
+
+class Handler(Guarded):
+    def __init__(self, error):
+        self.args = fedml_args(comm=Comm())
+        self.message_handler_dict = {7: self.handle}
+        self.error = error
+
+    def where(self):
+        return "silo photo (rank 3), round 12"
+
+    def handle(self, message):
+        raise self.error
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    codes = []
+    monkeypatch.setattr(guard.os, "_exit", codes.append)
+    return codes
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no disk"), KeyError("no disk"), SystemExit("no disk"), KeyboardInterrupt("no disk")]
+)
+def test_whatever_a_handler_raises_ends_the_job_with_its_traceback(error, ended, capfd):
+    handler = Handler(error)
+    handler.receive_message(7, None)
+    told = capfd.readouterr().err
+    assert "silo photo (rank 3), round 12" in told
+    assert "Traceback" in told
+    assert "no disk" in told
+    assert handler.args.comm.codes == ended == [1]
+
+
+def test_a_users_fault_has_no_traceback(ended, capfd):
+    Handler(FederationError("too few updates")).receive_message(7, None)
+    told = capfd.readouterr().err
+    assert told == "fedclip: the job stops: silo photo (rank 3), round 12: too few updates\n"
+
+
+def test_a_message_that_nobody_handles_ends_the_job(ended, capfd):
+    Handler(ValueError()).receive_message(99, None)
+    assert "KeyError: 99" in capfd.readouterr().err
+    assert ended == [1]
+
+
+@pytest.fixture
+def dog():
+    late, bark = [], threading.Event()
+
+    def on_silence(names):
+        late.extend(names)
+        bark.set()
+
+    watchdog = Watchdog(on_silence)
+    watchdog.late, watchdog.bark = late, bark
+    return watchdog
+
+
+def test_the_watchdog_names_who_stays_silent(dog):
+    dog.expect(["a", "b", "c"], 0.2)
+    dog.heard("b")
+    assert dog.bark.wait(5)
+    assert dog.late == ["a", "c"]
+
+
+def test_the_watchdog_rests_when_all_have_answered(dog):
+    dog.expect(["a", "b"], 1.0)
+    dog.heard("a")
+    dog.heard("b")
+    assert not dog.bark.wait(1.2)
+
+
+def test_being_expected_again_gives_no_more_time(dog):
+    began = time.monotonic()
+    dog.expect(["a"], 0.3)
+    for _ in range(10):
+        dog.expect(["a", "b"], 60)
+        time.sleep(0.05)
+    assert dog.bark.wait(5)
+    assert dog.late == ["a"]
+    assert time.monotonic() - began < 5
+
+
+def test_time_begins_anew_after_an_answer(dog):
+    for _ in range(4):
+        dog.expect(["a"], 1.0)
+        time.sleep(0.35)
+        dog.heard("a")
+    assert not dog.bark.is_set()
+
+
+def test_backbones_that_differ_are_refused_by_rank():
+    cards = [
+        Card("server", fingerprint="a" * 64),
+        Card("photo", fingerprint="a" * 64),
+        Card("art", fingerprint="b" * 64),
+    ]
+    with pytest.raises(FedClipError, match=r"server: aaaaaaaaaaaa, photo: aaaaaaaaaaaa, art: bbbbbbbbbbbb"):
+        require_one_backbone(cards)
+    require_one_backbone(cards[:2])
+
+
+def test_the_class_list_is_the_recipes_or_that_of_all():
+    cards = [Card("server"), Card("photo", ("cat", "dog")), Card("art", ("cat", "dog"))]
+    assert agree_on_classes(cards, None) == ("cat", "dog")
+    assert agree_on_classes(cards, ("dog", "cat", "hen")) == ("dog", "cat", "hen")
+    with pytest.raises(DataError, match=r"photo lacks hen; art lacks dog"):
+        agree_on_classes([*cards[:2], Card("art", ("cat", "hen"))], None)
+
+
+class World:
+    """Ranks of one process: what ``send`` puts in, ``recv`` takes out."""
+
+    def __init__(self, size):
+        self.size = size
+        self.boxes = {}
+
+    def rank(self, number):
+        return Rank(self, number)
+
+
+class Rank(Comm):
+    def __init__(self, world, number):
+        super().__init__()
+        self.world, self.number = world, number
+
+    def Get_rank(self):
+        return self.number
+
+    def Get_size(self):
+        return self.world.size
+
+    def send(self, content, dest, tag):
+        self.world.boxes.setdefault((self.number, dest, tag), []).append(content)
+
+    def Iprobe(self, source, tag):
+        return bool(self.world.boxes.get((source, self.number, tag)))
+
+    def recv(self, source, tag):
+        return self.world.boxes[source, self.number, tag].pop(0)
+
+
+NAMES = ("server", "photo", "art")
+
+
+def call_all(cards, timeout=5.0):
+    """Return what every rank gets of a roll call, or the error it raises."""
+    world, results = World(len(cards)), {}
+
+    def call(number):
+        try:
+            results[number] = roll_call(world.rank(number), cards[number], NAMES, timeout)
+        except FedClipError as error:
+            results[number] = str(error)
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(len(cards))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    return [results[number] for number in range(len(cards))]
+
+
+def test_every_rank_hears_of_every_rank():
+    cards = [Card("server"), Card("photo", ("cat",), 10), Card("art", ("cat",), 20)]
+    assert call_all(cards) == [cards, cards, cards]
+
+
+def test_a_fault_of_one_rank_is_an_error_on_all():
+    told = call_all([Card("server"), Card("photo", error="no images"), Card("art", error="no such folder")])
+    assert told == ["2 of 3 ranks cannot start\n  photo: no images\n  art: no such folder"] * 3
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (0, "server (rank 0), before round 1: no sign of photo, art"),
+        (2, "art (rank 2), before round 1: no sign of server"),
+    ],
+)
+def test_a_silent_rank_ends_the_job(number, message, monkeypatch, capfd):
+    def leave(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(guard.os, "_exit", leave)
+    comm = World(3).rank(number)
+    with pytest.raises(SystemExit):
+        roll_call(comm, Card(NAMES[number]), NAMES, timeout=0.1)
+    assert comm.codes == [1]
+    told = capfd.readouterr().err
+    assert message in told
+    assert "fedclip_args.start_timeout" in told
