@@ -101,7 +101,8 @@ def launch(
     words += ["--progress" if progress else "--no-progress"]
     words += ["--debug"] if debug else []
     command = Launch(recipe.train_args.client_num_in_total + 1, hostfile).command(words)
-    print(f"$ {shlex.join(command)}", flush=True)
+    print(f"$ {shlex.join(command)}")
+    print("starting the ranks; each of them imports FedML first, which takes some seconds", flush=True)
     # mpirun takes this process's place: Ctrl-C and kill reach it, and its ranks end with it.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execve(command[0], command, os.environ | {"PYTHONUNBUFFERED": "1"})

@@ -60,6 +60,16 @@ def test_pixels_are_pils_bicubic_centre_crop(clip):
     np.testing.assert_allclose(clip.preprocess(wide), expected.transpose(2, 0, 1), atol=1e-6)
 
 
+def test_the_preprocessing_file_of_the_first_clips_is_understood(copy):
+    """openai/clip-vit-base-patch32 gives its sizes as plain numbers, under the processor's name of 2021."""
+    (copy / "processor_config.json").unlink()
+    old = {"crop_size": 64, "do_center_crop": True, "do_normalize": True, "do_resize": True, "resample": 3, "size": 64}
+    old |= {"feature_extractor_type": "CLIPFeatureExtractor", "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (copy / "preprocessor_config.json").write_text(json.dumps(old))
+    now, before = FrozenClip(locate_backbone(BUILT_IN), CPU), FrozenClip(copy, CPU)
+    np.testing.assert_array_equal(now.preprocess(image(200, 100)), before.preprocess(image(200, 100)))
+
+
 def test_nothing_is_trainable(clip):
     assert not clip.encode_pixels(torch.zeros(1, 3, 64, 64)).requires_grad
 
