@@ -33,7 +33,7 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=">=3.11,<3.13",
     packages=[*find_packages(include=["fedclip_plugin", "fedclip_plugin.*"]), "fedclip_recipes"],
     package_dir={"fedclip_recipes": "recipes"},
     package_data={"fedclip_plugin.backbone": ["clip_tiny/*"], "fedclip_recipes": ["*/*.yaml"]},

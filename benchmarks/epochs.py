@@ -104,7 +104,7 @@ def warm_up(subject: Subject) -> None:
 def cached_epoch(subject: Subject, data: FeatureSet, prompts: Sequence[str]) -> Callable[[], None]:
     """Return the product's own training of one round on features."""
     text = TextFeatures(subject.clip.encode_prompts(prompts), subject.clip.logit_scale)
-    task = Task("fedclip", subject.name, "", subject.images.classes, TEMPLATE, text, "")
+    task = Task("fedclip", subject.name, "", "fp32", subject.images.classes, TEMPLATE, text, "")
     args = Namespace(
         learning_rate=SETTINGS.learning_rate,
         weight_decay=SETTINGS.weight_decay,

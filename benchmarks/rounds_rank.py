@@ -81,7 +81,7 @@ def main() -> int:
     log_to(run_dir / "logs", args.rank)
     folder = RunFolder(run_dir)
     if args.rank == 0:
-        folder.prepare("", "", 0, resume=False)
+        folder.prepare("# digest: benchmark\n", "benchmark", 0, resume=False)
     held = prepared(args.rank, options.sources, options.target)
     device = torch.device("cpu")
     dataset, model, trainer, aggregator = make_pair(args, device, recipe, held, folder)

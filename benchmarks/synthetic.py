@@ -27,7 +27,9 @@ def random_task(generator: torch.Generator, width: int = WIDTH) -> Task:
     """Return a task of seven classes with random unit-length text features."""
     text = torch.nn.functional.normalize(torch.randn(CLASSES, width, generator=generator), dim=-1)
     names = tuple(f"class_{index}" for index in range(CLASSES))
-    return Task("fedclip", "random", "0" * 64, names, "a picture of a {}", TextFeatures(text, LOGIT_SCALE), "0" * 16)
+    return Task(
+        "fedclip", "random", "0" * 64, "fp32", names, "a picture of a {}", TextFeatures(text, LOGIT_SCALE), "0" * 16
+    )
 
 
 def prepared(rank: int, sources: Sequence[int], target: int, width: int = WIDTH) -> Prepared:

@@ -51,9 +51,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
 def _add_federation(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     launch = commands.add_parser("launch", help="check a recipe, print its mpirun command, and run it")
     run = commands.add_parser("run", help="be one rank of an mpirun job (launch does this for you)")
@@ -88,7 +85,7 @@ def _add_folders(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check.set_defaults(act=_check)
     sheet = commands.add_parser("sheet", help="draw the contact sheet of the built-in data set")
     sheet.add_argument("--out", type=Path, default=Path("sheet.png"), metavar="PNG")
-    sheet.add_argument("--per-cell", type=int, default=3, metavar="N", help="images per class and domain")
+    sheet.add_argument("--per-cell", type=_positive, default=3, metavar="N", help="images per class and domain")
     sheet.set_defaults(act=_sheet)
     pretrain = commands.add_parser("pretrain", help="make the built-in clip-tiny anew (10-20 minutes on one core)")
     pretrain.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -109,8 +106,15 @@ def _add_adapters(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="<class>/<image>, or <domain>/<class>/<image>")
     evaluate.set_defaults(act=_evaluate)
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    predict.add_argument("--top", type=int, default=3, metavar="K", help="labels per image")
+    predict.add_argument("--top", type=_positive, default=3, metavar="K", help="labels per image")
     predict.set_defaults(act=_predict)
+
+
+def _positive(text: str) -> int:
+    """Return a whole number of at least 1; argparse turns the ValueError into its own message."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return int(text)
 
 
 def _run(options: argparse.Namespace) -> int:

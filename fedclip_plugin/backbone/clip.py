@@ -52,7 +52,7 @@ class FrozenClip:
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise BackboneError(f"backbone {folder} cannot be loaded as a CLIP: {error}") from error
         self._model.requires_grad_(False).eval().to(device)
-        self._device = device
+        self.device = device
         self.precision = precision
 
     @property
@@ -90,18 +90,19 @@ class FrozenClip:
         Tensor
             ``[B, d]`` float32 on the CPU.
         """
-        with self._autocast():
-            pooled = self._model.vision_model(pixel_values=pixels.to(self._device, non_blocking=True)).pooler_output
+        # TF32 in the patch embedding's convolution, cudnn's default, would not be float32.
+        with self._autocast(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            pooled = self._model.vision_model(pixel_values=pixels.to(self.device, non_blocking=True)).pooler_output
             features: Tensor = self._model.visual_projection(pooled)
             return features.float().cpu()
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Return text features of unit length, ``[C, d]`` float32 on the CPU, always computed in float32."""
-        tokens = self._tokenizer(list(prompts), padding=True, truncation=True, return_tensors="pt").to(self._device)
+        tokens = self._tokenizer(list(prompts), padding=True, truncation=True, return_tensors="pt").to(self.device)
         pooled = self._model.text_model(**tokens).pooler_output
         return torch.nn.functional.normalize(self._model.text_projection(pooled), dim=-1).float().cpu()
 
     def _autocast(self) -> torch.autocast:
         dtype = DTYPES[self.precision]
-        return torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not torch.float32)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32)

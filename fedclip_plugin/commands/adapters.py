@@ -15,7 +15,7 @@ from fedclip_plugin.adapters.registry import restore_adapter
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
-from fedclip_plugin.data import ImageSet, list_classes, list_domains, open_rgb, scan_folder
+from fedclip_plugin.data import IMAGE_SUFFIXES, ImageSet, list_classes, list_domains, open_rgb, scan_folder
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.features import FeatureSource, TextFeatures
 from fedclip_plugin.federated.task import Score, Task
@@ -47,7 +47,7 @@ def evaluate(folder: Path, images: Path, backbone: str | None, as_json: bool) ->
     """
     saved = load_adapter(folder)
     task, adapter, device = _task(saved), restore_adapter(saved), _device()
-    source = FeatureSource(backbone or saved.backbone, device, "fp32", _CACHE, _BATCH, _WORKERS)
+    source = FeatureSource(backbone or saved.backbone, device, saved.precision, _CACHE, _BATCH, _WORKERS)
     _require_same_backbone(saved, source.fingerprint, folder)
     found: dict[str, tuple[Score, Score]] = {}
     for part in _parts(images, saved.classes):
@@ -91,7 +91,7 @@ def predict(folder: Path, images: Sequence[Path], backbone: str | None, top: int
     saved = load_adapter(folder)
     place = locate_backbone(backbone or saved.backbone)
     _require_same_backbone(saved, fingerprint(place), folder)
-    clip, adapter = FrozenClip(place, _device()), restore_adapter(saved)
+    clip, adapter = FrozenClip(place, _device(), saved.precision), restore_adapter(saved)
     answers = {str(path): _label(clip, adapter, saved, path, top) for path in images}
     if as_json:
         print(json.dumps(answers, indent=1, ensure_ascii=False))
@@ -117,15 +117,22 @@ def _label(clip: FrozenClip, adapter: nn.Module, saved: SavedAdapter, path: Path
 def _task(saved: SavedAdapter) -> Task:
     text = TextFeatures(torch.tensor(saved.text_features), saved.logit_scale)
     return Task(
-        saved.method, saved.backbone, saved.fingerprint, saved.classes, saved.prompt_template, text, saved.recipe_digest
+        saved.method,
+        saved.backbone,
+        saved.fingerprint,
+        saved.precision,
+        saved.classes,
+        saved.prompt_template,
+        text,
+        saved.recipe_digest,
     )
 
 
 def _parts(root: Path, classes: tuple[str, ...]) -> list[ImageSet]:
-    """Return the domains below ``root``, or ``root`` itself when its folders are the adapter's classes."""
-    folders = list_classes(root)
-    if set(folders) <= set(classes):
-        return [scan_folder(root, root.name, classes)]
+    """Return the domains below ``root``, or ``root`` itself when images lie directly in its folders."""
+    for folder in list_classes(root):
+        if any(path.suffix.lower() in IMAGE_SUFFIXES for path in (root / folder).iterdir()):
+            return [scan_folder(root, root.name, classes)]
     return [scan_folder(root / name, name, classes) for name in list_domains(root)]
 
 

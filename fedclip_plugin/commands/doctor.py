@@ -42,9 +42,14 @@ def _clashes() -> Iterator[Finding]:
         ("setuptools", 81, "fedml imports pkg_resources, which setuptools 81 dropped"),
         ("numpy", 2, "fedml 0.9.6 is built for numpy 1"),
     ):
-        major = int(metadata.version(name).split(".")[0])
-        if major >= limit:
+        major = int(metadata.version(name).split(".")[0]) if _installed(name) else None
+        if major is None:
+            yield "FAULT", f"{name} is missing; pip install '{name}<{limit}'"
+        elif major >= limit:
             yield "FAULT", f"{name} {major}: {reason}; pip install '{name}<{limit}'"
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    for line in done.stdout.splitlines() if done.returncode else ():
+        yield "FAULT", f"pip check: {line}"
     runtimes = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
     if len(runtimes) > 1:
         yield "FAULT", f"{' and '.join(runtimes)} own the same folder: uninstall both, then install one"

@@ -91,9 +91,9 @@ def launch(
     path = find_recipe(recipe_name)
     recipe = load_recipe(path, overrides)
     if hostfile is not None and not hostfile.is_file():
-        raise FedClipError(f"hostfile {hostfile} does not exist: write one line a rank, such as 'host1 slots=1'")
+        raise FedClipError(f"hostfile {hostfile} does not exist: write one line a host, such as 'host1 slots=1'")
     if hostfile is None:  # else the run folder may be on another host; the server looks in any case
-        RunFolder(_run_dir(recipe, run_dir, path)).check(recipe.digest(), resume)
+        RunFolder(_run_dir(recipe, run_dir, path)).check(recipe.to_yaml(), recipe.digest(), resume)
     words = [sys.executable, "-m", "fedclip_plugin", "run", str(path)]
     words += ["--run", str(run_dir)] if run_dir else []
     words += ["--resume"] if resume else []

@@ -87,7 +87,9 @@ def list_entries(folder: Path) -> tuple[list[str], list[str]]:
                 if not entry.name.startswith(".") and entry.name.lower() not in _JUNK:
                     (folders if entry.is_dir() else files).append(entry.name)
     except FileNotFoundError as error:
-        raise DataError(f"folder {folder} does not exist; check fedclip_args.data_root") from error
+        raise DataError(
+            f"folder {folder} does not exist; check the path (in a recipe: fedclip_args.data_root)"
+        ) from error
     except NotADirectoryError as error:
         raise DataError(f"{folder} is a file; a folder is needed (root/<class>/<image>)") from error
     except OSError as error:

@@ -26,10 +26,7 @@ class UnreadableImageError(DataError):
     """
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(
-            f"cannot read image {path}: {reason}. Replace or remove the file, or set "
-            "fedclip_args.on_bad_image: skip to leave such images out"
-        )
+        super().__init__(f"cannot read image {path}: {reason}. Replace or remove the file")
         self.path = path
         self.reason = reason
 

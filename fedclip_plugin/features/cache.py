@@ -18,6 +18,10 @@ from fedclip_plugin.data import ImageSet
 from fedclip_plugin.runs.atomic import write_file
 
 logger = logging.getLogger(__name__)
+
+CACHE_VERSION = 1
+"""Raise it when the same image would get other features: a change in decoding, preprocessing or encoding."""
+
 Array = npt.NDArray[Any]
 
 
@@ -44,7 +48,7 @@ class FeatureCache:
     Parameters
     ----------
     folder
-        ``<feature_cache_dir>/<fingerprint>``.
+        ``<feature_cache_dir>/v<version>-<fingerprint>``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,13 +72,15 @@ class FeatureCache:
         )
 
     def write_images(self, path: Path, features: Mapping[str, Array], unreadable: Mapping[str, str]) -> None:
-        """Write what :meth:`read_images` returns; there is at least one feature.
+        """Write what :meth:`read_images` returns; without any feature nothing is written.
 
         Raises
         ------
         OSError
             When the disk is full or the folder cannot be written.
         """
+        if not features:
+            return
         note = {"identities": json.dumps(list(features)), "unreadable": json.dumps(dict(unreadable))}
         self._write(path, {"features": np.stack(list(features.values()))}, note)
 

@@ -59,7 +59,7 @@ def encode_files(
             else:
                 good[index] = result
         if good:
-            encoded = clip.encode_pixels(stack_pixels(list(good.values()))).numpy()
+            encoded = clip.encode_pixels(stack_pixels(list(good.values()), clip.device)).numpy()
             features |= dict(zip(good, encoded, strict=True))
         on_progress(len(indices))
     return features, faults
@@ -73,10 +73,10 @@ def decode(clip: FrozenClip, path: Path) -> Decoded:
         return error
 
 
-def stack_pixels(pixels: Sequence[Pixels]) -> Tensor:
-    """Return images as one batch ``[B, 3, S, S]``, in pinned memory when there is a GPU to copy to."""
+def stack_pixels(pixels: Sequence[Pixels], device: torch.device) -> Tensor:
+    """Return images as one batch ``[B, 3, S, S]``, in pinned memory when ``device`` is a GPU."""
     batch = torch.from_numpy(np.stack(pixels))
-    return batch.pin_memory() if torch.cuda.is_available() else batch
+    return batch.pin_memory() if device.type == "cuda" else batch
 
 
 def _decoded_batches(

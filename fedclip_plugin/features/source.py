@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedclip_plugin.backbone.fingerprint import fingerprint
-from fedclip_plugin.backbone.locate import locate_backbone, read_config
+from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.data import ImageSet, UnreadableImageError
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.features.cache import FeatureCache, identities
+from fedclip_plugin.features.cache import CACHE_VERSION, FeatureCache, identities
 from fedclip_plugin.features.feature_set import FeatureSet
 
 logger = logging.getLogger(__name__)
+
+_CHUNK = 8192
+"""Images between two writes of the cache: what a job that is killed may have to encode again."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,13 @@ class FeatureSource:
     batch_size, workers
         Images in a forward pass; decoding threads.
 
+    Attributes
+    ----------
+    fingerprint
+        Of the backbone.
+    precision
+        What is encoded in; None while ``auto`` has not been settled.
+
     Raises
     ------
     BackboneError
@@ -89,10 +99,10 @@ class FeatureSource:
     ) -> None:
         self.backbone = backbone
         self._folder = locate_backbone(backbone)
+        self.precision: str | None = None if precision == "auto" else precision
         self.fingerprint = fingerprint(self._folder, memory=cache_dir / "fingerprints.json")
-        self.feature_dim = int(read_config(self._folder).get("projection_dim", 512))
-        self._cache = FeatureCache(cache_dir / self.fingerprint[:16])
-        self._device, self._precision = device, precision
+        self._cache = FeatureCache(cache_dir / f"v{CACHE_VERSION}-{self.fingerprint[:16]}")
+        self._device = device
         self._batch_size, self._workers = batch_size, workers
 
     @cached_property
@@ -124,11 +134,16 @@ class FeatureSource:
 
     def count_missing(self, images: ImageSet) -> int:
         """Return how many of ``images`` are not in the cache."""
-        precision = self._known_precision()
-        if precision is None:
-            return len(images)
-        known, unreadable = self._cache.read_images(self._cache.image_path(images, precision))
+        known, unreadable = self._cache.read_images(self._cache.image_path(images, self.settle(images)))
         return sum(key not in known and key not in unreadable for key in identities(images))
+
+    def settle(self, images: ImageSet) -> str:
+        """Return the precision to encode in; ``auto`` compares a few of ``images`` with float32, once a machine."""
+        self.precision = self.precision or self._cache.read_precision(self._device.type)
+        if self.precision is None:
+            self.precision = self._choose_precision(images)
+            self._cache.write_precision(self._device.type, self.precision)
+        return self.precision
 
     def images(self, images: ImageSet, skip_bad: bool, on_progress: Callable[[int], None]) -> EncodedImages:
         """Return the features of ``images``, encoding only what is not cached.
@@ -148,12 +163,12 @@ class FeatureSource:
             When an image is unreadable and ``skip_bad`` is off, or when no image is readable.
         """
         keys = identities(images)
-        precision = self._known_precision() or self._choose_precision(images)
-        path = self._cache.image_path(images, precision)
+        path = self._cache.image_path(images, self.settle(images))
         known, unreadable = self._cache.read_images(path)
         missing = [index for index, key in enumerate(keys) if key not in known and key not in unreadable]
-        if missing:
-            self._encode(images, keys, missing, precision, on_progress, known, unreadable)
+        for start in range(0, len(missing), _CHUNK):
+            lasting = self._encode(images, keys, missing[start : start + _CHUNK], on_progress, known, unreadable)
+            self._cache.write_images(path, {k: known[k] for k in keys if k in known}, lasting)
         kept = [index for index, key in enumerate(keys) if key in known]
         faults = [
             UnreadableImageError(images.root / name, unreadable[key])
@@ -161,9 +176,6 @@ class FeatureSource:
             if key in unreadable
         ]
         self._judge(images, faults, skip_bad, bool(kept))
-        if missing:
-            current = {key: known[key] for key in keys if key in known}
-            self._cache.write_images(path, current, {key: unreadable[key] for key in keys if key in unreadable})
         features = np.stack([known[keys[index]] for index in kept])
         data = FeatureSet(torch.from_numpy(features), torch.from_numpy(images.labels[kept]))
         return EncodedImages(data, kept, faults, sum(keys[index] in known for index in missing))
@@ -173,20 +185,28 @@ class FeatureSource:
         images: ImageSet,
         keys: Sequence[str],
         missing: Sequence[int],
-        precision: str,
         on_progress: Callable[[int], None],
         known: dict[str, NDArray[Any]],
         unreadable: dict[str, str],
-    ) -> None:
-        """Encode the ``missing`` images into ``known``; note those that cannot be read in ``unreadable``."""
+    ) -> dict[str, str]:
+        """Encode the ``missing`` images into ``known``; note those that cannot be read in ``unreadable``.
+
+        Returns
+        -------
+        dict
+            The part of ``unreadable`` that is the files' own fault: a disk or a permission may be mended, and nothing
+            about the file would show it.
+        """
         from fedclip_plugin.features.encode import encode_files
 
-        self._clip.precision = precision
+        self._clip.precision = self.settle(images)
         paths = images.paths()
         chosen = [paths[index] for index in missing]
         features, faults = encode_files(self._clip, chosen, self._batch_size, self._workers, on_progress)
         known |= {keys[missing[index]]: row for index, row in features.items()}
         unreadable |= {keys[missing[index]]: fault.reason for index, fault in faults.items()}
+        passing = {keys[missing[index]] for index, fault in faults.items() if getattr(fault.__cause__, "errno", None)}
+        return {key: reason for key, reason in unreadable.items() if key in keys and key not in passing}
 
     def _judge(self, images: ImageSet, faults: Sequence[UnreadableImageError], skip_bad: bool, any_left: bool) -> None:
         if faults and not skip_bad:
@@ -203,11 +223,7 @@ class FeatureSource:
         for fault in faults:
             logger.warning("%s: skipped: %s", images.name, fault)
 
-    def _known_precision(self) -> str | None:
-        return self._cache.read_precision(self._device.type) if self._precision == "auto" else self._precision
-
     def _choose_precision(self, images: ImageSet) -> str:
-        """Let ``auto`` compare a few images with float32, and remember what it chose."""
         from fedclip_plugin.backbone.precision import CHECKED_IMAGES, choose
         from fedclip_plugin.features.encode import decode, stack_pixels
 
@@ -216,6 +232,4 @@ class FeatureSource:
         pixels = [result for result in decoded if not isinstance(result, UnreadableImageError)]
         if not pixels:
             return "fp32"
-        precision = choose(self._clip, self._device, stack_pixels(pixels))
-        self._cache.write_precision(self._device.type, precision)
-        return precision
+        return choose(self._clip, self._device, stack_pixels(pixels, self._device))

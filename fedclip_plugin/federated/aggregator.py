@@ -102,14 +102,11 @@ class FedClipAggregator(ServerAggregator):
                 f"round {self.args.round_idx + 1}: {len(kept)} usable updates, min_silos is {self.min_silos} "
                 f"({reasons}); mend those silos and resume, or lower fedclip_args.min_silos"
             )
-        # FedML averages into the first dictionary it is given: hand it copies.
-        updates = [
-            (
-                self._weight(raw_client_model_or_grad_list[index][0]),
-                OrderedDict(raw_client_model_or_grad_list[index][1]),
-            )
-            for index in kept
-        ]
+        # FedML averages into the first dictionary it is given, and its plain runner moves updates to the GPU.
+        updates = []
+        for index in kept:
+            samples, update = raw_client_model_or_grad_list[index]
+            updates.append((self._weight(samples), OrderedDict((name, value.cpu()) for name, value in update.items())))
         updates, chosen = super().on_before_aggregation(updates)
         return updates, [kept[index] for index in chosen]
 

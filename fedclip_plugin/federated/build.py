@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from fedclip_plugin.adapters import create_adapter
-from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.errors import FedClipError, RecipeError
 from fedclip_plugin.federated.aggregator import FedClipAggregator
+from fedclip_plugin.federated.guard import stop_job
 from fedclip_plugin.federated.open_run import open_run
 from fedclip_plugin.federated.prepare import Preparation, Prepared
 from fedclip_plugin.federated.trainer import FedClipTrainer
@@ -52,6 +53,11 @@ def build(args: Any, device: torch.device) -> Parts:
         if getattr(args, "yaml_config_file", ""):
             load_recipe(Path(args.yaml_config_file))  # names the unknown keys, which flattened arguments no longer tell
         recipe = Recipe.from_flat(vars(args))
+        if recipe.train_args.client_num_per_round != recipe.train_args.client_num_in_total:
+            raise RecipeError(
+                "in a main of your own every silo takes part in every round (FedML would mix up silos and ranks): set "
+                "client_num_per_round to client_num_in_total, or start the job with fedclip launch, which draws silos"
+            )
         file = Path(getattr(args, "yaml_config_file", "") or "run.yaml")
         folder = RunFolder(recipe.fedclip_args.run_dir or default_run_dir(file))
         open_run(args.comm, folder, recipe, resume=False)
@@ -60,9 +66,11 @@ def build(args: Any, device: torch.device) -> Parts:
         if args.rank == 0:
             print(f"fedclip: {error}", file=sys.stderr, flush=True)
         raise SystemExit(error.exit_code) from error
+    except Exception as error:
+        stop_job(args.comm, f"rank {args.rank}, before the first round", error)
     for key, value in recipe.flat().items():
-        if not hasattr(args, key):
-            setattr(args, key, value)
+        if key != "client_id_list":  # FedML fills it in on every rank
+            setattr(args, key, value)  # the checked value: to YAML, and so to FedML, 1e-3 is text
     return make_pair(args, device, recipe, prepared, folder)
 
 
@@ -85,6 +93,7 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
     task = prepared.task
     model = create_adapter(task.method, task.text.features.shape[1], recipe.common_args.random_seed).to(device)
     if args.rank == 0:
+        args.device_type = "cpu"  # FedML's attacks and defences ask for it; updates are averaged on the CPU
         least = recipe.fedclip_args.min_silos or recipe.train_args.client_num_per_round
         pair = FedClipAggregator(model, args, task, prepared.silos, least, folder)
         return [None, None, None, prepared.target, None, None, None, len(task.classes)], model, None, pair

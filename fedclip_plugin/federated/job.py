@@ -84,12 +84,13 @@ class Job:
 
 
 def _explain_termination(folder: Path) -> None:
-    """When mpirun ends the job because another rank died, say what is safe and how to go on."""
+    """When the job is ended from outside, or by mpirun because another rank died, say what is safe and how to go on."""
 
-    def explain(number: int, frame: FrameType | None) -> None:
+    def _explain(number: int, frame: FrameType | None) -> None:
         lines = RunFolder(folder).lines()
         done = f"round {lines[-1]['round']} is complete and safe" if lines else "no round is complete yet"
         os.write(2, f"fedclip: the job was terminated; {done} in {folder}; continue with --resume\n".encode())
         os._exit(128 + number)
 
-    signal.signal(signal.SIGTERM, explain)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _explain)

@@ -39,8 +39,9 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
     outcome: int | FedClipError = 0
     if comm.Get_rank() == 0:
         try:
-            folder.prepare(recipe_text(recipe), recipe.digest(), _space_needed(recipe), resume)
-            last = folder.last_complete()
+            text, digest = recipe_text(recipe), recipe.digest()
+            last = folder.last_complete() if folder.check(text, digest, resume) else None
+            folder.prepare(text, digest, _space_needed(recipe), resume)
             outcome = last["round"] if last else 0
         except FedClipError as error:
             outcome = error

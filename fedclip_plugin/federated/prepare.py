@@ -14,7 +14,13 @@ from tqdm import tqdm
 from fedclip_plugin.data import ImageSet, silo_image_set, silo_names, split_60_20_20, target_image_set
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, SiloFeatures, TextFeatures
-from fedclip_plugin.federated.roll_call import Card, agree_on_classes, require_one_backbone, roll_call
+from fedclip_plugin.federated.roll_call import (
+    Card,
+    agree_on_classes,
+    agree_on_precision,
+    require_one_task,
+    roll_call,
+)
 from fedclip_plugin.federated.task import Task
 from fedclip_plugin.miniature import DOMAINS, ensure_miniature
 from fedclip_plugin.recipe import Recipe
@@ -77,7 +83,8 @@ class Preparation:
             On every rank, when any rank found something wrong; the message lists all of it.
         """
         images, source, cards = self._list()
-        require_one_backbone(cards)
+        require_one_task(cards)
+        source.precision = agree_on_precision(cards)
         classes = agree_on_classes(cards, self._settings.classes and tuple(self._settings.classes))
         self._announce(cards)
         encoded, text = self._encode(images, source, classes, cards)
@@ -85,11 +92,14 @@ class Preparation:
             method=self._settings.method,
             backbone=self._settings.backbone,
             fingerprint=source.fingerprint,
+            precision=source.precision,
             classes=classes,
             prompt_template=self._settings.prompt_template,
             text=text,
             recipe_digest=self._recipe.digest(),
         )
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # ranks may share the GPU, and the backbone is done
         silos = tuple(card.name for card in cards[1:])
         if self._rank == 0:
             return Prepared(task, silos, None, encoded.data.to(self._device) if encoded else None)
@@ -107,7 +117,8 @@ class Preparation:
             found = images, source
             to_encode = source.count_missing(images) if images else 0
             classes, count = (images.classes, len(images)) if images else ((), 0)
-            card = Card(name, classes, count, to_encode, source.fingerprint)
+            precision = source.settle(images) if images else ""
+            card = Card(name, classes, count, to_encode, source.fingerprint, precision, self._recipe.digest())
         except (FedClipError, OSError) as error:  # such as a cache folder that cannot be written
             card = Card(name, error=str(error))
         cards = self._roll_call(card)
@@ -143,7 +154,7 @@ class Preparation:
             settings.precision,
             Path(settings.feature_cache_dir),
             settings.encode_batch_size,
-            settings.encode_workers,
+            settings.encode_workers or max(2, torch.get_num_threads()),
         )
 
     def _encode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -43,7 +44,7 @@ class RoundRecorder:
     def report(self, report: SiloReport) -> None:
         """Take in one silo's report: its scores belong to ``report.round``, its training to the round after."""
         self._reports.setdefault(report.round, {})[report.silo] = report
-        if report.train_loss is not None:
+        if report.train_loss is not None and math.isfinite(report.train_loss):  # JSON has no NaN
             self._losses.setdefault(report.round + 1, {})[report.silo] = report.train_loss
         self._seconds.setdefault(report.round + 1, {})[report.silo] = (report.train_seconds, report.evaluate_seconds)
         self._complete(report.round)
@@ -89,6 +90,8 @@ class RoundRecorder:
         line["best_round"] = self._best["round"] if self._best else number
         self._folder.complete_round(line, self._keep)
         self._last = number
+        for passed in [earlier for earlier in self._seconds if earlier <= number]:
+            del self._seconds[passed]
         self._on_line(line)
 
     def _scores(self, number: int, reports: Mapping[str, SiloReport]) -> Line:

@@ -30,6 +30,10 @@ class Card:
         How many of them are not in the feature cache.
     fingerprint
         Of its backbone.
+    precision
+        What it would encode in; empty when it has nothing to encode.
+    recipe
+        Digest of its recipe.
     error
         What is wrong, one sentence; None when nothing is.
     """
@@ -39,6 +43,8 @@ class Card:
     images: int = 0
     to_encode: int = 0
     fingerprint: str = ""
+    precision: str = ""
+    recipe: str = ""
     error: str | None = None
 
 
@@ -77,9 +83,14 @@ def roll_call(comm: Any, card: Card, names: Sequence[str], timeout: float) -> li
     else:
         comm.send(card, dest=0, tag=_TAG)
         (cards,) = _receive(comm, [0], names, timeout * PATIENCE, who)
-    errors = [f"{card.name}: {card.error}" for card in cards if card.error]
-    if errors:
-        raise FedClipError("\n  ".join([f"{len(errors)} of {len(cards)} ranks cannot start", *errors]))
+    faults: dict[str, list[str]] = {}
+    for card in cards:
+        if card.error:
+            faults.setdefault(card.error.removeprefix(f"{card.name}: "), []).append(card.name)
+    if faults:
+        count = sum(len(names) for names in faults.values())
+        told = [f"{', '.join(names)}: {error}" for error, names in faults.items()]
+        raise FedClipError("\n  ".join([f"{count} of {len(cards)} ranks cannot start", *told]))
     return cards
 
 
@@ -115,21 +126,30 @@ def agree_on_classes(cards: Sequence[Card], listed: tuple[str, ...] | None) -> t
     return tuple(everything)
 
 
-def require_one_backbone(cards: Sequence[Card]) -> None:
-    """Refuse a federation whose ranks hold different backbones.
+def require_one_task(cards: Sequence[Card]) -> None:
+    """Refuse a federation whose ranks hold different recipes or backbones.
 
     Raises
     ------
     FedClipError
-        When fingerprints differ; names the ranks.
+        When digests or fingerprints differ; names the ranks.
     """
-    prints = {card.name: card.fingerprint[:12] for card in cards}
-    if len(set(prints.values())) > 1:
-        told = ", ".join(f"{name}: {value}" for name, value in prints.items())
-        raise FedClipError(
-            f"the ranks hold different backbones ({told}): features of one mean nothing to another; "
-            "put the same files on every host"
-        )
+    for what, found in (
+        ("recipes", {card.name: card.recipe for card in cards}),
+        ("backbones", {card.name: card.fingerprint for card in cards}),
+    ):
+        if len(set(found.values())) > 1:
+            told = ", ".join(f"{name}: {value[:12]}" for name, value in found.items())
+            raise FedClipError(
+                f"the ranks hold different {what} ({told}): they would train different things; put the same files on "
+                "every host (paths, caches and time-outs may differ)"
+            )
+
+
+def agree_on_precision(cards: Sequence[Card]) -> str:
+    """Return the precision that all ranks encode in: their common choice, ``fp32`` where they differ."""
+    choices = {card.precision for card in cards if card.precision}
+    return choices.pop() if len(choices) == 1 else "fp32"
 
 
 def _receive(comm: Any, ranks: Iterable[int], names: Sequence[str], timeout: float, who: str) -> list[Any]:

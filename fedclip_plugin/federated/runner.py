@@ -69,14 +69,14 @@ class FedClipRunner(FedMLRunner):
     ) -> FedClipServer | FedClipSilo:
         if args.role == "server":
             assert server_aggregator is not None, "rank 0 needs the aggregator of the pair"
-            return self._server(args, device, dataset[3], server_aggregator)
+            return self._server(args, dataset[3], server_aggregator)
         assert client_trainer is not None, "a silo's rank needs the trainer of the pair"
         return FedClipSilo(args, SiloAdapter(args, device, model, dataset[5][args.rank - 1], client_trainer))
 
-    def _server(self, args: Any, device: torch.device, target: Any, pair: FedClipAggregator) -> FedClipServer:
+    def _server(self, args: Any, target: Any, pair: FedClipAggregator) -> FedClipServer:
         pair.set_id(0)
         recorder = RoundRecorder(pair.folder, pair.silos, args.keep_rounds, self._on_line)
-        server = FedClipServer(args, SiloAverager(args, target, pair, device), recorder)
+        server = FedClipServer(args, SiloAverager(args, target, pair), recorder)
         if args.start_round == 0:
             score = None if target is None else pair.task.score(pair.model, target)
             zero_shot = None if target is None else pair.task.score(None, target)

@@ -35,11 +35,8 @@ class SiloAverager(FedMLAggregator):
         Wall time of the last averaging and of the last scoring on the target domain.
     """
 
-    def __init__(
-        self, args: Any, target: FeatureSet | None, aggregator: FedClipAggregator, device: torch.device
-    ) -> None:
+    def __init__(self, args: Any, target: FeatureSet | None, aggregator: FedClipAggregator) -> None:
         super().__init__(None, target, 0, {}, {}, {}, args.worker_num, torch.device("cpu"), args, aggregator)
-        self.score_device = device
         self.drawn: list[int] = []
         self.seconds: dict[str, float] = {}
 

@@ -88,6 +88,8 @@ def choose_device(args: Any) -> torch.device:
         import fedml
 
         device: torch.device = fedml.device.get_device(args)
-        return device
-    local = next((int(os.environ[key]) for key in _LOCAL_RANK_KEYS if key in os.environ), args.rank)
-    return torch.device("cuda", local % torch.cuda.device_count())
+    else:
+        local = next((int(os.environ[key]) for key in _LOCAL_RANK_KEYS if key in os.environ), args.rank)
+        device = torch.device("cuda", local % torch.cuda.device_count())
+    torch.cuda.set_device(device)  # else pinned memory would open a context on the first GPU too
+    return device

@@ -33,7 +33,7 @@ class Task:
 
     Attributes
     ----------
-    method, backbone, fingerprint
+    method, backbone, fingerprint, precision
         As in :class:`~fedclip_plugin.runs.SavedAdapter`.
     classes, prompt_template
         Labels in order, and their prompt.
@@ -46,6 +46,7 @@ class Task:
     method: str
     backbone: str
     fingerprint: str
+    precision: str
     classes: tuple[str, ...]
     prompt_template: str
     text: TextFeatures
@@ -74,6 +75,7 @@ class Task:
             feature_dim=self.text.features.shape[1],
             backbone=self.backbone,
             fingerprint=self.fingerprint,
+            precision=self.precision,
             logit_scale=self.text.logit_scale,
             classes=self.classes,
             prompt_template=self.prompt_template,

@@ -15,6 +15,7 @@ from .values import (
     FolderName,
     FolderNames,
     MethodName,
+    NonNegative,
     Positive,
     PromptTemplate,
     UserPath,
@@ -70,9 +71,9 @@ class FedClipArgs(Section):
     keep_rounds
         Round adapters kept on disk besides best and final.
     encode_batch_size, encode_workers
-        Images per forward pass, and threads that decode them.
+        Images per forward pass, and threads that decode them; None: this rank's share of the host's cores, 2 or more.
     offline
-        Never open a connection; a hub name must be in the local cache.
+        Refuses ``enable_wandb`` unless ``WANDB_MODE=offline`` is set; everything else opens no connection anyway.
     """
 
     backbone: BackboneName = "clip-tiny"
@@ -94,8 +95,8 @@ class FedClipArgs(Section):
     round_timeout: Positive = 300.0
     run_dir: UserPath | None = None
     images_per_class: Count = 80
-    difficulty: Positive = 1.0
+    difficulty: Annotated[NonNegative, Field(le=3)] = 1.0
     keep_rounds: Count = 3
     encode_batch_size: Count = 64
-    encode_workers: Annotated[int, Field(strict=True, ge=0)] = 2
+    encode_workers: Count | None = None
     offline: Flag = True

@@ -84,7 +84,7 @@ def round_text(line: Mapping[str, Any], rounds: int, silos: int) -> str:
     parts = [
         f"round {line['round']:>{len(str(rounds))}}/{rounds}",
         f"{len(line['answered']) - len(line['dropped'])} of {silos} silos",
-        f"loss {line['train_loss']:.4f}",
+        "no finite loss" if line["train_loss"] is None else f"loss {line['train_loss']:.4f}",
         f"validation {_percent(line['validation'])}  test {_percent(line['test'])}{target}",
         f"up {size(line['bytes_up'])} down {size(line['bytes_down'])}",
         f"{line['seconds']['round']:.2f} s",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class SavedAdapter:
         Width d of the image features.
     backbone, fingerprint
         The CLIP that it belongs to: name as given, and hash of weights and preprocessing.
+    precision
+        What the images were encoded in: ``fp32``, ``bf16`` or ``fp16``.
     logit_scale
         CLIP's own factor on cosine similarities (already exponentiated).
     classes, prompt_template
@@ -55,6 +57,7 @@ class SavedAdapter:
     feature_dim: int
     backbone: str
     fingerprint: str
+    precision: str
     logit_scale: float
     classes: tuple[str, ...]
     prompt_template: str
@@ -117,13 +120,6 @@ def load_adapter(folder: Path) -> SavedAdapter:
         return SavedAdapter(**header)
     except (KeyError, TypeError, SafetensorError) as error:
         raise AdapterFileError(f"{folder} is not an adapter of this project: {error}; was it edited?") from error
-
-
-def describe(adapter: SavedAdapter) -> dict[str, Any]:
-    """Return the header of ``adapter`` as plain values, without its arrays."""
-    plain = asdict(adapter)
-    del plain["tensors"], plain["text_features"]
-    return plain
 
 
 def _read_header(folder: Path) -> dict[str, Any]:

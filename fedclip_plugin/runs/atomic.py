@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ def write_file(path: Path, content: bytes) -> None:
     OSError
         When the disk is full or the folder cannot be written; the old file is untouched then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         _write_synced(temporary, content)
         temporary.replace(path)
@@ -48,8 +49,7 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     OSError
         When something cannot be written; nothing stands under the final name then, unless it stood before.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _temporary(path)
     try:
         temporary.mkdir()
         for name, content in files.items():
@@ -71,8 +71,7 @@ def point_to(link: Path, target: str) -> None:
     OSError
         When the folder cannot be written; the old link is untouched then.
     """
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
+    temporary = _temporary(link)
     temporary.symlink_to(target)
     temporary.replace(link)
 
@@ -89,6 +88,11 @@ def append_line(path: Path, line: str) -> None:
         stream.write(line + "\n")
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name that no other process uses, on this host or on another that shares the disk."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -59,22 +59,22 @@ class RunFolder:
         RunFolderError
             As :meth:`check`; or when the folder cannot be written, or the disk is too full.
         """
-        lines = self.check(digest, resume)
+        lines = self.check(recipe_text, digest, resume)
         self._require_writable(needed_bytes)
-        if not lines:
-            shutil.rmtree(self.adapters, ignore_errors=True)
         self.adapters.mkdir(exist_ok=True)
-        for left in self.adapters.glob(".*.tmp"):  # of a run that was killed while it wrote
-            shutil.rmtree(left, ignore_errors=True)
-        write_file(self.recipe, recipe_text.encode())
+        for pattern in (".*.tmp",) if lines else (".*.tmp", "round_*"):  # left by a run that was killed
+            for left in self.adapters.glob(pattern):
+                shutil.rmtree(left, ignore_errors=True)
+        if not lines or self.recipe.read_text(encoding="utf-8") != recipe_text:
+            write_file(self.recipe, self._with_history(recipe_text, lines).encode())
         write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
-    def check(self, digest: str, resume: bool) -> list[RoundLine]:
+    def check(self, recipe_text: str, digest: str, resume: bool) -> list[RoundLine]:
         """Return the lines of the rounds that training goes on after; empty for a fresh run. Writes nothing.
 
         Parameters
         ----------
-        digest, resume
+        recipe_text, digest, resume
             As for :meth:`prepare`.
 
         Raises
@@ -83,6 +83,10 @@ class RunFolder:
             When there is something to lose and ``resume`` is off, or what is there cannot be resumed.
         """
         lines, finished = self.lines(), (self.adapters / "final").exists()
+        if self.recipe.exists() and self.read_digest() is None:
+            raise RunFolderError(
+                f"{self.recipe} is not a run's recipe and would be overwritten: name another folder with --run"
+            )
         done = lines[-1]["round"] if lines else 0
         if not resume and (done or finished):
             raise RunFolderError(
@@ -96,8 +100,8 @@ class RunFolder:
             )
         if done and self.read_digest() != digest:
             raise RunFolderError(
-                f"{self.path} was made by another recipe (digest {self.read_digest()}, now {digest}): a run is resumed "
-                "with the recipe it began with, only comm_round, paths and time-outs may change; name another --run"
+                f"{self.path} was made by another recipe ({self._differences(recipe_text)}): a run is resumed with "
+                "the recipe it began with, only comm_round, paths and time-outs may change; name another --run"
             )
         return lines if done else []
 
@@ -185,6 +189,26 @@ class RunFolder:
             return None
         self.load_round(lines[-1]["round"])
         return lines[-1]
+
+    def _differences(self, recipe_text: str) -> str:
+        """Return which keys of the recipe differ from the ones on disk, as text."""
+        before, now = (
+            [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+            for text in (self.recipe.read_text(encoding="utf-8"), recipe_text)
+        )
+        was, new = [line for line in before if line not in now], [line for line in now if line not in before]
+        return f"there {', '.join(was) or 'nothing more'}; here {', '.join(new) or 'nothing more'}"
+
+    def _with_history(self, recipe_text: str, lines: list[RoundLine]) -> str:
+        """Put what the earlier rounds were made with on top of the recipe of a run that goes on."""
+        if not lines:
+            return recipe_text
+        earlier = [
+            line if line.startswith("# until round") else f"# until round {lines[-1]['round']}: {line[2:]}"
+            for line in self.recipe.read_text(encoding="utf-8").splitlines()
+            if line.startswith(("# code: ", "# versions: ", "# until round"))
+        ]
+        return "".join(f"{line}\n" for line in earlier) + recipe_text
 
     def _require_writable(self, needed_bytes: int) -> None:
         probe = self.path / f".probe.{os.getpid()}"

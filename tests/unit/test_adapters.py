@@ -23,6 +23,7 @@ def saved(method="fedclip", width=8, **tensors):
         width,
         "clip-tiny",
         "f" * 64,
+        "fp32",
         10.0,
         ("a", "b"),
         "a {}",

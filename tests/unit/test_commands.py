@@ -46,6 +46,7 @@ def save(folder: Path, fingerprint_of: str) -> Path:
         128,
         BUILT_IN,
         fingerprint_of,
+        "fp32",
         clip.logit_scale,
         ("dog", "house"),
         "a picture of a {}",
@@ -156,6 +157,12 @@ def test_evaluate_takes_a_folder_of_domains(capsys, images, adapter):
     out = capsys.readouterr().out
     assert "photo" in out
     assert "all images" in out
+
+
+def test_evaluate_names_a_class_that_the_adapter_does_not_know(capsys, images, adapter):
+    (images / "house").rename(images / "cat")
+    assert main(["evaluate", str(adapter), str(images)]) == 2
+    assert "cat" in capsys.readouterr().err
 
 
 def test_predict_gives_probabilities_that_add_up(capsys, images, adapter):

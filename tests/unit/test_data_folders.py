@@ -77,7 +77,7 @@ def test_list_domains_sorts_and_skips_files(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "missing": ((), "gone", None, r"gone does not exist; check fedclip_args\.data_root"),
+    "missing": ((), "gone", None, r"gone does not exist; check the path"),
     "file": (("gone",), "gone", None, "is a file; a folder is needed"),
     "no classes": (("readme.md",), "", None, r"x: folder .* has no class folders.*root/<class>/<image>"),
     "flat": (("a.png", "b.png"), "", None, r"2 images .*a\.png.* lie directly in .*named after"),

@@ -149,7 +149,7 @@ def test_silos_by_pattern_and_by_folder(tmp_path: Path) -> None:
 
 def test_pattern_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     recipe = make_recipe(tmp_path / "{silo}" / "images", 1, data_layout="silos", silos=["north"])
-    with pytest.raises(DataError, match=r"north/images does not exist; check fedclip_args\.data_root"):
+    with pytest.raises(DataError, match=r"north/images does not exist; check the path"):
         silo_image_set(recipe, 0)
 
 

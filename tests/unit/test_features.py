@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fedclip_plugin.data import scan_folder
+from fedclip_plugin.data import UnreadableImageError, open_rgb, scan_folder
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features import FeatureSet, FeatureSource
 
@@ -102,6 +102,35 @@ def test_bad_images_are_refused_or_skipped_and_named(tmp_path, root):
     assert (again.encoded, len(again.faults), encoder.loaded, counted) == (0, 1, False, 0)
 
 
+def test_what_was_encoded_is_kept_when_the_rest_fails(tmp_path, root, monkeypatch):
+    (root / "dog" / "bad.png").write_bytes(b"not an image")
+    with pytest.raises(DataError):
+        encode(tmp_path, root)
+    (root / "dog" / "bad.png").unlink()
+    assert source(tmp_path).count_missing(scan_folder(root, "silo", None)) == 0
+    monkeypatch.setattr("fedclip_plugin.features.source._CHUNK", 2)
+    for number in range(10, 15):
+        draw(root / "dog" / f"{number}.png", number)
+    result, counted, _ = encode(tmp_path, root)
+    assert (counted, result.encoded, len(result.data)) == (5, 5, 11)
+
+
+def test_a_disks_fault_is_not_held_against_the_file(tmp_path, root, monkeypatch):
+    from fedclip_plugin.features import encode as module
+
+    def fail(path):
+        if path.name == "0.png":
+            raise UnreadableImageError(path, "Input/output error") from OSError(5, "Input/output error")
+        return open_rgb(path)
+
+    monkeypatch.setattr(module, "open_rgb", fail)
+    result, _, _ = encode(tmp_path, root, skip=True)
+    assert [fault.path.name for fault in result.faults] == ["0.png"]
+    monkeypatch.setattr(module, "open_rgb", open_rgb)
+    result, counted, _ = encode(tmp_path, root, skip=True)
+    assert (counted, result.faults) == (1, [])
+
+
 def test_a_folder_of_bad_images_only_is_refused(tmp_path):
     bad = tmp_path / "images" / "dog" / "x.png"
     bad.parent.mkdir(parents=True)
@@ -134,7 +163,7 @@ def test_a_warm_cache_needs_no_transformers(tmp_path, root):
     program = f"""
 import sys, torch
 from pathlib import Path
-from fedclip_plugin.data import scan_folder
+from fedclip_plugin.data import UnreadableImageError, open_rgb, scan_folder
 from fedclip_plugin.features import FeatureSource
 source = FeatureSource("clip-tiny", torch.device("cpu"), "fp32", Path({str(tmp_path / "cache")!r}), 4, 2)
 source.text(("cat", "dog"), "a {{}}")

@@ -9,7 +9,7 @@ from support import fedml_args
 from fedclip_plugin.errors import DataError, FedClipError, FederationError
 from fedclip_plugin.federated import guard
 from fedclip_plugin.federated.guard import Guarded, Watchdog
-from fedclip_plugin.federated.roll_call import Card, agree_on_classes, require_one_backbone, roll_call
+from fedclip_plugin.federated.roll_call import Card, agree_on_classes, agree_on_precision, require_one_task, roll_call
 
 
 class Comm:
@@ -118,8 +118,21 @@ def test_backbones_that_differ_are_refused_by_rank():
         Card("art", fingerprint="b" * 64),
     ]
     with pytest.raises(FedClipError, match=r"server: aaaaaaaaaaaa, photo: aaaaaaaaaaaa, art: bbbbbbbbbbbb"):
-        require_one_backbone(cards)
-    require_one_backbone(cards[:2])
+        require_one_task(cards)
+    require_one_task(cards[:2])
+
+
+def test_recipes_that_differ_are_refused_by_rank():
+    with pytest.raises(FedClipError, match=r"different recipes \(server: aa, photo: bb\)"):
+        require_one_task([Card("server", recipe="aa"), Card("photo", recipe="bb")])
+
+
+def test_ranks_encode_in_their_common_precision_or_in_float32():
+    assert (
+        agree_on_precision([Card("server"), Card("photo", precision="bf16"), Card("art", precision="bf16")]) == "bf16"
+    )
+    assert agree_on_precision([Card("photo", precision="bf16"), Card("art", precision="fp32")]) == "fp32"
+    assert agree_on_precision([Card("server")]) == "fp32"
 
 
 def test_the_class_list_is_the_recipes_or_that_of_all():

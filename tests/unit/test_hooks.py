@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("fresh_fedml")
 
 def task():
     text = torch.nn.functional.normalize(torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(0)), dim=-1)
-    return Task("fedclip", "clip-tiny", "0", CLASSES, "a {}", TextFeatures(text, 20.0), "0")
+    return Task("fedclip", "clip-tiny", "0", "fp32", CLASSES, "a {}", TextFeatures(text, 20.0), "0")
 
 
 def features():

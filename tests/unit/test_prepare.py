@@ -1,9 +1,12 @@
 """What a rank finds before training: its own images, or what is wrong, said to all."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.federated.build import build
 from fedclip_plugin.federated.prepare import Preparation
 from fedclip_plugin.recipe import load_recipe
 
@@ -40,3 +43,10 @@ def test_a_feature_cache_that_cannot_be_written_is_an_error_of_that_rank(worksho
 
 
 CLASSES = ["dog", "elephant", "giraffe", "guitar", "horse", "house", "person"]
+
+
+def test_a_main_of_ones_own_cannot_draw_silos(workshop, capsys):
+    recipe = load_recipe(workshop.recipe("drawn", train_args__client_num_per_round=2))
+    with pytest.raises(SystemExit, match="2"):
+        build(SimpleNamespace(**recipe.flat(), rank=0, comm=Alone()), CPU)
+    assert "fedclip launch, which draws silos" in capsys.readouterr().err

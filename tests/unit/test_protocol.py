@@ -118,7 +118,7 @@ class Federation:
         self.wire, self.folder, self.lines = Wire(), RunFolder(folder), []
         self.folder.prepare("# digest: d\n", "d", 0, resume=start_round > 0)
         text = torch.nn.functional.normalize(torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(9)), dim=-1)
-        task = Task("fedclip", "clip-tiny", "0", CLASSES, "a {}", TextFeatures(text, 20.0), "d")
+        task = Task("fedclip", "clip-tiny", "0", "fp32", CLASSES, "a {}", TextFeatures(text, 20.0), "d")
         settings = {"start_round": start_round, **changes}
         args = arguments(self.wire, 0, **settings)
         mlops.pre_setup(args)
@@ -127,7 +127,7 @@ class Federation:
             model.load_state_dict({name: torch.tensor(array) for name, array in adapter.tensors.items()})
         pair = FedClipAggregator(model, args, task, SILOS, min_silos=args.silos_per_round, folder=self.folder)
         recorder = RoundRecorder(self.folder, SILOS, 3, self.lines.append)
-        self.server = Server(args, SiloAverager(args, None, pair, CPU), recorder)
+        self.server = Server(args, SiloAverager(args, None, pair), recorder)
         if start_round == 0:
             self.server.begin_with(None, None)
         self.silos = [self._silo(rank, task, settings) for rank in (1, 2, 3)]

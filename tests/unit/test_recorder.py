@@ -26,7 +26,7 @@ def folder(tmp_path):
     made.prepare("# digest: d\n", "d", 0, resume=False)
     for number in range(6):
         text, tensors = np.zeros((1, 2), np.float32), {"w": np.zeros(2, np.float32)}
-        made.save_round(SavedAdapter("fedclip", 2, "c", "f", 1.0, ("a",), "{}", number, "d", text, tensors))
+        made.save_round(SavedAdapter("fedclip", 2, "c", "f", "fp32", 1.0, ("a",), "{}", number, "d", text, tensors))
     return made
 
 

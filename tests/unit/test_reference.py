@@ -125,7 +125,7 @@ def as_weights(parameters):
 def test_three_rounds_equal_the_reencoding_reference(clip, silos, fresh_fedml):
     args = fedml_args(batch_size=BATCH, epochs=EPOCHS, comm_round=ROUNDS, random_seed=3)
     text = TextFeatures(clip.prompts(CLASSES), clip.scale)
-    task = Task("fedclip", BUILT_IN, "0", CLASSES, PROMPT, text, "0")
+    task = Task("fedclip", BUILT_IN, "0", "fp32", CLASSES, PROMPT, text, "0")
     adapter = create_adapter("fedclip", text.features.shape[1], seed=3, dtype=torch.float64)
     server = FedClipAggregator(adapter, args, task, list(silos), min_silos=3, folder=None)
     trainers, features, references = [], [], []

@@ -2,13 +2,13 @@
 
 import json
 import os
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from fedclip_plugin.errors import AdapterFileError, RunFolderError
 from fedclip_plugin.runs import RunFolder, SavedAdapter, load_adapter, save_adapter
-from fedclip_plugin.runs.adapter_file import describe
 from fedclip_plugin.runs.atomic import point_to, write_file, write_folder
 
 
@@ -21,6 +21,7 @@ def adapter(number=1):
         4,
         "clip-tiny",
         "ab" * 32,
+        "bf16",
         14.28,
         ("Hund", "日本"),
         "a {}",
@@ -53,7 +54,8 @@ def trained(tmp_path):
 def test_an_adapter_comes_back_as_it_was(tmp_path):
     save_adapter(tmp_path / "a", adapter())
     back = load_adapter(tmp_path / "a")
-    assert describe(back) == describe(adapter())
+    plain = [field.name for field in fields(back) if field.name not in ("text_features", "tensors")]
+    assert [getattr(back, name) for name in plain] == [getattr(adapter(), name) for name in plain]
     np.testing.assert_array_equal(back.text_features, adapter().text_features)
     assert all(np.array_equal(back.tensors[name], array) for name, array in adapter().tensors.items())
 
@@ -179,6 +181,30 @@ def test_a_final_adapter_without_metrics_is_neither_overwritten_nor_resumed(tmp_
     with pytest.raises(RunFolderError, match="plain FedMLRunner"):
         prepare(folder, resume=True)
     assert load_adapter(folder.adapters / "final").round == 3
+
+
+def test_somebody_elses_files_are_left_alone(tmp_path):
+    mine = tmp_path / "run" / "adapters" / "mine.py"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    prepare(RunFolder(tmp_path / "run"))
+    assert mine.read_text() == "precious"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "recipe.yaml").write_text("my: recipe\n")
+    with pytest.raises(RunFolderError, match="would be overwritten"):
+        prepare(RunFolder(tmp_path / "other"))
+    assert (tmp_path / "other" / "recipe.yaml").read_text() == "my: recipe\n"
+
+
+def test_a_resumed_run_tells_what_its_earlier_rounds_were_made_with(trained):
+    text = "# digest: d\n# code: {}\n# versions: torch {}\ncommon_args: {{}}\n"
+    trained.recipe.write_text(text.format("old", 1))
+    trained.prepare(text.format("new", 2), "d", 1, resume=True)
+    told = trained.recipe.read_text().splitlines()
+    assert told[:2] == ["# until round 5: code: old", "# until round 5: versions: torch 1"]
+    assert told[2:5] == ["# digest: d", "# code: new", "# versions: torch 2"]
+    trained.prepare(text.format("newer", 3), "d", 1, resume=True)
+    assert trained.recipe.read_text().count("until round 5") == 4
 
 
 def test_a_run_that_ended_before_its_first_round_may_begin_again(tmp_path):
