@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +98,8 @@ class FeatureSource:
     ) -> None:
         self.backbone = backbone
         self._folder = locate_backbone(backbone)
-        self.precision: str | None = None if precision == "auto" else precision
+        self._automatic = precision == "auto"
+        self.precision: str | None = None if self._automatic else precision
         self.fingerprint = fingerprint(self._folder, memory=cache_dir / "fingerprints.json")
         self._cache = FeatureCache(cache_dir / f"v{CACHE_VERSION}-{self.fingerprint[:16]}")
         self._device = device
@@ -145,6 +145,12 @@ class FeatureSource:
             self._cache.write_precision(self._device.type, self.precision)
         return self.precision
 
+    def agree(self, precision: str) -> None:
+        """Encode in what all ranks agreed on; ``auto`` will remember it, so that the next start asks for the same."""
+        if self._automatic and precision != self.precision:
+            self._cache.write_precision(self._device.type, precision)
+        self.precision = precision
+
     def images(self, images: ImageSet, skip_bad: bool, on_progress: Callable[[int], None]) -> EncodedImages:
         """Return the features of ``images``, encoding only what is not cached.
 
@@ -164,49 +170,38 @@ class FeatureSource:
         """
         keys = identities(images)
         path = self._cache.image_path(images, self.settle(images))
-        known, unreadable = self._cache.read_images(path)
-        missing = [index for index, key in enumerate(keys) if key not in known and key not in unreadable]
+        known, lasting = self._cache.read_images(path)
+        files = dict(zip(keys, images.paths(), strict=True))
+        missing = [key for key in keys if key not in known and key not in lasting]
+        unreadable = dict(lasting)
         for start in range(0, len(missing), _CHUNK):
-            lasting = self._encode(images, keys, missing[start : start + _CHUNK], on_progress, known, unreadable)
-            self._cache.write_images(path, {k: known[k] for k in keys if k in known}, lasting)
+            rows, errors = self._encode({key: files[key] for key in missing[start : start + _CHUNK]}, on_progress)
+            known |= rows
+            unreadable |= {key: error.reason for key, error in errors.items()}
+            # A disk or a permission may be mended, and nothing about the file would show it: not kept.
+            lasting |= {key: error.reason for key, error in errors.items() if not _is_machines(error)}
+            current = {key: known[key] for key in keys if key in known}
+            self._cache.write_images(path, current, {key: lasting[key] for key in keys if key in lasting})
         kept = [index for index, key in enumerate(keys) if key in known]
-        faults = [
-            UnreadableImageError(images.root / name, unreadable[key])
-            for name, key in zip(images.files, keys, strict=True)
-            if key in unreadable
-        ]
+        faults = [UnreadableImageError(files[key], unreadable[key]) for key in keys if key in unreadable]
         self._judge(images, faults, skip_bad, bool(kept))
         features = np.stack([known[keys[index]] for index in kept])
         data = FeatureSet(torch.from_numpy(features), torch.from_numpy(images.labels[kept]))
-        return EncodedImages(data, kept, faults, sum(keys[index] in known for index in missing))
+        return EncodedImages(data, kept, faults, sum(key in known for key in missing))
 
     def _encode(
-        self,
-        images: ImageSet,
-        keys: Sequence[str],
-        missing: Sequence[int],
-        on_progress: Callable[[int], None],
-        known: dict[str, NDArray[Any]],
-        unreadable: dict[str, str],
-    ) -> dict[str, str]:
-        """Encode the ``missing`` images into ``known``; note those that cannot be read in ``unreadable``.
-
-        Returns
-        -------
-        dict
-            The part of ``unreadable`` that is the files' own fault: a disk or a permission may be mended, and nothing
-            about the file would show it.
-        """
+        self, chunk: Mapping[str, Path], on_progress: Callable[[int], None]
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, UnreadableImageError]]:
+        """Return features ``[d]``, and errors for files that cannot be read, both by identity."""
         from fedclip_plugin.features.encode import encode_files
 
-        self._clip.precision = self.settle(images)
-        paths = images.paths()
-        chosen = [paths[index] for index in missing]
-        features, faults = encode_files(self._clip, chosen, self._batch_size, self._workers, on_progress)
-        known |= {keys[missing[index]]: row for index, row in features.items()}
-        unreadable |= {keys[missing[index]]: fault.reason for index, fault in faults.items()}
-        passing = {keys[missing[index]] for index, fault in faults.items() if getattr(fault.__cause__, "errno", None)}
-        return {key: reason for key, reason in unreadable.items() if key in keys and key not in passing}
+        assert self.precision is not None, "settled before anything is encoded"
+        self._clip.precision = self.precision
+        keys, paths = list(chunk), list(chunk.values())
+        rows, errors = encode_files(self._clip, paths, self._batch_size, self._workers, on_progress)
+        return {keys[index]: row for index, row in rows.items()}, {
+            keys[index]: error for index, error in errors.items()
+        }
 
     def _judge(self, images: ImageSet, faults: Sequence[UnreadableImageError], skip_bad: bool, any_left: bool) -> None:
         if faults and not skip_bad:
@@ -233,3 +228,8 @@ class FeatureSource:
         if not pixels:
             return "fp32"
         return choose(self._clip, self._device, stack_pixels(pixels, self._device))
+
+
+def _is_machines(error: UnreadableImageError) -> bool:
+    """Return whether the operating system failed to read the file, rather than the file being no image."""
+    return getattr(error.__cause__, "errno", None) is not None

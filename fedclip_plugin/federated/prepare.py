@@ -84,7 +84,8 @@ class Preparation:
         """
         images, source, cards = self._list()
         require_one_task(cards)
-        source.precision = agree_on_precision(cards)
+        precision = agree_on_precision(cards)
+        source.agree(precision)
         classes = agree_on_classes(cards, self._settings.classes and tuple(self._settings.classes))
         self._announce(cards)
         encoded, text = self._encode(images, source, classes, cards)
@@ -92,7 +93,7 @@ class Preparation:
             method=self._settings.method,
             backbone=self._settings.backbone,
             fingerprint=source.fingerprint,
-            precision=source.precision,
+            precision=precision,
             classes=classes,
             prompt_template=self._settings.prompt_template,
             text=text,
