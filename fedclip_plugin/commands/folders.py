@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedclip_plugin.errors import DataError
+
 
 def check(folder: Path, progress: bool) -> int:
     """Print what is in a folder of images; return 0 when it can be used as it is, else 1.
@@ -18,11 +20,15 @@ def check(folder: Path, progress: bool) -> int:
     Raises
     ------
     DataError
-        When the folder is missing or holds no class folders.
+        When the folder is missing, or holds no class folders or no image.
     """
     from fedclip_plugin.data import check_folder
 
     report = check_folder(folder, progress=progress)
+    if not report.total:
+        raise DataError(
+            f"{folder} holds no readable image in <class>/ or <domain>/<class>/: give the folder above those"
+        )
     print(report.to_text())
     return 0 if report.ok else 1
 

@@ -17,6 +17,9 @@ IMAGE_SUFFIXES: tuple[str, ...] = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 MAX_PIXELS: int = 64_000_000
 """Largest image that is decoded, in pixels: 192 MB of RGB; a header that promises more is refused unread."""
 
+MAX_ASPECT: int = 5_000
+"""Longer over shorter side: the shorter one is resized to CLIP's input, and the longer one grows with it."""
+
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 _WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -103,6 +106,8 @@ def _open_checked(stream: BinaryIO, max_pixels: int) -> Image.Image:
         raise ValueError(
             f"{width} x {height} pixels is more than the limit of {max_pixels / 1e6:g} million; make it smaller"
         )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ValueError(f"{width} x {height} pixels is thinner than 1 to {MAX_ASPECT:,}; crop it")
     return image
 
 

@@ -134,6 +134,9 @@ def test_check_reports_and_fails_on_bad_images(capsys, images):
     (images / "dog" / "bad.jpg").write_bytes(b"\xff\xd8nothing")
     assert main(["check", str(images)]) == 1
     assert "bad.jpg" in capsys.readouterr().out
+    (images.parent / "empty" / "dog").mkdir(parents=True)
+    assert main(["check", str(images.parent / "empty")]) == 2
+    assert "no readable image" in capsys.readouterr().err
     assert main(["check", "nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err
 

@@ -221,3 +221,11 @@ def test_threads_decode_the_same_pixels(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda path: pixels(open_rgb(path)), paths * 4))
     assert all(np.array_equal(a, b) for a, b in zip(alone * 4, together, strict=True))
+
+
+def test_a_thread_of_pixels_is_refused_before_it_is_resized(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 4000)).save(tmp_path / "thin.png")
+    assert open_rgb(tmp_path / "thin.png").size == (1, 4000)
+    Image.new("RGB", (1, 6000)).save(tmp_path / "thinner.png")
+    with pytest.raises(UnreadableImageError, match="thinner than 1 to 5,000"):
+        open_rgb(tmp_path / "thinner.png")
