@@ -61,6 +61,7 @@ class Clock:
 
         @functools.wraps(inner)
         def timed(*args: Any, **rest: Any) -> Any:
+            """Call the method and note when it began and ended."""
             began = time.perf_counter()
             result = inner(*args, **rest)
             spans.append((began, time.perf_counter()))
@@ -90,6 +91,7 @@ def main() -> int:
     facts["before_rounds"] = resident_bytes()
 
     def federate() -> None:
+        """Run the rounds under the runner that was asked for."""
         if options.runner == "fedclip":
             FedClipRunner(args, device, dataset, model, trainer, aggregator).run()
         else:

@@ -80,9 +80,11 @@ class _Survey:
 
     @property
     def total(self) -> int:
+        """Number of image files."""
         return sum(len(files) for files in self.files_by_class())
 
     def files_by_class(self) -> Iterator[list[str]]:
+        """Yield the files of each class of each domain."""
         for row in self.files.values():
             yield from row.values()
 
@@ -106,6 +108,7 @@ class _Tally:
     by_hash: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, facts: _Facts) -> None:
+        """Count one image file."""
         if facts.reason:
             self.unreadable.append((facts.file, facts.reason))
             return

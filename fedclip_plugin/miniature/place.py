@@ -83,6 +83,7 @@ def place(parts: list[Part], pose: Pose, upright: bool, rng: np.random.Generator
     stretch = np.exp(rng.uniform(-1, 1) * (0.06 + 0.1 * pose.warp))
 
     def posed(points: Points) -> Points:
+        """Return points ``[n, 2]`` warped, mirrored, stretched and turned."""
         bent = _warped(points, pose.warp, rng) if pose.warp else points
         spread = bent * np.array((mirror * stretch, 1 / stretch))
         turned: Points = spread @ np.array(((cos, sin), (-sin, cos)))

@@ -18,6 +18,7 @@ class _Loader(yaml.SafeLoader):
         self.twice: list[Fault] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping as the safe loader does, noting keys that stand in it twice."""
         lines: dict[str, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
