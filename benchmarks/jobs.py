@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedclip_plugin.commands.mpi import Launch
+from fedclip_plugin.commands.mpi import Launch, threads_per_rank
 
 RANKS = 4
 _LIMIT_SECONDS = 300
@@ -59,18 +59,13 @@ def run_job(module: str, words: Sequence[str], results: Path) -> JobResult:
     results.mkdir(parents=True)
     command = Launch(RANKS).command([sys.executable, "-m", module, str(results), *words])
     began = time.monotonic()
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads_per_rank())}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads_per_rank(RANKS))}
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LIMIT_SECONDS, env=environment)
     seconds = time.monotonic() - began
     if done.returncode:
         raise RuntimeError(f"{module} ended with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
     files = [results / f"rank_{rank}.json" for rank in range(RANKS)]
     return JobResult(began, seconds, [json.loads(file.read_text(encoding="utf-8")) for file in files])
-
-
-def threads_per_rank() -> int:
-    """Return the threads that one rank has when the ranks share this machine's cores, as the product shares them."""
-    return max(1, len(os.sched_getaffinity(0)) // RANKS)
 
 
 def report(results: Path, facts: dict[str, Any]) -> None:

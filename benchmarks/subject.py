@@ -14,9 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from benchmarks.jobs import threads_per_rank
+from benchmarks.jobs import RANKS
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.precision import candidate
+from fedclip_plugin.commands.mpi import threads_per_rank
 from fedclip_plugin.data import ImageSet, open_rgb
 from fedclip_plugin.features.encode import encode_files
 
@@ -85,7 +86,7 @@ class Subject:
 def rank_threads() -> Iterator[None]:
     """Compute with as many threads as one rank of the four has on this machine."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads_per_rank())
+    torch.set_num_threads(threads_per_rank(RANKS))
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from fedclip_plugin.adapters.registry import restore_adapter
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
-from fedclip_plugin.data import IMAGE_SUFFIXES, ImageSet, list_classes, list_domains, open_rgb, scan_folder
+from fedclip_plugin.data import ImageSet, find_layout, list_domains, open_rgb, scan_folder
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.features import FeatureSource, TextFeatures
 from fedclip_plugin.federated.task import Score, Task
@@ -129,10 +129,9 @@ def _task(saved: SavedAdapter) -> Task:
 
 
 def _parts(root: Path, classes: tuple[str, ...]) -> list[ImageSet]:
-    """Return the domains below ``root``, or ``root`` itself when images lie directly in its folders."""
-    for folder in list_classes(root):
-        if any(path.suffix.lower() in IMAGE_SUFFIXES for path in (root / folder).iterdir()):
-            return [scan_folder(root, root.name, classes)]
+    """Return the domains below ``root``, or ``root`` itself when its folders are classes."""
+    if find_layout(root) == "classes":
+        return [scan_folder(root, root.name, classes)]
     return [scan_folder(root / name, name, classes) for name in list_domains(root)]
 
 

@@ -23,6 +23,11 @@ def world() -> tuple[int, int] | None:
     return None if rank is None or size is None else (rank, size)
 
 
+def threads_per_rank(ranks: int) -> int:
+    """Return the threads of each of ``ranks`` processes that share this host's cores."""
+    return max(1, len(os.sched_getaffinity(0)) // ranks)
+
+
 def share_cores() -> int:
     """Give this rank its share of the host's cores, so that ranks do not fight over them; call it before torch comes.
 
@@ -32,7 +37,7 @@ def share_cores() -> int:
         Threads of this rank. Thread counts that are set in the environment already are left alone.
     """
     ranks_here = next((int(os.environ[key]) for key in _LOCAL_SIZE_KEYS if key in os.environ), 1)
-    threads = max(1, len(os.sched_getaffinity(0)) // ranks_here)
+    threads = threads_per_rank(ranks_here)
     for key in _THREAD_KEYS:
         os.environ.setdefault(key, str(threads))
     return threads

@@ -2,7 +2,7 @@
 
 from fedclip_plugin.data.check import check_folder
 from fedclip_plugin.data.folder_report import FolderReport
-from fedclip_plugin.data.folders import list_classes, list_domains, scan_folder
+from fedclip_plugin.data.folders import find_layout, list_classes, list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.images import IMAGE_SUFFIXES, MAX_PIXELS, open_rgb
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
@@ -18,6 +18,7 @@ __all__ = [
     "Split",
     "UnreadableImageError",
     "check_folder",
+    "find_layout",
     "list_classes",
     "list_domains",
     "open_rgb",

@@ -12,10 +12,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fedclip_plugin.data.folder_report import FolderReport
-from fedclip_plugin.data.folders import is_image_name, list_entries, no_class_folders
+from fedclip_plugin.data.folders import find_layout, is_image_name, list_entries
 from fedclip_plugin.data.images import open_image
 from fedclip_plugin.data.unreadable import UnreadableImageError
-from fedclip_plugin.errors import DataError
 
 WHOLE = "images"
 """What the one domain of the layout ``classes`` is called."""
@@ -119,11 +118,8 @@ class _Tally:
 
 
 def _survey(root: Path) -> _Survey:
+    survey = _Survey(find_layout(root))
     folders, loose = list_entries(root)
-    if not folders:
-        raise DataError(no_class_folders(root, root.resolve().name, loose))
-    deep = sum(bool(list_entries(root / folder)[0]) for folder in folders)
-    survey = _Survey("domains" if 2 * deep >= len(folders) else "classes")
     if survey.layout == "classes":
         survey.files[WHOLE] = {}
         _survey_classes(survey, root, "", WHOLE)

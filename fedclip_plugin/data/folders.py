@@ -97,6 +97,31 @@ def list_entries(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(folders), sorted(files)
 
 
+def find_layout(root: Path) -> str:
+    """Find out how a folder of images is laid out.
+
+    Parameters
+    ----------
+    root
+        Folder of folders.
+
+    Returns
+    -------
+    str
+        ``domains`` when at least half of its folders hold folders, else ``classes``.
+
+    Raises
+    ------
+    DataError
+        The folder is missing or holds no folder.
+    """
+    folders, loose = list_entries(root)
+    if not folders:
+        raise DataError(no_class_folders(root, root.resolve().name, loose))
+    deep = sum(bool(list_entries(root / folder)[0]) for folder in folders)
+    return "domains" if 2 * deep >= len(folders) else "classes"
+
+
 def is_image_name(name: str) -> bool:
     """Return whether a file's suffix, in any case, is one of `IMAGE_SUFFIXES`."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (a Path per file is slow)

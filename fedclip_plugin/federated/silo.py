@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from fedclip_plugin.features import SiloFeatures
 from fedclip_plugin.federated.guard import PATIENCE, Guarded, Watchdog, stop_job
 from fedclip_plugin.federated.messages import REPORT, ROUND, TRAIN, SiloReport
-from fedclip_plugin.federated.task import Score
 from fedclip_plugin.federated.trainer import FedClipTrainer
 from fedclip_plugin.federated.transport import CountingTransport
 
@@ -56,18 +55,17 @@ class SiloAdapter(TrainerDistAdapter):
         super().update_model(model_params)
         began = time.perf_counter()
         task, adapter = self.silo_trainer.task, self.silo_trainer.model
-        validation, test = self.splits.validation, self.splits.test
-        zero_shot: dict[str, Score] = {}
-        if self.report is None:
-            zero_shot = {"validation": task.score(None, validation), "test": task.score(None, test)}
+        parts = {"validation": self.splits.validation, "test": self.splits.test}
+        zero_shot = {} if self.report else {name: task.score(None, data) for name, data in parts.items()}
+        scores = {name: task.score(adapter, data) for name, data in parts.items()}
         self.report = SiloReport(
-            self.silo_trainer.silo,
-            self.round,
-            validation=task.score(adapter, validation),
-            test=task.score(adapter, test),
+            silo=self.silo_trainer.silo,
+            round=self.round,
+            validation=scores["validation"],
+            test=scores["test"],
             zero_shot=zero_shot,
+            evaluate_seconds=time.perf_counter() - began,
         )
-        self.report = replace(self.report, evaluate_seconds=time.perf_counter() - began)
 
     def train(self, round_idx: int) -> tuple[OrderedDict[str, Tensor], int]:
         """Train in the server's round (FedML counts a silo's own) and note loss and time."""

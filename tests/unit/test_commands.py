@@ -168,6 +168,12 @@ def test_evaluate_names_a_class_that_the_adapter_does_not_know(capsys, images, a
     assert "cat" in capsys.readouterr().err
 
 
+def test_evaluate_refuses_a_folder_without_folders(capsys, tmp_path, adapter):
+    (tmp_path / "empty").mkdir()
+    assert main(["evaluate", str(adapter), str(tmp_path / "empty")]) == 2
+    assert "has no class folders" in capsys.readouterr().err
+
+
 def test_predict_gives_probabilities_that_add_up(capsys, images, adapter):
     files = [str(path) for path in sorted(images.rglob("*.png"))]
     assert main(["predict", str(adapter), *files, "--json"]) == 0
