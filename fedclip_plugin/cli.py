@@ -101,8 +101,11 @@ def _add_adapters(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     predict = commands.add_parser("predict", help="label images with an adapter")
     for command in (evaluate, predict):
         command.add_argument("adapter", type=Path, metavar="ADAPTER", help="such as runs/NAME/adapters/best")
-        command.add_argument("--backbone", metavar="NAME", help="where the adapter's backbone is, if not where it was")
         command.add_argument("--json", action="store_true", help="print JSON")
+    features = evaluate.add_mutually_exclusive_group()
+    for place in (features, predict):
+        place.add_argument("--backbone", metavar="NAME", help="where the adapter's backbone is, if not where it was")
+    features.add_argument("--encoder", type=Path, metavar="FILE", help="a bundle's encoder.onnx: what a device sees")
     evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="<class>/<image>, or <domain>/<class>/<image>")
     evaluate.set_defaults(act=_evaluate)
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
@@ -179,7 +182,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from fedclip_plugin.commands.adapters import evaluate
 
-    return evaluate(options.adapter, options.folder, options.backbone, options.json)
+    return evaluate(options.adapter, options.folder, options.backbone, options.encoder, options.json)
 
 
 def _predict(options: argparse.Namespace) -> int:

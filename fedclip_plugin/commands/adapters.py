@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,9 +16,10 @@ from fedclip_plugin.adapters.registry import restore_adapter
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
+from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
 from fedclip_plugin.data import ImageSet, find_layout, list_domains, open_rgb, scan_folder
-from fedclip_plugin.errors import AdapterFileError
-from fedclip_plugin.features import FeatureSource, TextFeatures
+from fedclip_plugin.features import FeatureSet, FeatureSource, TextFeatures
+from fedclip_plugin.features.encode import encode_files
 from fedclip_plugin.federated.task import Score, Task
 from fedclip_plugin.report.table import align
 from fedclip_plugin.runs import SavedAdapter, load_adapter
@@ -26,7 +28,7 @@ _CACHE = Path(".fedclip/features")
 _BATCH, _WORKERS = 64, 2
 
 
-def evaluate(folder: Path, images: Path, backbone: str | None, as_json: bool) -> int:
+def evaluate(folder: Path, images: Path, backbone: str | None, encoder: Path | None, as_json: bool) -> int:
     """Print the accuracy of an adapter and of zero-shot CLIP on labelled images; return the exit code.
 
     Parameters
@@ -37,6 +39,8 @@ def evaluate(folder: Path, images: Path, backbone: str | None, as_json: bool) ->
         ``<class>/<image>``, or ``<domain>/<class>/<image>``.
     backbone
         Where the backbone is; None takes the adapter's own word.
+    encoder
+        ``encoder.onnx`` of a bundle, to score on the features that a device sees; None takes the backbone.
     as_json
         Print JSON instead of a table.
 
@@ -46,12 +50,11 @@ def evaluate(folder: Path, images: Path, backbone: str | None, as_json: bool) ->
         When adapter, backbone or images cannot be used, or do not belong together.
     """
     saved = load_adapter(folder)
-    task, adapter, device = _task(saved), restore_adapter(saved), _device()
-    source = FeatureSource(backbone or saved.backbone, device, saved.precision, _CACHE, _BATCH, _WORKERS)
-    _require_same_backbone(saved, source.fingerprint, folder)
+    task, adapter = _task(saved), restore_adapter(saved)
+    encode = _device_features(saved, encoder) if encoder else _cached_features(saved, backbone or saved.backbone)
     found: dict[str, tuple[Score, Score]] = {}
     for part in _parts(images, saved.classes):
-        data = source.images(part, skip_bad=False, on_progress=_ignore).data
+        data = encode(part)
         found[part.name] = task.score(None, data), task.score(adapter, data)
     if as_json:
         print(json.dumps({name: _plain(*pair) for name, pair in found.items()}, indent=1))
@@ -90,7 +93,7 @@ def predict(folder: Path, images: Sequence[Path], backbone: str | None, top: int
     """
     saved = load_adapter(folder)
     place = locate_backbone(backbone or saved.backbone)
-    _require_same_backbone(saved, fingerprint(place), folder)
+    saved.require_backbone(fingerprint(place), str(place))
     clip, adapter = FrozenClip(place, _device(), saved.precision), restore_adapter(saved)
     answers = {str(path): _label(clip, adapter, saved, path, top) for path in images}
     if as_json:
@@ -135,12 +138,26 @@ def _parts(root: Path, classes: tuple[str, ...]) -> list[ImageSet]:
     return [scan_folder(root / name, name, classes) for name in list_domains(root)]
 
 
-def _require_same_backbone(saved: SavedAdapter, found: str, folder: Path) -> None:
-    if found != saved.fingerprint:
-        raise AdapterFileError(
-            f"{folder} was trained on backbone {saved.backbone} with fingerprint {saved.fingerprint[:12]}; the one "
-            f"found here has {found[:12]}: its features mean something else. Give the right one with --backbone"
-        )
+def _cached_features(saved: SavedAdapter, backbone: str) -> Callable[[ImageSet], FeatureSet]:
+    """Return what encodes images with the backbone in torch, through the feature cache."""
+    source = FeatureSource(backbone, _device(), saved.precision, _CACHE, _BATCH, _WORKERS)
+    saved.require_backbone(source.fingerprint, backbone)
+    return lambda part: source.images(part, skip_bad=False, on_progress=_ignore).data
+
+
+def _device_features(saved: SavedAdapter, encoder: Path) -> Callable[[ImageSet], FeatureSet]:
+    """Return what encodes images as a device does, by onnxruntime; nothing is cached."""
+    device_encoder = OnnxEncoder(encoder)
+    saved.require_backbone(device_encoder.fingerprint, str(encoder))
+
+    def _encode(part: ImageSet) -> FeatureSet:
+        rows, faults = encode_files(device_encoder, part.paths(), _BATCH, _WORKERS, _ignore)
+        if faults:
+            raise next(iter(faults.values()))
+        features = np.stack([rows[index] for index in range(len(part))])
+        return FeatureSet(torch.from_numpy(features), torch.from_numpy(part.labels))
+
+    return _encode
 
 
 def _device() -> torch.device:

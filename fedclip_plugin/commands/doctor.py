@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedclip_plugin.backbone.locate import BUILT_IN, locate_backbone
 from fedclip_plugin.commands.mpi import find_mpirun
+from fedclip_plugin.commands.onnxruntime_probe import probe_onnxruntime
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.runs.provenance import versions
 
@@ -97,6 +98,17 @@ def _fedml() -> Iterator[Finding]:
         yield "ok", "fedml can be imported"
 
 
+def _onnxruntime() -> Iterator[Finding]:
+    try:
+        version, providers = probe_onnxruntime()
+    except FedClipError as error:
+        yield "FAULT", str(error)
+        return
+    yield "ok", f"onnxruntime {version}"
+    for provider, reason in providers.items():
+        yield ("note", f"{provider} is listed but cannot load: {reason}") if reason else ("ok", provider)
+
+
 def _places() -> Iterator[Finding]:
     for name in (BUILT_IN, "openai/clip-vit-base-patch32"):
         try:
@@ -127,5 +139,6 @@ _CHAPTERS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("MPI", _mpi),
     ("FedML", _fedml),
     ("machine", _machine),
+    ("onnxruntime, for devices", _onnxruntime),
     ("backbones and caches", _places),
 )

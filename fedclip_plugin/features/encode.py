@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
-from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.data import UnreadableImageError, open_rgb
 
 Pixels = npt.NDArray[np.float32]
@@ -22,8 +23,20 @@ Decoded = Pixels | UnreadableImageError
 _AHEAD = 3
 
 
+class ImageEncoder(Protocol):
+    """What turns images into features: the frozen CLIP in torch, or its export in onnxruntime."""
+
+    device: torch.device
+
+    def preprocess(self, image: Image.Image) -> Pixels:
+        """Return the pixels that the encoder sees of an RGB image, ``[3, S, S]``."""
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Return features ``[B, d]`` of ``[B, 3, S, S]``."""
+
+
 def encode_files(
-    clip: FrozenClip,
+    clip: ImageEncoder,
     paths: Sequence[Path],
     batch_size: int,
     workers: int,
@@ -65,7 +78,7 @@ def encode_files(
     return features, faults
 
 
-def decode(clip: FrozenClip, path: Path) -> Decoded:
+def decode(clip: ImageEncoder, path: Path) -> Decoded:
     """Return the pixels CLIP sees of one file, ``[3, S, S]``, or the error that says why it cannot be read."""
     try:
         return clip.preprocess(open_rgb(path))
@@ -80,7 +93,7 @@ def stack_pixels(pixels: Sequence[Pixels], device: torch.device) -> Tensor:
 
 
 def _decoded_batches(
-    clip: FrozenClip, paths: Sequence[Path], batch_size: int, workers: int
+    clip: ImageEncoder, paths: Sequence[Path], batch_size: int, workers: int
 ) -> Iterator[tuple[range, list[Decoded]]]:
     """Yield decoded batches in order while the next ones are being decoded."""
     starts = iter(range(0, len(paths), batch_size))

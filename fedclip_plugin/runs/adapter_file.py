@@ -67,6 +67,27 @@ class SavedAdapter:
     tensors: Mapping[str, npt.NDArray[Any]]
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
+    def require_backbone(self, found: str, where: str) -> None:
+        """Refuse a backbone whose features mean something else to this adapter.
+
+        Parameters
+        ----------
+        found
+            Fingerprint of the backbone at hand.
+        where
+            Where it comes from, for the message.
+
+        Raises
+        ------
+        AdapterFileError
+            When it is not the adapter's own.
+        """
+        if found != self.fingerprint:
+            raise AdapterFileError(
+                f"the adapter was trained on backbone {self.backbone} with fingerprint {self.fingerprint[:12]}; "
+                f"{where} has {found[:12]}: its features mean something else; give the right one"
+            )
+
 
 def save_adapter(folder: Path, adapter: SavedAdapter) -> None:
     """Write ``adapter`` as ``folder``, whole or not at all.

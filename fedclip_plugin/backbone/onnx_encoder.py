@@ -1,0 +1,82 @@
+"""The encoder as a device runs it: preprocessing and encoding by onnxruntime, from an exported bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fedclip_plugin.errors import BackboneError
+
+FINGERPRINT_KEY = "backbone_fingerprint"
+"""Where an exported encoder's metadata names the backbone that it was made from."""
+
+
+class OnnxEncoder:
+    """``preprocess.onnx`` and ``encoder.onnx`` of a bundle, on the CPU.
+
+    Takes the place of :class:`~fedclip_plugin.backbone.clip.FrozenClip` where only images are encoded, so that an
+    adapter can be judged on the very features that a device sees.
+
+    Shapes: B images, d width of the features, S side of the encoder's input in pixels.
+
+    Parameters
+    ----------
+    encoder
+        The file ``encoder.onnx``; ``preprocess.onnx`` lies beside it.
+
+    Raises
+    ------
+    BackboneError
+        When a file is missing, or is not such a graph.
+    """
+
+    def __init__(self, encoder: Path) -> None:
+        self.device = torch.device("cpu")
+        self._encoder = _session(encoder)
+        self._preprocess = _session(encoder.with_name("preprocess.onnx"))
+        self._path = encoder
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the backbone that the encoder was exported from.
+
+        Raises
+        ------
+        BackboneError
+            When the file does not say.
+        """
+        told: str | None = self._encoder.get_modelmeta().custom_metadata_map.get(FINGERPRINT_KEY)
+        if told is None:
+            raise BackboneError(
+                f"{self._path} does not say which backbone it was made from; give the encoder.onnx of a bundle that "
+                "'fedclip-export bundle' wrote"
+            )
+        return told
+
+    def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
+        """Return the pixels that the encoder sees of an RGB image, ``[3, S, S]``."""
+        pixels: npt.NDArray[np.float32] = self._preprocess.run(["pixel_values"], {"image": np.asarray(image)})[0][0]
+        return pixels
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Return image features, ``[B, d]`` float32, from ``[B, 3, S, S]``."""
+        return torch.from_numpy(self._encoder.run(["image_features"], {"pixel_values": pixels.numpy()})[0])
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    if not path.is_file():
+        raise BackboneError(f"{path} is missing; give the encoder.onnx of a bundle, with preprocess.onnx beside it")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes derive from Exception alone
+        raise BackboneError(f"onnxruntime cannot load {path}: {error}; export the bundle again") from error
