@@ -1,0 +1,44 @@
+"""The public keys that a device folder keeps from its first installation on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedclip_export.bundle.device_state import damaged
+from fedclip_export.bundle.durable import fill, new_folder
+from fedclip_export.bundle.keys import PublicKey, load_public_keys
+from fedclip_export.errors import ExportError
+
+KEYS = "keys"
+
+
+def store_keys(folder: Path, keys: Sequence[PublicKey]) -> None:
+    """Keep exactly these keys as ``keys/<id>.pub``; what an interrupted installation left is removed.
+
+    Raises
+    ------
+    OSError
+        When they cannot be written.
+    """
+    place = folder / KEYS
+    if keys:
+        with new_folder(place) as temporary:
+            fill(temporary, {f"{key.id}.pub": key.pem for key in keys})
+    elif place.exists():
+        shutil.rmtree(place)
+
+
+def stored_keys(folder: Path) -> tuple[PublicKey, ...]:
+    """Return the keys that are kept.
+
+    Raises
+    ------
+    BundleError
+        ``device-state`` when one of them is damaged.
+    """
+    try:
+        return load_public_keys(sorted((folder / KEYS).glob("*.pub")))
+    except ExportError as error:
+        raise damaged(folder, str(error)) from error

@@ -1,0 +1,55 @@
+"""The typed errors of the device side; every message says what was given, the rule, and how to fix it."""
+
+from __future__ import annotations
+
+
+class ExportError(Exception):
+    """Base of every error that a user can cause and mend; the command lines print it as one line.
+
+    Attributes
+    ----------
+    exit_code
+        What the process exits with: 2 for bad input, 1 for an export or an update that failed its checks.
+    """
+
+    exit_code: int = 2
+
+
+class MissingPackageError(ExportError):
+    """A package that an extra of this distribution would have brought: onnxruntime, Pillow, cryptography, torch."""
+
+
+class ProviderError(ExportError):
+    """An execution provider that was asked for and cannot be used here."""
+
+
+class ImageError(ExportError):
+    """An image that cannot be read, or is beyond the limits."""
+
+
+class ConversionError(ExportError):
+    """An adapter or a backbone that cannot be turned into ONNX."""
+
+
+class ParityError(ExportError):
+    """An export whose answers differ from what was trained by more than the tolerances; nothing is written."""
+
+    exit_code = 1
+
+
+class BundleError(ExportError):
+    """A bundle, an update or a device folder that is refused.
+
+    Parameters
+    ----------
+    reason
+        Short code of the rule that was broken, the same on every host: ``signature``, ``hash``, ``rollback`` ...
+    message
+        What was found, the rule, and what to do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
