@@ -1,0 +1,110 @@
+"""Parser and entry of ``fedclip-edge``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fedclip_export import __version__
+from fedclip_export.edge import commands
+from fedclip_export.edge.doctor import doctor
+from fedclip_export.errors import BundleError, ExportError
+from fedclip_export.runtime.providers import CHOICES
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv
+        Words after the program's name; None takes the process's own.
+
+    Returns
+    -------
+    int
+        0 done; 1 a bundle or an update was refused, or the doctor found a fault; 2 bad input, or an image that could
+        not be read (the others are answered).
+    """
+    options = build_parser().parse_args(argv)
+    try:
+        return int(options.act(options))
+    except (ExportError, OSError) as error:
+        if options.debug:
+            raise
+        return _report(error, options.json)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="fedclip-edge", description="Serve and update a signed FedCLIP bundle where onnxruntime is all there is."
+    )
+    parser.add_argument("--version", action="version", version=f"fedclip-edge {__version__}")
+    adder = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    common = _common_options()
+
+    def add(name: str, act: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        """Add one command with the common options."""
+        command = adder.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common])
+        command.set_defaults(act=act)
+        return command
+
+    predict = add("predict", commands.predict, "label images; exit code 2 when one cannot be read")
+    predict.add_argument("folder", type=Path, metavar="FOLDER", help="a full bundle, or a device folder")
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, WebP or BMP")
+    predict.add_argument("--top", type=_positive, default=3, metavar="N", help="labels per image (3)")
+    verify = add("verify", commands.verify, "check a bundle, an update or a device folder, and test its answers")
+    verify.add_argument("folder", type=Path, metavar="FOLDER")
+    verify.add_argument(
+        "--against", type=Path, metavar="DEVICE", help="the device folder (or bundle) that an update is meant for"
+    )
+    update = add("update", commands.update, "install an update; the first time, a full bundle")
+    update.add_argument("device", type=Path, metavar="DEVICE", help="device folder; made when it does not exist")
+    update.add_argument("source", type=Path, metavar="SOURCE", help="update folder, or full bundle")
+    rollback = add("rollback", commands.rollback, "go back to the round before")
+    rollback.add_argument("device", type=Path, metavar="DEVICE")
+    bench = add("bench", commands.bench, "measure opening, latency of each stage, and a change of head")
+    bench.add_argument("folder", type=Path, metavar="FOLDER", help="a full bundle, or a device folder")
+    examine = add("doctor", doctor, "report versions, providers that load and why others do not, and a folder")
+    examine.add_argument("folder", type=Path, nargs="?", metavar="FOLDER")
+    return parser
+
+
+def _common_options() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("common options")
+    group.add_argument(
+        "--key",
+        dest="keys",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="public key (PEM) that may have signed; may be repeated; none checks hashes only",
+    )
+    group.add_argument("--product", default="fedclip", metavar="NAME", help="what the bundle must be for (fedclip)")
+    group.add_argument("--provider", choices=CHOICES, default="auto", help="where the encoder runs (auto)")
+    group.add_argument("--threads", type=_positive, metavar="N", help="threads (all cores of the process)")
+    group.add_argument("--json", action="store_true", help="print JSON")
+    group.add_argument("--debug", action="store_true", help="show tracebacks")
+    return common
+
+
+def _positive(text: str) -> int:
+    """Return a whole number of at least 1; argparse turns the ValueError into its own message."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return int(text)
+
+
+def _report(error: ExportError | OSError, as_json: bool) -> int:
+    """Print an error as one line, for a program as JSON as well, and return the exit code."""
+    reason = error.reason if isinstance(error, BundleError) else None
+    if as_json:
+        print(json.dumps({"error": {"kind": type(error).__name__, "reason": reason, "message": str(error)}}, indent=1))
+    print(f"fedclip-edge: {f'refused ({reason}): ' if reason else ''}{error}", file=sys.stderr, flush=True)
+    return error.exit_code if isinstance(error, ExportError) else 1

@@ -1,0 +1,87 @@
+"""``fedclip-edge doctor`` tells what this machine can run, and why it cannot run the rest."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+
+from fedclip_export import __version__
+from fedclip_export.edge.text import print_json
+from fedclip_export.errors import BundleError, ExportError
+from fedclip_export.runtime.classifier import EdgeClassifier
+from fedclip_export.runtime.providers import clash, examine, installed_distributions
+from fedclip_export.runtime.sessions import cores
+
+Finding = tuple[str, str, str]
+"""``ok``, ``note`` or ``FAULT``; what was looked at; what was found."""
+
+_OPTIONAL = {
+    "pillow": "arrays can be predicted, image files cannot: pip install 'fedclip-export[image]'",
+    "cryptography": "signatures cannot be checked: pip install 'fedclip-export[verify]'",
+}
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Print what was found; return 0 when nothing is at fault, else 1."""
+    findings = [*_packages(), *_runtime()]
+    if options.folder is not None:
+        findings += _folder(options)
+    faults = sum(state == "FAULT" for state, _, _ in findings)
+    if options.json:
+        rows = [{"state": state, "subject": subject, "finding": text} for state, subject, text in findings]
+        print_json({"findings": rows, "faults": faults})
+        return 1 if faults else 0
+    width = max(len(subject) for _, subject, _ in findings)
+    for state, subject, text in findings:
+        print(f"{state:5}  {subject:{width}}  {text}".rstrip())
+    print(f"{faults} fault{'s' if faults > 1 else ''}: mend first" if faults else "fit to serve")
+    return 1 if faults else 0
+
+
+def _packages() -> Iterator[Finding]:
+    yield "ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {cores()} cores"
+    yield "ok", "fedclip-export", __version__
+    yield "ok", "numpy", metadata.version("numpy")
+    for name, without in _OPTIONAL.items():
+        try:
+            yield "ok", name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield "note", name, f"not installed: {without}"
+
+
+def _runtime() -> Iterator[Finding]:
+    try:
+        providers = examine()
+    except ExportError as error:
+        yield "FAULT", "onnxruntime", str(error)
+        return
+    for name in installed_distributions():
+        yield "ok", name, metadata.version(name)
+    if clash():
+        yield "FAULT", "onnxruntime", clash()
+    for provider in providers:
+        yield (
+            ("ok", provider.name, "can be used")
+            if provider.usable
+            else ("note", provider.name, f"listed, but cannot load: {provider.reason}")
+        )
+
+
+def _folder(options: argparse.Namespace) -> Iterator[Finding]:
+    try:
+        with EdgeClassifier(
+            options.folder,
+            keys=options.keys,
+            product=options.product,
+            provider=options.provider,
+            threads=options.threads,
+        ) as classifier:
+            yield "ok", "folder", f"{options.folder} verified: round {classifier.round}, sequence {classifier.sequence}"
+            for text in classifier.warnings:
+                yield "note", "folder", text
+    except BundleError as error:
+        yield "FAULT", "folder", f"{options.folder} refused ({error.reason}): {error}"
+    except ExportError as error:
+        yield "FAULT", "folder", str(error)

@@ -1,0 +1,229 @@
+"""``fedclip-edge``: what it prints, what programs read, and its exit codes."""
+
+import json
+
+import forge
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedclip_export.edge import doctor as doctor_module
+from fedclip_export.edge import main
+from fedclip_export.errors import BundleError, MissingPackageError
+from fedclip_export.runtime.providers import CPU, CUDA, ProviderState
+
+
+@pytest.fixture
+def edge(capsys):
+    """Return a function that runs one command and gives its exit code, stdout and stderr."""
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+@pytest.fixture
+def device(tmp_path, delivered, public, edge):
+    assert edge("update", tmp_path / "device", delivered, "--key", public)[0] == 0
+    return tmp_path / "device"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    paths = [folder / "a.png", folder / "longer name.png"]
+    for seed, path in enumerate(paths):
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 8, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+def expected(path):
+    logits = (forge.features([np.asarray(Image.open(path))]) @ forge.head_weights(1).T)[0]
+    powers = np.exp(logits - logits.max())
+    order = np.argsort(-logits)
+    return [(forge.LABELS[index], float(powers[index] / powers.sum())) for index in order]
+
+
+def test_predict_prints_aligned_lines_and_then_who_said_so(edge, delivered, public, pictures):
+    code, out, err = edge("predict", delivered, *pictures, "--top", 2, "--key", public)
+    lines = out.splitlines()
+    assert code == 0 and len(lines) == 2
+    for line, path in zip(lines, pictures, strict=True):
+        text = "  ".join(f"{label} {value:.3f}" for label, value in expected(path)[:2])
+        assert line == f"{str(path).ljust(len(str(pictures[1])))}  {text}"
+    assert err.startswith("round 1, sequence 100, signed by key ")
+
+
+def test_predict_without_a_key_says_so_once(edge, delivered, pictures):
+    err = edge("predict", delivered, pictures[0])[2]
+    assert err.splitlines()[0] == "round 1, sequence 100, not signed by a key you hold"
+    assert err.count("not signed") == 1
+
+
+def test_predict_as_json(edge, delivered, pictures):
+    code, out, err = edge("predict", delivered, *pictures, "--json", "--provider", "cpu")
+    told = json.loads(out)
+    assert code == 0 and err == ""
+    assert {key: told[key] for key in ("product", "round", "sequence", "key_id", "provider")} == {
+        "product": "fedclip", "round": 1, "sequence": 100, "key_id": None, "provider": CPU
+    }  # fmt: skip
+    for answer, path in zip(told["answers"], pictures, strict=True):
+        assert list(answer) == ["image", "label", "probability", "top"] and answer["image"] == str(path)
+        for found, (label, value) in zip(answer["top"], expected(path), strict=True):
+            assert found["label"] == label and found["probability"] == pytest.approx(value, abs=1e-5)
+
+
+def test_a_bad_image_is_named_and_the_others_are_answered(edge, delivered, pictures, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nothing")
+    code, out, err = edge("predict", delivered, pictures[0], bad, pictures[1])
+    assert code == 2 and len(out.splitlines()) == 2
+    assert f"fedclip-edge: cannot read image {bad}: " in err
+    code, out, _ = edge("predict", delivered, pictures[0], bad, "--json")
+    answers = json.loads(out)["answers"]
+    assert code == 2 and answers[0]["label"] in forge.LABELS and answers[1].keys() == {"image", "error"}
+
+
+def test_verify_tells_what_a_bundle_holds(edge, delivered, public):
+    code, out, _ = edge("verify", delivered, "--key", public)
+    assert code == 0 and out.splitlines()[0] == f"{delivered}: bundle accepted"
+    for text in (
+        "round      1 of fedclip, sequence 100",
+        "signature  by key ",
+        "labels     3: dog, cat, horse",
+        "encoder    tiny, fp32, 4 features",
+        "valid      without limit",
+        f"head.onnx {len(forge.head()) / 1e3:.1f} kB",
+    ):
+        assert text in out
+    assert "golden logits; images within" in out
+
+
+def test_verify_as_json(edge, delivered, public):
+    told = json.loads(edge("verify", delivered, "--key", public, "--json")[1])
+    assert (told["kind"], told["round"], told["precision"]) == ("bundle", 1, "fp32")
+    assert set(told["bytes"]) == {"head.onnx", "encoder.onnx", "preprocess.onnx"}
+    assert told["self_test"]["head"] <= 1e-4 and told["self_test"]["cosine"] == pytest.approx(1, abs=1e-5)
+
+
+def test_verify_an_update_against_a_device_installs_nothing(edge, device, tmp_path, signer):
+    forge.update(tmp_path / "update", key=signer, expires=4_000_000_000, not_before=1_000_000_000)
+    code, out, _ = edge("verify", tmp_path / "update", "--against", device)
+    assert code == 0 and "update accepted" in out and "round      2" in out
+    assert "from 2001-09-09 01:46:40 UTC until 2096-10-02 07:06:40 UTC" in out
+    code, out, _ = edge("verify", device, "--json")
+    assert (json.loads(out)["kind"], json.loads(out)["sequence"]) == ("device", 100)
+
+
+def test_verify_of_a_device_that_fell_back_says_so(edge, device, tmp_path, signer):
+    edge("update", device, forge.update(tmp_path / "update", key=signer))
+    (device / "rounds" / "200" / "head.onnx").write_bytes(b"damaged")
+    code, out, err = edge("verify", device)
+    assert code == 0 and "round      1" in out and "note: round 200 on this device cannot be used" in err
+    told = json.loads(edge("verify", device, "--json")[1])
+    assert told["sequence"] == 100 and "round 200" in told["warnings"][0]
+
+
+def test_dates_beyond_the_calendar_are_printed_as_seconds(edge, tmp_path):
+    forge.bundle(tmp_path / "bundle", expires=2**52)
+    assert f"until {2**52} s UTC" in edge("verify", tmp_path / "bundle")[1]
+
+
+@pytest.mark.parametrize("name", ["bit flip in head.onnx", "signed with an unknown key", "same sequence"])
+def test_a_refusal_is_one_line_with_its_reason(edge, device, tmp_path, signer, name):
+    reason = forge.ATTACKS[name].reason
+    folder = forge.attacked(tmp_path / "attacked", name, signer)
+    for command in (("verify", folder, "--against", device), ("update", device, folder)):
+        code, out, err = edge(*command)
+        assert (code, out) == (1, "") and err.startswith(f"fedclip-edge: refused ({reason}): ")
+        assert len(err.splitlines()) == 1
+        code, out, _ = edge(*command, "--json")
+        assert code == 1 and json.loads(out)["error"]["reason"] == reason
+    with pytest.raises(BundleError):
+        edge("update", device, folder, "--debug")
+
+
+def test_update_installs_then_updates_and_rollback_goes_back(edge, tmp_path, delivered, signer, public, pictures):
+    device = tmp_path / "device"
+    code, out, err = edge("update", device, delivered, "--key", public)
+    assert (code, out) == (0, "installed round 1\n") and "signed by key" in err
+    forge.update(tmp_path / "update", key=signer, labels=["dog", "cat", "zebra"])
+    code, out, err = edge("update", device, tmp_path / "update")
+    assert (code, out) == (0, "round 1 -> 2: head replaced; new label zebra; label horse gone\n")
+    assert "round 2, sequence 200, signed by key" in err
+    assert edge("predict", device, pictures[0])[2].startswith("round 2, sequence 200")
+    told = json.loads(edge("rollback", device, "--json")[1])
+    assert (told["old_sequence"], told["sequence"], told["encoder_replaced"]) == (200, 100, False)
+    code, _, err = edge("rollback", device)
+    assert code == 1 and "no earlier round" in err
+
+
+def test_update_as_json_says_whether_it_installed(edge, tmp_path, delivered, signer):
+    first = json.loads(edge("update", tmp_path / "device", delivered, "--json")[1])
+    assert first["installed"] and first["sequence"] == 100
+    forge.bundle(tmp_path / "full", 2, 200, key=signer, encoder_seed=3)
+    second = json.loads(edge("update", tmp_path / "device", tmp_path / "full", "--json")[1])
+    assert not second["installed"] and second["encoder_replaced"] and second["old_round"] == 1
+
+
+def test_a_first_installation_that_is_refused_leaves_no_device(edge, tmp_path, delivered, signer):
+    forge.update(tmp_path / "update", key=signer)
+    code, _, err = edge("update", tmp_path / "device", tmp_path / "update")
+    assert code == 1 and "refused (incomplete)" in err and not (tmp_path / "device").exists()
+    code, _, err = edge("rollback", delivered)
+    assert code == 1 and "is no device folder" in err
+
+
+def test_bench_measures_every_stage(edge, delivered):
+    code, out, _ = edge("bench", delivered, "--threads", 1)
+    assert code == 0
+    for text in ("preprocess 640 x 480", "encoder", "head", "all", "images per second", "new head", "1 thread"):
+        assert text in out
+    told = json.loads(edge("bench", delivered, "--json")[1])
+    assert set(told["stages"]) == {"preprocess", "encoder", "head", "all"}
+    assert min(told["open_ms"], told["swap_ms"], *told["images_per_second"].values()) > 0
+
+
+def test_doctor_reports_versions_providers_and_a_folder(edge, delivered, public):
+    code, out, _ = edge("doctor", delivered, "--key", public)
+    assert code == 0 and out.endswith("fit to serve\n")
+    for text in ("python", "numpy", "pillow", "cryptography", "onnxruntime", CPU, "verified: round 1, sequence 100"):
+        assert text in out
+
+
+def test_doctor_finds_faults(edge, tmp_path, monkeypatch):
+    def missing():
+        raise MissingPackageError("onnxruntime is not installed")
+
+    code, out, _ = edge("doctor", tmp_path)
+    assert code == 1 and "refused (missing-file)" in out and "1 fault:" in out
+    monkeypatch.setattr(doctor_module, "clash", lambda: "both are installed")
+    assert "FAULT" in edge("doctor")[1]
+    monkeypatch.setattr(doctor_module, "examine", missing)
+    code, out, _ = edge("doctor", "--json")
+    assert code == 1 and json.loads(out)["faults"] == 1
+
+
+def test_doctor_says_why_a_listed_provider_cannot_load(edge, monkeypatch):
+    states = [ProviderState(CUDA, "libcudart.so.12 not found"), ProviderState(CPU, "")]
+    monkeypatch.setattr(doctor_module, "examine", lambda: states)
+    code, out, _ = edge("doctor")
+    assert code == 0 and "listed, but cannot load: libcudart.so.12 not found" in out
+
+
+@pytest.mark.parametrize(
+    "words", [["predict"], ["predict", "x", "y", "--top", "0"], ["update", "x"], ["verify", "x", "--provider", "tpu"]]
+)
+def test_bad_words_are_refused_by_the_parser(words):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+
+
+def test_a_key_that_is_none_is_bad_input(edge, delivered, tmp_path):
+    code, _, err = edge("verify", delivered, "--key", tmp_path / "none.pub")
+    assert code == 2 and err.startswith("fedclip-edge: ") and "none.pub" in err
