@@ -1,0 +1,149 @@
+"""The ``fedclip-export`` command line: keys, bundles and updates, where the adapter was trained."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedclip_export import __version__
+from fedclip_export.errors import ExportError, MissingPackageError
+
+if TYPE_CHECKING:
+    from fedclip_export.convert.release import Release
+
+_PRECISIONS = ("fp32", "fp16", "int8", "int8-weights", "auto")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv
+        Words after the program's name; None takes the process's own.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 an export that failed its checks, 2 bad input.
+    """
+    options = build_parser().parse_args(argv)
+    try:
+        print(options.act(options))
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None or options.debug:
+            raise
+        print(f"fedclip-export: {error}", file=sys.stderr, flush=True)
+        return code
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="fedclip-export", description="Turn a federated adapter into ONNX that any device can run and trust."
+    )
+    parser.add_argument("--version", action="version", version=f"fedclip-export {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    keygen = commands.add_parser("keygen", help="make a pair of Ed25519 keys to sign with")
+    keygen.add_argument("path", type=Path, metavar="FILE", help="the private key; the public one is FILE.pub")
+    keygen.set_defaults(act=_keygen)
+    bundle = commands.add_parser("bundle", help="everything a device needs: preprocessing, encoder, head, manifest")
+    update = commands.add_parser("update", help="a later round's head, for devices that have the bundle")
+    _add_bundle(bundle)
+    _add_update(update)
+    for command in (keygen, bundle, update):
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _add_bundle(command: argparse.ArgumentParser) -> None:
+    _add_release(command)
+    command.add_argument("--precision", choices=_PRECISIONS, default="fp32", help="of the encoder (default: fp32)")
+    command.add_argument(
+        "--calibrate", type=Path, metavar="FOLDER", help="images of your own to calibrate int8 and to check with"
+    )
+    command.add_argument("--backbone", metavar="NAME", help="where the adapter's backbone is, if not where it was")
+    command.add_argument("--external-data", action="store_true", help="the encoder's weights in a file of their own")
+    command.set_defaults(act=_bundle)
+
+
+def _add_update(command: argparse.ArgumentParser) -> None:
+    _add_release(command)
+    command.add_argument("--against", type=Path, required=True, metavar="BUNDLE", help="what the devices have")
+    command.add_argument(
+        "--store", choices=("fp32", "fp16"), default="fp32", help="how weights are stored; fp16 halves the size"
+    )
+    command.set_defaults(act=_update)
+
+
+def _add_release(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--adapter", type=Path, required=True, help="such as runs/NAME/adapters/best")
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="what to write; must not exist")
+    command.add_argument("--sign", type=Path, metavar="KEY", help="private key that 'keygen' made")
+    command.add_argument("--product", default="fedclip", help="devices of another product refuse it")
+    command.add_argument("--sequence", type=_count, metavar="N", help="place in the order (default: UTC seconds)")
+    command.add_argument("--valid-days", type=_count, metavar="N", help="days after which devices refuse it")
+
+
+def _keygen(options: argparse.Namespace) -> str:
+    from fedclip_export.bundle import keys
+
+    options.path.parent.mkdir(parents=True, exist_ok=True)
+    public = keys.generate(options.path)
+    return (
+        f"{options.path}: private key, for --sign; keep it off the devices\n"
+        f"{options.path}.pub: public key {public.id}, for every device's --key"
+    )
+
+
+def _bundle(options: argparse.Namespace) -> str:
+    _require_converter()
+    from fedclip_export.convert.bundle import BundleOptions, make_bundle
+
+    chosen = BundleOptions(
+        options.precision, options.calibrate, options.backbone, options.external_data, _release(options)
+    )
+    return make_bundle(options.adapter, options.out, chosen)
+
+
+def _update(options: argparse.Namespace) -> str:
+    _require_converter()
+    from fedclip_export.convert.update import make_update
+
+    return make_update(options.adapter, options.against, options.out, options.store, _release(options))
+
+
+def _release(options: argparse.Namespace) -> Release:
+    from fedclip_export.convert.release import Release
+
+    return Release(options.product, options.sequence, options.valid_days, options.sign)
+
+
+def _require_converter() -> None:
+    missing = [name for name in ("torch", "onnx", "onnxscript", "fedclip_plugin") if find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(
+            f"{', '.join(missing)} not installed; exporting needs it: pip install 'fedclip-export[convert]', where the "
+            "adapter was trained"
+        )
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Return the exit code of an error that the user can mend, None for any other."""
+    if isinstance(error, ExportError):
+        return error.exit_code
+    errors = sys.modules.get("fedclip_plugin.errors")
+    return int(error.exit_code) if errors and isinstance(error, errors.FedClipError) else None
+
+
+def _count(text: str) -> int:
+    """Return a whole number of at least 1; argparse turns the ValueError into its own message."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return int(text)

@@ -1,0 +1,1 @@
+"""From an adapter and its backbone to ONNX graphs; the only part of the package that imports torch and onnx."""

@@ -1,0 +1,134 @@
+"""``fedclip-export bundle``: from a federated adapter to a checked, signed folder for devices."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from fedclip_export.bundle import Manifest, write_bundle
+from fedclip_export.bundle.golden import Golden
+from fedclip_export.convert.arrays import Image
+from fedclip_export.convert.choose import Graphs, choose_graphs
+from fedclip_export.convert.description import Source, package_versions, read_source
+from fedclip_export.convert.encoder import save_encoder
+from fedclip_export.convert.finalize import to_bytes
+from fedclip_export.convert.parity import parity_table
+from fedclip_export.convert.preprocess import read_spec
+from fedclip_export.convert.quantize import LOWEST_RUNTIME
+from fedclip_export.convert.release import Release, file_entry
+from fedclip_export.convert.samples import gather
+from fedclip_export.errors import ConversionError
+from fedclip_export.runtime import EdgeClassifier
+from fedclip_plugin.backbone import locate_backbone
+from fedclip_plugin.backbone.fingerprint import fingerprint
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """How to make a bundle.
+
+    Attributes
+    ----------
+    precision
+        Of the encoder: ``fp32``, ``fp16``, ``int8``, ``int8-weights`` or ``auto``.
+    calibrate
+        Folder of images of your own to calibrate and check with; None draws some.
+    backbone
+        Where the adapter's backbone is; None takes the adapter's own word.
+    external_data
+        Whether the encoder's weights lie in a file of their own.
+    release
+        Product, sequence, period and signature.
+    """
+
+    precision: str
+    calibrate: Path | None
+    backbone: str | None
+    external_data: bool
+    release: Release
+
+
+def make_bundle(adapter: Path, out: Path, options: BundleOptions) -> str:
+    """Export an adapter, compare it with PyTorch, and write the bundle; return the report as text.
+
+    Parameters
+    ----------
+    adapter
+        Such as ``runs/NAME/adapters/best``.
+    out
+        The bundle's folder; it must not exist.
+    options
+        Precision, images, release.
+
+    Raises
+    ------
+    FedClipError
+        When adapter, backbone or images cannot be used, or do not belong together.
+    ConversionError
+        When `out` exists, or the backbone cannot be exported.
+    ParityError
+        When the answers differ from PyTorch's by more than the tolerances; nothing is written.
+    """
+    if out.exists():
+        raise ConversionError(f"{out} exists; a bundle is never written over: give another name, or remove it first")
+    source = read_source(adapter)
+    backbone = locate_backbone(options.backbone or source.saved.backbone)
+    source.saved.require_backbone(fingerprint(backbone), str(backbone))
+    with tempfile.TemporaryDirectory(prefix="fedclip-export-") as scratch:
+        samples = gather(options.calibrate, options.precision, Path(scratch))
+        graphs = choose_graphs(source, backbone, options.precision, samples)
+        files = _files(graphs, Path(scratch), options.external_data)
+        manifest = _manifest(source, graphs, samples.golden(), files, read_spec(backbone).size, options.release)
+        _write_and_try(out, manifest, files, options.release)
+    title = f"parity with PyTorch on {graphs.parity[0].images} images ({samples.name})"
+    return "\n".join([options.release.summary(out, manifest), "", title, parity_table(graphs.parity)])
+
+
+def _files(graphs: Graphs, scratch: Path, external_data: bool) -> dict[str, Path]:
+    """Write the graphs to a scratch folder; return the files by name."""
+    encoder = save_encoder(graphs.encoder, scratch, external_data)
+    small = {"preprocess.onnx": graphs.preprocess, "head.onnx": graphs.head}
+    for name, graph in small.items():
+        (scratch / name).write_bytes(to_bytes(graph))
+    return {path.name: path for path in (*encoder, *(scratch / name for name in small))}
+
+
+def _manifest(
+    source: Source,
+    graphs: Graphs,
+    images: Sequence[Image],
+    files: dict[str, Path],
+    image_size: int,
+    release: Release,
+) -> Manifest:
+    chain = graphs.chain()
+    features = np.concatenate([chain.features(chain.pixels_of(image)) for image in images])
+    torch_ms = graphs.parity[0].latency_ms
+    return Manifest(
+        **release.fields(),
+        **source.manifest_fields(),
+        feature_dim=source.saved.feature_dim,
+        image_size=image_size,
+        precision=graphs.precision,
+        files={name: file_entry(name, path.read_bytes()) for name, path in files.items()},
+        onnxruntime={"lowest": LOWEST_RUNTIME[graphs.precision], "tested": [onnxruntime.__version__]},
+        versions=package_versions(),
+        golden=Golden(features, chain.logits(features), tuple(images)),
+        parity={row.precision: row.record(torch_ms) for row in graphs.parity[1:]},
+    )
+
+
+def _write_and_try(out: Path, manifest: Manifest, files: dict[str, Path], release: Release) -> None:
+    """Write the bundle beside its place, open it as a device would, and only then give it its name."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
+        trial = Path(place) / out.name
+        write_bundle(trial, manifest, files, release.private_key)
+        EdgeClassifier(trial, product=release.product, provider="cpu").close()
+        shutil.move(trial, out)

@@ -1,0 +1,94 @@
+"""The graphs of one adapter, with the encoder in the precision that was asked for or that passes the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from fedclip_export.convert.description import Source
+from fedclip_export.convert.device_chain import DeviceChain
+from fedclip_export.convert.encoder import encoder_graph
+from fedclip_export.convert.heads import head_graph
+from fedclip_export.convert.parity import Parity, ParityCheck, parity_table
+from fedclip_export.convert.preprocess import preprocess_graph, read_spec
+from fedclip_export.convert.quantize import quantize
+from fedclip_export.convert.reference import Reference
+from fedclip_export.convert.samples import Samples
+from fedclip_export.errors import ParityError
+
+AUTO = ("int8", "int8-weights", "fp32")
+"""What ``auto`` tries, in this order: the first that passes the gate is taken."""
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The three graphs of a bundle, and how closely they agree with PyTorch.
+
+    Attributes
+    ----------
+    preprocess, encoder, head
+        The graphs.
+    precision
+        The encoder's.
+    parity
+        PyTorch's row, then one per precision that was measured.
+    """
+
+    preprocess: onnx.ModelProto
+    encoder: onnx.ModelProto
+    head: onnx.ModelProto
+    precision: str
+    parity: Sequence[Parity]
+
+    def chain(self) -> DeviceChain:
+        """Return the graphs loaded in onnxruntime."""
+        return DeviceChain(self.preprocess, self.encoder, self.head)
+
+
+def choose_graphs(source: Source, backbone: Path, precision: str, samples: Samples) -> Graphs:
+    """Convert, measure, and return the first precision that agrees with PyTorch.
+
+    Parameters
+    ----------
+    source
+        The adapter.
+    backbone
+        The backbone's folder.
+    precision
+        ``fp32``, ``fp16``, ``int8``, ``int8-weights``, or ``auto``, which goes through :data:`AUTO`.
+    samples
+        Images to calibrate and to check with.
+
+    Raises
+    ------
+    ParityError
+        When none does; the message holds the table.
+    """
+    reference = Reference(backbone, source.saved)
+    check = ParityCheck(reference, samples.check)
+    head = head_graph(source.saved, source.head_metadata())
+    preprocess = preprocess_graph(read_spec(backbone), source.backbone_metadata())
+    encoders = {"fp32": encoder_graph(backbone, source.backbone_metadata() | {"precision": "fp32"})}
+    calibration = reference.pixels(samples.calibration or samples.check[:1])
+    for candidate in AUTO if precision == "auto" else (precision,):
+        if candidate not in encoders:
+            encoders[candidate] = quantize(encoders["fp32"], candidate, calibration)
+        rows = check.measure({name: DeviceChain(preprocess, graph, head) for name, graph in encoders.items()})
+        fault = next(row for row in rows if row.precision == candidate).fault()
+        if fault is None:
+            return Graphs(preprocess, encoders[candidate], head, candidate, rows)
+    raise ParityError(
+        f"the {candidate} export does not answer as PyTorch does: {fault}. Nothing was written. {_ADVICE[candidate]}\n"
+        f"{parity_table(rows)}"
+    )
+
+
+_ADVICE = {
+    "fp32": "Please report it with 'fedclip doctor' and the versions of torch, transformers and onnxruntime.",
+    "fp16": "Take --precision fp32.",
+    "int8": "Calibrate on images like the devices' own (--calibrate FOLDER), or take --precision auto.",
+    "int8-weights": "Take --precision fp32 or auto.",
+}

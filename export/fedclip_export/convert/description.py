@@ -1,0 +1,90 @@
+"""What graphs and manifest say of an adapter: labels, round, hashes; nothing of the machine that exported it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fedclip_plugin.backbone.onnx_encoder import FINGERPRINT_KEY
+from fedclip_plugin.runs import SavedAdapter, load_adapter
+
+_NAMED_PACKAGES = (
+    "fedclip-export",
+    "fedclip-plugin",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "pillow",
+    "torch",
+    "transformers",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The adapter that an export is made from.
+
+    Attributes
+    ----------
+    saved
+        The adapter.
+    sha256
+        Of its ``adapter.safetensors``.
+    """
+
+    saved: SavedAdapter
+    sha256: str
+
+    @property
+    def backbone_name(self) -> str:
+        """The backbone's name, without the path that it had on this machine."""
+        name = self.saved.backbone
+        return name if not Path(name).expanduser().exists() else Path(name).expanduser().resolve().name
+
+    def backbone_metadata(self) -> dict[str, str]:
+        """Return what preprocess and encoder say of themselves: the same for every round."""
+        return {"backbone": self.backbone_name, FINGERPRINT_KEY: self.saved.fingerprint}
+
+    def head_metadata(self) -> dict[str, str]:
+        """Return what a head says of itself; a copy for curious eyes, the signed manifest decides."""
+        return self.backbone_metadata() | {
+            "labels": json.dumps(self.saved.classes),
+            "prompt_template": self.saved.prompt_template,
+            "method": self.saved.method,
+            "round": str(self.saved.round),
+            "adapter_sha256": self.sha256,
+            "recipe_digest": self.saved.recipe_digest,
+        }
+
+    def manifest_fields(self) -> dict[str, Any]:
+        """Return what the manifest says of the adapter."""
+        return {
+            "labels": self.saved.classes,
+            "prompt_template": self.saved.prompt_template,
+            "method": self.saved.method,
+            "round": self.saved.round,
+            "adapter": {"sha256": self.sha256, "recipe_digest": self.saved.recipe_digest},
+            "backbone": {"name": self.backbone_name, "fingerprint": self.saved.fingerprint},
+        }
+
+
+def read_source(folder: Path) -> Source:
+    """Load an adapter for export.
+
+    Raises
+    ------
+    AdapterFileError
+        When it is missing, damaged, or of a newer format.
+    """
+    saved = load_adapter(folder)
+    return Source(saved, hashlib.sha256((folder / "adapter.safetensors").read_bytes()).hexdigest())
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that make an export, as far as they are installed."""
+    installed = {dist.metadata["Name"].lower(): dist.version for dist in metadata.distributions()}
+    return {name: installed[name] for name in _NAMED_PACKAGES if name in installed}

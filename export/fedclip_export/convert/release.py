@@ -1,0 +1,95 @@
+"""What makes an export a release: for which product, in which order, valid until when, signed by whom."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedclip_export.bundle import FileEntry, Manifest
+from fedclip_export.errors import ConversionError
+from fedclip_plugin.report.table import size
+
+ROLES = {
+    "head.onnx": "head",
+    "encoder.onnx": "encoder",
+    "encoder.onnx.data": "encoder-data",
+    "preprocess.onnx": "preprocess",
+}
+"""What each file of a bundle is for."""
+
+_DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Release:
+    """The part of a manifest that the person who releases decides.
+
+    Attributes
+    ----------
+    product
+        Devices of another product refuse it.
+    sequence
+        Place in the order of the product's releases; None takes the time, in UTC seconds.
+    valid_days
+        Days after which devices no longer install it; None is for ever.
+    private_key
+        File of the Ed25519 key that signs; None leaves it unsigned.
+    """
+
+    product: str
+    sequence: int | None = None
+    valid_days: int | None = None
+    private_key: Path | None = None
+
+    def fields(self, above: int = -1) -> dict[str, Any]:
+        """Return the manifest's fields.
+
+        Parameters
+        ----------
+        above
+            The sequence number that this one has to exceed.
+
+        Raises
+        ------
+        ConversionError
+            When the sequence number that was asked for does not.
+        """
+        now = int(time.time())
+        return {
+            "product": self.product,
+            "sequence": self._number(now, above),
+            "not_before": None,
+            "expires": None if self.valid_days is None else now + self.valid_days * _DAY,
+        }
+
+    def summary(self, out: Path, manifest: Manifest) -> str:
+        """Return what was released, as text."""
+        signed = "unsigned" if self.private_key is None else f"signed with {self.private_key.name}"
+        title = (
+            f"{out}: round {manifest.round} of {manifest.method} on {manifest.backbone['name']}, "
+            f"{len(manifest.labels)} labels, sequence {manifest.sequence}, {signed}"
+        )
+        return "\n".join([title, *(_line(name, file) for name, file in sorted(manifest.files.items()))])
+
+    def _number(self, now: int, above: int) -> int:
+        if self.sequence is None:
+            return max(now, above + 1)
+        if self.sequence <= above:
+            raise ConversionError(
+                f"sequence {self.sequence} is not above {above}, that of the bundle which is updated: devices would "
+                "refuse it as a replay; give a higher one, or leave --sequence out"
+            )
+        return self.sequence
+
+
+def file_entry(name: str, content: bytes) -> FileEntry:
+    """Return the manifest's entry of a file that is carried."""
+    return FileEntry(ROLES[name], len(content), hashlib.sha256(content).hexdigest(), installed=False)
+
+
+def _line(name: str, file: FileEntry) -> str:
+    carried = "on the device" if file.installed else size(file.size)
+    return f"  {name:18} {carried:>13}  sha256 {file.sha256[:16]}"

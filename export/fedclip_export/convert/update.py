@@ -1,0 +1,97 @@
+"""``fedclip-export update``: a later round's head for devices that have the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from fedclip_export.bundle import Trust, open_bundle, write_bundle
+from fedclip_export.bundle.golden import Golden
+from fedclip_export.convert.arrays import Array
+from fedclip_export.convert.description import Source, package_versions, read_source
+from fedclip_export.convert.device_chain import open_session
+from fedclip_export.convert.finalize import to_bytes
+from fedclip_export.convert.heads import Store, head_graph
+from fedclip_export.convert.reference import adapter_logits
+from fedclip_export.convert.release import Release, file_entry
+from fedclip_export.errors import ConversionError, ParityError
+
+TOLERANCES: Mapping[Store, float] = {"fp32": 1e-4, "fp16": 5e-2}
+"""Largest difference of a logit from PyTorch on the same features, by how the head's weights are stored."""
+
+_PROBES = 64
+
+
+def make_update(adapter: Path, against: Path, out: Path, store: Store, release: Release) -> str:
+    """Write manifest and head of an adapter for devices that hold a bundle; return the report as text.
+
+    Needs neither torch's encoder nor images: the head is built from the adapter's own file.
+
+    Parameters
+    ----------
+    adapter
+        Such as ``runs/NAME/adapters/best``.
+    against
+        The full bundle that the devices have.
+    out
+        The update's folder; it must not exist.
+    store
+        ``fp32``, or ``fp16`` for half the size.
+    release
+        Product, sequence, period and signature.
+
+    Raises
+    ------
+    FedClipError
+        When the adapter cannot be read, or belongs to another backbone than the bundle.
+    BundleError
+        When the bundle is damaged or not a full one.
+    ConversionError
+        When `out` exists, or the sequence is not above the bundle's.
+    ParityError
+        When the head's answers differ from PyTorch's by more than the tolerance; nothing is written.
+    """
+    if out.exists():
+        raise ConversionError(f"{out} exists; an update is never written over: give another name, or remove it first")
+    source = read_source(adapter)
+    installed = open_bundle(against, Trust(product=release.product)).manifest
+    source.saved.require_backbone(installed.backbone["fingerprint"], str(against))
+    head = to_bytes(head_graph(source.saved, source.head_metadata(), store))
+    logits = _logits(head, installed.golden.features)
+    difference = _check(source, head, store)
+    carried = {name: replace(file, installed=True) for name, file in installed.files.items() if file.role != "head"}
+    manifest = replace(
+        installed,
+        **release.fields(above=installed.sequence),
+        **source.manifest_fields(),
+        files={**carried, "head.onnx": file_entry("head.onnx", head)},
+        versions=package_versions(),
+        golden=Golden(installed.golden.features, logits, ()),
+        parity={"head": {"max_dlogit": f"{difference:.3g}", "store": store}},
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bundle(out, manifest, {"head.onnx": head}, release.private_key)
+    told = (
+        f"head against PyTorch on {_PROBES} features: max |dlogit| {difference:.1e} (tolerance {TOLERANCES[store]:g})"
+    )
+    return "\n".join([release.summary(out, manifest), told])
+
+
+def _check(source: Source, head: bytes, store: Store) -> float:
+    """Return the largest difference from PyTorch, over random features; refuse one beyond the tolerance."""
+    features = np.random.default_rng(0).standard_normal((_PROBES, source.saved.feature_dim)).astype(np.float32)
+    difference = float(np.abs(_logits(head, features) - adapter_logits(source.saved, features)).max())
+    if not difference <= TOLERANCES[store]:
+        raise ParityError(
+            f"the head's logits differ from PyTorch's by {difference:.2g}, more than {TOLERANCES[store]:g}; nothing "
+            f"was written. {'Take --store fp32.' if store == 'fp16' else 'Please report it.'}"
+        )
+    return difference
+
+
+def _logits(head: bytes, features: Array) -> Array:
+    logits: Array = open_session(head).run(["logits"], {"image_features": features})[0]
+    return logits

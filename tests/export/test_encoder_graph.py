@@ -1,0 +1,127 @@
+"""The exported encoder against the plugin's own, in torch."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.random_clip import write_random_clip
+from fedclip_export.convert.encoder import ENCODER, ENCODER_DATA, encoder_graph, save_encoder
+from fedclip_export.convert.finalize import to_bytes
+from fedclip_export.errors import ConversionError
+from fedclip_plugin.backbone import locate_backbone
+from fedclip_plugin.backbone.clip import FrozenClip
+
+PROGRAM = """
+import hashlib, sys
+from pathlib import Path
+from fedclip_export.convert.encoder import encoder_graph
+from fedclip_export.convert.finalize import to_bytes
+print(hashlib.sha256(to_bytes(encoder_graph(Path(sys.argv[1]), {"backbone": "clip-tiny"}))).hexdigest())
+"""
+
+
+@pytest.fixture(scope="module", params=["clip-tiny", "random"])
+def exported(request, tmp_path_factory):
+    """The folder of a CLIP, and its encoder."""
+    if request.param == "clip-tiny":
+        folder = locate_backbone("clip-tiny")
+    else:
+        folder = write_random_clip(tmp_path_factory.mktemp("random"), small=True)
+    return folder, encoder_graph(folder, {"backbone": request.param})
+
+
+def pixels(clip, batch):
+    side = clip.preprocess(Image.new("RGB", (8, 8))).shape[-1]
+    return np.random.default_rng(batch).normal(size=(batch, 3, side, side)).astype(np.float32)
+
+
+def run(source, batch):
+    session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
+    return session.run(["image_features"], {"pixel_values": batch})[0]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_features_are_those_of_the_plugin(exported, batch):
+    folder, model = exported
+    clip = FrozenClip(folder, torch.device("cpu"))
+    given = pixels(clip, batch)
+    wanted = clip.encode_pixels(torch.from_numpy(given)).numpy()
+    np.testing.assert_allclose(run(to_bytes(model), given), wanted, atol=1e-4)
+    assert np.abs(wanted).max() > 1  # features as they are, not of unit length
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_the_files_hold_the_encoder(exported, tmp_path, external):
+    folder, model = exported
+    files = save_encoder(model, tmp_path, external)
+    assert [file.name for file in files] == ([ENCODER, ENCODER_DATA] if external else [ENCODER])
+    assert set(tmp_path.iterdir()) == set(files)
+    given = pixels(FrozenClip(folder, torch.device("cpu")), 2)
+    np.testing.assert_array_equal(run(str(files[0]), given), run(to_bytes(model), given))
+
+
+def test_writing_twice_gives_the_same_files(exported, tmp_path):
+    first = [file.read_bytes() for file in save_encoder(exported[1], tmp_path, True)]
+    assert [file.read_bytes() for file in save_encoder(exported[1], tmp_path, True)] == first
+
+
+def test_saving_leaves_the_model_as_it_is(exported, tmp_path):
+    before = to_bytes(exported[1])
+    save_encoder(exported[1], tmp_path, True)
+    assert to_bytes(exported[1]) == before
+
+
+def test_bytes_are_the_same_in_any_folder_and_process(tmp_path):
+    processes = []
+    for place, seed in (("here", "1"), ("elsewhere/deep", "2")):
+        copy = shutil.copytree(locate_backbone("clip-tiny"), tmp_path / place / "clip")
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, str(copy)],
+                cwd=tmp_path / place,
+                env={"PYTHONHASHSEED": seed, "PATH": ""},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+    hashes = {process.communicate(timeout=200)[0] for process in processes}
+    here = to_bytes(encoder_graph(locate_backbone("clip-tiny"), {"backbone": "clip-tiny"}))
+    assert hashes == {hashlib.sha256(here).hexdigest() + "\n"}
+
+
+def test_nothing_of_the_machine_is_in_the_file(exported):
+    content = to_bytes(exported[1])
+    for trace in (b"site-packages", b"/lib/python", b"/tmp/", b"fedclip_export/convert"):
+        assert trace not in content
+
+
+def test_the_metadata_is_in_the_file(exported):
+    (entry,) = onnx.load_from_string(to_bytes(exported[1])).metadata_props
+    assert entry.key == "backbone"
+
+
+def test_the_export_is_silent(capfd):
+    encoder_graph(locate_backbone("clip-tiny"), {})
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_that_is_no_clip_is_refused(tmp_path):
+    with pytest.raises(ConversionError, match="cannot be loaded as a CLIP"):
+        encoder_graph(tmp_path, {})
+
+
+def test_a_tower_that_torch_cannot_export_is_refused(monkeypatch):
+    def fail(*_given, **_named):
+        raise torch.onnx.errors.OnnxExporterError("an operator is missing")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(ConversionError, match="an operator is missing"):
+        encoder_graph(locate_backbone("clip-tiny"), {})

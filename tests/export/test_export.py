@@ -1,0 +1,170 @@
+"""``fedclip-export`` as the engineer uses it: a bundle, an update, and what bad input gets."""
+
+import numpy as np
+import pytest
+from exported import write_adapter
+from PIL import Image
+
+from fedclip_export.bundle import Trust, open_bundle
+from fedclip_export.bundle.keys import load_public_keys
+from fedclip_export.cli import main
+from fedclip_export.convert import choose, parity
+from fedclip_export.runtime import EdgeClassifier, install
+from fedclip_plugin.cli import main as fedclip
+from fedclip_plugin.commands.adapters import predict
+from fedclip_plugin.miniature import CLASSES, ensure_miniature
+
+IMAGES_PER_CLASS = 6
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with two rounds' adapters, a key pair, a signed bundle and a signed update."""
+    folder = tmp_path_factory.mktemp("export")
+    write_adapter(folder / "round_3", round=3, seed=0)
+    write_adapter(folder / "round_4", round=4, seed=1)
+    key = folder / "keys" / "release"
+    assert main(["keygen", str(key)]) == 0
+    assert export(folder, "round_3", "bundle", "--sign", str(key), "--sequence", "100") == 0
+    update = ["update", "--adapter", str(folder / "round_4"), "--against", str(folder / "bundle")]
+    assert main([*update, "--out", str(folder / "update"), "--sign", str(key)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photo(place):
+    path = place / "photo.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 131, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((300, 190)).save(path)
+    return path
+
+
+def export(folder, adapter, out, *words):
+    """Export with images that are drawn once for all tests."""
+    images = ensure_miniature(folder / "data", IMAGES_PER_CLASS)
+    known = ["--adapter", str(folder / adapter), "--out", str(folder / out), "--calibrate", str(images)]
+    return main(["bundle", *known, *words])
+
+
+def trust(place):
+    return Trust(load_public_keys([place / "keys" / "release.pub"]))
+
+
+def test_the_bundle_describes_its_adapter(place):
+    bundle = open_bundle(place / "bundle", trust(place))
+    manifest = bundle.manifest
+    assert (manifest.round, manifest.sequence, manifest.labels) == (3, 100, tuple(CLASSES))
+    assert (manifest.feature_dim, manifest.image_size, manifest.precision) == (128, 64, "fp32")
+    assert bundle.key_id == load_public_keys([place / "keys" / "release.pub"])[0].id
+    assert float(manifest.parity["fp32"]["max_dlogit_files"]) <= parity.FILES_TOLERANCE
+    assert manifest.parity["fp32"]["images"] == "142"
+    assert str(place) not in bundle.raw.decode()
+
+
+def test_a_device_answers_as_the_trainer_does(place, photo, capsys):
+    capsys.readouterr()
+    assert predict(place / "round_3", [photo], None, len(CLASSES), as_json=False) == 0
+    told = capsys.readouterr().out.split()[1:]
+    trained = dict(zip(told[::2], map(float, told[1::2]), strict=True))
+    answer = EdgeClassifier(place / "bundle").predict(photo, top=len(CLASSES))
+    assert dict(answer.top) == pytest.approx(trained, abs=1e-3)
+
+
+def test_an_update_carries_the_head_alone_and_changes_the_answer(place, photo):
+    device = place / "device"
+    install(device, place / "bundle", keys=[place / "keys" / "release.pub"])
+    with EdgeClassifier(device) as classifier:
+        before = classifier.predict(photo)
+        classifier.update(place / "update")
+        after = classifier.predict(photo)
+    assert sorted(path.name for path in (place / "update").iterdir()) == ["head.onnx", "manifest.json", "manifest.sig"]
+    assert (before.round, after.round) == (3, 4)
+    assert not np.array_equal(before.logits, after.logits)
+
+
+def test_half_precision_storage_halves_the_update(place):
+    out = place / "half"
+    words = ["update", "--adapter", str(place / "round_4"), "--against", str(place / "bundle"), "--out", str(out)]
+    assert main([*words, "--store", "fp16"]) == 0
+    ratio = (out / "head.onnx").stat().st_size / (place / "update" / "head.onnx").stat().st_size
+    assert ratio < 0.55
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8-weights", "auto"])
+def test_every_precision_passes_its_gate_and_opens(place, precision):
+    out = f"bundle_{precision}"
+    assert export(place, "round_3", out, "--precision", precision) == 0
+    manifest = open_bundle(place / out, Trust()).manifest
+    assert manifest.precision in ({precision} if precision != "auto" else set(choose.AUTO))
+    row = manifest.parity[manifest.precision]
+    assert float(row["centred_cosine"]) >= parity.LOWEST_COSINE
+    assert float(row["top1_agreement"]) >= parity.LOWEST_TOP1
+
+
+def test_drawings_and_external_data_give_the_same_encoder(place, photo):
+    words = ["--adapter", str(place / "round_3"), "--out", str(place / "bundle_external"), "--external-data"]
+    assert main(["bundle", *words]) == 0
+    assert (place / "bundle_external" / "encoder.onnx.data").stat().st_size > 1e6
+    one, other = (EdgeClassifier(place / name).predict(photo).logits for name in ("bundle", "bundle_external"))
+    assert np.array_equal(one, other)
+
+
+def test_beyond_tolerance_nothing_is_written(place, capsys, monkeypatch):
+    monkeypatch.setattr(parity, "PIXELS_TOLERANCE", 0.0)
+    assert export(place, "round_3", "refused") == 1
+    assert "does not answer as PyTorch does" in capsys.readouterr().err
+    assert not list(place.glob("*refused*"))
+
+
+def test_auto_falls_back_to_full_precision_when_the_gate_is_out_of_reach(place, monkeypatch):
+    monkeypatch.setattr(parity, "LOWEST_COSINE", 1 - 1e-7)
+    assert export(place, "round_3", "bundle_fallback", "--precision", "auto") == 0
+    manifest = open_bundle(place / "bundle_fallback", Trust()).manifest
+    assert manifest.precision == "fp32"
+    assert set(manifest.parity) == set(choose.AUTO)
+
+
+def test_too_few_images_are_refused(place, capsys):
+    few = ensure_miniature(place / "data", 3)
+    words = ["bundle", "--adapter", str(place / "round_3"), "--out", str(place / "bundle_few")]
+    assert main([*words, "--calibrate", str(few), "--precision", "int8"]) == 2
+    assert "holds 84 images; int8 takes 64 to calibrate and 100 to check" in capsys.readouterr().err
+
+
+def test_an_existing_folder_is_never_written_over(place, capsys):
+    assert export(place, "round_3", "bundle") == 2
+    assert "never written over" in capsys.readouterr().err
+
+
+def test_a_missing_adapter_is_named(place, capsys):
+    assert export(place, "nowhere", "bundle_nowhere") == 2
+    assert "holds no adapter.json" in capsys.readouterr().err
+
+
+def test_an_update_for_another_backbone_is_refused(place, capsys):
+    write_adapter(place / "foreign", fingerprint="ab" * 32)
+    words = ["update", "--adapter", str(place / "foreign"), "--against", str(place / "bundle")]
+    assert main([*words, "--out", str(place / "update_foreign")]) == 2
+    assert "its features mean something else" in capsys.readouterr().err
+
+
+def test_a_sequence_that_is_not_above_the_bundles_is_refused(place, capsys):
+    words = ["update", "--adapter", str(place / "round_4"), "--against", str(place / "bundle"), "--sequence", "100"]
+    assert main([*words, "--out", str(place / "update_old")]) == 2
+    assert "not above 100" in capsys.readouterr().err
+
+
+def test_a_key_is_never_overwritten(place, capsys):
+    assert main(["keygen", str(place / "keys" / "release")]) == 2
+    assert "never overwritten" in capsys.readouterr().err
+    assert (place / "keys" / "release").stat().st_mode & 0o777 == 0o600
+
+
+def test_evaluate_scores_an_adapter_on_the_features_of_the_device(place, capsys):
+    images = str(ensure_miniature(place / "data", IMAGES_PER_CLASS))
+    capsys.readouterr()
+    assert fedclip(["evaluate", str(place / "round_3"), images, "--encoder", str(place / "bundle/encoder.onnx")]) == 0
+    device = capsys.readouterr().out
+    assert fedclip(["evaluate", str(place / "round_3"), images]) == 0
+    assert device == capsys.readouterr().out
+    assert "sketch" in device
