@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from PIL import Image
+from support import IMAGES_PER_CLASS
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from benchmarks.random_clip import write_random_clip
@@ -20,7 +21,6 @@ from fedclip_export.convert.quantize import LOWEST_RUNTIME, quantize
 from fedclip_export.errors import ConversionError
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.miniature import ensure_miniature
-from support import IMAGES_PER_CLASS
 
 CLOSEST = {"fp32": 1.0, "fp16": 0.99999, "int8": 0.995, "int8-weights": 0.999}
 SMALLEST = {"fp32": 1.0, "fp16": 0.52, "int8": 0.38, "int8-weights": 0.38}

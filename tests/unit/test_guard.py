@@ -4,12 +4,12 @@ import threading
 import time
 
 import pytest
+from support import fedml_args
 
 from fedclip_plugin.errors import DataError, FedClipError, FederationError
 from fedclip_plugin.federated import guard
 from fedclip_plugin.federated.guard import Guarded, Watchdog
 from fedclip_plugin.federated.roll_call import Card, agree_on_classes, agree_on_precision, require_one_task, roll_call
-from support import fedml_args
 
 
 class Comm:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from support import fedml_args
 
 from fedclip_plugin.adapters import create_adapter
 from fedclip_plugin.errors import FederationError
@@ -13,7 +14,6 @@ from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
 from fedclip_plugin.federated.aggregator import FedClipAggregator
 from fedclip_plugin.federated.task import Task
 from fedclip_plugin.federated.trainer import FedClipTrainer
-from support import fedml_args
 
 WIDTH, CLASSES = 8, ("cat", "dog", "hen")
 CPU = torch.device("cpu")

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from support import fedml_args, results
 
 from fedclip_plugin.adapters import create_adapter
 from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
@@ -18,7 +19,6 @@ from fedclip_plugin.federated.task import Task
 from fedclip_plugin.federated.trainer import FedClipTrainer
 from fedclip_plugin.federated.transport import decode, encode
 from fedclip_plugin.runs import RunFolder, load_adapter
-from support import fedml_args, results
 
 WIDTH, CLASSES, SILOS = 8, ("cat", "dog", "hen"), ("art", "cartoon", "photo")
 CPU = torch.device("cpu")

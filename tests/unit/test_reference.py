@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support import fedml_args
 from transformers import AutoTokenizer, CLIPModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -23,7 +24,6 @@ from fedclip_plugin.federated.aggregator import FedClipAggregator
 from fedclip_plugin.federated.task import Task
 from fedclip_plugin.federated.trainer import FedClipTrainer
 from fedclip_plugin.miniature import CLASSES, render_image
-from support import fedml_args
 
 SILOS = {"art_painting": 3, "cartoon": 5, "photo": 4}
 """Images per class: train splits of 12, 21 and 16 images, so that batches of 5 end with 2, 1 and 1."""
