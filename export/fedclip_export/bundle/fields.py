@@ -19,7 +19,7 @@ ROLES = {
 RESERVED = ("manifest.json", "manifest.sig")
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
-_VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){1,3}")
+_VERSION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6}){1,3}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Check = Callable[[Any], bool]

@@ -1,0 +1,121 @@
+"""A real bundle of the built-in backbone with its update, and onnxruntime's answers in Python."""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import hosts
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY / "tests" / "export"), str(REPOSITORY / "export")]
+
+PHOTOS = REPOSITORY.parent / "shared" / "data" / "pacs-mini"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A signed bundle, the update that follows it, and the public key."""
+
+    bundle: Path
+    update: Path
+    public: Path
+
+
+@pytest.fixture(scope="session")
+def node():
+    return hosts.require_node()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    hosts.require_chromium()
+    return hosts.chromium()
+
+
+@pytest.fixture(scope="session")
+def delivery(tmp_path_factory):
+    from exported import write_adapter
+
+    from fedclip_export.bundle import keys
+    from fedclip_export.convert.bundle import BundleOptions, make_bundle
+    from fedclip_export.convert.release import Release
+    from fedclip_export.convert.update import make_update
+
+    place = tmp_path_factory.mktemp("delivery")
+    keys.generate(place / "key")
+    release = Release("fedclip", sequence=1_763_645_000, private_key=place / "key")
+    options = BundleOptions("fp32", None, None, False, release)
+    make_bundle(write_adapter(place / "one", round=11, seed=0), place / "bundle", options)
+    later = Release("fedclip", sequence=1_763_645_100, private_key=place / "key")
+    make_update(write_adapter(place / "two", round=20, seed=1), place / "bundle", place / "update", "fp32", later)
+    return Delivery(place / "bundle", place / "update", place / "key.pub")
+
+
+@pytest.fixture(scope="session")
+def python(delivery):
+    """Return a function from a uint8 [H, W, 3] array to the logits [C] that Python's onnxruntime gives."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    sessions = [
+        onnxruntime.InferenceSession(delivery.bundle / name, settings, providers=["CPUExecutionProvider"])
+        for name in ("preprocess.onnx", "encoder.onnx", "head.onnx")
+    ]
+
+    def logits(image):
+        value = np.ascontiguousarray(image)
+        for session in sessions:
+            value = session.run(None, {session.get_inputs()[0].name: value})[0]
+        return value[0]
+
+    return logits
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Return lossless pictures in every colour mode."""
+    from pictures import write_pictures
+
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Return JPEG files: real ones where they are at hand, else pictures of the miniature."""
+    from pictures import write_photos
+
+    found = sorted(PHOTOS.glob("*/*/*.jpg"))
+    return found or write_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="session")
+def site(chromium, delivery, pictures, photos, tmp_path_factory):
+    """Return the built page, with the pictures copied beside it."""
+    folder = tmp_path_factory.mktemp("site") / "site"
+    hosts.build_site(folder, delivery.bundle, delivery.update, [delivery.public])
+    (folder / "images").mkdir()
+    for path in (*pictures, *photos):
+        shutil.copyfile(path, folder / hosts.address(path))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browse(chromium, site):
+    """Return a function that asks Chromium about the built page."""
+
+    def ask(action, **job):
+        settings = {"site": str(site), "plain": False, "chromium": chromium, "artefacts": str(hosts.ARTEFACTS)}
+        return hosts.ask("chromium_host.mjs", settings | job | {"action": action})
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def signer_scene():
+    import forge
+
+    return forge
