@@ -94,7 +94,10 @@ def _add_release(command: argparse.ArgumentParser) -> None:
 def _keygen(options: argparse.Namespace) -> str:
     from fedclip_export.bundle import keys
 
-    options.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        options.path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{options.path.parent} cannot be made: {error.strerror}; give another place") from error
     public = keys.generate(options.path)
     return (
         f"{options.path}: private key, for --sign; keep it off the devices\n"
@@ -109,7 +112,7 @@ def _bundle(options: argparse.Namespace) -> str:
     chosen = BundleOptions(
         options.precision, options.calibrate, options.backbone, options.external_data, _release(options)
     )
-    return make_bundle(options.adapter, options.out, chosen)
+    return make_bundle(options.adapter, options.out, chosen, _tell)
 
 
 def _update(options: argparse.Namespace) -> str:
@@ -117,6 +120,10 @@ def _update(options: argparse.Namespace) -> str:
     from fedclip_export.convert.update import make_update
 
     return make_update(options.adapter, options.against, options.out, options.store, _release(options))
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _release(options: argparse.Namespace) -> Release:

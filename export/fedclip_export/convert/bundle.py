@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,8 @@ from fedclip_export.convert.finalize import to_bytes
 from fedclip_export.convert.parity import parity_table
 from fedclip_export.convert.preprocess import read_spec
 from fedclip_export.convert.quantize import LOWEST_RUNTIME
-from fedclip_export.convert.release import Release, file_entry
+from fedclip_export.convert.release import Release, file_entry, require_vacant
 from fedclip_export.convert.samples import gather
-from fedclip_export.errors import ConversionError
 from fedclip_export.runtime import EdgeClassifier
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.fingerprint import fingerprint
@@ -54,7 +53,11 @@ class BundleOptions:
     release: Release
 
 
-def make_bundle(adapter: Path, out: Path, options: BundleOptions) -> str:
+def _silent(line: str) -> None:
+    """Tell nobody."""
+
+
+def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable[[str], None] = _silent) -> str:
     """Export an adapter, compare it with PyTorch, and write the bundle; return the report as text.
 
     Parameters
@@ -65,24 +68,25 @@ def make_bundle(adapter: Path, out: Path, options: BundleOptions) -> str:
         The bundle's folder; it must not exist.
     options
         Precision, images, release.
+    tell
+        Called with a line on what is being done.
 
     Raises
     ------
     FedClipError
         When adapter, backbone or images cannot be used, or do not belong together.
     ConversionError
-        When `out` exists, or the backbone cannot be exported.
+        When `out` exists or cannot be written, or the backbone cannot be exported.
     ParityError
         When the answers differ from PyTorch's by more than the tolerances; nothing is written.
     """
-    if out.exists():
-        raise ConversionError(f"{out} exists; a bundle is never written over: give another name, or remove it first")
+    require_vacant(out)
     source = read_source(adapter)
     backbone = locate_backbone(options.backbone or source.saved.backbone)
     source.saved.require_backbone(fingerprint(backbone), str(backbone))
     with tempfile.TemporaryDirectory(prefix="fedclip-export-") as scratch:
         samples = gather(options.calibrate, options.precision, Path(scratch))
-        graphs = choose_graphs(source, backbone, options.precision, samples)
+        graphs = choose_graphs(source, backbone, options.precision, samples, tell)
         files = _files(graphs, Path(scratch), options.external_data)
         manifest = _manifest(source, graphs, samples.golden(), files, read_spec(backbone).size, options.release)
         _write_and_try(out, manifest, files, options.release)
@@ -126,7 +130,6 @@ def _manifest(
 
 def _write_and_try(out: Path, manifest: Manifest, files: dict[str, Path], release: Release) -> None:
     """Write the bundle beside its place, open it as a device would, and only then give it its name."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
         trial = Path(place) / out.name
         write_bundle(trial, manifest, files, release.private_key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,9 @@ class Graphs:
         return DeviceChain(self.preprocess, self.encoder, self.head)
 
 
-def choose_graphs(source: Source, backbone: Path, precision: str, samples: Samples) -> Graphs:
+def choose_graphs(
+    source: Source, backbone: Path, precision: str, samples: Samples, tell: Callable[[str], None]
+) -> Graphs:
     """Convert, measure, and return the first precision that agrees with PyTorch.
 
     Parameters
@@ -61,34 +63,43 @@ def choose_graphs(source: Source, backbone: Path, precision: str, samples: Sampl
         ``fp32``, ``fp16``, ``int8``, ``int8-weights``, or ``auto``, which goes through :data:`AUTO`.
     samples
         Images to calibrate and to check with.
+    tell
+        Called with a line on what is being done.
 
     Raises
     ------
     ParityError
         When none does; the message holds the table.
     """
+    tell(f"PyTorch answers {len(samples.check)} images ({samples.name})")
     reference = Reference(backbone, source.saved)
     check = ParityCheck(reference, samples.check)
+    tell(f"exporting {source.backbone_name}")
     head = head_graph(source.saved, source.head_metadata())
     preprocess = preprocess_graph(read_spec(backbone), source.backbone_metadata())
     encoders = {"fp32": encoder_graph(backbone, source.backbone_metadata() | {"precision": "fp32"})}
     calibration = reference.pixels(samples.calibration or samples.check[:1])
+    rows: list[Parity] = []
     for candidate in AUTO if precision == "auto" else (precision,):
         if candidate not in encoders:
+            tell(f"converting to {candidate}")
             encoders[candidate] = quantize(encoders["fp32"], candidate, calibration)
-        rows = check.measure({name: DeviceChain(preprocess, graph, head) for name, graph in encoders.items()})
+        if candidate not in [row.precision for row in rows]:
+            tell(f"comparing onnxruntime with PyTorch: {', '.join(encoders)}")
+            rows = check.measure({name: DeviceChain(preprocess, graph, head) for name, graph in encoders.items()})
         fault = next(row for row in rows if row.precision == candidate).fault()
         if fault is None:
             return Graphs(preprocess, encoders[candidate], head, candidate, rows)
+        tell(f"{candidate} is not good enough: {fault}")
     raise ParityError(
-        f"the {candidate} export does not answer as PyTorch does: {fault}. Nothing was written. {_ADVICE[candidate]}\n"
+        f"the {candidate} export does not answer as PyTorch does: {fault}. Nothing was written. {_ADVICE[candidate]}.\n"
         f"{parity_table(rows)}"
     )
 
 
 _ADVICE = {
-    "fp32": "Please report it with 'fedclip doctor' and the versions of torch, transformers and onnxruntime.",
-    "fp16": "Take --precision fp32.",
-    "int8": "Calibrate on images like the devices' own (--calibrate FOLDER), or take --precision auto.",
-    "int8-weights": "Take --precision fp32 or auto.",
+    "fp32": "Please report it with the output of 'fedclip doctor'",
+    "fp16": "Take --precision fp32",
+    "int8": "Calibrate on more images like the devices' own (--calibrate FOLDER), or take --precision auto",
+    "int8-weights": "Take --precision fp32 or auto",
 }

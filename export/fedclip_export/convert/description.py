@@ -43,7 +43,8 @@ class Source:
     def backbone_name(self) -> str:
         """The backbone's name, without the path that it had on this machine."""
         name = self.saved.backbone
-        return name if not Path(name).expanduser().exists() else Path(name).expanduser().resolve().name
+        is_hub_name = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
+        return name if is_hub_name else Path(name).name
 
     def backbone_metadata(self) -> dict[str, str]:
         """Return what preprocess and encoder say of themselves: the same for every round."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +69,17 @@ class Release:
 
     def summary(self, out: Path, manifest: Manifest) -> str:
         """Return what was released, as text."""
-        signed = "unsigned" if self.private_key is None else f"signed with {self.private_key.name}"
+        signed = "NOT SIGNED" if self.private_key is None else f"signed with {self.private_key.name}"
         title = (
             f"{out}: round {manifest.round} of {manifest.method} on {manifest.backbone['name']}, "
             f"{len(manifest.labels)} labels, sequence {manifest.sequence}, {signed}"
         )
-        return "\n".join([title, *(_line(name, file) for name, file in sorted(manifest.files.items()))])
+        lines = [title, *(_line(name, file) for name, file in sorted(manifest.files.items()))]
+        if self.private_key is None:
+            lines.append(
+                "  a device that holds a key will refuse it: sign with --sign KEY ('fedclip-export keygen' makes one)"
+            )
+        return "\n".join(lines)
 
     def _number(self, now: int, above: int) -> int:
         if self.sequence is None:
@@ -83,6 +90,23 @@ class Release:
                 "refuse it as a replay; give a higher one, or leave --sequence out"
             )
         return self.sequence
+
+
+def require_vacant(out: Path) -> None:
+    """See that a folder can be written under this name, before hours are spent on its content.
+
+    Raises
+    ------
+    ConversionError
+        When something is there already, or its parent cannot be written.
+    """
+    if os.path.lexists(out):
+        raise ConversionError(f"{out} exists; it is never written over: give another name, or remove it first")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=out.parent).cleanup()
+    except OSError as error:
+        raise ConversionError(f"{out} cannot be written: {error.strerror}; give another place") from error
 
 
 def file_entry(name: str, content: bytes) -> FileEntry:

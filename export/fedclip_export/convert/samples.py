@@ -88,6 +88,8 @@ def gather(folder: Path | None, precision: str, workplace: Path) -> Samples:
 
 
 def _found(folder: Path) -> Sequence[Path]:
+    if not folder.is_dir():
+        raise ConversionError(f"there is no folder {folder}; --calibrate takes a folder of images, at any depth")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     order = np.random.default_rng(0).permutation(len(found))
     return [found[index] for index in order]

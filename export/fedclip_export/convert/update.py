@@ -16,7 +16,7 @@ from fedclip_export.convert.device_chain import open_session
 from fedclip_export.convert.finalize import to_bytes
 from fedclip_export.convert.heads import Store, head_graph
 from fedclip_export.convert.reference import adapter_logits
-from fedclip_export.convert.release import Release, file_entry
+from fedclip_export.convert.release import Release, file_entry, require_vacant
 from fedclip_export.errors import ConversionError, ParityError
 
 TOLERANCES: Mapping[Store, float] = {"fp32": 1e-4, "fp16": 5e-2}
@@ -54,9 +54,10 @@ def make_update(adapter: Path, against: Path, out: Path, store: Store, release: 
     ParityError
         When the head's answers differ from PyTorch's by more than the tolerance; nothing is written.
     """
-    if out.exists():
-        raise ConversionError(f"{out} exists; an update is never written over: give another name, or remove it first")
+    require_vacant(out)
     source = read_source(adapter)
+    if (against / "state.json").exists():
+        raise ConversionError(f"{against} is a device folder; give the bundle that was installed there")
     installed = open_bundle(against, Trust(product=release.product)).manifest
     source.saved.require_backbone(installed.backbone["fingerprint"], str(against))
     head = to_bytes(head_graph(source.saved, source.head_metadata(), store))
@@ -72,7 +73,6 @@ def make_update(adapter: Path, against: Path, out: Path, store: Store, release: 
         golden=Golden(installed.golden.features, logits, ()),
         parity={"head": {"max_dlogit": f"{difference:.3g}", "store": store}},
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_bundle(out, manifest, {"head.onnx": head}, release.private_key)
     told = (
         f"head against PyTorch on {_PROBES} features: max |dlogit| {difference:.1e} (tolerance {TOLERANCES[store]:g})"
