@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -15,6 +17,9 @@ from fedclip_export.errors import ExportError, MissingPackageError
 if TYPE_CHECKING:
     from fedclip_export.convert.release import Release
 
+_LARGEST = 2**53 - 1  # the largest whole number that every JSON reader keeps
+_CENTURY = 36_500
+_CONVERTER = ("fedclip_plugin", "onnx", "onnxruntime", "onnxscript", "PIL", "safetensors", "torch", "transformers")
 _PRECISIONS = ("fp32", "fp16", "int8", "int8-weights", "auto")
 
 
@@ -31,9 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 done, 1 an export that failed its checks, 2 bad input.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a label that the terminal cannot show is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(argv)
     try:
-        print(options.act(options))
+        print(options.act(options), flush=True)
+    except KeyboardInterrupt:
+        print("fedclip-export: interrupted; nothing half-made was left", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever reads has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         code = _exit_code(error)
         if code is None or options.debug:
@@ -88,7 +100,7 @@ def _add_release(command: argparse.ArgumentParser) -> None:
     command.add_argument("--sign", type=Path, metavar="KEY", help="private key that 'keygen' made")
     command.add_argument("--product", default="fedclip", help="devices of another product refuse it")
     command.add_argument("--sequence", type=_count, metavar="N", help="place in the order (default: UTC seconds)")
-    command.add_argument("--valid-days", type=_count, metavar="N", help="days after which devices refuse it")
+    command.add_argument("--valid-days", type=_days, metavar="N", help="days after which devices refuse it")
 
 
 def _keygen(options: argparse.Namespace) -> str:
@@ -133,7 +145,7 @@ def _release(options: argparse.Namespace) -> Release:
 
 
 def _require_converter() -> None:
-    missing = [name for name in ("torch", "onnx", "onnxscript", "fedclip_plugin") if find_spec(name) is None]
+    missing = [name for name in _CONVERTER if find_spec(name) is None]
     if missing:
         raise MissingPackageError(
             f"{', '.join(missing)} not installed; exporting needs it: pip install 'fedclip-export[convert]', where the "
@@ -149,8 +161,13 @@ def _exit_code(error: Exception) -> int | None:
     return int(error.exit_code) if errors and isinstance(error, errors.FedClipError) else None
 
 
-def _count(text: str) -> int:
-    """Return a whole number of at least 1; argparse turns the ValueError into its own message."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+def _count(text: str, limit: int = _LARGEST) -> int:
+    """Return a whole number from 1 to ``limit``."""
+    if not text.isdecimal() or not 1 <= int(text) <= limit:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {limit}")
     return int(text)
+
+
+def _days(text: str) -> int:
+    """Return a number of days, at most a century."""
+    return _count(text, _CENTURY)

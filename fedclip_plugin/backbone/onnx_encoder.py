@@ -33,31 +33,20 @@ class OnnxEncoder:
     Raises
     ------
     BackboneError
-        When a file is missing, or is not such a graph.
+        When a file is missing or is not such a graph, or the two are not of one backbone.
     """
 
     def __init__(self, encoder: Path) -> None:
+        preprocess = encoder.with_name("preprocess.onnx")
         self.device = torch.device("cpu")
-        self._encoder = _session(encoder)
-        self._preprocess = _session(encoder.with_name("preprocess.onnx"))
-        self._path = encoder
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the backbone that the encoder was exported from.
-
-        Raises
-        ------
-        BackboneError
-            When the file does not say.
-        """
-        told: str | None = self._encoder.get_modelmeta().custom_metadata_map.get(FINGERPRINT_KEY)
-        if told is None:
+        self._encoder = _session(encoder, "pixel_values", "image_features")
+        self._preprocess = _session(preprocess, "image", "pixel_values")
+        self.fingerprint = _fingerprint(self._encoder, encoder)
+        """Hash of the backbone that the encoder was exported from."""
+        if _fingerprint(self._preprocess, preprocess) != self.fingerprint:
             raise BackboneError(
-                f"{self._path} does not say which backbone it was made from; give the encoder.onnx of a bundle that "
-                "'fedclip-export bundle' wrote"
+                f"{preprocess} and {encoder} were made from different backbones; take both of one bundle"
             )
-        return told
 
     def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
         """Return the pixels that the encoder sees of an RGB image, ``[3, S, S]``."""
@@ -69,7 +58,7 @@ class OnnxEncoder:
         return torch.from_numpy(self._encoder.run(["image_features"], {"pixel_values": pixels.numpy()})[0])
 
 
-def _session(path: Path) -> Any:
+def _session(path: Path, takes: str, gives: str) -> Any:
     import onnxruntime
 
     if not path.is_file():
@@ -77,6 +66,19 @@ def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes derive from Exception alone
         raise BackboneError(f"onnxruntime cannot load {path}: {error}; export the bundle again") from error
+    if (session.get_inputs()[0].name, session.get_outputs()[0].name) != (takes, gives):
+        raise BackboneError(f"{path} is not a graph from {takes} to {gives}; give the encoder.onnx of a bundle")
+    return session
+
+
+def _fingerprint(session: Any, path: Path) -> str:
+    told = session.get_modelmeta().custom_metadata_map.get(FINGERPRINT_KEY)
+    if told is None:
+        raise BackboneError(
+            f"{path} does not say which backbone it was made from; give the encoder.onnx of a bundle that "
+            "'fedclip-export bundle' wrote"
+        )
+    return str(told)

@@ -18,7 +18,8 @@ from safetensors.numpy import save as save_tensors
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.runs.atomic import write_folder
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE = (1, FORMAT_VERSION)
 TEXT_FEATURES = "text_features"
 ADAPTER_PREFIX = "adapter."
 
@@ -102,7 +103,8 @@ def save_adapter(folder: Path, adapter: SavedAdapter) -> None:
     weights = save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     header = {item.name: getattr(adapter, item.name) for item in fields(adapter)}
     del header["tensors"], header["text_features"]
-    header |= {"format_version": FORMAT_VERSION, "sha256": hashlib.sha256(weights).hexdigest()}
+    header["format_version"] = FORMAT_VERSION
+    header["sha256"] = _checksum(json.loads(json.dumps(header)), weights)
     text = json.dumps(header, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     write_folder(folder, {"adapter.json": text.encode(), "adapter.safetensors": weights})
 
@@ -121,16 +123,17 @@ def load_adapter(folder: Path) -> SavedAdapter:
         When a file is missing, truncated, altered, or of a newer format.
     """
     header, weights = _read_header(folder), _read_weights(folder)
-    if header.pop("sha256", None) != hashlib.sha256(weights).hexdigest():
-        raise AdapterFileError(
-            f"{folder / 'adapter.safetensors'} is not what adapter.json describes (checksum differs): it was truncated "
-            "or altered; copy the adapter folder again, or use an earlier round beside it"
-        )
-    version = header.pop("format_version", None)
-    if version != FORMAT_VERSION:
+    version = header.get("format_version")
+    if version not in _READABLE:
         raise AdapterFileError(
             f"{folder}: adapter format {version!r}; this version reads format {FORMAT_VERSION}: update fedclip-plugin"
         )
+    if header.pop("sha256", None) != _checksum(header, weights):
+        raise AdapterFileError(
+            f"{folder}: the checksum of adapter.json and adapter.safetensors differs: one was truncated or altered; "
+            "copy the adapter folder again, or use an earlier round beside it"
+        )
+    del header["format_version"]
     try:
         arrays = load_tensors(weights)
         header |= {
@@ -141,6 +144,13 @@ def load_adapter(folder: Path) -> SavedAdapter:
         return SavedAdapter(**header)
     except (KeyError, TypeError, SafetensorError) as error:
         raise AdapterFileError(f"{folder} is not an adapter of this project: {error}; was it edited?") from error
+
+
+def _checksum(header: Mapping[str, Any], weights: bytes) -> str:
+    """Return the hash of an adapter; that of format 1 left the header out."""
+    if header["format_version"] == 1:
+        return hashlib.sha256(weights).hexdigest()
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode() + weights).hexdigest()
 
 
 def _read_header(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,9 @@
 """``fedclip-export`` as the engineer uses it: a bundle, an update, and what bad input gets."""
 
+import dataclasses
+import shutil
+import time
+
 import numpy as np
 import pytest
 from exported import write_adapter
@@ -9,12 +13,18 @@ from fedclip_export.bundle import Trust, open_bundle
 from fedclip_export.bundle.keys import load_public_keys
 from fedclip_export.cli import main
 from fedclip_export.convert import choose, parity
+from fedclip_export.convert.description import Source, read_source
+from fedclip_export.convert.finalize import to_bytes
+from fedclip_export.convert.preprocess import preprocess_graph, read_spec
 from fedclip_export.runtime import EdgeClassifier, install
+from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.cli import main as fedclip
 from fedclip_plugin.commands.adapters import predict
 from fedclip_plugin.miniature import CLASSES, ensure_miniature
+from fedclip_plugin.runs import load_adapter
 
 IMAGES_PER_CLASS = 6
+TWO_DAYS_ON = time.time() + 2 * 86_400
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +178,54 @@ def test_evaluate_scores_an_adapter_on_the_features_of_the_device(place, capsys)
     assert fedclip(["evaluate", str(place / "round_3"), images]) == 0
     assert device == capsys.readouterr().out
     assert "sketch" in device
+
+
+@pytest.mark.parametrize("name", ["/home/someone/secret/clip", "../models/clip", r"C:\Users\someone\clip", "~/clip"])
+def test_a_path_of_the_backbone_does_not_leave_the_machine(place, tmp_path, name):
+    write_adapter(tmp_path / "adapter")
+    saved = dataclasses.replace(load_adapter(tmp_path / "adapter"), backbone=name)
+    assert Source(saved, "").backbone_name == "clip"
+    assert "clip" not in str(Source(saved, "").backbone_metadata())
+
+
+def test_a_hub_name_stays_whole(place):
+    saved = dataclasses.replace(load_adapter(place / "round_3"), backbone="openai/clip-vit-base-patch32")
+    assert Source(saved, "").backbone_name == "openai/clip-vit-base-patch32"
+
+
+def test_an_expired_bundle_still_gets_updates(place, monkeypatch):
+    assert export(place, "round_3", "bundle_short", "--valid-days", "1", "--sequence", "100") == 0
+    monkeypatch.setattr(time, "time", lambda: TWO_DAYS_ON)
+    words = ["update", "--adapter", str(place / "round_4"), "--against", str(place / "bundle_short")]
+    assert main([*words, "--out", str(place / "update_later")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sign", "nowhere"], "nowhere"),
+        (["--sequence", str(2**53)], "not a whole number from 1 to"),
+        (["--valid-days", "9999999"], "not a whole number from 1 to 36500"),
+    ],
+)
+def test_a_bad_release_is_refused_before_the_work(place, capsys, monkeypatch, words, message):
+    monkeypatch.setattr(choose, "encoder_graph", None)
+    try:
+        code = export(place, "round_3", "bundle_release", *words)
+    except SystemExit as exit:
+        code = exit.code
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_evaluate_refuses_parts_of_different_bundles(place, tmp_path, capsys):
+    images = str(ensure_miniature(place / "data", IMAGES_PER_CLASS))
+    for name in ("encoder.onnx", "head.onnx"):
+        shutil.copy(place / "bundle" / name, tmp_path)
+    other = write_adapter(tmp_path / "adapter", fingerprint="ab" * 32)
+    source = read_source(other)
+    graph = preprocess_graph(read_spec(locate_backbone("clip-tiny")), source.backbone_metadata())
+    (tmp_path / "preprocess.onnx").write_bytes(to_bytes(graph))
+    for name, message in (("encoder.onnx", "different backbones"), ("head.onnx", "is not a graph from")):
+        assert fedclip(["evaluate", str(place / "round_3"), images, "--encoder", str(tmp_path / name)]) == 2
+        assert message in capsys.readouterr().err

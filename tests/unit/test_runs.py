@@ -87,6 +87,12 @@ def lacking(path):
     path.write_text(json.dumps(header))
 
 
+def relabelled(path):
+    header = json.loads(path.read_text())
+    header["classes"].reverse()
+    path.write_text(json.dumps(header))
+
+
 @pytest.mark.parametrize(
     ("file", "harm", "message"),
     [
@@ -96,7 +102,8 @@ def lacking(path):
         ("adapter.json", cut, "cannot be read"),
         ("adapter.json", os.unlink, "holds no adapter.json"),
         ("adapter.json", newer, "format 99"),
-        ("adapter.json", lacking, "not an adapter"),
+        ("adapter.json", lacking, "truncated or altered"),
+        ("adapter.json", relabelled, "truncated or altered"),
     ],
 )
 def test_a_harmed_adapter_is_refused(tmp_path, file, harm, message):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -81,6 +80,7 @@ def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable
         When the answers differ from PyTorch's by more than the tolerances; nothing is written.
     """
     require_vacant(out)
+    options.release.check()
     source = read_source(adapter)
     backbone = locate_backbone(options.backbone or source.saved.backbone)
     source.saved.require_backbone(fingerprint(backbone), str(backbone))
@@ -90,7 +90,7 @@ def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable
         files = _files(graphs, Path(scratch), options.external_data)
         manifest = _manifest(source, graphs, samples.golden(), files, read_spec(backbone).size, options.release)
         _write_and_try(out, manifest, files, options.release)
-    title = f"parity with PyTorch on {graphs.parity[0].images} images ({samples.name})"
+    title = f"parity with PyTorch on {graphs.parity[0].images} images ({samples.name}); one thread each"
     return "\n".join([options.release.summary(out, manifest), "", title, parity_table(graphs.parity)])
 
 
@@ -134,4 +134,4 @@ def _write_and_try(out: Path, manifest: Manifest, files: dict[str, Path], releas
         trial = Path(place) / out.name
         write_bundle(trial, manifest, files, release.private_key)
         EdgeClassifier(trial, product=release.product, provider="cpu").close()
-        shutil.move(trial, out)
+        trial.rename(out)

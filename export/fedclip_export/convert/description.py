@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from fedclip_plugin.backbone.onnx_encoder import FINGERPRINT_KEY
 from fedclip_plugin.runs import SavedAdapter, load_adapter
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _NAMED_PACKAGES = (
     "fedclip-export",
@@ -41,18 +44,18 @@ class Source:
 
     @property
     def backbone_name(self) -> str:
-        """The backbone's name, without the path that it had on this machine."""
+        """The backbone's name; of a path, its last part alone."""
         name = self.saved.backbone
-        is_hub_name = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists()
-        return name if is_hub_name else Path(name).name
+        return name if _HUB_NAME.fullmatch(name) else re.split(r"[\\/]", name.rstrip("\\/"))[-1]
 
     def backbone_metadata(self) -> dict[str, str]:
-        """Return what preprocess and encoder say of themselves: the same for every round."""
-        return {"backbone": self.backbone_name, FINGERPRINT_KEY: self.saved.fingerprint}
+        """Return what preprocess and encoder say of themselves: the same wherever and for whatever round."""
+        return {FINGERPRINT_KEY: self.saved.fingerprint}
 
     def head_metadata(self) -> dict[str, str]:
         """Return what a head says of itself; a copy for curious eyes, the signed manifest decides."""
         return self.backbone_metadata() | {
+            "backbone": self.backbone_name,
             "labels": json.dumps(self.saved.classes),
             "prompt_template": self.saved.prompt_template,
             "method": self.saved.method,

@@ -16,7 +16,7 @@ from fedclip_export.convert.graph_builder import GraphBuilder
 _FRACTION = 2.0**22  # PRECISION_BITS of Pillow's Resample.c
 _SUPPORT = 2.0  # half width of the cubic filter, in source pixels when enlarging
 _SHARPNESS = -0.5  # the filter's parameter a in Pillow
-_BLOCK = 32  # results computed at once: fewer cost more nodes, more cost more multiplications by 0
+_BLOCKS = 8  # parts in which results are computed: more cost nodes, fewer hold more of the image as float64
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ class Axis:
 
     def blocks(self, graph: GraphBuilder) -> Iterator[tuple[str, str, str]]:
         """Give for every few results what they need of the window (from, to), and their weights."""
-        for begin in range(0, self.size, _BLOCK):
-            end = min(begin + _BLOCK, self.size)
+        length = -(-self.size // _BLOCKS)
+        for begin in range(0, self.size, length):
+            end = min(begin + length, self.size)
             low = graph.op("Slice", self.first, graph.ints(begin), graph.ints(begin + 1))
             high = graph.op("Slice", self.last, graph.ints(end - 1), graph.ints(end))
             own = graph.op("Slice", self.weights, graph.ints(begin), graph.ints(end), graph.ints(self.number))

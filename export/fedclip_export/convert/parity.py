@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from fedclip_export.convert.agreement import centred_cosine
 from fedclip_export.convert.arrays import Array
@@ -42,7 +43,7 @@ class Parity:
     megabytes, load_ms
         Size of the encoder's file, and milliseconds to load it.
     latency_ms
-        Milliseconds from pixel values to logits by batch size, the best of a few interleaved runs.
+        Milliseconds from pixel values to logits by batch size on one thread, the best of a few interleaved runs.
     """
 
     precision: str
@@ -62,6 +63,7 @@ class Parity:
                 return f"logits from the same pixels differ by {self.pixels:.2g}, more than {PIXELS_TOLERANCE:g}"
             if not self.files <= FILES_TOLERANCE:
                 return f"logits from the same files differ by {self.files:.2g}, more than {FILES_TOLERANCE:g}"
+            return None
         if not self.cosine >= LOWEST_COSINE:
             return f"centred cosine of the features is {self.cosine:.4f}, less than {LOWEST_COSINE}"
         if not self.top1 >= LOWEST_TOP1:
@@ -101,8 +103,8 @@ class ParityCheck:
     def measure(self, chains: Mapping[str, DeviceChain]) -> list[Parity]:
         """Return one row per chain, by name of its precision, after a row of PyTorch's own latencies."""
         latencies = _latencies({"torch": self._reference, **chains}, self._pixels)
-        torch = Parity("torch", len(self._paths), 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, latencies["torch"])
-        return [torch, *(self._compare(name, chain, latencies[name]) for name, chain in chains.items())]
+        own = Parity("torch", len(self._paths), 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, latencies["torch"])
+        return [own, *(self._compare(name, chain, latencies[name]) for name, chain in chains.items())]
 
     def _compare(self, precision: str, chain: DeviceChain, latency: Mapping[int, float]) -> Parity:
         same_pixels = chain.logits(_chunked(chain.features, self._pixels))
@@ -125,30 +127,34 @@ def parity_table(rows: Sequence[Parity]) -> str:
     """Return parity rows as text.
 
     Columns: size; time to load; largest difference of a logit from the same pixel values, and from the same image
-    file; mean centred cosine of the features; share of equal first labels; latency from pixel values to logits, and
-    speed relative to PyTorch and to onnxruntime in fp32 in the same run.
+    file; mean centred cosine of the features; share of equal first labels; latency from pixel values to logits on one
+    thread, and speed relative to PyTorch and to onnxruntime in fp32 in the same run.
     """
     head = ["encoder", "MB", "load ms", "|dlogit| pixels", "files", "cosine", "top-1"]
     head += [title for size in _REPEATS for title in (f"batch {size} ms", "x torch", "x fp32")]
-    torch = rows[0]
-    exact = next((row for row in rows if row.precision == "fp32"), torch)
-    return align([head, *(_cells(row, torch, exact) for row in rows)])
+    exact = next(row for row in rows if row.precision == "fp32")
+    return align([head, *(_cells(row, rows[0], exact) for row in rows)])
 
 
-def _cells(row: Parity, torch: Parity, exact: Parity) -> list[str]:
-    if row is torch:
+def _cells(row: Parity, eager: Parity, exact: Parity) -> list[str]:
+    if row is eager:
         compared = ["torch eager", "", "", "", "", "", ""]
     else:
         compared = [row.precision, f"{row.megabytes:.2f}", f"{row.load_ms:.0f}", f"{row.pixels:.1e}"]
         compared += [f"{row.files:.1e}", f"{row.cosine:.4f}", f"{row.top1:.3f}"]
     for size, ms in row.latency_ms.items():
-        compared += [f"{ms:.2f}", f"{torch.latency_ms[size] / ms:.2f}", f"{exact.latency_ms[size] / ms:.2f}"]
+        compared += [f"{ms:.2f}", f"{eager.latency_ms[size] / ms:.2f}", f"{exact.latency_ms[size] / ms:.2f}"]
     return compared
 
 
 def _latencies(chains: Mapping[str, Reference | DeviceChain], pixels: Array) -> dict[str, dict[int, float]]:
-    """Return milliseconds from pixel values to logits by chain and batch size; runs are interleaved."""
+    """Return milliseconds from pixel values to logits by chain and batch size, on one thread; runs are interleaved.
+
+    On several threads, those of PyTorch spin while they wait, and a busy machine makes it look ten times slower.
+    """
     best: dict[str, dict[int, float]] = {name: {} for name in chains}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     for size, repeats in _REPEATS.items():
         batch = np.resize(pixels, (size, *pixels.shape[1:]))
         for _ in range(repeats + 1):  # the first run of each warms up; it is never the fastest
@@ -156,6 +162,7 @@ def _latencies(chains: Mapping[str, Reference | DeviceChain], pixels: Array) -> 
                 began = time.perf_counter()
                 chain.logits(chain.features(batch))
                 best[name][size] = min(best[name].get(size, np.inf), 1e3 * (time.perf_counter() - began))
+    torch.set_num_threads(threads)
     return best
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_export.bundle import FileEntry, Manifest
+from fedclip_export.bundle.keys import sign
 from fedclip_export.errors import ConversionError
 from fedclip_plugin.report.table import size
 
@@ -45,6 +46,19 @@ class Release:
     sequence: int | None = None
     valid_days: int | None = None
     private_key: Path | None = None
+
+    def check(self) -> None:
+        """See that the private key can sign, before anything is made.
+
+        Raises
+        ------
+        ExportError
+            When it is missing, or no Ed25519 private key.
+        MissingPackageError
+            When ``cryptography`` is not installed.
+        """
+        if self.private_key is not None:
+            sign(b"", self.private_key)
 
     def fields(self, above: int = -1) -> dict[str, Any]:
         """Return the manifest's fields.

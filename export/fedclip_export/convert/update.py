@@ -7,9 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 
-from fedclip_export.bundle import Trust, open_bundle, write_bundle
+from fedclip_export.bundle import Manifest, Trust, write_bundle
 from fedclip_export.bundle.golden import Golden
+from fedclip_export.bundle.opening import read_files
+from fedclip_export.bundle.rules import check_parts, check_product
+from fedclip_export.bundle.signed import read_manifest
 from fedclip_export.convert.arrays import Array
 from fedclip_export.convert.description import Source, package_versions, read_source
 from fedclip_export.convert.device_chain import open_session
@@ -55,10 +59,11 @@ def make_update(adapter: Path, against: Path, out: Path, store: Store, release: 
         When the head's answers differ from PyTorch's by more than the tolerance; nothing is written.
     """
     require_vacant(out)
+    release.check()
     source = read_source(adapter)
     if (against / "state.json").exists():
         raise ConversionError(f"{against} is a device folder; give the bundle that was installed there")
-    installed = open_bundle(against, Trust(product=release.product)).manifest
+    installed = _read_bundle(against, release.product)
     source.saved.require_backbone(installed.backbone["fingerprint"], str(against))
     head = to_bytes(head_graph(source.saved, source.head_metadata(), store))
     logits = _logits(head, installed.golden.features)
@@ -69,6 +74,7 @@ def make_update(adapter: Path, against: Path, out: Path, store: Store, release: 
         **release.fields(above=installed.sequence),
         **source.manifest_fields(),
         files={**carried, "head.onnx": file_entry("head.onnx", head)},
+        onnxruntime={**installed.onnxruntime, "tested": [onnxruntime.__version__]},
         versions=package_versions(),
         golden=Golden(installed.golden.features, logits, ()),
         parity={"head": {"max_dlogit": f"{difference:.3g}", "store": store}},
@@ -78,6 +84,14 @@ def make_update(adapter: Path, against: Path, out: Path, store: Store, release: 
         f"head against PyTorch on {_PROBES} features: max |dlogit| {difference:.1e} (tolerance {TOLERANCES[store]:g})"
     )
     return "\n".join([release.summary(out, manifest), told])
+
+
+def _read_bundle(folder: Path, product: str) -> Manifest:
+    """Return the manifest of an intact full bundle; it may have expired, devices serve it all the same."""
+    signed = read_manifest(folder, Trust(product=product))
+    check_product(signed.manifest, product)
+    check_parts(signed.manifest, None)
+    return read_files(folder, signed).manifest
 
 
 def _check(source: Source, head: bytes, store: Store) -> float:

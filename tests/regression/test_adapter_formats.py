@@ -1,4 +1,4 @@
-"""An adapter written by version 0.1.0 loads and answers as it did then."""
+"""Adapters of every format that was ever written load and answer as they did then."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,21 @@ from fedclip_plugin.adapters import scores
 from fedclip_plugin.adapters.registry import restore_adapter
 from fedclip_plugin.runs import load_adapter
 
-HERE = Path(__file__).parent / "format_1"
+FORMATS = sorted(Path(__file__).parent.glob("format_*"))
+
+
+@pytest.fixture(scope="module", params=FORMATS, ids=lambda path: path.name)
+def place(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def saved():
-    return load_adapter(HERE / "adapter")
+def saved(place):
+    return load_adapter(place / "adapter")
+
+
+def test_every_format_is_kept():
+    assert [path.name for path in FORMATS] == ["format_1", "format_2"]
 
 
 def test_the_header_is_read(saved):
@@ -25,8 +34,8 @@ def test_the_header_is_read(saved):
     assert saved.metrics == {"target": 0.75}
 
 
-def test_the_logits_are_the_same(saved):
-    expected = json.loads((HERE / "expected.json").read_text())
+def test_the_logits_are_the_same(saved, place):
+    expected = json.loads((place / "expected.json").read_text())
     with torch.no_grad():
         adapted = restore_adapter(saved)(torch.tensor(expected["features"]))
     logits = scores(adapted, torch.tensor(saved.text_features), saved.logit_scale)
