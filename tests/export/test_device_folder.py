@@ -10,7 +10,7 @@ import forge
 import pytest
 
 from fedclip_export.bundle import Device, Trust, device_state, keys, open_bundle
-from fedclip_export.errors import BundleError
+from fedclip_export.errors import BundleError, ExportError
 
 
 @pytest.fixture
@@ -128,17 +128,65 @@ def test_a_key_that_did_not_sign_the_first_bundle_is_not_stored(tmp_path, delive
     assert not device.folder.exists()
 
 
-def test_a_new_key_may_be_given_beside_the_stored_one(device, tmp_path, signer):
-    new = keys.generate(tmp_path / "new")
+def test_no_call_adds_trust_to_a_device_that_holds_keys(device, tmp_path, signer, held):
+    keys.generate(tmp_path / "new")
+    (new,) = keys.load_public_keys([tmp_path / "new.pub"])
     folder = forge.update(tmp_path / "update", key=tmp_path / "new")
-    assert reason(install, device, folder) == "signature"
-    install(device, folder, [new])
-    assert current(device, [new]).key_id == new.id
-    install(device, forge.update(tmp_path / "third", sequence=300, key=tmp_path / "new"), [new])
-    assert device.state.previous == "200" and device.installed().sequence == 300
-    again = Device(device.folder)
-    assert reason(again.installed) == reason(current, again) == "signature"
-    assert reason(device.trust, "other") == "product"
+    with pytest.raises(ExportError) as caught:
+        device.trust("fedclip", [*held, new])
+    assert str(caught.value) == (
+        f"{device.folder} enforces its own keys ({held[0].id}); {tmp_path / 'new.pub'} ({new.id}) is not one of them. "
+        f"To rotate, copy the .pub into {device.folder / 'keys'}"
+    )
+    assert device.trust("fedclip", held) == device.trust("fedclip") == Trust(held)
+    shutil.copy(tmp_path / "new.pub", device.folder / "keys")
+    install(device, folder)
+    assert current(device).key_id == new.id and reason(device.trust, "other") == "product"
+
+
+def test_a_key_that_was_rotated_out_is_no_longer_trusted(device, tmp_path, signer, held):
+    keys.generate(tmp_path / "new")
+    shutil.copy(tmp_path / "new.pub", device.folder / "keys")
+    (device.folder / "keys" / f"{held[0].id}.pub").unlink()
+    assert reason(current, device) == "signature"
+    assert reason(install, device, forge.update(tmp_path / "old", key=signer)) == "signature"
+    install(device, forge.update(tmp_path / "update", round=2, sequence=200, key=tmp_path / "new"))
+    assert current(device).manifest.round == 2 and device.state.previous is None
+
+
+def test_the_way_back_to_a_round_whose_key_was_removed_is_told(device, tmp_path, held):
+    keys.generate(tmp_path / "new")
+    shutil.copy(tmp_path / "new.pub", device.folder / "keys")
+    install(device, forge.update(tmp_path / "update", key=tmp_path / "new"))
+    (device.folder / "keys" / f"{held[0].id}.pub").unlink()
+    with pytest.raises(
+        BundleError, match=r"^round 1 is signed by none of the keys in \S+; its key was removed"
+    ) as caught:
+        device.rollback()
+    assert caught.value.reason == "signature" and current(device).manifest.round == 2
+
+
+def test_a_device_without_keys_keeps_those_of_its_first_signed_update(tmp_path, delivered, signer, held):
+    device = Device(tmp_path / "device")
+    device.create(open_bundle(delivered, Trust()))
+    assert device.keys == () and current(device).key_id is None
+    assert current(device, held).key_id == held[0].id and device.keys == (), "looking stores nothing"
+    update = opened(device, forge.update(tmp_path / "update", key=signer), held)
+    device.commit(update, held)
+    assert device.keys == held and names(device.folder / "keys") == [f"{held[0].id}.pub"]
+    assert device.state.previous == "100"
+    unsigned = forge.update(tmp_path / "unsigned", round=3, sequence=300)
+    assert reason(install, device, unsigned) == "unsigned"
+
+
+def test_keys_that_did_not_sign_the_update_are_not_kept(tmp_path, signer, held):
+    device = Device(tmp_path / "device")
+    device.create(open_bundle(forge.bundle(tmp_path / "full"), Trust()))
+    unsigned = opened(device, forge.update(tmp_path / "unsigned"))
+    assert reason(device.commit, unsigned, held) == "unsigned" and device.keys == ()
+    device.commit(opened(device, forge.update(tmp_path / "signed", key=signer), held), held)
+    assert device.keys == held and device.state.previous is None, "no way back to what the keys do not cover"
+    assert reason(device.rollback) == "device-state"
 
 
 def test_a_damaged_stored_key_is_told(device):
@@ -182,7 +230,12 @@ def test_a_local_rollback_does_not_let_the_update_in_again(device, tmp_path, sig
     device.rollback()
     assert current(device).manifest.round == 1 and device.fallback is None
     assert (device.state.sequence, device.installed().sequence) == (200, 200)
-    assert reason(install, device, folder) == "replay"
+    with pytest.raises(BundleError, match="sequence 200 was accepted before and left by a rollback") as caught:
+        install(device, folder)
+    assert caught.value.reason == "replay"
+    forge.flipped("head.onnx")(device.folder / "rounds" / "100", None)
+    assert device.installed().sequence == 200, "damage of the round that was gone back to does not reopen the way"
+    forge.flipped("head.onnx")(device.folder / "rounds" / "100", None)
     assert reason(install, device, forge.update(tmp_path / "older", sequence=150, key=signer)) == "rollback"
     assert reason(device.rollback) == "device-state"
     install(device, forge.update(tmp_path / "next", round=3, sequence=300, key=signer))
@@ -218,10 +271,15 @@ def test_a_damaged_round_falls_back_and_says_so(name, device, tmp_path, signer):
     damage(device.folder / "rounds" / "200", None)
     bundle = current(device)
     assert bundle.manifest.round == 1 and bundle.encoder.exists()
-    assert device.fallback.startswith("round 200 on this device cannot be used") and "serving 100" in device.fallback
-    assert device.state == state
-    assert reason(install, device, tmp_path / "update") == "replay"
+    assert " on this device cannot be used (" in device.fallback and device.fallback.endswith("round 1 answers")
+    assert device.state == state and device.installed().sequence == 199
+    if code not in ("signature", "unsigned"):
+        assert "; give the same update again; " in device.fallback
 
+    install(device, tmp_path / "update")
+    assert current(device).manifest.round == 2 and device.fallback is None and device.state == state
+    assert reason(install, device, tmp_path / "update") == "replay"
+    damage(device.folder / "rounds" / "200", None)
     install(device, forge.update(tmp_path / "next", round=3, sequence=300, key=signer))
     assert current(device).manifest.round == 3 and device.fallback is None
     assert device.state.previous == "100", "the damaged round must not be what the device would fall back to"
@@ -230,13 +288,42 @@ def test_a_damaged_round_falls_back_and_says_so(name, device, tmp_path, signer):
     assert reason(current, device) == code
 
 
+@pytest.mark.parametrize("sequence", [100, 200])
 @pytest.mark.parametrize("name", ["encoder.onnx", "preprocess.onnx"])
-def test_a_damaged_base_is_noticed_and_a_full_bundle_mends_it(name, device, tmp_path, signer):
+@pytest.mark.parametrize("damage", [forge.flipped, forge.cut, lambda name: lambda base, key: shutil.rmtree(base)])
+def test_a_damaged_base_is_noticed_and_a_full_bundle_mends_it(name, damage, sequence, device, tmp_path, signer):
     base = current(device).encoder.parent
-    forge.flipped(name)(base, None)
-    assert reason(current, device) == "hash"
-    install(device, forge.bundle(tmp_path / "full", round=2, sequence=200, key=signer))
+    damage(name)(base, None)
+    with pytest.raises(BundleError, match=r"export a full bundle \(fedclip-export bundle\) and install that"):
+        current(device)
+    update = opened(device, forge.update(tmp_path / "update", key=signer))
+    with pytest.raises(BundleError, match=r"export a full bundle \(fedclip-export bundle\) and install that"):
+        device.complete(update)
+    install(device, forge.bundle(tmp_path / "full", round=2, sequence=sequence, key=signer))
     assert current(device).encoder.parent == base and device.fallback is None
+    assert reason(install, device, tmp_path / "full") == "replay"
+
+
+def test_a_device_without_a_readable_round_takes_a_full_bundle_alone(device, tmp_path, signer):
+    shutil.rmtree(device.folder / "rounds" / "100")
+    assert reason(install, device, forge.update(tmp_path / "update", key=signer)) == "incomplete"
+    install(device, forge.bundle(tmp_path / "full", key=signer))
+    assert current(device).manifest.sequence == 100
+
+
+def test_a_file_in_the_place_of_a_round_is_replaced(device, tmp_path, signer):
+    install(device, forge.update(tmp_path / "update", key=signer))
+    shutil.rmtree(device.folder / "rounds" / "200")
+    (device.folder / "rounds" / "200").write_bytes(b"")
+    install(device, tmp_path / "update")
+    assert current(device).manifest.round == 2 and device.state.previous == "100"
+
+
+def test_damage_never_lets_an_older_round_in(device, tmp_path, signer):
+    install(device, forge.update(tmp_path / "update", key=signer))
+    shutil.rmtree(device.folder / "rounds" / "200")
+    assert reason(install, device, forge.update(tmp_path / "older", sequence=198, key=signer)) == "rollback"
+    assert reason(install, device, forge.update(tmp_path / "below", sequence=199, key=signer)) == "replay"
 
 
 def test_rounds_that_were_exchanged_are_noticed(device, tmp_path, signer):
@@ -264,8 +351,11 @@ def test_damaged_records_say_how_to_repair(name, device, tmp_path, signer, deliv
     (device.folder / "state.json").write_bytes(STATES[name])
     assert device.exists
     for act in (lambda: device.state, device.installed, device.rollback, lambda: device.trust("fedclip")):
-        with pytest.raises(BundleError, match="install a full bundle anew, into a new folder") as caught:
+        with pytest.raises(
+            BundleError, match=r"\(state.json .*install a full bundle anew, into a new folder"
+        ) as caught:
             act()
+        assert "manifest" not in str(caught.value)
         assert caught.value.reason == "device-state"
     assert reason(device.create, open_bundle(delivered, Trust())) == "device-state"
 
@@ -273,7 +363,8 @@ def test_damaged_records_say_how_to_repair(name, device, tmp_path, signer, deliv
 def test_lost_records_are_damage_and_not_a_fresh_start(device, delivered):
     (device.folder / "state.json").unlink()
     assert device.exists
-    assert reason(device.installed) == "device-state"
+    with pytest.raises(BundleError, match=r"\(state.json is missing or cannot be read\)"):
+        device.installed()
     assert reason(device.create, open_bundle(delivered, Trust())) == "device-state"
 
 

@@ -1,16 +1,24 @@
 """``fedclip-edge``: what it prints, what programs read, and its exit codes."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import forge
 import numpy as np
 import pytest
 from PIL import Image
 
+from fedclip_export.bundle import keys
 from fedclip_export.edge import doctor as doctor_module
 from fedclip_export.edge import main
+from fedclip_export.edge import verify as verify_module
 from fedclip_export.errors import BundleError, MissingPackageError
+from fedclip_export.runtime import providers
 from fedclip_export.runtime.providers import CPU, CUDA, ProviderState
+
+EXPORT = Path(__file__).resolve().parents[2] / "export"
 
 
 @pytest.fixture
@@ -60,8 +68,8 @@ def test_predict_prints_aligned_lines_and_then_who_said_so(edge, delivered, publ
 
 def test_predict_without_a_key_says_so_once(edge, delivered, pictures):
     err = edge("predict", delivered, pictures[0])[2]
-    assert err.splitlines()[0] == "round 1, sequence 100, not signed by a key you hold"
-    assert err.count("not signed") == 1
+    assert err.splitlines()[0] == "round 1, sequence 100, signature not checked (no key)"
+    assert err.count("not checked") == 1
 
 
 def test_predict_as_json(edge, delivered, pictures):
@@ -123,9 +131,9 @@ def test_verify_of_a_device_that_fell_back_says_so(edge, device, tmp_path, signe
     edge("update", device, forge.update(tmp_path / "update", key=signer))
     (device / "rounds" / "200" / "head.onnx").write_bytes(b"damaged")
     code, out, err = edge("verify", device)
-    assert code == 0 and "round      1" in out and "note: round 200 on this device cannot be used" in err
+    assert code == 0 and "round      1" in out and "note: round 2 on this device cannot be used" in err
     told = json.loads(edge("verify", device, "--json")[1])
-    assert told["sequence"] == 100 and "round 200" in told["warnings"][0]
+    assert told["sequence"] == 100 and "round 2" in told["warnings"][0]
 
 
 def test_dates_beyond_the_calendar_are_printed_as_seconds(edge, tmp_path):
@@ -175,13 +183,132 @@ def test_a_first_installation_that_is_refused_leaves_no_device(edge, tmp_path, d
     code, _, err = edge("update", tmp_path / "device", tmp_path / "update")
     assert code == 1 and "refused (incomplete)" in err and not (tmp_path / "device").exists()
     code, _, err = edge("rollback", delivered)
-    assert code == 1 and "is no device folder" in err
+    assert code == 2 and "is a bundle as delivered, not a device folder; name a new folder" in err
+
+
+@pytest.mark.parametrize("kind", ["head", "base"])
+def test_a_damaged_device_is_mended_by_command(edge, device, delivered, kind):
+    damaged = {"head": device / "rounds" / "100" / "head.onnx", "base": next(device.glob("base/*/encoder.onnx"))}[kind]
+    forge.flipped(damaged.name)(damaged.parent, None)
+    way = {"head": "give the same update again", "base": "export a full bundle (fedclip-export bundle)"}[kind]
+    code, _, err = edge("verify", device)
+    assert code == 1 and way in err
+    assert edge("update", device, delivered)[:2] == (0, "installed round 1\n")
+    assert edge("verify", device)[0] == 0
+    code, _, err = edge("update", device, delivered)
+    assert code == 1 and "refused (replay)" in err
+
+
+def test_rollback_of_a_device_that_fell_back_gives_the_damaged_round_up(edge, device, tmp_path, signer):
+    edge("update", device, forge.update(tmp_path / "update", key=signer))
+    (device / "rounds" / "200" / "head.onnx").write_bytes(b"damaged")
+    code, out, _ = edge("doctor", device)
+    assert code == 1 and "FAULT  folder" in out and "round 2 on this device cannot be used" in out
+    code, out, err = edge("rollback", device)
+    assert (code, out) == (0, "round 2 is damaged and was given up; round 1 goes on\n") and "note" not in err
+    assert edge("doctor", device)[0] == 0
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_key_given_to_a_device_without_any_is_kept_by_an_update(edge, tmp_path, signer, public, pictures, signed):
+    device = tmp_path / "device"
+    edge("update", device, forge.bundle(tmp_path / "full", key=signer if signed else None))
+    code, _, err = edge("predict", device, pictures[0], "--key", public)
+    assert (code, "signed by key" in err) == ((0, True) if signed else (1, False))
+    code, _, err = edge("update", device, forge.update(tmp_path / "update", key=signer), "--key", public)
+    name = keys.load_public_keys([public])[0].id
+    assert code == 0 and err.splitlines()[-1] == f"note: key {name} is kept and enforced from now on"
+    assert [path.stem for path in (device / "keys").iterdir()] == [name]
+    forge.update(tmp_path / "third", 3, 300, key=signer)
+    assert "note" not in edge("update", device, tmp_path / "third", "--key", public)[2]
+
+
+def test_a_key_that_the_device_does_not_hold_is_bad_input(edge, device, tmp_path, pictures):
+    keys.generate(tmp_path / "other")
+    code, _, err = edge("predict", device, pictures[0], "--key", tmp_path / "other.pub")
+    assert code == 2 and "other.pub (" in err and "To rotate, copy the .pub into" in err
+
+
+def test_names_that_are_no_folders_are_told(edge, device, delivered, tmp_path, pictures, signer):
+    update, nowhere, photo = forge.update(tmp_path / "update", key=signer), tmp_path / "nosuch", pictures[0]
+    for words in (
+        ("predict", nowhere, photo),
+        ("bench", nowhere),
+        ("verify", nowhere),
+        ("rollback", nowhere),
+        ("verify", update, "--against", nowhere),
+        ("update", device, nowhere),
+    ):
+        assert edge(*words) == (2, "", f"fedclip-edge: there is no folder {nowhere}\n")
+    for command in ("predict", "bench", "verify"):
+        rest = (photo,) if command == "predict" else ()
+        code, _, err = edge(command, photo, *rest)
+        assert code == 2 and f"{photo} is a file; the first argument is a bundle or a device folder" in err
+    for words in (("update", photo, update), ("rollback", photo)):
+        code, _, err = edge(*words)
+        assert code == 2 and f"{photo} is a file; the first argument is a device folder" in err
+    for words in (("update", delivered, update), ("rollback", delivered)):
+        code, _, err = edge(*words)
+        assert code == 2 and f"{delivered} is a bundle as delivered, not a device folder; name a new folder" in err
+    code, _, err = edge("predict", delivered, tmp_path)
+    assert code == 2 and f"it is a folder; give its files, such as {tmp_path}/*.jpg" in err
+    code, out, _ = edge("doctor", nowhere)
+    assert code == 1 and f"there is no folder {nowhere}" in out
+
+
+def test_verify_of_an_update_asks_what_it_is_for(edge, tmp_path, signer):
+    code, _, err = edge("verify", forge.update(tmp_path / "update", key=signer))
+    assert code == 1 and "this is an update: name what it is for with --against DEVICE" in err
+
+
+def test_another_product_is_told_with_and_without_a_device(edge, device, delivered, tmp_path, signer):
+    code, _, err = edge("verify", delivered, "--product", "other")
+    assert code == 1 and "for the product 'fedclip', so --product other does not fit" in err
+    forge.update(tmp_path / "update", key=signer, product="other")
+    code, _, err = edge("update", device, tmp_path / "update")
+    assert code == 1 and "this device is 'fedclip'; fetch its own" in err
+
+
+def test_without_onnxruntime_files_and_signatures_are_verified(edge, device, delivered, tmp_path, signer, monkeypatch):
+    monkeypatch.setattr(verify_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(providers, "importlib", None)
+    forge.update(tmp_path / "update", key=signer)
+    for words in ((device,), (tmp_path / "update", "--against", device)):
+        code, out, err = edge("verify", *words)
+        assert (code, err) == (0, "")
+        assert "onnxruntime is not installed: files and signature checked, answers not tested" in out
+    code, out, _ = edge("verify", delivered)
+    assert code == 0 and "onnxruntime is not installed: files checked, answers not tested" in out
+    assert json.loads(edge("verify", delivered, "--json")[1])["self_test"] is None
+    for name in ("bit flip in head.onnx", "signed with an unknown key", "older sequence"):
+        folder = forge.attacked(tmp_path / name, name, signer)
+        code, _, err = edge("verify", folder, "--against", device)
+        assert code == 1 and f"refused ({forge.ATTACKS[name].reason})" in err
+
+
+@pytest.mark.parametrize("json_too", [(), ("--json",)])
+def test_a_reader_that_leaves_early_ends_it_quietly(delivered, pictures, json_too):
+    images = [str(pictures[0])] * 40
+    command = [sys.executable, "-m", "fedclip_export.edge", "predict", str(delivered), *images, *json_too]
+    with subprocess.Popen(command, cwd=EXPORT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
 
 
 def test_bench_measures_every_stage(edge, delivered):
     code, out, _ = edge("bench", delivered, "--threads", 1)
     assert code == 0
-    for text in ("preprocess 640 x 480", "encoder", "head", "all", "images per second", "new head", "1 thread"):
+    for text in (
+        "preprocess 640 x 480",
+        "encoder",
+        "head",
+        "all",
+        "images per second",
+        "new head",
+        "all is measured in a run of its own",
+        "1 thread",
+    ):
         assert text in out
     told = json.loads(edge("bench", delivered, "--json")[1])
     assert set(told["stages"]) == {"preprocess", "encoder", "head", "all"}

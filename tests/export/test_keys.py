@@ -29,6 +29,12 @@ def test_the_id_is_the_hash_of_the_raw_key(tmp_path):
     assert public.id == hashlib.sha256(raw).hexdigest()[:16]
 
 
+def test_a_key_that_was_read_names_its_file(tmp_path):
+    made = keys.generate(tmp_path / "k")
+    (read,) = keys.load_public_keys([tmp_path / "k.pub"])
+    assert read == made and read.path == tmp_path / "k.pub"
+
+
 def test_a_signature_holds_for_these_bytes_and_this_key_only(tmp_path):
     mine, other = keys.generate(tmp_path / "mine"), keys.generate(tmp_path / "other")
     signature = keys.sign(b"manifest", tmp_path / "mine")

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedclip_export.errors import BundleError, ExportError, ImageError
-from fedclip_export.runtime import EdgeClassifier
+from fedclip_export.runtime import BundleError, EdgeClassifier, ExportError, ImageError
 from fedclip_export.runtime import serving as serving_module
-from fedclip_export.runtime.classifier import UNSIGNED
+from fedclip_export.runtime.classifier import UNCHECKED
 from fedclip_export.runtime.selftest import self_test
 
 EXPORT = Path(__file__).resolve().parents[2] / "export"
@@ -99,10 +98,16 @@ def test_top_is_at_most_the_labels(classifier, top, count):
 
 
 def test_bad_arguments_are_refused(classifier):
-    with pytest.raises(ExportError, match="top = 0"):
-        classifier.predict(photo(), 0)
+    for top in (0, "a", None, 1.5):
+        with pytest.raises(ExportError, match=f"top = {top!r}: ask for a number of labels"):
+            classifier.predict(photo(), top)
     with pytest.raises(ImageError):
         classifier.predict_batch([photo(), b"no image"])
+
+
+def test_a_folder_is_no_image(classifier, tmp_path):
+    with pytest.raises(ImageError, match=r"it is a folder; give its files, such as .*\*\.jpg"):
+        classifier.predict(tmp_path)
 
 
 def test_limit_of_pixels_is_the_classifiers(delivered):
@@ -118,9 +123,9 @@ def test_what_it_says_about_itself(classifier, delivered, public):
     assert (classifier.round, classifier.sequence) == (prediction.round, prediction.sequence) == (1, 100)
     assert classifier.key_id == prediction.key_id and len(classifier.key_id) == 16
     assert classifier.provider == "CPUExecutionProvider"
-    assert UNSIGNED not in classifier.warnings
+    assert UNCHECKED not in classifier.warnings
     with EdgeClassifier(delivered, provider="cpu") as without_key:
-        assert without_key.key_id is None and UNSIGNED in without_key.warnings
+        assert without_key.key_id is None and UNCHECKED in without_key.warnings
         assert without_key.predict(photo()).key_id is None
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import forge
 import numpy as np
 import pytest
 
-from fedclip_export.bundle import Device, opening
+from fedclip_export.bundle import Device, keys, opening
 from fedclip_export.errors import BundleError, ExportError
 from fedclip_export.runtime import EdgeClassifier, install
 from fedclip_export.runtime.sessions import SessionMaker
@@ -196,6 +197,74 @@ def test_an_update_meets_the_encoder_that_another_process_installed(classifier, 
     np.testing.assert_allclose(answers(classifier), expected(3, 5), atol=1e-4)
 
 
+def test_reload_serves_what_another_process_installed(classifier, device, updates):
+    assert classifier.reload() is None
+    with EdgeClassifier(device, provider="cpu") as other:
+        other.update(updates(2, 200))
+        encoder = classifier.serving.encoder
+        change = classifier.reload()
+        assert (change.old_sequence, change.sequence) == (100, 200) and classifier.serving.encoder is encoder
+        np.testing.assert_allclose(answers(classifier), expected(2), atol=1e-4)
+        other.rollback()
+    assert classifier.reload().round == 1 and classifier.sequence == 100
+
+
+def test_rollback_leaves_the_round_that_another_process_installed(classifier, device, updates):
+    with EdgeClassifier(device, provider="cpu") as other:
+        other.update(updates(2, 200))
+    change = classifier.rollback()
+    assert (change.old_sequence, change.sequence) == (200, 100) and reopened_round(device) == 1
+
+
+def test_reload_that_fails_leaves_what_answers(classifier, device, updates):
+    folder = updates(2, 200)
+    with EdgeClassifier(device, provider="cpu") as other:
+        other.update(folder)
+    for round in (device / "rounds").iterdir():
+        (round / "head.onnx").write_bytes(b"damaged")
+    with pytest.raises(BundleError, match="give the same update again"):
+        classifier.reload()
+    np.testing.assert_allclose(answers(classifier), expected(1), atol=1e-4)
+    assert classifier.update(folder).old_sequence == 100
+    assert reopened_round(device) == 2
+
+
+def test_reload_is_for_a_device_folder(delivered):
+    with EdgeClassifier(delivered, provider="cpu") as classifier, pytest.raises(ExportError, match="device folder"):
+        classifier.reload()
+
+
+def test_a_rotated_key_counts_at_once(classifier, device, tmp_path, signer, public):
+    keys.generate(tmp_path / "new")
+    offer = forge.update(tmp_path / "offer", key=tmp_path / "new")
+    with pytest.raises(BundleError, match="none of the keys held"):
+        classifier.update(offer)
+    shutil.copy(tmp_path / "new.pub", device / "keys")
+    assert classifier.update(offer).sequence == 200
+
+
+def test_a_process_that_enforces_keys_goes_on_when_all_are_gone(classifier, device, tmp_path):
+    shutil.rmtree(device / "keys")
+    with pytest.raises(BundleError) as caught:
+        classifier.update(forge.update(tmp_path / "unsigned"))
+    assert caught.value.reason == "unsigned" and classifier.sequence == 100
+
+
+def test_a_key_that_the_device_does_not_hold_opens_nothing(device, tmp_path):
+    keys.generate(tmp_path / "other")
+    with pytest.raises(ExportError, match="enforces its own keys"):
+        EdgeClassifier(device, keys=[tmp_path / "other.pub"], provider="cpu")
+
+
+def test_keys_given_to_a_device_without_any_are_kept_by_its_next_update(tmp_path, delivered, public, updates):
+    open_to_all = Device(tmp_path / "open")
+    install(open_to_all.folder, delivered, provider="cpu")
+    with EdgeClassifier(open_to_all.folder, keys=[public], provider="cpu") as classifier:
+        assert classifier.key_id and open_to_all.keys == ()
+        classifier.update(updates(2, 200))
+    assert open_to_all.keys == keys.load_public_keys([public])
+
+
 # ---------------------------------------------------------------- refusals
 
 
@@ -212,7 +281,7 @@ def test_a_refused_update_leaves_the_old_round_serving(classifier, device, tmp_p
 
 
 def test_an_update_that_cannot_be_recorded_does_not_serve(classifier, device, updates, monkeypatch):
-    def full_disk(self, bundle):
+    def full_disk(self, bundle, keys):
         raise OSError(28, "No space left on device")
 
     before = answers(classifier)
@@ -286,11 +355,48 @@ def test_a_damaged_round_falls_back_to_the_one_before_and_says_so(classifier, de
     classifier.update(updates(2, 200))
     (device / "rounds" / "200" / "head.onnx").write_bytes(b"damaged")
     with EdgeClassifier(device, provider="cpu") as reopened:
-        assert reopened.round == 1 and "round 200" in reopened.warnings[0]
+        assert reopened.round == 1 and "round 2 on this device" in reopened.warnings[0]
         np.testing.assert_allclose(answers(reopened), expected(1), atol=1e-4)
         reopened.update(updates(2, 300))
         assert reopened.warnings == () and reopened.round == 2
     assert reopened_round(device) == 2
+
+
+def test_a_damaged_round_is_mended_by_the_same_update(classifier, device, updates):
+    folder = updates(2, 200)
+    classifier.update(folder)
+    (device / "rounds" / "200" / "head.onnx").write_bytes(b"damaged")
+    with EdgeClassifier(device, provider="cpu") as reopened:
+        assert "give the same update again" in reopened.fallback
+        change = reopened.update(folder)
+        assert (change.old_sequence, change.sequence) == (100, 200) and reopened.fallback == ""
+    assert reopened_round(device) == 2
+
+
+def test_rollback_gives_up_a_damaged_round_that_the_one_before_answers_for(classifier, device, updates):
+    folder = updates(2, 200)
+    classifier.update(folder)
+    (device / "rounds" / "200" / "head.onnx").write_bytes(b"damaged")
+    with EdgeClassifier(device, provider="cpu") as reopened:
+        change = reopened.rollback()
+        assert (change.given_up, change.old_sequence, change.sequence) == ("round 2", 100, 100)
+        assert reopened.warnings == ()
+        with pytest.raises(BundleError, match="left by a rollback; export the round again"):
+            reopened.update(folder)
+    assert reopened_round(device) == 1
+
+
+def test_a_device_that_cannot_be_opened_is_mended_by_a_full_bundle(device, delivered, tmp_path, signer):
+    base = next((device / "base").iterdir())
+    forge.flipped("encoder.onnx")(base, None)
+    with pytest.raises(BundleError, match="export a full bundle"):
+        EdgeClassifier(device, provider="cpu")
+    with pytest.raises(BundleError, match="the encoder on this device cannot be used"):
+        install(device, forge.update(tmp_path / "update", key=signer), provider="cpu")
+    install(device, delivered, provider="cpu")
+    assert reopened_round(device) == 1
+    with pytest.raises(BundleError, match="accepted before"):
+        install(device, delivered, provider="cpu")
 
 
 # ---------------------------------------------------------------- crashes

@@ -8,17 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedclip_export.bundle import rules
-from fedclip_export.bundle.device_keys import KEYS, store_keys, stored_keys
-from fedclip_export.bundle.device_rounds import (
-    BASES,
-    ROUNDS,
-    newest_good,
-    newest_manifest,
-    open_round,
-    prune,
-    write_base,
-    write_round,
-)
+from fedclip_export.bundle.device_keys import KEYS, require_among, store_keys, stored_keys
+from fedclip_export.bundle.device_recovery import completed, installed_parts, open_current, open_previous, way_back
+from fedclip_export.bundle.device_rounds import BASES, ROUNDS, prune, write_base, write_round
 from fedclip_export.bundle.device_state import LOCK, STATE, DeviceState, exclusive, writing
 from fedclip_export.bundle.durable import write_file
 from fedclip_export.bundle.keys import PublicKey
@@ -46,7 +38,7 @@ class Device:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.fallback: str | None = None
-        self._given: tuple[PublicKey, ...] = ()
+        self._checked: str | None = None  # the round whose base need not be hashed again to know that it is good
 
     @property
     def exists(self) -> bool:
@@ -69,35 +61,62 @@ class Device:
         """
         return DeviceState.read(self.folder)
 
-    def trust(self, product: str, keys: Sequence[PublicKey] = ()) -> Trust:
-        """Return what a new bundle has to prove: signed by one of ``keys`` or of those stored here, and the product.
+    @property
+    def keys(self) -> tuple[PublicKey, ...]:
+        """The keys that are enforced here; none before the first installation.
 
-        The keys count for this object from now on, also when it looks at rounds that are installed already.
+        Raises
+        ------
+        BundleError
+            ``device-state`` when one of them is damaged.
+        """
+        return stored_keys(self.folder) if self.exists else ()
+
+    def trust(self, product: str, keys: Sequence[PublicKey] = ()) -> Trust:
+        """Return what a bundle has to prove: the product, and signed by one of the keys that are stored here.
+
+        Parameters
+        ----------
+        product
+            What the caller serves.
+        keys
+            Must be among the stored ones; where none is stored, one of these must have signed.
 
         Raises
         ------
         BundleError
             ``product`` when the device is another product's; ``device-state`` when a stored key is damaged.
+        ExportError
+            When the device holds keys, and one of ``keys`` is not among them.
         """
         if self.exists and (own := self.state.product) != product:
             raise BundleError("product", f"the device folder {self.folder} is for {own!r}, not for {product!r}")
-        self._given = tuple(keys)
-        return self._own_trust(product)
+        stored = self.keys
+        require_among(self.folder, stored, keys)
+        return Trust(stored or tuple(keys), product)
 
     def installed(self) -> Installed | None:
         """Return what the device has and the highest sequence it ever accepted; None before the first installation.
 
+        While the round of that sequence is the current one and is damaged, the sequence below is told: the round may
+        be installed again.
+
         Raises
         ------
         BundleError
-            ``device-state``, or why neither the current nor the previous round can be read.
+            ``device-state``.
         """
-        if not self.exists:
-            return None
-        state = self.state
-        manifest = newest_manifest(self.folder, state, self._own_trust(state.product))
-        preprocess = manifest.file("preprocess")[1].sha256
-        return Installed(state.sequence, manifest.encoder_digest(), preprocess, manifest.feature_dim)
+        return self._installed(self.state) if self.exists else None
+
+    def complete(self, bundle: Bundle) -> Bundle:
+        """Return an update with the encoder and preprocess of this device, checked; a full bundle as it is.
+
+        Raises
+        ------
+        BundleError
+            What is wrong with the encoder or preprocess, which only a full bundle mends.
+        """
+        return bundle if bundle.encoder is not None else completed(self.folder, bundle)
 
     def create(self, bundle: Bundle, keys: Sequence[PublicKey] = ()) -> None:
         """Install the first bundle; keys given now are stored, and enforced for ever after.
@@ -117,8 +136,7 @@ class Device:
         """
         if bundle.manifest.is_update:
             raise BundleError("incomplete", "the first installation needs a full bundle; this is an update")
-        if keys and bundle.key_id not in {key.id for key in keys}:
-            raise BundleError("unsigned", "none of the keys to be stored on the device signed this bundle")
+        _require_signed(bundle, keys)
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._require_vacant()
@@ -129,13 +147,15 @@ class Device:
                 self._install(bundle, None)
                 (self.folder / _INSTALLING).unlink()
 
-    def commit(self, bundle: Bundle) -> None:
+    def commit(self, bundle: Bundle, keys: Sequence[PublicKey] = ()) -> None:
         """Make a checked bundle or update the current round; a crash at any moment leaves the old one or the new one.
 
         Parameters
         ----------
         bundle
             From :func:`open_bundle` with this device's :meth:`trust` and :meth:`installed`.
+        keys
+            Stored afterwards, and enforced for ever after, when the device holds none.
 
         Raises
         ------
@@ -145,12 +165,15 @@ class Device:
         """
         with writing(self.folder), exclusive(self.folder):
             state = self.state
-            rules.check_product(bundle.manifest, state.product)
-            rules.check_sequence(bundle.manifest, state.sequence)
-            rules.check_parts(bundle.manifest, self.installed())
-            if bundle.key_id is None and stored_keys(self.folder):
-                raise BundleError("unsigned", "the device holds keys, but this bundle was opened without them")
-            self._install(bundle, newest_good(self.folder, state, self._own_trust(state.product)))
+            held, installed = self.keys, self._installed(state)
+            trust = Trust(held or tuple(keys), state.product)
+            rules.check_product(bundle.manifest, state.product, on_device=True)
+            rules.check_sequence(bundle.manifest, installed)
+            rules.check_parts(bundle.manifest, installed)
+            _require_signed(bundle, trust.keys)
+            self._install(bundle, way_back(self.folder, state, trust, str(bundle.manifest.sequence)))
+            if keys and not held:
+                store_keys(self.folder, keys)
 
     def current(self, trust: Trust, runtime: str | None = None) -> Bundle:
         """Check the current round and its base again, and return it; when it is damaged, the previous one.
@@ -172,20 +195,27 @@ class Device:
         BundleError
             What is wrong with the current round, when there is no good previous one either; or ``device-state``.
         """
-        state, self.fallback = self.state, None
-        try:
-            return open_round(self.folder, state.current, trust, runtime)
-        except BundleError as error:
-            if state.previous is None:
-                raise
-            try:
-                bundle = open_round(self.folder, state.previous, trust, runtime)
-            except BundleError as second:
-                raise error from second
-            self.fallback = (
-                f"round {state.current} on this device cannot be used ({error}); serving {state.previous} instead"
-            )
-            return bundle
+        state = self.state
+        self._checked = None
+        bundle, self.fallback = open_current(self.folder, state, trust, runtime)
+        if self.fallback is None:
+            self._checked = state.current
+        return bundle
+
+    def previous(self, trust: Trust, runtime: str | None = None) -> Bundle:
+        """Check the previous round and its base, and return it.
+
+        Parameters
+        ----------
+        trust, runtime
+            As for :meth:`current`.
+
+        Raises
+        ------
+        BundleError
+            ``device-state`` when there is none; else what is wrong with it.
+        """
+        return open_previous(self.folder, self.state, trust, runtime)
 
     def rollback(self) -> None:
         """Make the previous round the current one again; what was rolled back is not accepted a second time.
@@ -198,21 +228,20 @@ class Device:
         """
         with writing(self.folder), exclusive(self.folder):
             state = self.state
-            if state.previous is None:
-                raise BundleError("device-state", f"{self.folder} has no earlier round to go back to; install one")
-            open_round(self.folder, state.previous, self._own_trust(state.product), None)
-            replace(state, current=state.previous, previous=None).write(self.folder)
+            open_previous(self.folder, state, Trust(self.keys, state.product), None)
+            replace(state, current=str(state.previous), previous=None).write(self.folder)
+
+    def _installed(self, state: DeviceState) -> Installed:
+        trust, checked = Trust(self.keys, state.product), state.current == self._checked
+        return installed_parts(self.folder, state, trust, checked=checked)
 
     def _install(self, bundle: Bundle, previous: str | None) -> None:
         name, product = str(bundle.manifest.sequence), bundle.manifest.product
         write_base(self.folder, bundle)
         write_round(self.folder, bundle)
         DeviceState(product, bundle.manifest.sequence, name, previous).write(self.folder)
+        self._checked = name
         prune(self.folder, {name} if previous is None else {name, previous}, Trust((), product))
-
-    def _own_trust(self, product: str) -> Trust:
-        stored = stored_keys(self.folder) if self.exists else ()
-        return Trust(tuple({key.id: key for key in (*self._given, *stored)}.values()), product)
 
     def _require_vacant(self) -> None:
         if self.exists:
@@ -224,3 +253,8 @@ class Device:
                 "device-state",
                 f"{self.folder} holds other things ({', '.join(sorted(strange))[:200]}); name a new folder",
             )
+
+
+def _require_signed(bundle: Bundle, keys: Sequence[PublicKey]) -> None:
+    if keys and bundle.key_id not in {key.id for key in keys}:
+        raise BundleError("unsigned", "none of the keys that the device is to hold signed this bundle")

@@ -1,4 +1,4 @@
-"""The public keys that a device folder keeps from its first installation on."""
+"""The public keys that a device folder keeps; once it holds any, no others count."""
 
 from __future__ import annotations
 
@@ -28,6 +28,23 @@ def store_keys(folder: Path, keys: Sequence[PublicKey]) -> None:
             fill(temporary, {f"{key.id}.pub": key.pem for key in keys})
     elif place.exists():
         shutil.rmtree(place)
+
+
+def require_among(folder: Path, stored: Sequence[PublicKey], given: Sequence[PublicKey]) -> None:
+    """Refuse a key that is given to a device which holds others, so that no call adds trust silently.
+
+    Raises
+    ------
+    ExportError
+        Naming the first such key, and how keys are rotated.
+    """
+    ids = [key.id for key in stored]
+    for key in given:
+        if stored and key.id not in ids:
+            raise ExportError(
+                f"{folder} enforces its own keys ({', '.join(ids)}); {key.path or 'the key that was given'} ({key.id}) "
+                f"is not one of them. To rotate, copy the .pub into {folder / KEYS}"
+            )
 
 
 def stored_keys(folder: Path) -> tuple[PublicKey, ...]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 from collections.abc import Set
 from pathlib import Path
 
 from fedclip_export.bundle import graph_guard, rules
-from fedclip_export.bundle.device_state import DeviceState, damaged
-from fedclip_export.bundle.durable import copy_listed, fill, new_folder
+from fedclip_export.bundle.device_state import damaged
+from fedclip_export.bundle.durable import copy_listed, fill, new_folder, remove
 from fedclip_export.bundle.manifest import Manifest
 from fedclip_export.bundle.opening import MAX_HEAD, Bundle, read_base, read_small, require_exact_set
 from fedclip_export.bundle.rules import Trust
@@ -35,7 +34,7 @@ def read_round(folder: Path, name: str, trust: Trust) -> SignedManifest:
         As :func:`read_manifest`, ``product``, or ``device-state`` when it is another round's.
     """
     signed = read_manifest(folder / ROUNDS / name, trust)
-    rules.check_product(signed.manifest, trust.product)
+    rules.check_product(signed.manifest, trust.product, on_device=True)
     if str(signed.manifest.sequence) != name:
         raise damaged(folder, f"{ROUNDS}/{name} holds sequence {signed.manifest.sequence}")
     return signed
@@ -71,30 +70,6 @@ def open_round(folder: Path, name: str, trust: Trust, runtime: str | None) -> Bu
     preprocess, encoder = read_base(folder / BASES / base_of(signed.manifest), signed.manifest)
     place = folder / ROUNDS / name
     return Bundle(place, signed.manifest, signed.raw, signed.signature, signed.key_id, head, preprocess, encoder)
-
-
-def newest_manifest(folder: Path, state: DeviceState, trust: Trust) -> Manifest:
-    """Return the manifest of the current round, or of the previous one when that of the current is damaged.
-
-    Raises
-    ------
-    BundleError
-        What is wrong with the last one that was tried.
-    """
-    try:
-        return read_round(folder, state.current, trust).manifest
-    except BundleError:
-        if state.previous is None:
-            raise
-        return read_round(folder, state.previous, trust).manifest
-
-
-def newest_good(folder: Path, state: DeviceState, trust: Trust) -> str | None:
-    """Return the newest round that a device can still fall back to, None when all are damaged."""
-    for name in (state.current, state.previous):
-        if name is not None and _is_good(folder, name, trust):
-            return name
-    return None
 
 
 def write_round(folder: Path, bundle: Bundle) -> None:
@@ -157,23 +132,12 @@ def prune(folder: Path, rounds: Set[str], trust: Trust) -> None:
 
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(path)
 
 
 def _is_healthy(place: Path, manifest: Manifest) -> bool:
     try:
         read_base(place, manifest)
-    except BundleError:
-        return False
-    return True
-
-
-def _is_good(folder: Path, name: str, trust: Trust) -> bool:
-    try:
-        read_head(folder, name, trust)
     except BundleError:
         return False
     return True

@@ -79,7 +79,8 @@ class DeviceState:
             value = canonical.parse(read_capped(folder / STATE, _MAX_STATE))
             state = cls(**fields.require_object(value, _FIELDS, STATE))
         except BundleError as error:
-            raise damaged(folder, str(error)) from error
+            what = "is missing or cannot be read" if error.reason == "missing-file" else "is not as it was written"
+            raise damaged(folder, f"{STATE} {what}") from error
         if max(int(state.current), int(state.previous or 0)) > state.sequence:
             raise damaged(folder, f"{STATE} names a round beyond the highest sequence {state.sequence}")
         return state

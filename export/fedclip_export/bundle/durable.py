@@ -37,7 +37,7 @@ def write_file(path: Path, content: bytes) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; it takes the final name, durably, when the block ends well.
 
-    A folder that has the name already is replaced. When the block raises, nothing is left.
+    What has the name already is replaced. When the block raises, nothing is left.
 
     Raises
     ------
@@ -49,8 +49,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         sync_folder(temporary)
-        if path.exists():
-            shutil.rmtree(path)
+        remove(path)
         temporary.replace(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -85,6 +84,20 @@ def copy_listed(source: Path, target: Path, size: int, sha256: str) -> None:
     with open_regular(source) as stream, target.open("xb") as copy:
         check_listed(stream, source, size, sha256, copy)
         _sync(copy)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a whole folder; what is not there is no fault.
+
+    Raises
+    ------
+    OSError
+        When it cannot be deleted.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def temporary_name(path: Path) -> Path:

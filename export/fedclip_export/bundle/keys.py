@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -31,10 +31,13 @@ class PublicKey:
         First 16 hex digits of the SHA-256 of the raw 32 bytes.
     pem
         The key as PEM (SubjectPublicKeyInfo).
+    path
+        The file it was read from, for messages; None when it came from elsewhere.
     """
 
     id: str
     pem: bytes
+    path: Path | None = field(default=None, compare=False)
 
     def verify(self, signature: bytes, manifest: bytes) -> bool:
         """Tell whether ``signature`` over these manifest bytes was made with this key's private half.
@@ -134,7 +137,7 @@ def sign(manifest: bytes, private_path: Path) -> bytes:
 
 def _load(path: Path) -> PublicKey:
     try:
-        return parse_public_key(_read(path))
+        return replace(parse_public_key(_read(path)), path=path)
     except ValueError as error:
         raise ExportError(
             f"{path} is not an Ed25519 public key in PEM ({error}); give the .pub file that keygen wrote"

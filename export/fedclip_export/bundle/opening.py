@@ -90,9 +90,9 @@ def open_bundle(
     """
     signed = read_manifest(folder, trust)
     manifest = signed.manifest
-    rules.check_product(manifest, trust.product)
+    rules.check_product(manifest, trust.product, on_device=installed is not None)
     if installed is not None:
-        rules.check_sequence(manifest, installed.sequence)
+        rules.check_sequence(manifest, installed)
     rules.check_time(manifest, time.time() if now is None else now)
     if runtime is not None:
         rules.check_runtime(manifest, runtime)

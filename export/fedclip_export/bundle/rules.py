@@ -34,21 +34,25 @@ class Installed:
     Attributes
     ----------
     sequence
-        The highest ever accepted.
+        The highest ever accepted; one less when that round is damaged, so that it may be installed again.
     encoder, preprocess
-        Hashes as 64 hex digits; see :meth:`Manifest.encoder_digest` for the encoder's.
+        Hashes as 64 hex digits; see :meth:`Manifest.encoder_digest` for the encoder's. Empty when no installed
+        round can be read: only a full bundle fits then.
     feature_dim
         d.
+    rolled_back
+        Whether the round of that sequence was left by a local rollback.
     """
 
     sequence: int
     encoder: str
     preprocess: str
     feature_dim: int
+    rolled_back: bool = False
 
 
-def check_product(manifest: Manifest, product: str) -> None:
-    """Refuse a bundle for another product.
+def check_product(manifest: Manifest, product: str, *, on_device: bool = False) -> None:
+    """Refuse a bundle for another product than is wanted, or than the device's.
 
     Raises
     ------
@@ -56,12 +60,16 @@ def check_product(manifest: Manifest, product: str) -> None:
         ``product``.
     """
     if manifest.product != product:
+        what = f"the bundle is for the product {manifest.product!r}"
         raise BundleError(
-            "product", f"the bundle is for the product {manifest.product!r}, this device is {product!r}; fetch its own"
+            "product",
+            f"{what}, this device is {product!r}; fetch its own"
+            if on_device
+            else f"{what}, so --product {product} does not fit; give the one that it is for",
         )
 
 
-def check_sequence(manifest: Manifest, highest: int) -> None:
+def check_sequence(manifest: Manifest, installed: Installed) -> None:
     """Refuse what was accepted before, or anything older.
 
     Raises
@@ -69,6 +77,13 @@ def check_sequence(manifest: Manifest, highest: int) -> None:
     BundleError
         ``replay`` or ``rollback``.
     """
+    highest = installed.sequence
+    if manifest.sequence == highest and installed.rolled_back:
+        raise BundleError(
+            "replay",
+            f"sequence {highest} was accepted before and left by a rollback; export the round again, it then gets a "
+            "new sequence",
+        )
     if manifest.sequence == highest:
         raise BundleError("replay", f"sequence {highest} was accepted before; there is nothing to install")
     if manifest.sequence < highest:
@@ -123,7 +138,7 @@ def check_parts(manifest: Manifest, installed: Installed | None) -> None:
     """
     if not manifest.is_update:
         return
-    if installed is None:
+    if installed is None or not installed.encoder:
         raise BundleError("incomplete", "this is an update, without an encoder; install a full bundle first")
     full = "ask for a full bundle, or for an update made against the bundle of this device"
     if manifest.encoder_digest() != installed.encoder:

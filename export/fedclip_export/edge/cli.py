@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,11 @@ from pathlib import Path
 from fedclip_export import __version__
 from fedclip_export.edge import commands
 from fedclip_export.edge.doctor import doctor
+from fedclip_export.edge.verify import verify
 from fedclip_export.errors import BundleError, ExportError
 from fedclip_export.runtime.providers import CHOICES
+
+_BROKEN_PIPE = 128 + 13  # as a shell reports a program that SIGPIPE has ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,13 +31,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 done; 1 a bundle or an update was refused, or the doctor found a fault; 2 bad input, or an image that could
-        not be read (the others are answered).
+        not be read (the others are answered); 141 the reader of stdout left early.
     """
     options = build_parser().parse_args(argv)
     try:
+        code = _act(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # a reader such as head has seen enough; what is left in the buffer goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    return code
+
+
+def _act(options: argparse.Namespace) -> int:
+    try:
         return int(options.act(options))
     except (ExportError, OSError) as error:
-        if options.debug:
+        if options.debug or isinstance(error, BrokenPipeError):
             raise
         return _report(error, options.json)
 
@@ -57,9 +71,9 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("folder", type=Path, metavar="FOLDER", help="a full bundle, or a device folder")
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, WebP or BMP")
     predict.add_argument("--top", type=_positive, default=3, metavar="N", help="labels per image (3)")
-    verify = add("verify", commands.verify, "check a bundle, an update or a device folder, and test its answers")
-    verify.add_argument("folder", type=Path, metavar="FOLDER")
-    verify.add_argument(
+    check = add("verify", verify, "check a bundle, an update or a device folder, and test its answers")
+    check.add_argument("folder", type=Path, metavar="FOLDER")
+    check.add_argument(
         "--against", type=Path, metavar="DEVICE", help="the device folder (or bundle) that an update is meant for"
     )
     update = add("update", commands.update, "install an update; the first time, a full bundle")

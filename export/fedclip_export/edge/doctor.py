@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from fedclip_export import __version__
+from fedclip_export.edge.opening import open_classifier
 from fedclip_export.edge.text import print_json
 from fedclip_export.errors import BundleError, ExportError
-from fedclip_export.runtime.classifier import EdgeClassifier
 from fedclip_export.runtime.providers import clash, examine, installed_distributions
 from fedclip_export.runtime.sessions import cores
 
@@ -71,16 +71,10 @@ def _runtime() -> Iterator[Finding]:
 
 def _folder(options: argparse.Namespace) -> Iterator[Finding]:
     try:
-        with EdgeClassifier(
-            options.folder,
-            keys=options.keys,
-            product=options.product,
-            provider=options.provider,
-            threads=options.threads,
-        ) as classifier:
+        with open_classifier(options.folder, options) as classifier:
             yield "ok", "folder", f"{options.folder} verified: round {classifier.round}, sequence {classifier.sequence}"
             for text in classifier.warnings:
-                yield "note", "folder", text
+                yield "FAULT" if text == classifier.fallback else "note", "folder", text
     except BundleError as error:
         yield "FAULT", "folder", f"{options.folder} refused ({error.reason}): {error}"
     except ExportError as error:

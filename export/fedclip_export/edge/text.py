@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,12 @@ def print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+def print_notes(texts: Iterable[str]) -> None:
+    """Print what an operator should know, on stderr."""
+    for text in texts:
+        print(f"note: {text}", file=sys.stderr, flush=True)
+
+
 def answer_line(name: str, width: int, prediction: Prediction) -> str:
     """Return an image's name, padded to `width`, and its labels with probabilities."""
     return "  ".join([name.ljust(width), *(f"{label} {value:.3f}" for label, value in prediction.top)])
@@ -29,6 +36,8 @@ def answer_line(name: str, width: int, prediction: Prediction) -> str:
 
 def change_text(change: Change) -> str:
     """Return what an update or a rollback did, in one line."""
+    if change.given_up:
+        return f"{change.given_up} is damaged and was given up; round {change.round} goes on"
     parts = [
         f"round {change.old_round} -> {change.round}: {'all parts' if change.encoder_replaced else 'head'} replaced"
     ]
@@ -38,7 +47,9 @@ def change_text(change: Change) -> str:
     return "; ".join(parts)
 
 
-def manifest_lines(folder: Path, kind: str, manifest: Manifest, key_id: str | None, tested: SelfTest) -> list[str]:
+def manifest_lines(
+    folder: Path, kind: str, manifest: Manifest, key_id: str | None, tested: SelfTest | None
+) -> list[str]:
     """Return what was verified, one aligned line per fact.
 
     Parameters
@@ -50,7 +61,7 @@ def manifest_lines(folder: Path, kind: str, manifest: Manifest, key_id: str | No
     manifest, key_id
         What was verified, and the key that signed it.
     tested
-        How far its answers are from the golden ones.
+        How far its answers are from the golden ones; None without onnxruntime.
     """
     carried = [f"{name} {_size(entry.size)}" for name, entry in manifest.files.items() if not entry.installed]
     facts = {
@@ -60,7 +71,7 @@ def manifest_lines(folder: Path, kind: str, manifest: Manifest, key_id: str | No
         "encoder": f"{manifest.backbone['name']}, {manifest.precision}, {manifest.feature_dim} features",
         "labels": f"{len(manifest.labels)}: {', '.join(manifest.labels)}",
         "files": ", ".join(carried),
-        "self-test": _tested(tested),
+        "self-test": _tested(tested) if tested is not None else _untested(key_id),
     }
     return [f"{folder}: {kind} accepted", *(f"  {name:9}  {text}" for name, text in facts.items())]
 
@@ -78,6 +89,7 @@ def bench_table(result: Bench) -> str:
             _align(rows),
             f"open {result.open_ms:.0f} ms (verify, three sessions, self-test); "
             f"new head {result.swap_ms:.1f} ms (session, self-test)",
+            "all is measured in a run of its own, so it is not quite the sum of the stages",
         ]
     )
 
@@ -96,6 +108,10 @@ def _tested(tested: SelfTest) -> str:
     if tested.chain is None:
         return head
     return f"{head}; images within {tested.chain:.1g}, cosine {tested.cosine:.4f}"
+
+
+def _untested(key_id: str | None) -> str:
+    return f"onnxruntime is not installed: files {'and signature ' if key_id else ''}checked, answers not tested"
 
 
 def _validity(manifest: Manifest) -> str:

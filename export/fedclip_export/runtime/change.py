@@ -19,6 +19,9 @@ class Change:
         Whether encoder and preprocessing changed as well.
     labels_added, labels_removed
         Labels that only the new, only the old round knows.
+    given_up
+        What to call a damaged round that a rollback left, while the round before had answered in its place; empty
+        otherwise.
     """
 
     old_round: int
@@ -28,3 +31,4 @@ class Change:
     encoder_replaced: bool
     labels_added: tuple[str, ...]
     labels_removed: tuple[str, ...]
+    given_up: str = ""

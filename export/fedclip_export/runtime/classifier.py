@@ -20,7 +20,7 @@ from fedclip_export.runtime.serving import Array, Serving
 from fedclip_export.runtime.sessions import SessionMaker
 from fedclip_export.runtime.slot import Slot
 
-UNSIGNED: str = "not signed by a key you hold: hashes were checked, the origin was not"
+UNCHECKED: str = "signature not checked (no key): hashes were checked, the origin was not"
 """The warning of a bundle that was opened without a key."""
 
 
@@ -35,8 +35,9 @@ class EdgeClassifier:
     folder
         A full bundle as delivered, or a device folder (made by `install`), which alone can be updated.
     keys
-        Public keys (PEM) any one of which must have signed; none checks hashes only. A device folder adds the
-        keys that it was installed with.
+        Public keys (PEM) any one of which must have signed; none checks hashes only. Of a device folder that holds
+        keys only its own count, and these must be among them; one that holds none keeps these from its next update
+        on.
     product
         The product that the bundle must name.
     provider
@@ -109,12 +110,17 @@ class EdgeClassifier:
         return self._maker.providers[0]
 
     @property
+    def fallback(self) -> str:
+        """Why an older round answers than the one that the device folder names; empty when it does not."""
+        return self._slot.fallback
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know: no key, an expired round, a fallback, a provider that cannot load."""
         expires = self.manifest.expires
         found = (
-            self._slot.fallback,
-            "" if self.key_id else UNSIGNED,
+            self.fallback,
+            "" if self.key_id else UNCHECKED,
             f"round {self.round} has expired: update it" if expires is not None and expires <= time.time() else "",
             self._maker.note,
             clash(),
@@ -152,9 +158,11 @@ class EdgeClassifier:
         ------
         ImageError
             An image cannot be read, or is beyond the limits.
+        ExportError
+            `top` is not an integer of at least 1.
         """
-        if top < 1:
-            raise ExportError(f"top = {top}: ask for at least 1 label")
+        if not isinstance(top, int | np.integer) or top < 1:
+            raise ExportError(f"top = {top!r}: ask for a number of labels, at least 1")
         serving = self.serving
         logits, probabilities = serving.score(self._features(serving, images))
         return [_prediction(serving.bundle, *row, top) for row in zip(logits, probabilities, strict=True)]
@@ -193,6 +201,9 @@ class EdgeClassifier:
     def update(self, source: str | Path) -> Change:
         """Replace what answers by a newer round, without a pause; predictions under way finish on the old one.
 
+        What another process installed meanwhile is loaded first, as by `reload`. Keys that this classifier was given
+        are kept by a device folder that holds none.
+
         Parameters
         ----------
         source
@@ -207,8 +218,27 @@ class EdgeClassifier:
         """
         return self._slot.update(Path(source))
 
+    def reload(self) -> Change | None:
+        """Serve the round that the device folder names now, which another process may have changed.
+
+        Returns
+        -------
+        Change or None
+            None when that round answers already.
+
+        Raises
+        ------
+        BundleError
+            It cannot be opened, or fails its self-test; what answered goes on.
+        ExportError
+            This is no device folder.
+        """
+        return self._slot.reload()
+
     def rollback(self) -> Change:
         """Go back to the round before, which is still stored; the one that is left is never accepted again.
+
+        When that round answers already, because the newer one is damaged, the damaged one is given up.
 
         Raises
         ------

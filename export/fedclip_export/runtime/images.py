@@ -91,6 +91,8 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Pixels:
 
 def _open_stream(image: object) -> BinaryIO:
     if isinstance(image, str | Path):
+        if Path(image).is_dir():
+            raise ValueError(f"it is a folder; give its files, such as {Path(image) / '*.jpg'}")
         return Path(image).open("rb")
     if isinstance(image, bytes | bytearray | memoryview):
         return io.BytesIO(image)

@@ -1,14 +1,16 @@
-"""Make a device folder from a delivered bundle."""
+"""Make a device folder from a delivered bundle, or mend one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedclip_export.bundle import Device
+from fedclip_export.bundle import Device, open_bundle
 from fedclip_export.bundle.keys import load_public_keys
+from fedclip_export.runtime.providers import onnxruntime
+from fedclip_export.runtime.selftest import self_test
+from fedclip_export.runtime.serving import build_serving
 from fedclip_export.runtime.sessions import SessionMaker
-from fedclip_export.runtime.slot import Slot
 
 
 def install(
@@ -22,15 +24,18 @@ def install(
 ) -> None:
     """Install a full bundle to a new device folder, after it was verified and has passed its self-test.
 
+    To a device folder that is there already, an update or a full bundle is installed by the same rules as
+    `EdgeClassifier.update`, but without opening what is there: this mends a device that cannot be opened.
+
     Parameters
     ----------
     device
-        Folder to make.
+        Folder to make, or to mend.
     source
-        A full bundle.
+        A full bundle, or an update.
     keys
-        Public keys (PEM), any one of which must have signed; they are stored with the device, which from then on
-        accepts nothing that none of them signed.
+        Public keys (PEM), any one of which must have signed; they are stored with a device that holds none, which
+        from then on accepts nothing that none of them signed.
     product
         The product that this bundle and every update must name.
     provider
@@ -42,7 +47,15 @@ def install(
     ------
     BundleError
         The bundle is refused, fails its self-test, or the folder is in use.
+    ExportError
+        One of the keys is not among those that the device holds.
     """
-    held = load_public_keys([Path(key) for key in keys])
-    slot = Slot(Path(source), held, product, SessionMaker.choose(provider, threads, spinning=False))
-    Device(Path(device)).create(slot.serving.bundle, held)
+    target, held = Device(Path(device)), load_public_keys([Path(key) for key in keys])
+    maker, version = SessionMaker.choose(provider, threads, spinning=False), str(onnxruntime().__version__)
+    trust = target.trust(product, held)
+    bundle = target.complete(open_bundle(Path(source), trust, installed=target.installed(), runtime=version))
+    self_test(build_serving(bundle, maker))
+    if target.exists:
+        target.commit(bundle, held)
+    else:
+        target.create(bundle, held)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from fedclip_export.bundle import Bundle, Device, Installed, PublicKey, Trust, open_bundle
-from fedclip_export.bundle.device_rounds import open_round
-from fedclip_export.errors import ExportError
+from fedclip_export.bundle import Bundle, Device, PublicKey, Trust, open_bundle
+from fedclip_export.bundle.device_recovery import called
+from fedclip_export.errors import BundleError, ExportError
 from fedclip_export.runtime.change import Change
 from fedclip_export.runtime.providers import onnxruntime
 from fedclip_export.runtime.selftest import self_test
@@ -24,7 +25,7 @@ class Slot:
     folder
         A full bundle as delivered, or a device folder.
     keys
-        Public keys that the caller holds; a device folder adds its own.
+        Public keys that the caller holds; for a device folder that holds keys, among these.
     product
         The product that every bundle must name.
     maker
@@ -37,15 +38,16 @@ class Slot:
     """
 
     def __init__(self, folder: Path, keys: tuple[PublicKey, ...], product: str, maker: SessionMaker) -> None:
-        self._maker = maker
+        self._maker, self._keys, self._product = maker, keys, product
         self._runtime = str(onnxruntime().__version__)
-        self._lock = threading.Lock()  # one update or rollback at a time
-        device = Device(folder)
-        self._device = device if device.exists else None
-        self._trust = device.trust(product, keys) if self._device else Trust(keys, product)
+        self._lock = threading.Lock()  # one update, rollback or reload at a time
+        self._device = Device(folder)
+        self._enforced: tuple[PublicKey, ...] = ()
         self._serving: Serving | None = None
-        self._serving = self._build(self._stored() if self._device else self._delivered(folder, None))
-        self.fallback = device.fallback or ""
+        self._serving = self._build(
+            self._stored() if self._device.exists else open_bundle(folder, self._trust(), runtime=self._runtime)
+        )
+        self.fallback = self._device.fallback or ""
         """Why an older round than the recorded one was opened; empty when it was not."""
 
     @property
@@ -85,14 +87,34 @@ class Slot:
         """
         device = self._require_device()
         with self._lock:
-            old, new = self.serving, self._prepare(source)
+            old = self.serving
+            with suppress(BundleError):  # what cannot be opened any more is what this update may mend
+                self._follow()
+            new = self._prepare(source)
             # Recording can fail (a full disk); the swap, one assignment, cannot. In this order no answer ever comes
             # from a sequence that a power cut would forget, and nothing is recorded that has not passed its test.
-            device.commit(new.bundle)
-            if new.encoder is not old.encoder:  # from the device's own copy: the delivery may be overwritten or deleted
+            device.commit(new.bundle, self._keys)
+            if new.encoder is not self.serving.encoder:  # from the device's own copy: the delivery may be deleted
                 new = self._build(self._stored())
             self._swap(new)
         return _change(old, new)
+
+    def reload(self) -> Change | None:
+        """Let the round answer that the device folder names now; None when it does already.
+
+        Raises
+        ------
+        BundleError
+            It cannot be opened or fails its self-test; what answered goes on.
+        ExportError
+            This is no device folder.
+        """
+        self._require_device()
+        with self._lock:
+            old = self.serving
+            self._follow()
+            change = _change(old, self.serving)
+        return None if change.sequence == change.old_sequence else change
 
     def rollback(self) -> Change:
         """Let the round before answer again.
@@ -106,44 +128,49 @@ class Slot:
         """
         device = self._require_device()
         with self._lock:
-            old, previous = self.serving, device.state.previous
-            new = old
-            if previous is not None:  # tested before it is recorded, as an update is
-                new = self._build(open_round(device.folder, previous, self._trust, self._runtime))
+            self._follow()
+            old, given_up = self.serving, called(device.folder, device.state.current) if self.fallback else ""
+            new = self._build(device.previous(self._trust(), self._runtime))  # tested first, as an update is
             device.rollback()
             self._swap(new)
-        return _change(old, new)
+        return replace(_change(old, new), given_up=given_up)
 
     def close(self) -> None:
         """Let the sessions go; predictions under way keep theirs until they end."""
         with self._lock:
             self._serving = None
 
-    def _swap(self, new: Serving) -> None:
-        self._serving, self.fallback = new, ""
+    def _follow(self) -> None:
+        """Serve what the disk names, when that is another round than the one that answers."""
+        if self._device.state.current != str(self.serving.bundle.manifest.sequence):
+            self._swap(self._build(self._stored()), self._device.fallback or "")
+
+    def _swap(self, new: Serving, fallback: str = "") -> None:
+        self._serving, self.fallback = new, fallback
 
     def _prepare(self, source: Path) -> Serving:
         """Return tested sessions of what `source` offers, which must fit to what is recorded on disk at this moment."""
-        installed = self._device.installed() if self._device else self.serving.bundle.installed()
-        bundle = self._delivered(source, installed)
-        if bundle.encoder is None and not same_base(bundle, self.serving.bundle):  # another process changed the encoder
-            stored = self._stored()
-            bundle = replace(bundle, encoder=stored.encoder, preprocess=stored.preprocess)
-        return self._build(bundle)
+        running = self.serving.bundle
+        installed = self._device.installed() or running.installed()
+        bundle = open_bundle(source, self._trust(), installed=installed, runtime=self._runtime)
+        return self._build(bundle if same_base(bundle, running) else self._device.complete(bundle))
 
     def _build(self, bundle: Bundle) -> Serving:
         new = build_serving(bundle, self._maker, self._serving)
         self_test(new)
         return new
 
-    def _delivered(self, source: Path, installed: Installed | None) -> Bundle:
-        return open_bundle(source, self._trust, installed=installed, runtime=self._runtime)
-
     def _stored(self) -> Bundle:
-        return self._require_device().current(self._trust, self._runtime)
+        return self._device.current(self._trust(), self._runtime)
+
+    def _trust(self) -> Trust:
+        """Return what has to be proved by the keys on disk now; who has enforced some goes on when all are gone."""
+        trust = self._device.trust(self._product, self._keys)
+        self._enforced = trust.keys or self._enforced
+        return replace(trust, keys=self._enforced)
 
     def _require_device(self) -> Device:
-        if self._device is None:
+        if not self._device.exists:
             raise ExportError("a bundle as delivered stays as it is: install it to a device folder, and open that")
         return self._device
 
