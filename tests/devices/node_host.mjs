@@ -54,6 +54,33 @@ const ACTIONS = {
     return { seen, took };
   },
 
+  /** One program serves while another one updates the same folder. */
+  async reload({ folder, sources }) {
+    const [serving, other] = [await Edge.open(folder), await Edge.open(folder)];
+    const image = serving.manifest.golden.images[0];
+    const sequences = [(await serving.predict(image)).sequence];
+    const answers = {};
+    let going = true;
+    const busy = (async () => {
+      while (going) {
+        const { sequence, logits } = await serving.predict(image);
+        (answers[sequence] ??= new Set()).add(logits.join());
+      }
+    })();
+    const changes = [];
+    for (const source of sources) {
+      await other.update(source);
+      const { oldRound, round, encoderReplaced } = await serving.reload();
+      changes.push([oldRound, round, encoderReplaced]);
+      sequences.push((await serving.predict(image)).sequence);
+    }
+    const again = await serving.reload();
+    const rolledBack = [(await other.rollback()).sequence, (await serving.reload()).sequence];
+    going = false;
+    await busy;
+    return { sequences, changes, again, rolledBack, answers: Object.values(answers).map((seen) => seen.size) };
+  },
+
   async attacks({ cases, base, key, now, runtime }) {
     const trust = { keys: await loadKeys([key]) };
     const device = await openBundle(folderSource(base), trust, { now, runtime });

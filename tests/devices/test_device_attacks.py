@@ -33,13 +33,14 @@ def page_reasons(chromium, scene, tmp_path_factory):
     """Return the page's answers; each attack is a site of its own beside the built one."""
     site = tmp_path_factory.mktemp("site") / "site"
     hosts.build_site(site, scene / "installed", keys=[scene / "key.pub"])
-    cases = []
+    cases, settings = [], json.loads((site / "site.json").read_text())
+    keys = [f"../{key}" for key in settings["keys"]]
     for number, (name, attack) in enumerate(forge.ATTACKS.items()):
         if attack.filesystem:
             continue
         place = site / f"case-{number}"
         place.mkdir()
-        (place / "site.json").write_text(json.dumps({"product": forge.PRODUCT, "keys": ["../keys/key.pub"]}))
+        (place / "site.json").write_text(json.dumps({"product": forge.PRODUCT, "keys": keys}))
         shutil.copytree(scene / f"case-{number}", place / attack.victim)
         if attack.victim == "update":
             shutil.copytree(scene / "installed", place / "bundle")

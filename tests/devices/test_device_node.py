@@ -1,15 +1,15 @@
 """The Node package gives Python's answers, from raw pixels and from files, and swaps heads while it serves."""
 
 import json
+import re
 import shutil
-from pathlib import Path
+import subprocess
 
 import compare
 import hosts
 import numpy as np
 import pytest
 
-from fedclip_export.bundle import Device, Trust, open_bundle
 from fedclip_export.bundle.keys import load_public_keys
 from fedclip_plugin.data.images import open_rgb
 
@@ -66,15 +66,34 @@ def test_command_predicts(node, delivery, pictures):
     done = hosts.run(node, hosts.COMMAND, "predict", delivery.bundle, pictures[0], "--key", delivery.public, "--json")
     found = json.loads(done.stdout)
     assert done.returncode == 0 and found["sequence"] == 1_763_645_000
-    assert found["top"][0]["label"] == found["label"] and len(found["top"]) == 3
+    (answer,) = found["answers"]
+    assert answer["top"][0]["label"] == answer["label"] and len(answer["top"]) == 3
+
+
+def test_command_answers_the_other_images(node, delivery, pictures, tmp_path):
+    (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
+    done = hosts.run(node, hosts.COMMAND, "predict", delivery.bundle, tmp_path / "x.jpg", pictures[0])
+    assert done.returncode == 2 and "x.jpg: The picture is cut off" in done.stderr
+    assert re.fullmatch(rf"{pictures[0]}( +\w+ 0\.\d\d\d){{3}}\n", done.stdout)
+
+
+def test_command_ends_quietly_when_nobody_reads(node, delivery, pictures):
+    command = [node, hosts.COMMAND, "predict", delivery.bundle, *[pictures[0]] * 50]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        running.stdout.readline()
+        running.stdout.close()
+        assert running.wait(hosts.TIMEOUT_S) == 141 and running.stderr.read() == ""
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["predict", "{bundle}"], 2, "needs at least one image"),
-        (["predict", "{bundle}", "/nowhere.png"], 1, "/nowhere.png"),
+        (["predict", "{bundle}"], 2, "at least one image"),
+        (["predict", "{bundle}", "/nowhere.png"], 2, "/nowhere.png"),
+        (["predict", "/nowhere", "x.png"], 2, "there is no folder /nowhere"),
         (["verify", "{update}"], 1, "refused (incomplete)"),
+        (["update", "{bundle}", "{update}"], 2, "is a bundle as delivered"),
+        (["rollback", "/nowhere"], 2, "there is no folder /nowhere"),
         (["verify", "{bundle}", "--product", "other"], 1, "refused (product)"),
         (["verify", "{bundle}", "--colour"], 2, "--colour"),
         (["dance", "{bundle}"], 2, "use: fedclip-edge-node"),
@@ -92,45 +111,7 @@ def test_command_refuses_what_is_no_picture(node, delivery, tmp_path):
     (tmp_path / "wide.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\0\1\0\0" * 2 + b"\x08\2\0\0\0")
     for name, said in (("x.jpg", "cut off"), ("wide.png", "more than the limit of 64 million")):
         done = hosts.run(node, hosts.COMMAND, "predict", delivery.bundle, tmp_path / name)
-        assert done.returncode == 1 and said in done.stderr
-
-
-def make_device(delivery, folder):
-    keys = load_public_keys([delivery.public])
-    device = Device(folder)
-    device.create(open_bundle(delivery.bundle, Trust(keys)), keys)
-    return device
-
-
-def test_device_folder_of_python_is_served_and_updated(node, delivery, tmp_path):
-    device = make_device(delivery, tmp_path / "device")
-    first = hosts.run(node, hosts.COMMAND, "verify", device.folder, "--json")
-    assert json.loads(first.stdout)["sequence"] == 1_763_645_000
-    assert hosts.run(node, hosts.COMMAND, "update", device.folder, delivery.update).returncode == 0
-    assert (device.state.current, device.state.previous) == ("1763645100", "1763645000")
-    again = hosts.run(node, hosts.COMMAND, "update", device.folder, delivery.update)
-    assert again.returncode == 1 and "refused (replay)" in again.stderr
-    python_side = device.current(device.trust("fedclip"))
-    assert python_side.manifest.sequence == 1_763_645_100 and device.fallback is None
-
-
-def test_device_folder_falls_back_to_the_round_before(node, delivery, tmp_path):
-    device = make_device(delivery, tmp_path / "device")
-    hosts.run(node, hosts.COMMAND, "update", device.folder, delivery.update)
-    head = device.folder / "rounds" / "1763645100" / "head.onnx"
-    head.write_bytes(head.read_bytes()[:-1])
-    done = hosts.run(node, hosts.COMMAND, "verify", device.folder, "--json")
-    assert json.loads(done.stdout)["sequence"] == 1_763_645_000 and "warning: Round 1763645100" in done.stderr
-    again = hosts.run(node, hosts.COMMAND, "update", device.folder, delivery.update)
-    assert "refused (replay)" in again.stderr
-
-
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"schema":1}', b'{"a":1,"a":2}'])
-def test_damaged_device_records(node, delivery, tmp_path, content):
-    device = make_device(delivery, tmp_path / "device")
-    Path(device.folder, "state.json").write_bytes(content)
-    done = hosts.run(node, hosts.COMMAND, "verify", device.folder)
-    assert done.returncode == 1 and "refused (device-state)" in done.stderr
+        assert done.returncode == 2 and said in done.stderr
 
 
 def test_external_data(node, signer_scene, tmp_path):

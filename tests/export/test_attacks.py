@@ -128,15 +128,20 @@ def test_external_data_of_the_encoder_is_hashed_too(tmp_path, signer, scene):
     assert refusal(folder, scene).reason == "missing-file"
 
 
-def test_the_encoder_may_use_the_operators_of_onnxruntime_and_the_head_may_not(tmp_path, signer, scene):
+def test_the_encoder_may_use_one_operator_of_onnxruntime_and_the_head_none(tmp_path, signer, scene):
     def extended(content):
         made = onnx.load_from_string(content)
         made.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
         return made.SerializeToString(deterministic=True)
 
     full = forge.bundle(tmp_path / "full", sequence=200, key=signer)
-    forge.replaced("encoder.onnx", lambda: extended(forge.encoder()))(full, signer)
+    forge.replaced("encoder.onnx", lambda: forge.encoder_with("MatMulNBits"))(full, signer)
     assert open_bundle(full, **scene)
+    forge.replaced("encoder.onnx", lambda: forge.encoder_with("FusedMatMul"))(full, signer)
+    with pytest.raises(BundleError, match=r"uses FusedMatMul of com\.microsoft; allowed is MatMulNBits") as caught:
+        open_bundle(full, **scene)
+    assert caught.value.reason == "graph"
+    forge.replaced("encoder.onnx", lambda: forge.encoder())(full, signer)
     forge.replaced("head.onnx", lambda: extended(forge.head(1)))(full, signer)
     assert refusal(full, scene).reason == "graph"
 

@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import shutil
+import stat
 import threading
+from pathlib import Path
 
 import forge
 import pytest
@@ -75,11 +77,13 @@ def test_the_first_bundle_is_laid_out(device, held):
             "rounds/100/manifest.sig",
         ]
     )
-    state = {"schema": 1, "product": "fedclip", "sequence": 100, "current": "100", "previous": None}
+    state = {"schema": 1, "product": "fedclip", "sequence": 100, "current": "100", "previous": None, "keyed": True}
     assert (device.folder / "state.json").read_bytes() == forge.canonical(state)
     bundle = current(device)
     assert bundle.encoder.read_bytes() == forge.encoder() and bundle.preprocess == forge.preprocess()
     assert bundle.key_id == held[0].id and bundle.head == forge.head(1) and device.fallback is None
+    written = [path for part in ("base", "rounds") for path in (device.folder / part).rglob("*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o444}
 
 
 def test_updates_swap_the_head_and_keep_one_round_to_fall_back_to(device, tmp_path, signer):
@@ -189,9 +193,74 @@ def test_keys_that_did_not_sign_the_update_are_not_kept(tmp_path, signer, held):
     assert reason(device.rollback) == "device-state"
 
 
-def test_a_damaged_stored_key_is_told(device):
-    next((device.folder / "keys").iterdir()).write_text("rubbish")
+def test_a_key_that_was_copied_to_a_device_without_any_is_enforced_for_good(tmp_path, delivered, signer, public, held):
+    device = Device(tmp_path / "device")
+    device.create(open_bundle(delivered, Trust()))
+    assert not device.state.keyed
+    (device.folder / "keys").mkdir()
+    shutil.copy(public, device.folder / "keys")
+    assert device.trust("fedclip") == Trust(held)
+    install(device, forge.update(tmp_path / "update", key=signer))
+    assert device.state.keyed
+    (device.folder / "keys" / public.name).unlink()
     assert reason(device.trust, "fedclip") == "device-state"
+
+
+def no_reading(monkeypatch):
+    """Let a folder of keys refuse to be listed, as it does to another user than root."""
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "keys":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+
+
+LOST = {
+    "no folder": lambda place, patch: shutil.rmtree(place),
+    "empty folder": lambda place, patch: [path.unlink() for path in place.iterdir()],
+    "other names": lambda place, patch: [path.rename(path.with_suffix(".old")) for path in list(place.iterdir())],
+    "a file in its place": lambda place, patch: (shutil.rmtree(place), place.write_text("x")),
+    "rubbish": lambda place, patch: [path.write_text("rubbish") for path in place.iterdir()],
+    "not to be listed": lambda place, patch: no_reading(patch),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_lost_keys_are_damage_and_no_permission(name, device, tmp_path, held, monkeypatch):
+    unsigned = open_bundle(forge.update(tmp_path / "unsigned"), Trust(), installed=device.installed())
+    LOST[name](device.folder / "keys", monkeypatch)
+    for act in (
+        lambda: device.trust("fedclip"),
+        lambda: device.trust("fedclip", held),
+        lambda: device.keys,
+        device.installed,
+        device.rollback,
+        lambda: device.commit(unsigned),
+        lambda: device.commit(unsigned, held),
+    ):
+        with pytest.raises(BundleError, match=r"put the \.pub back into \S+/keys$") as caught:
+            act()
+        assert caught.value.reason == "device-state"
+    assert device.state.current == "100"
+
+
+def test_a_crash_while_the_first_keys_are_stored_leaves_a_device_that_opens(tmp_path, delivered, signer, held):
+    plain = Device(tmp_path / "plain")
+    plain.create(open_bundle(delivered, Trust()))
+    update, step, seen = forge.update(tmp_path / "update", key=signer), 0, []
+    while True:
+        device = Device(shutil.copytree(plain.folder, tmp_path / f"device{step}"))
+        bundle = opened(device, update, held)
+        died = crashes_at(step, lambda device=device, bundle=bundle: device.commit(bundle, held))
+        assert current(device).manifest.round in (1, 2)
+        seen.append((device.state.keyed, bool(device.keys)))
+        if not died:
+            break
+        step += 1
+    assert set(seen) == {(False, False), (False, True), (True, True)} and seen == sorted(seen)
 
 
 def test_another_product_is_refused(device, tmp_path, signer):
@@ -241,6 +310,34 @@ def test_a_local_rollback_does_not_let_the_update_in_again(device, tmp_path, sig
     install(device, forge.update(tmp_path / "next", round=3, sequence=300, key=signer))
     assert (device.state.current, device.state.previous) == ("300", "100")
     assert names(device.folder / "rounds") == ["100", "300"]
+
+
+def test_a_rollback_of_another_state_than_was_seen_is_refused(device, tmp_path, signer):
+    install(device, forge.update(tmp_path / "update", key=signer))
+    seen = device.state
+    install(device, forge.update(tmp_path / "next", round=3, sequence=300, key=signer))
+    with pytest.raises(BundleError, match=r"another process changed .* meanwhile; try again"):
+        device.rollback(seen)
+    assert current(device).manifest.round == 3
+    device.rollback(device.state)
+    assert current(device).manifest.round == 2
+
+
+def test_a_round_that_cannot_be_used_is_no_way_back(device, tmp_path, signer):
+    install(device, forge.update(tmp_path / "update", key=signer))
+
+    def use(bundle):
+        if bundle.manifest.round == 2:
+            raise BundleError("self-test", "self-test failed: wrong; export anew")
+        return bundle.manifest.round
+
+    assert device.serve(device.trust("fedclip"), forge.RUNTIME, use) == 1
+    assert device.fallback == (
+        "round 2 on this device cannot be used (self-test failed: wrong; export anew); until then, round 1 answers"
+    )
+    assert device.installed().sequence == 200, "what is not damaged is not to be installed again"
+    install(device, forge.update(tmp_path / "next", round=3, sequence=300, key=signer))
+    assert (device.state.current, device.state.previous) == ("300", "100")
 
 
 def test_a_rollback_to_a_damaged_round_is_refused(device, tmp_path, signer):
@@ -337,11 +434,13 @@ def test_rounds_that_were_exchanged_are_noticed(device, tmp_path, signer):
 STATES = {
     "empty": b"",
     "cut": b'{"current":"100","prev',
-    "flipped": b'{"current":"100","previous":null,"product":"fedclip","schema":1,"sequence":"00"}',
-    "a path": b'{"current":"../100","previous":null,"product":"fedclip","schema":1,"sequence":100}',
-    "beyond the highest": b'{"current":"100","previous":null,"product":"fedclip","schema":1,"sequence":7}',
-    "another schema": b'{"current":"100","previous":null,"product":"fedclip","schema":2,"sequence":100}',
-    "another key": b'{"current":"100","previous":null,"product":"fedclip","schema":1,"sequence":100,"x":1}',
+    "flipped": b'{"current":"100","keyed":true,"previous":null,"product":"fedclip","schema":1,"sequence":"00"}',
+    "a path": b'{"current":"../100","keyed":true,"previous":null,"product":"fedclip","schema":1,"sequence":100}',
+    "beyond the highest": b'{"current":"100","keyed":true,"previous":null,"product":"fedclip","schema":1,"sequence":7}',
+    "another schema": b'{"current":"100","keyed":true,"previous":null,"product":"fedclip","schema":2,"sequence":100}',
+    "another key": b'{"current":"100","keyed":true,"previous":null,"product":"fedclip","schema":1,"sequence":1,"x":1}',
+    "no word on keys": b'{"current":"100","previous":null,"product":"fedclip","schema":1,"sequence":100}',
+    "half a word on keys": b'{"current":"100","keyed":0,"previous":null,"product":"fedclip","schema":1,"sequence":100}',
     "huge": b" " * 10000,
 }
 

@@ -1,6 +1,7 @@
 """``fedclip-edge``: what it prints, what programs read, and its exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,11 @@ import pytest
 from PIL import Image
 
 from fedclip_export.bundle import keys
+from fedclip_export.edge import commands, main
 from fedclip_export.edge import doctor as doctor_module
-from fedclip_export.edge import main
 from fedclip_export.edge import verify as verify_module
-from fedclip_export.errors import BundleError, MissingPackageError
-from fedclip_export.runtime import providers
+from fedclip_export.errors import BundleError, MissingPackageError, ProviderError
+from fedclip_export.runtime import providers, sessions
 from fedclip_export.runtime.providers import CPU, CUDA, ProviderState
 
 EXPORT = Path(__file__).resolve().parents[2] / "export"
@@ -129,7 +130,7 @@ def test_verify_an_update_against_a_device_installs_nothing(edge, device, tmp_pa
 
 def test_verify_of_a_device_that_fell_back_says_so(edge, device, tmp_path, signer):
     edge("update", device, forge.update(tmp_path / "update", key=signer))
-    (device / "rounds" / "200" / "head.onnx").write_bytes(b"damaged")
+    forge.overwrite(device / "rounds" / "200" / "head.onnx", b"damaged")
     code, out, err = edge("verify", device)
     assert code == 0 and "round      1" in out and "note: round 2 on this device cannot be used" in err
     told = json.loads(edge("verify", device, "--json")[1])
@@ -172,10 +173,12 @@ def test_update_installs_then_updates_and_rollback_goes_back(edge, tmp_path, del
 
 def test_update_as_json_says_whether_it_installed(edge, tmp_path, delivered, signer):
     first = json.loads(edge("update", tmp_path / "device", delivered, "--json")[1])
-    assert first["installed"] and first["sequence"] == 100
+    assert first["installed"] and first["sequence"] == 100 and first["old_round"] is None
+    assert first["encoder_replaced"] and first["labels_added"] == list(forge.LABELS)
     forge.bundle(tmp_path / "full", 2, 200, key=signer, encoder_seed=3)
     second = json.loads(edge("update", tmp_path / "device", tmp_path / "full", "--json")[1])
     assert not second["installed"] and second["encoder_replaced"] and second["old_round"] == 1
+    assert list(first) == list(second)
 
 
 def test_a_first_installation_that_is_refused_leaves_no_device(edge, tmp_path, delivered, signer):
@@ -201,7 +204,7 @@ def test_a_damaged_device_is_mended_by_command(edge, device, delivered, kind):
 
 def test_rollback_of_a_device_that_fell_back_gives_the_damaged_round_up(edge, device, tmp_path, signer):
     edge("update", device, forge.update(tmp_path / "update", key=signer))
-    (device / "rounds" / "200" / "head.onnx").write_bytes(b"damaged")
+    forge.overwrite(device / "rounds" / "200" / "head.onnx", b"damaged")
     code, out, _ = edge("doctor", device)
     assert code == 1 and "FAULT  folder" in out and "round 2 on this device cannot be used" in out
     code, out, err = edge("rollback", device)
@@ -296,6 +299,52 @@ def test_a_reader_that_leaves_early_ends_it_quietly(delivered, pictures, json_to
     assert process.returncode == 141
 
 
+def test_what_a_terminal_would_obey_is_escaped(edge, tmp_path, signer):
+    labels = ["na\u00efve", "red \x1b[31m", "two\nlines"]
+    folder, device = forge.bundle(tmp_path / "strange", key=signer, labels=labels), tmp_path / "device"
+    forge.update(tmp_path / "update", key=signer)
+    picture = tmp_path / "a\x07b.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    for words in (
+        ("predict", folder, picture),
+        ("predict", folder, tmp_path / "no\x07.png"),
+        ("verify", folder),
+        ("update", device, folder),
+        ("update", device, tmp_path / "update"),
+        ("verify", folder, "--key", tmp_path / "no\x07.pub"),
+    ):
+        _, out, err = edge(*words)
+        assert all(c == "\n" or c.isprintable() for c in out + err) and "Traceback" not in err
+    code, out, _ = edge("predict", folder, picture)
+    assert code == 0 and len(out.splitlines()) == 1
+    assert "a\\x07b.png" in out and "red \\x1b[31m" in out and "two\\nlines" in out and "na\u00efve" in out
+
+
+@pytest.mark.parametrize("json_too", [(), ("--json",)])
+def test_labels_and_names_that_stdout_cannot_encode_are_escaped(tmp_path, json_too):
+    folder = forge.bundle(tmp_path / "strange", labels=["na\u00efve", "\u732b", "horse"])
+    picture = os.fsencode(tmp_path) + b"/\xff.png"
+    with open(picture, "wb") as stream:  # noqa: PTH123 - a name that is no text
+        Image.new("RGB", (8, 8)).save(stream, "PNG")
+    command = [sys.executable, "-m", "fedclip_export.edge", "predict", folder, picture, *json_too]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(command, cwd=EXPORT, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0 and done.stdout.isascii() and "\\udcff.png" in done.stdout
+    if json_too:
+        answer = json.loads(done.stdout)["answers"][0]
+        assert {each["label"] for each in answer["top"]} == {"na\u00efve", "\u732b", "horse"}
+    else:
+        assert "na\\xefve" in done.stdout and "\\u732b" in done.stdout
+
+
+def test_an_interrupted_command_says_so_and_no_more(edge, delivered, pictures, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "open_classifier", interrupted)
+    assert edge("predict", delivered, *pictures) == (130, "", "fedclip-edge: interrupted\n")
+
+
 def test_bench_measures_every_stage(edge, delivered):
     code, out, _ = edge("bench", delivered, "--threads", 1)
     assert code == 0
@@ -340,6 +389,32 @@ def test_doctor_says_why_a_listed_provider_cannot_load(edge, monkeypatch):
     monkeypatch.setattr(doctor_module, "examine", lambda: states)
     code, out, _ = edge("doctor")
     assert code == 0 and "listed, but cannot load: libcudart.so.12 not found" in out
+
+
+def test_doctor_without_a_folder_tries_the_options_all_the_same(edge, tmp_path, public, monkeypatch):
+    def choose(provider):
+        raise ProviderError(f"{provider} cannot be used")
+
+    code, out, _ = edge("doctor", "--key", public, "--provider", "cpu", "--threads", 1)
+    assert code == 0 and f"{public} is key {keys.load_public_keys([public])[0].id}" in out and f"{CPU}, 1 thread" in out
+    code, out, _ = edge("doctor", "--key", tmp_path / "none.pub")
+    assert code == 1 and "none.pub cannot be read" in out
+    monkeypatch.setattr(sessions, "choose", choose)
+    code, out, _ = edge("doctor", "--provider", "cuda")
+    assert code == 1 and "FAULT  options" in out and "cuda cannot be used" in out
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "x", "1.5", "", "9999999999999"])
+def test_a_number_that_is_none_is_told_without_names_of_the_program(given, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "x", f"--threads={given}"])
+    told = capsys.readouterr().err
+    assert caught.value.code == 2 and f"{given!r} is not a whole number of at least 1" in told
+
+
+def test_threads_without_end_are_refused(edge, delivered):
+    code, _, err = edge("verify", delivered, "--threads", 257)
+    assert code == 2 and "threads = 257: give 1 to 256" in err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Keys are made once, kept to their owner, and say who signed."""
 
 import hashlib
+import os
 import stat
 import subprocess
 import sys
@@ -110,6 +111,23 @@ def test_a_file_that_is_no_public_key_is_named(damage, tmp_path):
     (tmp_path / "bad.pub").write_bytes(content)
     with pytest.raises(ExportError, match=r"bad\.pub is not an Ed25519 public key in PEM .*keygen"):
         keys.load_public_keys([tmp_path / "bad.pub"])
+
+
+def test_of_a_file_with_both_halves_only_the_public_one_is_kept(tmp_path):
+    public = keys.generate(tmp_path / "k")
+    (tmp_path / "both.pem").write_bytes((tmp_path / "k").read_bytes() + b"note\n" + public.pem.replace(b"\n", b"\r\n"))
+    (read,) = keys.load_public_keys([tmp_path / "both.pem"])
+    assert read == public and read.pem == (tmp_path / "k.pub").read_bytes()
+
+
+def test_a_pipe_is_no_key_and_a_link_is_one(tmp_path):
+    public = keys.generate(tmp_path / "k")
+    os.mkfifo(tmp_path / "pipe")
+    for place in ("pipe", "."):
+        with pytest.raises(ExportError, match=r"cannot be read: it is a folder, a pipe or a device"):
+            keys.load_public_keys([tmp_path / place])
+    (tmp_path / "link").symlink_to("k.pub")
+    assert keys.load_public_keys([tmp_path / "link"]) == (public,)
 
 
 def test_signing_with_something_else_is_refused(tmp_path):

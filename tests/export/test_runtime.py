@@ -5,17 +5,20 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import forge
 import numpy as np
 import pytest
 from PIL import Image
 
+from fedclip_export.bundle import Golden
 from fedclip_export.runtime import BundleError, EdgeClassifier, ExportError, ImageError
 from fedclip_export.runtime import serving as serving_module
 from fedclip_export.runtime.classifier import UNCHECKED
 from fedclip_export.runtime.selftest import self_test
 
+RGB = Image.new("RGB", (8, 8))
 EXPORT = Path(__file__).resolve().parents[2] / "export"
 
 
@@ -103,6 +106,13 @@ def test_bad_arguments_are_refused(classifier):
             classifier.predict(photo(), top)
     with pytest.raises(ImageError):
         classifier.predict_batch([photo(), b"no image"])
+
+
+@pytest.mark.parametrize("one", ["a.jpg", b"\xff\xd8", Path("a.jpg"), RGB, None])
+def test_a_single_image_is_no_batch(classifier, one):
+    for act in (classifier.predict_batch, classifier.features, classifier.logits):
+        with pytest.raises(ExportError, match=r"where several images are taken: give a list, such as \[image\]"):
+            act(one)
 
 
 def test_a_folder_is_no_image(classifier, tmp_path):
@@ -198,9 +208,11 @@ def test_an_update_is_no_bundle_and_a_missing_folder_is_named(tmp_path):
 
 
 def moved(by, precision):
-    """Return changes of a manifest whose golden features and logits are a multiple of the true ones, moved sideways."""
+    """Return changes of a manifest whose two golden features deviate from their mean in another direction."""
     seen = forge.features(forge.images())
-    turned = seen + by * np.linalg.norm(seen, axis=1, keepdims=True) * np.roll(np.sign(seen), 1, axis=1) / 2
+    deviation = seen - seen.mean(axis=0)
+    across = deviation[:, [1, 0, 3, 2]] * [1, -1, 1, -1]  # of the same length, and at a right angle
+    turned = (seen + by * across).astype(np.float32)
     pictures = [{"height": i.shape[0], "width": i.shape[1], "rgb": forge.base64_of(i, "u1")} for i in forge.images()]
     logits = turned @ forge.head_weights(1).T
     golden = {"features": forge.base64_of(turned), "logits": forge.base64_of(logits), "images": pictures}
@@ -210,19 +222,64 @@ def moved(by, precision):
 @pytest.mark.parametrize(
     ("by", "precision", "accepted"),
     [
-        (1e-4, "fp32", True), (2e-2, "fp32", False), (2e-2, "fp16", True), (0.3, "fp16", False),
-        (0.05, "int8", True), (0.05, "int8-weights", True), (0.5, "int8", False), (0.5, "int8-weights", False),
+        (0.1, "fp32", True), (4, "fp32", False), (4, "fp16", True), (40, "fp16", False),
+        (0.2, "int8", True), (0.2, "int8-weights", True), (0.5, "int8", False), (0.5, "int8-weights", False),
     ],
 )  # fmt: skip
 def test_golden_images_are_judged_by_precision(tmp_path, by, precision, accepted):
     folder = forge.bundle(tmp_path / "bundle", **moved(by, precision))
     if accepted:
         with EdgeClassifier(folder, provider="cpu") as classifier:
-            assert self_test(classifier.serving).head <= 1e-4
+            tested = self_test(classifier.serving)
+            assert tested.head <= 1e-4 and tested.cosine == pytest.approx(1 / np.hypot(1, by), abs=1e-3)
         return
-    with pytest.raises(BundleError, match="self-test failed: an image's") as caught:
+    with pytest.raises(BundleError, match=r"self-test failed: .*images?'s? \w+ (are|have)") as caught:
         EdgeClassifier(folder, provider="cpu")
     assert caught.value.reason == "self-test"
+
+
+class Pretended:
+    """A Serving whose encoder answers `found`, and whose head multiplies features by ten."""
+
+    def __init__(self, golden, found, precision="int8"):
+        golden = np.float32(golden)
+        images = tuple(photo() for _ in golden)
+        manifest = SimpleNamespace(golden=Golden(golden, golden * 10, images), precision=precision)
+        self.bundle, self._found = SimpleNamespace(manifest=manifest), np.float32(found)
+
+    def features(self, images):
+        return self._found
+
+    def score(self, features):
+        return features * 10, features
+
+
+def test_features_that_are_nearly_parallel_anyway_do_not_pass_for_right():
+    golden = 10 + np.random.default_rng(1).normal(size=(4, 32))
+    shuffled = Pretended(golden, golden[[1, 2, 3, 0]])
+    plain = (golden * golden[[1, 2, 3, 0]]).sum(1) / np.linalg.norm(golden, axis=1) ** 2
+    assert plain.min() > 0.95
+    with pytest.raises(BundleError, match="mean centred cosine -"):
+        self_test(shuffled)
+    assert self_test(Pretended(golden, golden)).cosine == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("second", "accepted"), [(0.85, False), (0.95, True)])
+def test_a_first_label_that_was_clear_must_stay(second, accepted):
+    pretended = Pretended([[1, second, 0], [0, 0, 1]], [[0.9, second + 0.08, 0], [0, 0, 1]])
+    if accepted:
+        assert 0.95 < self_test(pretended).cosine < 1
+        return
+    with pytest.raises(BundleError, match="another first label, though that was clear"):
+        self_test(pretended)
+
+
+def test_an_only_image_and_an_only_label_are_judged_too():
+    assert self_test(Pretended([[1.0], [0.5]], [[1.0], [0.5]])).cosine == pytest.approx(1)
+    assert self_test(Pretended([[1.0, 0.5]], [[1.0, 0.5]])).cosine == pytest.approx(1)
+    for found in ([[-1.0, 0.5]], [[np.nan, 0.5]]):
+        with pytest.raises(BundleError):
+            self_test(Pretended([[1.0, 0.5]], found))
 
 
 # ---------------------------------------------------------------- imports

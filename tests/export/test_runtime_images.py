@@ -1,6 +1,7 @@
 """The runtime reads images as training does: the same pixels and the same refusals, though no code is shared."""
 
 import io
+import os
 import struct
 import sys
 import zlib
@@ -142,10 +143,31 @@ def test_limit_of_pixels_is_the_callers(tmp_path):
             read_rgb(image, max_pixels=959)
 
 
-@pytest.mark.parametrize(("place", "reason"), [("missing.png", "No such file"), (".", "Is a directory")])
+@pytest.mark.parametrize(
+    ("place", "reason"), [("missing.png", "No such file"), (".", "it is a folder; give its files")]
+)
 def test_unreadable_paths_are_named(tmp_path, place, reason):
     with pytest.raises(ImageError, match=reason):
         read_rgb(tmp_path / place)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match=r"pipe\.jpg: it is a folder, a pipe or a device"):
+        read_rgb(tmp_path / "pipe.jpg")
+
+
+def test_alpha_that_is_multiplied_in_is_taken_out_first():
+    for straight, multiplied in (("LA", "La"), ("RGBA", "RGBa")):
+        image = with_holes(straight[:-1]).convert(multiplied)
+        np.testing.assert_array_equal(read_rgb(image), read_rgb(image.convert(straight)))
+
+
+def test_numbers_of_unknown_range_are_refused():
+    image = Image.fromarray(picture()[..., 0].astype(np.int32))
+    assert image.mode == "I"
+    with pytest.raises(ImageError, match=r"mode I that comes from no file .* convert it to L, RGB or I;16"):
+        read_rgb(image)
 
 
 def test_arrays_are_taken_as_they_are():

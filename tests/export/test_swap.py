@@ -1,5 +1,6 @@
 """Updates while predictions run: one of two rounds' answers, bit for bit; refused ones, crashes and rollbacks."""
 
+import importlib
 import itertools
 import os
 import shutil
@@ -14,11 +15,13 @@ import forge
 import numpy as np
 import pytest
 
-from fedclip_export.bundle import Device, keys, opening
-from fedclip_export.errors import BundleError, ExportError
-from fedclip_export.runtime import EdgeClassifier, install
+from fedclip_export.bundle import Device, keys, opening, rules
+from fedclip_export.edge import main
+from fedclip_export.errors import BundleError, ExportError, ProviderError
+from fedclip_export.runtime import EdgeClassifier, install, serving, slot
 from fedclip_export.runtime.sessions import SessionMaker
 
+install_module = importlib.import_module("fedclip_export.runtime.install")  # whose name is the function's
 EXPORT = Path(__file__).resolve().parents[2] / "export"
 IMAGES = [np.random.default_rng(9).integers(0, 256, (16, 24, 3), dtype=np.uint8) for _ in range(3)]
 
@@ -221,7 +224,7 @@ def test_reload_that_fails_leaves_what_answers(classifier, device, updates):
     with EdgeClassifier(device, provider="cpu") as other:
         other.update(folder)
     for round in (device / "rounds").iterdir():
-        (round / "head.onnx").write_bytes(b"damaged")
+        forge.overwrite(round / "head.onnx", b"damaged")
     with pytest.raises(BundleError, match="give the same update again"):
         classifier.reload()
     np.testing.assert_allclose(answers(classifier), expected(1), atol=1e-4)
@@ -243,11 +246,32 @@ def test_a_rotated_key_counts_at_once(classifier, device, tmp_path, signer, publ
     assert classifier.update(offer).sequence == 200
 
 
-def test_a_process_that_enforces_keys_goes_on_when_all_are_gone(classifier, device, tmp_path):
+def test_a_device_that_has_lost_its_keys_answers_and_takes_nothing(classifier, device, tmp_path, public):
     shutil.rmtree(device / "keys")
-    with pytest.raises(BundleError) as caught:
+    with pytest.raises(BundleError, match=r"put the \.pub back") as caught:
         classifier.update(forge.update(tmp_path / "unsigned"))
-    assert caught.value.reason == "unsigned" and classifier.sequence == 100
+    assert caught.value.reason == "device-state" and classifier.predict(IMAGES[0]).sequence == 100
+    for given in ([], [public]):
+        with pytest.raises(BundleError, match=r"put the \.pub back"):
+            EdgeClassifier(device, keys=given, provider="cpu")
+
+
+def test_rollback_is_refused_when_another_process_updates_meanwhile(classifier, device, updates, monkeypatch):
+    classifier.update(updates(2, 200))
+    previous = Device.previous
+
+    def and_an_update(self, *arguments):
+        bundle = previous(self, *arguments)
+        with EdgeClassifier(device, provider="cpu") as other:
+            other.update(updates(3, 300))
+        return bundle
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Device, "previous", and_an_update)
+        with pytest.raises(BundleError, match="another process changed"):
+            classifier.rollback()
+    assert classifier.sequence == 200 and reopened_round(device) == 3
+    assert classifier.rollback().sequence == 200 and reopened_round(device) == 2
 
 
 def test_a_key_that_the_device_does_not_hold_opens_nothing(device, tmp_path):
@@ -306,6 +330,116 @@ def test_a_head_that_does_not_load_does_not_serve(classifier, updates, monkeypat
     assert classifier.predict(IMAGES[0]).sequence == 100
 
 
+@pytest.mark.parametrize("error", [BundleError("graph", "cannot load the encoder"), ProviderError("no memory")])
+def test_a_full_bundle_serves_although_the_devices_own_copy_does_not_load(
+    classifier, device, tmp_path, signer, monkeypatch, error
+):
+    made = SessionMaker.encoder
+
+    def encoder(self, path):
+        if device in path.parents:
+            raise error
+        return made(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionMaker, "encoder", encoder)
+        change = classifier.update(forge.bundle(tmp_path / "full", 2, 200, key=signer, encoder_seed=5))
+    assert (change.sequence, classifier.sequence, Device(device).state.current) == (200, 200, "200")
+    np.testing.assert_allclose(answers(classifier), expected(2, 5), atol=1e-4)
+
+
+def test_an_encoder_that_is_swapped_after_it_was_hashed_is_refused(delivered, monkeypatch):
+    made = SessionMaker.encoder
+
+    def encoder(self, path):
+        forge.overwrite(path, forge.encoder(5))
+        return made(self, path)
+
+    monkeypatch.setattr(SessionMaker, "encoder", encoder)
+    with pytest.raises(BundleError, match="was changed while it was opened") as caught:
+        EdgeClassifier(delivered, provider="cpu")
+    assert caught.value.reason == "hash"
+
+
+# ---------------------------------------------------------------- rounds that this onnxruntime cannot serve
+
+
+def fails_its_self_test(patch, rounds):
+    def judge(serving):
+        if serving.bundle.manifest.round in rounds:
+            raise BundleError("self-test", "self-test failed: off; export anew or use another onnxruntime")
+
+    patch.setattr(slot, "self_test", judge)
+    patch.setattr(install_module, "self_test", judge)
+
+
+def does_not_load(patch, rounds):
+    made = SessionMaker.head
+
+    def head(self, raw):
+        if raw in [forge.head(round) for round in rounds]:
+            raise BundleError("graph", "onnxruntime cannot load the head; export anew or use another onnxruntime")
+        return made(self, raw)
+
+    patch.setattr(SessionMaker, "head", head)
+
+
+def is_too_new(patch, rounds):
+    checked = rules.check_runtime
+
+    def check(manifest, runtime):
+        checked(manifest, "1.2" if manifest.round in rounds else runtime)
+
+    patch.setattr(rules, "check_runtime", check)
+
+
+@pytest.mark.parametrize("fault", [fails_its_self_test, does_not_load, is_too_new])
+def test_a_round_that_cannot_serve_here_falls_back(classifier, device, updates, monkeypatch, fault):
+    classifier.update(updates(2, 200))
+    fault(monkeypatch, {2})
+    with EdgeClassifier(device, provider="cpu") as reopened:
+        np.testing.assert_allclose(answers(reopened), expected(1), atol=1e-4)
+        assert reopened.warnings[0].startswith("round 2 on this device cannot be used (")
+        assert "onnxruntime" in reopened.fallback and reopened.fallback.endswith("until then, round 1 answers")
+        reopened.update(updates(3, 300))
+        assert reopened.warnings == () and reopened.round == 3
+    assert Device(device).state.previous == "100"
+    with EdgeClassifier(device, provider="cpu") as reopened:
+        assert reopened.rollback().round == 1
+
+
+@pytest.mark.parametrize("fault", [fails_its_self_test, does_not_load, is_too_new])
+def test_rollback_gives_up_a_round_that_cannot_serve_here(classifier, device, updates, monkeypatch, fault):
+    classifier.update(updates(2, 200))
+    fault(monkeypatch, {2})
+    with EdgeClassifier(device, provider="cpu") as reopened:
+        assert reopened.rollback().given_up == "round 2" and reopened.fallback == ""
+    assert reopened_round(device) == 1 and Device(device).state.current == "100"
+
+
+@pytest.mark.parametrize("fault", [fails_its_self_test, does_not_load, is_too_new])
+def test_a_device_of_which_nothing_can_serve_is_mended_by_a_full_bundle(
+    classifier, device, updates, tmp_path, signer, monkeypatch, fault
+):
+    classifier.update(updates(2, 200))
+    fault(monkeypatch, {1, 2})
+    with pytest.raises(BundleError, match="round 2 on this device cannot be used"):
+        EdgeClassifier(device, provider="cpu")
+    full = forge.bundle(tmp_path / "full", 3, 300, key=signer)
+    assert main(["update", str(device), str(full), "--provider", "cpu"]) == 0
+    assert reopened_round(device) == 3
+
+
+def test_an_error_of_onnxruntime_in_the_self_test_is_a_refusal(delivered, monkeypatch):
+    def encode(self, pixel_values):
+        raise RuntimeError("[ONNXRuntimeError] : 6")
+
+    monkeypatch.setattr(serving.Serving, "encode", encode)
+    with pytest.raises(BundleError, match="onnxruntime cannot run it") as caught:
+        EdgeClassifier(delivered, provider="cpu")
+    assert caught.value.reason == "self-test"
+
+
 # ---------------------------------------------------------------- going back
 
 
@@ -342,9 +476,7 @@ def test_without_a_round_before_there_is_no_rollback(classifier):
 
 def test_rollback_to_a_damaged_round_changes_nothing(classifier, device, updates):
     classifier.update(updates(2, 200))
-    head = device / "rounds" / "100" / "head.onnx"
-    head.chmod(0o644)
-    head.write_bytes(head.read_bytes()[:-1] + b"\0")
+    forge.flipped("head.onnx")(device / "rounds" / "100", None)
     with pytest.raises(BundleError):
         classifier.rollback()
     assert classifier.predict(IMAGES[0]).sequence == 200
@@ -353,7 +485,7 @@ def test_rollback_to_a_damaged_round_changes_nothing(classifier, device, updates
 
 def test_a_damaged_round_falls_back_to_the_one_before_and_says_so(classifier, device, updates):
     classifier.update(updates(2, 200))
-    (device / "rounds" / "200" / "head.onnx").write_bytes(b"damaged")
+    forge.overwrite(device / "rounds" / "200" / "head.onnx", b"damaged")
     with EdgeClassifier(device, provider="cpu") as reopened:
         assert reopened.round == 1 and "round 2 on this device" in reopened.warnings[0]
         np.testing.assert_allclose(answers(reopened), expected(1), atol=1e-4)
@@ -365,7 +497,7 @@ def test_a_damaged_round_falls_back_to_the_one_before_and_says_so(classifier, de
 def test_a_damaged_round_is_mended_by_the_same_update(classifier, device, updates):
     folder = updates(2, 200)
     classifier.update(folder)
-    (device / "rounds" / "200" / "head.onnx").write_bytes(b"damaged")
+    forge.overwrite(device / "rounds" / "200" / "head.onnx", b"damaged")
     with EdgeClassifier(device, provider="cpu") as reopened:
         assert "give the same update again" in reopened.fallback
         change = reopened.update(folder)
@@ -376,7 +508,7 @@ def test_a_damaged_round_is_mended_by_the_same_update(classifier, device, update
 def test_rollback_gives_up_a_damaged_round_that_the_one_before_answers_for(classifier, device, updates):
     folder = updates(2, 200)
     classifier.update(folder)
-    (device / "rounds" / "200" / "head.onnx").write_bytes(b"damaged")
+    forge.overwrite(device / "rounds" / "200" / "head.onnx", b"damaged")
     with EdgeClassifier(device, provider="cpu") as reopened:
         change = reopened.rollback()
         assert (change.given_up, change.old_sequence, change.sequence) == ("round 2", 100, 100)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from fedclip_export.bundle import rules
 from fedclip_export.bundle.device_keys import KEYS, require_among, store_keys, stored_keys
@@ -19,6 +20,7 @@ from fedclip_export.bundle.rules import Installed, Trust
 from fedclip_export.errors import BundleError
 
 _INSTALLING = "installing"
+_Used = TypeVar("_Used")
 
 
 class Device:
@@ -32,13 +34,14 @@ class Device:
     Attributes
     ----------
     fallback
-        Why the last :meth:`current` gave the previous round instead of the current one; None when it did not.
+        Why the last :meth:`serve` took the previous round instead of the current one; None when it did not.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.fallback: str | None = None
         self._checked: str | None = None  # the round whose base need not be hashed again to know that it is good
+        self._unusable: str | None = None  # the current round, when the last `serve` had to do without it
 
     @property
     def exists(self) -> bool:
@@ -68,9 +71,9 @@ class Device:
         Raises
         ------
         BundleError
-            ``device-state`` when one of them is damaged.
+            ``device-state`` when one of them is damaged, or when they are lost.
         """
-        return stored_keys(self.folder) if self.exists else ()
+        return self._keys(self.state) if self.exists else ()
 
     def trust(self, product: str, keys: Sequence[PublicKey] = ()) -> Trust:
         """Return what a bundle has to prove: the product, and signed by one of the keys that are stored here.
@@ -85,7 +88,7 @@ class Device:
         Raises
         ------
         BundleError
-            ``product`` when the device is another product's; ``device-state`` when a stored key is damaged.
+            ``product`` when the device is another product's; ``device-state`` when a stored key is damaged or lost.
         ExportError
             When the device holds keys, and one of ``keys`` is not among them.
         """
@@ -144,7 +147,7 @@ class Device:
                 self._require_vacant()
                 write_file(self.folder / _INSTALLING, b"")
                 store_keys(self.folder, keys)
-                self._install(bundle, None)
+                self._install(bundle, None, keyed=bool(keys))
                 (self.folder / _INSTALLING).unlink()
 
     def commit(self, bundle: Bundle, keys: Sequence[PublicKey] = ()) -> None:
@@ -165,42 +168,47 @@ class Device:
         """
         with writing(self.folder), exclusive(self.folder):
             state = self.state
-            held, installed = self.keys, self._installed(state)
+            held, installed = self._keys(state), self._installed(state)
             trust = Trust(held or tuple(keys), state.product)
             rules.check_product(bundle.manifest, state.product, on_device=True)
             rules.check_sequence(bundle.manifest, installed)
             rules.check_parts(bundle.manifest, installed)
             _require_signed(bundle, trust.keys)
-            self._install(bundle, way_back(self.folder, state, trust, str(bundle.manifest.sequence)))
+            previous = way_back(self.folder, state, trust, {str(bundle.manifest.sequence), self._unusable})
+            self._install(bundle, previous, keyed=state.keyed or bool(held))
             if keys and not held:
+                # In this order a crash leaves no moment at which keys are enforced that are not there.
                 store_keys(self.folder, keys)
+                replace(self.state, keyed=True).write(self.folder)
 
     def current(self, trust: Trust, runtime: str | None = None) -> Bundle:
-        """Check the current round and its base again, and return it; when it is damaged, the previous one.
+        """Return the round that :meth:`serve` would use, with the same parameters and errors."""
+        return self.serve(trust, runtime, lambda bundle: bundle)
+
+    def serve(self, trust: Trust, runtime: str | None, use: Callable[[Bundle], _Used]) -> _Used:
+        """Check the current round and its base again, and use it; when that fails, the previous one.
 
         Parameters
         ----------
-        trust
-            From :meth:`trust`.
-        runtime
-            Version of onnxruntime; None leaves out that check.
+        trust, runtime
+            From :meth:`trust`, and the version of onnxruntime; None leaves out that check.
+        use
+            Gets a full bundle, be it expired or not; raises BundleError when that cannot serve here.
 
         Returns
         -------
-        Bundle
-            Always full; :attr:`fallback` says so when it is the previous round. One that has expired goes on serving.
+        object
+            What `use` returned; :attr:`fallback` says so when it got the previous round.
 
         Raises
         ------
         BundleError
             What is wrong with the current round, when there is no good previous one either; or ``device-state``.
         """
-        state = self.state
-        self._checked = None
-        bundle, self.fallback = open_current(self.folder, state, trust, runtime)
-        if self.fallback is None:
-            self._checked = state.current
-        return bundle
+        state, self._checked, self._unusable = self.state, None, None
+        used, self.fallback = open_current(self.folder, state, trust, runtime, use)
+        self._checked, self._unusable = (state.current, None) if self.fallback is None else (None, state.current)
+        return used
 
     def previous(self, trust: Trust, runtime: str | None = None) -> Bundle:
         """Check the previous round and its base, and return it.
@@ -217,37 +225,47 @@ class Device:
         """
         return open_previous(self.folder, self.state, trust, runtime)
 
-    def rollback(self) -> None:
+    def rollback(self, seen: DeviceState | None = None) -> None:
         """Make the previous round the current one again; what was rolled back is not accepted a second time.
+
+        Parameters
+        ----------
+        seen
+            The state that the caller acts upon; None for whatever it is.
 
         Raises
         ------
         BundleError
-            ``device-state`` when there is no previous round or the folder cannot be written; what is wrong with the
-            previous round when that is damaged.
+            ``device-state`` when there is no previous round, another process changed the device since it was `seen`,
+            or the folder cannot be written; what is wrong with the previous round when that is damaged.
         """
         with writing(self.folder), exclusive(self.folder):
             state = self.state
-            open_previous(self.folder, state, Trust(self.keys, state.product), None)
+            if seen not in (None, state):
+                raise BundleError("device-state", f"another process changed {self.folder} meanwhile; try again")
+            open_previous(self.folder, state, Trust(self._keys(state), state.product), None)
             replace(state, current=str(state.previous), previous=None).write(self.folder)
 
+    def _keys(self, state: DeviceState) -> tuple[PublicKey, ...]:
+        return stored_keys(self.folder, keyed=state.keyed)
+
     def _installed(self, state: DeviceState) -> Installed:
-        trust, checked = Trust(self.keys, state.product), state.current == self._checked
+        trust, checked = Trust(self._keys(state), state.product), state.current == self._checked
         return installed_parts(self.folder, state, trust, checked=checked)
 
-    def _install(self, bundle: Bundle, previous: str | None) -> None:
+    def _install(self, bundle: Bundle, previous: str | None, *, keyed: bool) -> None:
         name, product = str(bundle.manifest.sequence), bundle.manifest.product
         write_base(self.folder, bundle)
         write_round(self.folder, bundle)
-        DeviceState(product, bundle.manifest.sequence, name, previous).write(self.folder)
+        DeviceState(product, bundle.manifest.sequence, name, previous, keyed).write(self.folder)
         self._checked = name
         prune(self.folder, {name} if previous is None else {name, previous}, Trust((), product))
 
     def _require_vacant(self) -> None:
         if self.exists:
             raise BundleError("device-state", f"{self.folder} is a device folder already; update it, or name a new one")
-        strange = {path.name for path in self.folder.iterdir()} - {ROUNDS, BASES, KEYS, LOCK, _INSTALLING}
-        strange = {name for name in strange if not name.endswith(".tmp")}
+        found = {path.name for path in self.folder.iterdir() if path.suffix != ".tmp"}
+        strange = found - {ROUNDS, BASES, KEYS, LOCK, _INSTALLING}
         if strange:
             raise BundleError(
                 "device-state",

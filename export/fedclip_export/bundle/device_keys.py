@@ -6,10 +6,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedclip_export.bundle.device_state import damaged
 from fedclip_export.bundle.durable import fill, new_folder
 from fedclip_export.bundle.keys import PublicKey, load_public_keys
-from fedclip_export.errors import ExportError
+from fedclip_export.errors import BundleError, ExportError
 
 KEYS = "keys"
 
@@ -47,15 +46,35 @@ def require_among(folder: Path, stored: Sequence[PublicKey], given: Sequence[Pub
             )
 
 
-def stored_keys(folder: Path) -> tuple[PublicKey, ...]:
-    """Return the keys that are kept.
+def stored_keys(folder: Path, *, keyed: bool) -> tuple[PublicKey, ...]:
+    """Return the keys that are kept; a keyed device that has lost them enforces them no less.
+
+    Parameters
+    ----------
+    folder
+        Of the device.
+    keyed
+        Whether its records say that keys were stored.
 
     Raises
     ------
     BundleError
-        ``device-state`` when one of them is damaged.
+        ``device-state`` when one of them is damaged, or they cannot be read, or all of a keyed device's are gone.
     """
+    place = folder / KEYS
     try:
-        return load_public_keys(sorted((folder / KEYS).glob("*.pub")))
-    except ExportError as error:
-        raise damaged(folder, str(error)) from error
+        keys = load_public_keys(sorted(path for path in place.iterdir() if path.name.endswith(".pub")))
+    except FileNotFoundError:
+        keys = ()
+    except (ExportError, OSError) as error:
+        raise _unreadable(folder, str(error)) from error
+    if keyed and not keys:
+        raise _unreadable(folder, f"{place} holds none, and this device takes only what its keys have signed")
+    return keys
+
+
+def _unreadable(folder: Path, what: str) -> BundleError:
+    return BundleError(
+        "device-state",
+        f"the keys of the device folder {folder} cannot be used ({what}); put the .pub back into {folder / KEYS}",
+    )

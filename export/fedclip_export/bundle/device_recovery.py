@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Set
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from fedclip_export.bundle.device_keys import KEYS
 from fedclip_export.bundle.device_rounds import BASES, ROUNDS, base_of, open_round, read_head, read_round
@@ -16,7 +18,8 @@ from fedclip_export.bundle.signed import read_manifest
 from fedclip_export.errors import BundleError
 
 FULL_BUNDLE = "export a full bundle (fedclip-export bundle) and install that"
-_NO_DAMAGE = ("unsigned", "signature", "runtime-too-old")
+_NO_DAMAGE = ("unsigned", "signature", "runtime-too-old", "graph", "self-test")
+_Used = TypeVar("_Used")
 
 
 def called(folder: Path, name: str) -> str:
@@ -41,9 +44,9 @@ def is_good(folder: Path, name: str, trust: Trust, *, whole: bool) -> bool:
         return False
 
 
-def way_back(folder: Path, state: DeviceState, trust: Trust, new: str) -> str | None:
-    """Return the newest round but the new one that a device can fall back to, None when all are damaged."""
-    names = [name for name in (state.current, state.previous) if name is not None and name != new]
+def way_back(folder: Path, state: DeviceState, trust: Trust, but: Set[str | None]) -> str | None:
+    """Return the newest round but these that a device can fall back to, None when all are damaged."""
+    names = [name for name in (state.current, state.previous) if name is not None and name not in but]
     return next((name for name in names if is_good(folder, name, trust, whole=False)), None)
 
 
@@ -66,8 +69,10 @@ def installed_parts(folder: Path, state: DeviceState, trust: Trust, *, checked: 
     return Installed(sequence, manifest.encoder_digest(), preprocess, manifest.feature_dim, not newest)
 
 
-def open_current(folder: Path, state: DeviceState, trust: Trust, runtime: str | None) -> tuple[Bundle, str | None]:
-    """Return the current round, or the previous one when it cannot be used, and then why.
+def open_current(
+    folder: Path, state: DeviceState, trust: Trust, runtime: str | None, use: Callable[[Bundle], _Used]
+) -> tuple[_Used, str | None]:
+    """Use the current round, or the previous one when that fails, and then say why.
 
     Raises
     ------
@@ -75,16 +80,16 @@ def open_current(folder: Path, state: DeviceState, trust: Trust, runtime: str | 
         What is wrong with the current round, and how to mend it, when there is no good previous one.
     """
     try:
-        return open_round(folder, state.current, trust, runtime), None
+        return use(open_round(folder, state.current, trust, runtime)), None
     except BundleError as error:
         fault = _explained(folder, state.current, trust, error)
         if state.previous is None:
             raise fault from error
         try:
-            bundle = open_round(folder, state.previous, trust, runtime)
+            used = use(open_round(folder, state.previous, trust, runtime))
         except BundleError:
             raise fault from error
-        return bundle, f"{fault}; until then, {called(folder, state.previous)} answers"
+        return used, f"{fault}; until then, {called(folder, state.previous)} answers"
 
 
 def open_previous(folder: Path, state: DeviceState, trust: Trust, runtime: str | None) -> Bundle:
@@ -118,12 +123,12 @@ def completed(folder: Path, update: Bundle) -> Bundle:
         What is wrong with these, which only a full bundle mends.
     """
     try:
-        preprocess, encoder = read_base(folder / BASES / base_of(update.manifest), update.manifest)
+        base = read_base(folder / BASES / base_of(update.manifest), update.manifest)
     except BundleError as error:
         raise BundleError(
             error.reason, f"the encoder on this device cannot be used ({_fault(error)}); {FULL_BUNDLE}"
         ) from error
-    return replace(update, preprocess=preprocess, encoder=encoder)
+    return replace(update, preprocess=base.preprocess, encoder=base.encoder, stamps=base.stamps)
 
 
 def _explained(folder: Path, name: str, trust: Trust, error: BundleError) -> BundleError:

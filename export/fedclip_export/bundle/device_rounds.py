@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedclip_export.bundle import graph_guard, rules
 from fedclip_export.bundle.device_state import damaged
-from fedclip_export.bundle.durable import copy_listed, fill, new_folder, remove
+from fedclip_export.bundle.durable import copy_listed, fill, new_folder, protect, remove
 from fedclip_export.bundle.manifest import Manifest
 from fedclip_export.bundle.opening import MAX_HEAD, Bundle, read_base, read_small, require_exact_set
 from fedclip_export.bundle.rules import Trust
@@ -67,9 +67,8 @@ def open_round(folder: Path, name: str, trust: Trust, runtime: str | None) -> Bu
     signed, head = read_head(folder, name, trust)
     if runtime is not None:
         rules.check_runtime(signed.manifest, runtime)
-    preprocess, encoder = read_base(folder / BASES / base_of(signed.manifest), signed.manifest)
-    place = folder / ROUNDS / name
-    return Bundle(place, signed.manifest, signed.raw, signed.signature, signed.key_id, head, preprocess, encoder)
+    base, place = read_base(folder / BASES / base_of(signed.manifest), signed.manifest), folder / ROUNDS / name
+    return Bundle(place, signed.manifest, signed.raw, signed.signature, signed.key_id, head, *base)
 
 
 def write_round(folder: Path, bundle: Bundle) -> None:
@@ -86,6 +85,7 @@ def write_round(folder: Path, bundle: Bundle) -> None:
     (folder / ROUNDS).mkdir(exist_ok=True)
     with new_folder(folder / ROUNDS / str(bundle.manifest.sequence)) as temporary:
         fill(temporary, files)
+        protect(temporary)
 
 
 def write_base(folder: Path, bundle: Bundle) -> None:
@@ -108,6 +108,7 @@ def write_base(folder: Path, bundle: Bundle) -> None:
         fill(temporary, {manifest.file("preprocess")[0]: bundle.preprocess})
         for name, entry in manifest.encoder_files().items():
             copy_listed(bundle.encoder.with_name(name), temporary / name, entry.size, entry.sha256)
+        protect(temporary)
 
 
 def prune(folder: Path, rounds: Set[str], trust: Trust) -> None:

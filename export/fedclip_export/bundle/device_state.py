@@ -33,6 +33,7 @@ _FIELDS: dict[str, fields.Rule] = {
     "sequence": fields.MANIFEST["sequence"],
     "current": (_is_round, "the sequence of a round, as a string"),
     "previous": (lambda value: value is None or _is_round(value), "null or the sequence of a round, as a string"),
+    "keyed": (lambda value: isinstance(value, bool), "true or false"),
 }
 
 
@@ -48,12 +49,15 @@ class DeviceState:
         The highest ever accepted; it never goes down.
     current, previous
         Names of the rounds' folders: the one that is served, and the one to fall back to, or None.
+    keyed
+        Whether keys were stored here: from then on their absence is damage, and no permission.
     """
 
     product: str
     sequence: int
     current: str
     previous: str | None
+    keyed: bool
     schema: int = 1
 
     def write(self, folder: Path) -> None:

@@ -86,6 +86,19 @@ def copy_listed(source: Path, target: Path, size: int, sha256: str) -> None:
         _sync(copy)
 
 
+def protect(folder: Path) -> None:
+    """Let nobody write to the files of a folder, where that does not keep them from being deleted, as on Windows.
+
+    Raises
+    ------
+    OSError
+        When the file system refuses.
+    """
+    if os.name != "nt":
+        for path in folder.iterdir():
+            path.chmod(0o444)
+
+
 def remove(path: Path) -> None:
     """Delete a file, a link or a whole folder; what is not there is no fault.
 

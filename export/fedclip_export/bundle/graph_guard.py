@@ -10,8 +10,8 @@ from fedclip_export.bundle.wire import View, WireError
 from fedclip_export.errors import BundleError
 
 _STANDARD = frozenset({"", "ai.onnx"})
-# onnxruntime's own operators, which quantised encoders use (MatMulNBits); every build of it has them.
-_RUNTIME = frozenset({"com.microsoft"})
+# onnxruntime's own operators: quantised encoders use this one, and the others are that many more to be attacked by.
+_RUNTIME, _RUNTIME_OPERATORS = "com.microsoft", frozenset({"MatMulNBits"})
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def check_encoder(content: View, manifest: Manifest) -> None:
         name,
         (Port("pixel_values", FLOAT, (None, 3, size, size)),),
         (Port("image_features", FLOAT, (None, manifest.feature_dim)),),
-        domains=_STANDARD | _RUNTIME,
+        domains=_STANDARD | {_RUNTIME},
         outside=frozenset(data),
     )
     _enforce(_inspect(content, name, weights=False), rules)
@@ -95,6 +95,12 @@ def _enforce(facts: Facts, rules: _Rules) -> None:
             "graph",
             f"{rules.name} uses operators of {_listed(foreign)}; allowed is {_listed(rules.domains)}: export it again "
             "with standard operators",
+        )
+    own = {name for domain, name in facts.operators if domain == _RUNTIME} - _RUNTIME_OPERATORS
+    if own:
+        raise BundleError(
+            "graph",
+            f"{rules.name} uses {_listed(own)} of {_RUNTIME}; allowed is {_listed(_RUNTIME_OPERATORS)}: export again",
         )
     if outside:
         raise BundleError(

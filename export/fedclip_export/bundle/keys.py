@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
+from fedclip_export.bundle.safe_files import open_plain
 from fedclip_export.errors import ExportError, MissingPackageError
 
 CONTEXT = b"fedclip-bundle-v1\0"
@@ -30,7 +31,7 @@ class PublicKey:
     id
         First 16 hex digits of the SHA-256 of the raw 32 bytes.
     pem
-        The key as PEM (SubjectPublicKeyInfo).
+        The key as PEM (SubjectPublicKeyInfo), always spelt the same.
     path
         The file it was read from, for messages; None when it came from elsewhere.
     """
@@ -59,14 +60,16 @@ class PublicKey:
 
 
 def parse_public_key(pem: bytes) -> PublicKey:
-    """Read a public key.
+    """Read a public key; what stands beside it, such as its private half, is left out.
 
     Raises
     ------
     ValueError
         When this is not the PEM of an Ed25519 public key.
     """
-    return PublicKey(hashlib.sha256(_raw(pem)).hexdigest()[:16], pem)
+    raw = _raw(pem)
+    body = base64.b64encode(_PREFIX + raw)
+    return PublicKey(hashlib.sha256(raw).hexdigest()[:16], b"\n".join((_PEM[0], body, _PEM[1], b"")))
 
 
 def load_public_keys(paths: Sequence[Path]) -> tuple[PublicKey, ...]:
@@ -160,10 +163,12 @@ def _raw(pem: bytes) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
             return stream.read(_MAX_PEM)
     except OSError as error:
         raise ExportError(f"the key {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ExportError(f"the key {path} cannot be read: {error}") from error
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

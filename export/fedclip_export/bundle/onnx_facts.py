@@ -50,6 +50,8 @@ class Facts:
         The ports of the outermost graph.
     domains
         Operator domains that are imported or used, at any depth.
+    operators
+        Domain and name of every operator that is used, at any depth.
     outside
         Files that tensors at any depth point to ("" for a tensor that says so without a name).
     not_finite
@@ -59,6 +61,7 @@ class Facts:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     domains: set[str] = field(default_factory=set)
+    operators: set[tuple[str, str]] = field(default_factory=set)
     outside: set[str] = field(default_factory=set)
     not_finite: bool = False
 
@@ -108,6 +111,7 @@ def _visit_graph(graph: Message, facts: Facts, weights: bool, nesting: int) -> N
     _visit_sparse(graph, 15, facts, weights)
     for node in graph.messages(1):
         facts.domains.add(node.text(7))
+        facts.operators.add((node.text(7), node.text(4)))
         for attribute in node.messages(5):
             _visit_attribute(attribute, facts, weights, nesting)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from fedclip_export.bundle import graph_guard, rules
 from fedclip_export.bundle.manifest import FileEntry, Manifest
 from fedclip_export.bundle.rules import Installed, Trust
-from fedclip_export.bundle.safe_files import check_listed, open_regular, read_listed, reading
+from fedclip_export.bundle.safe_files import Stamps, check_listed, open_regular, read_listed, reading, stamp
 from fedclip_export.bundle.signed import MANIFEST, SIGNATURE, SignedManifest, read_manifest
 from fedclip_export.bundle.wire import FileView
 from fedclip_export.errors import BundleError
@@ -36,6 +38,8 @@ class Bundle:
         The very bytes that were hashed; ``preprocess`` is None in an update.
     encoder
         The encoder's file, whose hash was checked (with that of its data beside it); None in an update.
+    stamps
+        By which these large files, of which only the path is handed on, are known again.
     """
 
     folder: Path
@@ -46,6 +50,21 @@ class Bundle:
     head: bytes
     preprocess: bytes | None
     encoder: Path | None
+    stamps: Stamps = field(default_factory=dict)
+
+    def require_unchanged(self) -> None:
+        """Refuse an encoder that is not the file any more whose hash was checked; to be asked after it was loaded.
+
+        Raises
+        ------
+        BundleError
+            ``hash``; ``missing-file`` when it is gone.
+        """
+        for path, known in self.stamps.items():
+            with reading(path):
+                found = stamp(path.lstat())
+            if found != known:
+                raise BundleError("hash", f"{path} was changed while it was opened; fetch it again, and leave it alone")
 
     def installed(self) -> Installed:
         """Return what a device has once this is installed."""
@@ -55,6 +74,14 @@ class Bundle:
             self.manifest.file("preprocess")[1].sha256,
             self.manifest.feature_dim,
         )
+
+
+class Base(NamedTuple):
+    """Checked preprocess and encoder, as a :class:`Bundle` holds them."""
+
+    preprocess: bytes
+    encoder: Path
+    stamps: Stamps
 
 
 def open_bundle(
@@ -117,7 +144,7 @@ def read_files(folder: Path, signed: SignedManifest) -> Bundle:
     return Bundle(folder, manifest, signed.raw, signed.signature, signed.key_id, head, *(base or (None, None)))
 
 
-def read_base(folder: Path, manifest: Manifest) -> tuple[bytes, Path]:
+def read_base(folder: Path, manifest: Manifest) -> Base:
     """Check preprocess and encoder in a folder; return the bytes of the one and the path of the other.
 
     Raises
@@ -126,13 +153,15 @@ def read_base(folder: Path, manifest: Manifest) -> tuple[bytes, Path]:
         ``missing-file``, ``not-regular``, ``too-large``, ``size``, ``hash``, ``graph`` or ``not-finite``.
     """
     preprocess = read_small(folder, *manifest.file("preprocess"), MAX_PREPROCESS)
+    stamps = {}
     for name, entry in manifest.encoder_files().items():
         with open_regular(folder / name) as stream, reading(folder / name):
+            stamps[folder / name] = stamp(os.fstat(stream.fileno()))
             check_listed(stream, folder / name, entry.size, entry.sha256)
             if entry.role == "encoder":
                 graph_guard.check_encoder(FileView(stream, entry.size), manifest)
     graph_guard.check_preprocess(preprocess, manifest)
-    return preprocess, folder / manifest.file("encoder")[0]
+    return Base(preprocess, folder / manifest.file("encoder")[0], stamps)
 
 
 def read_small(folder: Path, name: str, entry: FileEntry, limit: int) -> bytes:
@@ -144,7 +173,9 @@ def read_small(folder: Path, name: str, entry: FileEntry, limit: int) -> bytes:
         ``too-large``, ``missing-file``, ``not-regular``, ``size`` or ``hash``.
     """
     if entry.size > limit:
-        raise BundleError("too-large", f"{name} is listed with {entry.size} bytes; the limit for it is {limit}")
+        raise BundleError(
+            "too-large", f"{name} is listed with {entry.size} bytes, over its limit of {limit}; export fewer labels"
+        )
     return read_listed(folder / name, entry.size, entry.sha256)
 
 

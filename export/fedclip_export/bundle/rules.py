@@ -125,7 +125,10 @@ def check_runtime(manifest: Manifest, runtime: str) -> None:
     """
     lowest = manifest.onnxruntime["lowest"]
     if _version(runtime) < _version(lowest):
-        raise BundleError("runtime-too-old", f"the bundle needs onnxruntime {lowest} or newer, this is {runtime}")
+        raise BundleError(
+            "runtime-too-old",
+            f"the bundle needs onnxruntime {lowest} or newer, this is {runtime}; install a newer onnxruntime",
+        )
 
 
 def check_parts(manifest: Manifest, installed: Installed | None) -> None:

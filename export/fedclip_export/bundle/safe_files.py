@@ -5,16 +5,42 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from fedclip_export.errors import BundleError
 
+Stamps: TypeAlias = Mapping[Path, tuple[int, int, int]]
+"""By which files are known again: inode, size and time of the last change."""
+
 _CHUNK = 1 << 20
 # Without O_NONBLOCK a named pipe would hold the reader for ever; O_BINARY is for Windows.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_OF_OTHERS = _FLAGS | getattr(os, "O_NOFOLLOW", 0)
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file that the user named, be it through a link; a pipe or a device is refused without waiting for it.
+
+    Raises
+    ------
+    OSError
+        When it cannot be opened.
+    ValueError
+        When it is no plain file.
+    """
+    descriptor = os.open(path, _FLAGS)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("it is a folder, a pipe or a device; give a plain file")
+    return os.fdopen(descriptor, "rb")
+
+
+def stamp(found: os.stat_result) -> tuple[int, int, int]:
+    """Return by what a file is known again."""
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @contextmanager
@@ -28,7 +54,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
     """
     try:
         _require_regular(path, os.lstat(path))
-        descriptor = os.open(path, _FLAGS)
+        descriptor = os.open(path, _OF_OTHERS)
     except FileNotFoundError as error:
         raise BundleError("missing-file", f"{path} is missing; fetch the whole folder again") from error
     except OSError as error:
@@ -49,7 +75,7 @@ def read_capped(path: Path, limit: int) -> bytes:
     with open_regular(path) as stream, reading(path):
         content = stream.read(limit + 1)
     if len(content) > limit:
-        raise BundleError("too-large", f"{path} has more than {limit} bytes, the limit for this file")
+        raise BundleError("too-large", f"{path} has more than {limit} bytes, the limit for this file; fetch it again")
     return content
 
 

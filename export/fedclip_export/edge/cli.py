@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
+import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,11 +13,12 @@ from pathlib import Path
 from fedclip_export import __version__
 from fedclip_export.edge import commands
 from fedclip_export.edge.doctor import doctor
+from fedclip_export.edge.text import print_json, printable
 from fedclip_export.edge.verify import verify
 from fedclip_export.errors import BundleError, ExportError
 from fedclip_export.runtime.providers import CHOICES
 
-_BROKEN_PIPE = 128 + 13  # as a shell reports a program that SIGPIPE has ended
+_INTERRUPTED, _BROKEN_PIPE = 128 + 2, 128 + 13  # as a shell reports a program that SIGINT or SIGPIPE has ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,8 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 done; 1 a bundle or an update was refused, or the doctor found a fault; 2 bad input, or an image that could
-        not be read (the others are answered); 141 the reader of stdout left early.
+        not be read (the others are answered); 130 interrupted; 141 the reader of stdout left early.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # labels and names may hold what its encoding has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(argv)
     try:
         code = _act(options)
@@ -40,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # a reader such as head has seen enough; what is left in the buffer goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        print("fedclip-edge: interrupted", file=sys.stderr, flush=True)
+        return _INTERRUPTED
     return code
 
 
@@ -109,9 +116,9 @@ def _common_options() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    """Return a whole number of at least 1; argparse turns the ValueError into its own message."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    """Return a whole number of at least 1."""
+    if not re.fullmatch(r"0*[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
@@ -119,6 +126,7 @@ def _report(error: ExportError | OSError, as_json: bool) -> int:
     """Print an error as one line, for a program as JSON as well, and return the exit code."""
     reason = error.reason if isinstance(error, BundleError) else None
     if as_json:
-        print(json.dumps({"error": {"kind": type(error).__name__, "reason": reason, "message": str(error)}}, indent=1))
-    print(f"fedclip-edge: {f'refused ({reason}): ' if reason else ''}{error}", file=sys.stderr, flush=True)
+        print_json({"error": {"kind": type(error).__name__, "reason": reason, "message": str(error)}})
+    text = f"fedclip-edge: {f'refused ({reason}): ' if reason else ''}{error}"
+    print(printable(text), file=sys.stderr, flush=True)
     return error.exit_code if isinstance(error, ExportError) else 1

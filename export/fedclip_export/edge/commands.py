@@ -10,7 +10,7 @@ from typing import Any
 from fedclip_export.bundle import Device
 from fedclip_export.bundle.keys import load_public_keys
 from fedclip_export.edge.opening import open_classifier, open_if_sound, require_folder, require_no_bundle
-from fedclip_export.edge.text import answer_line, bench_table, change_text, print_json, print_notes
+from fedclip_export.edge.text import answer_line, bench_table, change_text, print_json, print_notes, printable
 from fedclip_export.errors import ExportError, ImageError
 from fedclip_export.runtime.bench import BATCH
 from fedclip_export.runtime.bench import bench as measure
@@ -24,7 +24,7 @@ def predict(options: argparse.Namespace) -> int:
     """Print the most probable labels of each image; return 0, or 2 when an image could not be read."""
     bad = 0
     answers: list[dict[str, Any]] = []
-    width = max(len(str(path)) for path in options.images)
+    width = max(len(printable(str(path))) for path in options.images)
     with open_classifier(options.folder, options) as classifier:
         for path in options.images:
             try:
@@ -32,11 +32,11 @@ def predict(options: argparse.Namespace) -> int:
             except ImageError as error:
                 bad += 1
                 answers.append({"image": str(path), "error": str(error)})
-                print(f"fedclip-edge: {error}", file=sys.stderr, flush=True)
+                print(f"fedclip-edge: {printable(str(error))}", file=sys.stderr, flush=True)
                 continue
             answers.append({"image": str(path), **_answer(prediction)})
             if not options.json:
-                print(answer_line(str(path), width, prediction), flush=True)
+                print(answer_line(printable(str(path)), width, prediction), flush=True)
         if options.json:
             print_json({**_identity(classifier), "answers": answers})
         else:
@@ -61,7 +61,7 @@ def update(options: argparse.Namespace) -> int:
             threads=options.threads,
         )
         classifier = open_classifier(options.device, options)
-        text, facts = f"installed round {classifier.round}", {"installed": True}
+        text, facts = f"installed round {classifier.round}", {"installed": True, **_first(classifier)}
     else:
         change = classifier.update(options.source)
         text, facts = change_text(change), {"installed": False, **asdict(change)}
@@ -115,6 +115,18 @@ def _identity(classifier: EdgeClassifier) -> dict[str, Any]:
         "key_id": classifier.key_id,
         "provider": classifier.provider,
         "warnings": list(classifier.warnings),
+    }
+
+
+def _first(classifier: EdgeClassifier) -> dict[str, Any]:
+    """Return an installation as the change that it is to a device which answered nothing."""
+    return {
+        "old_round": None,
+        "old_sequence": None,
+        "encoder_replaced": not classifier.manifest.is_update,
+        "labels_added": list(classifier.labels),
+        "labels_removed": [],
+        "given_up": "",
     }
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from fedclip_export import __version__
+from fedclip_export.bundle.keys import load_public_keys
 from fedclip_export.edge.opening import open_classifier
-from fedclip_export.edge.text import print_json
+from fedclip_export.edge.text import print_json, printable
 from fedclip_export.errors import BundleError, ExportError
 from fedclip_export.runtime.providers import clash, examine, installed_distributions
-from fedclip_export.runtime.sessions import cores
+from fedclip_export.runtime.sessions import SessionMaker, cores
 
 Finding = tuple[str, str, str]
 """``ok``, ``note`` or ``FAULT``; what was looked at; what was found."""
@@ -26,8 +27,7 @@ _OPTIONAL = {
 def doctor(options: argparse.Namespace) -> int:
     """Print what was found; return 0 when nothing is at fault, else 1."""
     findings = [*_packages(), *_runtime()]
-    if options.folder is not None:
-        findings += _folder(options)
+    findings += _wanted(options) if options.folder is None else _folder(options)
     faults = sum(state == "FAULT" for state, _, _ in findings)
     if options.json:
         rows = [{"state": state, "subject": subject, "finding": text} for state, subject, text in findings]
@@ -35,7 +35,7 @@ def doctor(options: argparse.Namespace) -> int:
         return 1 if faults else 0
     width = max(len(subject) for _, subject, _ in findings)
     for state, subject, text in findings:
-        print(f"{state:5}  {subject:{width}}  {text}".rstrip())
+        print(printable(f"{state:5}  {subject:{width}}  {text}").rstrip())
     print(f"{faults} fault{'s' if faults > 1 else ''}: mend first" if faults else "fit to serve")
     return 1 if faults else 0
 
@@ -67,6 +67,17 @@ def _runtime() -> Iterator[Finding]:
             if provider.usable
             else ("note", provider.name, f"listed, but cannot load: {provider.reason}")
         )
+
+
+def _wanted(options: argparse.Namespace) -> Iterator[Finding]:
+    """Try what the options ask for where there is no folder to try it on."""
+    try:
+        for key in load_public_keys(options.keys):
+            yield "ok", "key", f"{key.path} is key {key.id}"
+        maker = SessionMaker.choose(options.provider, options.threads, spinning=False)
+        yield "ok", "provider", f"{maker.providers[0]}, {maker.threads} thread{'s' if maker.threads > 1 else ''}"
+    except ExportError as error:
+        yield "FAULT", "options", str(error)
 
 
 def _folder(options: argparse.Namespace) -> Iterator[Finding]:

@@ -19,19 +19,24 @@ _LAST_MOMENT = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print one JSON object, in ASCII, which every terminal and every pipe can carry."""
+    print(json.dumps(value, indent=1))
+
+
+def printable(text: str) -> str:
+    """Return a text from elsewhere on one line, with everything escaped that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def print_notes(texts: Iterable[str]) -> None:
     """Print what an operator should know, on stderr."""
     for text in texts:
-        print(f"note: {text}", file=sys.stderr, flush=True)
+        print(f"note: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def answer_line(name: str, width: int, prediction: Prediction) -> str:
     """Return an image's name, padded to `width`, and its labels with probabilities."""
-    return "  ".join([name.ljust(width), *(f"{label} {value:.3f}" for label, value in prediction.top)])
+    return printable("  ".join([name.ljust(width), *(f"{label} {value:.3f}" for label, value in prediction.top)]))
 
 
 def change_text(change: Change) -> str:
@@ -44,7 +49,7 @@ def change_text(change: Change) -> str:
     parts += [f"new label{_s(change.labels_added)} {', '.join(change.labels_added)}"] if change.labels_added else []
     gone = change.labels_removed
     parts += [f"label{_s(gone)} {', '.join(gone)} gone"] if gone else []
-    return "; ".join(parts)
+    return printable("; ".join(parts))
 
 
 def manifest_lines(
@@ -73,7 +78,8 @@ def manifest_lines(
         "files": ", ".join(carried),
         "self-test": _tested(tested) if tested is not None else _untested(key_id),
     }
-    return [f"{folder}: {kind} accepted", *(f"  {name:9}  {text}" for name, text in facts.items())]
+    lines = [f"{folder}: {kind} accepted", *(f"  {name:9}  {text}" for name, text in facts.items())]
+    return [printable(line) for line in lines]
 
 
 def bench_table(result: Bench) -> str:
@@ -107,7 +113,7 @@ def _tested(tested: SelfTest) -> str:
     head = f"head within {tested.head:.1g} of the golden logits"
     if tested.chain is None:
         return head
-    return f"{head}; images within {tested.chain:.1g}, cosine {tested.cosine:.4f}"
+    return f"{head}; images within {tested.chain:.1g}, centred cosine {tested.cosine:.4f}"
 
 
 def _untested(key_id: str | None) -> str:

@@ -159,7 +159,7 @@ class EdgeClassifier:
         ImageError
             An image cannot be read, or is beyond the limits.
         ExportError
-            `top` is not an integer of at least 1.
+            `top` is not an integer of at least 1, or `images` is a single image.
         """
         if not isinstance(top, int | np.integer) or top < 1:
             raise ExportError(f"top = {top!r}: ask for a number of labels, at least 1")
@@ -262,6 +262,8 @@ class EdgeClassifier:
         self.close()
 
     def _features(self, serving: Serving, images: Iterable[ImageLike]) -> Array:
+        if isinstance(images, str | bytes | bytearray | memoryview) or not isinstance(images, Iterable):
+            raise ExportError(f"{type(images).__name__} where several images are taken: give a list, such as [image]")
         return serving.features(read_rgb(image, self._max_pixels) for image in images)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from fedclip_export.bundle.safe_files import open_plain
 from fedclip_export.errors import ImageError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ ImageLike: TypeAlias = "str | Path | bytes | bytearray | memoryview | Image.Imag
 """A path, an encoded file's bytes, a PIL image, or an array uint8 [H, W, 3]."""
 
 MAX_PIXELS: int = 64_000_000
-"""Largest image that is decoded, in pixels (192 MB of RGB); the header is believed and nothing more is read."""
+"""Largest image that is decoded, in pixels; the header is believed and nothing more is read.
+
+The cost of one that large: 192 MB of RGB, and up to 0.7 GB beside it while it is preprocessed.
+"""
 
 MAX_ASPECT: int = 5_000
 """Longer over shorter side: the shorter one is resized to CLIP's input, and the longer one grows with it."""
@@ -64,6 +68,7 @@ def read_rgb(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Pixels:
         if isinstance(image, np.ndarray):
             return _from_array(image, max_pixels)
         if _is_pil(image):
+            _require_range(image)
             return _decode(image, max_pixels)
         with _open_stream(image) as stream:
             return _decode(_open_image(stream), max_pixels)
@@ -77,6 +82,14 @@ def _is_pil(image: object) -> TypeGuard[Image.Image]:
     """Tell a PIL image without importing Pillow: who holds one has imported it."""
     pillow = sys.modules.get("PIL.Image")
     return pillow is not None and isinstance(image, pillow.Image)
+
+
+def _require_range(image: Image.Image) -> None:
+    if image.mode == "I" and image.format is None:
+        raise ValueError(
+            "a PIL image of mode I that comes from no file does not say how bright its numbers are; convert it to L, "
+            "RGB or I;16"
+        )
 
 
 def _from_array(array: NDArray[Any], max_pixels: int) -> Pixels:
@@ -93,7 +106,7 @@ def _open_stream(image: object) -> BinaryIO:
     if isinstance(image, str | Path):
         if Path(image).is_dir():
             raise ValueError(f"it is a folder; give its files, such as {Path(image) / '*.jpg'}")
-        return Path(image).open("rb")
+        return open_plain(Path(image))
     if isinstance(image, bytes | bytearray | memoryview):
         return io.BytesIO(image)
     raise TypeError("give a path, bytes, a PIL image, or an array uint8 [height, width, 3]")
@@ -153,6 +166,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow clips at 255 where the high byte is meant
         wide = np.asarray(image, dtype=np.int64)
         return Image.fromarray(np.clip(wide >> 8, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "La":  # Pillow knows no way from it to RGBA
+        image = image.convert("LA")
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
         layer = image.convert("RGBA")
         paper = Image.new("RGBA", layer.size, "white")

@@ -83,7 +83,8 @@ def build_serving(bundle: Bundle, maker: SessionMaker, running: Serving | None =
     Raises
     ------
     BundleError
-        ``graph``: onnxruntime cannot load a part; ``incomplete``: an update whose encoder does not run.
+        ``graph``: onnxruntime cannot load a part; ``incomplete``: an update whose encoder does not run; ``hash``:
+        the encoder is another file than was checked.
     ProviderError
         onnxruntime fell back from the chosen provider.
     """
@@ -92,7 +93,9 @@ def build_serving(bundle: Bundle, maker: SessionMaker, running: Serving | None =
         return Serving(bundle, running.preprocess, running.encoder, head)
     if bundle.encoder is None or bundle.preprocess is None:
         raise BundleError("incomplete", f"{bundle.folder} is an update: give the full bundle that it goes with")
-    return Serving(bundle, maker.preprocess(bundle.preprocess), maker.encoder(bundle.encoder), head)
+    encoder = maker.encoder(bundle.encoder)
+    bundle.require_unchanged()  # onnxruntime read by path what was hashed before: was it the same file?
+    return Serving(bundle, maker.preprocess(bundle.preprocess), encoder, head)
 
 
 def same_base(one: Bundle, other: Bundle) -> bool:

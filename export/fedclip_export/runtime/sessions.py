@@ -17,6 +17,10 @@ _ERRORS_ONLY = 3
 _CUDA_OPTIONS = {"use_tf32": "0"}  # 10 bits of mantissa would move fp32 logits beyond the self-test's tolerance
 
 
+MAX_THREADS: int = 256
+"""More threads would only make onnxruntime ask the system for what no machine of this kind has."""
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -54,7 +58,7 @@ class SessionMaker:
         provider
             ``auto``, ``cpu`` or ``cuda``.
         threads
-            At least 1; None takes the cores that this process may use.
+            1 to `MAX_THREADS`; None takes the cores that this process may use.
         spinning
             As the attribute.
 
@@ -65,12 +69,12 @@ class SessionMaker:
         MissingPackageError
             onnxruntime is missing.
         ExportError
-            `threads` is below 1.
+            `threads` is out of range.
         """
-        if threads is not None and threads < 1:
-            raise ExportError(f"threads = {threads}: give at least 1, or none to use all cores of this process")
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise ExportError(f"threads = {threads}: give 1 to {MAX_THREADS}, or none to use all cores of this process")
         providers, note = choose(provider)
-        return cls(tuple(providers), note, threads or cores(), spinning)
+        return cls(tuple(providers), note, threads or min(cores(), MAX_THREADS), spinning)
 
     def encoder(self, path: Path) -> InferenceSession:
         """Return the encoder's session, opened by path so that external data is mapped, not copied.
@@ -125,4 +129,7 @@ class SessionMaker:
                     f"onnxruntime {module.__version__} cannot run the {role} on {providers[0]}: {error}; "
                     "use --provider cpu"
                 ) from error
-            raise BundleError("graph", f"onnxruntime {module.__version__} cannot load the {role}: {error}") from error
+            raise BundleError(
+                "graph",
+                f"onnxruntime {module.__version__} cannot load the {role} ({error}); use another, or export anew",
+            ) from error

@@ -42,13 +42,13 @@ class Slot:
         self._runtime = str(onnxruntime().__version__)
         self._lock = threading.Lock()  # one update, rollback or reload at a time
         self._device = Device(folder)
-        self._enforced: tuple[PublicKey, ...] = ()
         self._serving: Serving | None = None
-        self._serving = self._build(
-            self._stored() if self._device.exists else open_bundle(folder, self._trust(), runtime=self._runtime)
-        )
-        self.fallback = self._device.fallback or ""
+        self.fallback = ""
         """Why an older round than the recorded one was opened; empty when it was not."""
+        if self._device.exists:
+            self._open_stored()
+        else:
+            self._swap(self._build(open_bundle(folder, self._trust(), runtime=self._runtime)))
 
     @property
     def serving(self) -> Serving:
@@ -94,10 +94,11 @@ class Slot:
             # Recording can fail (a full disk); the swap, one assignment, cannot. In this order no answer ever comes
             # from a sequence that a power cut would forget, and nothing is recorded that has not passed its test.
             device.commit(new.bundle, self._keys)
-            if new.encoder is not self.serving.encoder:  # from the device's own copy: the delivery may be deleted
-                new = self._build(self._stored())
+            replaced = new.encoder is not self.serving.encoder
             self._swap(new)
-        return _change(old, new)
+            if replaced:
+                self._leave_delivery()
+            return _change(old, self.serving)
 
     def reload(self) -> Change | None:
         """Let the round answer that the device folder names now; None when it does already.
@@ -122,16 +123,18 @@ class Slot:
         Raises
         ------
         BundleError
-            There is none, or it is damaged or fails its self-test; what answered goes on.
+            There is none, it is damaged or fails its self-test, or another process changed the device meanwhile;
+            what answered goes on.
         ExportError
             This is no device folder.
         """
         device = self._require_device()
         with self._lock:
+            seen = device.state
             self._follow()
-            old, given_up = self.serving, called(device.folder, device.state.current) if self.fallback else ""
+            old, given_up = self.serving, called(device.folder, seen.current) if self.fallback else ""
             new = self._build(device.previous(self._trust(), self._runtime))  # tested first, as an update is
-            device.rollback()
+            device.rollback(seen)
             self._swap(new)
         return replace(_change(old, new), given_up=given_up)
 
@@ -143,7 +146,21 @@ class Slot:
     def _follow(self) -> None:
         """Serve what the disk names, when that is another round than the one that answers."""
         if self._device.state.current != str(self.serving.bundle.manifest.sequence):
-            self._swap(self._build(self._stored()), self._device.fallback or "")
+            self._open_stored()
+
+    def _open_stored(self) -> None:
+        """Serve the round that the disk names, or the one before when that cannot serve here."""
+        new = self._device.serve(self._trust(), self._runtime, self._build)
+        self._swap(new, self._device.fallback or "")
+
+    def _leave_delivery(self) -> None:
+        """Serve the device's own copy of the encoder: the delivery's file may be deleted."""
+        # When the copy cannot be opened (no memory for it, a failing disk), the delivery goes on answering: it has
+        # passed its tests and is recorded, and the round before would contradict the disk.
+        with suppress(ExportError):
+            own = self._device.serve(self._trust(), self._runtime, self._build_apart)
+            if self._device.fallback is None:
+                self._swap(own)
 
     def _swap(self, new: Serving, fallback: str = "") -> None:
         self._serving, self.fallback = new, fallback
@@ -156,18 +173,19 @@ class Slot:
         return self._build(bundle if same_base(bundle, running) else self._device.complete(bundle))
 
     def _build(self, bundle: Bundle) -> Serving:
-        new = build_serving(bundle, self._maker, self._serving)
+        """Return tested sessions, on the encoder that runs already where it is the same."""
+        return self._tested(build_serving(bundle, self._maker, self._serving))
+
+    def _build_apart(self, bundle: Bundle) -> Serving:
+        return self._tested(build_serving(bundle, self._maker))
+
+    def _tested(self, new: Serving) -> Serving:
         self_test(new)
         return new
 
-    def _stored(self) -> Bundle:
-        return self._device.current(self._trust(), self._runtime)
-
     def _trust(self) -> Trust:
-        """Return what has to be proved by the keys on disk now; who has enforced some goes on when all are gone."""
-        trust = self._device.trust(self._product, self._keys)
-        self._enforced = trust.keys or self._enforced
-        return replace(trust, keys=self._enforced)
+        """Return what has to be proved by the keys on disk now."""
+        return self._device.trust(self._product, self._keys)
 
     def _require_device(self) -> Device:
         if not self._device.exists:

@@ -50,6 +50,12 @@ const LIMITS = { head: 2 ** 26, preprocess: 2 ** 20 };
  */
 
 /**
+ * A manifest whose signature was verified, and nothing else yet.
+ *
+ * @typedef {Pick<Bundle, "manifest" | "keyId" | "raw" | "signature">} Signed
+ */
+
+/**
  * Verify a bundle, or an update against what is installed. Nothing is parsed before its signature is verified, and
  * nothing is handed on before its hash is.
  *
@@ -59,28 +65,82 @@ const LIMITS = { head: 2 ** 26, preprocess: 2 ** 20 };
  * @param {import("./policy.mjs").Installed | null} [here.installed] what the device runs now
  * @param {string | null} [here.runtime] onnxruntime's version, for example "1.30.0"
  * @param {number | null} [here.now] UTC seconds; null leaves times unchecked (what is installed goes on serving)
- * @param {(manifest: import("./manifest.mjs").Manifest) => Promise<Source>} [here.base] where an installed round's
- *   encoder and preprocessing lie; without it they lie beside the head, or are not wanted
  * @returns {Promise<Bundle>} the verified bundle
  * @throws {BundleError} with the reason of the first rule that it breaks
  */
 export async function openBundle(source, trust = {}, here = {}) {
   const { keys = [], product = "fedclip" } = trust;
-  const { installed = null, runtime = null, now = Date.now() / 1000, base = null } = here;
+  const { installed = null, runtime = null, now = Date.now() / 1000 } = here;
+  const signed = await readManifest(source, keys);
+  const { manifest } = signed;
+  await checkPolicy(manifest, { product, installed, runtime, now });
+  const carried = manifest.entries.filter((entry) => !entry.installed);
+  const head = await readHead(source, signed, carried);
+  const base = manifest.isUpdate ? { preprocess: null, encoder: null } : await readBase(source, manifest);
+  guardGraph("head", head, manifest);
+  return asBundle(signed, head, base);
+}
+
+/**
+ * Read a manifest; its signature is verified over the raw bytes before they are parsed.
+ *
+ * @param {Source} source where it is
+ * @param {readonly import("./keys.mjs").PublicKey[]} keys with any, a signature by one of them is required
+ * @returns {Promise<Signed>} the manifest, and who signed it
+ * @throws {BundleError} when there is none, or its signature or form is wrong
+ */
+export async function readManifest(source, keys) {
   const raw = await required(source, "manifest.json", MAX_MANIFEST);
   const signature = await readSignature(source);
   const keyId = await verifySignature(raw, signature, keys);
-  const manifest = parseManifest(raw);
-  await checkPolicy(manifest, { product, installed, runtime, now, based: base !== null });
-  const carried = manifest.entries.filter((entry) => (base === null ? !entry.installed : entry.role === "head"));
-  await checkNames(source, [
-    "manifest.json",
-    ...(signature ? ["manifest.sig"] : []),
-    ...carried.map((entry) => entry.name),
-  ]);
-  const from = base === null ? source : await base(manifest);
-  const parts = await readParts(manifest, source, manifest.isUpdate && base === null ? null : from);
-  return Object.freeze({ manifest, keyId, raw, signature, ...parts, installed: await asInstalled(manifest) });
+  return { manifest: parseManifest(raw), keyId, raw, signature };
+}
+
+/**
+ * Check an installed round, though not the encoder that it shares with others.
+ *
+ * @param {Source} source where manifest and head lie
+ * @param {Signed} signed from `readManifest`
+ * @returns {Promise<Uint8Array>} the head
+ * @throws {BundleError} with the reason of the first rule that it breaks
+ */
+export async function readRoundHead(source, signed) {
+  const head = await readHead(source, signed, [entryOf(signed.manifest, "head")]);
+  guardGraph("head", head, signed.manifest);
+  return head;
+}
+
+/**
+ * Check preprocessing and encoder.
+ *
+ * @param {Source} source where they lie
+ * @param {import("./manifest.mjs").Manifest} manifest lists them
+ * @returns {Promise<Pick<Bundle, "preprocess" | "encoder">>} what was hashed
+ * @throws {BundleError} with the reason of the first rule that they break
+ */
+export async function readBase(source, manifest) {
+  const preprocess = await readChecked(source, entryOf(manifest, "preprocess"));
+  const model = await readChecked(source, entryOf(manifest, "encoder"));
+  guardGraph("encoder", model, manifest);
+  const encoder = await withData(source, manifest, model);
+  guardGraph("preprocess", preprocess, manifest);
+  return { preprocess, encoder };
+}
+
+/**
+ * @param {Signed} signed from `readManifest`
+ * @param {Uint8Array} head checked
+ * @param {Pick<Bundle, "preprocess" | "encoder">} base from `readBase`, or nulls
+ * @returns {Promise<Bundle>} all of it
+ */
+export async function asBundle(signed, head, base) {
+  return Object.freeze({ ...signed, head, ...base, installed: await asInstalled(signed.manifest) });
+}
+
+async function readHead(source, { manifest, signature }, carried) {
+  const names = ["manifest.json", ...(signature ? ["manifest.sig"] : []), ...carried.map((entry) => entry.name)];
+  await checkNames(source, names);
+  return readChecked(source, entryOf(manifest, "head"));
 }
 
 async function asInstalled(manifest) {
@@ -120,22 +180,6 @@ async function checkNames(source, wanted) {
       `The folder holds ${JSON.stringify(extra)}, which the manifest does not list. Remove it.`,
     );
   }
-}
-
-async function readParts(manifest, source, base) {
-  const head = await readChecked(source, entryOf(manifest, "head"));
-  const parts = base === null ? { preprocess: null, encoder: null } : await readBase(base, manifest);
-  guardGraph("head", head, manifest);
-  return { head, ...parts };
-}
-
-async function readBase(source, manifest) {
-  const preprocess = await readChecked(source, entryOf(manifest, "preprocess"));
-  const model = await readChecked(source, entryOf(manifest, "encoder"));
-  guardGraph("encoder", model, manifest);
-  const encoder = await withData(source, manifest, model);
-  guardGraph("preprocess", preprocess, manifest);
-  return { preprocess, encoder };
 }
 
 async function withData(source, manifest, model) {

@@ -38,7 +38,7 @@ export async function sha256(bytes) {
  * @param {Uint8Array} bytes any bytes
  * @returns {string} lower-case hex digits, two for each byte
  */
-export function toHex(bytes) {
+function toHex(bytes) {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 

@@ -1,9 +1,8 @@
+import { changeOf } from "./change.mjs";
 import { BundleError } from "./errors.mjs";
-import { cosine, largestDifference, ranked } from "./tensors.mjs";
-
-const HEAD_TOLERANCE = 1e-4;
-const CHAIN_TOLERANCE = { fp32: 5e-3, fp16: 5e-2 };
-const LOWEST_COSINE = 0.98;
+import { selfTest } from "./self-test.mjs";
+import { makeBase, makeSession, releaseWhenIdle } from "./sessions.mjs";
+import { ranked } from "./tensors.mjs";
 
 /**
  * A decoded picture.
@@ -28,18 +27,31 @@ const LOWEST_COSINE = 0.98;
  * @property {{preprocess: number, encoder: number, head: number}} milliseconds time of each graph
  */
 
-/** Three graphs of a verified bundle, ready to classify; the head can be replaced while it serves. */
+/**
+ * A verified bundle with its sessions, self-tested: what `prepare` gives and `swap` takes.
+ *
+ * @typedef {object} Prepared
+ * @property {import("./manifest.mjs").Manifest} manifest of its bundle
+ * @property {string | null} keyId id of the key that signed it
+ * @property {import("./policy.mjs").Installed} installed what a newer bundle is verified against
+ * @property {import("./self-test.mjs").SelfTest} tested how far its answers are from the golden ones
+ */
+
+/** Three graphs of a verified bundle, ready to classify; they can be replaced while it serves. */
 export class EdgeClassifier {
   #ort;
   #options;
-  #base;
-  #state;
+  #state = null;
 
-  constructor(ort, options, base, state) {
+  /**
+   * Nothing serves before the first `swap`; `create` does both.
+   *
+   * @param {object} ort the onnxruntime module (onnxruntime-node, onnxruntime-web)
+   * @param {object} [options] onnxruntime's session options
+   */
+  constructor(ort, options = {}) {
     this.#ort = ort;
     this.#options = options;
-    this.#base = base;
-    this.#state = state;
   }
 
   /**
@@ -51,18 +63,15 @@ export class EdgeClassifier {
    * @returns {Promise<EdgeClassifier>} ready to predict
    * @throws {BundleError} `incomplete`, `graph` or `self-test`
    */
-  static async create(ort, bundle, options = {}) {
-    if (bundle.encoder === null)
-      throw new BundleError("incomplete", "An update has no encoder: open a full bundle first.");
-    const { model, data } = bundle.encoder;
-    const external = data === null ? {} : { externalData: [{ path: data.name, data: data.bytes }] };
-    const base = {
-      preprocess: await makeSession(ort, "preprocess", bundle.preprocess, options),
-      encoder: await makeSession(ort, "encoder", model, { ...options, ...external }),
-    };
-    const classifier = new EdgeClassifier(ort, options, base, await makeState(ort, bundle, options));
-    await classifier.#proveChain(bundle.manifest);
+  static async create(ort, bundle, options) {
+    const classifier = new EdgeClassifier(ort, options);
+    await classifier.swap(await classifier.prepare(bundle));
     return classifier;
+  }
+
+  /** @returns {boolean} whether anything serves */
+  get serves() {
+    return this.#state !== null;
   }
 
   /** @returns {import("./manifest.mjs").Manifest} manifest of the head that serves now */
@@ -80,6 +89,11 @@ export class EdgeClassifier {
     return this.#state.installed;
   }
 
+  /** @returns {import("./self-test.mjs").SelfTest} how far the answers are from the golden ones */
+  get tested() {
+    return this.#state.tested;
+  }
+
   /**
    * Classify one picture.
    *
@@ -91,7 +105,7 @@ export class EdgeClassifier {
     const state = this.#state; // read once: an update in between does not touch this prediction
     state.users += 1;
     try {
-      const { features, times } = await this.#features(image);
+      const { features, times } = await this.#encode(state.base, image);
       const start = performance.now();
       const { logits, probabilities } = await state.head.run({ image_features: features });
       const top = ranked(probabilities.data, state.manifest.labels);
@@ -111,107 +125,105 @@ export class EdgeClassifier {
   }
 
   /**
-   * Replace the head. Predictions under way finish on the old one; on any failure the old one stays.
-   *
-   * @param {import("./bundle.mjs").Bundle} update a bundle verified against what is installed
-   * @param {() => Promise<void>} [record] makes the device remember it; called once the new head has proved itself,
-   *   before it serves
-   * @returns {Promise<{round: number, sequence: number, milliseconds: number}>} what serves now, and how long the new
-   *   head took to load and prove itself
-   * @throws {BundleError} `other-encoder`, `graph` or `self-test`
+   * @param {import("./bundle.mjs").Bundle} bundle a verified one
+   * @returns {boolean} whether it is for the encoder and preprocessing that serve
    */
-  async update(update, record = async () => {}) {
-    const start = performance.now();
-    const old = this.#state;
-    if (["encoder", "preprocess", "feature_dim"].some((part) => update.installed[part] !== old.installed[part])) {
-      throw new BundleError(
-        "other-encoder",
-        "The new head was made for another encoder: open the full bundle instead.",
-      );
-    }
-    const state = await makeState(this.#ort, update, this.#options);
-    await record();
-    this.#state = state;
-    old.retired = true;
-    await releaseWhenIdle(old);
-    const { round, sequence } = state.manifest;
-    return { round, sequence, milliseconds: performance.now() - start };
+  fits(bundle) {
+    const parts = ["encoder", "preprocess", "feature_dim"];
+    return this.serves && parts.every((part) => bundle.installed[part] === this.installed[part]);
   }
 
-  async #features(image) {
-    const { data, height, width } = image;
+  /**
+   * Load a bundle beside what serves and let it prove itself. The encoder is shared when it is the same.
+   *
+   * @param {import("./bundle.mjs").Bundle} bundle a verified one
+   * @param {boolean} [apart] true to load the encoder anew
+   * @returns {Promise<Prepared>} for `swap` or `discard`
+   * @throws {BundleError} `incomplete`, `other-encoder`, `graph` or `self-test`
+   */
+  async prepare(bundle, apart = false) {
+    const fits = !apart && this.fits(bundle);
+    if (!fits && bundle.encoder === null) {
+      if (!this.serves) throw new BundleError("incomplete", "An update has no encoder: open a full bundle first.");
+      throw new BundleError("other-encoder", "The new head is for another encoder: open the full bundle instead.");
+    }
+    const base = fits ? this.#state.base : await makeBase(this.#ort, bundle, this.#options);
+    base.holders += 1;
+    const { manifest, keyId, installed } = bundle;
+    const state = { manifest, keyId, installed, base, head: null, tested: null, users: 0, retired: false };
+    try {
+      state.head = await makeSession(this.#ort, "head", bundle.head, this.#options);
+      state.tested = await this.#test(state);
+    } catch (error) {
+      await this.discard(state);
+      throw error;
+    }
+    return state;
+  }
+
+  /**
+   * Let what was prepared serve. Predictions under way finish on the old one.
+   *
+   * @param {Prepared} next from `prepare`
+   * @returns {Promise<import("./change.mjs").Change>} what is different now
+   */
+  async swap(next) {
+    const old = this.#state;
+    this.#state = next;
+    const change = changeOf(old, next);
+    if (old !== null) await this.discard(old);
+    return change;
+  }
+
+  /**
+   * Free what was prepared, or served, once no prediction uses it any more.
+   *
+   * @param {Prepared} state from `prepare`
+   * @returns {Promise<void>} at once when it is in use
+   */
+  async discard(state) {
+    state.retired = true;
+    await releaseWhenIdle(state);
+  }
+
+  /**
+   * Prepare and swap; on any failure what served before stays.
+   *
+   * @param {import("./bundle.mjs").Bundle} bundle verified against what is installed
+   * @param {() => Promise<void>} [record] makes the device remember it; called once it has proved itself, before it
+   *   serves
+   * @returns {Promise<import("./change.mjs").Change & {milliseconds: number}>} what is different now, and the time
+   * @throws {BundleError} `other-encoder`, `graph` or `self-test`
+   */
+  async update(bundle, record = async () => {}) {
+    const start = performance.now();
+    const next = await this.prepare(bundle);
+    try {
+      await record();
+    } catch (error) {
+      await this.discard(next);
+      throw error;
+    }
+    return { ...(await this.swap(next)), milliseconds: performance.now() - start };
+  }
+
+  async #encode(base, { data, height, width }) {
     if (data.length !== height * width * 3)
       throw new RangeError(`${data.length} bytes are not ${height} x ${width} x 3`);
     const start = performance.now();
-    const { pixel_values } = await this.#base.preprocess.run({
+    const { pixel_values } = await base.preprocess.run({
       image: new this.#ort.Tensor("uint8", data, [height, width, 3]),
     });
     const middle = performance.now();
-    const { image_features: features } = await this.#base.encoder.run({ pixel_values });
+    const { image_features: features } = await base.encoder.run({ pixel_values });
     return { features, times: { preprocess: middle - start, encoder: performance.now() - middle } };
   }
 
-  async #proveChain({ golden, precision, feature_dim: width, labels }) {
-    for (const [at, image] of golden.images.entries()) {
-      const { features } = await this.#features(image);
-      const { logits } = await this.#state.head.run({ image_features: features });
-      const expected = golden.logits.subarray(at * labels.length, (at + 1) * labels.length);
-      const limit = CHAIN_TOLERANCE[precision];
-      const proof =
-        limit === undefined
-          ? cosine(features.data, golden.features.subarray(at * width, (at + 1) * width)) >= LOWEST_COSINE
-          : largestDifference(logits.data, expected) <= limit;
-      if (!proof)
-        throw new BundleError(
-          "self-test",
-          `On golden image ${at + 1} this device does not get the answer that was exported.`,
-        );
-    }
-  }
-}
-
-async function makeState(ort, bundle, options) {
-  const { manifest, keyId, installed } = bundle;
-  const head = await makeSession(ort, "head", bundle.head, options);
-  await proveHead(ort, head, manifest);
-  return { manifest, keyId, installed, head, users: 0, retired: false };
-}
-
-async function releaseWhenIdle(state) {
-  if (!state.retired || state.users !== 0 || state.head === null) return;
-  const { head } = state;
-  state.head = null;
-  await head.release();
-}
-
-const PORTS = {
-  preprocess: [["image"], ["pixel_values"]],
-  encoder: [["pixel_values"], ["image_features"]],
-  head: [["image_features"], ["logits", "probabilities"]],
-};
-
-async function makeSession(ort, role, model, options) {
-  const session = await ort.InferenceSession.create(model, options).catch((error) => {
-    throw new BundleError("graph", `onnxruntime cannot load the ${role}: ${error.message}`);
-  });
-  const found = [session.inputNames, session.outputNames].map((names) => [...names].sort());
-  if (JSON.stringify(found) !== JSON.stringify(PORTS[role])) {
-    throw new BundleError(
-      "graph",
-      `The ${role} has inputs and outputs ${found.join(" -> ")}, not ${PORTS[role].join(" -> ")}.`,
-    );
-  }
-  return session;
-}
-
-async function proveHead(ort, head, { golden, feature_dim: width }) {
-  const features = new ort.Tensor("float32", golden.features, [golden.features.length / width, width]);
-  const { logits } = await head.run({ image_features: features });
-  const difference = largestDifference(logits.data, golden.logits);
-  if (!(difference <= HEAD_TOLERANCE)) {
-    throw new BundleError(
-      "self-test",
-      `The head's answers differ by ${difference} from the golden ones (at most ${HEAD_TOLERANCE} is allowed).`,
-    );
+  #test({ manifest, base, head }) {
+    const score = async (features, rows) => {
+      const tensor = new this.#ort.Tensor("float32", features, [rows, manifest.feature_dim]);
+      return (await head.run({ image_features: tensor })).logits.data;
+    };
+    return selfTest(manifest, score, async (image) => (await this.#encode(base, image)).features.data);
   }
 }

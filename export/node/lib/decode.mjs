@@ -1,4 +1,4 @@
-import { lstat, readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import sharp from "sharp";
 import { decodeBmp } from "./bmp.mjs";
 import { ImageError } from "./errors.mjs";
@@ -15,8 +15,9 @@ import { inspect, MAX_FILE, MAX_PIXELS, overWhite } from "./picture.mjs";
  */
 export async function decodeFile(path, maxPixels = MAX_PIXELS) {
   try {
-    const { size } = await lstat(path);
-    if (size > MAX_FILE) throw new ImageError(`The file has ${size} bytes; at most ${MAX_FILE} are read.`);
+    const found = await stat(path);
+    if (found.isDirectory()) throw new ImageError("it is a folder; give its files");
+    if (found.size > MAX_FILE) throw new ImageError(`The file has ${found.size} bytes; at most ${MAX_FILE} are read.`);
     return await decodeBytes(await readFile(path), maxPixels);
   } catch (error) {
     throw new ImageError(`${path}: ${error.message}`);

@@ -1,62 +1,107 @@
-import { readFile } from "node:fs/promises";
 import ort from "onnxruntime-node";
-import { loadPublicKey, openBundle } from "./bundle.mjs";
+import { openBundle } from "./bundle.mjs";
 import { EdgeClassifier } from "./classifier.mjs";
 import { decodeFile } from "./decode.mjs";
 import { Device } from "./device.mjs";
+import { loadKeys } from "./device-keys.mjs";
+import { BundleError, EdgeError } from "./errors.mjs";
 import { folderSource } from "./folder.mjs";
-import { checkTime } from "./policy.mjs";
-import { BundleError } from "./errors.mjs";
+import { expiryWarning } from "./policy.mjs";
 
 const QUIET = { logSeverityLevel: 3, extra: { session: { intra_op: { allow_spinning: "0" } } } };
 const RUNTIME = ort.env.versions.node;
 
+/** The warning of a bundle that was opened without a key. */
+export const UNCHECKED = "signature not checked (no key): hashes were checked, the origin was not";
+
 /**
- * @param {readonly string[]} paths PEM files of public keys
- * @returns {Promise<import("./keys.mjs").PublicKey[]>} the keys
- * @throws {Error} when one cannot be read or is something else, with its path
+ * What to trust and how to run.
+ *
+ * @typedef {object} Options
+ * @property {readonly string[]} [keys] PEM files of public keys; with any, a signature is required
+ * @property {string} [product] what this device serves; `fedclip` unless told
+ * @property {number} [threads] for the encoder; onnxruntime chooses without it
  */
-export async function loadKeys(paths) {
-  return Promise.all(
-    paths.map(async (path) => {
-      try {
-        return await loadPublicKey(await readFile(path, "utf8"));
-      } catch (error) {
-        throw new Error(`${path}: ${error.message}`);
-      }
-    }),
-  );
-}
+
+/**
+ * What an installation did: the change, ids of the keys that the device keeps newly, and the time that it took.
+ *
+ * @typedef {import("./change.mjs").Change & {keysKept: string[], milliseconds: number}} Installation
+ */
 
 /** A bundle or a device folder, verified and serving on onnxruntime-node. */
 export class Edge {
   #classifier;
   #device;
-  #trust;
+  #keys;
+  #product;
+  #fallback = null;
+  #last = Promise.resolve();
 
-  constructor(classifier, device, trust, warnings) {
-    this.#classifier = classifier;
+  constructor(device, keys, { product = "fedclip", threads }) {
+    const limit = threads === undefined ? {} : { intraOpNumThreads: threads };
+    this.#classifier = new EdgeClassifier(ort, { ...QUIET, ...limit });
     this.#device = device;
-    this.#trust = trust;
-    /** @type {readonly string[]} what the operator should know: an expired round, a damaged one that was passed over */
-    this.warnings = warnings;
+    this.#keys = keys;
+    this.#product = product;
   }
 
   /**
    * Verify and start a bundle as it was delivered, or what a device folder has installed.
    *
    * @param {string} folder path of either
-   * @param {object} [options] what to trust and how to run
-   * @param {readonly string[]} [options.keys] PEM files of public keys; with any, a signature is required
-   * @param {string} [options.product] what this device serves
-   * @param {number} [options.threads] for the encoder; onnxruntime chooses without it
+   * @param {Options} [options] keys count for a device folder only where it keeps none itself
    * @returns {Promise<Edge>} ready to predict
    * @throws {BundleError} with the reason why it is refused
+   * @throws {EdgeError} when a key cannot be used
    */
-  static async open(folder, { keys: paths = [], product = "fedclip", threads } = {}) {
-    const { bundle, device, trust, warnings } = await openAny(folder, await loadKeys(paths), product);
-    const options = threads === undefined ? QUIET : { ...QUIET, intraOpNumThreads: threads };
-    return new Edge(await EdgeClassifier.create(ort, bundle, options), device, trust, warnings);
+  static async open(folder, options = {}) {
+    const keys = await loadKeys(options.keys ?? []);
+    const device = new Device(folder);
+    const edge = new Edge((await device.exists()) ? device : null, keys, options);
+    if (edge.#device !== null) await edge.#reload();
+    else {
+      const bundle = await openBundle(folderSource(folder), await edge.#trust(), { runtime: RUNTIME });
+      await edge.#classifier.swap(await edge.#classifier.prepare(bundle));
+    }
+    return edge;
+  }
+
+  /**
+   * Install a full bundle to a new device folder, or an update or full bundle to one that exists, be it damaged.
+   *
+   * @param {string} folder path of the device folder
+   * @param {string} source path of what to install
+   * @param {Options} [options] keys given at the first installation, or to a device that keeps none, are stored there
+   *   and enforced from then on
+   * @returns {Promise<{edge: Edge, change: Installation}>} what serves now
+   * @throws {BundleError} why it is refused; the device is as it was
+   * @throws {EdgeError} when a key cannot be used, or is none of those that the device keeps
+   */
+  static async install(folder, source, options = {}) {
+    const edge = new Edge(new Device(folder), await loadKeys(options.keys ?? []), options);
+    return { edge, change: await edge.update(source) };
+  }
+
+  /**
+   * Verify what `install` would install and let it prove itself, but install nothing.
+   *
+   * @param {string} folder path of a device folder, or of the bundle that an update is for
+   * @param {string} source path of an update or a full bundle
+   * @param {Options} [options] as for `install`
+   * @returns {Promise<import("./classifier.mjs").Prepared & {warnings: string[]}>} what was verified
+   * @throws {BundleError} why it would be refused
+   */
+  static async check(folder, source, options = {}) {
+    const device = new Device(folder);
+    let edge;
+    if (await device.exists()) {
+      edge = new Edge(device, await loadKeys(options.keys ?? []), options);
+      await edge.#tryToReload();
+    } else edge = await Edge.open(folder, options);
+    const { next } = await edge.#candidate(source);
+    await edge.#classifier.discard(next);
+    return { ...next, warnings: next.keyId === null ? [UNCHECKED] : [] };
   }
 
   /** @returns {import("./manifest.mjs").Manifest} manifest of the head that serves */
@@ -67,6 +112,17 @@ export class Edge {
   /** @returns {string | null} id of the key that signed it, null when no key is held */
   get keyId() {
     return this.#classifier.keyId;
+  }
+
+  /** @returns {import("./self-test.mjs").SelfTest} how far its answers are from the golden ones */
+  get tested() {
+    return this.#classifier.tested;
+  }
+
+  /** @returns {string[]} what an operator should know: a damaged round, no key, an expired round */
+  get warnings() {
+    const unsigned = this.keyId === null ? UNCHECKED : null;
+    return [this.#fallback, unsigned, expiryWarning(this.manifest)].filter((text) => text !== null);
   }
 
   /**
@@ -81,43 +137,114 @@ export class Edge {
   }
 
   /**
-   * Verify an update, let it prove itself, record it in the device folder, then swap the head while serving.
+   * Serve what the device folder names now: another process may have updated it.
    *
-   * @param {string} folder path of an update
-   * @returns {Promise<{round: number, sequence: number, milliseconds: number}>} what serves now, and the time it took
-   * @throws {BundleError} why it is refused; the old head goes on serving
+   * @returns {Promise<import("./change.mjs").Change | null>} what is different, null when nothing is
+   * @throws {BundleError} why that cannot be served; what served before goes on
+   * @throws {EdgeError} when this is no device folder
    */
-  async update(folder) {
-    if (this.#device === null)
-      throw new BundleError("incomplete", "Updates need a device folder: make one with `fedclip-edge update`.");
-    const { bundle: current } = await this.#device.current(this.#trust, RUNTIME);
-    const installed = await this.#device.installed(current);
-    const bundle = await openBundle(folderSource(folder), this.#trust, { installed, runtime: RUNTIME });
-    return this.#classifier.update(bundle, () => this.#device.commit(bundle));
+  async reload() {
+    return this.#alone(() => this.#reload());
   }
-}
 
-async function openAny(folder, keys, product) {
-  if (!(await Device.isDevice(folder))) {
-    const trust = { keys, product };
-    return {
-      bundle: await openBundle(folderSource(folder), trust, { runtime: RUNTIME }),
-      device: null,
-      trust,
-      warnings: [],
-    };
+  /**
+   * Verify an update or a full bundle, let it prove itself, record it in the device folder, then swap while serving.
+   *
+   * @param {string} source path of an update or a full bundle
+   * @returns {Promise<Installation>} what serves now
+   * @throws {BundleError} why it is refused; what served before goes on
+   * @throws {EdgeError} when this is no device folder
+   */
+  async update(source) {
+    return this.#alone(async () => {
+      if (await this.#requireDevice().exists()) await this.#tryToReload();
+      const start = performance.now();
+      const { bundle, next, trust } = await this.#candidate(source);
+      const keysKept = await this.#device.install(bundle, trust);
+      this.#fallback = null;
+      const change = await this.#classifier.swap(next);
+      if (typeof bundle.encoder?.model === "string") await this.#leaveDelivery();
+      return { ...change, keysKept, milliseconds: performance.now() - start };
+    });
   }
-  const device = new Device(folder);
-  const trust = await device.trust(keys, product);
-  const { bundle, warning } = await device.current(trust, RUNTIME);
-  return { bundle, device, trust, warnings: [warning, timeWarning(bundle.manifest)].filter(Boolean) };
-}
 
-function timeWarning(manifest) {
-  try {
-    checkTime(manifest, Date.now() / 1000);
-    return null;
-  } catch (error) {
-    return `${error.message} It goes on serving because it was accepted before.`;
+  /**
+   * Go back to the round before, which is still stored; the one that is left is never accepted again.
+   *
+   * @returns {Promise<import("./change.mjs").Change>} what serves now
+   * @throws {BundleError} when there is none, or it is damaged; what served before goes on
+   * @throws {EdgeError} when this is no device folder
+   */
+  async rollback() {
+    return this.#alone(async () => {
+      const seen = await this.#requireDevice().state();
+      await this.#reload();
+      const bundle = await this.#device.previous(await this.#trust(), RUNTIME);
+      const givenUp = this.#fallback === null ? "" : await this.#device.currentName();
+      const next = await this.#classifier.prepare(bundle);
+      await this.#device.rollback(seen);
+      this.#fallback = null;
+      return { ...(await this.#classifier.swap(next)), givenUp };
+    });
+  }
+
+  async #reload() {
+    const device = this.#requireDevice();
+    const { current } = await device.state();
+    const serves = this.#classifier.serves ? this.manifest.sequence : null;
+    if (current === String(serves)) return null;
+    const prepare = (bundle) => this.#classifier.prepare(bundle);
+    const { used, fallback } = await device.serve(await this.#trust(), RUNTIME, prepare);
+    this.#fallback = fallback;
+    const change = await this.#classifier.swap(used);
+    return change.sequence === change.oldSequence ? null : change;
+  }
+
+  // A device that cannot be opened may be mended by what is to be installed, which has to pass every check itself.
+  async #tryToReload() {
+    try {
+      await this.#reload();
+    } catch (error) {
+      if (!(error instanceof BundleError)) throw error;
+      this.#fallback = error.message;
+    }
+  }
+
+  async #candidate(source) {
+    const trust = await this.#trust();
+    const doubtful = this.#fallback !== null;
+    const installed = await (this.#device?.installed(doubtful) ?? this.#classifier.installed);
+    const bundle = await openBundle(folderSource(source), trust, { installed, runtime: RUNTIME });
+    const whole = bundle.manifest.isUpdate && !this.#classifier.fits(bundle);
+    const next = await this.#classifier.prepare(whole ? await this.#device.complete(bundle) : bundle);
+    return { bundle, next, trust };
+  }
+
+  // onnxruntime reads a model with separate data from its path, and a delivery may be overwritten or deleted. When the
+  // device's own copy cannot be opened, the delivery goes on: it has passed its tests and is recorded.
+  async #leaveDelivery() {
+    try {
+      const prepare = (bundle) => this.#classifier.prepare(bundle, true);
+      const { used, fallback } = await this.#device.serve(await this.#trust(), RUNTIME, prepare);
+      await (fallback === null ? this.#classifier.swap(used) : this.#classifier.discard(used));
+    } catch (error) {
+      if (!(error instanceof BundleError)) throw error;
+    }
+  }
+
+  #trust() {
+    return this.#device?.trust(this.#keys, this.#product) ?? { keys: this.#keys, product: this.#product };
+  }
+
+  #requireDevice() {
+    if (this.#device !== null) return this.#device;
+    throw new EdgeError("A bundle as delivered stays as it is: install it to a device folder, and open that.");
+  }
+
+  // One update, rollback or reload at a time; predictions do not wait.
+  #alone(action) {
+    const mine = this.#last.then(action);
+    this.#last = mine.catch(() => {});
+    return mine;
   }
 }

@@ -50,11 +50,22 @@ export class BundleError extends Error {
   }
 }
 
-/** A picture that cannot be classified: not a picture, damaged, or outside the limits. */
-export class ImageError extends Error {
-  /** @param {string} message what is wrong with the picture, in a sentence for people */
+/**
+ * @param {Error} error whose message is to stand in parentheses
+ * @returns {string} without its full stop
+ */
+export function asideOf(error) {
+  return error.message.replace(/\.$/, "");
+}
+
+/** What a user can cause and mend without a bundle being at fault: a key, a folder, an image, a wrong command. */
+export class EdgeError extends Error {
+  /** @param {string} message what was given, the rule, and what to do */
   constructor(message) {
     super(message);
-    this.name = "ImageError";
+    this.name = new.target.name;
   }
 }
+
+/** A picture that cannot be classified: not a picture, damaged, or outside the limits. */
+export class ImageError extends EdgeError {}

@@ -5,8 +5,9 @@ import { inspectOnnx } from "./onnx-facts.mjs";
 const FLOAT = 1;
 const UINT8 = 2;
 const STANDARD = ["", "ai.onnx"];
-// onnxruntime's own operators, which quantised encoders use; every build of it has them.
+// onnxruntime's own operators: quantised encoders use this one, and the others are that many more to be attacked by.
 const RUNTIME = "com.microsoft";
+const RUNTIME_OPERATORS = ["MatMulNBits"];
 
 const port = (name, type, dims) => ({ name, type, dims });
 
@@ -73,6 +74,8 @@ function checkReach(role, facts, data) {
   const domains = role === "encoder" ? [...STANDARD, RUNTIME] : STANDARD;
   const foreign = [...facts.domains].find((domain) => !domains.includes(domain));
   if (foreign !== undefined) refuse(role, `it uses operators of ${JSON.stringify(foreign)}`);
+  const own = facts.operators.find(([domain, name]) => domain === RUNTIME && !RUNTIME_OPERATORS.includes(name));
+  if (own !== undefined) refuse(role, `it uses ${JSON.stringify(own[1])} of ${RUNTIME}`);
   const outside = [...facts.outside].find((place) => role !== "encoder" || place !== data);
   if (outside !== undefined) refuse(role, `its weights lie in ${JSON.stringify(outside)}, which is not a listed file`);
 }

@@ -12,6 +12,7 @@ const DOMAIN = new TextEncoder().encode("fedclip-bundle-v1\0");
  * @typedef {object} PublicKey
  * @property {string} id first 16 hex digits of the SHA-256 of the raw 32-byte key
  * @property {CryptoKey} key what WebCrypto verifies with
+ * @property {string} pem the key alone, always spelt the same
  */
 
 /**
@@ -29,8 +30,10 @@ export async function loadPublicKey(pem) {
     );
   }
   const raw = der.slice(SPKI_ED25519.length);
+  const body = btoa(String.fromCharCode(...der));
+  const alone = `-----BEGIN PUBLIC KEY-----\n${body}\n-----END PUBLIC KEY-----\n`;
   const key = await subtle().importKey("raw", raw, { name: "Ed25519" }, false, ["verify"]);
-  return { id: (await sha256(raw)).slice(0, 16), key };
+  return { id: (await sha256(raw)).slice(0, 16), key, pem: alone };
 }
 
 /**
@@ -59,6 +62,6 @@ export async function verifySignature(manifest, signature, keys) {
   }
   throw new BundleError(
     "signature",
-    `The signature is not by a key that this device holds (${held}), or the manifest` + " was changed after signing.",
+    `The signature is not by a key that this device holds (${held}), or the manifest was changed after signing.`,
   );
 }

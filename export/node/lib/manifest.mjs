@@ -177,7 +177,7 @@ function readGolden({ golden, feature_dim: width, labels }, isUpdate) {
   if (logits.length !== 4 * count * labels.length) {
     throw new BundleError(
       "labels",
-      `golden.logits has ${logits.length} bytes, not those of ${count} x ${labels.length} labels. Make the bundle again.`,
+      `golden.logits has ${logits.length} bytes, not those of ${count} x ${labels.length} labels. Make it again.`,
     );
   }
   const images = golden.images.map(readImage);

@@ -4,7 +4,7 @@ import { Message } from "./protobuf.mjs";
 const MODEL = { graph: 7, opset: 8, training: 20, functions: 25 };
 const OPSET = { domain: 1 };
 const GRAPH = { node: 1, initializer: 5, input: 11, output: 12, sparse: 15 };
-const NODE = { attribute: 5, domain: 7 };
+const NODE = { operator: 4, attribute: 5, domain: 7 };
 const ATTRIBUTE = { float: 2, tensor: 5, graph: 6, floats: 7, tensors: 10, graphs: 11, sparse: 22, sparses: 23 };
 const SPARSE = { values: 1, indices: 2 };
 const TENSOR = { type: 2, floats: 4, integers: 5, raw: 9, doubles: 10, external: 13, location: 14 };
@@ -35,6 +35,7 @@ const EXPONENTS = {
  * @property {Port[]} inputs of the outermost graph
  * @property {Port[]} outputs of the outermost graph
  * @property {Set<string>} domains operator domains imported or used, at any depth
+ * @property {Array<[string, string]>} operators domain and name of every operator that is used, at any depth
  * @property {Set<string>} outside files that its weights lie in, at any depth
  * @property {boolean} notFinite whether some weight is NaN or infinite; only when weights were asked for
  */
@@ -65,7 +66,7 @@ export function inspectOnnx(bytes, weights) {
   const domains = new Set(model.messages(MODEL.opset).map((opset) => opset.text(OPSET.domain)));
   if (domains.size === 0) throw new RangeError("it names no operator set");
   const [inputs, outputs] = [readPorts(graph, GRAPH.input), readPorts(graph, GRAPH.output)];
-  const facts = { inputs, outputs, domains, outside: new Set(), notFinite: false };
+  const facts = { inputs, outputs, domains, operators: [], outside: new Set(), notFinite: false };
   visitGraph(graph, { facts, weights, nesting: MAX_NESTING });
   return facts;
 }
@@ -88,6 +89,7 @@ function visitGraph(graph, visit) {
   visitSparse(graph, GRAPH.sparse, visit);
   for (const node of graph.messages(GRAPH.node)) {
     visit.facts.domains.add(node.text(NODE.domain));
+    visit.facts.operators.push([node.text(NODE.domain), node.text(NODE.operator)]);
     node.messages(NODE.attribute).forEach((attribute) => visitAttribute(attribute, visit));
   }
 }

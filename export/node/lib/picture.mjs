@@ -4,7 +4,7 @@ import { ImageError } from "./errors.mjs";
 export const MAX_PIXELS = 64_000_000;
 
 /** Longest side over shortest: the shorter one is resized to the encoder's input, and the longer grows with it. */
-export const MAX_ASPECT = 5_000;
+const MAX_ASPECT = 5_000;
 
 /** Largest picture file that is read, in bytes. */
 export const MAX_FILE = 256 * 2 ** 20;

@@ -6,10 +6,11 @@ import { entryOf } from "./manifest.mjs";
  * What the device runs now; an update must fit it and be newer.
  *
  * @typedef {object} Installed
- * @property {number} sequence the highest that this device ever accepted
- * @property {string} encoder what `encoderDigest` says of its encoder
+ * @property {number} sequence the highest that this device ever accepted; one less when that round is damaged
+ * @property {string} encoder what `encoderDigest` says of its encoder; empty when no installed round can be read
  * @property {string} preprocess SHA-256 of preprocess.onnx
  * @property {number} feature_dim width of an image feature
+ * @property {boolean} [rolledBack] whether a rollback left the round of that sequence
  */
 
 /**
@@ -21,17 +22,16 @@ import { entryOf } from "./manifest.mjs";
  * @param {Installed | null} here.installed what it runs now, null when nothing
  * @param {string | null} here.runtime version of its onnxruntime, null to skip the check
  * @param {number | null} here.now UTC seconds, null to skip the check of times
- * @param {boolean} here.based whether encoder and preprocessing are read together with it: nothing is carried over
  * @returns {Promise<void>} once every rule is kept
  * @throws {BundleError} `product`, `incomplete`, `replay`, `rollback`, `not-yet-valid`, `expired`, `runtime-too-old`,
  *   `other-encoder`, `other-preprocess` or `feature-width`
  */
-export async function checkPolicy(manifest, { product, installed, runtime, now, based }) {
+export async function checkPolicy(manifest, { product, installed, runtime, now }) {
   checkProduct(manifest, product);
   checkSequence(manifest, installed);
   checkTime(manifest, now);
   checkRuntime(manifest, runtime);
-  if (manifest.isUpdate && !based) await checkCarried(manifest, installed);
+  await checkParts(manifest, installed);
 }
 
 /**
@@ -57,15 +57,28 @@ export async function baseName(manifest) {
   return (await sha256(new TextEncoder().encode(parts))).slice(0, 16);
 }
 
-function checkProduct(manifest, product) {
+/**
+ * @param {import("./manifest.mjs").Manifest} manifest a checked manifest
+ * @param {string} product that the device serves
+ * @throws {BundleError} `product`
+ */
+export function checkProduct(manifest, product) {
   if (manifest.product === product) return;
   throw new BundleError("product", `The bundle is for "${manifest.product}" and this device serves "${product}".`);
 }
 
-function checkSequence(manifest, installed) {
+/**
+ * @param {import("./manifest.mjs").Manifest} manifest a checked manifest
+ * @param {Installed | null} installed what the device has
+ * @throws {BundleError} `replay` or `rollback`
+ */
+export function checkSequence(manifest, installed) {
   if (installed === null || manifest.sequence > installed.sequence) return;
   if (manifest.sequence === installed.sequence) {
-    throw new BundleError("replay", `Sequence ${manifest.sequence} was accepted before: there is nothing newer.`);
+    const why = installed.rolledBack
+      ? "was accepted before and left by a rollback; export the round again, it then gets a new sequence."
+      : "was accepted before: there is nothing newer.";
+    throw new BundleError("replay", `Sequence ${manifest.sequence} ${why}`);
   }
   throw new BundleError(
     "rollback",
@@ -95,12 +108,30 @@ export function checkTime(manifest, now) {
   }
 }
 
+/**
+ * @param {import("./manifest.mjs").Manifest} manifest of an installed round
+ * @returns {string | null} that it is out of its time now; it goes on serving
+ */
+export function expiryWarning(manifest) {
+  try {
+    checkTime(manifest, Date.now() / 1000);
+    return null;
+  } catch (error) {
+    return `${error.message} It goes on serving because it was accepted before.`;
+  }
+}
+
 function toDate(seconds) {
   const milliseconds = 1000 * seconds;
   return Math.abs(milliseconds) <= 8.64e15 ? new Date(milliseconds).toISOString() : `${seconds} s`;
 }
 
-function checkRuntime(manifest, runtime) {
+/**
+ * @param {import("./manifest.mjs").Manifest} manifest a checked manifest
+ * @param {string | null} runtime version of onnxruntime, null to skip the check
+ * @throws {BundleError} `runtime-too-old`
+ */
+export function checkRuntime(manifest, runtime) {
   if (runtime === null) return;
   const { lowest } = manifest.onnxruntime;
   const [have, need] = [runtime, lowest].map((version) => version.split(".").map((part) => Number.parseInt(part, 10)));
@@ -109,9 +140,16 @@ function checkRuntime(manifest, runtime) {
   throw new BundleError("runtime-too-old", `The bundle needs onnxruntime ${lowest} or newer, and this is ${runtime}.`);
 }
 
-async function checkCarried(manifest, installed) {
-  if (installed === null) {
-    throw new BundleError("incomplete", "This is an update (a head only), and no full bundle is installed yet.");
+/**
+ * @param {import("./manifest.mjs").Manifest} manifest a checked manifest
+ * @param {Installed | null} installed what the device has
+ * @returns {Promise<void>} once an update fits; a full bundle always does
+ * @throws {BundleError} `incomplete`, `other-encoder`, `other-preprocess` or `feature-width`
+ */
+export async function checkParts(manifest, installed) {
+  if (!manifest.isUpdate) return;
+  if (installed === null || installed.encoder === "") {
+    throw new BundleError("incomplete", "This is an update, without an encoder: install a full bundle first.");
   }
   if ((await encoderDigest(manifest)) !== installed.encoder) {
     throw new BundleError("other-encoder", "The update was made for another encoder than the installed one.");

@@ -12,7 +12,7 @@ export function largestDifference(left, right) {
 /**
  * @param {ArrayLike<number>} left a vector
  * @param {ArrayLike<number>} right a vector of the same length
- * @returns {number} cosine of the angle between them, NaN for a zero vector
+ * @returns {number} cosine of the angle between them, 0 for a zero vector
  */
 export function cosine(left, right) {
   let [dot, leftSquare, rightSquare] = [0, 0, 0];
@@ -21,7 +21,16 @@ export function cosine(left, right) {
     leftSquare += left[at] ** 2;
     rightSquare += right[at] ** 2;
   }
-  return dot / Math.sqrt(leftSquare * rightSquare);
+  return dot / Math.max(Math.sqrt(leftSquare * rightSquare), 1e-12);
+}
+
+/**
+ * @param {Float32Array} row numbers
+ * @param {readonly number[]} centre as many
+ * @returns {number[]} the differences
+ */
+export function centred(row, centre) {
+  return Array.from(row, (value, at) => value - centre[at]);
 }
 
 /**

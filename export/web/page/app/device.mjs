@@ -1,7 +1,7 @@
 import { loadPublicKey, MAX_MANIFEST, openBundle } from "../lib/bundle.mjs";
 import { EdgeClassifier } from "../lib/classifier.mjs";
 import { BundleError } from "../lib/errors.mjs";
-import { checkTime } from "../lib/policy.mjs";
+import { checkTime, expiryWarning } from "../lib/policy.mjs";
 import { Memory } from "./memory.mjs";
 import { webSource } from "./source.mjs";
 
@@ -49,7 +49,7 @@ export class Device {
     const classifier = await EdgeClassifier.create(ort, base, { logSeverityLevel: 3 });
     if (newest !== base) await classifier.update(newest);
     if (highest === null || newest.manifest.sequence > highest) await memory.accept(newest);
-    return new Device({ ...parts, classifier, warning: expiryOf(newest.manifest) });
+    return new Device({ ...parts, classifier, warning: expiryWarning(newest.manifest) });
   }
 
   /**
@@ -91,15 +91,6 @@ async function chooseRound(base, highest, { folder, trust, memory, runtime }) {
     `The site offers sequence ${sequence}, but this browser has accepted ${highest} before` +
       " and no longer holds it. Publish that round, or a newer one.",
   );
-}
-
-function expiryOf(manifest) {
-  try {
-    checkTime(manifest, seconds());
-    return null;
-  } catch (error) {
-    return `${error.message} It goes on serving because it was accepted before.`;
-  }
 }
 
 async function fetchText(url) {

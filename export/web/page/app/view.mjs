@@ -143,7 +143,7 @@ function fillBar(item, { label, probability }) {
  */
 export function showModel(manifest, keyId) {
   const seal = find("seal");
-  seal.textContent = keyId === null ? "Not signed by a key you hold" : "Signature verified";
+  seal.textContent = keyId === null ? "Signature not checked (no key)" : "Signature verified";
   seal.classList.toggle("verified", keyId !== null);
   seal.hidden = false;
   find("model").hidden = false;
