@@ -32,6 +32,7 @@ class _Vision(nn.Module):
         self.projection = clip.visual_projection
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        """Return features ``[B, d]`` of pixels ``[B, 3, S, S]``."""
         features: Tensor = self.projection(self.tower(pixel_values=pixel_values).pooler_output)
         return features
 

@@ -98,12 +98,17 @@ def require_interface(model: ModelProto, inputs: Interface, outputs: Interface) 
         ("inputs", [value for value in model.graph.input if value.name not in initializers], inputs),
         ("outputs", list(model.graph.output), outputs),
     ):
-        described = {value.name: _describe(value) for value in found}
+        described = interface(found)
         if list(described.items()) != list(wanted.items()):
             raise ConversionError(
                 f"graph {model.graph.name!r} has the {kind} {described}; a device expects {dict(wanted)}: this "
                 "version of the exporter does not fit the installed torch, transformers or onnx"
             )
+
+
+def interface(values: Iterable[ValueInfoProto]) -> dict[str, tuple[str, tuple[int | str, ...]]]:
+    """Return names, types and shapes of a graph's inputs or outputs."""
+    return {value.name: _describe(value) for value in values}
 
 
 def _describe(value: ValueInfoProto) -> tuple[str, tuple[int | str, ...]]:

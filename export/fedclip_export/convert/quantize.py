@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto
 
-from fedclip_export.convert.finalize import finalize
+from fedclip_export.convert.finalize import finalize, interface, require_interface
 from fedclip_export.errors import ConversionError
 
 Pixels = npt.NDArray[Any]
@@ -28,14 +28,14 @@ _INT8_ARITHMETIC = 4  # MatMulNBits' accuracy_level: without it 8-bit weights ar
 
 
 def quantize(model: ModelProto, precision: str, calibration: Pixels) -> ModelProto:
-    """Return an encoder in another precision, with the same inputs, outputs and metadata.
+    """Return an encoder in another precision, with the same inputs, outputs and metadata (but for ``precision``).
 
     Parameters
     ----------
     model
         An encoder in float32; it is left as it is.
     precision
-        ``fp32`` (a copy), ``fp16``, ``int8``, or ``int8-weights``.
+        ``fp16``, ``int8``, or ``int8-weights``.
     calibration
         Preprocessed images, float32 ``[N, 3, S, S]`` with N >= 1; they set the ranges of ``int8``. 64 images of the
         kind that devices will see are enough.
@@ -43,7 +43,8 @@ def quantize(model: ModelProto, precision: str, calibration: Pixels) -> ModelPro
     Raises
     ------
     ConversionError
-        When the precision has no converter, or the images are not what the encoder takes.
+        When the precision has no converter, the images are not what the encoder takes, or the converted encoder is not
+        what devices expect.
     """
     if precision not in _CONVERTERS:
         raise ConversionError(f"precision {precision!r}; an encoder can be {', '.join(_CONVERTERS)}")
@@ -52,8 +53,10 @@ def quantize(model: ModelProto, precision: str, calibration: Pixels) -> ModelPro
     copy.CopyFrom(model)
     with _quiet():
         converted = _CONVERTERS[precision](copy, calibration)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return finalize(converted, name=model.graph.name, metadata=metadata, version=model.model_version)
+    metadata = {entry.key: entry.value for entry in model.metadata_props} | {"precision": precision}
+    finalize(converted, name=model.graph.name, metadata=metadata, version=model.model_version)
+    require_interface(converted, interface(model.graph.input), interface(model.graph.output))
+    return converted
 
 
 def _check(model: ModelProto, calibration: Pixels) -> None:
@@ -63,10 +66,6 @@ def _check(model: ModelProto, calibration: Pixels) -> None:
             f"calibration images of shape {list(calibration.shape)} and type {calibration.dtype}; the encoder takes "
             f"float32 [N, {', '.join(map(str, wanted))}] with at least one image"
         )
-
-
-def _same(model: ModelProto, calibration: Pixels) -> ModelProto:
-    return model
 
 
 def _half(model: ModelProto, calibration: Pixels) -> ModelProto:
@@ -128,6 +127,7 @@ class _Batches:
         )
 
     def get_next(self) -> dict[str, Pixels] | None:
+        """Return the next batch by the input's name, None at the end."""
         return next(self._batches, None)
 
 
@@ -146,7 +146,6 @@ def _quiet() -> Iterator[None]:
 
 
 _CONVERTERS: Mapping[str, Callable[[ModelProto, Pixels], ModelProto]] = {
-    "fp32": _same,
     "fp16": _half,
     "int8": _int8,
     "int8-weights": _int8_weights,
