@@ -6,6 +6,7 @@ import shutil
 import forge
 import hosts
 import pytest
+from forge_attacks import ATTACKS, attacked
 
 
 @pytest.fixture(scope="module")
@@ -16,14 +17,14 @@ def scene(tmp_path_factory):
     place = tmp_path_factory.mktemp("attacks")
     keys.generate(place / "key")
     forge.bundle(place / "installed", key=place / "key")
-    for number, name in enumerate(forge.ATTACKS):
-        forge.attacked(place / f"case-{number}", name, place / "key")
+    for number, name in enumerate(ATTACKS):
+        attacked(place / f"case-{number}", name, place / "key")
     return place
 
 
 @pytest.fixture(scope="module")
 def node_reasons(node, scene):
-    cases = [{"name": name, "folder": str(scene / f"case-{number}")} for number, name in enumerate(forge.ATTACKS)]
+    cases = [{"name": name, "folder": str(scene / f"case-{number}")} for number, name in enumerate(ATTACKS)]
     job = {"action": "attacks", "cases": cases, "base": str(scene / "installed"), "key": str(scene / "key.pub")}
     return hosts.ask("node_host.mjs", job | {"now": forge.NOW, "runtime": forge.RUNTIME})
 
@@ -35,7 +36,7 @@ def page_reasons(chromium, scene, tmp_path_factory):
     hosts.build_site(site, scene / "installed", keys=[scene / "key.pub"])
     cases, settings = [], json.loads((site / "site.json").read_text())
     keys = [f"../{key}" for key in settings["keys"]]
-    for number, (name, attack) in enumerate(forge.ATTACKS.items()):
+    for number, (name, attack) in enumerate(ATTACKS.items()):
         if attack.filesystem:
             continue
         place = site / f"case-{number}"
@@ -49,12 +50,12 @@ def page_reasons(chromium, scene, tmp_path_factory):
     return hosts.ask("chromium_host.mjs", job | {"now": forge.NOW, "artefacts": str(hosts.ARTEFACTS)})
 
 
-@pytest.mark.parametrize("name", forge.ATTACKS)
+@pytest.mark.parametrize("name", ATTACKS)
 def test_node_refuses(node_reasons, name):
-    assert node_reasons[name] == forge.ATTACKS[name].reason
+    assert node_reasons[name] == ATTACKS[name].reason
 
 
-@pytest.mark.parametrize("name", [name for name, attack in forge.ATTACKS.items() if not attack.filesystem])
+@pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if not attack.filesystem])
 def test_page_refuses(page_reasons, name):
-    expected = "none published" if name == "missing manifest" else forge.ATTACKS[name].reason
+    expected = "none published" if name == "missing manifest" else ATTACKS[name].reason
     assert page_reasons[name] == expected

@@ -6,6 +6,7 @@ import stat
 import forge
 import hosts
 import pytest
+import tampering
 
 from fedclip_export.bundle import keys
 
@@ -28,7 +29,7 @@ def shop(node, tmp_path_factory):
     forge.bundle(place / "future", key=place / "a", onnxruntime={"lowest": "99.0", "tested": []})
     for name in ("hash", "extra"):
         forge.bundle(place / name, key=place / "a")
-    forge.flipped("encoder.onnx")(place / "hash", None)
+    tampering.flipped("encoder.onnx")(place / "hash", None)
     (place / "extra" / "notes.txt").write_text("mine")
     return place
 

@@ -1,16 +1,18 @@
-"""Every way to tamper that forge.py knows meets its own refusal, before and after it reaches a device."""
+"""Every way to tamper that forge_attacks.py knows meets its own refusal, before and after it reaches a device."""
 
 import forge
 import numpy as np
 import onnx
 import pytest
+import tampering
+from forge_attacks import ATTACKS, attacked
 from onnx import TensorProto, helper
 
 from fedclip_export.bundle import Device, Installed, Trust, keys, open_bundle, write_bundle
 from fedclip_export.bundle.manifest import Manifest
 from fedclip_export.errors import BundleError
 
-OPENING = [name for name, attack in forge.ATTACKS.items() if attack.judge == "opening"]
+OPENING = [name for name, attack in ATTACKS.items() if attack.judge == "opening"]
 # Every code of the contract but incomplete and device-state, which take more than a tampered folder.
 CODES = """missing-file too-large not-regular unsigned signature not-json duplicate-key not-canonical schema malformed
 product replay rollback not-yet-valid expired other-encoder other-preprocess feature-width runtime-too-old unlisted-file
@@ -33,19 +35,19 @@ def refusal(folder, scene):
 
 @pytest.mark.parametrize("name", OPENING)
 def test_an_attack_is_refused_with_its_code(name, tmp_path, signer, scene):
-    error = refusal(forge.attacked(tmp_path / "victim", name, signer), scene)
-    assert error.reason == forge.ATTACKS[name].reason
+    error = refusal(attacked(tmp_path / "victim", name, signer), scene)
+    assert error.reason == ATTACKS[name].reason
     assert len(str(error)) > 30
 
 
-@pytest.mark.parametrize("name", [name for name in forge.ATTACKS if name not in OPENING])
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in OPENING])
 def test_what_only_the_self_test_can_notice_opens(name, tmp_path, signer, scene):
-    folder = forge.attacked(tmp_path / "victim", name, signer)
+    folder = attacked(tmp_path / "victim", name, signer)
     assert open_bundle(folder, **scene).manifest.sequence == 200
 
 
 def test_every_code_of_the_contract_is_met_by_an_attack():
-    assert {attack.reason for attack in forge.ATTACKS.values()} == set(CODES.split())
+    assert {attack.reason for attack in ATTACKS.values()} == set(CODES.split())
 
 
 @pytest.mark.parametrize("make", [forge.bundle, forge.update])
@@ -72,11 +74,11 @@ def test_without_a_key_hashes_are_checked_and_nobody_is_named(tmp_path, signer, 
     opened = open_bundle(forge.update(tmp_path / "signed", key=signer), **scene)
     assert opened.key_id is None and len(opened.signature) == 64
     assert open_bundle(forge.update(tmp_path / "unsigned"), **scene).signature is None
-    assert refusal(forge.attacked(tmp_path / "bad", "bit flip in head.onnx", signer), scene).reason == "hash"
+    assert refusal(attacked(tmp_path / "bad", "bit flip in head.onnx", signer), scene).reason == "hash"
 
 
 def test_a_signature_that_cannot_be_one_is_refused_even_without_a_key(tmp_path, signer, scene):
-    folder = forge.attacked(tmp_path / "bad", "empty signature", signer)
+    folder = attacked(tmp_path / "bad", "empty signature", signer)
     assert refusal(folder, scene | {"trust": Trust()}).reason == "signature"
 
 
@@ -90,7 +92,7 @@ def test_any_of_several_keys_suffices_and_is_named(tmp_path, signer, scene):
 
 
 def test_the_signature_is_checked_before_a_byte_is_parsed(tmp_path, signer, scene):
-    folder = forge.attacked(tmp_path / "bad", "not JSON", signer)
+    folder = attacked(tmp_path / "bad", "not JSON", signer)
     (folder / "manifest.sig").write_bytes(b"\0" * 64)
     assert refusal(folder, scene).reason == "signature"
 
@@ -122,7 +124,7 @@ def test_external_data_of_the_encoder_is_hashed_too(tmp_path, signer, scene):
     scene |= {"installed": None}
     folder = forge.bundle(tmp_path / "outside", key=signer, external=True)
     assert open_bundle(folder, **scene).encoder == folder / "encoder.onnx"
-    forge.flipped("encoder.onnx.data")(folder, signer)
+    tampering.flipped("encoder.onnx.data")(folder, signer)
     assert refusal(folder, scene).reason == "hash"
     (folder / "encoder.onnx.data").unlink()
     assert refusal(folder, scene).reason == "missing-file"
@@ -135,14 +137,14 @@ def test_the_encoder_may_use_one_operator_of_onnxruntime_and_the_head_none(tmp_p
         return made.SerializeToString(deterministic=True)
 
     full = forge.bundle(tmp_path / "full", sequence=200, key=signer)
-    forge.replaced("encoder.onnx", lambda: forge.encoder_with("MatMulNBits"))(full, signer)
+    tampering.replaced("encoder.onnx", lambda: tampering.encoder_with("MatMulNBits"))(full, signer)
     assert open_bundle(full, **scene)
-    forge.replaced("encoder.onnx", lambda: forge.encoder_with("FusedMatMul"))(full, signer)
+    tampering.replaced("encoder.onnx", lambda: tampering.encoder_with("FusedMatMul"))(full, signer)
     with pytest.raises(BundleError, match=r"uses FusedMatMul of com\.microsoft; allowed is MatMulNBits") as caught:
         open_bundle(full, **scene)
     assert caught.value.reason == "graph"
-    forge.replaced("encoder.onnx", lambda: forge.encoder())(full, signer)
-    forge.replaced("head.onnx", lambda: extended(forge.head(1)))(full, signer)
+    tampering.replaced("encoder.onnx", lambda: forge.encoder())(full, signer)
+    tampering.replaced("head.onnx", lambda: extended(forge.head(1)))(full, signer)
     assert refusal(full, scene).reason == "graph"
 
 
@@ -173,14 +175,14 @@ def test_a_number_that_is_none_is_found_in_every_place(name, tmp_path, signer, s
     made = onnx.load_from_string(forge.head(2))
     (made.graph.node if isinstance(HIDDEN[name], onnx.NodeProto) else made.graph.initializer).append(HIDDEN[name])
     folder = forge.update(tmp_path / "update", key=signer)
-    forge.replaced("head.onnx", lambda: made.SerializeToString())(folder, signer)
+    tampering.replaced("head.onnx", lambda: made.SerializeToString())(folder, signer)
     assert refusal(folder, scene).reason == "not-finite"
 
 
 def test_a_graph_that_stands_twice_is_refused(tmp_path, signer, scene):
     """A protobuf reader would merge the two, and see another graph than the guard."""
     folder = forge.update(tmp_path / "update", key=signer)
-    forge.replaced("head.onnx", lambda: forge.head(2) + b"\x3a\x00")(folder, signer)
+    tampering.replaced("head.onnx", lambda: forge.head(2) + b"\x3a\x00")(folder, signer)
     assert refusal(folder, scene).reason == "graph"
 
 
@@ -216,7 +218,7 @@ def test_a_device_refuses_what_was_opened_with_too_little_care(name, tmp_path, s
     held = keys.load_public_keys([public])
     device = Device(tmp_path / "device")
     device.create(open_bundle(delivered, Trust(held), now=forge.NOW), held)
-    folder = forge.attacked(tmp_path / "victim", name, signer)
+    folder = attacked(tmp_path / "victim", name, signer)
     manifest = Manifest.from_bytes((folder / "manifest.json").read_bytes())
     pretended = Installed(0, manifest.encoder_digest(), manifest.file("preprocess")[1].sha256, manifest.feature_dim)
     trust = Trust(() if name == "unsigned" else held, manifest.product)
@@ -224,5 +226,5 @@ def test_a_device_refuses_what_was_opened_with_too_little_care(name, tmp_path, s
     before = device.state
     with pytest.raises(BundleError) as caught:
         device.commit(opened)
-    assert caught.value.reason == forge.ATTACKS[name].reason
+    assert caught.value.reason == ATTACKS[name].reason
     assert device.state == before and [path.name for path in (device.folder / "rounds").iterdir()] == ["100"]

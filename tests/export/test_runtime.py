@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import forge
 import numpy as np
 import pytest
+from forge_attacks import ATTACKS, attacked
 from PIL import Image
 
 from fedclip_export.bundle import Golden
@@ -189,12 +190,12 @@ def test_threads_get_the_answers_of_one_thread(classifier):
 # ---------------------------------------------------------------- refusals and self-test
 
 
-@pytest.mark.parametrize("name", [name for name, attack in forge.ATTACKS.items() if attack.victim == "bundle"])
+@pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.victim == "bundle"])
 def test_tampered_bundles_are_not_opened(tmp_path, signer, public, name):
-    folder = forge.attacked(tmp_path / "attacked", name, signer)
+    folder = attacked(tmp_path / "attacked", name, signer)
     with pytest.raises(BundleError) as caught:
         EdgeClassifier(folder, keys=[public], provider="cpu")
-    assert caught.value.reason == forge.ATTACKS[name].reason
+    assert caught.value.reason == ATTACKS[name].reason
 
 
 def test_an_update_is_no_bundle_and_a_missing_folder_is_named(tmp_path):
