@@ -10,10 +10,16 @@ import torch
 from torch import nn
 
 from fedclip_plugin.adapters.attention_gate import AttentionGate
+from fedclip_plugin.adapters.clip_adapter import ClipAdapter
+from fedclip_plugin.adapters.sigmoid_gate import SigmoidGate
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.runs import SavedAdapter
 
-ADAPTERS: Mapping[str, Callable[[int, torch.Generator | None, torch.dtype], nn.Module]] = {"fedclip": AttentionGate}
+ADAPTERS: Mapping[str, Callable[[int, torch.Generator | None, torch.dtype], nn.Module]] = {
+    "fedclip": AttentionGate,
+    "sigmoid_gate": SigmoidGate,
+    "clip_adapter": ClipAdapter,
+}
 
 
 def create_adapter(method: str, feature_dim: int, seed: int, dtype: torch.dtype = torch.float32) -> nn.Module:

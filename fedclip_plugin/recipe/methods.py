@@ -27,6 +27,12 @@ class MethodSpec:
     trains: str
 
 
+CLIP_ADAPTER_REDUCTION = 4
+"""CLIP-Adapter's bottleneck is d / 4 wide."""
+
+CLIP_ADAPTER_RATIO = 0.2
+"""Share of the bottleneck's result in CLIP-Adapter's feature."""
+
 METHODS: dict[str, MethodSpec] = {
     spec.name: spec
     for spec in (
@@ -35,6 +41,18 @@ METHODS: dict[str, MethodSpec] = {
             title="FedCLIP",
             source="Lu et al., FedCLIP, IEEE Data Eng. Bull. 2023; microsoft/PersonalizedFL, fedclip/",
             trains="attention gate on the image feature, 2 (d^2 + d) parameters",
+        ),
+        MethodSpec(
+            name="sigmoid_gate",
+            title="Sigmoid gate",
+            source="FedCLIP's gate with a sigmoid in place of the softmax, zero-initialised",
+            trains="gate on the image feature that starts at zero-shot CLIP, 2 (d^2 + d) parameters",
+        ),
+        MethodSpec(
+            name="clip_adapter",
+            title="CLIP-Adapter",
+            source="Gao et al., CLIP-Adapter, IJCV 2024, arXiv 2110.04544",
+            trains="residual bottleneck on the image feature, d^2 / 2 parameters",
         ),
     )
 }

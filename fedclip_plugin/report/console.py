@@ -8,7 +8,7 @@ import torch
 
 from fedclip_plugin.federated.recorder import Line
 from fedclip_plugin.federated.task import Task
-from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.recipe import METHODS, Recipe
 from fedclip_plugin.report.table import format_table, round_text, summary_rows
 from fedclip_plugin.runs import RunFolder
 
@@ -59,7 +59,8 @@ class Console:
         images = lines[0].get("images_target")
         counts = ", ".join(f"{name} {silo['images']['test']}" for name, silo in lines[0]["silos"].items())
         self.say("")
-        self.say(format_table(summary_rows(lines), self._recipe.fedclip_args.target_domain))
+        own = self._recipe.fedclip_args
+        self.say(format_table(summary_rows(lines, METHODS[own.method].title), own.target_domain))
         self.say(
             f"sources: their test splits ({counts} images)"
             + (f"; target: never trained on ({images} images)" if images else "")

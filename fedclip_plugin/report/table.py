@@ -12,13 +12,15 @@ Row = tuple[str, dict[str, float], float | None]
 """Label, accuracy by silo on its test split, accuracy on the target domain."""
 
 
-def summary_rows(lines: Sequence[RoundLine]) -> list[Row]:
+def summary_rows(lines: Sequence[RoundLine], title: str) -> list[Row]:
     """Return the rows of the closing table from a run's lines: zero-shot, the best round, the last round.
 
     Parameters
     ----------
     lines
         All lines of ``metrics.jsonl``; the first is round 0.
+    title
+        The method's name.
     """
     first, last = lines[0], lines[-1]
     rows: list[Row] = []
@@ -26,7 +28,7 @@ def summary_rows(lines: Sequence[RoundLine]) -> list[Row]:
     if zero_shot:
         rows.append(("zero-shot CLIP", zero_shot, first.get("zero_shot_target")))
     best = next(line for line in lines if line["round"] == last["best_round"])
-    for label, line in ((f"FedCLIP, best round {best['round']}", best), (f"FedCLIP, last round {last['round']}", last)):
+    for label, line in ((f"{title}, best round {best['round']}", best), (f"{title}, last round {last['round']}", last)):
         rows.append((label, {name: silo["test"] for name, silo in line["silos"].items()}, line["target"]))
     return rows
 

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from fedclip_plugin.adapters import ADAPTERS, AttentionGate, contrastive_loss, create_adapter, scores
+from fedclip_plugin.adapters import (
+    ADAPTERS,
+    AttentionGate,
+    ClipAdapter,
+    SigmoidGate,
+    contrastive_loss,
+    create_adapter,
+    scores,
+)
 from fedclip_plugin.adapters.registry import restore_adapter
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.recipe import METHODS
@@ -70,8 +78,26 @@ def test_the_gate_computes_its_equation():
     torch.testing.assert_close(gate(features), gated / gated.norm(dim=-1, keepdim=True))
 
 
-def test_a_zero_feature_gives_no_nan():
-    assert torch.isfinite(AttentionGate(6)(torch.zeros(1, 6))).all()
+def test_the_sigmoid_gate_starts_at_zero_shot_and_computes_its_equation():
+    gate, features = SigmoidGate(6, dtype=torch.float64), unit(4, 6, 0)
+    torch.testing.assert_close(gate(features), features)
+    torch.nn.init.normal_(gate.gate.weight)
+    raw = torch.tanh(features @ gate.hidden.weight.T + gate.hidden.bias) @ gate.gate.weight.T + gate.gate.bias
+    gated = features * 2 / (1 + (-raw).exp())
+    torch.testing.assert_close(gate(features), gated / gated.norm(dim=-1, keepdim=True))
+
+
+def test_the_clip_adapter_computes_its_equation():
+    adapter, features = ClipAdapter(8, dtype=torch.float64), unit(4, 8, 0)
+    bottleneck = ((features @ adapter.down.weight.T).clamp(min=0) @ adapter.up.weight.T).clamp(min=0)
+    mixed = 0.2 * bottleneck + 0.8 * features
+    torch.testing.assert_close(adapter(features), mixed / mixed.norm(dim=-1, keepdim=True))
+    assert sum(parameter.numel() for parameter in ClipAdapter(512).parameters()) == 512 * 512 // 2
+
+
+@pytest.mark.parametrize("method", sorted(ADAPTERS))
+def test_a_zero_feature_gives_no_nan(method):
+    assert torch.isfinite(create_adapter(method, 6, seed=0)(torch.zeros(1, 6))).all()
 
 
 def test_the_loss_equals_the_sum_over_rows_and_columns():

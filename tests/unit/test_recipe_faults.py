@@ -158,7 +158,11 @@ INVALID = [
     ({"fedclip_args.prompt_template": "{} and {}"}, "exactly one '{}'", ""),
     ({"fedclip_args.prompt_template": "a {x} of {}"}, "exactly one '{}'", ""),
     ({"fedclip_args.backbone": "clip_tiny"}, "owner/name", "did you mean 'clip-tiny'?"),
-    ({"fedclip_args.method": "fedclipp"}, "must be 'fedclip'", "did you mean 'fedclip'?"),
+    (
+        {"fedclip_args.method": "fedclipp"},
+        "must be 'fedclip'",
+        "did you mean 'fedclip'?",
+    ),
     ({"fedclip_args.precision": "FP32"}, "'bf16'", "did you mean 'fp32'?"),
     ({"fedclip_args.on_bad_image": "ignore"}, "'error' or 'skip'", ""),
     ({"fedclip_args.weighting": "sample"}, "", "did you mean 'samples'?"),

@@ -12,6 +12,7 @@ from onnx import ModelProto
 from fedclip_export.convert.finalize import finalize, require_interface
 from fedclip_export.convert.graph_builder import GraphBuilder
 from fedclip_export.errors import ConversionError
+from fedclip_plugin.recipe.methods import CLIP_ADAPTER_RATIO, CLIP_ADAPTER_REDUCTION
 from fedclip_plugin.runs import SavedAdapter
 
 Store = Literal["fp32", "fp16"]
@@ -75,25 +76,37 @@ class HeadBuilder(GraphBuilder):
         return self.op("Cast", stored, to=self.FLOAT) if kind is np.float16 else stored
 
 
+def _two_layers(graph: HeadBuilder, features: str, width: int) -> str:
+    """``W2 tanh(W1 f + b1) + b2``, which both gates begin with."""
+    hidden, gate = (
+        (graph.parameter(f"{layer}.weight", width, width), graph.parameter(f"{layer}.bias", width))
+        for layer in ("hidden", "gate")
+    )
+    return graph.op("Gemm", graph.op("Tanh", graph.op("Gemm", features, *hidden, transB=1)), *gate, transB=1)
+
+
 def _attention_gate(graph: HeadBuilder, features: str, width: int) -> str:
-    hidden = graph.op(
-        "Gemm",
-        features,
-        graph.parameter("hidden.weight", width, width),
-        graph.parameter("hidden.bias", width),
-        transB=1,
-    )
-    gate = graph.op(
-        "Gemm",
-        graph.op("Tanh", hidden),
-        graph.parameter("gate.weight", width, width),
-        graph.parameter("gate.bias", width),
-        transB=1,
-    )
-    return graph.op("Mul", graph.op("Softmax", gate, axis=-1), features)
+    return graph.op("Mul", graph.op("Softmax", _two_layers(graph, features, width), axis=-1), features)
 
 
-HEADS: Mapping[str, Callable[[HeadBuilder, str, int], str]] = {"fedclip": _attention_gate}
+def _sigmoid_gate(graph: HeadBuilder, features: str, width: int) -> str:
+    gates = graph.op("Sigmoid", _two_layers(graph, features, width))
+    return graph.op("Mul", graph.op("Mul", gates, graph.floats([2.0], ())), features)
+
+
+def _clip_adapter(graph: HeadBuilder, features: str, width: int) -> str:
+    inner = max(1, width // CLIP_ADAPTER_REDUCTION)
+    down = graph.op("Gemm", features, graph.parameter("down.weight", inner, width), transB=1)
+    up = graph.op("Gemm", graph.op("Relu", down), graph.parameter("up.weight", width, inner), transB=1)
+    bottleneck = graph.op("Mul", graph.op("Relu", up), graph.floats([CLIP_ADAPTER_RATIO], ()))
+    return graph.op("Add", bottleneck, graph.op("Mul", features, graph.floats([1 - CLIP_ADAPTER_RATIO], ())))
+
+
+HEADS: Mapping[str, Callable[[HeadBuilder, str, int], str]] = {
+    "fedclip": _attention_gate,
+    "sigmoid_gate": _sigmoid_gate,
+    "clip_adapter": _clip_adapter,
+}
 """By method: what the adapter does to image features ``[B, d]``, before they are normalised."""
 
 
