@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedclip_export import __version__
+from fedclip_export.bundle.fields import PRECISIONS
 from fedclip_export.errors import ExportError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 _LARGEST = 2**53 - 1  # the largest whole number that every JSON reader keeps
 _CENTURY = 36_500
 _CONVERTER = ("fedclip_plugin", "onnx", "onnxruntime", "onnxscript", "PIL", "safetensors", "torch", "transformers")
-_PRECISIONS = ("fp32", "fp16", "int8", "int8-weights", "auto")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,7 +76,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_bundle(command: argparse.ArgumentParser) -> None:
     _add_release(command)
-    command.add_argument("--precision", choices=_PRECISIONS, default="fp32", help="of the encoder (default: fp32)")
+    command.add_argument(
+        "--precision", choices=(*PRECISIONS, "auto"), default="fp32", help="of the encoder (default: fp32)"
+    )
     command.add_argument(
         "--calibrate", type=Path, metavar="FOLDER", help="images of your own to calibrate int8 and to check with"
     )

@@ -18,7 +18,6 @@ from fedclip_export.convert.description import Source, package_versions, read_so
 from fedclip_export.convert.encoder import save_encoder
 from fedclip_export.convert.finalize import to_bytes
 from fedclip_export.convert.parity import parity_table
-from fedclip_export.convert.preprocess import read_spec
 from fedclip_export.convert.quantize import LOWEST_RUNTIME
 from fedclip_export.convert.release import Release, file_entry, require_vacant
 from fedclip_export.convert.samples import gather
@@ -88,7 +87,7 @@ def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable
         samples = gather(options.calibrate, options.precision, Path(scratch))
         graphs = choose_graphs(source, backbone, options.precision, samples, tell)
         files = _files(graphs, Path(scratch), options.external_data)
-        manifest = _manifest(source, graphs, samples.golden(), files, read_spec(backbone).size, options.release)
+        manifest = _manifest(source, graphs, samples.golden(), files, options.release)
         _write_and_try(out, manifest, files, options.release)
     title = f"parity with PyTorch on {graphs.parity[0].images} images ({samples.name}); one thread each"
     return "\n".join([options.release.summary(out, manifest), "", title, parity_table(graphs.parity)])
@@ -108,17 +107,16 @@ def _manifest(
     graphs: Graphs,
     images: Sequence[Image],
     files: dict[str, Path],
-    image_size: int,
     release: Release,
 ) -> Manifest:
-    chain = graphs.chain()
+    chain = graphs.chain
     features = np.concatenate([chain.features(chain.pixels_of(image)) for image in images])
     torch_ms = graphs.parity[0].latency_ms
     return Manifest(
         **release.fields(),
         **source.manifest_fields(),
         feature_dim=source.saved.feature_dim,
-        image_size=image_size,
+        image_size=graphs.image_size,
         precision=graphs.precision,
         files={name: file_entry(name, path.read_bytes()) for name, path in files.items()},
         onnxruntime={"lowest": LOWEST_RUNTIME[graphs.precision], "tested": [onnxruntime.__version__]},

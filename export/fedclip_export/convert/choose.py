@@ -31,8 +31,10 @@ class Graphs:
     ----------
     preprocess, encoder, head
         The graphs.
-    precision
-        The encoder's.
+    precision, image_size
+        The encoder's: its precision, and the side of its input in pixels.
+    chain
+        The graphs as they were measured, loaded in onnxruntime.
     parity
         PyTorch's row, then one per precision that was measured.
     """
@@ -41,11 +43,9 @@ class Graphs:
     encoder: onnx.ModelProto
     head: onnx.ModelProto
     precision: str
+    image_size: int
+    chain: DeviceChain
     parity: Sequence[Parity]
-
-    def chain(self) -> DeviceChain:
-        """Return the graphs loaded in onnxruntime."""
-        return DeviceChain(self.preprocess, self.encoder, self.head)
 
 
 def choose_graphs(
@@ -76,20 +76,23 @@ def choose_graphs(
     check = ParityCheck(reference, samples.check)
     tell(f"exporting {source.backbone_name}")
     head = head_graph(source.saved, source.head_metadata())
-    preprocess = preprocess_graph(read_spec(backbone), source.backbone_metadata())
+    spec = read_spec(backbone)
+    preprocess = preprocess_graph(spec, source.backbone_metadata())
     encoders = {"fp32": encoder_graph(backbone, source.backbone_metadata() | {"precision": "fp32"})}
     calibration = reference.pixels(samples.calibration or samples.check[:1])
+    chains: dict[str, DeviceChain] = {}
     rows: list[Parity] = []
     for candidate in AUTO if precision == "auto" else (precision,):
         if candidate not in encoders:
             tell(f"converting to {candidate}")
             encoders[candidate] = quantize(encoders["fp32"], candidate, calibration)
-        if candidate not in [row.precision for row in rows]:
+        if candidate not in chains:
             tell(f"comparing onnxruntime with PyTorch: {', '.join(encoders)}")
-            rows = check.measure({name: DeviceChain(preprocess, graph, head) for name, graph in encoders.items()})
+            chains |= {name: DeviceChain(preprocess, encoders[name], head) for name in encoders if name not in chains}
+            rows = check.measure(chains)
         fault = next(row for row in rows if row.precision == candidate).fault()
         if fault is None:
-            return Graphs(preprocess, encoders[candidate], head, candidate, rows)
+            return Graphs(preprocess, encoders[candidate], head, candidate, spec.size, chains[candidate], rows)
         tell(f"{candidate} is not good enough: {fault}")
     raise ParityError(
         f"the {candidate} export does not answer as PyTorch does: {fault}. Nothing was written. {_ADVICE[candidate]}.\n"

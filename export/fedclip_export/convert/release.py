@@ -11,18 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_export.bundle import FileEntry, Manifest
+from fedclip_export.bundle.fields import ROLES
 from fedclip_export.bundle.keys import sign
 from fedclip_export.errors import ConversionError
 from fedclip_plugin.report.table import size
 
-ROLES = {
-    "head.onnx": "head",
-    "encoder.onnx": "encoder",
-    "encoder.onnx.data": "encoder-data",
-    "preprocess.onnx": "preprocess",
-}
-"""What each file of a bundle is for."""
-
+_ROLE_OF = {name: role for role, name in ROLES.items()}
 _DAY = 86_400
 
 
@@ -125,7 +119,7 @@ def require_vacant(out: Path) -> None:
 
 def file_entry(name: str, content: bytes) -> FileEntry:
     """Return the manifest's entry of a file that is carried."""
-    return FileEntry(ROLES[name], len(content), hashlib.sha256(content).hexdigest(), installed=False)
+    return FileEntry(_ROLE_OF[name], len(content), hashlib.sha256(content).hexdigest(), installed=False)
 
 
 def _line(name: str, file: FileEntry) -> str:
