@@ -25,14 +25,14 @@ from fedml.core.distributed.communication.message import Message
 from fedml.cross_silo.client.message_define import MyMessage
 
 from benchmarks.jobs import report
-from benchmarks.machine import resident_bytes
 from benchmarks.synthetic import prepared
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.runner import FedClipRunner
 from fedclip_plugin.federated.start import log_to, start_fedml
 from fedclip_plugin.federated.transport import encode
-from fedclip_plugin.recipe import find_recipe, load_recipe
+from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.runs.machine import resident_bytes
 
 RECIPE = "miniature/clip_tiny_fedclip"
 PROFILE = "FEDCLIP_BENCH_PROFILE"
@@ -79,7 +79,12 @@ def main() -> int:
     run_dir = options.results / "run"
     recipe = load_recipe(find_recipe(RECIPE), [f"train_args.comm_round={options.rounds}"])
     args = start_fedml(recipe, run_dir)
-    log_to(run_dir / "logs", args.rank)
+    with log_to(run_dir / "logs", args.rank):
+        _take_part(options, args, recipe, run_dir, after_imports)
+    return 0
+
+
+def _take_part(options: argparse.Namespace, args: Any, recipe: Recipe, run_dir: Path, after_imports: int) -> None:
     folder = RunFolder(run_dir)
     if args.rank == 0:
         folder.prepare("# digest: benchmark\n", "benchmark", 0, resume=False)
@@ -103,7 +108,6 @@ def main() -> int:
         options.results,
         facts | {"spans": clock.spans, "lines": lines, "memory": clock.memory, "peak": resident_bytes(peak=True)},
     )
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

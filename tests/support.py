@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
 import yaml
 
+from fedclip_plugin.adapters import Frozen
+from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.commands.mpi import Launch
+from fedclip_plugin.features import TextFeatures, prompts_of
 from fedclip_plugin.runs import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +27,7 @@ FEDCLIP = ("-m", "fedclip_plugin", "run")
 LAUNCH = ("-m", "fedclip_plugin", "launch")
 IMAGES_PER_CLASS = 12
 SILOS = ("silo_a", "silo_b", "silo_c")
+CLIP_TINY_WIDTH = 128
 
 
 OWN_SILOS = {
@@ -48,8 +53,41 @@ def fedml_args(**given):
         "round_idx": 0,
         "comm_round": 3,
         "weighting": "uniform",
+        "federation": "federated",
+        "proximal_mu": 0.0,
+        "personal_epochs": 0,
+        "codec": "none",
+        "server_optimizer": "none",
+        "server_lr": 1.0,
+        "server_momentum": 0.0,
     }
     return SimpleNamespace(**usual | given)
+
+
+def clip_tiny():
+    """Return the built-in backbone, loaded afresh: methods on pixels take it over."""
+    from fedclip_plugin.backbone.clip import FrozenClip
+
+    return FrozenClip(locate_backbone(BUILT_IN), torch.device("cpu"))
+
+
+def frozen(width, classes=3):
+    """Return what an adapter is built on: random unit-length text features; a backbone only for clip-tiny's width."""
+    text = torch.nn.functional.normalize(
+        torch.randn(classes, width, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+
+    def no_backbone():
+        raise AssertionError("this test has no backbone")
+
+    prompts = tuple(f"a picture of a class_{number}" for number in range(classes))
+    return Frozen(TextFeatures(text, 20.0), prompts, clip_tiny if width == CLIP_TINY_WIDTH else no_backbone)
+
+
+def frozen_clip_tiny(classes, template="a picture of a {}"):
+    """Return what an adapter of the built-in backbone is built on, with the classes' own text features."""
+    clip, prompts = clip_tiny(), prompts_of(classes, template)
+    return Frozen(TextFeatures(clip.encode_prompts(prompts), clip.logit_scale), prompts, clip_tiny)
 
 
 def results(lines):

@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from fedclip_plugin.adapters.adapter import Adapter
 
-class AttentionGate(nn.Module):
+
+class AttentionGate(Adapter):
     """Weigh every dimension of an image feature by a learned softmax gate.
 
     ``a(f) = softmax(W2 tanh(W1 f + b1) + b2)``, ``f' = a(f) * f``, then unit length: the reference's
@@ -37,12 +39,12 @@ class AttentionGate(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Return adapted features of unit length.
 
         Parameters
         ----------
-        features
+        inputs
             Image features as the backbone gives them, ``[B, d]``.
 
         Returns
@@ -50,5 +52,5 @@ class AttentionGate(nn.Module):
         Tensor
             ``[B, d]``, each row of length 1.
         """
-        attention = torch.softmax(self.gate(torch.tanh(self.hidden(features))), dim=-1)
-        return nn.functional.normalize(attention * features, dim=-1)
+        attention = torch.softmax(self.gate(torch.tanh(self.hidden(inputs))), dim=-1)
+        return nn.functional.normalize(attention * inputs, dim=-1)

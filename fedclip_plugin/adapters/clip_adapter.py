@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from fedclip_plugin.adapters.adapter import Adapter
 from fedclip_plugin.recipe.methods import CLIP_ADAPTER_RATIO, CLIP_ADAPTER_REDUCTION
 
 
-class ClipAdapter(nn.Module):
+class ClipAdapter(Adapter):
     """Mix the result of a bottleneck into the image feature.
 
     ``f' = 0.2 relu(W2 relu(W1 f)) + 0.8 f``, then unit length; no biases, as the paper's code.
@@ -38,7 +39,7 @@ class ClipAdapter(nn.Module):
             bound = 1 / math.sqrt(layer.in_features)
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Return adapted features of unit length, ``[B, d]``, from features as the backbone gives them."""
-        bottleneck = torch.relu(self.up(torch.relu(self.down(features))))
-        return nn.functional.normalize(CLIP_ADAPTER_RATIO * bottleneck + (1 - CLIP_ADAPTER_RATIO) * features, dim=-1)
+        bottleneck = torch.relu(self.up(torch.relu(self.down(inputs))))
+        return nn.functional.normalize(CLIP_ADAPTER_RATIO * bottleneck + (1 - CLIP_ADAPTER_RATIO) * inputs, dim=-1)

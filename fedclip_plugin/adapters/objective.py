@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 
-def scores(adapted: Tensor, text_features: Tensor, logit_scale: float) -> Tensor:
+def scores(adapted: Tensor, text_features: Tensor, logit_scale: float | Tensor) -> Tensor:
     """Return class logits.
 
     Parameters
@@ -27,7 +27,7 @@ def scores(adapted: Tensor, text_features: Tensor, logit_scale: float) -> Tensor
     return logit_scale * adapted @ text_features.T
 
 
-def contrastive_loss(adapted: Tensor, text_features: Tensor, labels: Tensor, logit_scale: float) -> Tensor:
+def contrastive_loss(adapted: Tensor, text_features: Tensor, labels: Tensor, logit_scale: float | Tensor) -> Tensor:
     """Return CLIP's symmetric in-batch contrastive loss, as the reference trains with.
 
     Every image is paired with the prompt of its own class: row i of the similarity matrix should pick column i, and
@@ -52,3 +52,21 @@ def contrastive_loss(adapted: Tensor, text_features: Tensor, labels: Tensor, log
     similarity = scores(adapted, text_features[labels], logit_scale)
     pairs = torch.arange(len(labels), device=labels.device)
     return (cross_entropy(similarity, pairs) + cross_entropy(similarity.T, pairs)) / 2
+
+
+def classification_loss(adapted: Tensor, class_features: Tensor, labels: Tensor, logit_scale: float | Tensor) -> Tensor:
+    """Return the mean cross entropy over all classes, whether or not the batch has images of them.
+
+    Parameters
+    ----------
+    adapted, labels, logit_scale
+        As for :func:`contrastive_loss`.
+    class_features
+        Unit-length class features, ``[C, d]``.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
+    return cross_entropy(scores(adapted, class_features, logit_scale), labels)

@@ -3,34 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 import torch
-from torch import nn
 
+from fedclip_plugin.adapters.adapter import Adapter, Frozen
 from fedclip_plugin.adapters.attention_gate import AttentionGate
 from fedclip_plugin.adapters.clip_adapter import ClipAdapter
+from fedclip_plugin.adapters.full import Full
+from fedclip_plugin.adapters.linear_probe import LinearProbe
+from fedclip_plugin.adapters.lora import Lora
+from fedclip_plugin.adapters.parameters import load_parameters
+from fedclip_plugin.adapters.prompt import Prompt
 from fedclip_plugin.adapters.sigmoid_gate import SigmoidGate
+from fedclip_plugin.adapters.zero_shot import ZeroShot
 from fedclip_plugin.errors import AdapterFileError
+from fedclip_plugin.features import TextFeatures, prompts_of
 from fedclip_plugin.runs import SavedAdapter
 
-ADAPTERS: Mapping[str, Callable[[int, torch.Generator | None, torch.dtype], nn.Module]] = {
-    "fedclip": AttentionGate,
-    "sigmoid_gate": SigmoidGate,
-    "clip_adapter": ClipAdapter,
+if TYPE_CHECKING:
+    from fedclip_plugin.backbone.clip import FrozenClip
+
+Generator = torch.Generator | None
+
+
+def _on_features(module: Callable[[int, Generator, torch.dtype], Adapter]) -> Callable[..., Adapter]:
+    """Return the builder of a module that needs to know the width of the features only."""
+
+    def _build(frozen: Frozen, generator: Generator, dtype: torch.dtype) -> Adapter:
+        return module(frozen.feature_dim, generator, dtype)
+
+    return _build
+
+
+def _zero_shot(frozen: Frozen, generator: Generator, dtype: torch.dtype) -> Adapter:
+    return ZeroShot()
+
+
+ADAPTERS: Mapping[str, Callable[[Frozen, Generator, torch.dtype], Adapter]] = {
+    "zero_shot": _zero_shot,
+    "fedclip": _on_features(AttentionGate),
+    "sigmoid_gate": _on_features(SigmoidGate),
+    "clip_adapter": _on_features(ClipAdapter),
+    "linear_probe": LinearProbe,
+    "prompt": Prompt.through_tower,
+    "lora": Lora,
+    "full": Full,
 }
 
 
-def create_adapter(method: str, feature_dim: int, seed: int, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Build a method's adapter with weights that depend on ``seed`` alone.
+def _prompt_as_saved(saved: SavedAdapter) -> Adapter:
+    if saved.class_features is None:
+        raise AdapterFileError("adapter of method 'prompt' without class features: take another round of its run")
+    classes = torch.tensor(saved.class_features)
+    return Prompt(torch.tensor(saved.tensors.get("context", ())), lambda context: classes.to(context))
+
+
+AS_SAVED: Mapping[str, Callable[[SavedAdapter], Adapter]] = {"prompt": _prompt_as_saved}
+"""Methods that answer by what was saved where others need a tower of the backbone; these cannot be trained on."""
+
+
+def create_adapter(method: str, frozen: Frozen, seed: int, dtype: torch.dtype = torch.float32) -> Adapter:
+    """Build a method's adapter with weights that depend on ``seed`` and the frozen CLIP alone.
 
     Parameters
     ----------
     method
         A name in :data:`ADAPTERS`.
-    feature_dim
-        Width d of the image features.
+    frozen
+        What it is built on.
     seed
         The recipe's ``random_seed``.
     dtype
@@ -41,11 +83,18 @@ def create_adapter(method: str, feature_dim: int, seed: int, dtype: torch.dtype 
     KeyError
         When no method has that name; recipes are checked against the same names beforehand.
     """
-    return ADAPTERS[method](feature_dim, torch.Generator().manual_seed(seed), dtype)
+    return ADAPTERS[method](frozen, torch.Generator().manual_seed(seed), dtype)
 
 
-def restore_adapter(saved: SavedAdapter) -> nn.Module:
+def restore_adapter(saved: SavedAdapter, backbone: str | None = None) -> Adapter:
     """Build the module of a saved adapter and load its parameters.
+
+    Parameters
+    ----------
+    saved
+        The adapter.
+    backbone
+        Where its backbone is, for methods that answer through one of its towers; None takes the adapter's own word.
 
     Raises
     ------
@@ -56,12 +105,37 @@ def restore_adapter(saved: SavedAdapter) -> nn.Module:
         raise AdapterFileError(
             f"adapter of method {saved.method!r}; this version knows {', '.join(ADAPTERS)}: update fedclip-plugin"
         )
-    adapter = create_adapter(saved.method, saved.feature_dim, seed=0)
+    if saved.method in AS_SAVED:
+        adapter = AS_SAVED[saved.method](saved)
+    else:
+        adapter = create_adapter(saved.method, frozen_of(saved, backbone), seed=0)
     try:
-        adapter.load_state_dict(to_tensors(saved.tensors))
-    except RuntimeError as error:
+        load_parameters(adapter, to_tensors(saved.tensors))
+    except ValueError as error:
         raise AdapterFileError(f"adapter does not fit method {saved.method!r}: {error}") from error
     return adapter
+
+
+def frozen_of(saved: SavedAdapter, backbone: str | None = None) -> Frozen:
+    """Return what a saved adapter was built on; its backbone is looked for when it is asked for.
+
+    Parameters
+    ----------
+    saved, backbone
+        As for :func:`restore_adapter`.
+    """
+
+    def _clip() -> FrozenClip:
+        from fedclip_plugin.backbone.clip import FrozenClip
+        from fedclip_plugin.backbone.fingerprint import fingerprint
+        from fedclip_plugin.backbone.locate import locate_backbone
+
+        place = locate_backbone(backbone or saved.backbone)
+        saved.require_backbone(fingerprint(place), str(place))
+        return FrozenClip(place, torch.device("cpu"), saved.precision)
+
+    text = TextFeatures(torch.tensor(saved.text_features), saved.logit_scale)
+    return Frozen(text, prompts_of(saved.classes, saved.prompt_template), _clip)
 
 
 def to_tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:

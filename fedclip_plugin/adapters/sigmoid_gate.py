@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from fedclip_plugin.adapters.adapter import Adapter
 
-class SigmoidGate(nn.Module):
+
+class SigmoidGate(Adapter):
     """Weigh every dimension of an image feature by a learned gate between 0 and 2.
 
     ``f' = 2 sigmoid(W2 tanh(W1 f + b1) + b2) * f``, then unit length. W2 and b2 are zero at first, so that every gate
@@ -38,7 +40,7 @@ class SigmoidGate(nn.Module):
         for parameter in self.gate.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Return adapted features of unit length, ``[B, d]``, from features as the backbone gives them."""
-        gates = 2 * torch.sigmoid(self.gate(torch.tanh(self.hidden(features))))
-        return nn.functional.normalize(gates * features, dim=-1)
+        gates = 2 * torch.sigmoid(self.gate(torch.tanh(self.hidden(inputs))))
+        return nn.functional.normalize(gates * inputs, dim=-1)

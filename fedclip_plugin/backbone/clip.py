@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,12 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
+from fedclip_plugin.backbone.preprocessing import Preprocessing
+from fedclip_plugin.backbone.towers import image_features, text_features
 from fedclip_plugin.errors import BackboneError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+if TYPE_CHECKING:
+    from transformers import CLIPModel
 
 
 class FrozenClip:
@@ -40,20 +44,29 @@ class FrozenClip:
     def __init__(self, folder: Path, device: torch.device, precision: str = "fp32") -> None:
         from transformers import AutoTokenizer, CLIPModel
         from transformers import logging as transformers_logging
-        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         try:
             self._model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-            # The default processor of transformers 5 resizes with torchvision and differs from PIL's by a level.
-            self._processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise BackboneError(f"backbone {folder} cannot be loaded as a CLIP: {error}") from error
         self._model.requires_grad_(False).eval().to(device)
+        self.preprocessing = Preprocessing(folder)
         self.device = device
         self.precision = precision
+
+    @property
+    def model(self) -> CLIPModel:
+        """The transformers model, frozen; methods that go through one of its towers copy what they need."""
+        return self._model
+
+    def hand_over(self) -> CLIPModel:
+        """Return the model for good, to be trained; nothing can be encoded here any more, and nothing was copied."""
+        model = self._model
+        del self._model
+        return model
 
     @property
     def feature_dim(self) -> int:
@@ -73,8 +86,11 @@ class FrozenClip:
         numpy.ndarray
             ``[3, S, S]`` float32.
         """
-        pixels: npt.NDArray[np.float32] = self._processor(image, return_tensors="np")["pixel_values"][0]
-        return pixels
+        return self.preprocessing.preprocess(image)
+
+    def crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """Return what methods on pixels take in: an RGB image resized and cropped, ``[3, S, S]``."""
+        return self.preprocessing.crop(image)
 
     @torch.no_grad()
     def encode_pixels(self, pixels: Tensor) -> Tensor:
@@ -90,19 +106,23 @@ class FrozenClip:
         Tensor
             ``[B, d]`` float32 on the CPU.
         """
-        # TF32 in the patch embedding's convolution, cudnn's default, would not be float32.
-        with self._autocast(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            pooled = self._model.vision_model(pixel_values=pixels.to(self.device, non_blocking=True)).pooler_output
-            features: Tensor = self._model.visual_projection(pooled)
-            return features.float().cpu()
+        return image_features(self._model, pixels.to(self.device, non_blocking=True), self.precision).cpu()
+
+    def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return what the text tower takes in, on its device.
+
+        Returns
+        -------
+        ids
+            Tokens of each prompt, start and end marker included, padded to the longest prompt; ``[C, L]`` int64.
+        mask
+            1 for a prompt's own tokens, 0 for padding; ``[C, L]`` int64.
+        """
+        tokens = self._tokenizer(list(prompts), padding=True, truncation=True, return_tensors="pt").to(self.device)
+        return tokens["input_ids"], tokens["attention_mask"]
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Return text features of unit length, ``[C, d]`` float32 on the CPU, always computed in float32."""
-        tokens = self._tokenizer(list(prompts), padding=True, truncation=True, return_tensors="pt").to(self.device)
-        pooled = self._model.text_model(**tokens).pooler_output
-        return torch.nn.functional.normalize(self._model.text_projection(pooled), dim=-1).float().cpu()
-
-    def _autocast(self) -> torch.autocast:
-        dtype = DTYPES[self.precision]
-        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32)
+        ids, mask = self.tokenize(prompts)
+        return text_features(self._model, ids, mask).cpu()

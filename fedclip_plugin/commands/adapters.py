@@ -9,20 +9,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from fedclip_plugin.adapters import scores
+from fedclip_plugin.adapters import Adapter, ZeroShot, scores
 from fedclip_plugin.adapters.registry import restore_adapter
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
 from fedclip_plugin.data import ImageSet, find_layout, list_domains, open_rgb, scan_folder
+from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.features import FeatureSet, FeatureSource, TextFeatures
 from fedclip_plugin.features.encode import encode_files
 from fedclip_plugin.federated.task import Score, Task
-from fedclip_plugin.report.table import align
+from fedclip_plugin.recipe import METHODS
 from fedclip_plugin.runs import SavedAdapter, load_adapter
+from fedclip_plugin.text import align
+
+Load = Callable[[ImageSet], tuple[FeatureSet, FeatureSet]]
+"""Labelled images to their features, and to what the adapter takes in."""
 
 _CACHE = Path(".fedclip/features")
 _BATCH, _WORKERS = 64, 2
@@ -50,12 +54,12 @@ def evaluate(folder: Path, images: Path, backbone: str | None, encoder: Path | N
         When adapter, backbone or images cannot be used, or do not belong together.
     """
     saved = load_adapter(folder)
-    task, adapter = _task(saved), restore_adapter(saved)
-    encode = _device_features(saved, encoder) if encoder else _cached_features(saved, backbone or saved.backbone)
+    task, adapter = _task(saved), restore_adapter(saved, backbone).to(_device())
+    load = _device_features(saved, encoder) if encoder else _cached(saved, backbone or saved.backbone)
     found: dict[str, tuple[Score, Score]] = {}
     for part in _parts(images, saved.classes):
-        data = encode(part)
-        found[part.name] = task.score(None, data), task.score(adapter, data)
+        features, inputs = load(part)
+        found[part.name] = task.score(ZeroShot(), features), task.score(adapter, inputs)
     if as_json:
         print(json.dumps({name: _plain(*pair) for name, pair in found.items()}, indent=1))
         return 0
@@ -94,8 +98,8 @@ def predict(folder: Path, images: Sequence[Path], backbone: str | None, top: int
     saved = load_adapter(folder)
     place = locate_backbone(backbone or saved.backbone)
     saved.require_backbone(fingerprint(place), str(place))
-    clip, adapter = FrozenClip(place, _device(), saved.precision), restore_adapter(saved)
-    answers = {str(path): _label(clip, adapter, saved, path, top) for path in images}
+    clip, adapter = FrozenClip(place, _device(), saved.precision), restore_adapter(saved, backbone)
+    answers = {str(path): _label(clip, adapter.to(_device()), saved, path, top) for path in images}
     if as_json:
         print(json.dumps(answers, indent=1, ensure_ascii=False))
         return 0
@@ -109,10 +113,15 @@ def predict(folder: Path, images: Sequence[Path], backbone: str | None, top: int
     return 0
 
 
-def _label(clip: FrozenClip, adapter: nn.Module, saved: SavedAdapter, path: Path, top: int) -> dict[str, float]:
-    features = clip.encode_pixels(torch.from_numpy(clip.preprocess(open_rgb(path)))[None])
+def _label(clip: FrozenClip, adapter: Adapter, saved: SavedAdapter, path: Path, top: int) -> dict[str, float]:
+    image = open_rgb(path)
+    if METHODS[saved.method].inputs == "pixels":
+        inputs = torch.from_numpy(clip.crop(image))[None]
+    else:
+        inputs = clip.encode_pixels(torch.from_numpy(clip.preprocess(image))[None]).to(clip.device)
     with torch.no_grad():
-        logits = scores(adapter(features), torch.tensor(saved.text_features), saved.logit_scale)[0]
+        classes = torch.tensor(saved.head_features).to(clip.device)
+        logits = scores(adapter(inputs), classes, saved.logit_scale)[0]
     best = logits.softmax(-1).topk(min(top, len(saved.classes)))
     return {saved.classes[i]: round(float(p), 6) for p, i in zip(best.values, best.indices.tolist(), strict=True)}
 
@@ -138,26 +147,39 @@ def _parts(root: Path, classes: tuple[str, ...]) -> list[ImageSet]:
     return [scan_folder(root / name, name, classes) for name in list_domains(root)]
 
 
-def _cached_features(saved: SavedAdapter, backbone: str) -> Callable[[ImageSet], FeatureSet]:
-    """Return what encodes images with the backbone in torch, through the feature cache."""
+def _cached(saved: SavedAdapter, backbone: str) -> Load:
+    """Return what gives features of the backbone in torch, through the cache, and what the method takes in."""
     source = FeatureSource(backbone, _device(), saved.precision, _CACHE, _BATCH, _WORKERS)
     saved.require_backbone(source.fingerprint, backbone)
-    return lambda part: source.images(part, skip_bad=False, on_progress=_ignore).data
+
+    def _load(part: ImageSet) -> tuple[FeatureSet, FeatureSet]:
+        features = source.images(part, skip_bad=False, on_progress=_ignore).data.to(_device())
+        if METHODS[saved.method].inputs == "features":
+            return features, features
+        return features, source.pixels(part, skip_bad=False, on_progress=_ignore).data.to(_device())
+
+    return _load
 
 
-def _device_features(saved: SavedAdapter, encoder: Path) -> Callable[[ImageSet], FeatureSet]:
+def _device_features(saved: SavedAdapter, encoder: Path) -> Load:
     """Return what encodes images as a device does, by onnxruntime; nothing is cached."""
+    if METHODS[saved.method].inputs == "pixels":
+        raise AdapterFileError(
+            f"method {saved.method} changes the image encoder itself: {encoder} cannot stand in for it; "
+            "leave --encoder out"
+        )
     device_encoder = OnnxEncoder(encoder)
     saved.require_backbone(device_encoder.fingerprint, str(encoder))
 
-    def _encode(part: ImageSet) -> FeatureSet:
+    def _load(part: ImageSet) -> tuple[FeatureSet, FeatureSet]:
         rows, faults = encode_files(device_encoder, part.paths(), _BATCH, _WORKERS, _ignore)
         if faults:
             raise next(iter(faults.values()))
         features = np.stack([rows[index] for index in range(len(part))])
-        return FeatureSet(torch.from_numpy(features), torch.from_numpy(part.labels))
+        data = FeatureSet(torch.from_numpy(features), torch.from_numpy(part.labels)).to(_device())
+        return data, data
 
-    return _encode
+    return _load
 
 
 def _device() -> torch.device:

@@ -12,11 +12,13 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.recipe import Recipe, default_run_dir, find_recipe, load_recipe
+from fedclip_plugin.report.tensorboard import TensorBoard, require_tensorboard
 from fedclip_plugin.runs import RunFolder
 
 _SPEAKER_SECONDS = 30.0
@@ -24,7 +26,7 @@ _SPEAKER_SECONDS = 30.0
 
 def run(
     recipe_name: str, run_dir: Path | None, resume: bool, overrides: Sequence[str], progress: bool, debug: bool
-) -> int:
+) -> NoReturn:
     """Take part in a federation as this rank of an mpirun job.
 
     Parameters
@@ -42,11 +44,6 @@ def run(
     debug
         Show tracebacks.
 
-    Returns
-    -------
-    int
-        Exit code.
-
     Raises
     ------
     FedClipError
@@ -58,11 +55,13 @@ def run(
         path = find_recipe(recipe_name)
         recipe = load_recipe(path, overrides)
         _require_world(here, recipe, recipe_name)
-        return _federate(recipe, _run_dir(recipe, run_dir, path), resume, progress, rank)
+        if rank == 0:
+            _require_tracking(recipe)
+        _federate(recipe, _run_dir(recipe, run_dir, path), resume, progress, rank)
     except FedClipError as error:
         if here is None:
             raise
-        _end_rank(rank, error, debug)
+        end_rank(rank, error, debug)
 
 
 def launch(
@@ -90,6 +89,7 @@ def launch(
     """
     path = find_recipe(recipe_name)
     recipe = load_recipe(path, overrides)
+    _require_tracking(recipe)
     if hostfile is not None and not hostfile.is_file():
         raise FedClipError(f"hostfile {hostfile} does not exist: write one line a host, such as 'host1 slots=1'")
     if hostfile is None:  # else the run folder may be on another host; the server looks in any case
@@ -100,12 +100,7 @@ def launch(
     words += [word for override in overrides for word in ("--set", override)]
     words += ["--progress" if progress else "--no-progress"]
     words += ["--debug"] if debug else []
-    command = Launch(recipe.train_args.client_num_in_total + 1, hostfile).command(words)
-    print(f"$ {shlex.join(command)}")
-    print("starting the ranks; each of them imports FedML first, which takes some seconds", flush=True)
-    # mpirun takes this process's place: Ctrl-C and kill reach it, and its ranks end with it.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.execve(command[0], command, os.environ | {"PYTHONUNBUFFERED": "1"})
+    Launch(recipe.train_args.client_num_in_total + 1, hostfile).become(words)
 
 
 def _run_dir(recipe: Recipe, given: Path | None, path: Path) -> Path:
@@ -126,33 +121,52 @@ def _require_world(here: tuple[int, int] | None, recipe: Recipe, name: str) -> N
         )
 
 
-def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank: int) -> int:
-    _hush_fedml()
+def _require_tracking(recipe: Recipe) -> None:
+    if recipe.tracking_args.enable_tensorboard:
+        require_tensorboard()
+
+
+def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank: int) -> NoReturn:
+    hush_fedml()
     share_cores()
     from fedclip_plugin.federated.job import Job
     from fedclip_plugin.report.console import Console
 
     folder = RunFolder(run_dir)
-    console = Console(recipe, folder)
-    Job(recipe, folder, resume, progress, console).run()
+    console = Console(recipe, folder, on_training=lambda: _explain_termination(folder))
+    tracked = recipe.tracking_args.enable_tensorboard
+    observer = TensorBoard(console, folder.path / "tensorboard") if tracked else console
+    Job(recipe, folder, resume, progress, observer).run()
     if rank == 0:
         console.finish()
-    _leave()
-    return 0
+    leave()
 
 
-def _leave() -> None:
-    """End this rank at once when MPI is done: freeing every module that fedml imported takes over a second a rank."""
+def _explain_termination(folder: RunFolder) -> None:
+    """When the job is ended from outside, or by mpirun because another rank died, say what is safe and how to go on."""
+
+    def _explain(number: int, frame: FrameType | None) -> None:
+        lines = folder.lines()
+        done = f"round {lines[-1]['round']} is complete and safe" if lines else "no round is complete yet"
+        os.write(2, f"fedclip: the job was terminated; {done} in {folder.path}; continue with --resume\n".encode())
+        os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _explain)
+
+
+def leave() -> NoReturn:
+    """End this rank, with all others, at once: freeing every module that fedml imported takes over a second a rank."""
     from mpi4py import MPI
 
-    if MPI.Is_finalized():
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    MPI.Finalize()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
-def _end_rank(rank: int, error: FedClipError, debug: bool) -> NoReturn:
+def end_rank(rank: int, error: FedClipError, debug: bool) -> NoReturn:
     """Say what is wrong and end this rank, at which mpirun ends the others.
 
     Most faults are found by every rank: rank 0 speaks at once, and another one only if that has not ended the job. A
@@ -165,7 +179,7 @@ def _end_rank(rank: int, error: FedClipError, debug: bool) -> NoReturn:
     os._exit(error.exit_code)
 
 
-def _hush_fedml() -> None:
+def hush_fedml() -> None:
     """Keep warnings about FedML's own old imports off the console; nobody here can mend them."""
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
     warnings.filterwarnings("ignore", message=".*doesn't match a supported version")

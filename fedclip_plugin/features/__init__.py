@@ -1,6 +1,8 @@
 """Encode once: image and prompt features of the frozen CLIP, cached on disk."""
 
+from fedclip_plugin.features.encoded_images import EncodedImages
 from fedclip_plugin.features.feature_set import FeatureSet, SiloFeatures
-from fedclip_plugin.features.source import EncodedImages, FeatureSource, TextFeatures
+from fedclip_plugin.features.source import FeatureSource
+from fedclip_plugin.features.text_features import TextFeatures, prompts_of
 
-__all__ = ["EncodedImages", "FeatureSet", "FeatureSource", "SiloFeatures", "TextFeatures"]
+__all__ = ["EncodedImages", "FeatureSet", "FeatureSource", "SiloFeatures", "TextFeatures", "prompts_of"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from fedclip_plugin.data import UnreadableImageError, open_rgb
 
-Pixels = npt.NDArray[np.float32]
-Decoded = Pixels | UnreadableImageError
+Array = npt.NDArray[Any]
+See = Callable[[Image.Image], Array]
+"""From an RGB image to what is made of it."""
 
 _AHEAD = 3
 
@@ -28,7 +29,7 @@ class ImageEncoder(Protocol):
 
     device: torch.device
 
-    def preprocess(self, image: Image.Image) -> Pixels:
+    def preprocess(self, image: Image.Image) -> Array:
         """Return the pixels that the encoder sees of an RGB image, ``[3, S, S]``."""
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
@@ -64,50 +65,62 @@ def encode_files(
     """
     features: dict[int, npt.NDArray[np.float32]] = {}
     faults: dict[int, UnreadableImageError] = {}
-    for indices, results in _decoded_batches(clip, paths, batch_size, workers):
-        good: dict[int, Pixels] = {}
-        for index, result in zip(indices, results, strict=True):
-            if isinstance(result, UnreadableImageError):
-                faults[index] = result
-            else:
-                good[index] = result
+    for good, bad in read_files(clip.preprocess, paths, batch_size, workers):
         if good:
             encoded = clip.encode_pixels(stack_pixels(list(good.values()), clip.device)).numpy()
             features |= dict(zip(good, encoded, strict=True))
-        on_progress(len(indices))
+        faults |= bad
+        on_progress(len(good) + len(bad))
     return features, faults
 
 
-def decode(clip: ImageEncoder, path: Path) -> Decoded:
-    """Return the pixels CLIP sees of one file, ``[3, S, S]``, or the error that says why it cannot be read."""
+def decode(see: See, path: Path) -> Array | UnreadableImageError:
+    """Return what ``see`` makes of one file, or the error that says why it cannot be read."""
     try:
-        return clip.preprocess(open_rgb(path))
+        return see(open_rgb(path))
     except UnreadableImageError as error:
         return error
 
 
-def stack_pixels(pixels: Sequence[Pixels], device: torch.device) -> Tensor:
+def stack_pixels(pixels: Sequence[Array], device: torch.device) -> Tensor:
     """Return images as one batch ``[B, 3, S, S]``, in pinned memory when ``device`` is a GPU."""
     batch = torch.from_numpy(np.stack(pixels))
     return batch.pin_memory() if device.type == "cuda" else batch
 
 
-def _decoded_batches(
-    clip: ImageEncoder, paths: Sequence[Path], batch_size: int, workers: int
-) -> Iterator[tuple[range, list[Decoded]]]:
-    """Yield decoded batches in order while the next ones are being decoded."""
+def read_files(
+    see: See, paths: Sequence[Path], batch_size: int, workers: int
+) -> Iterator[tuple[dict[int, Array], dict[int, UnreadableImageError]]]:
+    """Yield images in order, while the next ones are being decoded.
+
+    Parameters
+    ----------
+    see
+        From an RGB image to an array.
+    paths
+        N files.
+    batch_size
+        Files a batch.
+    workers
+        Decoding threads.
+
+    Yields
+    ------
+    arrays, faults
+        Arrays, and errors for files that cannot be read, of one batch, both by index into ``paths``.
+    """
     starts = iter(range(0, len(paths), batch_size))
-    pending: deque[tuple[range, list[Future[Decoded]]]] = deque()
+    pending: deque[dict[int, Future[Array | UnreadableImageError]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
 
         def _submit(count: int) -> None:
             for start in islice(starts, count):
                 indices = range(start, min(start + batch_size, len(paths)))
-                pending.append((indices, [pool.submit(decode, clip, paths[index]) for index in indices]))
+                pending.append({index: pool.submit(decode, see, paths[index]) for index in indices})
 
         _submit(_AHEAD)
         while pending:
-            indices, futures = pending.popleft()
-            results = [future.result() for future in futures]
+            results = {index: future.result() for index, future in pending.popleft().items()}
             _submit(1)
-            yield indices, results
+            faults = {index: result for index, result in results.items() if isinstance(result, UnreadableImageError)}
+            yield {index: result for index, result in results.items() if not isinstance(result, Exception)}, faults

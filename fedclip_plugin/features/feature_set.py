@@ -1,4 +1,4 @@
-"""Features and labels, as training and evaluation take them."""
+"""What a method takes in, with labels, as training and evaluation take them."""
 
 from __future__ import annotations
 
@@ -10,37 +10,60 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+_CHUNK_FEATURES, _CHUNK_IMAGES = 16384, 64
+
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Image features and their labels.
+    """Images as a method takes them in, and their labels.
 
     Attributes
     ----------
     features
-        ``[N, d]`` as the backbone gave them (not normalised).
+        ``[N, d]`` as the backbone gave them (not normalised); for methods on pixels uint8 images ``[N, 3, S, S]``.
     labels
         ``[N]`` int64, indices into the class list.
+    rows
+        Which rows of ``features`` the N images are; None for all of them.
     """
 
     features: Tensor
     labels: Tensor
+
+    rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield everything as one batch; FedML takes its sample input from the first batch of a data set."""
-        yield self.features, self.labels
+        whole = self.select(torch.arange(len(self)))
+        yield whole.features, whole.labels
 
-    def select(self, indices: npt.NDArray[np.int64]) -> FeatureSet:
-        """Return the rows at ``indices``, in that order."""
+    def select(self, indices: npt.NDArray[np.int64] | Tensor) -> FeatureSet:
+        """Return a copy of the images at ``indices``, in that order."""
         chosen = torch.as_tensor(indices)
-        return FeatureSet(self.features[chosen], self.labels[chosen])
+        rows = chosen if self.rows is None else self.rows[chosen.to(self.rows.device)]
+        return FeatureSet(self.features[rows.to(self.features.device)], self.labels[chosen])
+
+    def subset(self, indices: npt.NDArray[np.int64]) -> FeatureSet:
+        """Return the images at ``indices``, in that order; pixels stay where they are, on disk perhaps."""
+        if self.features.is_floating_point():
+            return self.select(indices)
+        chosen = torch.as_tensor(indices)
+        rows = chosen if self.rows is None else self.rows[chosen]
+        return FeatureSet(self.features, self.labels[chosen], rows)
+
+    def chunks(self) -> Iterator[FeatureSet]:
+        """Yield the set in order, in parts that are evaluated at once."""
+        size = _CHUNK_FEATURES if self.features.is_floating_point() else _CHUNK_IMAGES
+        for start in range(0, len(self), size):
+            yield self.select(torch.arange(start, min(start + size, len(self))))
 
     def to(self, device: torch.device) -> FeatureSet:
-        """Return the set on ``device``."""
-        return FeatureSet(self.features.to(device), self.labels.to(device))
+        """Return the set on ``device``; pixels stay where they are, methods move each batch."""
+        moved = self.features.to(device) if self.features.is_floating_point() else self.features
+        return FeatureSet(moved, self.labels.to(device), self.rows)
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,9 @@ class SiloFeatures:
     train: FeatureSet
     validation: FeatureSet
     test: FeatureSet
+
+    def __len__(self) -> int:
+        return len(self.train) + len(self.validation) + len(self.test)
 
     def to(self, device: torch.device) -> SiloFeatures:
         """Return the splits on ``device``."""

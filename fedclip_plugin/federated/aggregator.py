@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
 from fedml.core import ServerAggregator
-from torch import Tensor, nn
+from torch import Tensor
 
+from fedclip_plugin.adapters import Adapter, load_parameters, parameters_of
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.features import FeatureSet
+from fedclip_plugin.federated.compressor import Compressor
 from fedclip_plugin.federated.noise import secret_noise
 from fedclip_plugin.federated.screen import fault
-from fedclip_plugin.federated.task import Score, Task
+from fedclip_plugin.federated.server_optimizer import ServerOptimizer
+from fedclip_plugin.federated.task import Answers, Score, Task
 from fedclip_plugin.runs import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -30,7 +34,7 @@ class FedClipAggregator(ServerAggregator):
     model
         The global adapter.
     args
-        FedML's arguments; ``weighting`` and ``comm_round`` are used.
+        FedML's arguments; ``weighting``, ``codec``, ``comm_round`` and those of the server's optimiser are used.
     task
         Classes, text features, backbone.
     silos
@@ -39,42 +43,64 @@ class FedClipAggregator(ServerAggregator):
         Fewest usable updates that a round may be made of.
     folder
         The run folder, where the final adapter goes.
+    zero_shot
+        How CLIP without an adapter labels the target domain, where there is one.
 
     Attributes
     ----------
     answered
         Names of the silos whose updates come next into :meth:`on_before_aggregation`, in that order.
+    compressor
+        Expands the silos' updates, and compresses the global adapter for them.
+    optimizer
+        Makes the next global adapter of the average.
     dropped
         Silo to reason, for the updates that the last round left out.
     target
-        Score of the newest global adapter on the target domain, None when there is none or it was not this round's
-        turn (``frequency_of_the_test``).
+        Accuracy of the newest adapter on the target domain, None when there is none or it was not this round's turn
+        (``frequency_of_the_test``). Without a federation the mean over the silos' own adapters.
+    target_answers
+        What that adapter, or each silo's own, said of the target's images.
     """
 
+    model: Adapter
+
     def __init__(
-        self, model: nn.Module, args: Any, task: Task, silos: Sequence[str], min_silos: int, folder: RunFolder
+        self,
+        model: Adapter,
+        args: Any,
+        task: Task,
+        silos: Sequence[str],
+        min_silos: int,
+        folder: RunFolder,
+        zero_shot: Answers | None = None,
     ) -> None:
         super().__init__(model, args)
         self.task, self.silos, self.min_silos, self.folder = task, tuple(silos), min_silos, folder
         self.answered: tuple[str, ...] = self.silos
+        self.zero_shot = zero_shot
+        self.compressor = Compressor(args.codec)
+        self.optimizer = ServerOptimizer(args.server_optimizer, args.server_lr, args.server_momentum)
         self.dropped: dict[str, str] = {}
-        self.target: Score | None = None
+        self.target: float | None = None
+        self.target_answers: tuple[Answers, ...] = ()
+        self._alone: list[Mapping[str, Tensor]] = []
 
     def get_model_params(self) -> OrderedDict[str, Tensor]:
         """Return the global adapter's parameters on the CPU."""
-        return OrderedDict((name, tensor.detach().cpu()) for name, tensor in self.model.state_dict().items())
+        return parameters_of(self.model)
 
-    def set_model_params(self, model_parameters: OrderedDict[str, Tensor]) -> None:
+    def set_model_params(self, model_parameters: Mapping[str, Tensor]) -> None:
         """Load parameters into the global adapter."""
-        self.model.load_state_dict(model_parameters)
+        load_parameters(self.model, model_parameters)
 
     def on_before_aggregation(self, raw_client_model_or_grad_list: Updates) -> tuple[Updates, list[int]]:
-        """Drop unusable updates, weigh the others, and hand them to FedML's defences.
+        """Expand the updates, drop unusable ones, weigh the others, and hand them to FedML's defences.
 
         Parameters
         ----------
         raw_client_model_or_grad_list
-            Sample count and parameters of each silo in :attr:`answered`.
+            Of each silo in :attr:`answered`, sample count and parameters as they travelled.
 
         Returns
         -------
@@ -86,12 +112,10 @@ class FedClipAggregator(ServerAggregator):
         FederationError
             When fewer than ``min_silos`` updates are usable.
         """
-        template = self.get_model_params()
-        faults = {
-            name: reason
-            for name, (samples, update) in zip(self.answered, raw_client_model_or_grad_list, strict=True)
-            if (reason := fault(samples, update, template)) is not None
-        }
+        held = self.get_model_params()
+        template = self.compressor.template(held)
+        opened = [self._open(samples, sent, template, held) for samples, sent in raw_client_model_or_grad_list]
+        faults = {name: found for name, found in zip(self.answered, opened, strict=True) if isinstance(found, str)}
         self.dropped = faults
         for name, reason in faults.items():
             logger.warning("round %d: the update of %s is dropped: %s", self.args.round_idx + 1, name, reason)
@@ -100,21 +124,23 @@ class FedClipAggregator(ServerAggregator):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in faults.items())
             raise FederationError(
                 f"round {self.args.round_idx + 1}: {len(kept)} usable updates, min_silos is {self.min_silos} "
-                f"({reasons}); mend those silos and resume, or lower fedclip_args.min_silos"
+                f"({reasons}); mend those silos and resume {self._place()}, or lower fedclip_args.min_silos"
             )
         # FedML averages into the first dictionary it is given, and its plain runner moves updates to the GPU.
         updates = []
         for index in kept:
-            samples, update = raw_client_model_or_grad_list[index]
+            (samples, _), update = raw_client_model_or_grad_list[index], opened[index]
+            assert not isinstance(update, str), "a fault is not kept"
             updates.append((self._weight(samples), OrderedDict((name, value.cpu()) for name, value in update.items())))
+        self._alone = [dict(update) for _, update in updates] if self.args.federation == "local" else []
         updates, chosen = super().on_before_aggregation(updates)
         return updates, [kept[index] for index in chosen]
 
     def on_after_aggregation(self, aggregated_model_or_grad: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
-        """Let FedML add central differential privacy and its after-aggregation defences."""
+        """Let FedML add central differential privacy and its after-aggregation defences, then step on the server."""
         with secret_noise():
-            result: OrderedDict[str, Tensor] = super().on_after_aggregation(aggregated_model_or_grad)
-        return result
+            average: OrderedDict[str, Tensor] = super().on_after_aggregation(aggregated_model_or_grad)
+        return self.optimizer.step(self.get_model_params(), average)
 
     def test(self, test_data: FeatureSet | None, device: torch.device, args: Any) -> tuple[float, float, int, int]:
         """Score the global adapter on the target domain, and save it when it is the last one.
@@ -124,12 +150,20 @@ class FedClipAggregator(ServerAggregator):
         tuple
             Accuracy, 0, number of images, number of correct ones; the four figures that FedML keeps.
         """
-        self.target = self.task.score(self.model, test_data) if test_data is not None else None
+        self.score_target(test_data)
         if args.round_idx == args.comm_round - 1:
             self.save(args.comm_round)
             self.folder.mark_final(args.comm_round)
-        score = self.target or Score(0, 0)
-        return score.accuracy, 0.0, score.count, score.correct
+        scores = [answers.score for answers in self.target_answers] or [Score(0, 0)]
+        return self.target or 0.0, 0.0, scores[0].count, scores[0].correct
+
+    def score_target(self, target: FeatureSet | None) -> None:
+        """Note what the newest adapter, or each silo's own where nothing is averaged, says of the target domain."""
+        if target is None:
+            self.target = None
+            return
+        self.target_answers = tuple(self._answers(target))
+        self.target = fmean(answers.score.accuracy for answers in self.target_answers)
 
     def save(self, number: int) -> None:
         """Write the global adapter as that of round ``number``.
@@ -139,8 +173,32 @@ class FedClipAggregator(ServerAggregator):
         OSError
             When the disk is full or the folder cannot be written.
         """
-        metrics = {} if self.target is None else {"target": self.target.accuracy}
-        self.folder.save_round(self.task.saved(number, self.get_model_params(), metrics))
+        metrics = {} if self.target is None else {"target": self.target}
+        self.folder.save_round(self.task.saved(number, self.model, metrics))
+
+    def _answers(self, target: FeatureSet) -> Iterator[Answers]:
+        if not self._alone:
+            yield self.task.answer(self.model, target)
+            return
+        together = OrderedDict((name, tensor.clone()) for name, tensor in self.get_model_params().items())
+        for update in self._alone:
+            self.set_model_params(update)
+            yield self.task.answer(self.model, target)
+        self.set_model_params(together)
+
+    def _open(
+        self, samples: Any, sent: Any, template: Mapping[str, Tensor], held: OrderedDict[str, Tensor]
+    ) -> OrderedDict[str, Tensor] | str:
+        """Return the parameters that a silo trained, or what is wrong with them."""
+        reason = fault(samples, sent, template)
+        if reason is not None:
+            return reason
+        update = self.compressor.expand(sent, held)
+        reason = fault(samples, update, held) if self.compressor.remembers else None
+        return reason or update
+
+    def _place(self) -> str:
+        return "the run" if self.folder is None else str(self.folder.path)
 
     def _weight(self, samples: float) -> float:
         return samples if self.args.weighting == "samples" else 1.0

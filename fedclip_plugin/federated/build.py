@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from fedclip_plugin.adapters import create_adapter
+from fedclip_plugin.adapters import Adapter, create_adapter
 from fedclip_plugin.errors import FedClipError, RecipeError
 from fedclip_plugin.federated.aggregator import FedClipAggregator
 from fedclip_plugin.federated.guard import stop_job
@@ -19,7 +18,7 @@ from fedclip_plugin.federated.trainer import FedClipTrainer
 from fedclip_plugin.recipe import Recipe, default_run_dir, load_recipe
 from fedclip_plugin.runs import RunFolder
 
-Parts = tuple[list[Any], nn.Module, FedClipTrainer | None, FedClipAggregator | None]
+Parts = tuple[list[Any], Adapter, FedClipTrainer | None, FedClipAggregator | None]
 
 
 def build(args: Any, device: torch.device) -> Parts:
@@ -34,8 +33,8 @@ def build(args: Any, device: torch.device) -> Parts:
 
     ``fedml.device.get_device`` (fedml 0.9.6) wants ``device_args.using_gpu`` in the recipe, though FedML calls it
     optional. All ranks call ``build`` at the same time: they agree on classes and backbone over MPI. Under plain
-    ``FedMLRunner`` every silo takes part in every round, and there is a final adapter but no best one, since FedML
-    collects no metrics.
+    ``FedMLRunner`` every silo takes part in every round, adapters travel as they are (``codec: none``), and there is a
+    final adapter but no best one, since FedML collects no metrics.
 
     Parameters
     ----------
@@ -57,6 +56,11 @@ def build(args: Any, device: torch.device) -> Parts:
             raise RecipeError(
                 "in a main of your own every silo takes part in every round (FedML would mix up silos and ranks): set "
                 "client_num_per_round to client_num_in_total, or start the job with fedclip launch, which draws silos"
+            )
+        if recipe.fedclip_args.codec != "none":
+            raise RecipeError(
+                f"in a main of your own adapters travel as they are, and the recipe has codec: "
+                f"{recipe.fedclip_args.codec}: set it to none, or start the job with fedclip launch"
             )
         file = Path(getattr(args, "yaml_config_file", "") or "run.yaml")
         folder = RunFolder(recipe.fedclip_args.run_dir or default_run_dir(file))
@@ -91,15 +95,17 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
         The run folder.
     """
     task = prepared.task
-    model = create_adapter(task.method, task.text.features.shape[1], recipe.common_args.random_seed).to(device)
+    args.run_dir = str(folder.path)
+    model = create_adapter(task.method, prepared.frozen, recipe.common_args.random_seed).to(device)
     if args.rank == 0:
         args.device_type = "cpu"  # FedML's attacks and defences ask for it; updates are averaged on the CPU
         least = recipe.fedclip_args.min_silos or recipe.train_args.client_num_per_round
-        pair = FedClipAggregator(model, args, task, prepared.silos, least, folder)
+        zero_shot = prepared.zero_shot.get("target")
+        pair = FedClipAggregator(model, args, task, prepared.silos, least, folder, zero_shot)
         return [None, None, None, prepared.target, None, None, None, len(task.classes)], model, None, pair
     splits, index = prepared.splits, args.rank - 1
     assert splits is not None, "a silo has images"
-    trainer = FedClipTrainer(model, args, task, prepared.silos[index])
+    trainer = FedClipTrainer(model, args, task, prepared.silos[index], prepared.zero_shot)
     data = [
         None,
         None,

@@ -59,6 +59,16 @@ class Guarded(ABC):
             stop_job(self.args.comm, self.where(), error)
 
 
+class StaysOpen:
+    """Mixin for FedML's managers: a federation that ends closes its transport, not MPI; another may follow."""
+
+    com_manager: Any
+
+    def finish(self) -> None:
+        """Leave the federation."""
+        self.com_manager.stop_receive_message()
+
+
 class Watchdog:
     """Ends the job when somebody who is waited for stays silent too long.
 
@@ -72,6 +82,7 @@ class Watchdog:
         self._on_silence = on_silence
         self._changed = threading.Condition()
         self._deadlines: dict[str, float] = {}
+        self._closed = False
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def expect(self, names: Iterable[str], limit: float) -> None:
@@ -86,9 +97,18 @@ class Watchdog:
         with self._changed:
             self._deadlines.pop(name, None)
 
-    def _watch(self) -> None:
+    def close(self) -> None:
+        """Wait for nobody any more."""
         with self._changed:
-            while not (late := [name for name, end in self._deadlines.items() if end <= time.monotonic()]):
+            self._closed = True
+            self._changed.notify()
+
+    def _watch(self) -> None:
+        late: list[str] = []
+        with self._changed:
+            while not self._closed and not late:
                 nearest = min(self._deadlines.values(), default=None)
                 self._changed.wait(None if nearest is None else max(0.0, nearest - time.monotonic()))
-        self._on_silence(late)
+                late = [name for name, end in self._deadlines.items() if end <= time.monotonic()]
+        if not self._closed:
+            self._on_silence(late)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
+import torch
+
+from fedclip_plugin.adapters import load_parameters, parameters_of
 from fedclip_plugin.adapters.registry import to_tensors
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.guard import stop_job
+from fedclip_plugin.federated.history import History
 from fedclip_plugin.federated.observer import Observer
 from fedclip_plugin.federated.open_run import open_run
 from fedclip_plugin.federated.prepare import Preparation
@@ -36,14 +36,25 @@ class Job:
         Show bars while rendering and encoding.
     observer
         Hears how it goes; only the server's is told.
+    history
+        Where every round's answers are kept; None keeps none.
     """
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, resume: bool, progress: bool, observer: Observer) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        resume: bool,
+        progress: bool,
+        observer: Observer,
+        history: History | None = None,
+    ) -> None:
         self._recipe, self._folder = recipe, folder
         self._resume, self._progress, self._observer = resume, progress, observer
+        self._history = history
 
     def run(self) -> None:
-        """Train until the last round.
+        """Train until the last round; MPI stays open, so that another job may follow.
 
         Raises
         ------
@@ -51,9 +62,9 @@ class Job:
             On every rank, before training, when something is wrong with recipe, images, backbone or run folder.
         """
         args = start_fedml(self._recipe, self._folder.path)
-        log_to(self._folder.path / "logs", args.rank)
         try:
-            self._train(args)
+            with log_to(self._folder.path / "logs", args.rank):
+                self._train(args)
         except FedClipError:
             raise
         except Exception as error:
@@ -70,27 +81,18 @@ class Job:
         prepared = Preparation(
             self._recipe, args.comm, device, self._progress, lambda text: self._tell(args, text)
         ).run()
+        task = prepared.task
         dataset, model, trainer, aggregator = make_pair(args, device, self._recipe, prepared, self._folder)
+        del prepared
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # ranks may share the GPU, and most methods are done with the backbone
         if args.rank == 0:
-            _explain_termination(self._folder.path)
             if args.start_round:
-                model.load_state_dict(to_tensors(self._folder.load_round(args.start_round).tensors))
-            self._observer.train(prepared.task, sum(parameter.numel() for parameter in model.parameters()))
-        FedClipRunner(args, device, dataset, model, trainer, aggregator, on_line=self._observer.line).run()
+                load_parameters(model, to_tensors(self._folder.load_round(args.start_round).tensors))
+            self._observer.train(task, sum(tensor.numel() for tensor in parameters_of(model).values()))
+        on_line, history = self._observer.line, self._history
+        FedClipRunner(args, device, dataset, model, trainer, aggregator, on_line, history).run()
 
     def _tell(self, args: Any, text: str) -> None:
         if args.rank == 0:
             self._observer.say(text)
-
-
-def _explain_termination(folder: Path) -> None:
-    """When the job is ended from outside, or by mpirun because another rank died, say what is safe and how to go on."""
-
-    def _explain(number: int, frame: FrameType | None) -> None:
-        lines = RunFolder(folder).lines()
-        done = f"round {lines[-1]['round']} is complete and safe" if lines else "no round is complete yet"
-        os.write(2, f"fedclip: the job was terminated; {done} in {folder}; continue with --resume\n".encode())
-        os._exit(128 + number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _explain)

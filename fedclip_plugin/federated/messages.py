@@ -12,6 +12,9 @@ ROUND = "fedclip_round"
 TRAIN = "fedclip_train"
 """Whether the silo was drawn to train in this round; silos that were not only evaluate."""
 
+COMPLETE = "fedclip_complete"
+"""The last complete round when the message was sent: a resumed run goes on after that one or a later one."""
+
 REPORT = "fedclip_report"
 """A :class:`SiloReport`."""
 
@@ -30,6 +33,8 @@ class SiloReport:
         Scores of that adapter on the silo's own splits.
     zero_shot
         Scores of CLIP without an adapter, by split; sent with the first report only.
+    personal
+        Scores by split of the adapter that the silo fine-tuned for itself, after the last round.
     train_loss
         Mean loss of the training that followed, None when the silo did not train.
     train_seconds, evaluate_seconds
@@ -41,6 +46,7 @@ class SiloReport:
     validation: Score
     test: Score
     zero_shot: dict[str, Score] = field(default_factory=dict)
+    personal: dict[str, Score] = field(default_factory=dict)
     train_loss: float | None = None
     train_seconds: float = 0.0
     evaluate_seconds: float = 0.0

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from fedclip_plugin.adapters import Frozen, ZeroShot
 from fedclip_plugin.data import ImageSet, silo_image_set, silo_names, split_60_20_20, target_image_set
 from fedclip_plugin.errors import FedClipError
-from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, SiloFeatures, TextFeatures
+from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, SiloFeatures, TextFeatures, prompts_of
 from fedclip_plugin.federated.roll_call import (
     Card,
     agree_on_classes,
@@ -21,9 +22,9 @@ from fedclip_plugin.federated.roll_call import (
     require_one_task,
     roll_call,
 )
-from fedclip_plugin.federated.task import Task
+from fedclip_plugin.federated.task import Answers, Task
 from fedclip_plugin.miniature import DOMAINS, ensure_miniature
-from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.recipe import METHODS, Recipe
 
 Say = Callable[[str], None]
 
@@ -39,15 +40,21 @@ class Prepared:
     silos
         Names of all silos, in order.
     splits
-        A silo's features; None on the server.
+        A silo's images as the method takes them; None on the server.
     target
-        The target domain's features; None on silos and without a target.
+        The target domain's; None on silos and without a target.
+    frozen
+        What the adapter is built on.
+    zero_shot
+        How CLIP without an adapter labels ``validation`` and ``test``, or ``target``.
     """
 
     task: Task
     silos: tuple[str, ...]
     splits: SiloFeatures | None
     target: FeatureSet | None
+    frozen: Frozen
+    zero_shot: Mapping[str, Answers] = field(default_factory=dict)
 
 
 class Preparation:
@@ -88,7 +95,8 @@ class Preparation:
         source.agree(precision)
         classes = agree_on_classes(cards, self._settings.classes and tuple(self._settings.classes))
         self._announce(cards)
-        encoded, text = self._encode(images, source, classes, cards)
+        features, inputs, text = self._encode(images, source, classes, cards)
+        frozen = Frozen(text, prompts_of(classes, self._settings.prompt_template), source.clip)
         task = Task(
             method=self._settings.method,
             backbone=self._settings.backbone,
@@ -99,13 +107,17 @@ class Preparation:
             text=text,
             recipe_digest=self._recipe.digest(),
         )
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()  # ranks may share the GPU, and the backbone is done
         silos = tuple(card.name for card in cards[1:])
-        if self._rank == 0:
-            return Prepared(task, silos, None, encoded.data.to(self._device) if encoded else None)
-        assert encoded is not None, "a silo has images"
-        return Prepared(task, silos, self._split(encoded.data).to(self._device), None)
+        splits = None
+        parts: dict[str, FeatureSet] = {}
+        if self._rank == 0 and features is not None:
+            parts = {"target": features}
+        elif features is not None and inputs is not None:
+            splits, held = self._split(inputs).to(self._device), self._split(features)
+            parts = {"validation": held.validation, "test": held.test}
+        zero_shot = {name: task.answer(ZeroShot(), data) for name, data in parts.items()}
+        target = inputs.to(self._device) if self._rank == 0 and inputs is not None else None
+        return Prepared(task, silos, splits, target, frozen, zero_shot)
 
     def _list(self) -> tuple[ImageSet | None, FeatureSource, list[Card]]:
         """List this rank's images without opening them, and hear of everybody's."""
@@ -160,20 +172,19 @@ class Preparation:
 
     def _encode(
         self, images: ImageSet | None, source: FeatureSource, classes: tuple[str, ...], cards: Sequence[Card]
-    ) -> tuple[EncodedImages | None, TextFeatures]:
+    ) -> tuple[FeatureSet | None, FeatureSet | None, TextFeatures]:
+        """Return this rank's features, its images as the method takes them, and the classes' text features."""
         own = cards[self._rank]
-        found: tuple[EncodedImages | None, TextFeatures] | None = None
+        found: tuple[FeatureSet | None, FeatureSet | None, TextFeatures] | None = None
         try:
             text = source.text(classes, self._settings.prompt_template)
-            counts = [card.to_encode for card in cards]
-            longest = counts.index(max(counts)) == self._rank and own.to_encode > 0
-            with self._bar(own, longest and self._progress) as bar:
-                advance = bar.update if bar is not None else _ignore
-                skip = self._settings.on_bad_image == "skip"
-                encoded = source.images(images, skip, advance) if images else None
-            if self._rank and encoded:
-                self._split(encoded.data)
-            found = encoded, text
+            encoded = self._encode_own(images, source, cards) if images else None
+            features = inputs = encoded.data if encoded else None
+            if images and METHODS[self._settings.method].inputs == "pixels":
+                inputs = source.pixels(images, self._settings.on_bad_image == "skip", _ignore).data
+            if self._rank and features:
+                self._split(features)
+            found = features, inputs, text
             card = replace(
                 own, images=len(encoded.data) if encoded else 0, to_encode=len(encoded.faults) if encoded else 0
             )
@@ -186,9 +197,16 @@ class Preparation:
         assert found is not None, "roll_call raises when a card has an error"
         return found
 
+    def _encode_own(self, images: ImageSet, source: FeatureSource, cards: Sequence[Card]) -> EncodedImages:
+        own, counts = cards[self._rank], [card.to_encode for card in cards]
+        longest = counts.index(max(counts)) == self._rank and own.to_encode > 0
+        with self._bar(own, longest and self._progress) as bar:
+            advance = bar.update if bar is not None else _ignore
+            return source.images(images, self._settings.on_bad_image == "skip", advance)
+
     def _split(self, data: FeatureSet) -> SiloFeatures:
         split = split_60_20_20(len(data), self._recipe.common_args.random_seed)
-        return SiloFeatures(data.select(split.train), data.select(split.validation), data.select(split.test))
+        return SiloFeatures(data.subset(split.train), data.subset(split.validation), data.subset(split.test))
 
     def _roll_call(self, card: Card) -> list[Card]:
         return roll_call(self._comm, card, ("server", *self._names), self._settings.start_timeout)

@@ -8,7 +8,6 @@ from statistics import fmean
 from typing import Any
 
 from fedclip_plugin.federated.messages import SiloReport
-from fedclip_plugin.federated.task import Score
 from fedclip_plugin.runs import RunFolder
 
 Line = dict[str, Any]
@@ -41,6 +40,11 @@ class RoundRecorder:
         for line in written:
             self._take_if_best(line)
 
+    @property
+    def last(self) -> int:
+        """The last complete round; -1 before there is one."""
+        return self._last
+
     def report(self, report: SiloReport) -> None:
         """Take in one silo's report: its scores belong to ``report.round``, its training to the round after."""
         self._reports.setdefault(report.round, {})[report.silo] = report
@@ -49,7 +53,7 @@ class RoundRecorder:
         self._seconds.setdefault(report.round + 1, {})[report.silo] = (report.train_seconds, report.evaluate_seconds)
         self._complete(report.round)
 
-    def server(self, number: int, facts: Mapping[str, Any], target: Score | None, wall_seconds: float) -> None:
+    def server(self, number: int, facts: Mapping[str, Any], target: float | None, wall_seconds: float) -> None:
         """Take in what the server knows of round ``number``.
 
         Parameters
@@ -59,11 +63,11 @@ class RoundRecorder:
         facts
             ``answered``, ``dropped``, ``bytes_up``, ``bytes_down`` and ``seconds`` by phase of the server.
         target
-            Score on the target domain, None when there is none or it was not measured.
+            Accuracy on the target domain, None when there is none or it was not measured.
         wall_seconds
             From sending the adapter before to sending this one.
         """
-        line = {**facts, "target": None if target is None else target.accuracy}
+        line = {**facts, "target": target}
         line["seconds"] = self._phases(number, facts["seconds"], wall_seconds)
         self._server[number] = line
         self._complete(number)
@@ -107,6 +111,8 @@ class RoundRecorder:
             }
             if report.zero_shot:
                 silos[name]["zero_shot"] = {part: score.accuracy for part, score in report.zero_shot.items()}
+            if report.personal:
+                silos[name]["personal"] = {part: score.accuracy for part, score in report.personal.items()}
         return {
             "silos": silos,
             "train_loss": fmean(losses.values()) if losses else None,

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from fedml import FedMLRunner
-from torch import nn
 
+from fedclip_plugin.adapters import Adapter
 from fedclip_plugin.federated.aggregator import FedClipAggregator
+from fedclip_plugin.federated.history import History
 from fedclip_plugin.federated.recorder import Line, RoundRecorder
 from fedclip_plugin.federated.server import FedClipServer, SiloAverager
 from fedclip_plugin.federated.silo import FedClipSilo, SiloAdapter
@@ -41,6 +42,8 @@ class FedClipRunner(FedMLRunner):
         The pair; the one of the other side may be None.
     on_line
         Called on the server with the line of every complete round.
+    history
+        Where every round's answers are kept; None keeps none.
     """
 
     def __init__(
@@ -48,12 +51,13 @@ class FedClipRunner(FedMLRunner):
         args: Any,
         device: torch.device,
         dataset: list[Any],
-        model: nn.Module,
+        model: Adapter,
         client_trainer: FedClipTrainer | None = None,
         server_aggregator: FedClipAggregator | None = None,
         on_line: Callable[[Line], None] = _say_nothing,
+        history: History | None = None,
     ) -> None:
-        self._on_line = on_line
+        self._on_line, self._history = on_line, history
         args.start_round = getattr(args, "start_round", 0)
         args.silos_per_round = getattr(args, "silos_per_round", args.client_num_in_total)
         super().__init__(args, device, dataset, model, client_trainer, server_aggregator)
@@ -63,7 +67,7 @@ class FedClipRunner(FedMLRunner):
         args: Any,
         device: torch.device,
         dataset: list[Any],
-        model: nn.Module,
+        model: Adapter,
         client_trainer: FedClipTrainer | None = None,
         server_aggregator: FedClipAggregator | None = None,
     ) -> FedClipServer | FedClipSilo:
@@ -71,18 +75,19 @@ class FedClipRunner(FedMLRunner):
             assert server_aggregator is not None, "rank 0 needs the aggregator of the pair"
             return self._server(args, dataset[3], server_aggregator)
         assert client_trainer is not None, "a silo's rank needs the trainer of the pair"
-        return FedClipSilo(args, SiloAdapter(args, device, model, dataset[5][args.rank - 1], client_trainer))
+        splits = dataset[5][args.rank - 1]
+        return FedClipSilo(args, SiloAdapter(args, device, model, splits, client_trainer, self._history))
 
     def _server(self, args: Any, target: Any, pair: FedClipAggregator) -> FedClipServer:
         pair.set_id(0)
         recorder = RoundRecorder(pair.folder, pair.silos, args.keep_rounds, self._on_line)
-        server = FedClipServer(args, SiloAverager(args, target, pair), recorder)
+        server = FedClipServer(args, SiloAverager(args, target, pair, self._history), recorder)
         if args.start_round == 0:
-            score = None if target is None else pair.task.score(pair.model, target)
-            zero_shot = None if target is None else pair.task.score(None, target)
-            server.begin_with(score, zero_shot)
+            pair.score_target(target)
+            server.begin()
         return server
 
     def run(self) -> None:
-        """Train until the last round; MPI is finalised when this returns."""
+        """Train until the last round; every message has arrived when this returns, and MPI stays open."""
         self.runner.run()
+        self.runner.comm.Barrier()

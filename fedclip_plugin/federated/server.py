@@ -14,10 +14,11 @@ from fedml.cross_silo.server.message_define import MyMessage
 
 from fedclip_plugin.features import FeatureSet
 from fedclip_plugin.federated.aggregator import FedClipAggregator
-from fedclip_plugin.federated.guard import Guarded, Watchdog, stop_job
-from fedclip_plugin.federated.messages import REPORT, ROUND, TRAIN, SiloReport
+from fedclip_plugin.federated.guard import Guarded, StaysOpen, Watchdog, stop_job
+from fedclip_plugin.federated.history import History
+from fedclip_plugin.federated.messages import COMPLETE, REPORT, ROUND, TRAIN, SiloReport
 from fedclip_plugin.federated.recorder import RoundRecorder
-from fedclip_plugin.federated.task import Score
+from fedclip_plugin.federated.round_state import RoundState
 from fedclip_plugin.federated.transport import CountingTransport
 
 DRAW = 2
@@ -35,8 +36,11 @@ class SiloAverager(FedMLAggregator):
         Wall time of the last averaging and of the last scoring on the target domain.
     """
 
-    def __init__(self, args: Any, target: FeatureSet | None, aggregator: FedClipAggregator) -> None:
+    def __init__(
+        self, args: Any, target: FeatureSet | None, aggregator: FedClipAggregator, history: History | None = None
+    ) -> None:
         super().__init__(None, target, 0, {}, {}, {}, args.worker_num, torch.device("cpu"), args, aggregator)
+        self._history = history
         self.drawn: list[int] = []
         self.seconds: dict[str, float] = {}
 
@@ -74,30 +78,46 @@ class SiloAverager(FedMLAggregator):
         return True
 
     def aggregate(self) -> tuple[Any, list[Any], list[int]]:
-        """Average the drawn silos' updates, load the result, and draw the silos of the next round."""
+        """Average the drawn silos' updates, load what silos will see of the result, and draw those of the next round.
+
+        Returns
+        -------
+        payload, updates, indices
+            What travels to the silos; the updates that were averaged, and the indices of their silos.
+        """
         began = time.perf_counter()
         pair: FedClipAggregator = self.aggregator
         pair.answered = tuple(pair.silos[index] for index in self.drawn)
         updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self.drawn]
         updates, chosen = pair.on_before_aggregation(updates)
-        self.set_global_model_params(pair.on_after_aggregation(pair.aggregate(updates)))
+        result = pair.on_after_aggregation(pair.aggregate(updates))
+        payload, seen = pair.compressor.compress(result, pair.get_model_params())
+        self.set_global_model_params(seen)
         self.seconds = {"aggregate": time.perf_counter() - began}
         indices = [self.drawn[index] for index in chosen]
         self.draw(self.args.round_idx + 1)
-        return self.get_global_model_params(), updates, indices
+        return payload, updates, indices
 
     def test_on_server_for_all_clients(self, round_idx: int) -> None:
         """Score the new adapter on the target domain, when it is this round's turn."""
         began = time.perf_counter()
         self.aggregator.target = None
         super().test_on_server_for_all_clients(round_idx)
+        self.note(round_idx + 1)
         self.seconds["target"] = time.perf_counter() - began
+
+    def note(self, number: int) -> None:
+        """Keep what was answered about the target domain after round ``number``, where somebody asked for it."""
+        pair: FedClipAggregator = self.aggregator
+        if self._history is not None and pair.target is not None:
+            self._history.zero_shot = pair.zero_shot
+            self._history.note(number, pair.target_answers)
 
     def get_dummy_input_tensor(self) -> None:
         """FedML asks for a sample input to describe the model to its cloud: there is none."""
 
 
-class FedClipServer(Guarded, FedMLServerManager):
+class FedClipServer(Guarded, StaysOpen, FedMLServerManager):
     """The server's message handlers over MPI.
 
     Parameters
@@ -113,6 +133,9 @@ class FedClipServer(Guarded, FedMLServerManager):
     def __init__(self, args: Any, averager: SiloAverager, recorder: RoundRecorder) -> None:
         self._averager, self._recorder = averager, recorder
         self._pair: FedClipAggregator = averager.aggregator
+        self._state = RoundState(
+            self._pair.folder.state, residual=self._pair.compressor, optimizer=self._pair.optimizer
+        )
         self._watchdog = Watchdog(self._complain)
         self._sent_at = time.perf_counter()
         self._sent_before = self._received_before = self._bytes_down = 0
@@ -141,7 +164,8 @@ class FedClipServer(Guarded, FedMLServerManager):
             super().process_online_status(client_status, msg_params)
 
     def send_init_msg(self) -> None:
-        """Send the first adapter and begin the first round."""
+        """Send the first adapter, which travels as it is whatever the codec, and begin the first round."""
+        self._state.begin(self.args.start_round)
         super().send_init_msg()
         self._begin_round()
 
@@ -151,6 +175,7 @@ class FedClipServer(Guarded, FedMLServerManager):
             begins = self.args.round_idx + (message.get_type() == MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
             message.add_params(ROUND, begins)
             message.add_params(TRAIN, message.get_receiver_id() - 1 in self._averager.drawn)
+            message.add_params(COMPLETE, self._recorder.last)
         super().send_message(message)
 
     def handle_message_receive_model_from_client(self, msg_params: Message) -> None:
@@ -171,6 +196,7 @@ class FedClipServer(Guarded, FedMLServerManager):
         self._hear(msg_params)
         self.client_finished_mapping[str(msg_params.get_sender_id())] = True
         if len(self.client_finished_mapping) == self._averager.client_num:
+            self._watchdog.close()
             self.finish()
 
     def _hear(self, message: Message) -> str:
@@ -188,6 +214,7 @@ class FedClipServer(Guarded, FedMLServerManager):
         """Save the new adapter while the silos already work on it, and tell the recorder."""
         if number < self.round_num:
             self._pair.save(number)
+        self._state.save(number)
         facts = {
             "answered": list(self._pair.answered),
             "dropped": self._pair.dropped,
@@ -195,6 +222,7 @@ class FedClipServer(Guarded, FedMLServerManager):
             "seconds": self._averager.seconds,
         }
         self._recorder.server(number, facts, self._pair.target, wall)
+        self._state.drop_before(self._recorder.last)
 
     def _begin_round(self) -> None:
         """Wait for an answer of every silo: the drawn ones train, the others evaluate, in the end all say goodbye."""
@@ -203,19 +231,15 @@ class FedClipServer(Guarded, FedMLServerManager):
         self._sent_before, self._received_before = self.com_manager.bytes_sent, self.com_manager.bytes_received
         self._watchdog.expect(self._pair.silos, self.args.round_timeout)
 
-    def begin_with(self, target: Score | None, zero_shot: Score | None) -> None:
-        """Note what is known before any training, as round 0.
-
-        Parameters
-        ----------
-        target, zero_shot
-            Scores on the target domain of the untrained adapter and of CLIP without one; None without a target.
-        """
+    def begin(self) -> None:
+        """Note what is known before any training, as round 0."""
         self._pair.save(0)
+        self._averager.note(0)
         facts: dict[str, Any] = {"answered": [], "dropped": {}, "bytes_up": 0, "bytes_down": 0, "seconds": {}}
-        if zero_shot is not None:
-            facts |= {"zero_shot_target": zero_shot.accuracy, "images_target": zero_shot.count}
-        self._recorder.server(0, facts, target, 0.0)
+        if self._pair.zero_shot is not None:
+            score = self._pair.zero_shot.score
+            facts |= {"zero_shot_target": score.accuracy, "images_target": score.count}
+        self._recorder.server(0, facts, self._pair.target, 0.0)
 
     def _complain(self, late: list[str]) -> None:
         stop_job(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +58,9 @@ def start_fedml(recipe: Recipe, run_dir: Path) -> Any:
     return args
 
 
-def log_to(folder: Path, rank: int) -> None:
-    """Send every log record of this rank to ``folder/rank_N.log``, and the project's warnings to stderr as well."""
+@contextmanager
+def log_to(folder: Path, rank: int) -> Iterator[None]:
+    """Send every log record of the block to ``folder/rank_N.log``, and the project's warnings to stderr as well."""
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     root = logging.getLogger()
     root.setLevel(logging.INFO)
@@ -65,15 +68,21 @@ def log_to(folder: Path, rank: int) -> None:
     console.setLevel(logging.WARNING)
     console.addFilter(logging.Filter("fedclip_plugin"))
     console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handlers: list[logging.Handler] = [console]
     root.addHandler(console)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(folder / f"rank_{rank}.log", encoding="utf-8")
+        handlers.append(logging.FileHandler(folder / f"rank_{rank}.log", encoding="utf-8"))
+        handlers[-1].setFormatter(formatter)
+        root.addHandler(handlers[-1])
     except OSError as error:
         root.warning("no log file for rank %d: %s", rank, error)
-        return
-    file.setFormatter(formatter)
-    root.addHandler(file)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
 
 
 def choose_device(args: Any) -> torch.device:

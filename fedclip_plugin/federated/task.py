@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedclip_plugin.adapters import scores
+from fedclip_plugin.adapters import Adapter, parameters_of
 from fedclip_plugin.features import FeatureSet, TextFeatures
 from fedclip_plugin.runs import SavedAdapter
 
@@ -25,6 +25,32 @@ class Score:
     def accuracy(self) -> float:
         """Fraction between 0 and 1; 0 for no images."""
         return self.correct / self.count if self.count else 0.0
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Labels that an adapter gave to N images.
+
+    Attributes
+    ----------
+    true, predicted
+        Class indices, ``[N]`` int64.
+    confidence
+        Probability of the predicted class, ``[N]``.
+    """
+
+    true: Tensor
+    predicted: Tensor
+    confidence: Tensor
+
+    def cpu(self) -> Answers:
+        """Return them on the CPU."""
+        return Answers(self.true.cpu(), self.predicted.cpu(), self.confidence.cpu())
+
+    @property
+    def score(self) -> Score:
+        """How many are right."""
+        return Score(int((self.predicted == self.true).sum()), len(self.true))
 
 
 @dataclass(frozen=True)
@@ -52,36 +78,49 @@ class Task:
     text: TextFeatures
     recipe_digest: str
 
-    def score(self, adapter: nn.Module | None, data: FeatureSet) -> Score:
-        """Return how many images ``adapter`` labels correctly; ``None`` stands for zero-shot CLIP.
+    def answer(self, adapter: Adapter, data: FeatureSet) -> Answers:
+        """Return how ``adapter`` labels images.
 
         Parameters
         ----------
         adapter
-            Maps features ``[N, d]`` to unit-length features ``[N, d]``.
+            Of any method; :class:`~fedclip_plugin.adapters.ZeroShot` is CLIP without one.
         data
-            N labelled image features.
+            N labelled images, as the method takes them.
         """
+        text = self.text.beside(data)
+        confidences, labels = [], []
         with torch.no_grad():
-            adapted = nn.functional.normalize(data.features, dim=-1) if adapter is None else adapter(data.features)
-            text = self.text.features.to(adapted)
-            answers = scores(adapted, text, self.text.logit_scale).argmax(-1)
-            return Score(int((answers == data.labels).sum()), len(data))
+            classes, scale = adapter.class_features(text), adapter.scale(text)
+            for part in data.chunks():
+                logits = scale * adapter(part.features) @ classes.T
+                labels.append(logits.argmax(-1))
+                confidences.append(logits.softmax(-1).amax(-1))
+        return Answers(data.labels, torch.cat(labels), torch.cat(confidences))
 
-    def saved(self, number: int, tensors: Mapping[str, Tensor], metrics: Mapping[str, Any]) -> SavedAdapter:
-        """Return the adapter after round ``number`` in the form that goes to disk."""
+    def score(self, adapter: Adapter, data: FeatureSet) -> Score:
+        """Return how many of ``data``'s images ``adapter`` labels correctly; see :meth:`answer`."""
+        return self.answer(adapter, data).score
+
+    def saved(self, number: int, adapter: Adapter, metrics: Mapping[str, Any]) -> SavedAdapter:
+        """Return ``adapter``, after round ``number``, in the form that goes to disk."""
+        with torch.no_grad():
+            classes = adapter.class_features(self.text)
+            scale = float(adapter.scale(self.text))
+        own = classes is not self.text.features
         return SavedAdapter(
             method=self.method,
             feature_dim=self.text.features.shape[1],
             backbone=self.backbone,
             fingerprint=self.fingerprint,
             precision=self.precision,
-            logit_scale=self.text.logit_scale,
+            logit_scale=scale,
             classes=self.classes,
             prompt_template=self.prompt_template,
             round=number,
             recipe_digest=self.recipe_digest,
             text_features=self.text.features.numpy(),
-            tensors={name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()},
+            tensors={name: tensor.numpy() for name, tensor in parameters_of(adapter).items()},
             metrics=dict(metrics),
+            class_features=classes.float().cpu().numpy() if own else None,
         )

@@ -19,6 +19,7 @@ from .values import (
     Positive,
     PromptTemplate,
     UserPath,
+    Whole,
 )
 
 
@@ -58,6 +59,17 @@ class FedClipArgs(Section):
         An unreadable image stops the run, or is skipped and counted.
     weighting
         Average silos alike (the reference) or by their number of training images.
+    federation
+        ``federated``, or ``local``: every silo trains on alone and nothing is averaged, the baseline without federation.
+    proximal_mu
+        Weight of FedProx's proximal term in every silo's loss (Li et al. 2020, arXiv 1812.06127); 0 is FedAvg.
+    server_optimizer, server_lr, server_momentum
+        FedOpt (Reddi et al. 2021, arXiv 2003.00295): what the server does with the average. ``none`` takes it as the
+        next adapter; so does ``sgd`` with learning rate 1 and momentum 0.
+    codec
+        How updates travel, both ways: as they are, or as differences in 16 or 8 bits with error feedback.
+    personal_epochs
+        Epochs in which each silo, after the last round, fine-tunes an adapter of its own; kept under ``personal/``.
     min_silos
         Usable updates a round needs; None: all that were drawn.
     min_images_per_silo
@@ -89,6 +101,13 @@ class FedClipArgs(Section):
     feature_cache_dir: UserPath = Path(".fedclip/features")
     on_bad_image: Literal["error", "skip"] = "error"
     weighting: Literal["uniform", "samples"] = "uniform"
+    federation: Literal["federated", "local"] = "federated"
+    proximal_mu: NonNegative = 0.0
+    server_optimizer: Literal["none", "sgd", "adam"] = "none"
+    server_lr: Positive = 1.0
+    server_momentum: Annotated[NonNegative, Field(lt=1)] = 0.0
+    codec: Literal["none", "fp16", "int8"] = "none"
+    personal_epochs: Annotated[Whole, Field(ge=0)] = 0
     min_silos: Count | None = None
     min_images_per_silo: Count = 10
     start_timeout: Positive = 1800.0

@@ -148,7 +148,7 @@ class CommArgs(Section):
 
 
 class TrackingArgs(Section):
-    """``tracking_args``: Weights & Biases, off by default.
+    """``tracking_args``: Weights & Biases and TensorBoard, off by default.
 
     Attributes
     ----------
@@ -158,9 +158,12 @@ class TrackingArgs(Section):
         As wandb knows them.
     wandb_only_server
         One wandb run, the server's, instead of one per rank.
+    enable_tensorboard
+        Write each round to ``<run>/tensorboard``; needs the extra ``tensorboard``.
     """
 
     enable_wandb: Flag = False
     wandb_project: Text | None = None
     run_name: Text | None = None
     wandb_only_server: Flag = True
+    enable_tensorboard: Flag = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -22,10 +23,12 @@ class Console:
         The recipe that runs.
     folder
         Its run folder.
+    on_training
+        Called when training begins.
     """
 
-    def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
-        self._recipe, self._folder = recipe, folder
+    def __init__(self, recipe: Recipe, folder: RunFolder, on_training: Callable[[], None]) -> None:
+        self._recipe, self._folder, self._on_training = recipe, folder, on_training
         self._began = time.perf_counter()
 
     def say(self, text: str) -> None:
@@ -40,6 +43,7 @@ class Console:
 
     def train(self, task: Task, parameters: int) -> None:
         """Print what is trained."""
+        self._on_training()
         self.say(
             f"ready after {time.perf_counter() - self._began:.1f} s; training {parameters:,} parameters of "
             f"{task.method} on {task.text.features.shape[1]}-wide features, {len(task.classes)} classes"

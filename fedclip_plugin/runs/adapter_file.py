@@ -20,7 +20,7 @@ from fedclip_plugin.runs.atomic import write_folder
 
 FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)
-TEXT_FEATURES = "text_features"
+TEXT_FEATURES, CLASS_FEATURES = "text_features", "class_features"
 ADAPTER_PREFIX = "adapter."
 
 
@@ -49,9 +49,11 @@ class SavedAdapter:
     metrics
         What was measured of this round so far (fractions between 0 and 1).
     text_features
-        Unit-length class text features, ``[C, d]`` float32.
+        Unit-length text features of the classes, by the frozen CLIP, ``[C, d]`` float32.
     tensors
         The adapter's parameters by name, as the method's module names them.
+    class_features
+        What image features are compared with, ``[C, d]`` float32 of unit length, where the method trains it; else None.
     """
 
     method: str
@@ -67,6 +69,12 @@ class SavedAdapter:
     text_features: npt.NDArray[Any]
     tensors: Mapping[str, npt.NDArray[Any]]
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    class_features: npt.NDArray[Any] | None = None
+
+    @property
+    def head_features(self) -> npt.NDArray[Any]:
+        """What image features are compared with, ``[C, d]``: the text features unless the method trained its own."""
+        return self.text_features if self.class_features is None else self.class_features
 
     def require_backbone(self, found: str, where: str) -> None:
         """Refuse a backbone whose features mean something else to this adapter.
@@ -99,10 +107,12 @@ def save_adapter(folder: Path, adapter: SavedAdapter) -> None:
         When the disk is full or the parent folder cannot be written.
     """
     arrays = {TEXT_FEATURES: adapter.text_features}
+    if adapter.class_features is not None:
+        arrays[CLASS_FEATURES] = adapter.class_features
     arrays |= {ADAPTER_PREFIX + name: value for name, value in adapter.tensors.items()}
-    weights = save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    header = {item.name: getattr(adapter, item.name) for item in fields(adapter)}
-    del header["tensors"], header["text_features"]
+    weights = save_tensors({name: np.asarray(array, order="C") for name, array in arrays.items()})
+    stored = ("tensors", TEXT_FEATURES, CLASS_FEATURES)
+    header = {item.name: getattr(adapter, item.name) for item in fields(adapter) if item.name not in stored}
     header["format_version"] = FORMAT_VERSION
     header["sha256"] = _checksum(json.loads(json.dumps(header)), weights)
     text = json.dumps(header, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -138,7 +148,8 @@ def load_adapter(folder: Path) -> SavedAdapter:
         arrays = load_tensors(weights)
         header |= {
             "classes": tuple(header["classes"]),
-            "text_features": arrays.pop(TEXT_FEATURES),
+            TEXT_FEATURES: arrays.pop(TEXT_FEATURES),
+            CLASS_FEATURES: arrays.pop(CLASS_FEATURES, None),
             "tensors": {name.removeprefix(ADAPTER_PREFIX): array for name, array in sorted(arrays.items())},
         }
         return SavedAdapter(**header)

@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
+
+_ABANDONED = 3600.0
+"""Seconds after which a half-written file is nobody's any more."""
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -24,9 +30,34 @@ def write_file(path: Path, content: bytes) -> None:
     OSError
         When the disk is full or the folder cannot be written; the old file is untouched then.
     """
+    with replacing(path) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream whose content appears under ``path`` when it is whole; for files too large to hold in memory.
+
+    What a killed process left of a file of this name is removed first.
+
+    Parameters
+    ----------
+    path
+        Final name; its folder exists.
+
+    Raises
+    ------
+    OSError
+        As :func:`write_file`.
+    """
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        _remove_abandoned(left)
     temporary = _temporary(path)
     try:
-        _write_synced(temporary, content)
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -93,6 +124,12 @@ def append_line(path: Path, line: str) -> None:
 def _temporary(path: Path) -> Path:
     """Return a name that no other process uses, on this host or on another that shares the disk."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
+def _remove_abandoned(temporary: Path) -> None:
+    with suppress(FileNotFoundError):  # another process was faster
+        if time.time() - temporary.stat().st_mtime > _ABANDONED:
+            temporary.unlink()
 
 
 def _write_synced(path: Path, content: bytes) -> None:

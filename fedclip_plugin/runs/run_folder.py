@@ -6,6 +6,8 @@
     metrics.jsonl           one line a round, appended when every silo has reported on that round
     adapters/round_0012/    adapter.json + adapter.safetensors (the last k, best, final)
     adapters/best, final    links into the same folder
+    state/round_0012/       what the server remembers besides: its optimiser, the residual of its codec
+    personal/<silo>/        on the silo's own machine: its own adapter, and state/ as the server's
     logs/rank_N.log         FedML's own log, one file a rank
 """
 
@@ -39,6 +41,7 @@ class RunFolder:
         self.adapters = path / "adapters"
         self.metrics = path / "metrics.jsonl"
         self.recipe = path / "recipe.yaml"
+        self.state = path / "state"
 
     def prepare(self, recipe_text: str, digest: str, needed_bytes: int, resume: bool) -> None:
         """Make the folder ready for training and prove that it can be written.
@@ -143,6 +146,16 @@ class RunFolder:
         """Write the adapter of one round; see :func:`save_adapter` for errors."""
         save_adapter(self.round_folder(adapter.round), adapter)
 
+    def personal(self, silo: str) -> Path:
+        """Return the folder of what is a silo's alone."""
+        return self.path / "personal" / silo
+
+    def save_personal(self, silo: str, adapter: SavedAdapter) -> None:
+        """Write a silo's own adapter, on the silo's machine; see :func:`save_adapter` for errors."""
+        place = self.personal(silo)
+        place.mkdir(parents=True, exist_ok=True)
+        save_adapter(place / "adapter", adapter)
+
     def load_round(self, number: int) -> SavedAdapter:
         """Read the adapter of round ``number``; see :func:`load_adapter` for errors."""
         return load_adapter(self.round_folder(number))
@@ -171,6 +184,17 @@ class RunFolder:
             number = int(folder.name.removeprefix("round_"))
             if number <= line["round"] - keep and folder.resolve() not in linked:
                 shutil.rmtree(folder)
+
+    def drop_rounds(self, keep_linked: bool) -> None:
+        """Remove the adapters of a finished run, all but ``best`` and ``final`` or really all."""
+        names = ("best", "final")
+        linked = {(self.adapters / name).resolve() for name in names} if keep_linked else set()
+        for folder in self.adapters.glob("round_*"):
+            if folder.resolve() not in linked:
+                shutil.rmtree(folder)
+        for name in names:
+            if not (self.adapters / name).exists():
+                (self.adapters / name).unlink(missing_ok=True)
 
     def mark_final(self, number: int) -> None:
         """Let ``adapters/final`` point to round ``number``."""

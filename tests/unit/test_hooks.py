@@ -6,7 +6,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from support import fedml_args
+from support import fedml_args, frozen
 
 from fedclip_plugin.adapters import create_adapter
 from fedclip_plugin.errors import FederationError
@@ -37,7 +37,7 @@ def features():
 
 
 def trainer(number=0, **settings):
-    made = FedClipTrainer(create_adapter("fedclip", WIDTH, 0), fedml_args(**settings), task(), f"silo_{number}")
+    made = FedClipTrainer(create_adapter("fedclip", frozen(WIDTH), 0), fedml_args(**settings), task(), f"silo_{number}")
     made.set_id(number)
     return made
 
@@ -45,11 +45,13 @@ def trainer(number=0, **settings):
 def aggregator(silos=3, least=None, **settings):
     names = [f"silo_{number}" for number in range(silos)]
     args = fedml_args(**settings)
-    return FedClipAggregator(create_adapter("fedclip", WIDTH, 0), args, task(), names, least or silos, folder=None)
+    return FedClipAggregator(
+        create_adapter("fedclip", frozen(WIDTH), 0), args, task(), names, least or silos, folder=None
+    )
 
 
 def update(value):
-    tensors = create_adapter("fedclip", WIDTH, 0).state_dict()
+    tensors = create_adapter("fedclip", frozen(WIDTH), 0).state_dict()
     return OrderedDict((name, torch.full_like(tensor, float(value))) for name, tensor in tensors.items())
 
 

@@ -1,153 +1,19 @@
 """Server and silos talk in one process: any order of messages, sampled silos, late and unasked answers."""
 
-import random
-
 import numpy as np
 import pytest
 import torch
-from support import fedml_args, results
+from support import frozen, results
+from wired import CPU, SILOS, WIDTH, Federation, arguments, silo_features
 
 from fedclip_plugin.adapters import create_adapter
-from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
 from fedclip_plugin.federated import guard
-from fedclip_plugin.federated.aggregator import FedClipAggregator
 from fedclip_plugin.federated.messages import ROUND
-from fedclip_plugin.federated.recorder import RoundRecorder
-from fedclip_plugin.federated.server import FedClipServer, SiloAverager
-from fedclip_plugin.federated.silo import FedClipSilo, SiloAdapter
-from fedclip_plugin.federated.task import Task
-from fedclip_plugin.federated.trainer import FedClipTrainer
-from fedclip_plugin.federated.transport import decode, encode
-from fedclip_plugin.runs import RunFolder, load_adapter
-
-WIDTH, CLASSES, SILOS = 8, ("cat", "dog", "hen"), ("art", "cartoon", "photo")
-CPU = torch.device("cpu")
+from fedclip_plugin.federated.trainer import FedClipTrainer, _pull
+from fedclip_plugin.federated.transport import decode
+from fedclip_plugin.runs import load_adapter
 
 pytestmark = pytest.mark.usefixtures("fresh_fedml")
-
-
-class Wire:
-    """In place of MPI: encoded messages wait in one line for each pair of ranks."""
-
-    def __init__(self):
-        self.lines = {}
-        self.managers = {}
-        self.over = set()
-
-    def pairs(self):
-        """Return the pairs of ranks between which a message waits."""
-        return sorted(pair for pair, line in self.lines.items() if line and pair[1] not in self.over)
-
-    def deliver(self, pair):
-        payload = self.lines[pair].pop(0)
-        message = decode(payload)
-        self.managers[pair[1]].com_manager.bytes_received += len(payload)
-        self.managers[pair[1]].receive_message(message.get_type(), message)
-
-
-class End:
-    """One rank's end of the wire, as the managers see it."""
-
-    def __init__(self, wire, rank):
-        self.wire, self.rank = wire, rank
-        self.bytes_sent = self.bytes_received = 0
-
-    def send_message(self, message):
-        payload = encode(message)
-        self.bytes_sent += len(payload)
-        self.wire.lines.setdefault((self.rank, int(message.get_receiver_id())), []).append(payload)
-
-    def stop_receive_message(self):
-        self.wire.over.add(self.rank)
-
-
-class Wired:
-    """Mixin: the managers without MPI."""
-
-    def _init_manager(self):
-        self.com_manager = End(self.comm, self.rank)
-        self.comm.managers[self.rank] = self
-
-
-class Server(Wired, FedClipServer):
-    pass
-
-
-class Silo(Wired, FedClipSilo):
-    pass
-
-
-def arguments(wire, rank, **changes):
-    return fedml_args(
-        **{
-            "comm": wire,
-            "rank": rank,
-            "worker_num": 3,
-            "backend": "GRPC",
-            "scenario": "horizontal",
-            "dataset": "own",
-            "using_mlops": False,
-            "enable_wandb": False,
-            "client_id_list": str([rank] if rank else [1, 2, 3]),
-            "client_num_in_total": 3,
-            "client_num_per_round": 3,
-            "silos_per_round": 3,
-            "comm_round": 4,
-            "batch_size": 8,
-            "frequency_of_the_test": 1,
-            "round_timeout": 1e6,
-            "start_round": 0,
-            "run_id": "0",
-        }
-        | changes
-    )
-
-
-def silo_features(number):
-    generator = torch.Generator().manual_seed(number)
-    parts = [FeatureSet(torch.randn(n, WIDTH, generator=generator), torch.arange(n) % 3) for n in (20, 10, 10)]
-    return SiloFeatures(*parts)
-
-
-class Federation:
-    """A server and three silos on a wire."""
-
-    def __init__(self, folder, start_round=0, adapter=None, **changes):
-        from fedml import mlops
-
-        self.wire, self.folder, self.lines = Wire(), RunFolder(folder), []
-        self.folder.prepare("# digest: d\n", "d", 0, resume=start_round > 0)
-        text = torch.nn.functional.normalize(torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(9)), dim=-1)
-        task = Task("fedclip", "clip-tiny", "0", "fp32", CLASSES, "a {}", TextFeatures(text, 20.0), "d")
-        settings = {"start_round": start_round, **changes}
-        args = arguments(self.wire, 0, **settings)
-        mlops.pre_setup(args)
-        model = create_adapter("fedclip", WIDTH, 0)
-        if adapter is not None:
-            model.load_state_dict({name: torch.tensor(array) for name, array in adapter.tensors.items()})
-        pair = FedClipAggregator(model, args, task, SILOS, min_silos=args.silos_per_round, folder=self.folder)
-        recorder = RoundRecorder(self.folder, SILOS, 3, self.lines.append)
-        self.server = Server(args, SiloAverager(args, None, pair), recorder)
-        if start_round == 0:
-            self.server.begin_with(None, None)
-        self.silos = [self._silo(rank, task, settings) for rank in (1, 2, 3)]
-        for manager in (*self.silos, self.server):
-            manager.register_message_receive_handlers()
-            manager.handle_message_connection_ready(None)
-
-    def _silo(self, rank, task, settings):
-        args = arguments(self.wire, rank, **settings)
-        model = create_adapter("fedclip", WIDTH, 0)
-        trainer = FedClipTrainer(model, args, task, SILOS[rank - 1])
-        return Silo(args, SiloAdapter(args, CPU, model, silo_features(rank), trainer))
-
-    def run(self, seed=None, until=lambda: False, held=()):
-        """Deliver messages, in an order that ``seed`` mixes; those from ranks in ``held`` wait until the end."""
-        rng = random.Random(seed)
-        while (pairs := self.wire.pairs()) and not until():
-            free = [pair for pair in pairs if pair[0] not in held] or pairs
-            self.wire.deliver(rng.choice(free) if seed is not None else free[0])
-        return self
 
 
 @pytest.fixture
@@ -235,3 +101,66 @@ def test_an_answer_for_another_round_ends_the_job(tmp_path, monkeypatch, capfd):
     with pytest.raises(SystemExit):
         run.server.receive_message(message.get_type(), message)
     assert "silo art answered for round 8 out of turn" in capfd.readouterr().err
+
+
+def test_the_history_holds_every_rounds_answers(straight):
+    for number, name in enumerate(SILOS, 1):
+        history = straight.histories[number]
+        assert sorted(history.rounds) == [0, 1, 2, 3, 4]
+        assert history.images == 40
+        for line in straight.lines:
+            (answers,) = history.rounds[line["round"]]
+            assert answers.score.accuracy == line["silos"][name]["test"]
+    assert straight.histories[0].rounds == {}, "there is no target"
+
+
+def test_without_a_federation_every_silo_trains_as_if_it_were_alone(tmp_path):
+    target = silo_features(7).test
+    run = Federation(tmp_path / "local", target=target, federation="local").run()
+    alone = run.histories[0].rounds[4]
+    assert len(alone) == 3
+    assert run.lines[4]["target"] == pytest.approx(sum(own.score.accuracy for own in alone) / 3)
+    for number, manager in enumerate(run.silos, 1):
+        trainer = manager._adapter.silo_trainer
+        args = arguments(None, number)
+        lone = FedClipTrainer(create_adapter("fedclip", frozen(WIDTH), 0), args, trainer.task, trainer.silo)
+        lone.set_id(number - 1)
+        for round_idx in range(4):
+            args.round_idx = round_idx
+            lone.train(silo_features(number), CPU, args)
+        kept = load_adapter(run.folder.path / "personal" / trainer.silo / "adapter")
+        assert all(np.array_equal(kept.tensors[name], tensor) for name, tensor in lone.get_model_params().items())
+        assert torch.equal(alone[number - 1].predicted, trainer.task.answer(lone.model, target).predicted)
+
+
+def test_each_silo_keeps_an_adapter_fine_tuned_from_the_last_one(straight, tmp_path):
+    run = Federation(tmp_path / "personal", personal_epochs=2).run()
+    assert weights(run) == weights(straight), "the federation itself is the same"
+    assert all("personal" not in silo for silo in run.lines[3]["silos"].values())
+    final = run.folder.load_round(4)
+    for manager in run.silos:
+        trainer = manager._adapter.silo_trainer
+        kept = load_adapter(run.folder.path / "personal" / trainer.silo / "adapter")
+        assert not np.array_equal(kept.tensors["gate.bias"], final.tensors["gate.bias"])
+        score = trainer.task.score(trainer.model, manager._adapter.splits.test)
+        assert run.lines[4]["silos"][trainer.silo]["personal"]["test"] == score.accuracy == kept.metrics["test"]
+
+
+def test_the_proximal_term_has_the_gradient_of_its_equation():
+    """One step of plain gradient descent shows it: w - w0 shrinks by the factor that FedProx's equation gives."""
+    parameter, anchor = torch.nn.Parameter(torch.tensor([3.0, -1.0])), torch.tensor([1.0, 1.0])
+    (0.5 * 0.7 * (parameter - anchor).square().sum()).backward()
+    expected, parameter.grad = parameter.grad.clone(), torch.zeros(2)
+    _pull([parameter], [anchor], 0.7)
+    torch.testing.assert_close(parameter.grad, expected)
+
+
+def test_a_strong_proximal_term_keeps_silos_close_to_the_global_adapter(straight, tmp_path):
+    first = straight.folder.load_round(4).tensors
+    held = Federation(tmp_path / "prox", proximal_mu=100.0).run().folder.load_round(4).tensors
+    start = create_adapter("fedclip", frozen(WIDTH), 0).state_dict()
+
+    def moved(tensors):
+        return sum(float(np.square(tensors[name] - start[name].numpy()).sum()) for name in tensors)
+
+    assert moved(held) < 0.5 * moved(first)

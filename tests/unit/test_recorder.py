@@ -17,7 +17,7 @@ FACTS = {"answered": list(SILOS), "dropped": {}, "bytes_up": 1, "bytes_down": 2,
 def report(silo, number, right, loss=1.0):
     score = Score(right, 10)
     zero_shot = {} if number else {"test": Score(5, 10)}
-    return SiloReport(silo, number, score, score, zero_shot, loss, train_seconds=2.0, evaluate_seconds=0.25)
+    return SiloReport(silo, number, score, score, zero_shot, train_loss=loss, train_seconds=2.0, evaluate_seconds=0.25)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def record(folder, validations, keep=3):
     lines = []
     recorder = RoundRecorder(folder, SILOS, keep, lines.append)
     for number, right in enumerate(validations):
-        recorder.server(number, FACTS, Score(7, 10), wall_seconds=4.0)
+        recorder.server(number, FACTS, 0.7, wall_seconds=4.0)
         for silo in SILOS:
             recorder.report(report(silo, number, right))
     return lines

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import fedml_args
+from support import fedml_args, frozen
 from transformers import AutoTokenizer, CLIPModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -126,14 +126,14 @@ def test_three_rounds_equal_the_reencoding_reference(clip, silos, fresh_fedml):
     args = fedml_args(batch_size=BATCH, epochs=EPOCHS, comm_round=ROUNDS, random_seed=3)
     text = TextFeatures(clip.prompts(CLASSES), clip.scale)
     task = Task("fedclip", BUILT_IN, "0", "fp32", CLASSES, PROMPT, text, "0")
-    adapter = create_adapter("fedclip", text.features.shape[1], seed=3, dtype=torch.float64)
+    adapter = create_adapter("fedclip", frozen(text.features.shape[1]), seed=3, dtype=torch.float64)
     server = FedClipAggregator(adapter, args, task, list(silos), min_silos=3, folder=None)
     trainers, features, references = [], [], []
     for number, (name, silo) in enumerate(silos.items()):
         split = split_60_20_20(len(silo.labels), seed=3)
         data = FeatureSet(clip.images(silo.pixels), silo.labels)
         features.append(SiloFeatures(*(data.select(part) for part in (split.train, split.validation, split.test))))
-        trainers.append(FedClipTrainer(create_adapter("fedclip", 128, 9, torch.float64), args, task, name))
+        trainers.append(FedClipTrainer(create_adapter("fedclip", frozen(128), 9, torch.float64), args, task, name))
         trainers[-1].set_id(number)
         references.append(Reference(clip, silo, split.train))
     assert [len(reference.labels) % BATCH for reference in references] == [2, 1, 1]

@@ -1,0 +1,46 @@
+"""What of an adapter travels between silos and server."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def parameters_of(adapter: nn.Module) -> OrderedDict[str, Tensor]:
+    """Return the trained parameters by name, on the CPU; on a CPU they share the adapter's memory.
+
+    An OrderedDict, since FedML takes a plain dictionary for one model per client.
+    """
+    named = adapter.named_parameters()
+    return OrderedDict((name, parameter.detach().cpu()) for name, parameter in named if parameter.requires_grad)
+
+
+def load_parameters(adapter: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy parameters into the adapter.
+
+    Parameters
+    ----------
+    adapter
+        Whose trained parameters are overwritten.
+    tensors
+        Exactly those that :func:`parameters_of` names, on any device.
+
+    Raises
+    ------
+    ValueError
+        When a name or a shape differs; nothing is copied then.
+    """
+    own = {name: parameter for name, parameter in adapter.named_parameters() if parameter.requires_grad}
+    faults = sorted(own.keys() ^ tensors.keys()) or [
+        f"{name} {list(tensors[name].shape)} instead of {list(parameter.shape)}"
+        for name, parameter in own.items()
+        if tensors[name].shape != parameter.shape
+    ]
+    if faults:
+        raise ValueError(f"parameters that do not match the method's: {', '.join(faults)}")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])

@@ -1,0 +1,67 @@
+"""From an image to what CLIP's image tower sees, by the backbone's own processor; needs no weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from fedclip_plugin.backbone.normalization import Normalization
+from fedclip_plugin.errors import BackboneError
+
+
+class Preprocessing:
+    """A CLIP's image processor, by PIL and numpy.
+
+    Shapes: S side of the input image in pixels.
+
+    Parameters
+    ----------
+    folder
+        A backbone folder (see :func:`~fedclip_plugin.backbone.locate.locate_backbone`).
+
+    Raises
+    ------
+    BackboneError
+        When transformers cannot read the processor's settings.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        # The default processor of transformers 5 resizes with torchvision and differs from PIL's by a level.
+        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+        try:
+            self._processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise BackboneError(f"backbone {folder} has no image processor that can be read: {error}") from error
+
+    @property
+    def side(self) -> int:
+        """S."""
+        return int(self._processor.crop_size["height"])
+
+    def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
+        """Return the pixels that CLIP sees of an RGB image: bicubic resize, centre crop, normalisation.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``[3, S, S]`` float32.
+        """
+        pixels: npt.NDArray[np.float32] = self._processor(image, return_tensors="np")["pixel_values"][0]
+        return pixels
+
+    def crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """Return an RGB image after resize and crop, ``[3, S, S]``; :meth:`normalization` does the rest."""
+        cropped = self._processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
+        pixels: npt.NDArray[np.uint8] = cropped["pixel_values"][0]
+        return pixels
+
+    def normalization(self) -> Normalization:
+        """Return what makes of :meth:`crop`'s levels the very floats that :meth:`preprocess` gives."""
+        own = self._processor
+        mean, std = (own.image_mean, own.image_std) if own.do_normalize else ([0.0] * 3, [1.0] * 3)
+        return Normalization(own.rescale_factor if own.do_rescale else 1.0, torch.tensor(mean), torch.tensor(std))

@@ -1,0 +1,98 @@
+"""How much memory a federation will take, before anything is loaded; no torch.
+
+Bytes are resident bytes at the peak. Coefficients were measured with fedml 0.9.6, torch 2.15 and Open MPI 5.0 on
+CPUs (``python -m benchmarks costs`` measures the peaks themselves); estimates are meant to be a little high.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedclip_plugin.backbone.clip_size import FLOAT, ClipSize, read_clip_size
+from fedclip_plugin.recipe import METHODS, Recipe
+
+BASE_OWN, BASE_SHARED = 600_000_000, 380_000_000
+"""What a rank takes with fedml, torch and transformers imported, and what all ranks of a host share (libraries)."""
+
+TRAINING_COPIES = 3
+"""Of the trained parameters, beside themselves: gradients, and Adam's two moments."""
+
+SAVING_COPIES = 3
+"""Of the global adapter while the server writes it to disk."""
+
+LOSSY_COPIES = 3
+"""With a lossy codec: what the other end holds, what is still owed, and the difference on its way."""
+
+_CLASSES = 7  # of a recipe that does not list them
+_EVALUATED = 64  # images on pixels that are evaluated at once
+_MARGIN = 1.1  # what the allocator keeps beyond what is in use
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Peak resident bytes of one rank, beyond what ranks share.
+
+    Attributes
+    ----------
+    server, silo
+        Of the server's rank, and of each silo's.
+    """
+
+    server: int
+    silo: int
+
+    def on_host(self, silos: int, server: bool) -> int:
+        """Return the bytes that a host needs for so many silos' ranks, and for the server's if it runs there."""
+        return BASE_SHARED + silos * self.silo + server * self.server
+
+
+def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
+    """Return what the ranks of a recipe will take at most, everything on the CPU.
+
+    Parameters
+    ----------
+    recipe
+        A checked recipe.
+    backbone
+        Folder of its CLIP; only ``config.json`` is read.
+    images
+        Of the largest silo, where known; matters from some 100,000 on, when their features weigh.
+
+    Raises
+    ------
+    BackboneError
+        When ``config.json`` does not describe a CLIP.
+    """
+    size, settings = read_clip_size(backbone), recipe.fedclip_args
+    weights, trained = FLOAT * size.parameters, FLOAT * _trained(settings.method, size)
+    lossy = LOSSY_COPIES * trained if settings.codec != "none" else 0
+    arriving = recipe.train_args.client_num_per_round * trained
+    features = 0 if METHODS[settings.method].inputs == "pixels" else FLOAT * size.dim * images
+    encoding = max(settings.encode_batch_size, _EVALUATED) * size.vision.passing_bytes
+    training = TRAINING_COPIES * trained + _activations(recipe, size) + (trained if settings.proximal_mu else 0)
+    silo = weights + trained + lossy + 2 * features + max(encoding, training)
+    moments = 2 * trained if settings.server_optimizer == "adam" else trained
+    server = weights + arriving + lossy + features + max(encoding, SAVING_COPIES * trained) + moments
+    return Footprint(BASE_OWN + round(_MARGIN * server), BASE_OWN + round(_MARGIN * silo))
+
+
+def _trained(method: str, size: ClipSize) -> int:
+    """Return the number of parameters that a method trains and sends; for small adapters an upper bound."""
+    if method == "full":
+        return size.parameters
+    if method == "lora":
+        from fedclip_plugin.recipe.methods import LORA_RANK, LORA_TARGETS
+
+        return size.vision.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.vision.width
+    return 2 * size.dim * (size.dim + 1)
+
+
+def _activations(recipe: Recipe, size: ClipSize) -> int:
+    """Return the bytes that a training step keeps for its backward pass."""
+    method, batch = recipe.fedclip_args.method, recipe.train_args.batch_size
+    if method == "prompt":
+        return len(recipe.fedclip_args.classes or range(_CLASSES)) * size.text.kept_bytes
+    if METHODS[method].inputs != "pixels":
+        return 0
+    return batch * (size.vision.kept_bytes + (size.text.kept_bytes if method == "full" else 0))
