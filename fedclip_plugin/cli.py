@@ -45,9 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fedclip {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_federation(commands)
+    _add_study(commands)
     _add_recipes(commands)
     _add_folders(commands)
     _add_adapters(commands)
+    _add_report(commands)
     return parser
 
 
@@ -68,6 +70,32 @@ def _add_federation(commands: argparse._SubParsersAction[argparse.ArgumentParser
     launch.add_argument("--hostfile", type=Path, metavar="FILE", help="Open MPI's list of hosts, the server's first")
     launch.set_defaults(act=_launch)
     run.set_defaults(act=_run)
+
+
+def _add_study(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    study = commands.add_parser("study", help="run what is missing of a study in one mpirun job, and print its tables")
+    study.add_argument("study", metavar="STUDY", help="a file, or a name that 'fedclip ls' shows")
+    study.add_argument("--out", type=Path, metavar="DIR", help="results folder (default: runs/studies/NAME)")
+    instead = study.add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true", help="print the cells and an estimate of the time, and stop")
+    instead.add_argument(
+        "--table",
+        nargs="?",
+        const="text",
+        choices=("text", "markdown", "csv"),
+        help="print the tables of the results that are there, and stop",
+    )
+    study.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override a key of every cell",
+    )
+    study.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
+    study.add_argument("--debug", action="store_true", help="show tracebacks")
+    study.set_defaults(act=_study)
 
 
 def _add_recipes(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -113,6 +141,14 @@ def _add_adapters(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     predict.set_defaults(act=_predict)
 
 
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser("report", help="write a page of figures and tables, of a run or of a study")
+    subject = report.add_mutually_exclusive_group(required=True)
+    subject.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run folder, such as runs/NAME")
+    subject.add_argument("--study", type=Path, metavar="DIR", help="a study's results folder")
+    report.set_defaults(act=_report)
+
+
 def _positive(text: str) -> int:
     """Return a whole number of at least 1; argparse turns the ValueError into its own message."""
     if int(text) < 1:
@@ -140,6 +176,20 @@ def _launch(options: argparse.Namespace) -> int:
         progress,
         options.debug,
         options.hostfile,
+    )
+
+
+def _study(options: argparse.Namespace) -> int:
+    from fedclip_plugin.commands.study import study
+
+    return study(
+        options.study,
+        options.out,
+        options.dry_run,
+        options.table,
+        options.overrides,
+        options.progress,
+        options.debug,
     )
 
 
@@ -189,3 +239,9 @@ def _predict(options: argparse.Namespace) -> int:
     from fedclip_plugin.commands.adapters import predict
 
     return predict(options.adapter, options.images, options.backbone, options.top, options.json)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from fedclip_plugin.commands.report import report_run, report_study
+
+    return report_study(options.study) if options.study else report_run(options.run)

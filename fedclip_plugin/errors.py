@@ -39,3 +39,7 @@ class FederationError(FedClipError):
     """A federation that had to stop: too few usable updates, a silent silo, a failed rank."""
 
     exit_code = 1
+
+
+class MemoryShortageError(FedClipError):
+    """A federation that does not fit into a host's memory; known before anything is loaded."""

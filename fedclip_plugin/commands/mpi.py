@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from fedclip_plugin.errors import FedClipError
 
@@ -84,3 +87,11 @@ class Launch:
         if self.hostfile is not None:
             words += ["--hostfile", str(self.hostfile)]
         return [*words, *program]
+
+    def become(self, program: list[str]) -> NoReturn:
+        """Print the command and let mpirun take this process's place: Ctrl-C and kill reach it, and its ranks too."""
+        command = self.command(program)
+        print(f"$ {shlex.join(command)}")
+        print("starting the ranks; each of them imports FedML first, which takes some seconds", flush=True)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.execve(command[0], command, os.environ | {"PYTHONUNBUFFERED": "1"})

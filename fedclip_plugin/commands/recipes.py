@@ -6,12 +6,22 @@ import sys
 from collections.abc import Sequence
 
 from fedclip_plugin.errors import RecipeError
-from fedclip_plugin.recipe import find_recipe, load_recipe, recipe_files, recipe_name, recipe_title
+from fedclip_plugin.recipe import (
+    find_recipe,
+    find_study,
+    is_study,
+    load_recipe,
+    load_study,
+    recipe_files,
+    recipe_name,
+    recipe_title,
+    study_files,
+)
 
 
 def list_recipes() -> int:
-    """Print the recipes that come with the package, a line each; return the exit code."""
-    rows = [(recipe_name(path), recipe_title(path)) for path in recipe_files()]
+    """Print the recipes and studies that come with the package, a line each; return the exit code."""
+    rows = [(recipe_name(path), recipe_title(path)) for path in (*recipe_files(), *study_files())]
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name.ljust(width)}  {text}")
@@ -19,7 +29,7 @@ def list_recipes() -> int:
 
 
 def validate(names: Sequence[str]) -> int:
-    """Check recipes and print every fault of every one; return 0 when all are valid, else 2.
+    """Check recipes and studies and print every fault of every one; return 0 when all are valid, else 2.
 
     Parameters
     ----------
@@ -29,12 +39,22 @@ def validate(names: Sequence[str]) -> int:
     code = 0
     for name in names:
         try:
-            path = find_recipe(name)
-            recipe = load_recipe(path)
+            print(_told_study(name) if is_study(name) else _told_recipe(name))
         except RecipeError as error:
             print(error, file=sys.stderr)
             code = error.exit_code
-            continue
-        silos = recipe.train_args.client_num_in_total
-        print(f"{path}: valid; {silos} silos, {silos + 1} ranks, {recipe.train_args.comm_round} rounds")
     return code
+
+
+def _told_recipe(name: str) -> str:
+    path = find_recipe(name)
+    train = load_recipe(path).train_args
+    silos = train.client_num_in_total
+    return f"{path}: valid; {silos} silos, {silos + 1} ranks, {train.comm_round} rounds"
+
+
+def _told_study(name: str) -> str:
+    path = find_study(name)
+    study = load_study(path)
+    size = f"{len(study.cases)} cases, {len(study.held_out())} targets, {len(study.seeds)} seeds"
+    return f"{path}: valid study; {size}, {study.cells()} cells"

@@ -1,11 +1,16 @@
-"""The recipes that come along: list them, find one by name, read its title."""
+"""The recipes and studies that come along: list them, find one by name, read its title."""
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
 
+from fedclip_plugin.errors import RecipeError
+
 from .faults import Fault, closest, recipe_error
+from .yaml_reader import read_yaml
+
+_STUDIES = "studies"
 
 
 def recipe_folder() -> Path:
@@ -30,7 +35,18 @@ def recipe_files() -> list[Path]:
     list of Path
         YAML files, sorted by folder and name.
     """
-    return sorted(recipe_folder().glob("*/*.yaml"))
+    return sorted(path for path in recipe_folder().glob("*/*.yaml") if path.parent.name != _STUDIES)
+
+
+def study_files() -> list[Path]:
+    """List the studies that come along.
+
+    Returns
+    -------
+    list of Path
+        YAML files, sorted by name.
+    """
+    return sorted((recipe_folder() / _STUDIES).glob("*.yaml"))
 
 
 def recipe_name(path: Path) -> str:
@@ -67,15 +83,48 @@ def find_recipe(name_or_path: str | Path) -> Path:
     RecipeError
         If there is neither, with the closest name.
     """
+    return _find(name_or_path, "recipe", {recipe_name(file): file for file in recipe_files()})
+
+
+def find_study(name_or_path: str | Path) -> Path:
+    """Find a study by path, or by the name of one that comes along.
+
+    Parameters
+    ----------
+    name_or_path
+        A file, or ``studies/miniature``, with or without ``recipes/`` before and ``.yaml`` behind.
+
+    Returns
+    -------
+    Path
+        An existing file; a file of the user's wins over a name.
+
+    Raises
+    ------
+    RecipeError
+        If there is neither, with the closest name.
+    """
+    return _find(name_or_path, "study", {recipe_name(file): file for file in study_files()})
+
+
+def is_study(name_or_path: str | Path) -> bool:
+    """Tell whether a file, or the name of one that comes along, holds a study rather than a recipe."""
+    try:
+        content, _ = read_yaml(find_study(name_or_path))
+    except RecipeError:
+        return False
+    return "study" in content or "cases" in content
+
+
+def _find(name_or_path: str | Path, kind: str, known: dict[str, Path]) -> Path:
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
-    known = {recipe_name(file): file for file in recipe_files()}
     name = str(name_or_path).removeprefix("./").removeprefix("recipes/").removesuffix(".yaml")
     if name in known:
         return known[name]
-    rule = f"no such file, and no recipe of that name; there are {', '.join(known) or 'none'}"
-    raise recipe_error(name_or_path, [Fault("recipe", rule, str(name_or_path), closest(name, known))])
+    rule = f"no such file, and no {kind} of that name; there are {', '.join(known) or 'none'}"
+    raise recipe_error(name_or_path, [Fault(kind, rule, str(name_or_path), closest(name, known))])
 
 
 def recipe_title(path: Path) -> str:

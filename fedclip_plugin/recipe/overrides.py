@@ -30,45 +30,97 @@ def apply_overrides(raw: Mapping[Any, Any], overrides: Sequence[str]) -> tuple[d
     list of Fault
         Overrides that are no key of the schema, or not of that form.
     """
-    sections = {name: dict(keys) if isinstance(keys, Mapping) else keys for name, keys in raw.items()}
+    sections = copy_sections(raw)
     faults: list[Fault] = []
     for override in overrides:
-        section, key, value, fault = _parse(override)
+        name, value, fault = parse_override(override)
         if fault:
             faults.append(fault)
-        elif value is None:
-            _keys(sections, section).pop(key, None)
         else:
-            _keys(sections, section)[key] = value
+            put(sections, name, value)
     return sections, faults
 
 
-def _keys(sections: dict[Any, Any], section: str) -> dict[Any, Any]:
-    """Return a section's keys, made where there are none; a section that is no mapping is reported later."""
+def parse_override(override: str) -> tuple[str, Any, Fault | None]:
+    """Take an override from the command line apart.
+
+    Parameters
+    ----------
+    override
+        ``section.key=value``; the value is read as YAML.
+
+    Returns
+    -------
+    str
+        ``section.key``.
+    Any
+        The value.
+    Fault or None
+        What is wrong with it; name and value are of no use then.
+    """
+    name, equals, text = override.partition("=")
+    name = name.strip()
+    where = f"--set {name if name.partition('.')[2] in SECRETS else override}"
+    if not equals:
+        return "", None, Fault(where, "must be section.key=value; e.g. train_args.comm_round=20")
+    fault = name_fault(where, name)
+    if fault:
+        return "", None, fault
+    try:
+        return name, yaml.safe_load(text), None
+    except (yaml.YAMLError, ValueError) as error:
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        return "", None, Fault(where, f"the value is not YAML ({problem}); put it in quotes")
+
+
+def name_fault(where: str, name: str) -> Fault | None:
+    """Say what is wrong with a key's full name, None when the schema has it.
+
+    Parameters
+    ----------
+    where
+        What the line begins with.
+    name
+        Meant to be ``section.key``.
+    """
+    section, dot, key = name.partition(".")
+    if not dot:
+        return _without_section(where, section)
+    if section not in SECTIONS:
+        return unknown_section(where, section)
+    if key not in SECTIONS[section].model_fields:
+        fault = unknown_key(section, key, None)
+        return Fault(where, fault.rule, meant=fault.meant)
+    return None
+
+
+def copy_sections(raw: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Copy sections so that their keys can be set without changing the original."""
+    return {name: dict(keys) if isinstance(keys, Mapping) else keys for name, keys in raw.items()}
+
+
+def put(sections: dict[Any, Any], name: str, value: Any) -> None:
+    """Set one key of sections in place; None unsets it.
+
+    Parameters
+    ----------
+    sections
+        The sections; a section that is no mapping is left alone, it is reported later.
+    name
+        ``section.key`` of the schema.
+    value
+        What to set it to.
+    """
+    section, _, key = name.partition(".")
     if sections.get(section) is None:
         sections[section] = {}
     keys = sections[section]
-    return keys if isinstance(keys, dict) else {}
-
-
-def _parse(override: str) -> tuple[str, str, Any, Fault | None]:
-    name, equals, text = override.partition("=")
-    section, dot, key = name.strip().partition(".")
-    where = f"--set {name if key in SECRETS else override}"
-    if not equals:
-        return "", "", None, Fault(where, "must be section.key=value; e.g. train_args.comm_round=20")
-    if not dot:
-        return "", "", None, _without_section(where, section)
-    if section not in SECTIONS:
-        return "", "", None, unknown_section(where, section)
-    if key not in SECTIONS[section].model_fields:
-        fault = unknown_key(section, key, None)
-        return "", "", None, Fault(where, fault.rule, meant=fault.meant)
-    try:
-        return section, key, yaml.safe_load(text), None
-    except (yaml.YAMLError, ValueError) as error:
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        return "", "", None, Fault(where, f"the value is not YAML ({problem}); put it in quotes")
+    if not isinstance(keys, dict):
+        return
+    if value is None:
+        keys.pop(key, None)
+    else:
+        keys[key] = value
 
 
 def _without_section(where: str, key: str) -> Fault:

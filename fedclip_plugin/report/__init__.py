@@ -1,1 +1,1 @@
-"""What people see of a run: console lines and tables."""
+"""What people see of a run or a study: console lines, tables, figures, pages, TensorBoard."""

@@ -7,13 +7,14 @@ from statistics import fmean
 from typing import Any
 
 from fedclip_plugin.runs.run_folder import RoundLine
+from fedclip_plugin.text import align, percent, size
 
 Row = tuple[str, dict[str, float], float | None]
 """Label, accuracy by silo on its test split, accuracy on the target domain."""
 
 
 def summary_rows(lines: Sequence[RoundLine], title: str) -> list[Row]:
-    """Return the rows of the closing table from a run's lines: zero-shot, the best round, the last round.
+    """Return the rows of the closing table from a run's lines: zero-shot, best round, last round, own adapters.
 
     Parameters
     ----------
@@ -30,11 +31,19 @@ def summary_rows(lines: Sequence[RoundLine], title: str) -> list[Row]:
     best = next(line for line in lines if line["round"] == last["best_round"])
     for label, line in ((f"{title}, best round {best['round']}", best), (f"{title}, last round {last['round']}", last)):
         rows.append((label, {name: silo["test"] for name, silo in line["silos"].items()}, line["target"]))
+    if all("personal" in silo for silo in last["silos"].values()):
+        own = {name: silo["personal"]["test"] for name, silo in last["silos"].items()}
+        rows.append((f"{title}, fine-tuned by each silo", own, None))
     return rows
 
 
 def format_table(rows: Sequence[Row], target: str | None) -> str:
-    """Return rows as aligned text, accuracies in percent.
+    """Return rows as aligned text; see :func:`table_cells`."""
+    return align(table_cells(rows, target))
+
+
+def table_cells(rows: Sequence[Row], target: str | None) -> list[list[str]]:
+    """Return rows as text, the head first, accuracies in percent.
 
     Parameters
     ----------
@@ -48,26 +57,13 @@ def format_table(rows: Sequence[Row], target: str | None) -> str:
     body = [
         [
             label,
-            *(_percent(own[name]) for name in silos),
-            _percent(fmean(own.values())),
-            *([_percent(held)] if target else []),
+            *(percent(own[name]) for name in silos),
+            percent(fmean(own.values())),
+            *([percent(held)] if target else []),
         ]
         for label, own, held in rows
     ]
-    return align([head, *body])
-
-
-def align(table: Sequence[Sequence[str]]) -> str:
-    """Return a table as text: first column to the left, the others to the right, a rule under the head."""
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return [head, *body]
 
 
 def round_text(line: Mapping[str, Any], rounds: int, silos: int) -> str:
@@ -82,12 +78,12 @@ def round_text(line: Mapping[str, Any], rounds: int, silos: int) -> str:
     silos
         How many silos there are.
     """
-    target = "" if line["target"] is None else f"  target {_percent(line['target'])}"
+    target = "" if line["target"] is None else f"  target {percent(line['target'])}"
     parts = [
         f"round {line['round']:>{len(str(rounds))}}/{rounds}",
         f"{len(line['answered']) - len(line['dropped'])} of {silos} silos",
         "no finite loss" if line["train_loss"] is None else f"loss {line['train_loss']:.4f}",
-        f"validation {_percent(line['validation'])}  test {_percent(line['test'])}{target}",
+        f"validation {percent(line['validation'])}  test {percent(line['test'])}{target}",
         f"up {size(line['bytes_up'])} down {size(line['bytes_down'])}",
         f"{line['seconds']['round']:.2f} s",
     ]
@@ -96,12 +92,3 @@ def round_text(line: Mapping[str, Any], rounds: int, silos: int) -> str:
     if line["best_round"] == line["round"]:
         parts.append("best")
     return "  ".join(parts)
-
-
-def size(count: float) -> str:
-    """Return a number of bytes with a unit (kB = 1000 bytes)."""
-    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
-
-
-def _percent(accuracy: float | None) -> str:
-    return "-" if accuracy is None else f"{100 * accuracy:.1f}"

@@ -13,8 +13,8 @@ from fedclip_plugin.recipe import METHODS
 
 PACKAGE = Path(fedclip_plugin.__file__).parent
 ORDER = [
-    *("errors", "recipe", "runs", "data", "miniature", "backbone", "features", "adapters", "federated"),
-    *("report", "commands", "cli"),
+    *("errors", "text", "recipe", "runs", "data", "miniature", "backbone", "features", "adapters", "federated"),
+    *("study", "report", "commands", "cli"),
 ]
 """A part may import those before it."""
 
@@ -58,7 +58,9 @@ def test_nothing_of_the_export_side_is_imported():
     assert "fedclip_export" not in names
 
 
-@pytest.mark.parametrize("module", ["", ".recipe", ".runs", ".data", ".runs.provenance", ".commands.run"])
+@pytest.mark.parametrize(
+    "module", ["", ".recipe", ".runs", ".data", ".runs.provenance", ".study", ".commands.run", ".commands.study"]
+)
 def test_light_modules_import_nothing_heavy(module):
     heavy = ["torch", "fedml", "transformers", "mpi4py", "onnx", "onnxruntime"]
     code = f"import sys, fedclip_plugin{module}; print([name for name in {heavy} if name in sys.modules])"

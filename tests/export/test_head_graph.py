@@ -8,35 +8,16 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from exported import random_adapter
 
 from fedclip_export.convert.finalize import to_bytes
-from fedclip_export.convert.heads import HEADS, head_graph
+from fedclip_export.convert.heads import HEADS, OWN_ENCODER, head_graph
 from fedclip_export.errors import ConversionError
-from fedclip_plugin.adapters import ADAPTERS, create_adapter, scores
+from fedclip_plugin.adapters import ADAPTERS, scores
 from fedclip_plugin.adapters.registry import restore_adapter
-from fedclip_plugin.runs import SavedAdapter, save_adapter
+from fedclip_plugin.runs import save_adapter
 
 WIDTH = 32
-
-
-def saved_adapter(method="fedclip", width=WIDTH, classes=7, scale=100.0):
-    rng = np.random.default_rng(width)
-    text = rng.normal(size=(classes, width)).astype(np.float32)
-    tensors = {name: tensor.numpy() for name, tensor in create_adapter(method, width, seed=3).state_dict().items()}
-    return SavedAdapter(
-        method=method,
-        feature_dim=width,
-        backbone="clip-tiny",
-        fingerprint="0" * 64,
-        precision="fp32",
-        logit_scale=scale,
-        classes=tuple(f"class {index}" for index in range(classes)),
-        prompt_template="a photo of a {}",
-        round=5,
-        recipe_digest="0" * 64,
-        text_features=text / np.linalg.norm(text, axis=1, keepdims=True),
-        tensors=tensors,
-    )
 
 
 def features(batch, width=WIDTH):
@@ -51,19 +32,20 @@ def run(model, batch):
 @torch.no_grad()
 def reference(saved, batch):
     adapted = restore_adapter(saved)(torch.from_numpy(batch))
-    logits = scores(adapted, torch.from_numpy(saved.text_features), saved.logit_scale)
+    logits = scores(adapted, torch.from_numpy(saved.head_features), saved.logit_scale)
     return logits.numpy(), torch.softmax(logits, dim=-1).numpy()
 
 
-def test_every_method_has_an_exporter():
-    assert set(HEADS) == set(ADAPTERS)
+def test_every_method_has_a_head_or_an_encoder_of_its_own():
+    assert {*HEADS, *OWN_ENCODER} == set(ADAPTERS)
+    assert not {*HEADS} & OWN_ENCODER
 
 
-@pytest.mark.parametrize("method", ADAPTERS)
+@pytest.mark.parametrize("method", HEADS)
 @pytest.mark.parametrize("batch", [1, 3, 64])
 @pytest.mark.parametrize("scale", [1.0, 14.3, 100.0])
 def test_logits_and_probabilities_are_the_adapters(method, batch, scale):
-    saved = saved_adapter(method, scale=scale)
+    saved = random_adapter(method, scale=scale)
     logits, probabilities = run(head_graph(saved, {}), features(batch))
     wanted_logits, wanted_probabilities = reference(saved, features(batch))
     np.testing.assert_allclose(logits / scale, wanted_logits / scale, atol=1e-6)
@@ -71,17 +53,17 @@ def test_logits_and_probabilities_are_the_adapters(method, batch, scale):
     np.testing.assert_allclose(probabilities, wanted_probabilities, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ADAPTERS)
+@pytest.mark.parametrize("method", HEADS)
 @pytest.mark.parametrize("store", ["fp32", "fp16"])
 def test_a_feature_of_zeros_gives_finite_answers(method, store):
-    logits, probabilities = run(head_graph(saved_adapter(method), {}, store), np.zeros((2, WIDTH), np.float32))
+    logits, probabilities = run(head_graph(random_adapter(method), {}, store), np.zeros((2, WIDTH), np.float32))
     np.testing.assert_array_equal(logits, 0)
     np.testing.assert_allclose(probabilities, 1 / 7, rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", ADAPTERS)
+@pytest.mark.parametrize("method", HEADS)
 def test_stored_as_halves_it_is_half_as_large_and_hardly_differs(method):
-    saved = saved_adapter(method, width=512)
+    saved = random_adapter(method, width=512, classes=100)
     whole, half = (head_graph(saved, {}, store) for store in ("fp32", "fp16"))
     assert len(to_bytes(half)) < 0.51 * len(to_bytes(whole))
     batch = features(64, 512)
@@ -90,23 +72,39 @@ def test_stored_as_halves_it_is_half_as_large_and_hardly_differs(method):
 
 @pytest.mark.parametrize("classes", [1, 2, 200])
 def test_any_number_of_classes(classes):
-    saved = saved_adapter(classes=classes)
+    saved = random_adapter(classes=classes)
     np.testing.assert_allclose(run(head_graph(saved, {}), features(3))[0], reference(saved, features(3))[0], atol=5e-5)
 
 
 def test_bytes_depend_on_the_adapter_alone():
-    saved = saved_adapter()
+    saved = random_adapter()
     backwards = dataclasses.replace(saved, tensors=dict(reversed(saved.tensors.items())))
     assert to_bytes(head_graph(saved, {"a": "1", "b": "2"})) == to_bytes(head_graph(backwards, {"b": "2", "a": "1"}))
 
 
 def test_the_round_is_the_models_version():
-    assert head_graph(saved_adapter(), {}).model_version == 5
+    assert head_graph(random_adapter(), {}).model_version == 5
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(ConversionError, match="'prompt'"):
-        head_graph(dataclasses.replace(saved_adapter(), method="prompt"), {})
+    with pytest.raises(ConversionError, match="'sorcery'"):
+        head_graph(dataclasses.replace(random_adapter(), method="sorcery"), {})
+
+
+@pytest.mark.parametrize("method", sorted(OWN_ENCODER))
+def test_a_method_that_changes_the_encoder_has_no_head(method):
+    with pytest.raises(ConversionError, match=f"'{method}': it changes the image encoder .* full bundle"):
+        head_graph(dataclasses.replace(random_adapter(), method=method), {})
+
+
+@pytest.mark.parametrize("method", ["linear_probe", "prompt"])
+def test_trained_class_features_take_the_place_of_the_text_features(method):
+    saved = random_adapter(method, scale=1.0)
+    along_the_rows = saved.class_features
+    logits, _ = run(head_graph(saved, {}), along_the_rows)
+    np.testing.assert_allclose(np.diag(logits), 1.0, atol=1e-5)
+    with pytest.raises(ConversionError, match="does not use"):
+        head_graph(dataclasses.replace(saved, class_features=None), {})
 
 
 def changed(saved, **tensors):
@@ -125,24 +123,25 @@ def changed(saved, **tensors):
 )
 def test_tensors_that_are_not_the_methods_are_refused(tensors, text):
     with pytest.raises(ConversionError, match=text):
-        head_graph(changed(saved_adapter(), **tensors), {})
+        head_graph(changed(random_adapter(), **tensors), {})
 
 
 def test_weights_beyond_halves_are_refused_as_halves():
-    saved = changed(saved_adapter(), **{"hidden.weight": np.full((WIDTH, WIDTH), 1e5, np.float32)})
+    saved = changed(random_adapter(), **{"hidden.weight": np.full((WIDTH, WIDTH), 1e5, np.float32)})
     assert head_graph(saved, {}).graph.name == "head"
     with pytest.raises(ConversionError, match="store it as fp32"):
         head_graph(saved, {}, "fp16")
 
 
-def test_text_features_of_another_width_are_refused():
-    saved = dataclasses.replace(saved_adapter(), text_features=np.zeros((7, 8), np.float32))
-    with pytest.raises(ConversionError, match="text features"):
+@pytest.mark.parametrize(("method", "field"), [("fedclip", "text_features"), ("linear_probe", "class_features")])
+def test_class_features_of_another_width_are_refused(method, field):
+    saved = dataclasses.replace(random_adapter(method), **{field: np.zeros((7, 8), np.float32)})
+    with pytest.raises(ConversionError, match="class features"):
         head_graph(saved, {})
 
 
 def test_heads_are_built_without_torch(tmp_path):
-    save_adapter(tmp_path / "adapter", saved_adapter())
+    save_adapter(tmp_path / "adapter", random_adapter())
     program = (
         "import sys; from pathlib import Path\n"
         "from fedclip_plugin.runs import load_adapter\n"

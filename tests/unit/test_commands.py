@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support import frozen_clip_tiny
 
 from fedclip_plugin import __version__
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.cli import build_parser, main
 from fedclip_plugin.commands.mpi import Launch, share_cores, world
-from fedclip_plugin.recipe import recipe_files
+from fedclip_plugin.recipe import recipe_files, study_files
 from fedclip_plugin.runs import SavedAdapter, save_adapter
 
 
@@ -33,26 +34,22 @@ def images(tmp_path):
 
 
 def save(folder: Path, fingerprint_of: str) -> Path:
-    import torch
+    from fedclip_plugin.adapters import create_adapter, parameters_of
 
-    from fedclip_plugin.adapters import create_adapter
-    from fedclip_plugin.backbone.clip import FrozenClip
-
-    clip = FrozenClip(locate_backbone(BUILT_IN), torch.device("cpu"))
-    text = clip.encode_prompts(["a picture of a dog", "a picture of a house"]).numpy()
-    tensors = {name: value.numpy() for name, value in create_adapter("fedclip", 128, 0).state_dict().items()}
+    frozen = frozen_clip_tiny(("dog", "house"))
+    tensors = {name: value.numpy() for name, value in parameters_of(create_adapter("fedclip", frozen, 0)).items()}
     saved = SavedAdapter(
         "fedclip",
         128,
         BUILT_IN,
         fingerprint_of,
         "fp32",
-        clip.logit_scale,
+        frozen.text.logit_scale,
         ("dog", "house"),
         "a picture of a {}",
         4,
         "d",
-        text,
+        frozen.text.features.numpy(),
         tensors,
     )
     save_adapter(folder, saved)
@@ -69,13 +66,14 @@ def test_version_and_help_name_every_command(capsys):
         main(["--version"])
     assert __version__ in capsys.readouterr().out
     text = build_parser().format_help()
-    for name in ("launch", "run", "ls", "validate", "check", "sheet", "pretrain", "doctor", "evaluate", "predict"):
+    others = ("ls", "validate", "check", "sheet", "pretrain", "doctor", "evaluate", "predict")
+    for name in ("launch", "run", "study", *others):
         assert f"    {name} " in text
 
 
 def test_ls_names_every_recipe(capsys):
     assert main(["ls"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == len(recipe_files())
+    assert len(capsys.readouterr().out.splitlines()) == len(recipe_files()) + len(study_files())
 
 
 def test_validate_tells_good_from_bad_and_checks_them_all(capsys, tmp_path):

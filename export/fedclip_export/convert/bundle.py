@@ -17,10 +17,12 @@ from fedclip_export.convert.choose import Graphs, choose_graphs
 from fedclip_export.convert.description import Source, package_versions, read_source
 from fedclip_export.convert.encoder import save_encoder
 from fedclip_export.convert.finalize import to_bytes
+from fedclip_export.convert.heads import OWN_ENCODER
 from fedclip_export.convert.parity import parity_table
 from fedclip_export.convert.quantize import LOWEST_RUNTIME
 from fedclip_export.convert.release import Release, file_entry, require_vacant
 from fedclip_export.convert.samples import gather
+from fedclip_export.convert.tuned import write_tuned
 from fedclip_export.runtime import EdgeClassifier
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.fingerprint import fingerprint
@@ -84,6 +86,10 @@ def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable
     backbone = locate_backbone(options.backbone or source.saved.backbone)
     source.saved.require_backbone(fingerprint(backbone), str(backbone))
     with tempfile.TemporaryDirectory(prefix="fedclip-export-") as scratch:
+        if source.method in OWN_ENCODER:
+            tell(f"{source.method} has an encoder of its own")
+            tuned = Path(scratch) / "tuned"
+            source, backbone = write_tuned(source, backbone, tuned), tuned
         samples = gather(options.calibrate, options.precision, Path(scratch))
         graphs = choose_graphs(source, backbone, options.precision, samples, tell)
         files = _files(graphs, Path(scratch), options.external_data)

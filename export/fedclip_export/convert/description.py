@@ -37,10 +37,18 @@ class Source:
         The adapter.
     sha256
         Of its ``adapter.safetensors``.
+    trained_by
+        The method, where ``saved`` is what is left of it beside an encoder of its own; else None.
     """
 
     saved: SavedAdapter
     sha256: str
+    trained_by: str | None = None
+
+    @property
+    def method(self) -> str:
+        """The method that trained the adapter."""
+        return self.trained_by or self.saved.method
 
     @property
     def backbone_name(self) -> str:
@@ -58,7 +66,7 @@ class Source:
             "backbone": self.backbone_name,
             "labels": json.dumps(self.saved.classes),
             "prompt_template": self.saved.prompt_template,
-            "method": self.saved.method,
+            "method": self.method,
             "round": str(self.saved.round),
             "adapter_sha256": self.sha256,
             "recipe_digest": self.saved.recipe_digest,
@@ -69,7 +77,7 @@ class Source:
         return {
             "labels": self.saved.classes,
             "prompt_template": self.saved.prompt_template,
-            "method": self.saved.method,
+            "method": self.method,
             "round": self.saved.round,
             "adapter": {"sha256": self.sha256, "recipe_digest": self.saved.recipe_digest},
             "backbone": {"name": self.backbone_name, "fingerprint": self.saved.fingerprint},

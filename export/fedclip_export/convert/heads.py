@@ -1,4 +1,4 @@
-"""From a saved adapter to head.onnx: adapter, text head and softmax, written node by node without torch."""
+"""From a saved adapter to head.onnx: adapter, class features and softmax, written node by node without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx import ModelProto
 from fedclip_export.convert.finalize import finalize, require_interface
 from fedclip_export.convert.graph_builder import GraphBuilder
 from fedclip_export.errors import ConversionError
-from fedclip_plugin.recipe.methods import CLIP_ADAPTER_RATIO, CLIP_ADAPTER_REDUCTION
+from fedclip_plugin.recipe.methods import CLIP_ADAPTER_RATIO, CLIP_ADAPTER_REDUCTION, METHODS
 from fedclip_plugin.runs import SavedAdapter
 
 Store = Literal["fp32", "fp16"]
@@ -102,12 +102,41 @@ def _clip_adapter(graph: HeadBuilder, features: str, width: int) -> str:
     return graph.op("Add", bottleneck, graph.op("Mul", features, graph.floats([1 - CLIP_ADAPTER_RATIO], ())))
 
 
+def _as_they_are(graph: HeadBuilder, features: str, width: int) -> str:
+    return features
+
+
 HEADS: Mapping[str, Callable[[HeadBuilder, str, int], str]] = {
+    "zero_shot": _as_they_are,
     "fedclip": _attention_gate,
     "sigmoid_gate": _sigmoid_gate,
     "clip_adapter": _clip_adapter,
+    "linear_probe": _as_they_are,
+    "prompt": _as_they_are,
 }
 """By method: what the adapter does to image features ``[B, d]``, before they are normalised."""
+
+OWN_ENCODER: frozenset[str] = frozenset(name for name, spec in METHODS.items() if spec.inputs == "pixels")
+"""Methods that train the image encoder itself: no head can hold them."""
+
+
+def require_head(method: str) -> None:
+    """See that a head can hold adapters of a method.
+
+    Raises
+    ------
+    ConversionError
+        When none can, with the reason.
+    """
+    if method in OWN_ENCODER:
+        raise ConversionError(
+            f"adapter of method {method!r}: it changes the image encoder every round, so that a head alone would meet "
+            "another encoder on the device; make a full bundle of it: fedclip-export bundle"
+        )
+    if method not in HEADS:
+        raise ConversionError(
+            f"adapter of method {method!r}; {', '.join(HEADS)} can be exported: update fedclip-export"
+        )
 
 
 def head_graph(saved: SavedAdapter, metadata: Mapping[str, str], store: Store = "fp32") -> ModelProto:
@@ -119,7 +148,7 @@ def head_graph(saved: SavedAdapter, metadata: Mapping[str, str], store: Store = 
     Parameters
     ----------
     saved
-        The adapter, with its text features and logit scale.
+        The adapter, with its class features and logit scale.
     metadata
         For ``metadata_props``.
     store
@@ -130,13 +159,11 @@ def head_graph(saved: SavedAdapter, metadata: Mapping[str, str], store: Store = 
     ConversionError
         When the method has no exporter, or the adapter's tensors are not the method's or not finite.
     """
-    if saved.method not in HEADS:
-        raise ConversionError(
-            f"adapter of method {saved.method!r}; {', '.join(HEADS)} can be exported: update fedclip-export"
-        )
+    require_head(saved.method)
     graph = HeadBuilder(saved.tensors, store)
     adapted = HEADS[saved.method](graph, "image_features", saved.feature_dim)
-    if unused := set(saved.tensors) - graph.taken:
+    unused = set(saved.tensors) - graph.taken
+    if unused and saved.class_features is None:  # which come from parameters that the graph does not need
         raise ConversionError(
             f"the adapter holds {', '.join(sorted(unused))}, which method {saved.method!r} does not use; was it "
             "written by another version of fedclip-plugin?"
@@ -156,11 +183,11 @@ def _normalised(graph: HeadBuilder, features: str) -> str:
 
 def _score(graph: HeadBuilder, features: str, saved: SavedAdapter) -> None:
     wanted = (len(saved.classes), saved.feature_dim)
-    if saved.text_features.shape != wanted:
+    if saved.head_features.shape != wanted:
         raise ConversionError(
-            f"the adapter's text features are of shape {list(saved.text_features.shape)}; {len(saved.classes)} classes "
-            f"and a feature width of {saved.feature_dim} need {list(wanted)}: copy the adapter folder again"
+            f"the adapter's class features are of shape {list(saved.head_features.shape)}; {len(saved.classes)} "
+            f"classes and a feature width of {saved.feature_dim} need {list(wanted)}: copy the adapter folder again"
         )
-    text = graph.stored("text_features", saved.text_features)
-    logits = graph.op("Gemm", features, text, transB=1, alpha=saved.logit_scale, output="logits")
+    classes = graph.stored("class_features", saved.head_features)
+    logits = graph.op("Gemm", features, classes, transB=1, alpha=saved.logit_scale, output="logits")
     graph.op("Softmax", logits, axis=-1, output="probabilities")

@@ -14,7 +14,7 @@ from fedclip_export.convert.agreement import centred_cosine
 from fedclip_export.convert.arrays import Array
 from fedclip_export.convert.device_chain import DeviceChain
 from fedclip_export.convert.reference import Reference
-from fedclip_plugin.report.table import align
+from fedclip_plugin.text import align
 
 PIXELS_TOLERANCE, FILES_TOLERANCE = 1e-4, 5e-3
 """fp32: largest difference of a logit, from the same pixel values and from the same image file."""

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from fedclip_export.convert.arrays import Array
-from fedclip_plugin.adapters import scores
 from fedclip_plugin.adapters.registry import restore_adapter
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.data import open_rgb
+from fedclip_plugin.features import TextFeatures
 from fedclip_plugin.runs import SavedAdapter
 
 
@@ -62,6 +62,6 @@ def adapter_logits(saved: SavedAdapter, features: Array) -> Array:
     numpy.ndarray
         Logits ``[N, C]``.
     """
-    adapted = restore_adapter(saved)(torch.from_numpy(features))
-    logits: Array = scores(adapted, torch.tensor(saved.text_features), saved.logit_scale).numpy()
+    text = TextFeatures(torch.tensor(saved.text_features), saved.logit_scale)
+    logits: Array = restore_adapter(saved).logits(torch.from_numpy(features), text).numpy()
     return logits

@@ -14,7 +14,7 @@ from fedclip_export.bundle import FileEntry, Manifest
 from fedclip_export.bundle.fields import ROLES
 from fedclip_export.bundle.keys import sign
 from fedclip_export.errors import ConversionError
-from fedclip_plugin.report.table import size
+from fedclip_plugin.text import size
 
 _ROLE_OF = {name: role for role, name in ROLES.items()}
 _DAY = 86_400

@@ -18,7 +18,7 @@ from fedclip_export.convert.arrays import Array
 from fedclip_export.convert.description import Source, package_versions, read_source
 from fedclip_export.convert.device_chain import open_session
 from fedclip_export.convert.finalize import to_bytes
-from fedclip_export.convert.heads import Store, head_graph
+from fedclip_export.convert.heads import Store, head_graph, require_head
 from fedclip_export.convert.reference import adapter_logits
 from fedclip_export.convert.release import Release, file_entry, require_vacant
 from fedclip_export.errors import ConversionError, ParityError
@@ -54,13 +54,14 @@ def make_update(adapter: Path, against: Path, out: Path, store: Store, release: 
     BundleError
         When the bundle is damaged or not a full one.
     ConversionError
-        When `out` exists, or the sequence is not above the bundle's.
+        When `out` exists, the sequence is not above the bundle's, or the method changes the encoder.
     ParityError
         When the head's answers differ from PyTorch's by more than the tolerance; nothing is written.
     """
     require_vacant(out)
     release.check()
     source = read_source(adapter)
+    require_head(source.saved.method)
     if (against / "state.json").exists():
         raise ConversionError(f"{against} is a device folder; give the bundle that was installed there")
     installed = _read_bundle(against, release.product)

@@ -1,0 +1,56 @@
+"""``fedclip report``: a page of figures and tables, of a run or of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedclip_plugin.errors import RunFolderError
+from fedclip_plugin.recipe import load_recipe
+from fedclip_plugin.report.page import Page
+from fedclip_plugin.report.run_page import run_page
+from fedclip_plugin.report.study_page import study_page
+from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.study import ResultsFolder
+
+
+def report_run(path: Path) -> int:
+    """Write ``report/index.html`` of a run, with its figures as PNG and SVG; return the exit code.
+
+    Parameters
+    ----------
+    path
+        The run folder.
+
+    Raises
+    ------
+    FedClipError
+        When there is no run, its recipe or its metrics are damaged, or the report cannot be written.
+    """
+    folder = RunFolder(path)
+    if not folder.recipe.is_file():
+        raise RunFolderError(f"{path} holds no recipe.yaml: give the folder of a run, such as runs/miniature")
+    return _write(run_page(load_recipe(folder.recipe), folder), path)
+
+
+def report_study(path: Path) -> int:
+    """Write ``report/index.html`` of a study, with its figures as PNG and SVG; return the exit code.
+
+    Parameters
+    ----------
+    path
+        The study's results folder.
+
+    Raises
+    ------
+    FedClipError
+        When it is no results folder, holds no result yet, or the report cannot be written.
+    """
+    return _write(study_page(ResultsFolder(path)), path)
+
+
+def _write(page: Page, path: Path) -> int:
+    written = page.write(path / "report")
+    for note in [f"{section.title}: {note}" for section in page.sections for note in section.notes]:
+        print(f"note: {note}")
+    print(written)
+    return 0

@@ -1,0 +1,111 @@
+"""``fedclip study``: plan a study, run what is missing of it in one mpirun job, and print its tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from fedclip_plugin.commands.mpi import Launch, share_cores, world
+from fedclip_plugin.commands.run import end_rank, hush_fedml, leave
+from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.recipe import Study, find_study, load_study
+from fedclip_plugin.study import Findings, Plan, ResultsFolder
+from fedclip_plugin.study.estimate import estimate_table
+from fedclip_plugin.study.summary import Form, summary
+
+_HOME = Path("runs/studies")
+
+
+def study(
+    name: str,
+    out: Path | None,
+    dry_run: bool,
+    form: Form | None,
+    overrides: Sequence[str],
+    progress: bool,
+    debug: bool,
+) -> int:
+    """Print the plan of a study and become the mpirun job that runs it; inside mpirun, be one of its ranks.
+
+    Parameters
+    ----------
+    name
+        A path, or a name that ``fedclip ls`` shows.
+    out
+        The results folder; None takes ``runs/studies/<study>``.
+    dry_run
+        Stop after the plan.
+    form
+        Print the tables of the results that are there, in this form, and stop; None runs the study.
+    overrides
+        ``section.key=value`` each, for every cell.
+    progress
+        Show bars while rendering and encoding.
+    debug
+        Show tracebacks.
+
+    Returns
+    -------
+    int
+        Exit code.
+
+    Raises
+    ------
+    FedClipError
+        When study or results folder are at fault, or there is no mpirun. Inside mpirun, what is wrong is said once,
+        and the rank ends.
+    """
+    here = world()
+    try:
+        path = find_study(name)
+        checked = load_study(path, overrides)
+        results = ResultsFolder(out or _HOME / checked.study)
+        if here:
+            _take_part(checked, results, progress, here)
+    except FedClipError as error:
+        if here:
+            end_rank(here[0], error, debug)
+        raise
+    findings = Findings.read(Plan(checked), results)
+    for fault in findings.faults if dry_run or form is not None else ():  # else the job tells
+        print(fault, file=sys.stderr)
+    if form is not None or findings.complete():
+        print(summary(findings, form or "text"))
+        return 0
+    print(estimate_table(findings).to_text())
+    if dry_run:
+        return 0
+    words = [sys.executable, "-m", "fedclip_plugin", "study", str(path), "--out", str(results.path)]
+    words += [word for override in overrides for word in ("--set", override)]
+    words += ["--progress" if progress else "--no-progress", *(["--debug"] if debug else [])]
+    Launch(_ranks(checked)).become(words)
+
+
+def _take_part(checked: Study, results: ResultsFolder, progress: bool, here: tuple[int, int]) -> NoReturn:
+    rank, size = here
+    if size != _ranks(checked):
+        raise FedClipError(
+            f"mpirun started {size} ranks; this study takes {_ranks(checked)} (a server and {_ranks(checked) - 1} "
+            "silos). Start it outside of mpirun with: fedclip study"
+        )
+    hush_fedml()
+    share_cores()
+    from fedclip_plugin.study.job import StudyJob
+
+    StudyJob(checked, results, progress, _say).run()
+    if rank == 0:
+        _say("")
+        _say(summary(Findings.read(Plan(checked), results)))
+    leave()
+
+
+def _ranks(checked: Study) -> int:
+    """Return the ranks of the one job: all cells have the same number of silos."""
+    cell = Plan(checked).grid(next(iter(checked.cases)), checked.held_out()[0])[0]
+    return cell.recipe.train_args.client_num_in_total + 1
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

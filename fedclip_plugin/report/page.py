@@ -1,0 +1,140 @@
+"""A page of text, tables and figures, written as one file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from fedclip_plugin.errors import RunFolderError
+from fedclip_plugin.report.plots.style import png, svg
+from fedclip_plugin.runs.atomic import write_folder
+
+_WIDE = 7
+"""Columns from which on a table is set in smaller type."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its words.
+
+    Attributes
+    ----------
+    name
+        Of its files, without an ending.
+    figure
+        The figure.
+    alt
+        What it shows, for those who do not see it.
+    caption
+        What to read from it.
+    """
+
+    name: str
+    figure: Figure
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first column holds the rows' names.
+
+    Attributes
+    ----------
+    head, rows
+        Text of the cells.
+    caption
+        What stands under it.
+    numbers
+        Whether the other columns hold numbers, and not text.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    numbers: bool = True
+
+    @property
+    def style(self) -> str:
+        """Names of what the page does for such a table."""
+        return " ".join(["numbers"] * self.numbers + ["dense"] * (len(self.head) > _WIDE))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page, shown in this order: text, notes on what is missing, tables, figures, verbatim text."""
+
+    title: str
+    text: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    listing: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """Name of the section in links."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report.
+
+    Attributes
+    ----------
+    title, lead
+        Heading, and a sentence below it.
+    facts
+        Label and value of what to see first.
+    sections
+        The parts.
+    """
+
+    title: str
+    lead: str
+    facts: Sequence[tuple[str, str]]
+    sections: Sequence[Section]
+
+    def write(self, folder: Path) -> Path:
+        """Write ``index.html``, and each figure as PNG and SVG, as ``folder``; one that was there is replaced.
+
+        Returns
+        -------
+        Path
+            The page.
+
+        Raises
+        ------
+        RunFolderError
+            When the folder cannot be written.
+        """
+        files: dict[str, bytes] = {}
+        for picture in [picture for section in self.sections for picture in section.pictures]:
+            files |= {f"{picture.name}.svg": svg(picture.figure), f"{picture.name}.png": png(picture.figure)}
+        files["index.html"] = self._html(files).encode()
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            write_folder(folder, files)
+        except OSError as error:
+            raise RunFolderError(
+                f"the report {folder} cannot be written: {error.strerror}; free or unlock it"
+            ) from error
+        return folder / "index.html"
+
+    def _html(self, files: dict[str, bytes]) -> str:
+        place = Environment(
+            loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+        images = {
+            name.removesuffix(".svg"): f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
+            for name, content in files.items()
+            if name.endswith(".svg")
+        }
+        return place.get_template("page.html").render(page=self, images=images)

@@ -1,0 +1,171 @@
+"""How every figure looks, and its files: the same figure gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import wraps
+from itertools import cycle, islice
+from typing import Any, NamedTuple, ParamSpec
+
+import matplotlib.style
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+P = ParamSpec("P")
+
+_WIDTH = 7.6
+_COLUMNS = 3
+_PASSES = 2
+
+ZERO_SHOT = (0, (4, 2))
+"""The dashes of every line that stands for zero-shot CLIP."""
+
+INK, SOFT, FAINT, FILL = "#1d1d1f", "#6a6a70", "#d8d8dc", "#8fa6c4"
+"""Text and frames; what stands back; grids; bars on which lines must be seen."""
+
+_RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.labelsize": 8.5,
+    "lines.linewidth": 1.6,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "fedclip",
+}
+
+
+class Look(NamedTuple):
+    """What tells one series from another; any one of the four is enough to do so within six series."""
+
+    color: str
+    dashes: tuple[float, tuple[float, ...] | None]
+    marker: str
+    hatch: str
+
+
+_LOOKS = (
+    Look("#14375e", (0, None), "o", ""),
+    Look("#c8591a", (0, (5, 1.6)), "s", "////"),
+    Look("#2f8f6b", (0, (1.2, 1.2)), "^", "...."),
+    Look("#8a5fb0", (0, (6, 1.5, 1.2, 1.5)), "D", "\\\\\\\\"),
+    Look("#c9a227", (0, (3, 1, 1, 1, 1, 1)), "v", "xxxx"),
+    Look("#7f8790", (0, (9, 2.5)), "P", "----"),
+)
+
+
+LOOKS = len(_LOOKS)
+"""Series that can be told apart."""
+
+
+def looks(count: int) -> list[Look]:
+    """Return a look for each of ``count`` series; they repeat after six."""
+    return list(islice(cycle(_LOOKS), count))
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Let a function draw in the project's style, whatever the user's own settings of matplotlib are.
+
+    The layout is settled here: left to itself, every save makes another pass, which may move things.
+    """
+
+    @wraps(draw)
+    def _draw(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with _style():
+            figure = draw(*args, **kwargs)
+            layout = figure.get_layout_engine()
+            for _ in range(_PASSES):
+                layout.execute(figure)  # type: ignore[union-attr]  # new_figure gives every figure one
+            figure.set_layout_engine("none")
+            return figure
+
+    return _draw
+
+
+def new_figure(height: float) -> Figure:
+    """Return an empty figure, ``height`` in inches, that keeps its parts from overlapping."""
+    return Figure(figsize=(_WIDTH, height), layout="constrained")
+
+
+def legend_above(figure: Figure, entries: Mapping[str, Artist], columns: int = 4) -> None:
+    """Put one legend above all panels; ``entries`` are labels and what they stand for."""
+    figure.legend(list(entries.values()), list(entries), loc="outside upper left", ncols=columns, handlelength=3.2)
+
+
+def labelled(axes: Axes) -> dict[str, Artist]:
+    """Return what was drawn under a label."""
+    handles, labels = axes.get_legend_handles_labels()
+    return dict(zip(labels, handles, strict=True))
+
+
+def panel_grid(count: int, height: float, same_x: bool = True) -> tuple[Figure, list[Axes]]:
+    """Return a figure of ``count`` panels with the same vertical axis, at most three in a row.
+
+    Parameters
+    ----------
+    count
+        At least one.
+    height
+        Of a panel, in inches.
+    same_x
+        Whether they share the horizontal axis too.
+    """
+    columns = min(_COLUMNS, count)
+    rows = -(-count // columns)
+    figure = new_figure(0.75 + rows * height)
+    grid = figure.subplots(rows, columns, sharex=same_x, sharey=True, squeeze=False)
+    panels = list(grid.flat)
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    for axes in panels[max(0, count - columns) : count]:
+        axes.tick_params(labelbottom=True)
+    return figure, panels[:count]
+
+
+def round_axis(axes: Axes) -> None:
+    """Put whole numbers only on the horizontal axis."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG, text as outlines: no font is needed to show it."""
+    return _saved(figure, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG, 160 dots per inch."""
+    return _saved(figure, format="png", dpi=160, metadata={"Software": None})
+
+
+def _saved(figure: Figure, **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    with _style():
+        figure.savefig(buffer, **how)
+    return buffer.getvalue()
+
+
+def _style() -> AbstractContextManager[None]:
+    return matplotlib.style.context(_RC, after_reset=True)

@@ -1,0 +1,91 @@
+"""A run's rounds as TensorBoard scalars, where the recipe asks for them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedclip_plugin.errors import FedClipError
+
+if TYPE_CHECKING:
+    import torch
+    from torch.utils.tensorboard import SummaryWriter
+
+    from fedclip_plugin.federated.observer import Observer
+    from fedclip_plugin.federated.task import Task
+
+_INSTALL = (
+    "tracking_args.enable_tensorboard is true and tensorboard is not installed: pip install "
+    "'fedclip-plugin[tensorboard]', or set it to false"
+)
+
+
+def require_tensorboard() -> None:
+    """Refuse to start without the library.
+
+    Raises
+    ------
+    FedClipError
+        When tensorboard is not installed here.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise FedClipError(_INSTALL)
+
+
+class TensorBoard:
+    """Hands on to another observer all that it hears, and writes the numbers of each round beside.
+
+    Parameters
+    ----------
+    observer
+        The other one.
+    folder
+        Where the event files go; made when the job begins.
+    """
+
+    def __init__(self, observer: Observer, folder: Path) -> None:
+        self._observer, self._folder = observer, folder
+        self._writer: SummaryWriter | None = None
+
+    def say(self, text: str) -> None:
+        """Hand on one line of text."""
+        self._observer.say(text)
+
+    def begin(self, silos: int, start_round: int, device: torch.device) -> None:
+        """Open the event file and hand on."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(self._folder))
+        self._observer.begin(silos, start_round, device)
+
+    def train(self, task: Task, parameters: int) -> None:
+        """Hand on what is trained."""
+        self._observer.train(task, parameters)
+
+    def line(self, line: dict[str, Any]) -> None:
+        """Write a round's numbers, so that a job that is killed has them too, and hand on."""
+        if self._writer is not None:
+            for tag, value in scalars(line):
+                self._writer.add_scalar(tag, value, line["round"])
+            self._writer.flush()
+        self._observer.line(line)
+
+
+def scalars(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield tag and value of every number of a round: accuracies, losses, bytes, seconds.
+
+    Parameters
+    ----------
+    line
+        A line of ``metrics.jsonl``.
+    """
+    found = {"validation/mean": line["validation"], "test/mean": line["test"], "test/target": line["target"]}
+    found["loss/mean"] = line["train_loss"]
+    for name, silo in line["silos"].items():
+        found |= {f"validation/{name}": silo["validation"], f"test/{name}": silo["test"]}
+        found[f"loss/{name}"] = silo["train_loss"]
+    found |= {"bytes/up": line["bytes_up"], "bytes/down": line["bytes_down"]}
+    found |= {f"seconds/{phase}": value for phase, value in line["seconds"].items()}
+    yield from ((tag, float(value)) for tag, value in found.items() if value is not None)

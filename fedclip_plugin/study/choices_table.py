@@ -1,0 +1,41 @@
+"""Which grid point each case keeps on each target, and what the search cost."""
+
+from __future__ import annotations
+
+from fedclip_plugin.study.findings import Findings
+from fedclip_plugin.study.table import Table
+from fedclip_plugin.text import duration
+
+
+def choices_table(findings: Findings) -> Table:
+    """Return the chosen point and the budget of every case."""
+    targets = findings.plan.study.held_out()
+    head = ["chosen", *(target or "no target" for target in targets), "points", "federations", "rounds"]
+    rows = []
+    for case, content in findings.plan.study.cases.items():
+        own = [result for result in findings.results.values() if result.case == case]
+        counts = [str(len(content.grid)), str(len(own)), f"{sum(result.rounds for result in own):,}"]
+        rows.append([content.title, *(_choice(findings, case, target) for target in targets), *counts])
+    seed = findings.plan.study.seeds[0]
+    note = (
+        f"chosen by the highest mean source validation with seed {seed}, never by a test, and kept for the other "
+        f"seeds; {budget(findings)}"
+    )
+    return Table("Grid points and budget", head, rows, (note,))
+
+
+def budget(findings: Findings) -> str:
+    """Return how many federations, rounds and seconds the results took, as text."""
+    results = findings.results.values()
+    rounds, seconds = sum(result.rounds for result in results), sum(result.costs.seconds_total for result in results)
+    total = findings.plan.total()
+    cells = f"{len(results)}" if len(results) == total else f"{len(results)} of {total}"
+    return f"budget: {cells} federations, {rounds:,} rounds, {duration(seconds)} of rounds"
+
+
+def _choice(findings: Findings, case: str, target: str | None) -> str:
+    point = findings.point(case, target)
+    if point is None:
+        return "-"
+    settings = findings.plan.cell(case, target, findings.plan.study.seeds[0], point).settings
+    return ", ".join(f"{name.partition('.')[2]} {value}" for name, value in settings.items()) or "one point"

@@ -1,0 +1,57 @@
+"""All numbers of a study as CSV, a number a line, at full precision."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from fedclip_plugin.study.cost_table import case_costs
+from fedclip_plugin.study.figures import Column, Figures, all_figures
+from fedclip_plugin.study.findings import Findings
+from fedclip_plugin.study.statistics import Kind
+
+HEAD = ("case", "part", "measure", "domain", "value", "deviation", "low", "high")
+_KINDS: tuple[Kind, ...] = ("generalization", "personalization")
+
+Line = tuple[str, str, str, str, float | int, float | None, float | None, float | None]
+
+
+def to_csv(findings: Findings) -> str:
+    """Return accuracies (fractions), differences with their intervals, and costs; ``domain`` is empty for means."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(HEAD)
+    for kind in _KINDS:
+        for row in all_figures(findings, kind):
+            writer.writerows(_accuracies(row))
+    for case in findings.plan.study.cases:
+        writer.writerows(_costs(findings, case))
+    return stream.getvalue()
+
+
+def _accuracies(row: Figures) -> Iterator[Line]:
+    columns = {"zero_shot": row.zero_shot, "selected": row.selected, "last": row.last, "personal": row.personal}
+    for measure, column in columns.items():
+        if column is not None:
+            yield from _column(row, measure, column)
+    differences = {**row.by_domain, **({"": row.difference} if row.difference else {})}
+    for domain, found in differences.items():
+        yield row.case, row.kind, "difference", domain, found.mean, None, found.low, found.high
+
+
+def _column(row: Figures, measure: str, column: Column) -> Iterator[Line]:
+    spreads = {**column.domains, **({"": column.mean} if column.mean else {})}
+    for domain, found in spreads.items():
+        yield row.case, row.kind, measure, domain, found.mean, found.deviation, None, None
+
+
+def _costs(findings: Findings, case: str) -> Iterator[Line]:
+    results = findings.of_case(case)
+    if not results:
+        return
+    costs = asdict(case_costs(results))
+    seconds = {f"seconds_{phase}": value for phase, value in costs.pop("seconds").items()}
+    for measure, value in {**costs, **seconds, "rounds": results[0].rounds}.items():
+        yield case, "costs", measure, "", value, None, None, None

@@ -1,0 +1,118 @@
+"""One row of a study's accuracy tables as numbers: what tables, plots and CSV show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedclip_plugin.study.bootstrap import Interval, interval
+from fedclip_plugin.study.cell_result import CellResult
+from fedclip_plugin.study.findings import Findings
+from fedclip_plugin.study.statistics import Kind, Spread, accuracies, over_domains, pairs, spread
+
+
+@dataclass(frozen=True)
+class Column:
+    """Accuracies of one kind of adapter.
+
+    Attributes
+    ----------
+    domains
+        By domain, over seeds.
+    mean
+        Mean over domains, over seeds; None while a target is missing.
+    """
+
+    domains: dict[str, Spread]
+    mean: Spread | None
+
+    @property
+    def average(self) -> float | None:
+        """The mean over domains and seeds; None while a target is missing."""
+        return self.mean.mean if self.mean else None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Accuracies of one case.
+
+    Attributes
+    ----------
+    case, title
+        Its name and its name in tables.
+    kind
+        What the accuracies are about.
+    zero_shot, selected, last
+        Zero-shot CLIP on the same images, the selected round, the last round.
+    personal
+        After local fine-tuning; None where there was none.
+    difference
+        Selected less zero-shot, mean over domains; None while a target is missing.
+    by_domain
+        The same for each domain.
+    seeds
+        Seeds for which every target is known; only they enter means over domains.
+    """
+
+    case: str
+    title: str
+    kind: Kind
+    zero_shot: Column
+    selected: Column
+    last: Column
+    personal: Column | None
+    difference: Interval | None
+    by_domain: dict[str, Interval]
+    seeds: tuple[int, ...]
+
+
+def figures(findings: Findings, case: str, kind: Kind) -> Figures | None:
+    """Return a case's accuracies, None as long as nothing is known of it.
+
+    Parameters
+    ----------
+    findings
+        Results of the study.
+    case
+        Its name.
+    kind
+        Which accuracies.
+    """
+    results = findings.of_case(case)
+    seeds = _complete_seeds(findings, results)
+    by_domain = {name: interval([found]) for name, found in pairs(results, kind).items()}
+    if not by_domain:
+        return None
+    told = [result for result in results if result.seed in seeds]
+    fine_tuned = all(accuracy.personal is not None for result in results for accuracy in result.sources.values())
+    return Figures(
+        case=case,
+        title=findings.plan.study.cases[case].title,
+        kind=kind,
+        zero_shot=_column(results, kind, "zero_shot", seeds),
+        selected=_column(results, kind, "selected", seeds),
+        last=_column(results, kind, "last", seeds),
+        personal=_column(results, kind, "personal", seeds) if fine_tuned and kind == "personalization" else None,
+        difference=interval(pairs(told, kind).values()),
+        by_domain={name: found for name, found in by_domain.items() if found},
+        seeds=seeds,
+    )
+
+
+def all_figures(findings: Findings, kind: Kind) -> list[Figures]:
+    """Return the accuracies of every case of which something is known, in the study's order."""
+    found = (figures(findings, case, kind) for case in findings.plan.study.cases)
+    return [row for row in found if row is not None]
+
+
+def _complete_seeds(findings: Findings, results: Sequence[CellResult]) -> tuple[int, ...]:
+    targets: dict[str | None, set[int]] = {target: set() for target in findings.plan.study.held_out()}
+    for result in results:
+        targets[result.target].add(result.seed)
+    return tuple(sorted(set.intersection(*targets.values())))
+
+
+def _column(results: Sequence[CellResult], kind: Kind, column: str, seeds: Sequence[int]) -> Column:
+    values = accuracies(results, kind, column)
+    spreads = {name: spread(list(by_seed.values())) for name, by_seed in values.items()}
+    return Column({name: found for name, found in spreads.items() if found}, over_domains(values, seeds))

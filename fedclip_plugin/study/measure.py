@@ -1,0 +1,173 @@
+"""From what a cell's ranks measured to its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from statistics import fmean
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedclip_plugin.data import split_60_20_20
+from fedclip_plugin.federated.history import History
+from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.runs.machine import cores, processor, resident_bytes
+from fedclip_plugin.runs.provenance import code_revision
+from fedclip_plugin.runs.run_folder import RoundLine
+from fedclip_plugin.study.answers import Answers
+from fedclip_plugin.study.cell_result import Accuracy, CellResult, Costs, Curve, Machine, SourceAccuracy
+from fedclip_plugin.study.plan import Cell
+
+
+@dataclass(frozen=True)
+class RankPart:
+    """What one rank adds to a cell's result.
+
+    Attributes
+    ----------
+    answers
+        For its test split, or the target domain; None on a server without a target.
+    peak
+        Its highest resident memory during the cell, in bytes.
+    """
+
+    answers: Answers | None
+    peak: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a cell when it has run.
+
+    Attributes
+    ----------
+    lines
+        Of its ``metrics.jsonl``, round 0 first.
+    parts
+        By rank, the server's first.
+    parameters
+        How many were trained.
+    """
+
+    lines: Sequence[RoundLine]
+    parts: Sequence[RankPart]
+    parameters: int
+
+
+def rank_part(recipe: Recipe, history: History, selected: int) -> RankPart:
+    """Return this rank's part of a cell's result.
+
+    Parameters
+    ----------
+    recipe
+        The cell's.
+    history
+        What its adapters answered.
+    selected
+        The selected round.
+    """
+    answers = None
+    if history.zero_shot is not None:
+        rows = history.rounds[selected]
+        zero_shot, target = history.zero_shot.cpu(), history.images is None
+        answers = Answers.of(
+            true=zero_shot.true.numpy(),
+            zero_shot=zero_shot.predicted.numpy(),
+            selected=torch.stack([row.predicted for row in rows]).numpy(),
+            confidence=torch.stack([row.confidence for row in rows]).numpy() if target else None,
+            zero_shot_confidence=zero_shot.confidence.numpy() if target else None,
+            positions=_test_split(history.images, recipe.common_args.random_seed),
+        )
+    return RankPart(answers, resident_bytes(peak=True))
+
+
+def cell_result(cell: Cell, measured: Measured) -> CellResult:
+    """Return a cell's result.
+
+    Parameters
+    ----------
+    cell
+        Which cell.
+    measured
+        What its ranks measured.
+    """
+    lines = measured.lines
+    first, last = lines[0], lines[-1]
+    best: RoundLine = next(line for line in lines if line["round"] == last["best_round"])
+    silos = list(first["silos"])
+    answers = zip(["target", *silos], (part.answers for part in measured.parts), strict=True)
+    target = cell.target is not None
+    return CellResult(
+        case=cell.case,
+        method=cell.recipe.fedclip_args.method,
+        target=cell.target,
+        seed=cell.seed,
+        point=cell.point,
+        settings=dict(cell.settings),
+        digest=cell.digest,
+        code=code_revision(),
+        rounds=last["round"],
+        selected_round=best["round"],
+        validation=Accuracy(
+            zero_shot=fmean(silo["zero_shot"]["validation"] for silo in first["silos"].values()),
+            selected=best["validation"],
+            last=last["validation"],
+        ),
+        target_accuracy=Accuracy(zero_shot=first["zero_shot_target"], selected=best["target"], last=last["target"])
+        if target
+        else None,
+        sources={name: _source(name, first, best, last) for name in silos},
+        curve=_curve(lines),
+        answers={name: own for name, own in answers if own is not None},
+        costs=_costs(measured, silos, best["round"]),
+        machine=_machine(),
+    )
+
+
+def _source(name: str, first: RoundLine, best: RoundLine, last: RoundLine) -> SourceAccuracy:
+    own = last["silos"][name]
+    return SourceAccuracy(
+        zero_shot=first["silos"][name]["zero_shot"]["test"],
+        selected=best["silos"][name]["test"],
+        last=own["test"],
+        personal=own["personal"]["test"] if "personal" in own else None,
+        images=own["images"]["test"],
+    )
+
+
+def _curve(lines: Sequence[RoundLine]) -> Curve:
+    return Curve(
+        round=tuple(line["round"] for line in lines),
+        validation=tuple(line["validation"] for line in lines),
+        test=tuple(line["test"] for line in lines),
+        target=tuple(line["target"] for line in lines),
+        bytes=tuple(accumulate(line["bytes_up"] + line["bytes_down"] for line in lines)),
+        seconds=tuple(accumulate(line["seconds"].get("round", 0.0) for line in lines)),
+    )
+
+
+def _costs(measured: Measured, silos: Sequence[str], selected: int) -> Costs:
+    rounds = [line for line in measured.lines if line["round"] > 0]
+    return Costs(
+        parameters_trained=measured.parameters,
+        parameters_sent=measured.parameters,
+        bytes_up=fmean(line["bytes_up"] for line in rounds) / len(silos),
+        bytes_down=fmean(line["bytes_down"] for line in rounds) / len(silos),
+        seconds={phase: fmean(line["seconds"][phase] for line in rounds) for phase in rounds[0]["seconds"]},
+        seconds_total=sum(line["seconds"]["round"] for line in rounds),
+        seconds_to_selected=sum(line["seconds"]["round"] for line in rounds if line["round"] <= selected),
+        peak_bytes=dict(zip(["server", *silos], (part.peak for part in measured.parts), strict=True)),
+    )
+
+
+def _test_split(images: int | None, seed: int) -> NDArray[np.int64] | None:
+    """Return which of a silo's images its test split is; None on the server, which tests on all."""
+    return None if images is None else split_60_20_20(images, seed).test
+
+
+def _machine() -> Machine:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return Machine(cpu=processor(), cores=cores(), gpu=gpu)

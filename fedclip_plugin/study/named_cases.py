@@ -1,0 +1,75 @@
+"""The cases that a reader looks for: zero-shot CLIP, FedCLIP as the paper has it, and our best."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from fedclip_plugin.recipe import METHODS, Recipe
+from fedclip_plugin.study.figures import Figures, figures
+from fedclip_plugin.study.findings import Findings
+from fedclip_plugin.study.statistics import Kind
+from fedclip_plugin.text import percent
+
+_PAPER = {"method": "fedclip", "learning_rate": 5e-5, "weight_decay": 0.2, "comm_round": 200}
+"""Lu et al. 2023, section 4; the published code's settings."""
+
+
+def paper_case(findings: Findings) -> str | None:
+    """Return the case that is FedCLIP with the paper's hyper-parameters, None when the study has none."""
+    for case, content in findings.plan.study.cases.items():
+        if len(content.grid) == 1 and _is_paper(_recipe(findings, case)):
+            return case
+    return None
+
+
+def best_case(findings: Findings) -> str | None:
+    """Return the federated method on features of the highest mean source validation; no test has a say.
+
+    Returns
+    -------
+    str or None
+        None until every such case is known on every target with the first seed.
+    """
+    cases = [case for case in findings.plan.study.cases if _is_candidate(_recipe(findings, case))]
+    scores = {case: _validation(findings, case) for case in cases}
+    known = {case: score for case, score in scores.items() if score is not None}
+    return max(known, key=lambda case: known[case]) if known and len(known) == len(cases) else None
+
+
+def closing(findings: Findings, kind: Kind) -> str:
+    """Return one sentence with zero-shot CLIP, the paper's FedCLIP and our best; empty when nothing is known."""
+    named = {"the paper's FedCLIP": paper_case(findings), "our best by source validation": best_case(findings)}
+    found = {label: figures(findings, case, kind) for label, case in named.items() if case}
+    rows = {label: row for label, row in found.items() if row and row.selected.mean}
+    if not rows:
+        return ""
+    told = [f"zero-shot CLIP {percent(next(iter(rows.values())).zero_shot.average)}"]
+    told += [f"{label} ({row.title}) {_told(row)}" for label, row in rows.items()]
+    return f"{kind}: {'; '.join(told)}"
+
+
+def _told(row: Figures) -> str:
+    return percent(row.selected.average) + (f", {row.difference.verdict}" if row.difference else "")
+
+
+def _recipe(findings: Findings, case: str) -> Recipe:
+    study = findings.plan.study
+    return findings.plan.cell(case, study.held_out()[0], study.seeds[0], 0).recipe
+
+
+def _is_paper(recipe: Recipe) -> bool:
+    flat = recipe.flat()
+    plain = {"federation": "federated", "codec": "none", "proximal_mu": 0.0, "server_optimizer": "none"}
+    as_published = all(flat.get(key, usual) == usual for key, usual in plain.items())
+    return as_published and all(flat[key] == value for key, value in _PAPER.items())
+
+
+def _is_candidate(recipe: Recipe) -> bool:
+    flat = recipe.flat()
+    on_features = METHODS[flat["method"]].inputs == "features" and flat["method"] != "zero_shot"
+    return on_features and flat.get("federation", "federated") == "federated"
+
+
+def _validation(findings: Findings, case: str) -> float | None:
+    found = [findings.chosen(case, target) for target in findings.plan.study.held_out()]
+    return fmean(cell.validation.selected for cells in found for cell in cells) if all(found) else None

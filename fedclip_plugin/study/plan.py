@@ -1,0 +1,120 @@
+"""The cells of a study, and which of them are still to be run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fedclip_plugin.recipe import Recipe, Study
+from fedclip_plugin.study.cell_result import CellResult
+from fedclip_plugin.study.choose import choose
+
+NO_TARGET = "no_target"
+"""Stands for the target in names of files when no domain is held out."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One federation of a study.
+
+    Attributes
+    ----------
+    case, target, seed, point
+        Which one; ``point`` is an index into the case's grid.
+    settings
+        What the grid point sets, ``section.key`` to value.
+    recipe
+        The complete recipe.
+    """
+
+    case: str
+    target: str | None
+    seed: int
+    point: int
+    settings: Mapping[str, Any]
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """Path of the cell's file and run folder below their folders, without an ending."""
+        return f"{self.case}/{self.target or NO_TARGET}/seed_{self.seed}_point_{self.point}"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what defines the result: the recipe's digest and the number of rounds."""
+        text = f"{self.recipe.digest()} {self.recipe.train_args.comm_round}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Plan:
+    """All cells of a study, in the order in which they are run.
+
+    First every grid with the first seed, case by case as the study lists them, then the other seeds of the chosen
+    points: a study that is stopped halfway has something of every case rather than everything of a few.
+
+    Parameters
+    ----------
+    study
+        A checked study.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._made: dict[tuple[str, str | None, int, int], Cell] = {}
+
+    def cell(self, case: str, target: str | None, seed: int, point: int) -> Cell:
+        """Return one cell of the study."""
+        key = (case, target, seed, point)
+        if key not in self._made:
+            recipe = self.study.cell_recipe(*key)
+            flat = recipe.flat()
+            settings = {name: flat.get(name.partition(".")[2]) for name in self.study.cases[case].grid[point]}
+            self._made[key] = Cell(*key, settings, recipe)
+        return self._made[key]
+
+    def grid(self, case: str, target: str | None) -> list[Cell]:
+        """Return all grid points of a case on a target, with the first seed."""
+        points = range(len(self.study.cases[case].grid))
+        return [self.cell(case, target, self.study.seeds[0], point) for point in points]
+
+    def total(self) -> int:
+        """Return how many cells the whole study has."""
+        return self.study.cells()
+
+    def chosen(self, case: str, target: str | None, results: Mapping[str, CellResult]) -> int | None:
+        """Return the grid point that a case keeps on a target, None as long as one of its cells is missing.
+
+        Parameters
+        ----------
+        case, target
+            Which grid.
+        results
+            Cell name to what is known.
+        """
+        cells = self.grid(case, target)
+        found = [results[cell.name] for cell in cells if cell.name in results]
+        return choose(found) if len(found) == len(cells) else None
+
+    def todo(self, results: Mapping[str, CellResult]) -> list[Cell]:
+        """Return the cells that can be run now, in order; more may follow when they are done.
+
+        Parameters
+        ----------
+        results
+            Cell name to what is known.
+        """
+        grids = [cell for case, target in self.pairs() for cell in self.grid(case, target)]
+        cells = [*grids, *(cell for pair in self.pairs() for cell in self._other_seeds(*pair, results))]
+        return [cell for cell in cells if cell.name not in results]
+
+    def pairs(self) -> list[tuple[str, str | None]]:
+        """Return every case with every target, in order."""
+        return [(case, target) for case in self.study.cases for target in self.study.held_out()]
+
+    def _other_seeds(self, case: str, target: str | None, results: Mapping[str, CellResult]) -> Iterator[Cell]:
+        point = self.chosen(case, target, results)
+        if point is not None:
+            yield from (self.cell(case, target, seed, point) for seed in self.study.seeds[1:])

@@ -1,0 +1,110 @@
+"""The results folder of a study.
+
+::
+
+    study.yaml                                            resolved, with versions and code revision
+    cells/<case>/<target>/seed_<s>_point_<p>.json         one small file a cell
+    runs/<case>/<target>/seed_<s>_point_<p>/              the cell's run folder
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fedclip_plugin.errors import RunFolderError
+from fedclip_plugin.recipe import Study, load_study
+from fedclip_plugin.runs.atomic import write_file
+from fedclip_plugin.runs.provenance import code_revision, versions
+from fedclip_plugin.study.cell_result import CellResult
+from fedclip_plugin.study.plan import Cell
+
+
+class ResultsFolder:
+    """Reads and writes the results of a study's cells.
+
+    Parameters
+    ----------
+    path
+        Such as ``runs/studies/miniature``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.study_file = path / "study.yaml"
+
+    def cell_file(self, cell: Cell) -> Path:
+        """Return where the result of a cell is kept."""
+        return self.path / "cells" / f"{cell.name}.json"
+
+    def run_folder(self, cell: Cell) -> Path:
+        """Return the run folder of a cell."""
+        return self.path / "runs" / cell.name
+
+    def begin(self, study: Study) -> None:
+        """Write ``study.yaml``.
+
+        Raises
+        ------
+        RunFolderError
+            When the folder cannot be written, or holds another study.
+        """
+        if self.study_file.exists() and (there := self.study().study) != study.study:
+            raise RunFolderError(f"{self.path} holds the study {there}, not {study.study}: name another with --out")
+        told = ", ".join(f"{name} {version}" for name, version in versions().items())
+        header = f"# The resolved study; it loads again as it is.\n# code: {code_revision()}\n# versions: {told}\n\n"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_file(self.study_file, (header + study.to_yaml()).encode())
+        except OSError as error:
+            raise RunFolderError(
+                f"results folder {self.path} cannot be written: {error.strerror}; give a writable one with --out"
+            ) from error
+
+    def study(self) -> Study:
+        """Read the study that the results belong to.
+
+        Raises
+        ------
+        RunFolderError
+            When there is none.
+        RecipeError
+            When ``study.yaml`` was altered and is no valid study.
+        """
+        if not self.study_file.is_file():
+            raise RunFolderError(f"{self.path} holds no study.yaml: it is no results folder of 'fedclip study'")
+        return load_study(self.study_file)
+
+    def save(self, cell: Cell, result: CellResult) -> None:
+        """Write a cell's result so that a reader sees all of it or nothing.
+
+        Raises
+        ------
+        OSError
+            When the disk is full or the folder cannot be written.
+        """
+        file = self.cell_file(cell)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_file(file, (result.model_dump_json(exclude_none=False) + "\n").encode())
+
+    def load(self, cell: Cell) -> CellResult | None:
+        """Read a cell's result, None when there is none.
+
+        Raises
+        ------
+        RunFolderError
+            When the file is damaged, or was made by another recipe; the cell is to be run anew.
+        """
+        file = self.cell_file(cell)
+        if not file.is_file():
+            return None
+        try:
+            result = CellResult.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the file"
+            raise RunFolderError(f"{file} is damaged ({place}: {first['msg']}): the cell is run anew") from error
+        if result.digest != cell.digest:
+            raise RunFolderError(f"{file} was made by another recipe: the cell is run anew")
+        return result

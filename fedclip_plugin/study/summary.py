@@ -1,0 +1,47 @@
+"""A study's results as one text: every table, then the cases that a reader looks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from fedclip_plugin.study.accuracy_tables import accuracy_table
+from fedclip_plugin.study.choices_table import choices_table
+from fedclip_plugin.study.cost_table import cost_table
+from fedclip_plugin.study.csv_text import to_csv
+from fedclip_plugin.study.findings import Findings
+from fedclip_plugin.study.named_cases import closing
+from fedclip_plugin.study.table import Table
+
+Form = Literal["text", "markdown", "csv"]
+
+_WRITERS: dict[str, Callable[[Table], str]] = {"text": Table.to_text, "markdown": Table.to_markdown}
+
+
+def tables(findings: Findings) -> list[Table]:
+    """Return a study's tables: generalization, personalization, costs, grid points; none without rows."""
+    found = (
+        accuracy_table(findings, "generalization"),
+        accuracy_table(findings, "personalization"),
+        cost_table(findings),
+        choices_table(findings),
+    )
+    return [table for table in found if table is not None]
+
+
+def summary(findings: Findings, form: Form = "text") -> str:
+    """Return everything that is known of a study.
+
+    Parameters
+    ----------
+    findings
+        Its results, complete or not; what is missing is said first.
+    form
+        ``text`` for the console, ``markdown``, or ``csv`` with a number a line.
+    """
+    if form == "csv":
+        return to_csv(findings)
+    if not findings.results:
+        return f"study {findings.plan.study.study}: no cell of {findings.plan.total()} has a result yet"
+    last = [line for line in (closing(findings, "generalization"), closing(findings, "personalization")) if line]
+    return "\n\n".join([*map(_WRITERS[form], tables(findings)), *last])

@@ -1,0 +1,37 @@
+"""A table with its title and what must be said under it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedclip_plugin.text import align, markdown
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns.
+
+    Attributes
+    ----------
+    title
+        What it shows; with a count of cells where some are missing.
+    head
+        Names of the columns.
+    rows
+        As long as the head each.
+    notes
+        Sentences under the table.
+    """
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    notes: tuple[str, ...] = ()
+
+    def to_text(self) -> str:
+        """Return the table aligned for a console."""
+        return "\n".join([self.title, align([self.head, *self.rows]), *self.notes])
+
+    def to_markdown(self) -> str:
+        """Return the table as Markdown."""
+        return "\n\n".join([f"**{self.title}**", markdown([self.head, *self.rows]), *self.notes])

@@ -1,0 +1,46 @@
+"""Numbers and tables as text, for the console and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def align(table: Sequence[Sequence[str]]) -> str:
+    """Return a table as text: first column to the left, the others to the right, a rule under the head."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in table
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def markdown(table: Sequence[Sequence[str]]) -> str:
+    """Return a table as Markdown, aligned as :func:`align` does."""
+    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in table]
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
+
+
+def size(count: float) -> str:
+    """Return a number of bytes with a unit (kB = 1000 bytes)."""
+    if count >= 1e8:
+        return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def percent(fraction: float | None) -> str:
+    """Return a fraction in percent with one decimal, ``-`` for None."""
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it: ``0.034 s``, ``12.3 s``, ``4 min``, ``1.5 h``."""
+    if seconds < 10:
+        return f"{seconds:.3f} s" if seconds < 1 else f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,139 @@
+"""Bundles of methods that change the image encoder: an encoder of their own, which no other head ever meets."""
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from exported import fresh_adapter, write_adapter
+from PIL import Image
+
+from fedclip_export.bundle import Trust, open_bundle
+from fedclip_export.cli import main
+from fedclip_export.convert.heads import OWN_ENCODER
+from fedclip_export.errors import BundleError
+from fedclip_export.runtime import EdgeClassifier, install
+from fedclip_plugin.adapters.registry import restore_adapter
+from fedclip_plugin.backbone import locate_backbone
+from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.backbone.onnx_encoder import FINGERPRINT_KEY
+from fedclip_plugin.commands.adapters import predict
+from fedclip_plugin.miniature import CLASSES, ensure_miniature
+from fedclip_plugin.runs import load_adapter, save_adapter
+
+
+def trained(folder, method, round=3, seed=0):
+    """Write an adapter of clip-tiny whose every tensor has moved, and return its folder."""
+    fresh = fresh_adapter(round, method=method)
+    rng = np.random.default_rng(seed)
+    moved = {
+        name: tensor + rng.normal(scale=0.01, size=tensor.shape).astype(tensor.dtype)
+        for name, tensor in fresh.tensors.items()
+    }
+    classes = None
+    if method == "full":
+        classes = fresh.text_features + rng.normal(scale=0.01, size=fresh.text_features.shape)
+        classes = (classes / np.linalg.norm(classes, axis=1, keepdims=True)).astype(np.float32)
+    save_adapter(folder, dataclasses.replace(fresh, tensors=moved, class_features=classes))
+    return folder
+
+
+@pytest.fixture(scope="module", params=sorted(OWN_ENCODER))
+def method(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return ensure_miniature(tmp_path_factory.mktemp("data"), 6)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, images, method):
+    """A folder with two rounds of a method and the first one's bundle, and a bundle and an update of FedCLIP."""
+    folder = tmp_path_factory.mktemp(method)
+    for round in (3, 4):
+        trained(folder / f"round_{round}", method, round, seed=round)
+        write_adapter(folder / f"gate_{round}", round=round, seed=round)
+    for adapter, out in (("round_3", "tuned"), ("gate_3", "plain")):
+        words = ["--adapter", str(folder / adapter), "--out", str(folder / out), "--calibrate", str(images)]
+        assert main(["bundle", *words, "--sequence", "100"]) == 0
+    assert update(folder, "gate_4", "plain", "update") == 0
+    return folder
+
+
+def update(place, adapter, against, out):
+    words = ["--adapter", str(place / adapter), "--against", str(place / against), "--out", str(place / out)]
+    return main(["update", *words, "--sequence", "200"])
+
+
+def manifest(folder):
+    return open_bundle(folder, Trust()).manifest
+
+
+def test_a_device_answers_as_the_trainer_does(place, images, capsys, tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.open(next(images.glob("photo/dog/*.png"))).resize((300, 190)).save(photo)
+    assert predict(place / "round_3", [photo], None, len(CLASSES), as_json=False) == 0
+    told = capsys.readouterr().out.split()[1:]
+    answers = dict(EdgeClassifier(place / "tuned").predict(photo, top=len(CLASSES)).top)
+    assert answers == pytest.approx(dict(zip(told[::2], map(float, told[1::2]), strict=True)), abs=1e-3)
+    assert answers != pytest.approx(dict(EdgeClassifier(place / "plain").predict(photo, top=7).top), abs=1e-2)
+
+
+def test_the_bundle_names_the_method_and_an_encoder_of_its_own(place, method):
+    tuned, plain = manifest(place / "tuned"), manifest(place / "plain")
+    assert (tuned.method, tuned.round) == (method, 3)
+    assert tuned.backbone["name"] == plain.backbone["name"]
+    assert tuned.backbone["fingerprint"] != plain.backbone["fingerprint"]
+    for name in ("preprocess.onnx", "encoder.onnx", "head.onnx"):
+        assert tuned.files[name].sha256 != plain.files[name].sha256
+        model = onnx.load(place / "tuned" / name)
+        told = {entry.key: entry.value for entry in model.metadata_props}
+        assert told[FINGERPRINT_KEY] == tuned.backbone["fingerprint"]
+
+
+def test_the_fingerprint_is_that_of_the_round(place, images):
+    for adapter, out in (("round_3", "again"), ("round_4", "later")):
+        words = ["--adapter", str(place / adapter), "--out", str(place / out), "--calibrate", str(images)]
+        assert main(["bundle", *words]) == 0
+    first, again, later = (manifest(place / out).backbone["fingerprint"] for out in ("tuned", "again", "later"))
+    assert first == again != later
+
+
+@pytest.mark.parametrize(
+    ("adapter", "against", "reason"),
+    [
+        ("round_4", "tuned", "full bundle"),
+        ("round_4", "plain", "full bundle"),
+        ("gate_4", "tuned", "its features mean something else"),
+    ],
+)
+def test_no_head_is_made_for_another_encoder(place, adapter, against, reason, capsys):
+    assert update(place, adapter, against, "never") == 2
+    assert reason in capsys.readouterr().err
+    assert not (place / "never").exists()
+
+
+def test_a_device_refuses_a_head_for_another_encoder(place, tmp_path):
+    install(tmp_path / "device", place / "tuned", provider="cpu")
+    with EdgeClassifier(tmp_path / "device", provider="cpu") as classifier:
+        with pytest.raises(BundleError) as refused:
+            classifier.update(place / "update")
+        assert refused.value.reason == "other-encoder"
+        assert classifier.round == 3
+
+
+def test_the_tuned_weights_are_those_of_the_adapter(method, place):
+    clip = FrozenClip(locate_backbone("clip-tiny"), torch.device("cpu"))
+    adapter = restore_adapter(load_adapter(place / "round_3"))
+    levels = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    before = clip.encode_pixels(clip.preprocessing.normalization()(levels))
+    fault = clip.model.load_state_dict(adapter.image_weights(), strict=False)
+    assert fault.unexpected_keys == []
+    assert all(name.startswith(("text_", "logit_scale")) for name in fault.missing_keys)
+    after = clip.encode_pixels(clip.preprocessing.normalization()(levels))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.nn.functional.normalize(after, dim=-1), adapter(levels), atol=1e-5, rtol=0)
+    assert (before - after).abs().max() > 1e-2

@@ -1,0 +1,231 @@
+"""What a study prints: its tables in three forms, the estimate, and the command around them."""
+
+import csv
+import os
+import signal
+import sys
+from dataclasses import replace
+
+import pytest
+from study_samples import SAMPLE, sample_result, sample_results, write_study
+
+from fedclip_plugin.cli import main
+from fedclip_plugin.recipe import load_study
+from fedclip_plugin.study import Findings, Plan
+from fedclip_plugin.study.accuracy_tables import accuracy_table
+from fedclip_plugin.study.cost_table import cost_table
+from fedclip_plugin.study.estimate import estimate, estimate_table
+from fedclip_plugin.study.named_cases import best_case, closing, paper_case
+from fedclip_plugin.study.summary import summary
+from fedclip_plugin.text import duration, markdown, size
+
+PAPER = {
+    "train_args.learning_rate": 5e-5,
+    "train_args.weight_decay": 0.2,
+    "train_args.comm_round": 200,
+}
+
+
+@pytest.fixture(autouse=True)
+def outside_of_mpirun(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for key in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK"):
+        monkeypatch.delenv(key, raising=False)
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory):
+    return sample_results(tmp_path_factory.mktemp("study") / "results")
+
+
+def without(findings, start):
+    kept = {name: result for name, result in findings.results.items() if not name.startswith(start)}
+    return replace(findings, results=kept)
+
+
+def row(table, title):
+    return dict(zip(table.head, next(row for row in table.rows if row[0] == title), strict=True))
+
+
+def test_zero_shot_comes_first_and_each_case_has_its_row(findings):
+    table = accuracy_table(findings, "generalization")
+    assert [cells[0] for cells in table.rows] == [
+        "zero-shot CLIP",
+        *(case["title"] for case in SAMPLE["cases"].values()),
+    ]
+    assert table.head[1:5] == SAMPLE["targets"]
+    assert all(len(cells) == len(table.head) for cells in table.rows)
+    assert "+-" not in row(table, "zero-shot CLIP")["mean"]  # the same images with every seed
+    assert "+-" in row(table, "FedCLIP")["mean"]
+    assert row(table, "FedCLIP")["difference to zero-shot"].startswith("+")
+    assert row(table, "FedCLIP (paper's settings)")["difference to zero-shot"].startswith("no difference [-")
+    assert row(table, "CLIP-Adapter, no federation")["difference to zero-shot"].startswith("-")
+    assert row(table, "FedCLIP")["last round"] != row(table, "FedCLIP")["mean"].split()[0]
+    assert "incomplete" not in table.title
+
+
+def test_what_is_missing_is_said_and_leaves_no_mean(findings):
+    table = accuracy_table(without(findings, "fedclip/photo"), "generalization")
+    assert "(incomplete: 36 of 40 cells)" in table.title
+    cells = row(table, "FedCLIP")
+    assert (cells["photo"], cells["mean"], cells["difference to zero-shot"]) == ("-", "-", "-")
+    assert (cells["last round"], cells["seeds"]) == ("-", "0 of 3")
+    fewer = accuracy_table(without(findings, "fedclip/photo/seed_2"), "generalization")
+    assert row(fewer, "FedCLIP")["seeds"] == "2 of 3"
+    assert "36 of 40 federations" in summary(without(findings, "fedclip/photo"))
+    assert accuracy_table(without(findings, ""), "personalization") is None
+    assert "no cell of 40 has a result yet" in summary(without(findings, ""))
+
+
+def test_personalization_has_the_fine_tuned_adapters_where_there_are_some(findings):
+    def tuned(result):
+        sources = {name: part.model_copy(update={"personal": 0.9}) for name, part in result.sources.items()}
+        return result.model_copy(update={"sources": sources}) if result.case == "fedclip" else result
+
+    found = replace(findings, results={name: tuned(result) for name, result in findings.results.items()})
+    table = accuracy_table(found, "personalization")
+    assert row(table, "FedCLIP")["fine-tuned"] == "90.0 +- 0.0"
+    assert row(table, "FedCLIP (paper's settings)")["fine-tuned"] == "-"
+    assert "fine-tuned" not in accuracy_table(found, "generalization").head
+    assert "fine-tuned" not in accuracy_table(findings, "personalization").head
+
+
+def test_a_case_with_prompts_of_its_own_is_compared_with_its_own_zero_shot(findings):
+    def other(result):
+        target = result.target_accuracy.model_copy(update={"zero_shot": 0.5})
+        return result.model_copy(update={"target_accuracy": target}) if result.case == "clip_adapter" else result
+
+    found = replace(findings, results={name: other(result) for name, result in findings.results.items()})
+    notes = accuracy_table(found, "generalization").notes
+    assert "CLIP-Adapter, no federation: zero-shot CLIP as this case has it scores 50.0" in notes[-1]
+
+
+def test_costs_stand_in_units_with_the_machine(findings):
+    table = cost_table(findings)
+    cells = row(table, "FedCLIP")
+    assert (cells["sent"], cells["up a round and silo"], cells["peak of a silo"]) == ("33,024", "133 kB", "640 MB")
+    assert (cells["s a round"], cells["train"], cells["rounds"]) == ("0.040", "0.020", "12")
+    assert table.notes[-1] == "machine: sample, 2 cores, no GPU"
+
+
+def test_csv_holds_every_number_of_the_text_at_full_precision(findings):
+    lines = list(csv.DictReader(summary(findings, "csv").splitlines()))
+    means = [line for line in lines if (line["case"], line["measure"], line["domain"]) == ("fedclip", "selected", "")]
+    assert [line["part"] for line in means] == ["generalization", "personalization"]
+    results = findings.of_case("fedclip")
+    assert float(means[0]["value"]) == pytest.approx(sum(r.target_accuracy.selected for r in results) / 12)
+    differences = [line for line in lines if line["measure"] == "difference"]
+    assert all(float(line["low"]) <= float(line["value"]) <= float(line["high"]) for line in differences)
+    assert {line["measure"] for line in lines if line["part"] == "costs"} >= {"bytes_up", "seconds_train", "peak_silo"}
+
+
+def test_markdown_is_a_table_on_every_line(findings):
+    text = summary(findings, "markdown")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 * (1 + 1 + 4) + 2 * (1 + 1 + 3)
+    assert markdown([["a|b", "c"], ["1", "2"]]).splitlines()[1:] == ["| --- | ---: |", "| 1 | 2 |"]
+
+
+def test_the_paper_s_case_and_our_best_are_named_by_settings_and_by_validation(tmp_path):
+    cases = {**SAMPLE["cases"], "old": {"title": "Old", "set": PAPER}}
+    findings = sample_results(tmp_path / "results", cases=cases)
+    assert paper_case(findings) == "old"  # and not the case of that name, with its 40 rounds
+    assert best_case(findings) == "fedclip"
+    assert "our best by source validation (FedCLIP)" in closing(findings, "generalization")
+    assert "the paper's FedCLIP (Old)" in closing(findings, "personalization")
+    assert best_case(without(findings, "old/photo")) is None
+    assert "our best" not in closing(without(findings, "old/photo"), "generalization")
+
+
+def test_our_best_is_federated_whatever_it_scores_on_tests(tmp_path):
+    cases = {
+        "alone": {"title": "Alone", "set": {"fedclip_args.federation": "local"}},
+        "together": {"title": "Together"},
+        "worse": {"title": "Worse", "set": {"train_args.learning_rate": 1e-6}},
+    }
+    plan = Plan(load_study(write_study(tmp_path / "s.yaml", cases=cases, seeds=[0])))
+    gains = {"alone": 0.1, "together": 0.01, "worse": 0.0}
+    results = {cell.name: sample_result(cell, gains[cell.case]) for cell in plan.todo({})}
+    assert best_case(Findings(plan, results)) == "together"
+
+
+def test_the_estimate_measures_where_it_can(findings):
+    left = estimate(without(findings, "fedclip/photo"))
+    assert [(case.title, case.cells, case.measured) for case in left][1] == ("FedCLIP", 4, True)
+    assert left[1].seconds == pytest.approx(1 + 12 * 0.04)
+    nothing = estimate(without(findings, ""))
+    assert [(case.cells, case.measured) for case in nothing] == [(12, False), (16, False), (12, False)]
+    table = estimate_table(without(findings, ""))
+    assert table.title == "study sample: 3 cases, 4 targets, 3 seeds; 40 cells, 40 to run"
+    assert all(cells[-1].startswith("~") for cells in table.rows[:-1])
+    assert estimate_table(findings).rows[-1][1] == "0"
+
+
+def test_the_time_of_the_user_s_own_images_is_not_guessed(tmp_path):
+    plan = Plan(load_study(write_study(tmp_path / "s.yaml", recipe="pacs/vit_b32_fedclip", set={})))
+    table = estimate_table(Findings(plan, {}))
+    assert {cells[-1] for cells in table.rows[:-1]} == {"unknown"}
+    assert table.rows[-1][-1] == "unknown"
+
+
+def test_a_dry_run_prints_the_plan_and_starts_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "execve", lambda *words: pytest.fail("started"))
+    path = write_study(tmp_path / "s.yaml")
+    assert main(["study", str(path), "--dry-run"]) == 0
+    assert "40 cells, 40 to run" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+    assert main(["study", str(path), "--dry-run", "--set", "train_args.epochs=0"]) == 2
+    assert "train_args.epochs = 0" in capsys.readouterr().err
+
+
+def test_a_study_becomes_one_mpirun_job(capsys, tmp_path, monkeypatch):
+    def become(program, words, env):
+        raise SystemExit(words)
+
+    monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr(signal, "signal", lambda *words: None)
+    path = write_study(tmp_path / "s.yaml")
+    with pytest.raises(SystemExit) as ended:
+        main(["study", str(path), "--set", "train_args.epochs=2", "--no-progress"])
+    words = ended.value.code
+    assert words[words.index("-np") + 1] == "4"
+    own = words[words.index("fedclip_plugin") + 1 :]
+    assert own == [
+        *("study", str(path), "--out", "runs/studies/sample"),
+        *("--set", "train_args.epochs=2", "--no-progress"),
+    ]
+    assert words[words.index("fedclip_plugin") - 2] == sys.executable
+    assert "40 cells, 40 to run" in capsys.readouterr().out
+
+
+def test_a_rank_of_a_job_of_the_wrong_size_says_so_and_ends(monkeypatch, tmp_path):
+    def end(rank, error, debug):
+        raise SystemExit(f"{rank}: {error}")
+
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setattr("fedclip_plugin.commands.study.end_rank", end)
+    with pytest.raises(SystemExit, match=r"1: mpirun started 2 ranks; this study takes 4 \(a server and 3 silos\)"):
+        main(["study", str(write_study(tmp_path / "s.yaml"))])
+
+
+def test_a_complete_study_is_printed_and_not_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "execve", lambda *words: pytest.fail("started"))
+    findings = sample_results(tmp_path / "results")
+    path = str(tmp_path / "results_study.yaml")
+    assert main(["study", path, "--out", str(tmp_path / "results")]) == 0
+    assert capsys.readouterr().out == summary(findings) + "\n"
+    for form in ("text", "markdown", "csv"):
+        assert main(["study", path, "--out", str(tmp_path / "results"), "--table", form]) == 0
+        assert capsys.readouterr().out.rstrip("\n") == summary(findings, form).rstrip("\n")
+    file = next((tmp_path / "results" / "cells").rglob("*.json"))
+    file.write_text("{")
+    assert main(["study", path, "--out", str(tmp_path / "results"), "--table"]) == 0
+    told = capsys.readouterr()
+    assert f"{file} is damaged" in told.err
+    assert "of 40 cells)" in told.out
+
+
+def test_numbers_are_told_in_the_unit_that_suits_them():
+    assert [size(b) for b in (133_000, 2_130_000, 605_200_000, 1.27e9)] == ["133 kB", "2.13 MB", "605 MB", "1.27 GB"]
+    assert [duration(s) for s in (0.0344, 5.25, 61, 600, 7200)] == ["0.034 s", "5.2 s", "61 s", "10 min", "2.0 h"]
