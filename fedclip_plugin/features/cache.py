@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_tensors
 
 from fedclip_plugin.data import ImageSet
+from fedclip_plugin.features.views import AUGMENTATION_VERSION
 from fedclip_plugin.runs.atomic import write_file
 
 logger = logging.getLogger(__name__)
@@ -54,9 +55,10 @@ class FeatureCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def image_path(self, images: ImageSet, precision: str) -> Path:
-        """Return where the features of ``images`` are kept."""
-        return self.folder / precision / f"{short_hash(str(images.root.resolve()), images.name)}.safetensors"
+    def image_path(self, images: ImageSet, precision: str, view: int = 0) -> Path:
+        """Return where the features of ``images``, or of one augmented view of each, are kept."""
+        own = (f"view {view} of augmentation {AUGMENTATION_VERSION}",) if view else ()
+        return self.folder / precision / f"{short_hash(str(images.root.resolve()), images.name, *own)}.safetensors"
 
     def read_images(self, path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         """Return identity to feature, ``[d]`` float32, and identity to reason for images that cannot be read.

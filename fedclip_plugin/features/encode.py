@@ -42,6 +42,7 @@ def encode_files(
     batch_size: int,
     workers: int,
     on_progress: Callable[[int], None],
+    see: See | None = None,
 ) -> tuple[dict[int, npt.NDArray[np.float32]], dict[int, UnreadableImageError]]:
     """Encode image files.
 
@@ -57,6 +58,8 @@ def encode_files(
         Decoding threads; PIL releases the interpreter lock while it decodes and resizes.
     on_progress
         Called with the number of images done since the last call.
+    see
+        From an RGB image to the pixels that are encoded; None takes the encoder's own preprocessing.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def encode_files(
     """
     features: dict[int, npt.NDArray[np.float32]] = {}
     faults: dict[int, UnreadableImageError] = {}
-    for good, bad in read_files(clip.preprocess, paths, batch_size, workers):
+    for good, bad in read_files(see or clip.preprocess, paths, batch_size, workers):
         if good:
             encoded = clip.encode_pixels(stack_pixels(list(good.values()), clip.device)).numpy()
             features |= dict(zip(good, encoded, strict=True))

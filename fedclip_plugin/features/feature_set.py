@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +25,15 @@ class FeatureSet:
         ``[N]`` int64, indices into the class list.
     rows
         Which rows of ``features`` the N images are; None for all of them.
+    views
+        Features of K augmented views of each image, ``[N, K, d]``, to train on; None where there are none.
     """
 
     features: Tensor
     labels: Tensor
 
     rows: Tensor | None = None
+    views: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,11 +49,20 @@ class FeatureSet:
         rows = chosen if self.rows is None else self.rows[chosen.to(self.rows.device)]
         return FeatureSet(self.features[rows.to(self.features.device)], self.labels[chosen])
 
+    def drawn(self, rng: np.random.Generator) -> FeatureSet:
+        """Return the set as one epoch sees it: of each image itself or one of its views, each with equal chance."""
+        if self.views is None:
+            return self
+        choices = torch.from_numpy(rng.integers(self.views.shape[1] + 1, size=len(self))).to(self.features.device)
+        every = torch.cat([self.features[:, None], self.views], dim=1)
+        return FeatureSet(every[torch.arange(len(self), device=choices.device), choices], self.labels)
+
     def subset(self, indices: npt.NDArray[np.int64]) -> FeatureSet:
         """Return the images at ``indices``, in that order; pixels stay where they are, on disk perhaps."""
-        if self.features.is_floating_point():
-            return self.select(indices)
         chosen = torch.as_tensor(indices)
+        if self.features.is_floating_point():
+            views = None if self.views is None else self.views[chosen]
+            return replace(self.select(chosen), views=views)
         rows = chosen if self.rows is None else self.rows[chosen]
         return FeatureSet(self.features, self.labels[chosen], rows)
 
@@ -63,7 +75,8 @@ class FeatureSet:
     def to(self, device: torch.device) -> FeatureSet:
         """Return the set on ``device``; pixels stay where they are, methods move each batch."""
         moved = self.features.to(device) if self.features.is_floating_point() else self.features
-        return FeatureSet(moved, self.labels.to(device), self.rows)
+        views = None if self.views is None else self.views.to(device)
+        return FeatureSet(moved, self.labels.to(device), self.rows, views)
 
 
 @dataclass(frozen=True)

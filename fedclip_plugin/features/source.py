@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
@@ -20,6 +21,7 @@ from fedclip_plugin.features.feature_set import FeatureSet
 from fedclip_plugin.features.inventory import Inventory
 from fedclip_plugin.features.pixel_cache import PixelCache
 from fedclip_plugin.features.text_features import TextFeatures, prompts_of
+from fedclip_plugin.features.views import augment
 
 if TYPE_CHECKING:
     from fedclip_plugin.backbone.clip import FrozenClip
@@ -107,10 +109,13 @@ class FeatureSource:
             cached = computed
         return TextFeatures(torch.from_numpy(cached[0]), cached[1])
 
-    def count_missing(self, images: ImageSet) -> int:
-        """Return how many of ``images`` are not in the cache."""
-        known, unreadable = self._cache.read_images(self._cache.image_path(images, self.settle(images)))
-        return sum(key not in known and key not in unreadable for key in identities(images))
+    def count_missing(self, images: ImageSet, views: int = 0) -> int:
+        """Return how many of ``images``, and of ``views`` augmented views of each, are not in the cache."""
+        precision, missing = self.settle(images), 0
+        for view in range(views + 1):
+            known, unreadable = self._cache.read_images(self._cache.image_path(images, precision, view))
+            missing += sum(key not in known and key not in unreadable for key in identities(images))
+        return missing
 
     def settle(self, images: ImageSet) -> str:
         """Return the precision to encode in; ``auto`` compares a few of ``images`` with float32, once a machine."""
@@ -126,7 +131,9 @@ class FeatureSource:
             self._cache.write_precision(self._device.type, precision)
         self.precision = precision
 
-    def images(self, images: ImageSet, skip_bad: bool, on_progress: Callable[[int], None]) -> EncodedImages:
+    def images(
+        self, images: ImageSet, skip_bad: bool, on_progress: Callable[[int], None], view: int = 0
+    ) -> EncodedImages:
         """Return the features of ``images``, encoding only what is not cached.
 
         Parameters
@@ -137,18 +144,20 @@ class FeatureSource:
             Leave unreadable images out (and say which) instead of refusing them.
         on_progress
             Called with the number of images encoded since the last call.
+        view
+            Which augmented view of each image is encoded; 0 is the image itself.
 
         Raises
         ------
         DataError
             When an image is unreadable and ``skip_bad`` is off, or when no image is readable.
         """
-        path = self._cache.image_path(images, self.settle(images))
+        path = self._cache.image_path(images, self.settle(images), view)
         known, unreadable = self._cache.read_images(path)
         inventory = Inventory(images, unreadable)
         missing = inventory.missing(known)
         for start in range(0, len(missing), _CHUNK):
-            known |= self._encode(missing[start : start + _CHUNK], inventory, on_progress)
+            known |= self._encode(missing[start : start + _CHUNK], inventory, on_progress, view)
             current = {key: known[key] for key in inventory.keys if key in known}
             self._cache.write_images(path, current, inventory.lasting)
         kept, faults = inventory.judge(known, skip_bad)
@@ -174,14 +183,19 @@ class FeatureSource:
         return cropped(self._pixels, self._folder, images, skip_bad, self._workers, on_progress)
 
     def _encode(
-        self, keys: Sequence[str], inventory: Inventory, on_progress: Callable[[int], None]
+        self, keys: Sequence[str], inventory: Inventory, on_progress: Callable[[int], None], view: int
     ) -> dict[str, NDArray[np.float32]]:
         """Return features ``[d]`` by identity, of the images that can be read."""
         from fedclip_plugin.features.encode import encode_files
 
         assert self.precision is not None, "settled before anything is encoded"
-        self._clip.precision = self.precision
-        rows, errors = encode_files(self._clip, inventory.paths(keys), self._batch_size, self._workers, on_progress)
+        clip, paths = self._clip, inventory.paths(keys)
+        clip.precision = self.precision
+
+        def _see(image: Image.Image) -> NDArray[np.float32]:
+            return clip.preprocess(augment(image, view) if view else image)
+
+        rows, errors = encode_files(clip, paths, self._batch_size, self._workers, on_progress, _see)
         inventory.note({keys[index]: error for index, error in errors.items()})
         return {keys[index]: row for index, row in rows.items()}
 

@@ -12,9 +12,10 @@ import torch
 from tqdm import tqdm
 
 from fedclip_plugin.adapters import Frozen, ZeroShot
-from fedclip_plugin.data import ImageSet, silo_image_set, silo_names, split_60_20_20, target_image_set
+from fedclip_plugin.data import ImageSet, silo_image_set, silo_names, target_image_set
 from fedclip_plugin.errors import FedClipError
-from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, SiloFeatures, TextFeatures, prompts_of
+from fedclip_plugin.features import FeatureSet, FeatureSource, SiloFeatures, TextFeatures, prompts_of
+from fedclip_plugin.federated.inputs import Inputs, split
 from fedclip_plugin.federated.roll_call import (
     Card,
     agree_on_classes,
@@ -24,7 +25,7 @@ from fedclip_plugin.federated.roll_call import (
 )
 from fedclip_plugin.federated.task import Answers, Task
 from fedclip_plugin.miniature import DOMAINS, ensure_miniature
-from fedclip_plugin.recipe import METHODS, Recipe
+from fedclip_plugin.recipe import Recipe
 
 Say = Callable[[str], None]
 
@@ -95,7 +96,7 @@ class Preparation:
         source.agree(precision)
         classes = agree_on_classes(cards, self._settings.classes and tuple(self._settings.classes))
         self._announce(cards)
-        features, inputs, text = self._encode(images, source, classes, cards)
+        inputs, text = self._encode(images, source, classes, cards)
         frozen = Frozen(text, prompts_of(classes, self._settings.prompt_template), source.clip)
         task = Task(
             method=self._settings.method,
@@ -108,15 +109,13 @@ class Preparation:
             recipe_digest=self._recipe.digest(),
         )
         silos = tuple(card.name for card in cards[1:])
-        splits = None
-        parts: dict[str, FeatureSet] = {}
-        if self._rank == 0 and features is not None:
-            parts = {"target": features}
-        elif features is not None and inputs is not None:
-            splits, held = self._split(inputs).to(self._device), self._split(features)
+        parts, splits, target = dict[str, FeatureSet](), None, None
+        if inputs is not None and self._rank == 0:
+            parts, target = {"target": inputs.features}, inputs.taken.to(self._device)
+        elif inputs is not None:
+            held, splits = self._split(inputs.features), self._split(inputs.taken).to(self._device)
             parts = {"validation": held.validation, "test": held.test}
         zero_shot = {name: task.answer(ZeroShot(), data) for name, data in parts.items()}
-        target = inputs.to(self._device) if self._rank == 0 and inputs is not None else None
         return Prepared(task, silos, splits, target, frozen, zero_shot)
 
     def _list(self) -> tuple[ImageSet | None, FeatureSource, list[Card]]:
@@ -128,7 +127,7 @@ class Preparation:
             name = "server" if self._rank == 0 else images.name if images else name
             source = self._source()
             found = images, source
-            to_encode = source.count_missing(images) if images else 0
+            to_encode = source.count_missing(images, self._views()) if images else 0
             classes, count = (images.classes, len(images)) if images else ((), 0)
             precision = source.settle(images) if images else ""
             card = Card(name, classes, count, to_encode, source.fingerprint, precision, self._recipe.digest())
@@ -172,22 +171,19 @@ class Preparation:
 
     def _encode(
         self, images: ImageSet | None, source: FeatureSource, classes: tuple[str, ...], cards: Sequence[Card]
-    ) -> tuple[FeatureSet | None, FeatureSet | None, TextFeatures]:
-        """Return this rank's features, its images as the method takes them, and the classes' text features."""
-        own = cards[self._rank]
-        found: tuple[FeatureSet | None, FeatureSet | None, TextFeatures] | None = None
+    ) -> tuple[Inputs | None, TextFeatures]:
+        own, counts = cards[self._rank], [card.to_encode for card in cards]
+        longest = counts.index(max(counts)) == self._rank and own.to_encode > 0
+        found: tuple[Inputs | None, TextFeatures] | None = None
         try:
             text = source.text(classes, self._settings.prompt_template)
-            encoded = self._encode_own(images, source, cards) if images else None
-            features = inputs = encoded.data if encoded else None
-            if images and METHODS[self._settings.method].inputs == "pixels":
-                inputs = source.pixels(images, self._settings.on_bad_image == "skip", _ignore).data
-            if self._rank and features:
-                self._split(features)
-            found = features, inputs, text
-            card = replace(
-                own, images=len(encoded.data) if encoded else 0, to_encode=len(encoded.faults) if encoded else 0
-            )
+            with self._bar(own, longest and self._progress) as bar:
+                advance = bar.update if bar is not None else _ignore
+                inputs = Inputs.load(self._settings, source, images, self._views(), advance) if images else None
+            if self._rank and inputs:
+                self._split(inputs.features)
+            found = inputs, text
+            card = replace(own, images=len(inputs.features) if inputs else 0, to_encode=inputs.faults if inputs else 0)
         except (FedClipError, OSError) as error:
             card = replace(own, error=str(error))
         after = self._roll_call(card)
@@ -197,16 +193,12 @@ class Preparation:
         assert found is not None, "roll_call raises when a card has an error"
         return found
 
-    def _encode_own(self, images: ImageSet, source: FeatureSource, cards: Sequence[Card]) -> EncodedImages:
-        own, counts = cards[self._rank], [card.to_encode for card in cards]
-        longest = counts.index(max(counts)) == self._rank and own.to_encode > 0
-        with self._bar(own, longest and self._progress) as bar:
-            advance = bar.update if bar is not None else _ignore
-            return source.images(images, self._settings.on_bad_image == "skip", advance)
+    def _views(self) -> int:
+        """Return how many augmented views of each image this rank encodes; the target is only tested on."""
+        return self._settings.augmented_views if self._rank else 0
 
     def _split(self, data: FeatureSet) -> SiloFeatures:
-        split = split_60_20_20(len(data), self._recipe.common_args.random_seed)
-        return SiloFeatures(data.subset(split.train), data.subset(split.validation), data.subset(split.test))
+        return split(data, self._recipe.common_args.random_seed)
 
     def _roll_call(self, card: Card) -> list[Card]:
         return roll_call(self._comm, card, ("server", *self._names), self._settings.start_timeout)

@@ -155,9 +155,10 @@ def batches(data: FeatureSet, size: int, epochs: int, rng: np.random.Generator) 
     epochs
         Passes over the data, each in an order of its own.
     rng
-        Source of the orders: one ``permutation(N)`` an epoch.
+        Source of the orders: one ``permutation(N)`` an epoch, then one view of each image where there are views.
     """
     for _ in range(epochs):
         order = torch.from_numpy(rng.permutation(len(data))).to(data.labels.device)
+        seen = data.drawn(rng)
         for start in range(0, len(data) - 1, size):
-            yield data.select(order[start : start + size])
+            yield seen.select(order[start : start + size])

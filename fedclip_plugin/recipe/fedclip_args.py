@@ -60,7 +60,7 @@ class FedClipArgs(Section):
     weighting
         Average silos alike (the reference) or by their number of training images.
     federation
-        ``federated``, or ``local``: every silo trains on alone and nothing is averaged, the baseline without federation.
+        ``federated``, or ``local``: every silo trains alone and nothing is averaged, the baseline without federation.
     proximal_mu
         Weight of FedProx's proximal term in every silo's loss (Li et al. 2020, arXiv 1812.06127); 0 is FedAvg.
     server_optimizer, server_lr, server_momentum
@@ -68,6 +68,9 @@ class FedClipArgs(Section):
         next adapter; so does ``sgd`` with learning rate 1 and momentum 0.
     codec
         How updates travel, both ways: as they are, or as differences in 16 or 8 bits with error feedback.
+    augmented_views
+        Augmented views of each training image that are encoded once beside it; every epoch sees the image or one of
+        them. Each costs one more encoding, and more of a change of style is survived; 0 trains on the images alone.
     personal_epochs
         Epochs in which each silo, after the last round, fine-tunes an adapter of its own; kept under ``personal/``.
     min_silos
@@ -107,6 +110,7 @@ class FedClipArgs(Section):
     server_lr: Positive = 1.0
     server_momentum: Annotated[NonNegative, Field(lt=1)] = 0.0
     codec: Literal["none", "fp16", "int8"] = "none"
+    augmented_views: Annotated[Whole, Field(ge=0, le=16)] = 0
     personal_epochs: Annotated[Whole, Field(ge=0)] = 0
     min_silos: Count | None = None
     min_images_per_silo: Count = 10

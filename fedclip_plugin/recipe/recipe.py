@@ -42,6 +42,9 @@ _NOT_IN_DIGEST = {
     },
 }
 
+_IN_DIGEST_IF_USED = {"augmented_views": 0}
+"""Keys that came later: at these values they do not enter, so that earlier runs and results stay what they are."""
+
 
 class Recipe(Section):
     """One run, completely described and checked; sections and key names are FedML's.
@@ -182,7 +185,11 @@ class Recipe(Section):
             rounds do not enter: a run may be moved, and continued for longer.
         """
         kept = {
-            name: {key: value for key, value in section.items() if key not in _NOT_IN_DIGEST.get(name, ())}
+            name: {
+                key: value
+                for key, value in section.items()
+                if key not in _NOT_IN_DIGEST.get(name, ()) and _IN_DIGEST_IF_USED.get(key) != value
+            }
             for name, section in self._plain().items()
         }
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -7,6 +7,7 @@ from typing import Any
 
 from .faults import Fault, closest
 from .fedclip_args import FedClipArgs
+from .training_rules import training_faults
 from .variants import guard_faults, variant_faults
 
 Values = Mapping[str, Any]
@@ -151,29 +152,6 @@ def _gpu(values: Values) -> Iterator[Fault]:
         yield Fault(other, f"is required beside {given[0]}")
 
 
-def _local(values: Values) -> Iterator[Fault]:
-    if values.get("fedclip_args.federation") != "local":
-        return
-    for key in ("codec", "proximal_mu", "server_optimizer"):
-        value, idle = values.get(f"fedclip_args.{key}"), FedClipArgs.model_fields[key].default
-        if value not in {None, idle}:
-            yield Fault(f"fedclip_args.{key}", "federation: local averages nothing; leave it out", value)
-    total, drawn = values.get("train_args.client_num_in_total"), values.get("train_args.client_num_per_round")
-    if total and drawn and drawn < total:
-        rule = f"federation: local trains every silo in every round; set it to client_num_in_total, {total}"
-        yield Fault("train_args.client_num_per_round", rule, drawn)
-
-
-def _server_optimizer(values: Values) -> Iterator[Fault]:
-    used = {"server_lr": ("sgd", "adam"), "server_momentum": ("sgd",)}
-    chosen = values.get("fedclip_args.server_optimizer")
-    for key, optimizers in used.items():
-        value, idle = values.get(f"fedclip_args.{key}"), FedClipArgs.model_fields[key].default
-        if chosen and value not in {None, idle} and chosen not in optimizers:
-            rule = f"only for server_optimizer: {' or '.join(optimizers)}; leave it out"
-            yield Fault(f"fedclip_args.{key}", rule, value)
-
-
 _RULES: tuple[Callable[[Values], Iterator[Fault]], ...] = (
     _counts,
     _silo_count,
@@ -184,8 +162,7 @@ _RULES: tuple[Callable[[Values], Iterator[Fault]], ...] = (
     _data_root,
     _miniature,
     _gpu,
-    _local,
-    _server_optimizer,
+    training_faults,
     variant_faults,
     guard_faults,
 )

@@ -185,8 +185,10 @@ class RunFolder:
             if number <= line["round"] - keep and folder.resolve() not in linked:
                 shutil.rmtree(folder)
 
-    def drop_rounds(self, keep_linked: bool) -> None:
-        """Remove the adapters of a finished run, all but ``best`` and ``final`` or really all."""
+    def tidy(self, keep_linked: bool) -> None:
+        """Remove what only resuming needs from a finished run, and its adapters but ``best`` and ``final``, or all."""
+        for state in (self.state, *self.path.glob("personal/*/state")):
+            shutil.rmtree(state, ignore_errors=True)
         names = ("best", "final")
         linked = {(self.adapters / name).resolve() for name in names} if keep_linked else set()
         for folder in self.adapters.glob("round_*"):

@@ -1,0 +1,86 @@
+"""What a rank's images become: features for zero-shot CLIP, and what the method takes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from fedclip_plugin.data import ImageSet, split_60_20_20
+from fedclip_plugin.features import FeatureSet, FeatureSource, SiloFeatures
+from fedclip_plugin.recipe import METHODS, FedClipArgs
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One rank's images.
+
+    Attributes
+    ----------
+    features
+        Of the backbone, which zero-shot CLIP is scored on.
+    taken
+        What the method takes in: the same features, perhaps with augmented views, or pixels.
+    faults
+        How many images cannot be read.
+    """
+
+    features: FeatureSet
+    taken: FeatureSet
+    faults: int
+
+    @classmethod
+    def load(
+        cls,
+        settings: FedClipArgs,
+        source: FeatureSource,
+        images: ImageSet,
+        views: int,
+        on_progress: Callable[[int], None],
+    ) -> Inputs:
+        """Encode and decode what the caches lack.
+
+        Parameters
+        ----------
+        settings
+            The recipe's.
+        source
+            Where features come from.
+        images
+            This rank's.
+        views
+            Augmented views of each image to encode beside it.
+        on_progress
+            Called with the number of images encoded since the last call.
+
+        Raises
+        ------
+        DataError
+            As :meth:`~fedclip_plugin.features.FeatureSource.images`.
+        """
+        skip = settings.on_bad_image == "skip"
+        encoded = source.images(images, skip, on_progress)
+        taken = encoded.data
+        if METHODS[settings.method].inputs == "pixels":
+            taken = source.pixels(images, skip, _ignore).data
+        elif views:
+            seen = [source.images(images, skip, on_progress, view).data.features for view in range(1, views + 1)]
+            taken = replace(taken, views=torch.stack(seen, dim=1))
+        return cls(encoded.data, taken, len(encoded.faults))
+
+
+def split(data: FeatureSet, seed: int) -> SiloFeatures:
+    """Return a silo's splits; only what is trained on keeps augmented views.
+
+    Raises
+    ------
+    DataError
+        When there are too few images.
+    """
+    parts, plain = split_60_20_20(len(data), seed), replace(data, views=None)
+    return SiloFeatures(data.subset(parts.train), plain.subset(parts.validation), plain.subset(parts.test))
+
+
+def _ignore(count: int) -> None:
+    """Take no notice of progress."""
