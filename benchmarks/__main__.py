@@ -17,7 +17,7 @@ from benchmarks.machine import describe
 from benchmarks.scale import FULL, QUICK, Scale
 from fedclip_plugin.runs.atomic import write_file
 
-TOPICS = ("rounds", "startup", "encode", "memory")
+TOPICS = ("rounds", "startup", "encode", "memory", "costs", "scaling")
 """Modules with a ``TITLE`` and a ``measure(scale, work)``."""
 
 HOME = Path(".fedclip/benchmarks")

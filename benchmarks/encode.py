@@ -9,7 +9,7 @@ import torch
 from benchmarks.epochs import compare_epochs
 from benchmarks.figures import Figure
 from benchmarks.images import write_jpegs
-from benchmarks.random_clip import write_random_clip
+from benchmarks.random_clip import random_clip
 from benchmarks.scale import Scale
 from benchmarks.subject import Subject, rank_threads
 from benchmarks.throughput import compare_throughput
@@ -26,15 +26,8 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
     images = write_jpegs(work / "jpegs", max(scale.tiny_images, scale.large_images, scale.throughput_images))
     tiny = Subject("clip-tiny", FrozenClip(locate_backbone(BUILT_IN), device), images, device)
     name = "small CLIP" if scale.small_backbone else "ViT-B/32"
-    large = Subject(name, FrozenClip(_random_clip(work, scale.small_backbone), device), images, device)
+    large = Subject(name, FrozenClip(random_clip(work, scale.small_backbone), device), images, device)
     with rank_threads():
         figures = compare_epochs(tiny.first(scale.tiny_images), scale.passes)
         figures += compare_epochs(large.first(scale.large_images), 1, None if scale.small_backbone else GOAL)
     return figures + compare_throughput(large.first(scale.throughput_images), scale.passes)
-
-
-def _random_clip(work: Path, small: bool) -> Path:
-    folder = work / ("small_clip" if small else "vit_b32")
-    if not (folder / "processor_config.json").exists():  # written last
-        write_random_clip(folder, small)
-    return folder

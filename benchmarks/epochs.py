@@ -11,7 +11,7 @@ import torch
 from benchmarks.figures import Figure, of_samples
 from benchmarks.reference import EpochSettings, reference_epoch
 from benchmarks.subject import Subject, timed
-from fedclip_plugin.adapters import create_adapter
+from fedclip_plugin.adapters import Adapter, AttentionGate
 from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
 from fedclip_plugin.federated.task import Task
 from fedclip_plugin.federated.trainer import FedClipTrainer
@@ -109,6 +109,7 @@ def cached_epoch(subject: Subject, data: FeatureSet, prompts: Sequence[str]) -> 
         learning_rate=SETTINGS.learning_rate,
         weight_decay=SETTINGS.weight_decay,
         batch_size=SETTINGS.batch_size,
+        proximal_mu=0.0,
         epochs=1,
         random_seed=0,
         round_idx=0,
@@ -119,5 +120,5 @@ def cached_epoch(subject: Subject, data: FeatureSet, prompts: Sequence[str]) -> 
     return lambda: trainer.train(splits, subject.device, args)
 
 
-def _adapter(subject: Subject) -> torch.nn.Module:
-    return create_adapter("fedclip", subject.clip.feature_dim, seed=0).to(subject.device)
+def _adapter(subject: Subject) -> Adapter:
+    return AttentionGate(subject.clip.feature_dim, torch.Generator().manual_seed(0)).to(subject.device)

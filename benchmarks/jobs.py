@@ -38,8 +38,10 @@ class JobResult:
     ranks: list[dict[str, Any]]
 
 
-def run_job(module: str, words: Sequence[str], results: Path) -> JobResult:
-    """Run ``python -m module results words...`` on four ranks, with the product's own mpirun command.
+def run_job(
+    module: str, words: Sequence[str], results: Path, ranks: int = RANKS, limit: float = _LIMIT_SECONDS
+) -> JobResult:
+    """Run ``python -m module results words...`` on several ranks, with the product's own mpirun command.
 
     Parameters
     ----------
@@ -49,6 +51,10 @@ def run_job(module: str, words: Sequence[str], results: Path) -> JobResult:
         Further arguments.
     results
         Folder for what the ranks report; emptied first.
+    ranks
+        Number of processes.
+    limit
+        Seconds that the job may take.
 
     Raises
     ------
@@ -57,14 +63,14 @@ def run_job(module: str, words: Sequence[str], results: Path) -> JobResult:
     """
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
-    command = Launch(RANKS).command([sys.executable, "-m", module, str(results), *words])
+    command = Launch(ranks).command([sys.executable, "-m", module, str(results), *words])
     began = time.monotonic()
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads_per_rank(RANKS))}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LIMIT_SECONDS, env=environment)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads_per_rank(ranks))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit, env=environment)
     seconds = time.monotonic() - began
     if done.returncode:
         raise RuntimeError(f"{module} ended with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
-    files = [results / f"rank_{rank}.json" for rank in range(RANKS)]
+    files = [results / f"rank_{rank}.json" for rank in range(ranks)]
     return JobResult(began, seconds, [json.loads(file.read_text(encoding="utf-8")) for file in files])
 
 

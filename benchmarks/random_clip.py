@@ -61,6 +61,14 @@ def write_random_clip(folder: Path, small: bool = False, seed: int = SEED) -> Pa
     return folder
 
 
+def random_clip(work: Path, small: bool) -> Path:
+    """Return such a folder under ``work``, written the first time."""
+    folder = work / ("small_clip" if small else "vit_b32")
+    if not (folder / "processor_config.json").exists():  # written last
+        write_random_clip(folder, small)
+    return folder
+
+
 def _config(tokenizer: Any, small: bool) -> Any:
     from transformers import CLIPConfig
 

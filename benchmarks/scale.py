@@ -31,6 +31,12 @@ class Scale:
         Files of PACS's size that are encoded to compare encoding with the pure forward pass.
     passes
         Repeats of each epoch and of each throughput measurement.
+    cost_images, cost_tiny_images
+        Images of each silo in ``costs``, with ViT-B/32 and with clip-tiny.
+    cost_rounds, cost_full_rounds
+        Rounds of FedCLIP and of full fine-tuning in ``costs``.
+    silos
+        How many silos ``scaling`` tries.
     small_backbone
         Put tiny widths in the place of ViT-B/32's.
     """
@@ -43,6 +49,11 @@ class Scale:
     large_images: int = 64
     throughput_images: int = 128
     passes: int = 2
+    cost_images: int = 64
+    cost_tiny_images: int = 280
+    cost_rounds: int = 200
+    cost_full_rounds: int = 3
+    silos: tuple[int, ...] = (3, 8, 16, 32)
     small_backbone: bool = False
 
 
@@ -55,6 +66,11 @@ QUICK = Scale(
     large_images=64,
     throughput_images=64,
     passes=1,
+    cost_images=28,
+    cost_tiny_images=28,
+    cost_rounds=5,
+    cost_full_rounds=2,
+    silos=(2, 4),
     small_backbone=True,
 )
 """Minutes less, only to see that all parts run: its figures mean nothing."""

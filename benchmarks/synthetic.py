@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
+from fedclip_plugin.adapters import Frozen
+from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.data import split_60_20_20
-from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
+from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures, prompts_of
 from fedclip_plugin.federated.prepare import Prepared
 from fedclip_plugin.federated.task import Task
 
@@ -47,11 +49,16 @@ def prepared(rank: int, sources: Sequence[int], target: int, width: int = WIDTH)
         Of the features.
     """
     task = random_task(torch.Generator().manual_seed(0), width)
+    frozen = Frozen(task.text, prompts_of(task.classes, task.prompt_template), _no_backbone)
     silos = tuple(f"silo_{index}" for index in range(len(sources)))
     generator = torch.Generator().manual_seed(rank + 1)
     if rank == 0:
-        return Prepared(task, silos, None, random_set(target, generator, width))
+        return Prepared(task, silos, None, random_set(target, generator, width), frozen)
     data = random_set(sources[rank - 1], generator, width)
     split = split_60_20_20(len(data), 0)
     parts = SiloFeatures(data.select(split.train), data.select(split.validation), data.select(split.test))
-    return Prepared(task, silos, parts, None)
+    return Prepared(task, silos, parts, None, frozen)
+
+
+def _no_backbone() -> FrozenClip:
+    raise RuntimeError("random features have no backbone")

@@ -59,7 +59,14 @@ class Adapter(nn.Module):
         raise NotImplementedError
 
     def class_features(self, text: TextFeatures) -> Tensor:
-        """Return class features of unit length, ``[C, d]``; those of the frozen CLIP unless the method trains them."""
+        """Return class features of unit length, ``[C, d]``.
+
+        Only methods that train the class side override this; what is overridden is saved beside the text features.
+        """
+        return self.frozen_class_features(text)
+
+    def frozen_class_features(self, text: TextFeatures) -> Tensor:
+        """Return those of the frozen CLIP, ``[C, d]``, where and in the type in which the adapter computes."""
         return text.features
 
     def scale(self, text: TextFeatures) -> float | Tensor:

@@ -42,8 +42,8 @@ class PixelAdapter(Adapter):
         """Return image features of unit length, ``[B, d]``, of uint8 images ``[B, 3, S, S]`` on any device."""
         return normalize(image_features(self, self.normalization(inputs), self.precision), dim=-1)
 
-    def class_features(self, text: TextFeatures) -> Tensor:
-        """Return the frozen class features, ``[C, d]``, where the adapter is, wherever the images are."""
+    def frozen_class_features(self, text: TextFeatures) -> Tensor:
+        """Return those of the frozen CLIP, ``[C, d]``, where the adapter is, wherever the images are."""
         weight = self.visual_projection.weight
         return text.features.to(weight.device, weight.dtype)
 

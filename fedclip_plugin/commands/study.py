@@ -10,6 +10,7 @@ from typing import NoReturn
 from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.commands.run import end_rank, hush_fedml, leave
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.federated.memory import require_memory_here
 from fedclip_plugin.recipe import Study, find_study, load_study
 from fedclip_plugin.study import Findings, Plan, ResultsFolder
 from fedclip_plugin.study.estimate import estimate_table
@@ -27,7 +28,7 @@ def study(
     progress: bool,
     debug: bool,
 ) -> int:
-    """Print the plan of a study and become the mpirun job that runs it; inside mpirun, be one of its ranks.
+    """Print the plan of a study and run what is missing in one mpirun job; inside mpirun, be one of its ranks.
 
     Parameters
     ----------
@@ -54,8 +55,8 @@ def study(
     Raises
     ------
     FedClipError
-        When study or results folder are at fault, or there is no mpirun. Inside mpirun, what is wrong is said once,
-        and the rank ends.
+        When study or results folder are at fault, this host has too little memory for the largest cell, or there is no
+        mpirun. Inside mpirun, what is wrong is said once, and the rank ends.
     """
     here = world()
     try:
@@ -71,16 +72,22 @@ def study(
     findings = Findings.read(Plan(checked), results)
     for fault in findings.faults if dry_run or form is not None else ():  # else the job tells
         print(fault, file=sys.stderr)
-    if form is not None or findings.complete():
+    if form is not None or not findings.todo():
         print(summary(findings, form or "text"))
         return 0
     print(estimate_table(findings).to_text())
     if dry_run:
         return 0
+    require_memory_here(cell.recipe for cell in findings.todo())
     words = [sys.executable, "-m", "fedclip_plugin", "study", str(path), "--out", str(results.path)]
     words += [word for override in overrides for word in ("--set", override)]
     words += ["--progress" if progress else "--no-progress", *(["--debug"] if debug else [])]
-    Launch(_ranks(checked)).become(words)
+    code, told = Launch(_ranks(checked)).attend(words)
+    if told:  # whichever rank fails, mpirun ends the others by the same signal as here: only out here it is clear
+        results.attempts.forgive()
+    for cell in results.attempts.settle():
+        print(f"fedclip: the job ended in cell {cell}; with the same command it comes last", file=sys.stderr)
+    return code
 
 
 def _take_part(checked: Study, results: ResultsFolder, progress: bool, here: tuple[int, int]) -> NoReturn:

@@ -124,7 +124,7 @@ class FedClipAggregator(ServerAggregator):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in faults.items())
             raise FederationError(
                 f"round {self.args.round_idx + 1}: {len(kept)} usable updates, min_silos is {self.min_silos} "
-                f"({reasons}); mend those silos and resume {self._place()}, or lower fedclip_args.min_silos"
+                f"({reasons}); mend those silos and resume {self.folder.path}, or lower fedclip_args.min_silos"
             )
         # FedML averages into the first dictionary it is given, and its plain runner moves updates to the GPU.
         updates = []
@@ -143,7 +143,7 @@ class FedClipAggregator(ServerAggregator):
         return self.optimizer.step(self.get_model_params(), average)
 
     def test(self, test_data: FeatureSet | None, device: torch.device, args: Any) -> tuple[float, float, int, int]:
-        """Score the global adapter on the target domain, and save it when it is the last one.
+        """Score what :meth:`score_target` scores, and save the global adapter when it is the last one.
 
         Returns
         -------
@@ -166,14 +166,17 @@ class FedClipAggregator(ServerAggregator):
         self.target = fmean(answers.score.accuracy for answers in self.target_answers)
 
     def save(self, number: int) -> None:
-        """Write the global adapter as that of round ``number``.
+        """Write the global adapter as that of round ``number``, with its accuracy on the target domain.
+
+        Where nothing is averaged the silos' own adapters are scored and not this one: it carries no metrics.
 
         Raises
         ------
         OSError
             When the disk is full or the folder cannot be written.
         """
-        metrics = {} if self.target is None else {"target": self.target}
+        averaged = self.args.federation == "federated"
+        metrics = {"target": self.target} if averaged and self.target is not None else {}
         self.folder.save_round(self.task.saved(number, self.model, metrics))
 
     def _answers(self, target: FeatureSet) -> Iterator[Answers]:
@@ -196,9 +199,6 @@ class FedClipAggregator(ServerAggregator):
         update = self.compressor.expand(sent, held)
         reason = fault(samples, update, held) if self.compressor.remembers else None
         return reason or update
-
-    def _place(self) -> str:
-        return "the run" if self.folder is None else str(self.folder.path)
 
     def _weight(self, samples: float) -> float:
         return samples if self.args.weighting == "samples" else 1.0

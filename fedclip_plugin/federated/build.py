@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from fedclip_plugin.adapters import Adapter, create_adapter
-from fedclip_plugin.errors import FedClipError, RecipeError
+from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.aggregator import FedClipAggregator
 from fedclip_plugin.federated.guard import stop_job
 from fedclip_plugin.federated.open_run import open_run
+from fedclip_plugin.federated.plain import require_plain
 from fedclip_plugin.federated.prepare import Preparation, Prepared
 from fedclip_plugin.federated.trainer import FedClipTrainer
 from fedclip_plugin.recipe import Recipe, default_run_dir, load_recipe
@@ -32,9 +33,9 @@ def build(args: Any, device: torch.device) -> Parts:
         FedMLRunner(args, device, dataset, model, trainer, aggregator).run()
 
     ``fedml.device.get_device`` (fedml 0.9.6) wants ``device_args.using_gpu`` in the recipe, though FedML calls it
-    optional. All ranks call ``build`` at the same time: they agree on classes and backbone over MPI. Under plain
-    ``FedMLRunner`` every silo takes part in every round, adapters travel as they are (``codec: none``), and there is a
-    final adapter but no best one, since FedML collects no metrics.
+    optional. All ranks call ``build`` at the same time: they agree on classes and backbone over MPI. Plain
+    ``FedMLRunner`` collects no metrics, so that there is a final adapter but no best one, and it cannot do all that a
+    recipe may ask for: :func:`~fedclip_plugin.federated.plain.require_plain` says what is refused.
 
     Parameters
     ----------
@@ -52,16 +53,7 @@ def build(args: Any, device: torch.device) -> Parts:
         if getattr(args, "yaml_config_file", ""):
             load_recipe(Path(args.yaml_config_file))  # names the unknown keys, which flattened arguments no longer tell
         recipe = Recipe.from_flat(vars(args))
-        if recipe.train_args.client_num_per_round != recipe.train_args.client_num_in_total:
-            raise RecipeError(
-                "in a main of your own every silo takes part in every round (FedML would mix up silos and ranks): set "
-                "client_num_per_round to client_num_in_total, or start the job with fedclip launch, which draws silos"
-            )
-        if recipe.fedclip_args.codec != "none":
-            raise RecipeError(
-                f"in a main of your own adapters travel as they are, and the recipe has codec: "
-                f"{recipe.fedclip_args.codec}: set it to none, or start the job with fedclip launch"
-            )
+        require_plain(recipe)
         file = Path(getattr(args, "yaml_config_file", "") or "run.yaml")
         folder = RunFolder(recipe.fedclip_args.run_dir or default_run_dir(file))
         open_run(args.comm, folder, recipe, resume=False)

@@ -31,7 +31,10 @@ _MARGIN = 1.1  # what the allocator keeps beyond what is in use
 
 @dataclass(frozen=True)
 class Footprint:
-    """Peak resident bytes of one rank, beyond what ranks share.
+    """Peak resident bytes of one rank on the CPU, beyond what ranks share.
+
+    With a GPU, weights and training are on the device, whose memory is not estimated, and for the host this is
+    somewhat high.
 
     Attributes
     ----------
@@ -65,7 +68,7 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
         When ``config.json`` does not describe a CLIP.
     """
     size, settings = read_clip_size(backbone), recipe.fedclip_args
-    weights, trained = FLOAT * size.parameters, FLOAT * _trained(settings.method, size)
+    weights, trained = FLOAT * size.parameters, update_bytes(recipe, backbone)
     lossy = LOSSY_COPIES * trained if settings.codec != "none" else 0
     arriving = recipe.train_args.client_num_per_round * trained
     features = 0 if METHODS[settings.method].inputs == "pixels" else FLOAT * size.dim * images
@@ -75,6 +78,24 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
     moments = 2 * trained if settings.server_optimizer == "adam" else trained
     server = weights + arriving + lossy + features + max(encoding, SAVING_COPIES * trained) + moments
     return Footprint(BASE_OWN + round(_MARGIN * server), BASE_OWN + round(_MARGIN * silo))
+
+
+def update_bytes(recipe: Recipe, backbone: Path) -> int:
+    """Return the bytes of an adapter, as a silo sends it without a codec; for small adapters an upper bound.
+
+    Parameters
+    ----------
+    recipe
+        A checked recipe.
+    backbone
+        Folder of its CLIP; only ``config.json`` is read.
+
+    Raises
+    ------
+    BackboneError
+        When ``config.json`` does not describe a CLIP.
+    """
+    return FLOAT * _trained(recipe.fedclip_args.method, read_clip_size(backbone))
 
 
 def _trained(method: str, size: ClipSize) -> int:

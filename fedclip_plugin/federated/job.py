@@ -59,7 +59,8 @@ class Job:
         Raises
         ------
         FedClipError
-            On every rank, before training, when something is wrong with recipe, images, backbone or run folder.
+            On every rank, before training, when something is wrong with recipe, images, backbone or run folder, or
+            when a host has too little memory.
         """
         args = start_fedml(self._recipe, self._folder.path)
         try:

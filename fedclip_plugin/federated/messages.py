@@ -21,7 +21,9 @@ REPORT = "fedclip_report"
 
 @dataclass(frozen=True)
 class SiloReport:
-    """What a silo says about the global adapter that it has just received; no images, no features.
+    """What a silo says about the global adapter that has just arrived, or its own where nothing is averaged.
+
+    No images and no features.
 
     Attributes
     ----------

@@ -1,19 +1,34 @@
-"""The server opens the run folder; every rank hears how that went."""
+"""Whether a run can begin: hosts have the memory, the server's disk has the room; every rank hears of it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.backbone import locate_backbone
+from fedclip_plugin.errors import BackboneError, FedClipError
+from fedclip_plugin.federated.footprint import footprint, update_bytes
+from fedclip_plugin.federated.memory import RankMemory, require_memory_on_hosts
+from fedclip_plugin.federated.roll_call import Card, roll_call
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.runs.provenance import recipe_text
 
-_SPACE_PER_ROUND = 8 * 2**20
+_OTHER_FILES = 16 * 2**20
+"""Bytes for logs, metrics, class features and a report."""
+
+_LINKED_ROUNDS = 3
+"""Rounds on disk besides the newest ones: best, final, and the one that is being written."""
+
+_STATE_ROUNDS = 3
+"""Rounds of ``state/`` on disk at once: the last complete one, the one after it, and one that is being written."""
+
+_MOMENTS = {"adam": 2, "sgd": 1}
+"""Of the server's optimisers that remember: tensors for each of the adapter's."""
 
 
 def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
-    """Prepare the run folder on rank 0.
+    """Compare what the run takes with what the hosts have, and prepare the run folder on rank 0.
 
     Parameters
     ----------
@@ -34,15 +49,15 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
     Raises
     ------
     FedClipError
-        On every rank, when the folder cannot be used.
+        On every rank, when a host has too little memory, or the folder cannot be used.
     """
+    rank, names = comm.Get_rank(), ("server", *(recipe.silo_names() or ()))
+    name = names[rank] if rank < len(names) else f"rank {rank}"
+    cards = roll_call(comm, Card(name, memory=RankMemory.here(name)), names, recipe.fedclip_args.start_timeout)
     outcome: int | FedClipError = 0
-    if comm.Get_rank() == 0:
+    if rank == 0:
         try:
-            text, digest = recipe_text(recipe), recipe.digest()
-            last = folder.last_complete() if folder.check(text, digest, resume) else None
-            folder.prepare(text, digest, _space_needed(recipe), resume)
-            outcome = last["round"] if last else 0
+            outcome = _prepare(folder, recipe, resume, [card.memory for card in cards if card.memory])
         except FedClipError as error:
             outcome = error
     outcome = comm.bcast(outcome, root=0)
@@ -51,6 +66,43 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
     return outcome
 
 
-def _space_needed(recipe: Recipe) -> int:
-    """Return the free disk space that a run asks for, in bytes: the adapters that it keeps, generously."""
-    return (recipe.fedclip_args.keep_rounds + 3) * _SPACE_PER_ROUND
+def _prepare(folder: RunFolder, recipe: Recipe, resume: bool, ranks: list[RankMemory]) -> int:
+    """Check folder, memory and disk, make the folder ready, and return the rounds that are complete."""
+    text, digest, needed = recipe_text(recipe), recipe.digest(), _OTHER_FILES
+    last = folder.last_complete() if folder.check(text, digest, resume) else None
+    backbone = _backbone(recipe)
+    if backbone is not None:
+        require_memory_on_hosts(footprint(recipe, backbone), ranks)
+        needed += max(0, adapter_space(recipe, update_bytes(recipe, backbone)) - _held_on_disk(folder))
+    folder.prepare(text, digest, needed, resume)
+    return last["round"] if last else 0
+
+
+def adapter_space(recipe: Recipe, update: int) -> int:
+    """Return the bytes of disk that the server's adapters and states take at most.
+
+    Parameters
+    ----------
+    recipe
+        A checked recipe.
+    update
+        Bytes of one adapter.
+    """
+    settings = recipe.fedclip_args
+    remembers = settings.server_optimizer == "adam" or settings.server_momentum > 0
+    states = (settings.codec != "none") + remembers * _MOMENTS.get(settings.server_optimizer, 0)
+    return update * (settings.keep_rounds + _LINKED_ROUNDS + _STATE_ROUNDS * states)
+
+
+def _backbone(recipe: Recipe) -> Path | None:
+    """Return the backbone's folder; None where there is none, of which the ranks tell when they load it."""
+    try:
+        return locate_backbone(recipe.fedclip_args.backbone)
+    except BackboneError:
+        return None
+
+
+def _held_on_disk(folder: RunFolder) -> int:
+    """Return the bytes of the adapters and states that are there, which a run that goes on replaces by and by."""
+    places = (folder.adapters, folder.state)
+    return sum(file.stat().st_size for place in places for file in place.rglob("*") if file.is_file())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from torch import Tensor
 
 PIECE_BYTES = 2**30
 """Most that goes to MPI at once: it counts in 32-bit integers."""
+
+_LARGE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,7 @@ class Parcel:
     def expected(cls, label: bytes) -> Parcel:
         """Return a parcel with fresh room for the contents that ``label`` announces."""
         sizes, _ = pickle.loads(label)
-        # torch aligns memory for its own arithmetic; the room becomes the received tensors.
-        return cls(label, tuple(torch.empty(size, dtype=torch.uint8).numpy().data for size in sizes))
+        return cls(label, tuple(_room(size) for size in sizes))
 
     def __len__(self) -> int:
         """Return the bytes that travel."""
@@ -78,6 +80,16 @@ class _Pickler(pickle.Pickler):
             return NotImplemented
         flat = value.detach().cpu().contiguous().reshape(-1)
         return _tensor, (pickle.PickleBuffer(flat.view(torch.uint8).numpy().data), value.dtype, tuple(value.shape))
+
+
+def _room(size: int) -> memoryview:
+    """Return memory aligned for torch's arithmetic: it becomes a received tensor.
+
+    What a thread allocates, free() keeps for that thread: large rooms are the kernel's own, so that they go back to it.
+    """
+    if size < _LARGE_BYTES:
+        return torch.empty(size, dtype=torch.uint8).numpy().data
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def _tensor(content: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:

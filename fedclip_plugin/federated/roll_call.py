@@ -9,6 +9,7 @@ from typing import Any
 
 from fedclip_plugin.errors import DataError, FedClipError
 from fedclip_plugin.federated.guard import PATIENCE, stop_job
+from fedclip_plugin.federated.memory import RankMemory
 
 _TAG = 7302
 _POLL_SECONDS = 0.01
@@ -34,6 +35,8 @@ class Card:
         What it would encode in; empty when it has nothing to encode.
     recipe
         Digest of its recipe.
+    memory
+        What it says of its host's memory; None when that is not asked for.
     error
         What is wrong, one sentence; None when nothing is.
     """
@@ -45,6 +48,7 @@ class Card:
     fingerprint: str = ""
     precision: str = ""
     recipe: str = ""
+    memory: RankMemory | None = None
     error: str | None = None
 
 

@@ -107,7 +107,7 @@ class Task:
         with torch.no_grad():
             classes = adapter.class_features(self.text)
             scale = float(adapter.scale(self.text))
-        own = classes is not self.text.features
+        own = type(adapter).class_features is not Adapter.class_features
         return SavedAdapter(
             method=self.method,
             feature_dim=self.text.features.shape[1],

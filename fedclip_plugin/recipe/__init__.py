@@ -16,6 +16,7 @@ from .load_study import load_study
 from .methods import METHODS, MethodSpec
 from .recipe import Recipe
 from .study import Case, Study
+from .study_changes import study_changes
 
 __all__ = [
     "METHODS",
@@ -33,5 +34,6 @@ __all__ = [
     "recipe_files",
     "recipe_name",
     "recipe_title",
+    "study_changes",
     "study_files",
 ]

@@ -30,7 +30,7 @@ from .section import Section
 from .sections import SECTIONS, SWITCHES
 from .variants import drop_foreign, without_idle
 
-_NOT_IN_DIGEST = {
+NOT_IN_DIGEST = {
     "data_args": {"data_cache_dir", "data_silo_config"},
     "train_args": {"comm_round"},
     "device_args": {"using_gpu", "gpu_mapping_file", "gpu_mapping_key"},
@@ -41,6 +41,7 @@ _NOT_IN_DIGEST = {
         *("encode_batch_size", "encode_workers", "offline"),
     },
 }
+"""Keys that change no result, or only continue it."""
 
 _IN_DIGEST_IF_USED = {"augmented_views": 0}
 """Keys that came later: at these values they do not enter, so that earlier runs and results stay what they are."""
@@ -188,7 +189,7 @@ class Recipe(Section):
             name: {
                 key: value
                 for key, value in section.items()
-                if key not in _NOT_IN_DIGEST.get(name, ()) and _IN_DIGEST_IF_USED.get(key) != value
+                if key not in NOT_IN_DIGEST.get(name, ()) and _IN_DIGEST_IF_USED.get(key) != value
             }
             for name, section in self._plain().items()
         }

@@ -11,7 +11,7 @@ from .check import check
 from .faults import ABSENT, Fault, closest, from_pydantic
 from .section import Section
 from .study import Case, Study, StudyName, cell_sections
-from .study_rules import base_faults, case_faults, settings_faults
+from .study_rules import base_faults, case_faults, image_faults, settings_faults, title_faults
 from .variants import without_idle
 
 
@@ -37,8 +37,11 @@ def check_study(raw: Mapping[Any, Any]) -> list[Fault]:
     base, shared = values["recipe"], values.get("settings", {})
     faults += base_faults(base)
     faults += settings_faults("set", shared)
+    below = {**_flat(base), **shared}
+    faults += image_faults(below, values.get("targets") or ())
+    faults += title_faults(cases)
     for name, case in cases.items():
-        faults += case_faults(f"cases.{name}", case, {**_flat(base), **shared})
+        faults += case_faults(f"cases.{name}", case, below)
     return faults + list(_cells(base, _known(shared), values.get("targets"), values.get("seeds"), cases))
 
 

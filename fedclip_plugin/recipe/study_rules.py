@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .faults import Fault
@@ -14,11 +14,20 @@ from .study import Case
 POINTS: dict[str, int] = {"features": 6, "pixels": 3}
 """Most points of a grid, by what the method is trained on; one budget for all methods of a kind."""
 
-_OWN: dict[str, str] = {
+OWN: dict[str, str] = {
     "fedclip_args.target_domain": "is the study's; list the domains under targets",
     "common_args.random_seed": "is the study's; list the numbers under seeds",
     "fedclip_args.run_dir": "is the study's; choose the results folder with --out",
+    "fedclip_args.keep_rounds": "is the study's: best and final adapters are kept; leave it out",
+    "validation_args.frequency_of_the_test": "is the study's: every round is tested; leave it out",
 }
+"""Keys that a study sets itself."""
+
+_OF_A_CASE = ("fedclip_args.method", "fedclip_args.federation")
+"""What makes a row of the tables, and no point of a grid."""
+
+_RESERVED = ("target", "server")
+"""Names that results give to the target domain's answers and to the server."""
 
 _SHARED: frozenset[str] = frozenset(
     f"fedclip_args.{key}"
@@ -69,8 +78,8 @@ def settings_faults(where: str, settings: Mapping[str, Any]) -> Iterator[Fault]:
     """
     for name, value in settings.items():
         section, place = name.partition(".")[0], f"{where}.{name}"
-        if name in _OWN:
-            yield Fault(place, _OWN[name], value)
+        if name in OWN:
+            yield Fault(place, OWN[name], value)
         elif section in SWITCHES:
             yield Fault(place, f"{_ONE_PER_PROCESS}; leave it out", value)
         elif name.startswith("tracking_args."):
@@ -78,6 +87,56 @@ def settings_faults(where: str, settings: Mapping[str, Any]) -> Iterator[Fault]:
         else:
             fault = name_fault(place, name)
             yield from (fault,) if fault else ()
+
+
+def image_faults(shared: Mapping[str, Any], targets: Sequence[str]) -> Iterator[Fault]:
+    """Yield what keeps the answers for single images from being told apart.
+
+    Parameters
+    ----------
+    shared
+        ``section.key`` to value of the base recipe and the study's settings.
+    targets
+        Domains that are held out.
+
+    Yields
+    ------
+    Fault
+        One per key.
+    """
+    layout = shared.get("fedclip_args.data_layout")
+    if layout == "classes":
+        rule = "deals the images out anew with each seed, so that seeds cannot be compared image by image"
+        yield Fault("fedclip_args.data_layout", f"{rule}; a study takes domains or silos", layout)
+    named = {"targets": targets} | {
+        f"fedclip_args.{key}": shared.get(f"fedclip_args.{key}") for key in ("domains", "silos")
+    }
+    for place, names in named.items():
+        for name in names if isinstance(names, list | tuple) else ():
+            if name in _RESERVED:
+                yield Fault(
+                    place, f"must not name {' or '.join(_RESERVED)}, as results call other things so; rename it", name
+                )
+
+
+def title_faults(cases: Mapping[str, Case]) -> Iterator[Fault]:
+    """Yield every title that an earlier case has already.
+
+    Parameters
+    ----------
+    cases
+        Name to case.
+
+    Yields
+    ------
+    Fault
+        One per title.
+    """
+    first: dict[str, str] = {}
+    for name, case in cases.items():
+        if first.setdefault(case.title, name) != name:
+            rule = f"is the title of case {first[case.title]} too; tables and pictures need another"
+            yield Fault(f"cases.{name}.title", rule, case.title)
 
 
 def case_faults(where: str, case: Case, below: Mapping[str, Any]) -> Iterator[Fault]:
@@ -113,6 +172,9 @@ def _grid(where: str, case: Case, below: Mapping[str, Any]) -> Iterator[Fault]:
         if set(point) != keys:
             rule = f"must set the same keys as the grid's first point, {', '.join(sorted(keys)) or 'none'}"
             yield Fault(f"{where}.grid[{number}]", rule, point)
+        for name in _OF_A_CASE:
+            if name in point:
+                yield Fault(f"{where}.grid[{number}].{name}", "makes a case of its own, not a point", point[name])
     for name in sorted(keys & set(case.settings)):
         yield Fault(f"{where}.set.{name}", "is set by the grid too; keep one", case.settings[name])
     method = {**below, **case.settings}.get("fedclip_args.method", "fedclip")

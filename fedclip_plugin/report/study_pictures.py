@@ -13,6 +13,7 @@ from fedclip_plugin.report.plots.points import Point, cost_points
 from fedclip_plugin.report.study_curves import mean_curve
 from fedclip_plugin.study import Findings
 from fedclip_plugin.study.bootstrap import Interval
+from fedclip_plugin.study.cost_table import federates
 from fedclip_plugin.study.figures import Column, Figures
 from fedclip_plugin.study.statistics import Kind, Spread
 
@@ -91,7 +92,8 @@ def _point(findings: Findings, row: Figures) -> Point:
     return Point(
         row.title,
         row.selected.mean.mean,
-        fmean(result.curve.bytes[result.curve.round.index(result.selected_round)] for result in results),
+        federates(findings, row.case)
+        * fmean(result.curve.bytes[result.curve.round.index(result.selected_round)] for result in results),
         fmean(result.costs.seconds_to_selected for result in results),
     )
 

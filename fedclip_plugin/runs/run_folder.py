@@ -1,5 +1,8 @@
 """What a run leaves on disk, and how it is taken up again.
 
+The server writes everything but ``personal/`` and its ranks' logs, each of which is its silo's or rank's own, on that
+rank's machine; ``report/`` comes later, from ``fedclip report``.
+
 ::
 
     recipe.yaml             resolved, with versions, seed and code revision
@@ -7,8 +10,10 @@
     adapters/round_0012/    adapter.json + adapter.safetensors (the last k, best, final)
     adapters/best, final    links into the same folder
     state/round_0012/       what the server remembers besides: its optimiser, the residual of its codec
-    personal/<silo>/        on the silo's own machine: its own adapter, and state/ as the server's
-    logs/rank_N.log         FedML's own log, one file a rank
+    personal/<silo>/        of a silo, on its own machine: adapter/ in the end, and state/round_0012/ like the server's
+    logs/rank_N.log         everything that is logged, FedML's own log included, one file a rank
+    tensorboard/            curves, with tracking_args.enable_tensorboard
+    report/                 index.html and its pictures
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ RoundLine = dict[str, Any]
 
 
 class RunFolder:
-    """The folder of one run; only the server writes rounds, every rank writes its log.
+    """The folder of one run: the server writes rounds, every silo its ``personal/`` folder, every rank its log.
 
     Parameters
     ----------
@@ -186,9 +191,16 @@ class RunFolder:
                 shutil.rmtree(folder)
 
     def tidy(self, keep_linked: bool) -> None:
-        """Remove what only resuming needs from a finished run, and its adapters but ``best`` and ``final``, or all."""
-        for state in (self.state, *self.path.glob("personal/*/state")):
-            shutil.rmtree(state, ignore_errors=True)
+        """Remove what only resuming needs from a finished run, and its adapters but the last ones, or all.
+
+        Parameters
+        ----------
+        keep_linked
+            Keep ``best``, ``final`` and the silos' own adapters.
+        """
+        personal = self.path.glob("personal/*/state") if keep_linked else (self.path / "personal",)
+        for left in (self.state, *personal):
+            shutil.rmtree(left, ignore_errors=True)
         names = ("best", "final")
         linked = {(self.adapters / name).resolve() for name in names} if keep_linked else set()
         for folder in self.adapters.glob("round_*"):

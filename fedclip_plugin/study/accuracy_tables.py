@@ -22,6 +22,7 @@ _NOTES: dict[Kind, str] = {
     "personalization": "columns as in generalization; a silo's test split is another one with each seed, and the "
     "deviation over seeds holds that too.",
 }
+_FINE_TUNED = "fine-tuned: each silo's own adapter, trained on from that of the last round, not of the selected one."
 _ZERO_SHOT = "zero-shot CLIP"
 
 
@@ -51,7 +52,8 @@ def accuracy_table(findings: Findings, kind: Kind) -> Table | None:
         cells += [_difference(row.difference), percent(row.last.average)]
         cells += [_accuracy(row.personal.mean if row.personal else None)] if personal else []
         table.append([*cells, str(wanted) if len(row.seeds) == wanted else f"{len(row.seeds)} of {wanted}"])
-    return Table(_TITLES[kind] + _missing(findings), head, table, (_NOTES[kind], *_own_zero_shot(full, rows)))
+    notes = [_NOTES[kind], *([_FINE_TUNED] if personal else []), *_own_zero_shot(full, rows)]
+    return Table(_TITLES[kind] + _missing(findings), head, table, tuple(notes))
 
 
 def _domains(findings: Findings, rows: Sequence[Figures]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedclip_plugin.study.findings import Findings
+from fedclip_plugin.study.mixture import mixture
 from fedclip_plugin.study.table import Table
 from fedclip_plugin.text import duration
 
@@ -21,7 +22,7 @@ def choices_table(findings: Findings) -> Table:
         f"chosen by the highest mean source validation with seed {seed}, never by a test, and kept for the other "
         f"seeds; {budget(findings)}"
     )
-    return Table("Grid points and budget", head, rows, (note,))
+    return Table("Grid points and budget", head, rows, (note, *findings.left_out(), *mixture(findings)))
 
 
 def budget(findings: Findings) -> str:
@@ -34,8 +35,14 @@ def budget(findings: Findings) -> str:
 
 
 def _choice(findings: Findings, case: str, target: str | None) -> str:
-    point = findings.point(case, target)
+    point, gone = findings.point(case, target), _given_up(findings, case, target)
+    without = f" (without point {', '.join(gone)}, which failed)" if gone else ""
     if point is None:
-        return "-"
+        return f"-{without}"
     settings = findings.plan.cell(case, target, findings.plan.study.seeds[0], point).settings
-    return ", ".join(f"{name.partition('.')[2]} {value}" for name, value in settings.items()) or "one point"
+    told = ", ".join(f"{name.partition('.')[2]} {value}" for name, value in settings.items())
+    return (told or "one point") + without
+
+
+def _given_up(findings: Findings, case: str, target: str | None) -> list[str]:
+    return [str(cell.point) for cell in findings.plan.grid(case, target) if cell.name in findings.given_up]

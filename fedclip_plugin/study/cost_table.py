@@ -22,7 +22,7 @@ class CaseCosts:
     Attributes
     ----------
     parameters_trained, parameters_sent
-        In a silo, and in an update.
+        In a silo, and in an update; nothing is sent without federation.
     bytes_up, bytes_down
         Per round and silo.
     seconds
@@ -44,16 +44,31 @@ class CaseCosts:
     peak_server: int
 
 
-def case_costs(results: Sequence[CellResult]) -> CaseCosts:
-    """Return the costs of a case from its chosen cells, at least one."""
+def federates(findings: Findings, case: str) -> bool:
+    """Return whether a case needs any exchange; the bytes of one that does not are those of its evaluation."""
+    study = findings.plan.study
+    recipe = findings.plan.cell(case, study.held_out()[0], study.seeds[0], 0).recipe
+    return recipe.fedclip_args.federation == "federated"
+
+
+def case_costs(results: Sequence[CellResult], federated: bool = True) -> CaseCosts:
+    """Return the costs of a case from its chosen cells, at least one.
+
+    Parameters
+    ----------
+    results
+        The cells.
+    federated
+        Whether the case needs the exchange that was measured.
+    """
     costs = [result.costs for result in results]
     phases = dict.fromkeys(phase for cost in costs for phase in cost.seconds)
     peaks = {name: max(cost.peak_bytes.get(name, 0) for cost in costs) for cost in costs for name in cost.peak_bytes}
     return CaseCosts(
         parameters_trained=max(cost.parameters_trained for cost in costs),
-        parameters_sent=max(cost.parameters_sent for cost in costs),
-        bytes_up=fmean(cost.bytes_up for cost in costs),
-        bytes_down=fmean(cost.bytes_down for cost in costs),
+        parameters_sent=federated * max(cost.parameters_sent for cost in costs),
+        bytes_up=federated * fmean(cost.bytes_up for cost in costs),
+        bytes_down=federated * fmean(cost.bytes_down for cost in costs),
         seconds={phase: fmean(cost.seconds.get(phase, 0.0) for cost in costs) for phase in phases},
         seconds_total=fmean(cost.seconds_total for cost in costs),
         seconds_to_selected=fmean(cost.seconds_to_selected for cost in costs),
@@ -71,13 +86,15 @@ def cost_table(findings: Findings) -> Table | None:
     for case, content in findings.plan.study.cases.items():
         results = findings.of_case(case)
         if results:
-            rows.append([content.title, *_cells(case_costs(results), results[0].rounds)])
+            costs = case_costs(results, federates(findings, case))
+            rows.append([content.title, *_cells(costs, results[0].rounds)])
             machines |= dict.fromkeys(_machine(result) for result in results)
     if not rows:
         return None
     notes = (
         "seconds: mean of a round and its phases, the slowest silo's; to selected: until the selected round was "
         "complete, encoding and start-up left out; peak: most resident memory of a rank while the cell ran.",
+        "bytes: - where nothing need be exchanged: without federation a round's messages only serve the evaluation.",
         f"machine: {'; '.join(machines)}",
     )
     return Table("Costs, measured in the same runs", head, rows, notes)
@@ -86,9 +103,9 @@ def cost_table(findings: Findings) -> Table | None:
 def _cells(costs: CaseCosts, rounds: int) -> list[str]:
     return [
         f"{costs.parameters_trained:,}",
-        f"{costs.parameters_sent:,}",
-        size(costs.bytes_up),
-        size(costs.bytes_down),
+        f"{costs.parameters_sent:,}" if costs.parameters_sent else "-",
+        size(costs.bytes_up) if costs.bytes_up else "-",
+        size(costs.bytes_down) if costs.bytes_down else "-",
         f"{costs.seconds.get('round', 0.0):.3f}",
         *(f"{costs.seconds.get(phase, 0.0):.3f}" for phase in PHASES),
         str(rounds),

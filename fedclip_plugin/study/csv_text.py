@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from fedclip_plugin.study.cost_table import case_costs
+from fedclip_plugin.study.cost_table import case_costs, federates
 from fedclip_plugin.study.figures import Column, Figures, all_figures
 from fedclip_plugin.study.findings import Findings
 from fedclip_plugin.study.statistics import Kind
@@ -51,7 +51,7 @@ def _costs(findings: Findings, case: str) -> Iterator[Line]:
     results = findings.of_case(case)
     if not results:
         return
-    costs = asdict(case_costs(results))
+    costs = asdict(case_costs(results, federates(findings, case)))
     seconds = {f"seconds_{phase}": value for phase, value in costs.pop("seconds").items()}
     for measure, value in {**costs, **seconds, "rounds": results[0].rounds}.items():
         yield case, "costs", measure, "", value, None, None, None

@@ -51,7 +51,8 @@ def estimate(findings: Findings) -> list[CaseEstimate]:
         recipe = findings.plan.cell(case, study.held_out()[0], study.seeds[0], 0).recipe
         seconds = fmean(own) + _CELL_SECONDS if own else _rough(recipe)
         rounds = recipe.train_args.comm_round
-        found.append(CaseEstimate(content.title, wanted - len(own), rounds, seconds, bool(own)))
+        gone = sum(name.startswith(f"{case}/") for name in findings.given_up)
+        found.append(CaseEstimate(content.title, wanted - len(own) - gone, rounds, seconds, bool(own)))
     return found
 
 
@@ -67,7 +68,7 @@ def estimate_table(findings: Findings) -> Table:
     size = f"{len(study.cases)} cases, {len(study.held_out())} targets, {len(study.seeds)} seeds"
     title = f"study {study.study}: {size}; {findings.plan.total()} cells, {missing} to run"
     note = "rounds of recorded cells are measured; the others are guessed to the order of magnitude, encoding left out"
-    return Table(title, ["to run", "cells", "rounds", "a cell", "all of them"], rows, (note,))
+    return Table(title, ["to run", "cells", "rounds", "a cell", "all of them"], rows, (note, *findings.left_out()))
 
 
 def _told(case: CaseEstimate) -> list[str]:

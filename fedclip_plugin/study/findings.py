@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.study.cell_result import CellResult
-from fedclip_plugin.study.plan import Plan
+from fedclip_plugin.study.plan import Cell, Plan
 from fedclip_plugin.study.results import ResultsFolder
 
 
@@ -23,18 +24,22 @@ class Findings:
         Cell name to result; only those that the plan asks for and that its recipes made.
     faults
         A sentence for each file that is damaged or made by another recipe.
+    given_up
+        Names of cells that failed too often, with the note to remove to try them again.
     """
 
     plan: Plan
     results: dict[str, CellResult]
     faults: tuple[str, ...] = ()
+    given_up: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def read(cls, plan: Plan, folder: ResultsFolder) -> Self:
         """Read what a results folder holds of a plan; files that cannot be used are told in ``faults``."""
         results: dict[str, CellResult] = {}
         faults: dict[str, str] = {}
-        while new := [cell for cell in plan.todo(results) if cell.name not in faults]:
+        given_up = {name: file for name, file in folder.attempts.given_up().items() if plan.has(name)}
+        while new := [cell for cell in plan.todo(results, given_up) if cell.name not in faults]:
             found = 0
             for cell in new:
                 try:
@@ -47,11 +52,11 @@ class Findings:
                     found += 1
             if not found:
                 break
-        return cls(plan, results, tuple(faults.values()))
+        return cls(plan, results, tuple(faults.values()), given_up)
 
     def point(self, case: str, target: str | None) -> int | None:
         """Return the grid point that a case keeps on a target, None while it is not known."""
-        return self.plan.chosen(case, target, self.results)
+        return self.plan.chosen(case, target, self.results, self.given_up)
 
     def chosen(self, case: str, target: str | None) -> list[CellResult]:
         """Return the results of a case's chosen point on a target, by seed; empty while it is not known."""
@@ -68,3 +73,13 @@ class Findings:
     def complete(self) -> bool:
         """Return whether no cell is missing."""
         return len(self.results) == self.plan.total()
+
+    def todo(self) -> list[Cell]:
+        """Return the cells that can be run now; empty when every cell is there or given up."""
+        return self.plan.todo(self.results, self.given_up)
+
+    def left_out(self) -> list[str]:
+        """Say for each cell of the study that was given up how to try it again."""
+        return [
+            f"failed twice and left out: {name}; remove {file} to try again" for name, file in self.given_up.items()
+        ]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from types import FrameType
 from typing import TypeVar, cast
 
 from mpi4py import MPI
 
-from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.errors import FedClipError, FederationError, RunFolderError
+from fedclip_plugin.federated.guard import stop_job
 from fedclip_plugin.federated.history import History
 from fedclip_plugin.federated.job import Job
 from fedclip_plugin.recipe import Study
@@ -56,25 +58,39 @@ class StudyJob:
         self._comm = MPI.COMM_WORLD
         self._rank = self._comm.Get_rank()
         self._known: dict[str, CellResult] = {}
+        self._failed: dict[str, int] = {}
+        self._given_up: Collection[str] = ()
+        self._told: set[str] = set()
 
     def run(self) -> None:
         """Run every cell that has no result yet; MPI stays open.
+
+        An unforeseen exception of one rank ends the job, as the others would wait for it.
 
         Raises
         ------
         FedClipError
             On every rank, when the results folder cannot be used, or a cell cannot start.
         """
-        self._agree(self._begin)
-        while key := self._agree(self._next):
-            self._run(self._plan.cell(*key))
+        try:
+            self._agree(self._begin)
+            while key := self._agree(self._next):
+                self._run(self._plan.cell(*key))
+        except FedClipError as error:
+            if self._rank == 0 and not isinstance(error, FederationError):
+                self._results.attempts.forgive()  # what the user can mend is no failure of the cell
+            raise
+        except Exception as error:
+            stop_job(self._comm, f"rank {self._rank}, between federations", error)
 
     def _begin(self) -> None:
         self._results.begin(self._plan.study)
+        self._results.attempts.settle()
         found = Findings.read(self._plan, self._results)
-        self._known = found.results
-        for fault in found.faults:
-            self._say(fault)
+        self._known, self._given_up = found.results, found.given_up
+        self._failed = self._results.attempts.failures()
+        for line in (*found.faults, *found.left_out()):
+            self._tell(line)
         try:
             forget_peak()
         except OSError as error:
@@ -83,13 +99,33 @@ class StudyJob:
         _explain_termination(self._results, self._known)
 
     def _next(self) -> Key | None:
-        todo = self._plan.todo(self._known)
-        return (todo[0].case, todo[0].target, todo[0].seed, todo[0].point) if todo else None
+        """Choose the next cell, those that failed last, and clear its place; None when nothing is left."""
+        while todo := self._plan.todo(self._known, self._given_up):
+            cell = min(todo, key=lambda cell: self._failed.get(cell.name, 0))
+            if result := self._on_disk(cell):
+                self._known[cell.name] = result
+                continue
+            shutil.rmtree(self._results.run_folder(cell), ignore_errors=True)
+            self._results.attempts.begin(cell.name)
+            return cell.case, cell.target, cell.seed, cell.point
+        return None
+
+    def _on_disk(self, cell: Cell) -> CellResult | None:
+        """Return the result of a cell that could be asked for only now, as its grid was not complete before."""
+        try:
+            return self._results.load(cell)
+        except RunFolderError as error:
+            self._tell(str(error))
+            return None
+
+    def _tell(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            self._say(line)
 
     def _run(self, cell: Cell) -> None:
         folder = RunFolder(self._results.run_folder(cell))
-        if self._rank == 0:
-            shutil.rmtree(folder.path, ignore_errors=True)
+        gc.collect()  # FedML's managers are in cycles of references, and hold the models of the cell before
         with suppress(OSError):  # said once, at the beginning
             forget_peak()
         history, observer = History(), CellObserver()
@@ -101,9 +137,10 @@ class StudyJob:
             self._keep(cell, cell_result(cell, Measured(lines, parts or [], observer.parameters)), folder)
 
     def _keep(self, cell: Cell, result: CellResult, folder: RunFolder) -> None:
+        folder.tidy(keep_linked=result.costs.parameters_sent <= _KEPT_PARAMETERS)
         self._results.save(cell, result)
+        self._results.attempts.end(cell.name)
         self._known[cell.name] = result
-        folder.drop_rounds(keep_linked=result.costs.parameters_sent <= _KEPT_PARAMETERS)
         self._forget_others(cell)
         target = "" if result.target_accuracy is None else f"  target {100 * result.target_accuracy.selected:.1f}"
         self._say(
@@ -113,10 +150,10 @@ class StudyJob:
 
     def _forget_others(self, cell: Cell) -> None:
         """Drop the adapters of grid points that were not chosen; their figures stay."""
-        chosen = self._plan.chosen(cell.case, cell.target, self._known)
+        chosen = self._plan.chosen(cell.case, cell.target, self._known, self._given_up)
         for other in self._plan.grid(cell.case, cell.target):
             if chosen is not None and other.point != chosen:
-                RunFolder(self._results.run_folder(other)).drop_rounds(keep_linked=False)
+                RunFolder(self._results.run_folder(other)).tidy(keep_linked=False)
 
     def _agree(self, act: Callable[[], T]) -> T:
         """Let the server act, and tell every rank what came of it, errors included."""

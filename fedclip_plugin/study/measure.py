@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedclip_plugin.data import split_60_20_20
+from fedclip_plugin.errors import DataError
 from fedclip_plugin.federated.history import History
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs.machine import cores, processor, resident_bytes
@@ -93,11 +94,20 @@ def cell_result(cell: Cell, measured: Measured) -> CellResult:
         Which cell.
     measured
         What its ranks measured.
+
+    Raises
+    ------
+    DataError
+        When a silo has a name that results give to something else; only folders tell, so it is known this late.
     """
     lines = measured.lines
     first, last = lines[0], lines[-1]
     best: RoundLine = next(line for line in lines if line["round"] == last["best_round"])
     silos = list(first["silos"])
+    if taken := {"target", "server"} & set(silos):
+        raise DataError(
+            f"a study has no silo named {' or '.join(taken)}, as its results call other things so: rename it"
+        )
     answers = zip(["target", *silos], (part.answers for part in measured.parts), strict=True)
     target = cell.target is not None
     return CellResult(

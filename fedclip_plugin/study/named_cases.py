@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from statistics import fmean
 
 from fedclip_plugin.recipe import METHODS, Recipe
@@ -28,12 +29,13 @@ def best_case(findings: Findings) -> str | None:
     Returns
     -------
     str or None
-        None until every such case is known on every target with the first seed.
+        None until every such case is known on every target with the first seed. Only seeds that all of them have on
+        all targets count: a seed's validation split is easier or harder for everyone.
     """
     cases = [case for case in findings.plan.study.cases if _is_candidate(_recipe(findings, case))]
-    scores = {case: _validation(findings, case) for case in cases}
-    known = {case: score for case, score in scores.items() if score is not None}
-    return max(known, key=lambda case: known[case]) if known and len(known) == len(cases) else None
+    found = [findings.chosen(case, target) for case in cases for target in findings.plan.study.held_out()]
+    seeds = set.intersection(*({cell.seed for cell in cells} for cells in found)) if found else set()
+    return max(cases, key=lambda case: _validation(findings, case, seeds)) if seeds else None
 
 
 def closing(findings: Findings, kind: Kind) -> str:
@@ -70,6 +72,5 @@ def _is_candidate(recipe: Recipe) -> bool:
     return on_features and flat.get("federation", "federated") == "federated"
 
 
-def _validation(findings: Findings, case: str) -> float | None:
-    found = [findings.chosen(case, target) for target in findings.plan.study.held_out()]
-    return fmean(cell.validation.selected for cells in found for cell in cells) if all(found) else None
+def _validation(findings: Findings, case: str, seeds: Collection[int]) -> float:
+    return fmean(cell.validation.selected for cell in findings.of_case(case) if cell.seed in seeds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -75,6 +75,15 @@ class Plan:
             self._made[key] = Cell(*key, settings, recipe)
         return self._made[key]
 
+    def has(self, name: str) -> bool:
+        """Return whether a cell of this name may be asked for."""
+        return any(
+            name == self.cell(case, target, seed, point).name
+            for case, target in self.pairs()
+            for seed in self.study.seeds
+            for point in range(len(self.study.cases[case].grid))
+        )
+
     def grid(self, case: str, target: str | None) -> list[Cell]:
         """Return all grid points of a case on a target, with the first seed."""
         points = range(len(self.study.cases[case].grid))
@@ -84,7 +93,9 @@ class Plan:
         """Return how many cells the whole study has."""
         return self.study.cells()
 
-    def chosen(self, case: str, target: str | None, results: Mapping[str, CellResult]) -> int | None:
+    def chosen(
+        self, case: str, target: str | None, results: Mapping[str, CellResult], given_up: Collection[str] = ()
+    ) -> int | None:
         """Return the grid point that a case keeps on a target, None as long as one of its cells is missing.
 
         Parameters
@@ -93,28 +104,34 @@ class Plan:
             Which grid.
         results
             Cell name to what is known.
+        given_up
+            Names of cells that failed too often; the choice goes on without them.
         """
-        cells = self.grid(case, target)
+        cells = [cell for cell in self.grid(case, target) if cell.name in results or cell.name not in given_up]
         found = [results[cell.name] for cell in cells if cell.name in results]
-        return choose(found) if len(found) == len(cells) else None
+        return choose(found) if found and len(found) == len(cells) else None
 
-    def todo(self, results: Mapping[str, CellResult]) -> list[Cell]:
+    def todo(self, results: Mapping[str, CellResult], given_up: Collection[str] = ()) -> list[Cell]:
         """Return the cells that can be run now, in order; more may follow when they are done.
 
         Parameters
         ----------
         results
             Cell name to what is known.
+        given_up
+            Names of cells that failed too often.
         """
         grids = [cell for case, target in self.pairs() for cell in self.grid(case, target)]
-        cells = [*grids, *(cell for pair in self.pairs() for cell in self._other_seeds(*pair, results))]
-        return [cell for cell in cells if cell.name not in results]
+        cells = [*grids, *(cell for pair in self.pairs() for cell in self._other_seeds(*pair, results, given_up))]
+        return [cell for cell in cells if cell.name not in results and cell.name not in given_up]
 
     def pairs(self) -> list[tuple[str, str | None]]:
         """Return every case with every target, in order."""
         return [(case, target) for case in self.study.cases for target in self.study.held_out()]
 
-    def _other_seeds(self, case: str, target: str | None, results: Mapping[str, CellResult]) -> Iterator[Cell]:
-        point = self.chosen(case, target, results)
+    def _other_seeds(
+        self, case: str, target: str | None, results: Mapping[str, CellResult], given_up: Collection[str]
+    ) -> Iterator[Cell]:
+        point = self.chosen(case, target, results, given_up)
         if point is not None:
             yield from (self.cell(case, target, seed, point) for seed in self.study.seeds[1:])

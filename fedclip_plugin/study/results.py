@@ -4,6 +4,7 @@
 
     study.yaml                                            resolved, with versions and code revision
     cells/<case>/<target>/seed_<s>_point_<p>.json         one small file a cell
+    cells/...started, cells/...failed                     see attempts.py
     runs/<case>/<target>/seed_<s>_point_<p>/              the cell's run folder
 """
 
@@ -14,9 +15,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fedclip_plugin.errors import RunFolderError
-from fedclip_plugin.recipe import Study, load_study
+from fedclip_plugin.recipe import Study, load_study, study_changes
+from fedclip_plugin.recipe.yaml_reader import read_yaml
 from fedclip_plugin.runs.atomic import write_file
 from fedclip_plugin.runs.provenance import code_revision, versions
+from fedclip_plugin.study.attempts import Attempts
 from fedclip_plugin.study.cell_result import CellResult
 from fedclip_plugin.study.plan import Cell
 
@@ -28,11 +31,17 @@ class ResultsFolder:
     ----------
     path
         Such as ``runs/studies/miniature``.
+
+    Attributes
+    ----------
+    attempts
+        Notes of cells that were begun.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.study_file = path / "study.yaml"
+        self.attempts = Attempts(path / "cells")
 
     def cell_file(self, cell: Cell) -> Path:
         """Return where the result of a cell is kept."""
@@ -48,10 +57,10 @@ class ResultsFolder:
         Raises
         ------
         RunFolderError
-            When the folder cannot be written, or holds another study.
+            When the folder cannot be written, or holds another study, or this one with other settings.
         """
-        if self.study_file.exists() and (there := self.study().study) != study.study:
-            raise RunFolderError(f"{self.path} holds the study {there}, not {study.study}: name another with --out")
+        if self.study_file.exists():
+            self._refuse_another(study)
         told = ", ".join(f"{name} {version}" for name, version in versions().items())
         header = f"# The resolved study; it loads again as it is.\n# code: {code_revision()}\n# versions: {told}\n\n"
         try:
@@ -81,12 +90,17 @@ class ResultsFolder:
 
         Raises
         ------
-        OSError
+        RunFolderError
             When the disk is full or the folder cannot be written.
         """
         file = self.cell_file(cell)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_file(file, (result.model_dump_json(exclude_none=False) + "\n").encode())
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_file(file, (result.model_dump_json(exclude_none=False) + "\n").encode())
+        except OSError as error:
+            raise RunFolderError(
+                f"{file} cannot be written: {error.strerror}; make room there, or name another folder with --out"
+            ) from error
 
     def load(self, cell: Cell) -> CellResult | None:
         """Read a cell's result, None when there is none.
@@ -94,13 +108,17 @@ class ResultsFolder:
         Raises
         ------
         RunFolderError
-            When the file is damaged, or was made by another recipe; the cell is to be run anew.
+            When the file is damaged or unreadable, or was made by another recipe; the cell is to be run anew.
         """
         file = self.cell_file(cell)
         if not file.is_file():
             return None
         try:
             result = CellResult.model_validate_json(file.read_bytes())
+        except OSError as error:
+            raise RunFolderError(
+                f"{file} cannot be read ({error.strerror}): the cell is run anew unless you make it readable"
+            ) from error
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the file"
@@ -108,3 +126,15 @@ class ResultsFolder:
         if result.digest != cell.digest:
             raise RunFolderError(f"{file} was made by another recipe: the cell is run anew")
         return result
+
+    def _refuse_another(self, study: Study) -> None:
+        there, _ = read_yaml(self.study_file)
+        if there.get("study") != study.study:
+            named = there.get("study")
+            raise RunFolderError(f"{self.path} holds the study {named}, not {study.study}: name another with --out")
+        if changes := study_changes(there, study):
+            told = "".join(f"\n  {change}" for change in changes)
+            raise RunFolderError(
+                f"{self.path} holds results of this study with other settings, which would be replaced; "
+                f"name another folder with --out, or undo the change:{told}"
+            )

@@ -11,7 +11,9 @@ from PIL import Image
 
 from fedclip_export.bundle import Trust, open_bundle
 from fedclip_export.cli import main
+from fedclip_export.convert.description import read_source
 from fedclip_export.convert.heads import OWN_ENCODER
+from fedclip_export.convert.tuned import write_tuned
 from fedclip_export.errors import BundleError
 from fedclip_export.runtime import EdgeClassifier, install
 from fedclip_plugin.adapters.registry import restore_adapter
@@ -50,21 +52,33 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, images, method):
-    """A folder with two rounds of a method and the first one's bundle, and a bundle and an update of FedCLIP."""
-    folder = tmp_path_factory.mktemp(method)
+def plain(tmp_path_factory, images):
+    """A folder with two rounds of FedCLIP, the first one's bundle and the second one's update."""
+    folder = tmp_path_factory.mktemp("plain")
     for round in (3, 4):
-        trained(folder / f"round_{round}", method, round, seed=round)
-        write_adapter(folder / f"gate_{round}", round=round, seed=round)
-    for adapter, out in (("round_3", "tuned"), ("gate_3", "plain")):
-        words = ["--adapter", str(folder / adapter), "--out", str(folder / out), "--calibrate", str(images)]
-        assert main(["bundle", *words, "--sequence", "100"]) == 0
-    assert update(folder, "gate_4", "plain", "update") == 0
+        write_adapter(folder / f"round_{round}", round=round, seed=round)
+    bundle(folder, images)
+    assert update(folder / "round_4", folder / "bundle", folder / "update") == 0
     return folder
 
 
-def update(place, adapter, against, out):
-    words = ["--adapter", str(place / adapter), "--against", str(place / against), "--out", str(place / out)]
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, images, method):
+    """A folder with two rounds of a method and the first one's bundle."""
+    folder = tmp_path_factory.mktemp(method)
+    for round in (3, 4):
+        trained(folder / f"round_{round}", method, round, seed=round)
+    bundle(folder, images)
+    return folder
+
+
+def bundle(folder, images):
+    words = ["--adapter", str(folder / "round_3"), "--out", str(folder / "bundle"), "--calibrate", str(images)]
+    assert main(["bundle", *words, "--sequence", "100"]) == 0
+
+
+def update(adapter, against, out):
+    words = ["--adapter", str(adapter), "--against", str(against), "--out", str(out)]
     return main(["update", *words, "--sequence", "200"])
 
 
@@ -72,55 +86,52 @@ def manifest(folder):
     return open_bundle(folder, Trust()).manifest
 
 
-def test_a_device_answers_as_the_trainer_does(place, images, capsys, tmp_path):
+def test_a_device_answers_as_the_trainer_does(place, plain, images, capsys, tmp_path):
     photo = tmp_path / "photo.png"
     Image.open(next(images.glob("photo/dog/*.png"))).resize((300, 190)).save(photo)
     assert predict(place / "round_3", [photo], None, len(CLASSES), as_json=False) == 0
     told = capsys.readouterr().out.split()[1:]
-    answers = dict(EdgeClassifier(place / "tuned").predict(photo, top=len(CLASSES)).top)
+    answers = dict(EdgeClassifier(place / "bundle").predict(photo, top=len(CLASSES)).top)
     assert answers == pytest.approx(dict(zip(told[::2], map(float, told[1::2]), strict=True)), abs=1e-3)
-    assert answers != pytest.approx(dict(EdgeClassifier(place / "plain").predict(photo, top=7).top), abs=1e-2)
+    assert answers != pytest.approx(dict(EdgeClassifier(plain / "bundle").predict(photo, top=7).top), abs=1e-2)
 
 
-def test_the_bundle_names_the_method_and_an_encoder_of_its_own(place, method):
-    tuned, plain = manifest(place / "tuned"), manifest(place / "plain")
+def test_the_bundle_names_the_method_and_an_encoder_of_its_own(place, plain, method):
+    tuned, other = manifest(place / "bundle"), manifest(plain / "bundle")
     assert (tuned.method, tuned.round) == (method, 3)
-    assert tuned.backbone["name"] == plain.backbone["name"]
-    assert tuned.backbone["fingerprint"] != plain.backbone["fingerprint"]
+    assert tuned.backbone["name"] == other.backbone["name"]
+    assert tuned.backbone["fingerprint"] != other.backbone["fingerprint"]
     for name in ("preprocess.onnx", "encoder.onnx", "head.onnx"):
-        assert tuned.files[name].sha256 != plain.files[name].sha256
-        model = onnx.load(place / "tuned" / name)
+        assert tuned.files[name].sha256 != other.files[name].sha256
+        model = onnx.load(place / "bundle" / name)
         told = {entry.key: entry.value for entry in model.metadata_props}
         assert told[FINGERPRINT_KEY] == tuned.backbone["fingerprint"]
 
 
-def test_the_fingerprint_is_that_of_the_round(place, images):
-    for adapter, out in (("round_3", "again"), ("round_4", "later")):
-        words = ["--adapter", str(place / adapter), "--out", str(place / out), "--calibrate", str(images)]
-        assert main(["bundle", *words]) == 0
-    first, again, later = (manifest(place / out).backbone["fingerprint"] for out in ("tuned", "again", "later"))
-    assert first == again != later
+def test_the_fingerprint_is_that_of_the_round(place, tmp_path):
+    clip = locate_backbone("clip-tiny")
+    again, later = (
+        write_tuned(read_source(place / adapter), clip, tmp_path / adapter).saved for adapter in ("round_3", "round_4")
+    )
+    assert again.fingerprint == manifest(place / "bundle").backbone["fingerprint"] != later.fingerprint
 
 
-@pytest.mark.parametrize(
-    ("adapter", "against", "reason"),
-    [
-        ("round_4", "tuned", "full bundle"),
-        ("round_4", "plain", "full bundle"),
-        ("gate_4", "tuned", "its features mean something else"),
-    ],
-)
-def test_no_head_is_made_for_another_encoder(place, adapter, against, reason, capsys):
-    assert update(place, adapter, against, "never") == 2
-    assert reason in capsys.readouterr().err
-    assert not (place / "never").exists()
+def test_no_head_is_made_for_another_encoder(place, plain, tmp_path, capsys):
+    for adapter, against, reason in (
+        (place / "round_4", place / "bundle", "full bundle"),
+        (place / "round_4", plain / "bundle", "full bundle"),
+        (plain / "round_4", place / "bundle", "its features mean something else"),
+    ):
+        assert update(adapter, against, tmp_path / "never") == 2
+        assert reason in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_device_refuses_a_head_for_another_encoder(place, tmp_path):
-    install(tmp_path / "device", place / "tuned", provider="cpu")
+def test_a_device_refuses_a_head_for_another_encoder(place, plain, tmp_path):
+    install(tmp_path / "device", place / "bundle", provider="cpu")
     with EdgeClassifier(tmp_path / "device", provider="cpu") as classifier:
         with pytest.raises(BundleError) as refused:
-            classifier.update(place / "update")
+            classifier.update(plain / "update")
         assert refused.value.reason == "other-encoder"
         assert classifier.round == 3
 

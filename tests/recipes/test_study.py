@@ -18,7 +18,11 @@ METHOD_SETTINGS = {name: {"fedclip_args.method": name} for name in METHODS}
 OTHER_SETTINGS = {
     "int8": {"fedclip_args.codec": "int8"},
     "local": {"fedclip_args.federation": "local"},
-    "personal": {"fedclip_args.personal_epochs": 1, "fedclip_args.server_optimizer": "adam"},
+    "personal": {
+        "fedclip_args.personal_epochs": 1,
+        "fedclip_args.server_optimizer": "adam",
+        "fedclip_args.server_lr": 1e-2,
+    },
 }
 STOP_AFTER = 2
 

@@ -7,17 +7,20 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import encode, epochs, memory, rounds, startup, synthetic, throughput
+from benchmarks import costs, encode, epochs, memory, rounds, scaling, startup, synthetic, throughput
+from benchmarks.federation import Federation
 from benchmarks.figures import Figure, as_json, number_text, of_samples, table
 from benchmarks.images import SIDE, write_jpegs
 from benchmarks.jobs import JobResult
 from benchmarks.random_clip import write_random_clip
 from benchmarks.reference import encode_padded
 from benchmarks.scale import QUICK
+from benchmarks.silo_folders import write_silos
 from benchmarks.subject import Subject
 from fedclip_plugin.adapters import create_adapter
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.data import open_rgb
+from fedclip_plugin.recipe import find_recipe, load_recipe
 
 CPU = torch.device("cpu")
 PHASES = {"train": 0.1, "evaluate": 0.01, "aggregate": 0.003, "target": 0.004, "exchange": 0.02, "round": 0.137}
@@ -103,7 +106,7 @@ def test_throughput_is_compared_in_every_precision(subject):
 
 def test_the_federation_of_rounds_has_the_adapter_of_vit_b32():
     server, silo = (synthetic.prepared(rank, (10, 20, 30), 7) for rank in (0, 2))
-    adapter = create_adapter(silo.task.method, silo.task.text.features.shape[1], seed=0)
+    adapter = create_adapter(silo.task.method, silo.frozen, seed=0)
     assert sum(parameter.numel() for parameter in adapter.parameters()) == synthetic.PARAMETERS == 525_312
     assert len(server.target) == 7
     assert [len(part) for part in (silo.splits.train, silo.splits.validation, silo.splits.test)] == [12, 4, 4]
@@ -137,6 +140,103 @@ def test_startup_phases_add_up_to_the_way_to_the_first_round():
 def test_memory_sees_growth():
     assert memory.growth([500, *[100] * 20], skipped=1) == 0
     assert memory.growth([100 + 10 * number for number in range(41)], skipped=1) == pytest.approx(10)
+
+
+def line(number, **seconds):
+    images = {"images": {"validation": 10, "test": 10}}
+    return {
+        "round": number,
+        "seconds": PHASES | seconds,
+        "silos": {"silo_a": images, "silo_b": images},
+        "bytes_up": 2000,
+        "bytes_down": 1000,
+    }
+
+
+def federation(rounds, parameters=100, images=50, set_up=10.0, total=30.0, peaks=(4e9, 2e9, 3e9), size=1.0, **seconds):
+    """A job of a server and two silos whose rounds take 1 s: 0.6 s of training, 0.2 s of evaluation."""
+    seconds = {"train": 0.6, "evaluate": 0.2, "round": 1.0} | seconds
+    lines = [line(number, **seconds) for number in range(rounds + 1)]
+    for each in lines:
+        each["bytes_up"], each["bytes_down"] = size * each["bytes_up"], size * each["bytes_down"]
+    facts = {"parameters": parameters, "precision": "fp32", "set_up": set_up, "total": total, "lines": lines}
+    first, *rest = ({"peak": int(peak)} for peak in peaks)
+    return Federation([first | facts, *rest], images)
+
+
+def test_what_was_measured_is_not_extrapolated():
+    assert federation(200, total=33.0).seconds(200) == 33.0
+    assert federation(3, set_up=10.0).seconds(200) == pytest.approx(10 + 200 * 1.0)
+
+
+def test_more_images_lengthen_what_is_done_to_images_alone():
+    found = federation(3, images=50, set_up=10.0)
+    assert found.seconds_with(50, 200, encoding=0.1) == pytest.approx(found.seconds(200))
+    assert found.seconds_with(100, 200, encoding=0.1) == pytest.approx(10 + 50 * 0.1 + 200 * (2 * 0.8 + 0.2))
+    assert found.forward_seconds() == pytest.approx(0.2 / 20)
+
+
+def test_traffic_is_counted_a_round_and_silo():
+    assert federation(3).bytes_a_silo("up") == 1000
+    assert federation(3).bytes_a_silo("down") == 500
+
+
+def test_costs_are_ratios_of_full_to_ours_each_on_its_own_line():
+    ours = federation(200, total=20.0, size=0.01)
+    found = {
+        "full": federation(3, total=9.0),
+        "fedclip": ours,
+        "int8": federation(200, size=0.001, peaks=(1e9, 1e9, 1e9)),
+    }
+    figures = by_name(costs.compare("toy", found, goals=True))
+    assert figures["toy: time of 200 rounds, full / FedCLIP"].value == pytest.approx(210 / 20)
+    assert figures["toy: time of 200 rounds, full / FedCLIP"].goal() == ">= 283 MISSED"
+    assert "EXTRAPOLATED from 3" in figures["toy: time of 200 rounds, full / FedCLIP"].note
+    assert figures["toy: bytes a round, full / FedCLIP"].value == pytest.approx(100)
+    assert figures["toy: bytes a round, int8, full / FedCLIP"].value == pytest.approx(1000)
+    assert figures["toy: bytes a round, int8, full / FedCLIP"].goal() == ">= 1100 MISSED"
+    assert figures["toy: memory, features cached, full / FedCLIP"].value == pytest.approx(3)
+    assert figures["toy: full, 200 rounds"].note == "EXTRAPOLATED from 3 measured rounds"
+    assert figures["toy: FedCLIP, 200 rounds"].note == "measured"
+    assert figures["toy: full, a silo's peak"].value == pytest.approx(2500)
+
+
+def test_the_recipes_of_costs_are_valid(tmp_path):
+    for method in costs.METHODS:
+        recipe = load_recipe(find_recipe(costs.RECIPE), costs._overrides(method, "clip-tiny", QUICK, tmp_path))
+        assert recipe.train_args.comm_round == (2 if method == "full" else 5)
+        assert recipe.silo_names() == costs.SILOS
+
+
+def test_silos_have_folders_of_classes(tmp_path):
+    root = write_silos(tmp_path / "silos", ("a", "b"), 9)
+    files = {silo: sorted(path.parent.name for path in (root / silo).rglob("*.jpg")) for silo in ("a", "b")}
+    assert len(files["a"]) == len(files["b"]) == 9
+    assert len(set(files["a"])) == 7
+
+
+def test_scaling_tells_what_a_silo_and_a_byte_cost():
+    lines = [line(number, exchange=0.03, train=0.002) for number in range(8)]
+    ranks = [{"federations": {"16x512": {"parameters": 1000, "lines": lines}}, "peak": 1_000_000_000}]
+    figures = by_name(scaling.by_silos(3, ranks, skipped=5))
+    assert figures["3 silos: exchange for each silo"].value == pytest.approx(10)
+    assert figures["3 silos: exchange"].repeats == 2
+    sizes = [
+        *(f"{images}x{synthetic.WIDTH}" for images in scaling.IMAGES),
+        *(f"16x{width}" for width in scaling.WIDTHS),
+    ]
+    figures = by_name(scaling.by_size({size: {"parameters": 250_000, "lines": lines} for size in sizes}, skipped=5))
+    assert figures["1,000 images a silo: train, for 1,000 images"].value == pytest.approx(2)
+    assert figures["1.00 MB of parameters: traffic"].value == pytest.approx(3000 / 30 / 1000)
+
+
+def test_silos_for_which_there_is_no_memory_are_left_out(monkeypatch, tmp_path):
+    monkeypatch.setattr(scaling, "available_bytes", lambda: 10**9)
+    monkeypatch.setattr(scaling, "_run", lambda scale, work, silos, sizes: [{"federations": {}}])
+    monkeypatch.setattr(scaling, "by_size", lambda federations, skipped: [])
+    figures = scaling.measure(QUICK, tmp_path)
+    assert [figure.value for figure in figures] == list(QUICK.silos)
+    assert all("left out: takes" in figure.note for figure in figures)
 
 
 def test_the_command_writes_its_figures(tmp_path, monkeypatch, capsys):

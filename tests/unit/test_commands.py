@@ -104,6 +104,31 @@ def test_launch_refuses_before_it_starts_anything(capsys):
     assert "clip_tiny_fedclip" in capsys.readouterr().err
 
 
+def test_what_cannot_fit_is_refused_before_mpirun(capsys, monkeypatch):
+    monkeypatch.setattr("fedclip_plugin.federated.memory.available_bytes", lambda: 10**9)
+    monkeypatch.setattr("os.execve", lambda *command: pytest.fail("mpirun was started"))
+    for words in (["launch", "miniature/clip_tiny_fedclip"], ["study", "studies/miniature"]):
+        assert main(words) == 2
+        told = capsys.readouterr().err
+        assert "GB of memory on this host: 3 x 0." in told
+        assert "there are 1.0 GB for it" in told
+
+
+@pytest.mark.parametrize("host", [None, "hosts"])
+def test_what_fits_or_runs_elsewhere_is_started(monkeypatch, tmp_path, host):
+    class Started(Exception):
+        pass
+
+    def start(*command):
+        raise Started
+
+    monkeypatch.setattr("os.execve", start)
+    monkeypatch.setattr("fedclip_plugin.federated.memory.available_bytes", lambda: 0 if host else 3 * 10**9)
+    (tmp_path / "hosts").write_text("far slots=4\n")
+    with pytest.raises(Started):
+        main(["launch", "miniature/clip_tiny_fedclip", *(["--hostfile", host] if host else [])])
+
+
 def test_the_launch_command_starts_one_rank_a_silo_and_the_server(monkeypatch, tmp_path):
     monkeypatch.setattr("os.geteuid", lambda: 0)
     words = Launch(4).command(["program"])

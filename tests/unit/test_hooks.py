@@ -2,11 +2,12 @@
 
 import logging
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from support import fedml_args, frozen
+from support import CLIP_TINY_WIDTH, fedml_args, frozen
 
 from fedclip_plugin.adapters import create_adapter
 from fedclip_plugin.errors import FederationError
@@ -14,6 +15,7 @@ from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
 from fedclip_plugin.federated.aggregator import FedClipAggregator
 from fedclip_plugin.federated.task import Task
 from fedclip_plugin.federated.trainer import FedClipTrainer
+from fedclip_plugin.runs import RunFolder
 
 WIDTH, CLASSES = 8, ("cat", "dog", "hen")
 CPU = torch.device("cpu")
@@ -46,7 +48,7 @@ def aggregator(silos=3, least=None, **settings):
     names = [f"silo_{number}" for number in range(silos)]
     args = fedml_args(**settings)
     return FedClipAggregator(
-        create_adapter("fedclip", frozen(WIDTH), 0), args, task(), names, least or silos, folder=None
+        create_adapter("fedclip", frozen(WIDTH), 0), args, task(), names, least or silos, RunFolder(Path("run"))
     )
 
 
@@ -171,6 +173,28 @@ def test_too_few_usable_updates_stop_the_round():
     server = aggregator(least=3)
     with pytest.raises(FederationError, match=r"round 1: 2 usable updates, min_silos is 3 \(silo_1: a NoneType"):
         server.on_before_aggregation([(10, update(1)), (10, None), (10, update(3))])
+
+
+@pytest.mark.parametrize(("federation", "told"), [("federated", ["target"]), ("local", [])])
+def test_only_an_adapter_that_was_scored_carries_its_accuracy(tmp_path, federation, told):
+    server = aggregator(federation=federation)
+    server.folder = RunFolder(tmp_path)
+    server.folder.adapters.mkdir()
+    average(server, [(10, update(0.1)), (10, update(0.2)), (10, update(0.3))])
+    server.score_target(features().test)
+    server.save(1)
+    assert server.target is not None
+    assert list(server.folder.load_round(1).metrics) == told
+
+
+@pytest.mark.parametrize(("method", "trained_classes"), [("lora", False), ("fedclip", False), ("linear_probe", True)])
+def test_class_features_are_saved_where_the_method_trains_them_and_not_where_they_are_copied(method, trained_classes):
+    base = frozen(CLIP_TINY_WIDTH)
+    adapter = create_adapter(method, base, 0, dtype=torch.float64)
+    if method == "lora":  # as on a GPU: elsewhere, the frozen features are a tensor of their own
+        assert adapter.class_features(base.text) is not base.text.features
+    own = Task(method, "clip-tiny", "0", "fp32", CLASSES, "a {}", base.text, "0").saved(1, adapter, {})
+    assert (own.class_features is not None) == trained_classes
 
 
 def test_the_figures_that_fedml_asks_of_a_silo():

@@ -8,9 +8,17 @@ from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip_size import read_clip_size
 from fedclip_plugin.errors import BackboneError, MemoryShortageError
 from fedclip_plugin.federated import memory
-from fedclip_plugin.federated.footprint import BASE_OWN, BASE_SHARED, Footprint, footprint
-from fedclip_plugin.federated.memory import available_bytes, cgroup_rooms, require_memory
-from fedclip_plugin.recipe import find_recipe, load_recipe
+from fedclip_plugin.federated.footprint import BASE_OWN, BASE_SHARED, Footprint, footprint, update_bytes
+from fedclip_plugin.federated.memory import (
+    RankMemory,
+    available_bytes,
+    cgroup_rooms,
+    require_memory,
+    require_memory_here,
+    require_memory_on_hosts,
+)
+from fedclip_plugin.federated.open_run import adapter_space
+from fedclip_plugin.recipe import METHODS, find_recipe, find_study, load_recipe, load_study, recipe_files
 
 GB = 10**9
 
@@ -23,6 +31,8 @@ def vit_b32(tmp_path):
 
 
 def recipe(**settings):
+    if METHODS[settings.get("fedclip_args__method", "fedclip")].inputs == "pixels":
+        settings = {"fedclip_args__augmented_views": 0} | settings
     overrides = [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]
     return load_recipe(find_recipe("miniature/clip_tiny_fedclip"), overrides)
 
@@ -78,7 +88,11 @@ def test_full_fine_tuning_of_vit_b32_holds_weights_gradients_and_moments(vit_b32
             {"fedclip_args__method": "full", "train_args__client_num_per_round": 2},
             {"train_args__client_num_per_round": 3},
         ),
-        (server, {"fedclip_args__method": "full"}, {"fedclip_args__server_optimizer": "adam"}),
+        (
+            server,
+            {"fedclip_args__method": "full"},
+            {"fedclip_args__server_optimizer": "adam", "fedclip_args__server_lr": 0.01},
+        ),
         (silo, {}, {"fedclip_args__encode_batch_size": 512}),
     ],
 )
@@ -97,22 +111,85 @@ def test_libraries_are_counted_once_a_host():
     assert need.on_host(1, server=False) == BASE_SHARED + 2 * GB
 
 
-def test_what_does_not_fit_is_refused_with_figures_and_remedies(monkeypatch):
-    monkeypatch.setattr(memory, "available_bytes", lambda: 5 * GB)
+def test_what_does_not_fit_is_refused_with_figures_and_remedies():
     with pytest.raises(MemoryShortageError) as caught:
-        require_memory(Footprint(server=3 * GB, silo=2 * GB), silos=2, server=True)
+        require_memory(Footprint(server=3 * GB, silo=2 * GB), silos=2, server=True, room=5 * GB)
     text = str(caught.value)
-    assert "up to 7.4 GB" in text
-    assert "2 silos x 2.0 GB, a server 3.0 GB" in text
-    assert "5.0 GB" in text
+    assert "up to 7.4 GB of memory on this host" in text
+    assert "2 x 2.0 GB for silos, 3.0 GB for the server, 0.4 GB for libraries" in text
+    assert "there are 5.0 GB" in text
     for remedy in ("client_num_in_total", "batch_size", "--hostfile"):
         assert remedy in text
 
 
-def test_what_fits_starts(monkeypatch):
-    monkeypatch.setattr(memory, "available_bytes", lambda: 5 * GB)
-    require_memory(Footprint(server=3 * GB, silo=2 * GB), silos=2, server=False)
-    require_memory(Footprint(server=2 * GB, silo=2 * GB), silos=2, server=True, running=True)
+@pytest.mark.parametrize(("server", "room"), [(False, 5 * GB), (True, 7.4 * GB), (True, 6.4 * GB)])
+def test_what_fits_or_may_just_fit_starts(server, room):
+    assert require_memory(Footprint(server=3 * GB, silo=2 * GB), silos=2, server=server, room=room) is None
+
+
+def test_ranks_that_have_begun_are_judged_host_by_host():
+    need = Footprint(server=3 * GB, silo=3 * GB)
+    near = [RankMemory(name, "near", "1", 3 * GB, 2 * GB) for name in ("server", "photo")]
+    far = RankMemory("sketch", "far", "2", 3 * GB, GB)
+    assert require_memory_on_hosts(need, [*near, far]) is None
+    with pytest.raises(
+        MemoryShortageError, match=r"on near \(server, photo, sketch\): 2 x 3\.0 .* 3\.0 GB for the serv"
+    ):
+        require_memory_on_hosts(need, [*near, RankMemory("sketch", "near", "1", 10**8, GB)])
+    with pytest.raises(MemoryShortageError, match=r"on far \(sketch\): 1 x 3\.0 GB for silos, 0\.4 GB for libraries"):
+        require_memory_on_hosts(need, [*near, RankMemory("sketch", "far", "2", 10**9, GB // 2)])
+    assert require_memory_on_hosts(need, [*near, RankMemory("sketch", "near", "3", 3 * GB, GB)]) is None
+
+
+def test_a_rank_tells_of_its_host_and_of_itself():
+    own = RankMemory.here("photo")
+    assert own.name == "photo"
+    assert 10**7 < own.held < own.available
+
+
+def with_room(monkeypatch, room):
+    monkeypatch.setattr(memory, "available_bytes", lambda: room)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_small_machine_runs_every_method_on_the_miniature(monkeypatch, method):
+    with_room(monkeypatch, 3 * GB)
+    assert require_memory_here([recipe(fedclip_args__method=method)]) is None
+
+
+def test_a_small_machine_runs_the_miniatures_recipes_and_study(monkeypatch):
+    with_room(monkeypatch, 3 * GB)
+    recipes = [load_recipe(path) for path in recipe_files() if path.parent.name == "miniature"]
+    study = load_study(find_study("studies/miniature"))
+    cells = [study.cell_recipe(name, "photo", 0, 0) for name in study.cases]
+    assert len(recipes) >= 2
+    assert require_memory_here([*recipes, *cells]) is None
+
+
+def test_the_largest_of_several_counts(monkeypatch, vit_b32):
+    with_room(monkeypatch, 12 * GB)
+    small = recipe(fedclip_args__backbone=vit_b32)
+    large = recipe(fedclip_args__backbone=vit_b32, fedclip_args__method="full")
+    assert require_memory_here([small]) is None
+    with pytest.raises(MemoryShortageError, match=r"3 x 5\.\d GB for silos, 5\.\d GB for the server"):
+        require_memory_here([small, large, small])
+
+
+@pytest.mark.parametrize(
+    ("settings", "rounds"),
+    [
+        ({}, 6),
+        ({"fedclip_args__keep_rounds": 1}, 4),
+        ({"fedclip_args__codec": "int8"}, 9),
+        ({"fedclip_args__server_optimizer": "adam", "fedclip_args__server_lr": 0.01}, 12),
+        ({"fedclip_args__server_optimizer": "sgd"}, 6),
+        ({"fedclip_args__server_optimizer": "sgd", "fedclip_args__server_momentum": 0.9}, 9),
+    ],
+)
+def test_a_run_asks_for_the_disk_that_its_adapters_and_states_take(vit_b32, settings, rounds):
+    full = recipe(fedclip_args__method="full", **settings)
+    assert update_bytes(full, vit_b32) == 605_109_252
+    assert adapter_space(full, update_bytes(full, vit_b32)) == rounds * 605_109_252
 
 
 def test_this_host_has_memory():
@@ -128,7 +205,7 @@ def write(folder, **files):
 def test_limits_of_control_groups_are_found(tmp_path):
     own, root = tmp_path / "own", tmp_path / "groups"
     own.write_text("4:memory:/job/step\n1:cpu:/\n0::/user/job\n")
-    stat = "total_inactive_file 10\ninactive_file 30\n"
+    stat = "total_inactive_file 5\ntotal_active_file 5\ninactive_file 20\nactive_file 10\n"
     write(root / "memory/job/step", memory__limit_in_bytes=1000, memory__usage_in_bytes=600, memory__stat=stat)
     write(root / "memory/job", memory__limit_in_bytes=700, memory__usage_in_bytes=900, memory__stat=stat)
     write(root / "user/job", memory__max="max", memory__current=5, memory__stat=stat)

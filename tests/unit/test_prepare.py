@@ -5,10 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.errors import FedClipError, MemoryShortageError, RunFolderError
+from fedclip_plugin.federated import memory
 from fedclip_plugin.federated.build import build
+from fedclip_plugin.federated.open_run import open_run
+from fedclip_plugin.federated.plain import require_plain
 from fedclip_plugin.federated.prepare import Preparation
 from fedclip_plugin.recipe import load_recipe
+from fedclip_plugin.runs import RunFolder
 
 CPU = torch.device("cpu")
 
@@ -21,6 +25,9 @@ class Alone:
 
     def Get_size(self):
         return 1
+
+    def bcast(self, value, root):
+        return value
 
 
 def prepare(recipe):
@@ -45,8 +52,56 @@ def test_a_feature_cache_that_cannot_be_written_is_an_error_of_that_rank(worksho
 CLASSES = ["dog", "elephant", "giraffe", "guitar", "horse", "house", "person"]
 
 
-def test_a_main_of_ones_own_cannot_draw_silos(workshop, capsys):
-    recipe = load_recipe(workshop.recipe("drawn", train_args__client_num_per_round=2))
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"train_args__client_num_per_round": 2}, ["client_num_per_round = 2: every silo takes part", "set it to 3"]),
+        ({"fedclip_args__codec": "int8"}, ["codec = int8: adapters travel as they are; set it to none"]),
+        (
+            {"fedclip_args__federation": "local", "fedclip_args__personal_epochs": 2},
+            ["federation = local: every silo goes on from the average", "personal_epochs = 2: silos are done"],
+        ),
+        ({"tracking_args__enable_tensorboard": True}, ["enable_tensorboard = True: nobody collects"]),
+    ],
+)
+def test_a_main_of_ones_own_is_refused_what_only_our_runner_does(workshop, capsys, changes, told):
+    recipe = load_recipe(workshop.recipe("plain", **changes))
     with pytest.raises(SystemExit, match="2"):
         build(SimpleNamespace(**recipe.flat(), rank=0, comm=Alone()), CPU)
-    assert "fedclip launch, which draws silos" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert all(words in said for words in [*told, "start it with fedclip launch"])
+
+
+def test_a_main_of_ones_own_may_ask_for_what_the_pair_does_itself(workshop):
+    changes = {"proximal_mu": 0.1, "server_optimizer": "adam", "server_lr": 0.01, "augmented_views": 2}
+    recipe = load_recipe(workshop.recipe("pair", **{f"fedclip_args__{key}": value for key, value in changes.items()}))
+    assert require_plain(recipe) is None
+
+
+def opened(comm, place, recipe):
+    return open_run(comm, RunFolder(place / "run"), load_recipe(recipe), resume=False)
+
+
+def test_a_run_begins_where_there_is_room(workshop, tmp_path):
+    assert opened(Alone(), tmp_path, workshop.recipe("roomy")) == 0
+    assert (tmp_path / "run" / "recipe.yaml").is_file()
+
+
+def test_a_run_that_cannot_fit_begins_nowhere(workshop, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory.RankMemory, "here", lambda name: memory.RankMemory(name, "small", "", 10**8, 10**8))
+    with pytest.raises(MemoryShortageError, match=r"on small \(server\): 0\.6 GB for the server.*there are 0\.6 GB"):
+        opened(Alone(), tmp_path, workshop.recipe("crowded"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_too_small_for_the_adapters_is_refused_beforehand(workshop, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**8))
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    changes = {"fedclip_args__backbone": str(tmp_path), "fedclip_args__method": "full"}
+    with pytest.raises(RunFolderError, match="has 100 MB free and the run needs 3647 MB"):
+        opened(Alone(), tmp_path, workshop.recipe("full_disk", **changes))
+    assert opened(Alone(), tmp_path, workshop.recipe("small_disk")) == 0
+
+
+def test_a_missing_backbone_is_left_to_the_roll_call(workshop, tmp_path):
+    assert opened(Alone(), tmp_path, workshop.recipe("nowhere", fedclip_args__backbone="./nowhere")) == 0

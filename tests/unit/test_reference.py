@@ -24,6 +24,7 @@ from fedclip_plugin.federated.aggregator import FedClipAggregator
 from fedclip_plugin.federated.task import Task
 from fedclip_plugin.federated.trainer import FedClipTrainer
 from fedclip_plugin.miniature import CLASSES, render_image
+from fedclip_plugin.runs import RunFolder
 
 SILOS = {"art_painting": 3, "cartoon": 5, "photo": 4}
 """Images per class: train splits of 12, 21 and 16 images, so that batches of 5 end with 2, 1 and 1."""
@@ -122,12 +123,12 @@ def as_weights(parameters):
     return [parameters[name].clone() for name in ("hidden.weight", "hidden.bias", "gate.weight", "gate.bias")]
 
 
-def test_three_rounds_equal_the_reencoding_reference(clip, silos, fresh_fedml):
+def test_three_rounds_equal_the_reencoding_reference(clip, silos, fresh_fedml, tmp_path):
     args = fedml_args(batch_size=BATCH, epochs=EPOCHS, comm_round=ROUNDS, random_seed=3)
     text = TextFeatures(clip.prompts(CLASSES), clip.scale)
     task = Task("fedclip", BUILT_IN, "0", "fp32", CLASSES, PROMPT, text, "0")
     adapter = create_adapter("fedclip", frozen(text.features.shape[1]), seed=3, dtype=torch.float64)
-    server = FedClipAggregator(adapter, args, task, list(silos), min_silos=3, folder=None)
+    server = FedClipAggregator(adapter, args, task, list(silos), min_silos=3, folder=RunFolder(tmp_path))
     trainers, features, references = [], [], []
     for number, (name, silo) in enumerate(silos.items()):
         split = split_60_20_20(len(silo.labels), seed=3)

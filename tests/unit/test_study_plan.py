@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
-from study_samples import sample_result, sample_results, write_study
+from study_samples import SAMPLE, sample_result, sample_results, write_study
 
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.recipe import load_study
@@ -128,6 +129,44 @@ def test_a_folder_of_another_study_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="cannot be written"):
         ResultsFolder(tmp_path / "file" / "below").begin(other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"set": {**SAMPLE["set"], "train_args.epochs": 2}}, "train_args.epochs was 1, is 2 (every case)"),
+        (
+            {"cases": {**SAMPLE["cases"], "clip_adapter": {"title": "C"}}},
+            "fedclip_args.method was clip_adapter, is fedclip (case clip_adapter, point 0)",
+        ),
+        (
+            {"cases": {**SAMPLE["cases"], "fedclip": {"title": "F", "grid": [{"train_args.learning_rate": 0.01}]}}},
+            "train_args.learning_rate was 0.001, is 0.01 (case fedclip, point 0)",
+        ),
+        ({"recipe": "pacs/vit_b32_fedclip", "set": {}}, "data_args.dataset was miniature, is pacs (every case)"),
+    ],
+)
+def test_other_settings_under_the_same_name_replace_nothing(changes, said, tmp_path):
+    sample_results(tmp_path / "r", seeds=[0], targets=["photo"])
+    before = (tmp_path / "r" / "study.yaml").read_bytes()
+    other = load_study(write_study(tmp_path / "s.yaml", **changes))
+    with pytest.raises(RunFolderError, match="name another folder with --out") as caught:
+        ResultsFolder(tmp_path / "r").begin(other)
+    assert said in str(caught.value)
+    assert (tmp_path / "r" / "study.yaml").read_bytes() == before
+
+
+def test_a_study_may_grow_and_move_and_an_old_file_is_not_judged_by_new_rules(tmp_path):
+    sample_results(tmp_path / "r", seeds=[0], targets=["photo"])
+    folder, file = ResultsFolder(tmp_path / "r"), tmp_path / "r" / "study.yaml"
+    old = yaml.safe_load(file.read_text())
+    old["cases"]["twin"] = {**old["cases"]["fedclip"], "an_old_key": 1}  # an equal title, a key that went away
+    file.write_text(yaml.safe_dump(old))
+    fedclip = {"title": "F", "grid": [{"train_args.learning_rate": rate} for rate in ("1e-3", 0.003, 0.1)]}
+    cases = {"fedclip": fedclip, "new": {"title": "New", "set": {"train_args.epochs": 3}}}
+    moved = {**SAMPLE["set"], "fedclip_args.feature_cache_dir": "elsewhere", "fedclip_args.round_timeout": 9}
+    folder.begin(load_study(write_study(tmp_path / "s.yaml", cases=cases, set=moved, targets=["sketch", "photo"])))
+    assert set(folder.study().cases) == {"fedclip", "new"}
 
 
 def test_answers_are_packed_small_and_come_back():

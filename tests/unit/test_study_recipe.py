@@ -106,6 +106,17 @@ def test_an_override_wins_over_the_cases_and_cannot_touch_a_grid(tmp_path):
         (case(grid=[RATES[0], {"train_args.epochs": 2}]), "must set the same keys as the grid's first point"),
         (case(grid=[RATES[0], {"train_args.learning_rate": 0}]), "cases.one.grid[1]: train_args.learning_rate = 0"),
         (case(grid=RATES[:2], set=RATES[0]), "is set by the grid too; keep one"),
+        (case(grid=[{"fedclip_args.method": "lora"}]), "cases.one.grid[0].fedclip_args.method"),
+        (case(grid=[{"fedclip_args.federation": "local"}]), "makes a case of its own, not a point"),
+        ({"set": {"fedclip_args.keep_rounds": 2}}, "best and final adapters are kept; leave it out"),
+        (case(set={"validation_args.frequency_of_the_test": 5}), "every round is tested; leave it out"),
+        (case(set={"tracking_args.enable_tensorboard": True}), "is about one run"),
+        (
+            {"cases": {name: {"title": "Same"} for name in ("one", "two")}},
+            'cases.two.title = "Same": is the title of case one too',
+        ),
+        ({"set": {"fedclip_args.domains": ["target", "photo", "sketch", "x"]}}, "must not name target or server"),
+        ({"set": {"fedclip_args.data_layout": "classes"}}, "seeds cannot be compared image by image"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(changes, said, tmp_path):

@@ -3,21 +3,30 @@
 import csv
 import os
 import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from study_samples import SAMPLE, sample_result, sample_results, write_study
 
 from fedclip_plugin.cli import main
+from fedclip_plugin.commands.mpi import Launch
 from fedclip_plugin.recipe import load_study
-from fedclip_plugin.study import Findings, Plan
+from fedclip_plugin.report.study_pictures import costs
+from fedclip_plugin.study import Answers, Findings, Plan, ResultsFolder
 from fedclip_plugin.study.accuracy_tables import accuracy_table
+from fedclip_plugin.study.choices_table import choices_table
 from fedclip_plugin.study.cost_table import cost_table
 from fedclip_plugin.study.estimate import estimate, estimate_table
+from fedclip_plugin.study.figures import all_figures
 from fedclip_plugin.study.named_cases import best_case, closing, paper_case
 from fedclip_plugin.study.summary import summary
 from fedclip_plugin.text import duration, markdown, size
+
+PATHS = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 PAPER = {
     "train_args.learning_rate": 5e-5,
@@ -85,6 +94,7 @@ def test_personalization_has_the_fine_tuned_adapters_where_there_are_some(findin
     found = replace(findings, results={name: tuned(result) for name, result in findings.results.items()})
     table = accuracy_table(found, "personalization")
     assert row(table, "FedCLIP")["fine-tuned"] == "90.0 +- 0.0"
+    assert any("from that of the last round" in note for note in table.notes)
     assert row(table, "FedCLIP (paper's settings)")["fine-tuned"] == "-"
     assert "fine-tuned" not in accuracy_table(found, "generalization").head
     assert "fine-tuned" not in accuracy_table(findings, "personalization").head
@@ -149,6 +159,47 @@ def test_our_best_is_federated_whatever_it_scores_on_tests(tmp_path):
     assert best_case(Findings(plan, results)) == "together"
 
 
+def test_our_best_is_chosen_over_the_seeds_that_every_candidate_has(tmp_path):
+    cases = {name: {"title": name, "set": {"train_args.epochs": number}} for number, name in enumerate("ab", 1)}
+    plan = Plan(load_study(write_study(tmp_path / "s.yaml", cases=cases, seeds=[0, 1], targets=["photo"])))
+    gains = {("a", 0): 0.01, ("a", 1): 0.09, ("b", 0): 0.02}
+    results = {}
+    for (case, seed), gain in gains.items():
+        cell = plan.cell(case, "photo", seed, 0)
+        results[cell.name] = sample_result(cell, gain)
+    assert best_case(Findings(plan, results)) == "b"
+    last = plan.cell("b", "photo", 1, 0)
+    assert best_case(Findings(plan, results | {last.name: sample_result(last, 0.03)})) == "a"
+
+
+def test_without_federation_nothing_need_be_exchanged(tmp_path):
+    cases = {"alone": {"title": "Alone", "set": {"fedclip_args.federation": "local"}}, "all": {"title": "All"}}
+    findings = sample_results(tmp_path / "results", cases=cases, seeds=[0])
+    table = cost_table(findings)
+    columns = ("sent", "up a round and silo", "down")
+    assert [row(table, "Alone")[name] for name in columns] == ["-"] * 3
+    assert row(table, "All")["down"] == "133 kB"
+    assert any("without federation" in note for note in table.notes)
+    lines = [line.split(",") for line in summary(findings, "csv").splitlines()]
+    assert [float(line[4]) for line in lines if line[2] == "bytes_up"] == [0, 132_700]
+    left, _ = costs(findings, all_figures(findings, "generalization")).figure.axes
+    assert [line.get_xdata()[0] for line in left.get_lines()[1:]] == [6 * 132_700 * _mean_selected(findings, "all")]
+
+
+def _mean_selected(findings, case):
+    return sum(result.selected_round for result in findings.of_case(case)) / 4
+
+
+def test_results_of_several_revisions_or_of_other_images_are_told_under_the_tables(findings):
+    assert "revisions" not in summary(findings)
+    name, result = next(iter(findings.results.items()))
+    fewer = Answers.of([0, 1], [0, 1], [[0, 1]])
+    other = result.model_copy(update={"code": "later", "answers": result.answers | {"target": fewer}})
+    told = choices_table(replace(findings, results=findings.results | {name: other})).notes
+    assert "made by 2 revisions of the code: 0123456789ab, later" in told[1]
+    assert f"not of the same images; tested on: {result.target} (target) 2 or 140" in told[2]
+
+
 def test_the_estimate_measures_where_it_can(findings):
     left = estimate(without(findings, "fedclip/photo"))
     assert [(case.title, case.cells, case.measured) for case in left][1] == ("FedCLIP", 4, True)
@@ -169,7 +220,7 @@ def test_the_time_of_the_user_s_own_images_is_not_guessed(tmp_path):
 
 
 def test_a_dry_run_prints_the_plan_and_starts_nothing(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "execve", lambda *words: pytest.fail("started"))
+    monkeypatch.setattr(Launch, "attend", lambda *words: pytest.fail("started"))
     path = write_study(tmp_path / "s.yaml")
     assert main(["study", str(path), "--dry-run"]) == 0
     assert "40 cells, 40 to run" in capsys.readouterr().out
@@ -178,16 +229,20 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(capsys, tmp_path, monkeypa
     assert "train_args.epochs = 0" in capsys.readouterr().err
 
 
-def test_a_study_becomes_one_mpirun_job(capsys, tmp_path, monkeypatch):
-    def become(program, words, env):
-        raise SystemExit(words)
+@pytest.mark.parametrize(("told", "counted"), [(False, 1), (True, 0)])
+def test_a_study_becomes_one_mpirun_job_and_a_cell_in_which_it_ends_has_failed(
+    told, counted, capsys, tmp_path, monkeypatch
+):
+    results, words = ResultsFolder(tmp_path / "runs" / "studies" / "sample"), []
 
-    monkeypatch.setattr(os, "execve", become)
-    monkeypatch.setattr(signal, "signal", lambda *words: None)
+    def attend(launch, program):
+        words.extend(launch.command(program))
+        results.attempts.begin("fedclip/photo/seed_0_point_1")
+        return 143, told
+
+    monkeypatch.setattr(Launch, "attend", attend)
     path = write_study(tmp_path / "s.yaml")
-    with pytest.raises(SystemExit) as ended:
-        main(["study", str(path), "--set", "train_args.epochs=2", "--no-progress"])
-    words = ended.value.code
+    assert main(["study", str(path), "--set", "train_args.epochs=2", "--no-progress"]) == 143
     assert words[words.index("-np") + 1] == "4"
     own = words[words.index("fedclip_plugin") + 1 :]
     assert own == [
@@ -195,7 +250,28 @@ def test_a_study_becomes_one_mpirun_job(capsys, tmp_path, monkeypatch):
         *("--set", "train_args.epochs=2", "--no-progress"),
     ]
     assert words[words.index("fedclip_plugin") - 2] == sys.executable
-    assert "40 cells, 40 to run" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "40 cells, 40 to run" in said.out
+    assert ("ended in cell fedclip/photo/seed_0_point_1" in said.err) is not told
+    assert sum(results.attempts.failures().values()) == counted
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_who_attends_a_job_knows_whether_it_was_told_to_stop(told, tmp_path):
+    started = tmp_path / "started"
+    job = f"import os, pathlib, time; pathlib.Path({str(started)!r}).touch(); " + (
+        "time.sleep(60)" if told else "os.kill(os.getpid(), 15)"
+    )
+    attending = (
+        "import sys; from fedclip_plugin.commands.mpi import Launch; Launch.command = lambda self, words: words; "
+        f"print(Launch(2).attend([sys.executable, '-c', {job!r}]))"
+    )
+    here = subprocess.Popen([sys.executable, "-c", attending], stdout=subprocess.PIPE, text=True, env=PATHS)
+    while not started.exists() and here.poll() is None:
+        time.sleep(0.02)
+    if told:
+        here.send_signal(signal.SIGTERM)
+    assert here.communicate(timeout=60)[0].splitlines()[-1] == str((143, told))
 
 
 def test_a_rank_of_a_job_of_the_wrong_size_says_so_and_ends(monkeypatch, tmp_path):
@@ -210,7 +286,7 @@ def test_a_rank_of_a_job_of_the_wrong_size_says_so_and_ends(monkeypatch, tmp_pat
 
 
 def test_a_complete_study_is_printed_and_not_run(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "execve", lambda *words: pytest.fail("started"))
+    monkeypatch.setattr(Launch, "attend", lambda *words: pytest.fail("started"))
     findings = sample_results(tmp_path / "results")
     path = str(tmp_path / "results_study.yaml")
     assert main(["study", path, "--out", str(tmp_path / "results")]) == 0
