@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from .recipe import NOT_IN_DIGEST
+from .sections import SECTIONS
 from .study import Study
 from .study_rules import OWN
 
@@ -42,7 +43,7 @@ def study_changes(before: Mapping[Any, Any], now: Study) -> list[str]:
     told: dict[str, list[str]] = {}
     for point in common:
         for key in sorted({*old[point], *new[point]} - _FREE - set(OWN)):
-            was, given = old[point].get(key), new[point].get(key)
+            was, given = old[point].get(key, _default(key)), new[point].get(key, _default(key))
             if _plain(was) != _plain(given):
                 told.setdefault(f"{key} was {was}, is {given}", []).append(point)
     return [f"{difference} ({_places(points, len(common))})" for difference, points in told.items()]
@@ -59,6 +60,13 @@ def _points(study: Mapping[Any, Any]) -> dict[str, Settings]:
         for number, point in enumerate(_map(case).get("grid") or [{}]):
             found[f"case {name}, point {number}"] = shared | _map(point)
     return found
+
+
+def _default(key: str) -> Any:
+    """Return what a recipe has for a key that it leaves out."""
+    section, _, name = key.partition(".")
+    field = SECTIONS[section].model_fields.get(name) if section in SECTIONS else None
+    return None if field is None or field.is_required() else field.get_default(call_default_factory=True)
 
 
 def _map(given: Any) -> dict[Any, Any]:
