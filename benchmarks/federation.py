@@ -52,22 +52,11 @@ class Federation:
             return float(self.server["total"])
         return float(self.server["set_up"]) + rounds * median(self.phase("round"))
 
-    def seconds_with(self, images: int, rounds: int, encoding: float) -> float:
-        """Return the same for silos of so many images, extrapolated.
-
-        Parameters
-        ----------
-        images
-            Of each silo; training and evaluation of a round take as long for each as they did here.
-        rounds
-            Number of rounds.
-        encoding
-            Seconds by which each further image lengthens what comes before the first round.
-        """
+    def seconds_with(self, images: int, rounds: int) -> float:
+        """Return the same for silos of so many images, which training and evaluation take as long for as here."""
         of_images = median(a + b for a, b in zip(self.phase("train"), self.phase("evaluate"), strict=True))
-        rest = median(self.phase("round")) - of_images
-        before = float(self.server["set_up"]) + encoding * (images - self.images)
-        return before + rounds * (of_images * images / self.images + max(0.0, rest))
+        rest = max(0.0, median(self.phase("round")) - of_images)
+        return float(self.server["set_up"]) + rounds * (of_images * images / self.images + rest)
 
     def forward_seconds(self) -> float:
         """Return the seconds of evaluating one image, in the silo that takes longest."""

@@ -49,7 +49,7 @@ class Scale:
     large_images: int = 64
     throughput_images: int = 128
     passes: int = 2
-    cost_images: int = 64
+    cost_images: int = 256
     cost_tiny_images: int = 280
     cost_rounds: int = 200
     cost_full_rounds: int = 3

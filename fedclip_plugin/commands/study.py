@@ -83,10 +83,8 @@ def study(
     words += [word for override in overrides for word in ("--set", override)]
     words += ["--progress" if progress else "--no-progress", *(["--debug"] if debug else [])]
     code, told = Launch(_ranks(checked)).attend(words)
-    if told:  # whichever rank fails, mpirun ends the others by the same signal as here: only out here it is clear
-        results.attempts.forgive()
-    for cell in results.attempts.settle():
-        print(f"fedclip: the job ended in cell {cell}; with the same command it comes last", file=sys.stderr)
+    if code:
+        _account_for(checked, results, told)
     return code
 
 
@@ -106,6 +104,20 @@ def _take_part(checked: Study, results: ResultsFolder, progress: bool, here: tup
         _say("")
         _say(summary(Findings.read(Plan(checked), results)))
     leave()
+
+
+def _account_for(checked: Study, results: ResultsFolder, told: bool) -> None:
+    """Say what is safe of a job that did not come to its end, and whether a cell is to blame.
+
+    Whichever rank fails, mpirun ends the others by the signal by which a user stops them all, and lets nobody speak
+    then: only out here it is clear.
+    """
+    if told:
+        results.attempts.forgive()
+    for cell in results.attempts.settle():
+        print(f"fedclip: the job ended in cell {cell}; with the same command it comes last", file=sys.stderr)
+    safe = f"{len(Findings.read(Plan(checked), results).results)} cells are complete and safe in {results.path}"
+    print(f"fedclip: the study was stopped; {safe}; run the same command again to go on", file=sys.stderr)
 
 
 def _ranks(checked: Study) -> int:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
 import shutil
-import signal
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from types import FrameType
 from typing import TypeVar, cast
 
 from mpi4py import MPI
@@ -74,6 +71,7 @@ class StudyJob:
         """
         try:
             self._agree(self._begin)
+            gc.freeze()  # what imports brought stays; no need to look through it before every cell
             while key := self._agree(self._next):
                 self._run(self._plan.cell(*key))
         except FedClipError as error:
@@ -96,7 +94,6 @@ class StudyJob:
         except OSError as error:
             self._say(f"the memory of a cell cannot be told from that of the cells before it ({error})")
         self._say(f"{len(self._known)} of {self._plan.total()} cells are there")
-        _explain_termination(self._results, self._known)
 
     def _next(self) -> Key | None:
         """Choose the next cell, those that failed last, and clear its place; None when nothing is left."""
@@ -167,15 +164,3 @@ class StudyJob:
         if isinstance(outcome, FedClipError):
             raise outcome
         return cast(T, outcome)
-
-
-def _explain_termination(results: ResultsFolder, known: dict[str, CellResult]) -> None:
-    """When the job is ended from outside, say what is safe and how to go on."""
-
-    def _explain(number: int, frame: FrameType | None) -> None:
-        safe = f"{len(known)} cells are complete and safe in {results.path}"
-        os.write(2, f"fedclip: the study was stopped; {safe}; run the same command again to go on\n".encode())
-        os._exit(128 + number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _explain)

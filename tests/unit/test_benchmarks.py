@@ -14,7 +14,7 @@ from benchmarks.images import SIDE, write_jpegs
 from benchmarks.jobs import JobResult
 from benchmarks.random_clip import write_random_clip
 from benchmarks.reference import encode_padded
-from benchmarks.scale import QUICK
+from benchmarks.scale import PACS_SOURCES, QUICK
 from benchmarks.silo_folders import write_silos
 from benchmarks.subject import Subject
 from fedclip_plugin.adapters import create_adapter
@@ -171,8 +171,8 @@ def test_what_was_measured_is_not_extrapolated():
 
 def test_more_images_lengthen_what_is_done_to_images_alone():
     found = federation(3, images=50, set_up=10.0)
-    assert found.seconds_with(50, 200, encoding=0.1) == pytest.approx(found.seconds(200))
-    assert found.seconds_with(100, 200, encoding=0.1) == pytest.approx(10 + 50 * 0.1 + 200 * (2 * 0.8 + 0.2))
+    assert found.seconds_with(50, 200) == pytest.approx(found.seconds(200))
+    assert found.seconds_with(100, 200) == pytest.approx(10 + 200 * (2 * 0.8 + 0.2))
     assert found.forward_seconds() == pytest.approx(0.2 / 20)
 
 
@@ -188,7 +188,7 @@ def test_costs_are_ratios_of_full_to_ours_each_on_its_own_line():
         "fedclip": ours,
         "int8": federation(200, size=0.001, peaks=(1e9, 1e9, 1e9)),
     }
-    figures = by_name(costs.compare("toy", found, goals=True))
+    figures = by_name(costs.compare("toy", found, cached=0.1, goals=True))
     assert figures["toy: time of 200 rounds, full / FedCLIP"].value == pytest.approx(210 / 20)
     assert figures["toy: time of 200 rounds, full / FedCLIP"].goal() == ">= 283 MISSED"
     assert "EXTRAPOLATED from 3" in figures["toy: time of 200 rounds, full / FedCLIP"].note
@@ -198,6 +198,11 @@ def test_costs_are_ratios_of_full_to_ours_each_on_its_own_line():
     assert figures["toy: memory, features cached, full / FedCLIP"].value == pytest.approx(3)
     assert figures["toy: full, 200 rounds"].note == "EXTRAPOLATED from 3 measured rounds"
     assert figures["toy: FedCLIP, 200 rounds"].note == "measured"
+    most = max(PACS_SOURCES)
+    own = 10 + (most - 50) * 0.01 + 200 * 0.1
+    assert figures[f"toy: FedCLIP, 200 rounds, {most} images a silo"].value == pytest.approx(own)
+    ratio = figures[f"toy: time of 200 rounds, {most} images a silo, full / FedCLIP"]
+    assert ratio.value == pytest.approx((10 + 200 * (0.8 * most / 50 + 0.2)) / own)
     assert figures["toy: full, a silo's peak"].value == pytest.approx(2500)
 
 

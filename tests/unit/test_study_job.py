@@ -1,8 +1,6 @@
 """The loop over cells with a federation that does nothing: what is run, in which order, and what a failure leaves."""
 
 import gc
-import os
-import signal
 import weakref
 
 import pytest
@@ -54,7 +52,6 @@ class Loop:
         monkeypatch.setattr(job, "Job", self._job)
         monkeypatch.setattr(job, "rank_part", lambda *_: None)
         monkeypatch.setattr(job, "cell_result", lambda cell, _: sample_result(cell))
-        monkeypatch.setattr(signal, "signal", lambda *_: None)
         monkeypatch.setattr(guard.os, "_exit", self._exit)
 
     def start(self, study, rank=0, heard=()):
@@ -83,7 +80,8 @@ class Loop:
 
 @pytest.fixture
 def loop(monkeypatch, tmp_path):
-    return Loop(monkeypatch, tmp_path / "out")
+    yield Loop(monkeypatch, tmp_path / "out")
+    gc.unfreeze()
 
 
 @pytest.fixture
@@ -246,4 +244,3 @@ def test_models_of_the_cell_before_are_gone_when_memory_is_measured_anew(loop, s
         gc.enable()
     assert len(alive) == len(CELLS)
     assert set(seen) == {0}
-    assert os.path.isdir(loop.folder.path)
