@@ -17,7 +17,8 @@ from torch import Tensor
 PIECE_BYTES = 2**30
 """Most that goes to MPI at once: it counts in 32-bit integers."""
 
-_LARGE_BYTES = 2**20
+_LARGE_BYTES = 2**25
+"""From this size on, a message's memory is worth the kernel's attention."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Parcel:
     def expected(cls, label: bytes) -> Parcel:
         """Return a parcel with fresh room for the contents that ``label`` announces."""
         sizes, _ = pickle.loads(label)
-        return cls(label, tuple(_room(size) for size in sizes))
+        room = _mapped if sum(sizes) >= _LARGE_BYTES else _allocated
+        return cls(label, tuple(room(size) for size in sizes))
 
     def __len__(self) -> int:
         """Return the bytes that travel."""
@@ -82,13 +84,19 @@ class _Pickler(pickle.Pickler):
         return _tensor, (pickle.PickleBuffer(flat.view(torch.uint8).numpy().data), value.dtype, tuple(value.shape))
 
 
-def _room(size: int) -> memoryview:
-    """Return memory aligned for torch's arithmetic: it becomes a received tensor.
+def _allocated(size: int) -> memoryview:
+    """Return memory aligned for torch's arithmetic: it becomes a received tensor."""
+    return torch.empty(size, dtype=torch.uint8).numpy().data
 
-    What a thread allocates, free() keeps for that thread: large rooms are the kernel's own, so that they go back to it.
+
+def _mapped(size: int) -> memoryview:
+    """Return memory that goes back to the kernel when its tensor does.
+
+    free() would keep for the thread that receives what other threads free: one more copy of a large model. For small
+    messages the kernel's part would take longer than the rest of the round trip.
     """
-    if size < _LARGE_BYTES:
-        return torch.empty(size, dtype=torch.uint8).numpy().data
+    if size < mmap.PAGESIZE:
+        return _allocated(size)
     return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 

@@ -31,6 +31,7 @@ class _Step(NamedTuple):
 
     @property
     def delta(self) -> Tensor:
+        """The pseudo-gradient: where the global adapter is, less where the silos' average is."""
         return self.current - self.average
 
 

@@ -41,6 +41,7 @@ class _Transfer:
     requests: list[Any]
 
     def over(self) -> bool:
+        """Return whether all parts have gone out, or come in."""
         return all(request.Test() for request in self.requests)
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.recipe import Recipe, load_recipe
-from fedclip_plugin.recipe.recipe import _NOT_IN_DIGEST
+from fedclip_plugin.recipe.recipe import NOT_IN_DIGEST
 from fedclip_plugin.recipe.sections import SECTIONS
 
 TEXT = """
@@ -156,7 +156,7 @@ def test_the_digest_knows_what_defines_the_result(path):
     assert load_recipe(path, ["fedclip_args.prompt_template=a {}"]).digest() != digest
     for override in ("train_args.comm_round=9", "fedclip_args.run_dir=x", "fedclip_args.round_timeout=9"):
         assert load_recipe(path, [override]).digest() == digest
-    assert all(keys <= set(SECTIONS[name].model_fields) for name, keys in _NOT_IN_DIGEST.items())
+    assert all(keys <= set(SECTIONS[name].model_fields) for name, keys in NOT_IN_DIGEST.items())
 
 
 def test_paths_know_home_and_variables_and_stay_relative(path, monkeypatch):

@@ -151,9 +151,10 @@ def test_contents_go_in_pieces_that_mpi_can_count(monkeypatch):
     assert [piece.nbytes for piece in parcel.pieces()] == [1000, 1000, 400, 12]
 
 
-@pytest.mark.parametrize("piece", [2**30, 1000])
-def test_messages_arrive_whole_and_in_order_over_mpi(comm, monkeypatch, piece):
+@pytest.mark.parametrize(("piece", "large"), [(2**30, 2**25), (2**30, 0), (1000, 2**25)])
+def test_messages_arrive_whole_and_in_order_over_mpi(comm, monkeypatch, piece, large):
     monkeypatch.setattr(parcels, "PIECE_BYTES", piece)
+    monkeypatch.setattr(parcels, "_LARGE_BYTES", large)
     large = OrderedDict(a=torch.randn(LARGE if piece > LARGE else 30_000), b=torch.randn(3))
     order = [with_tensors(large), message(note="small"), with_tensors(TENSORS), message(note="last")]
     transport, got = federate(comm, sending(*order), take, take, take, take)
@@ -174,7 +175,9 @@ def test_a_handler_hears_of_tensors_only_when_what_was_sent_is_gone(comm):
     assert gone == [False, True]
 
 
-def test_a_handler_can_make_room_while_it_works(comm):
+@pytest.mark.parametrize("large", [2**25, 0])
+def test_a_handler_can_make_room_while_it_works(comm, monkeypatch, large):
+    monkeypatch.setattr(parcels, "_LARGE_BYTES", large)
     alive = []
 
     def forget(transport, received):
