@@ -13,7 +13,7 @@ from fedclip_plugin.adapters.registry import restore_adapter
 from fedclip_plugin.recipe import METHODS
 from fedclip_plugin.runs import load_adapter
 
-FURTHEST_FROM_ZERO_SHOT = {"fedclip": 0.1, "clip_adapter": 0.1}
+FURTHEST_FROM_ZERO_SHOT = {"fedclip": 0.2, "clip_adapter": 0.1}
 """In accuracy, before any training; every other method begins exactly there."""
 
 
