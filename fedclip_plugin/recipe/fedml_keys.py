@@ -25,9 +25,6 @@ REFUSED_KEYS: dict[str, str] = {
     "test_on_clients": "silos test every global adapter already; leave it out",
     "is_mobile": "FedML over MPI never reads it; leave it out",
     "ci": "belongs to FedML's simulation; leave it out",
-    "server_optimizer": "FedML's server optimisers do not run in cross_silo; leave it out",
-    "server_lr": "FedML's server optimisers do not run in cross_silo; leave it out",
-    "server_momentum": "FedML's server optimisers do not run in cross_silo; leave it out",
     "fedprox_mu": "FedML's FedProx does not run in cross_silo; leave it out",
     "enable_fhe": (
         "FedML's FHE never switches on: training is discarded and weights travel in the clear; leave it out"

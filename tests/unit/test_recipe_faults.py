@@ -160,7 +160,7 @@ INVALID = [
     ({"fedclip_args.backbone": "clip_tiny"}, "owner/name", "did you mean 'clip-tiny'?"),
     (
         {"fedclip_args.method": "fedclipp"},
-        "must be 'fedclip'",
+        "must be 'zero_shot' or 'fedclip'",
         "did you mean 'fedclip'?",
     ),
     ({"fedclip_args.precision": "FP32"}, "'bf16'", "did you mean 'fp32'?"),
