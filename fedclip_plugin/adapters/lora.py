@@ -38,7 +38,7 @@ class Lora(PixelAdapter):
     ) -> None:
         clip = frozen.clip()
         super().__init__(clip)
-        model = clip.hand_over().to(dtype)
+        model = clip.hand_over().to("cpu", dtype)  # A is drawn there, so that it is the same on every device
         _inject(model.vision_model)
         # Before the tower, which holds the same matrices: a parameter goes by the first name that it is found under.
         self.layers = nn.ModuleList(_matrices(layer.self_attn) for layer in model.vision_model.encoder.layers)

@@ -1,5 +1,7 @@
 """The attention gate, its loss, and the table of methods."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,8 @@ from fedclip_plugin.adapters import (
     scores,
 )
 from fedclip_plugin.adapters.registry import restore_adapter
+from fedclip_plugin.backbone import BUILT_IN, locate_backbone
+from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.recipe import METHODS
 from fedclip_plugin.runs import SavedAdapter
@@ -69,6 +73,15 @@ def test_initial_weights_depend_on_the_seed_alone(method):
     first, second, other = weights(1, 5), weights(2, 5), weights(1, 6)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert all(torch.equal(first[name], other[name]) for name in first) == (method in STARTS_AS_CLIP)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("method", sorted(ADAPTERS))
+def test_initial_weights_are_the_same_on_a_gpu(method):
+    here = frozen(CLIP_TINY_WIDTH)
+    there = dataclasses.replace(here, clip=lambda: FrozenClip(locate_backbone(BUILT_IN), torch.device("cuda")))
+    first, second = (parameters_of(create_adapter(method, built_on, seed=5)) for built_on in (here, there))
+    assert all(torch.equal(first[name].cpu(), second[name].cpu()) for name in first)
 
 
 def test_the_gate_computes_its_equation():
