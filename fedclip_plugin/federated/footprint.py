@@ -12,7 +12,7 @@ from pathlib import Path
 from fedclip_plugin.backbone.clip_size import FLOAT, ClipSize, read_clip_size
 from fedclip_plugin.recipe import METHODS, Recipe
 
-BASE_OWN, BASE_SHARED = 600_000_000, 380_000_000
+BASE_OWN, BASE_SHARED = 640_000_000, 380_000_000
 """What a rank takes with fedml, torch and transformers imported, and what all ranks of a host share (libraries)."""
 
 TRAINING_COPIES = 3

@@ -89,7 +89,7 @@ def test_a_run_begins_where_there_is_room(workshop, tmp_path):
 
 def test_a_run_that_cannot_fit_begins_nowhere(workshop, tmp_path, monkeypatch):
     monkeypatch.setattr(memory.RankMemory, "here", lambda name: memory.RankMemory(name, "small", "", 10**8, 10**8))
-    with pytest.raises(MemoryShortageError, match=r"on small \(server\): 0\.6 GB for the server.*there are 0\.6 GB"):
+    with pytest.raises(MemoryShortageError, match=r"on small \(server\): 0\.7 GB for the server.*there are 0\.6 GB"):
         opened(Alone(), tmp_path, workshop.recipe("crowded"))
     assert not (tmp_path / "run").exists()
 

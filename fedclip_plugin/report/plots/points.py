@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedclip_plugin.report.plots.costs import bytes_axis, seconds_axis
 from fedclip_plugin.report.plots.style import INK, ZERO_SHOT, legend_above, looks, new_figure, styled
 
 _MARKERS = "osDv^PX<>hp"
+
+_ANGLES = np.radians([30, -30, 90, -90, 150, -150, 0, 180])
+_AROUND = np.concatenate([radius * np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1) for radius in (9.0, 15.0)])
+"""Where a number may stand, from its point, in typographic points; the first are the better."""
+
+_CLEAR = 8.0
+"""Distance of a number to all other numbers and points at which each is readable."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +58,13 @@ def cost_points(points: Sequence[Point], zero_shot: float | None) -> Figure:
     figure = new_figure(3.7)
     left, right = figure.subplots(1, 2, sharey=True)
     entries: dict[str, Artist] = {}
+    places: dict[Axes, dict[int, tuple[float, float]]] = {left: {}, right: {}}
     for number, (point, look) in enumerate(zip(points, looks(len(points)), strict=True), 1):
         marker, label = _MARKERS[number % len(_MARKERS)], f"{number}  {point.label}"
         for axes, spent in ((left, point.total_bytes), (right, point.seconds)):
             if spent > 0:
-                place = (spent, 100 * point.accuracy)
+                place = places[axes][number] = (spent, 100 * point.accuracy)
                 (entries[label],) = axes.plot(*place, marker, color=look.color, markersize=7, markeredgecolor=INK)
-                axes.annotate(str(number), place, (5, 3), textcoords="offset points", fontsize=7)
     if zero_shot is not None:
         for axes in (left, right):
             entries["zero-shot CLIP"] = axes.axhline(100 * zero_shot, color=INK, linestyle=ZERO_SHOT, linewidth=1.1)
@@ -66,4 +76,31 @@ def cost_points(points: Sequence[Point], zero_shot: float | None) -> Figure:
     right.set_xlabel("seconds of rounds until the selected round")
     left.set_ylabel("accuracy in %")
     legend_above(figure, entries, columns=3)
+    figure.draw_without_rendering()  # only now is known where a point lies
+    for axes, numbered in places.items():
+        _write_numbers(axes, numbered)
     return figure
+
+
+def _write_numbers(axes: Axes, places: Mapping[int, tuple[float, float]]) -> None:
+    """Write each number beside its point, where it covers no point and no other number if there is room."""
+    dots_a_point = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
+    taken = {number: axes.transData.transform(place) / dots_a_point for number, place in places.items()}
+    crowd = list(taken.values())
+
+    def room(spot: npt.NDArray[np.float64]) -> float:
+        return float(min(np.hypot(*(spot - other)) for other in crowd))
+
+    for number, place in places.items():
+        spots = [taken[number] + offset for offset in _AROUND]
+        chosen = next((spot for spot in spots if room(spot) >= _CLEAR), max(spots, key=room))
+        crowd.append(chosen)
+        axes.annotate(
+            str(number),
+            place,
+            tuple(chosen - taken[number]),
+            textcoords="offset points",
+            fontsize=7,
+            ha="center",
+            va="center",
+        )
