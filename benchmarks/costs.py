@@ -97,7 +97,7 @@ def cached_round(backbone: Path, scale: Scale, work: Path) -> float:
     words = ["--silos", str(len(SILOS)), "--rounds", str(scale.rounds), size]
     job = run_job("benchmarks.scaling_rank", words, work / "costs_cached", ranks=len(SILOS) + 1)
     lines = job.ranks[0]["federations"][size]["lines"]
-    return median(line["seconds"]["round"] for line in lines if line["round"] > scale.skipped)
+    return median(float(line["seconds"]["round"]) for line in lines if line["round"] > scale.skipped)
 
 
 def compare(name: str, found: Mapping[str, Federation], cached: float, goals: bool) -> list[Figure]:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -64,7 +65,7 @@ def main() -> int:
     recipe = load_recipe(find_recipe(RECIPE), options.overrides)
     Job(recipe, folder, resume=False, progress=False, observer=ear).run()
     total = time.perf_counter() - ear.began
-    facts = {"peak": resident_bytes(peak=True)}
+    facts: dict[str, Any] = {"peak": resident_bytes(peak=True)}
     if os.environ["OMPI_COMM_WORLD_RANK"] == "0":
         facts |= {
             "parameters": ear.parameters,

@@ -44,7 +44,7 @@ class Federation:
 
     def bytes_a_silo(self, way: str) -> float:
         """Return bytes that a silo sends (``up``) or receives (``down``) in a round, the mean over rounds."""
-        return sum(line[f"bytes_{way}"] for line in self.rounds) / len(self.rounds) / (len(self.ranks) - 1)
+        return sum(int(line[f"bytes_{way}"]) for line in self.rounds) / len(self.rounds) / (len(self.ranks) - 1)
 
     def seconds(self, rounds: int) -> float:
         """Return seconds from loading to the last of ``rounds`` rounds: as measured, or extrapolated beyond that."""
@@ -61,5 +61,5 @@ class Federation:
     def forward_seconds(self) -> float:
         """Return the seconds of evaluating one image, in the silo that takes longest."""
         splits = self.rounds[0]["silos"].values()
-        evaluated = max(sum(silo["images"].values()) for silo in splits)
+        evaluated: int = max(sum(silo["images"].values()) for silo in splits)
         return median(self.phase("evaluate")) / evaluated

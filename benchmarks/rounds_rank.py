@@ -27,9 +27,9 @@ from fedml.cross_silo.client.message_define import MyMessage
 from benchmarks.jobs import report
 from benchmarks.synthetic import prepared
 from fedclip_plugin.federated.build import make_pair
+from fedclip_plugin.federated.parcel import encode
 from fedclip_plugin.federated.runner import FedClipRunner
 from fedclip_plugin.federated.start import log_to, start_fedml
-from fedclip_plugin.federated.transport import encode
 from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.runs.machine import resident_bytes

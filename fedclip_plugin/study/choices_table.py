@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 from fedclip_plugin.study.findings import Findings
 from fedclip_plugin.study.mixture import mixture
 from fedclip_plugin.study.table import Table
-from fedclip_plugin.text import duration
+from fedclip_plugin.text import duration, percent
 
 
 def choices_table(findings: Findings) -> Table:
     """Return the chosen point and the budget of every case."""
     targets = findings.plan.study.held_out()
-    head = ["chosen", *(target or "no target" for target in targets), "points", "federations", "rounds"]
+    head = ["chosen", *(target or "no target" for target in targets), "validation", "points", "federations", "rounds"]
     rows = []
     for case, content in findings.plan.study.cases.items():
         own = [result for result in findings.results.values() if result.case == case]
         counts = [str(len(content.grid)), str(len(own)), f"{sum(result.rounds for result in own):,}"]
-        rows.append([content.title, *(_choice(findings, case, target) for target in targets), *counts])
+        chosen = (_choice(findings, case, target) for target in targets)
+        rows.append([content.title, *chosen, percent(mean_validation(findings, case)), *counts])
     seed = findings.plan.study.seeds[0]
     note = (
         f"chosen by the highest mean source validation with seed {seed}, never by a test, and kept for the other "
-        f"seeds; {budget(findings)}"
+        f"seeds; validation: that of the chosen points in %, mean over targets and seeds; {budget(findings)}"
     )
     return Table("Grid points and budget", head, rows, (note, *findings.left_out(), *mixture(findings)))
+
+
+def mean_validation(findings: Findings, case: str) -> float | None:
+    """Return a case's mean source validation at its selected rounds, a fraction; None until all its cells are there."""
+    study, cells = findings.plan.study, findings.of_case(case)
+    if len(cells) < len(study.held_out()) * len(study.seeds):
+        return None
+    return fmean(cell.validation.selected for cell in cells)
 
 
 def budget(findings: Findings) -> str:

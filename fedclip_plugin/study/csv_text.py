@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from fedclip_plugin.study.choices_table import mean_validation
 from fedclip_plugin.study.cost_table import case_costs, federates
 from fedclip_plugin.study.figures import Column, Figures, all_figures
 from fedclip_plugin.study.findings import Findings
@@ -27,6 +28,7 @@ def to_csv(findings: Findings) -> str:
         for row in all_figures(findings, kind):
             writer.writerows(_accuracies(row))
     for case in findings.plan.study.cases:
+        writer.writerows(_validation(findings, case))
         writer.writerows(_costs(findings, case))
     return stream.getvalue()
 
@@ -45,6 +47,12 @@ def _column(row: Figures, measure: str, column: Column) -> Iterator[Line]:
     spreads = {**column.domains, **({"": column.mean} if column.mean else {})}
     for domain, found in spreads.items():
         yield row.case, row.kind, measure, domain, found.mean, found.deviation, None, None
+
+
+def _validation(findings: Findings, case: str) -> Iterator[Line]:
+    found = mean_validation(findings, case)
+    if found is not None:
+        yield case, "validation", "selected", "", found, None, None, None
 
 
 def _costs(findings: Findings, case: str) -> Iterator[Line]:

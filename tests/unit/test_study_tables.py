@@ -118,12 +118,21 @@ def test_costs_stand_in_units_with_the_machine(findings):
     assert table.notes[-1] == "machine: sample, 2 cores, no GPU"
 
 
+def test_validation_is_told_where_every_target_and_seed_is_known(findings):
+    cells = findings.of_case("fedclip")
+    mean = sum(result.validation.selected for result in cells) / len(cells)
+    assert row(choices_table(findings), "FedCLIP")["validation"] == f"{100 * mean:.1f}"
+    without = {name: result for name, result in findings.results.items() if result is not cells[-1]}
+    assert row(choices_table(replace(findings, results=without)), "FedCLIP")["validation"] == "-"
+
+
 def test_csv_holds_every_number_of_the_text_at_full_precision(findings):
     lines = list(csv.DictReader(summary(findings, "csv").splitlines()))
     means = [line for line in lines if (line["case"], line["measure"], line["domain"]) == ("fedclip", "selected", "")]
-    assert [line["part"] for line in means] == ["generalization", "personalization"]
+    assert [line["part"] for line in means] == ["generalization", "personalization", "validation"]
     results = findings.of_case("fedclip")
     assert float(means[0]["value"]) == pytest.approx(sum(r.target_accuracy.selected for r in results) / 12)
+    assert float(means[2]["value"]) == pytest.approx(sum(r.validation.selected for r in results) / 12)
     differences = [line for line in lines if line["measure"] == "difference"]
     assert all(float(line["low"]) <= float(line["value"]) <= float(line["high"]) for line in differences)
     assert {line["measure"] for line in lines if line["part"] == "costs"} >= {"bytes_up", "seconds_train", "peak_silo"}
