@@ -69,8 +69,9 @@ class FedClipArgs(Section):
     codec
         How updates travel, both ways: as they are, or as differences in 16 or 8 bits with error feedback.
     augmented_views
-        Augmented views of each training image that are encoded once beside it; every epoch sees the image or one of
-        them. Each costs one more encoding, and more of a change of style is survived; 0 trains on the images alone.
+        Augmented views that are encoded once beside each of a silo's images, so that they are there whatever the seed's
+        split; every epoch sees a training image or one of its views. Each costs one more encoding, and more of a change
+        of style is survived; 0 trains on the images alone.
     personal_epochs
         Epochs in which each silo, after the last round, fine-tunes an adapter of its own; kept under ``personal/``.
     min_silos

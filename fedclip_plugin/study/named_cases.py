@@ -40,7 +40,7 @@ def best_case(findings: Findings) -> str | None:
 
 def closing(findings: Findings, kind: Kind) -> str:
     """Return one sentence with zero-shot CLIP, the paper's FedCLIP and our best; empty when nothing is known."""
-    named = {"the paper's FedCLIP": paper_case(findings), "our best by source validation": best_case(findings)}
+    named = {"the paper's FedCLIP": paper_case(findings), "our best on cached features, by source validation": best_case(findings)}
     found = {label: figures(findings, case, kind) for label, case in named.items() if case}
     rows = {label: row for label, row in found.items() if row and row.selected.mean}
     if not rows:

@@ -150,7 +150,7 @@ def test_the_paper_s_case_and_our_best_are_named_by_settings_and_by_validation(t
     findings = sample_results(tmp_path / "results", cases=cases)
     assert paper_case(findings) == "old"  # and not the case of that name, with its 40 rounds
     assert best_case(findings) == "fedclip"
-    assert "our best by source validation (FedCLIP)" in closing(findings, "generalization")
+    assert "our best on cached features, by source validation (FedCLIP)" in closing(findings, "generalization")
     assert "the paper's FedCLIP (Old)" in closing(findings, "personalization")
     assert best_case(without(findings, "old/photo")) is None
     assert "our best" not in closing(without(findings, "old/photo"), "generalization")
