@@ -79,10 +79,14 @@ def study(
     if dry_run:
         return 0
     require_memory_here(cell.recipe for cell in findings.todo())
-    words = [sys.executable, "-m", "fedclip_plugin", "study", str(path), "--out", str(results.path)]
-    words += [word for override in overrides for word in ("--set", override)]
-    words += ["--progress" if progress else "--no-progress", *(["--debug"] if debug else [])]
-    code, told = Launch(_ranks(checked)).attend(words)
+    options = [word for override in overrides for word in ("--set", override)]
+    options += ["--progress" if progress else "--no-progress", *(["--debug"] if debug else [])]
+    return _launch(checked, results, [str(path), "--out", str(results.path), *options])
+
+
+def _launch(checked: Study, results: ResultsFolder, words: Sequence[str]) -> int:
+    """Run the same command as one mpirun job, tell what is safe if it ends early, and return its exit code."""
+    code, told = Launch(_ranks(checked)).attend([sys.executable, "-m", "fedclip_plugin", "study", *words])
     if code:
         _account_for(checked, results, told)
     return code

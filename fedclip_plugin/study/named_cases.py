@@ -14,6 +14,8 @@ from fedclip_plugin.text import percent
 _PAPER = {"method": "fedclip", "learning_rate": 5e-5, "weight_decay": 0.2, "comm_round": 200}
 """Lu et al. 2023, section 4; the published code's settings."""
 
+_BEST = "our best on cached features, by source validation"
+
 
 def paper_case(findings: Findings) -> str | None:
     """Return the case that is FedCLIP with the paper's hyper-parameters, None when the study has none."""
@@ -40,7 +42,7 @@ def best_case(findings: Findings) -> str | None:
 
 def closing(findings: Findings, kind: Kind) -> str:
     """Return one sentence with zero-shot CLIP, the paper's FedCLIP and our best; empty when nothing is known."""
-    named = {"the paper's FedCLIP": paper_case(findings), "our best on cached features, by source validation": best_case(findings)}
+    named = {"the paper's FedCLIP": paper_case(findings), _BEST: best_case(findings)}
     found = {label: figures(findings, case, kind) for label, case in named.items() if case}
     rows = {label: row for label, row in found.items() if row and row.selected.mean}
     if not rows:
