@@ -14,8 +14,8 @@ from fedclip_plugin.text import duration
 _CELL_SECONDS = 1.0
 """What a cell takes besides its rounds."""
 
-_IMAGE_SECONDS = {"features": 1.5e-5, "prompt": 2e-4, "pixels": 2e-3}
-"""Seconds a round and image of all silos, with clip-tiny on 2 cores; no more than the order of magnitude."""
+_IMAGE_SECONDS = {"features": 1.4e-5, "prompt": 5e-5, "pixels": 8e-4}
+"""Seconds a round and image of all silos, with clip-tiny on 2 cores; elsewhere no more than the order of magnitude."""
 
 
 @dataclass(frozen=True)
