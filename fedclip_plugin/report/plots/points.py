@@ -84,7 +84,7 @@ def cost_points(points: Sequence[Point], zero_shot: float | None) -> Figure:
 
 def _write_numbers(axes: Axes, places: Mapping[int, tuple[float, float]]) -> None:
     """Write each number beside its point, where it covers no point and no other number if there is room."""
-    dots_a_point = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
+    dots_a_point = axes.figure.dpi / 72
     taken = {number: axes.transData.transform(place) / dots_a_point for number, place in places.items()}
     crowd = list(taken.values())
 
