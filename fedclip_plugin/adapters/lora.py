@@ -38,14 +38,15 @@ class Lora(PixelAdapter):
     ) -> None:
         clip = frozen.clip()
         super().__init__(clip)
-        model = clip.hand_over().to("cpu", dtype)  # A is drawn there, so that it is the same on every device
+        model = clip.hand_over().to(dtype)
         _inject(model.vision_model)
         # Before the tower, which holds the same matrices: a parameter goes by the first name that it is found under.
         self.layers = nn.ModuleList(_matrices(layer.self_attn) for layer in model.vision_model.encoder.layers)
         self.vision_model, self.visual_projection = model.vision_model, model.visual_projection
         for name, matrix in self.layers.named_parameters():
             if name.endswith(".a.weight"):
-                nn.init.kaiming_uniform_(matrix, a=math.sqrt(5), generator=generator)
+                drawn = torch.empty(matrix.shape, dtype=dtype)  # on the CPU: the same on every device
+                matrix.data.copy_(nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator))
 
     def _tower_weights(self) -> dict[str, Tensor]:
         """Return the weights with LoRA's products added."""
