@@ -26,7 +26,7 @@ OWN: dict[str, str] = {
 _OF_A_CASE = ("fedclip_args.method", "fedclip_args.federation")
 """What makes a row of the tables, and no point of a grid."""
 
-_RESERVED = ("target", "server")
+RESERVED = ("target", "server")
 """Names that results give to the target domain's answers and to the server."""
 
 _SHARED: frozenset[str] = frozenset(
@@ -113,9 +113,9 @@ def image_faults(shared: Mapping[str, Any], targets: Sequence[str]) -> Iterator[
     }
     for place, names in named.items():
         for name in names if isinstance(names, list | tuple) else ():
-            if name in _RESERVED:
+            if name in RESERVED:
                 yield Fault(
-                    place, f"must not name {' or '.join(_RESERVED)}, as results call other things so; rename it", name
+                    place, f"must not name {' or '.join(RESERVED)}, as results call other things so; rename it", name
                 )
 
 

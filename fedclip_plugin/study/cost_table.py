@@ -46,9 +46,7 @@ class CaseCosts:
 
 def federates(findings: Findings, case: str) -> bool:
     """Return whether a case needs any exchange; the bytes of one that does not are those of its evaluation."""
-    study = findings.plan.study
-    recipe = findings.plan.cell(case, study.held_out()[0], study.seeds[0], 0).recipe
-    return recipe.fedclip_args.federation == "federated"
+    return findings.plan.recipe(case).fedclip_args.federation == "federated"
 
 
 def case_costs(results: Sequence[CellResult], federated: bool = True) -> CaseCosts:

@@ -48,7 +48,7 @@ def estimate(findings: Findings) -> list[CaseEstimate]:
     for case, content in study.cases.items():
         own = [result.costs.seconds_total for result in findings.results.values() if result.case == case]
         wanted = (len(content.grid) + len(study.seeds) - 1) * len(study.held_out())
-        recipe = findings.plan.cell(case, study.held_out()[0], study.seeds[0], 0).recipe
+        recipe = findings.plan.recipe(case)
         seconds = fmean(own) + _CELL_SECONDS if own else _rough(recipe)
         rounds = recipe.train_args.comm_round
         gone = sum(name.startswith(f"{case}/") for name in findings.given_up)

@@ -15,6 +15,7 @@ from fedclip_plugin.data import split_60_20_20
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.federated.history import History
 from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.recipe.study_rules import RESERVED
 from fedclip_plugin.runs.machine import cores, processor, resident_bytes
 from fedclip_plugin.runs.provenance import code_revision
 from fedclip_plugin.runs.run_folder import RoundLine
@@ -104,7 +105,7 @@ def cell_result(cell: Cell, measured: Measured) -> CellResult:
     first, last = lines[0], lines[-1]
     best: RoundLine = next(line for line in lines if line["round"] == last["best_round"])
     silos = list(first["silos"])
-    if taken := {"target", "server"} & set(silos):
+    if taken := set(RESERVED) & set(silos):
         raise DataError(
             f"a study has no silo named {' or '.join(taken)}, as its results call other things so: rename it"
         )

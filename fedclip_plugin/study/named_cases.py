@@ -20,7 +20,7 @@ _BEST = "our best on cached features, by source validation"
 def paper_case(findings: Findings) -> str | None:
     """Return the case that is FedCLIP with the paper's hyper-parameters, None when the study has none."""
     for case, content in findings.plan.study.cases.items():
-        if len(content.grid) == 1 and _is_paper(_recipe(findings, case)):
+        if len(content.grid) == 1 and _is_paper(findings.plan.recipe(case)):
             return case
     return None
 
@@ -34,7 +34,7 @@ def best_case(findings: Findings) -> str | None:
         None until every such case is known on every target with the first seed. Only seeds that all of them have on
         all targets count: a seed's validation split is easier or harder for everyone.
     """
-    cases = [case for case in findings.plan.study.cases if _is_candidate(_recipe(findings, case))]
+    cases = [case for case in findings.plan.study.cases if _is_candidate(findings.plan.recipe(case))]
     found = [findings.chosen(case, target) for case in cases for target in findings.plan.study.held_out()]
     seeds = set.intersection(*({cell.seed for cell in cells} for cells in found)) if found else set()
     return max(cases, key=lambda case: _validation(findings, case, seeds)) if seeds else None
@@ -54,11 +54,6 @@ def closing(findings: Findings, kind: Kind) -> str:
 
 def _told(row: Figures) -> str:
     return percent(row.selected.average) + (f", {row.difference.verdict}" if row.difference else "")
-
-
-def _recipe(findings: Findings, case: str) -> Recipe:
-    study = findings.plan.study
-    return findings.plan.cell(case, study.held_out()[0], study.seeds[0], 0).recipe
 
 
 def _is_paper(recipe: Recipe) -> bool:

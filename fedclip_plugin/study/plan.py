@@ -75,6 +75,10 @@ class Plan:
             self._made[key] = Cell(*key, settings, recipe)
         return self._made[key]
 
+    def recipe(self, case: str) -> Recipe:
+        """Return the recipe of a case's first cell: its cells differ in target, seed and grid point only."""
+        return self.cell(case, self.study.held_out()[0], self.study.seeds[0], 0).recipe
+
     def has(self, name: str) -> bool:
         """Return whether a cell of this name may be asked for."""
         return any(
