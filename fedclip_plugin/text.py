@@ -1,8 +1,17 @@
-"""Numbers and tables as text, for the console and for Markdown."""
+"""Numbers, names and tables as text, for the console and for Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+
+def printable(text: str) -> str:
+    """Return a name from elsewhere on one line, with everything escaped that a terminal or a log would obey.
+
+    Control characters, line breaks, direction marks and bytes that were not UTF-8 (surrogates) become escapes such as
+    ``\\x1b``; letters of every script stay as they are.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def align(table: Sequence[Sequence[str]]) -> str:
