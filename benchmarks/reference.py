@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fedclip_plugin.adapters import contrastive_loss
 from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.backbone.towers import text_features
 from fedclip_plugin.federated.trainer import ADAM_BETAS, ADAM_EPSILON
 
 _MIN_BATCH = 2
@@ -92,7 +93,7 @@ def encode_padded(clip: FrozenClip, prompts: Sequence[str]) -> Tensor:
 
     The product pads to the longest prompt instead, which gives the same features for less.
     """
-    device = next(clip._model.parameters()).device
-    tokens = clip._tokenizer(list(prompts), padding="max_length", truncation=True, return_tensors="pt").to(device)
-    pooled = clip._model.text_model(**tokens).pooler_output
-    return nn.functional.normalize(clip._model.text_projection(pooled), dim=-1)
+    ids, mask = clip.tokenize(prompts)
+    end, behind = int(ids[0, mask[0].sum() - 1]), clip.model.config.text_config.max_position_embeddings - ids.shape[1]
+    ids, mask = nn.functional.pad(ids, (0, behind), value=end), nn.functional.pad(mask, (0, behind))
+    return text_features(clip.model, ids, mask)

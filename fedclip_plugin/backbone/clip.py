@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
+from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.load_model import load_model
 from fedclip_plugin.backbone.preprocessing import Preprocessing
-from fedclip_plugin.backbone.towers import image_features, text_features
-from fedclip_plugin.errors import BackboneError
+from fedclip_plugin.backbone.prompt_tokenizer import PromptTokenizer
+from fedclip_plugin.backbone.towers import finite, image_features, text_features
 
 if TYPE_CHECKING:
     from transformers import CLIPModel
@@ -38,21 +39,13 @@ class FrozenClip:
     Raises
     ------
     BackboneError
-        When transformers cannot load the folder as a CLIP.
+        When the folder does not hold a whole CLIP whose parts fit each other.
     """
 
     def __init__(self, folder: Path, device: torch.device, precision: str = "fp32") -> None:
-        from transformers import AutoTokenizer, CLIPModel
-        from transformers import logging as transformers_logging
-
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        try:
-            self._model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise BackboneError(f"backbone {folder} cannot be loaded as a CLIP: {error}") from error
-        self._model.requires_grad_(False).eval().to(device)
+        self._folder = folder
+        self._model = load_model(folder).requires_grad_(False).eval().to(device)
+        self._tokenizer = PromptTokenizer(folder, read_clip_config(folder))
         self.preprocessing = Preprocessing(folder)
         self.device = device
         self.precision = precision
@@ -105,8 +98,14 @@ class FrozenClip:
         -------
         Tensor
             ``[B, d]`` float32 on the CPU.
+
+        Raises
+        ------
+        BackboneError
+            When some are not finite.
         """
-        return image_features(self._model, pixels.to(self.device, non_blocking=True), self.precision).cpu()
+        features = image_features(self._model, pixels.to(self.device, non_blocking=True), self.precision).cpu()
+        return finite(features, f"backbone {self._folder} in {self.precision}")
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return what the text tower takes in, on its device.
@@ -118,11 +117,16 @@ class FrozenClip:
         mask
             1 for a prompt's own tokens, 0 for padding; ``[C, L]`` int64.
         """
-        tokens = self._tokenizer(list(prompts), padding=True, truncation=True, return_tensors="pt").to(self.device)
-        return tokens["input_ids"], tokens["attention_mask"]
+        ids, mask = self._tokenizer(prompts)
+        return ids.to(self.device), mask.to(self.device)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Return text features of unit length, ``[C, d]`` float32 on the CPU, always computed in float32."""
-        ids, mask = self.tokenize(prompts)
-        return text_features(self._model, ids, mask).cpu()
+        """Return text features of unit length, ``[C, d]`` float32 on the CPU, always computed in float32.
+
+        Raises
+        ------
+        BackboneError
+            When some are not finite.
+        """
+        return finite(text_features(self._model, *self.tokenize(prompts)).cpu(), f"backbone {self._folder}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fedclip_plugin.backbone.locate import read_config
-from fedclip_plugin.errors import BackboneError
+from fedclip_plugin.backbone.clip_config import TowerShape, read_clip_config
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -28,22 +27,15 @@ class Tower:
 
     Attributes
     ----------
-    layers, width, inner
-        Number of layers, width, and width inside of their MLPs.
+    layers, width
+        Number of layers, and their width.
     tokens
         Of one image, or of one prompt at most.
     """
 
     layers: int
     width: int
-    inner: int
     tokens: int
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters of the layers."""
-        attention, norms = 4 * self.width * (self.width + 1), 4 * self.width
-        return self.layers * (attention + norms + 2 * self.width * self.inner + self.inner + self.width)
 
     @property
     def kept_bytes(self) -> int:
@@ -86,31 +78,15 @@ def read_clip_size(folder: Path) -> ClipSize:
     BackboneError
         When ``config.json`` is not that of a CLIP.
     """
-    config = read_config(folder)
-    try:
-        return _size(config.get("vision_config", {}), config.get("text_config", {}), config.get("projection_dim", 512))
-    except (TypeError, AttributeError, ArithmeticError) as error:
-        raise BackboneError(
-            f"backbone {folder}: config.json does not describe a CLIP ({error}); give the folder of a CLIP as "
-            "transformers saves it"
-        ) from error
-
-
-def _size(vision: dict[str, Any], text: dict[str, Any], dim: int) -> ClipSize:
-    patch, side, vocabulary = vision.get("patch_size", 32), vision.get("image_size", 224), text.get("vocab_size", 49408)
-    patches, positions = (side // patch) ** 2, text.get("max_position_embeddings", 77)
-    image = _tower(vision, patches + 1, 768, 3072)
-    prompt = _tower(text, min(PROMPT_TOKENS, positions), 512, 2048)
-    outside_image = 3 * patch**2 + 1 + (patches + 1) + 4 + dim  # patches, class token, positions, two norms, projection
-    outside_prompt = vocabulary + positions + 2 + dim
-    rest = image.width * outside_image + prompt.width * outside_prompt + 1
-    return ClipSize(image, prompt, dim, image.parameters + prompt.parameters + rest)
-
-
-def _tower(config: dict[str, Any], tokens: int, width: int, inner: int) -> Tower:
-    return Tower(
-        config.get("num_hidden_layers", 12),
-        config.get("hidden_size", width),
-        config.get("intermediate_size", inner),
-        tokens,
+    config = read_clip_config(folder)
+    patches = (config.side // config.patch) ** 2
+    return ClipSize(
+        vision=_tower(config.vision, patches + 1),
+        text=_tower(config.text, min(PROMPT_TOKENS, config.positions)),
+        dim=config.dim,
+        parameters=sum(math.prod(shape) for shape in config.weights().values()),
     )
+
+
+def _tower(shape: TowerShape, tokens: int) -> Tower:
+    return Tower(shape.layers, shape.width, tokens)

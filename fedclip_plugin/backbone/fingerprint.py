@@ -6,12 +6,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from fedclip_plugin.errors import BackboneError
+from fedclip_plugin.backbone.checkpoint import PROCESSORS, weight_files
 from fedclip_plugin.runs.atomic import write_file
 
-_SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
 _TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt")
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _CHUNK = 1 << 22
 
 
@@ -29,7 +27,7 @@ def fingerprint(folder: Path, memory: Path | None = None) -> str:
     Raises
     ------
     BackboneError
-        When weights or preprocessing are missing.
+        When weights are missing.
     """
     files = _relevant_files(folder)
     known = _read_memory(memory)
@@ -46,34 +44,9 @@ def fingerprint(folder: Path, memory: Path | None = None) -> str:
     return digest.hexdigest()
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold the weights, as transformers would choose them.
-
-    Raises
-    ------
-    BackboneError
-        When there are none.
-    """
-    for name in _WEIGHTS:
-        path = folder / name
-        if not path.exists():
-            continue
-        if name.endswith(".index.json"):
-            shards = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
-            return [path, *(folder / shard for shard in sorted(set(shards)))]
-        return [path]
-    raise BackboneError(f"{folder} holds no weights ({', '.join(_WEIGHTS)}); fetch the backbone again")
-
-
 def _relevant_files(folder: Path) -> list[Path]:
-    present = [folder / name for name in (*_SETTINGS, *_TOKENIZER) if (folder / name).exists()]
-    names = {file.name for file in present}
-    if not names & {"preprocessor_config.json", "processor_config.json"}:
-        raise BackboneError(
-            f"{folder} holds no preprocessor_config.json or processor_config.json, so the image size and normalisation "
-            "are unknown; save the processor into the folder with CLIPProcessor.save_pretrained"
-        )
-    return [*present, *weight_files(folder)]
+    settings = [folder / name for name in ("config.json", *PROCESSORS, *_TOKENIZER) if (folder / name).exists()]
+    return [*settings, *weight_files(folder)]
 
 
 def _hash_file(file: Path) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
+from fedclip_plugin.backbone.checkpoint import require_checkpoint
 from fedclip_plugin.errors import BackboneError
 
 BUILT_IN = "clip-tiny"
-_NEEDED = ("config.json",)
 
 
 def locate_backbone(name: str) -> Path:
@@ -23,39 +21,17 @@ def locate_backbone(name: str) -> Path:
     Raises
     ------
     BackboneError
-        When nothing of that name is on this machine, or what is there is not a CLIP.
+        When nothing of that name is on this machine, or what is there is not a whole CLIP, as far as can be told
+        without loading it.
     """
     folder = _find(name)
-    for needed in _NEEDED:
-        if not (folder / needed).is_file():
-            raise BackboneError(
-                f"backbone {name!r}: {folder} has no {needed}; give a folder that CLIPModel.save_pretrained and "
-                "CLIPProcessor.save_pretrained wrote"
-            )
-    kind = read_config(folder).get("model_type")
-    if kind != "clip":
+    if not (folder / "config.json").is_file():
         raise BackboneError(
-            f"backbone {name!r} is of model_type {kind!r}; FedCLIP needs a CLIP (model_type 'clip'), such as "
-            "openai/clip-vit-base-patch32"
+            f"backbone {name!r}: {folder} has no config.json; give a folder that CLIPModel.save_pretrained and "
+            "CLIPProcessor.save_pretrained wrote"
         )
+    require_checkpoint(folder)
     return folder
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return ``config.json`` of a backbone folder.
-
-    Raises
-    ------
-    BackboneError
-        When it is not a JSON object.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BackboneError(f"{folder / 'config.json'} is not JSON: {error}; fetch the backbone again") from error
-    if not isinstance(config, dict):
-        raise BackboneError(f"{folder / 'config.json'} is not a JSON object; fetch the backbone again")
-    return config
 
 
 def _find(name: str) -> Path:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fedclip_plugin.backbone.towers import finite
 from fedclip_plugin.errors import BackboneError
 
 FINGERPRINT_KEY = "backbone_fingerprint"
@@ -39,10 +40,13 @@ class OnnxEncoder:
     def __init__(self, encoder: Path) -> None:
         preprocess = encoder.with_name("preprocess.onnx")
         self.device = torch.device("cpu")
+        self._path = encoder
         self._encoder = _session(encoder, "pixel_values", "image_features")
         self._preprocess = _session(preprocess, "image", "pixel_values")
         self.fingerprint = _fingerprint(self._encoder, encoder)
         """Hash of the backbone that the encoder was exported from."""
+        self.feature_dim: int = self._encoder.get_outputs()[0].shape[1]
+        """Width d of the features."""
         if _fingerprint(self._preprocess, preprocess) != self.fingerprint:
             raise BackboneError(
                 f"{preprocess} and {encoder} were made from different backbones; take both of one bundle"
@@ -55,7 +59,8 @@ class OnnxEncoder:
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Return image features, ``[B, d]`` float32, from ``[B, 3, S, S]``."""
-        return torch.from_numpy(self._encoder.run(["image_features"], {"pixel_values": pixels.numpy()})[0])
+        features = torch.from_numpy(self._encoder.run(["image_features"], {"pixel_values": pixels.numpy()})[0])
+        return finite(features, str(self._path))
 
 
 def _session(path: Path, takes: str, gives: str) -> Any:

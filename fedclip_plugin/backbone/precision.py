@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.errors import BackboneError
 
 CHECKED_IMAGES = 16
 LOWEST_COSINE = 0.999
@@ -21,7 +22,7 @@ def candidate(device: torch.device) -> str:
 
 
 def agreement(clip: FrozenClip, precision: str, pixels: Tensor) -> float:
-    """Return the lowest cosine between features in ``precision`` and in float32, over a few images.
+    """Return the lowest cosine between features in ``precision`` and in float32, over a few images; 0 on overflow.
 
     Parameters
     ----------
@@ -37,7 +38,10 @@ def agreement(clip: FrozenClip, precision: str, pixels: Tensor) -> float:
         clip.precision = "fp32"
         exact = clip.encode_pixels(pixels)
         clip.precision = precision
-        approximate = clip.encode_pixels(pixels)
+        try:
+            approximate = clip.encode_pixels(pixels)
+        except BackboneError:  # it overflows
+            return 0.0
     finally:
         clip.precision = before
     return float(torch.nn.functional.cosine_similarity(exact, approximate, dim=-1).min())

@@ -9,8 +9,13 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from fedclip_plugin.backbone.checkpoint import require_side
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.normalization import Normalization
 from fedclip_plugin.errors import BackboneError
+
+_PROBE = (100, 75)
+"""Width and height of an image that processors are tried on: neither square nor of any tower's size."""
 
 
 class Preprocessing:
@@ -26,7 +31,8 @@ class Preprocessing:
     Raises
     ------
     BackboneError
-        When transformers cannot read the processor's settings.
+        When transformers cannot read the processor's settings, or what they make of an image is not what the image
+        tower takes in.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,13 +41,23 @@ class Preprocessing:
 
         try:
             self._processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise BackboneError(f"backbone {folder} has no image processor that can be read: {error}") from error
+            with np.errstate(all="ignore"):
+                pixels = self.preprocess(Image.new("RGB", _PROBE))
+        except Exception as error:  # its parsers raise whatever a file makes them raise
+            reason = " ".join(str(error).split())
+            raise BackboneError(f"the image processor of backbone {folder} cannot be used: {reason}") from error
+        require_side(folder, pixels.shape[1:], read_clip_config(folder))
+        self._side = int(pixels.shape[1])
+        if not np.isfinite(pixels).all():
+            raise BackboneError(
+                f"the image processor of backbone {folder} makes pixels that are not finite; look at its image_std and "
+                "rescale_factor, or take the file of another CLIP"
+            )
 
     @property
     def side(self) -> int:
         """S."""
-        return int(self._processor.crop_size["height"])
+        return self._side
 
     def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
         """Return the pixels that CLIP sees of an RGB image: bicubic resize, centre crop, normalisation.

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fedclip_plugin.errors import BackboneError
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -56,3 +58,26 @@ def text_features(clip: TextTower, ids: Tensor, mask: Tensor) -> Tensor:
     """
     pooled = clip.text_model(input_ids=ids, attention_mask=mask).pooler_output
     return torch.nn.functional.normalize(clip.text_projection(pooled), dim=-1)
+
+
+def finite(features: Tensor, encoder: str) -> Tensor:
+    """Return ``features`` as they are.
+
+    Parameters
+    ----------
+    features
+        What an encoder gave, ``[N, d]``.
+    encoder
+        Which one, for the message.
+
+    Raises
+    ------
+    BackboneError
+        When some are NaN or infinite, of which nothing good can come.
+    """
+    if not bool(features.isfinite().all()):
+        raise BackboneError(
+            f"{encoder} gives features that are not finite (NaN or infinite); take another precision "
+            "(fedclip_args.precision: fp32), or fetch the backbone again"
+        )
+    return features

@@ -97,7 +97,8 @@ def test_a_run_that_cannot_fit_begins_nowhere(workshop, tmp_path, monkeypatch):
 def test_a_disk_too_small_for_the_adapters_is_refused_beforehand(workshop, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**8))
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
-    changes = {"fedclip_args__backbone": str(tmp_path), "fedclip_args__method": "full"}
+    monkeypatch.setattr("fedclip_plugin.federated.open_run.locate_backbone", lambda name: tmp_path)  # ViT-B/32's shape
+    changes = {"fedclip_args__method": "full"}
     with pytest.raises(RunFolderError, match="has 100 MB free and the run needs 3647 MB"):
         opened(Alone(), tmp_path, workshop.recipe("full_disk", **changes))
     assert opened(Alone(), tmp_path, workshop.recipe("small_disk")) == 0

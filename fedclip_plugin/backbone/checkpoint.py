@@ -1,0 +1,224 @@
+"""Whether a backbone folder holds a whole CLIP: weights, tokenizer and processor that fit each other; no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedclip_plugin.backbone.clip_config import ClipConfig, Shape, read_clip_config, read_json
+from fedclip_plugin.errors import BackboneError
+from fedclip_plugin.text import printable
+
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+_AGAIN = "fetch the backbone again, or save it with CLIPModel.save_pretrained and CLIPProcessor.save_pretrained"
+_FLOATS = ("F16", "BF16", "F32", "F64")
+_BUFFER = re.compile(r"(^|\.)position_ids$")
+"""What older checkpoints carry beside the weights, and transformers passes over: the numbers 0, 1, 2 ..."""
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_NAMED = 3
+_LETTERS = 26
+"""Tokens without which not even letters can be told apart."""
+
+
+def require_checkpoint(folder: Path) -> None:
+    """Refuse a folder that would load as something else than the CLIP that it says it is, as far as headers tell.
+
+    Parameters
+    ----------
+    folder
+        With ``config.json``, weights, tokenizer and processor. Of safetensors only the headers are read; weights in
+        pickles are looked at when they are loaded.
+
+    Raises
+    ------
+    BackboneError
+        When something is missing, foreign, or does not fit the rest.
+    """
+    config = read_clip_config(folder)
+    stored = _stored_shapes(weight_files(folder))
+    if stored is not None:
+        wanted = config.weights()
+        unfit = [name for name, shape in wanted.items() if stored.get(name, shape) != shape]
+        sizes = {name: f"{list(stored[name])}, {list(wanted[name])} by config.json" for name in unfit}
+        require_weights(folder, wanted.keys() - stored.keys(), stored.keys() - wanted.keys(), sizes)
+    _require_vocabulary(folder, config)
+    side = _processor_side(folder)
+    if side is not None:
+        require_side(folder, side, config)
+
+
+def require_weights(
+    folder: Path, missing: Collection[str], foreign: Collection[str], unfit: Mapping[str, str] | None = None
+) -> None:
+    """Refuse weights that are not those of a ``CLIPModel``, all of them and no others.
+
+    Parameters
+    ----------
+    folder
+        The backbone's.
+    missing, foreign
+        Names of weights that are not there, and of those that no CLIP has.
+    unfit
+        Name to what is wrong with its size.
+
+    Raises
+    ------
+    BackboneError
+        When there are any; names a few, and says how to mend what is often met.
+    """
+    if not (missing or foreign or unfit):
+        return
+    told = [f"it lacks {_few(missing)}, which would be random"] * bool(missing)
+    told += [f"it holds {_few(foreign)}, which no CLIP has"] * bool(foreign)
+    told += [f"{printable(name)} is {sizes}" for name, sizes in list((unfit or {}).items())[:_NAMED]]
+    reason = _usual_reason(missing, foreign) or _AGAIN
+    raise BackboneError(f"backbone {folder} does not hold the weights of a CLIP: {'; '.join(told)}; {reason}")
+
+
+def require_side(folder: Path, found: tuple[int, ...], config: ClipConfig) -> None:
+    """Refuse a processor that makes images of another size than the image tower takes in.
+
+    Parameters
+    ----------
+    folder
+        The backbone's.
+    found
+        Height and width of what the processor makes.
+    config
+        The backbone's.
+
+    Raises
+    ------
+    BackboneError
+        When they differ.
+    """
+    if found != (config.side, config.side):
+        raise BackboneError(
+            f"backbone {folder}: its processor makes images of {' x '.join(map(str, found))} pixels, and its image "
+            f"tower takes {config.side} x {config.side} (image_size in config.json); take both files from one CLIP"
+        )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold the weights, as transformers would choose them.
+
+    Raises
+    ------
+    BackboneError
+        When there are none, or something else is in their place.
+    """
+    index = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+    if index is None:
+        raise BackboneError(f"{folder} holds no weights ({', '.join(WEIGHTS)}); fetch the backbone again")
+    _require_no_placeholder(index)
+    if not index.name.endswith(".index.json"):
+        return [index]
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+        raise BackboneError(f"{index} does not say which file holds which weight; fetch the backbone again")
+    files = [folder / shard for shard in sorted(set(shards.values()))]
+    absent = [file.name for file in files if not file.is_file()]
+    if absent:
+        raise BackboneError(f"{folder} lacks {_few(absent)}, named in {index.name}; fetch the backbone again")
+    for file in files:
+        _require_no_placeholder(file)
+    return [index, *files]
+
+
+def _require_no_placeholder(path: Path) -> None:
+    """Refuse a text file in place of weights."""
+    if path.suffix == ".json":
+        return
+    with path.open("rb") as stream:
+        head = stream.read(64)
+    text = head.decode("utf-8", "replace").partition("\n")[0].strip()
+    if text.isprintable() and "\ufffd" not in text:
+        mend = "run 'git lfs pull' there" if text.startswith("version https://git-lfs") else "fetch the backbone again"
+        raise BackboneError(f"{path} is a placeholder, not weights: a text file that begins {text!r}; {mend}")
+
+
+def _stored_shapes(files: list[Path]) -> dict[str, Shape] | None:
+    """Return the shape of every weight in safetensors, by its name in a ``CLIPModel``; None of pickles."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, Shape] = {}
+    for path in (file for file in files if file.suffix != ".json"):
+        if path.suffix != ".safetensors":
+            return None
+        try:
+            with safe_open(path, framework="numpy") as stream:
+                slices = {name: stream.get_slice(name) for name in stream.keys()}  # noqa: SIM118
+                kinds = {name: part.get_dtype() for name, part in slices.items()}
+                shapes |= {name.removeprefix("clip."): tuple(part.get_shape()) for name, part in slices.items()}
+        except (SafetensorError, OSError) as error:
+            raise BackboneError(f"{path} is truncated or damaged ({error}); fetch the backbone again") from error
+        other = [f"{printable(name)} as {kind}" for name, kind in kinds.items() if kind not in _FLOATS]
+        other = [text for text in other if not _BUFFER.search(text.partition(" as ")[0])]
+        if other:
+            raise BackboneError(f"{path} stores {_few(other)}; give the backbone in floating point, not quantised")
+    return {name: shape for name, shape in shapes.items() if not _BUFFER.search(name)}
+
+
+def _require_vocabulary(folder: Path, config: ClipConfig) -> None:
+    """Refuse a folder without a tokenizer, for which transformers would make one that reads the same in all words."""
+    whole, parts = folder / "tokenizer.json", (folder / "vocab.json", folder / "merges.txt")
+    if whole.is_file():
+        model = read_json(whole).get("model")
+        vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    elif all(part.is_file() for part in parts):
+        whole, vocabulary = parts[0], read_json(parts[0])
+    else:
+        raise BackboneError(
+            f"backbone {folder} has no tokenizer (tokenizer.json, or vocab.json and merges.txt), without which all "
+            "words are the same to it; save that of its CLIP there with CLIPProcessor.save_pretrained"
+        )
+    if not isinstance(vocabulary, dict | list) or len(vocabulary) < _LETTERS:
+        raise BackboneError(f"{whole} knows no letters and words: it is not the tokenizer of a CLIP; {_AGAIN}")
+    if len(vocabulary) > config.vocabulary:
+        raise BackboneError(
+            f"{whole} has {len(vocabulary):,} tokens, and the text tower knows {config.vocabulary:,} (vocab_size in "
+            "config.json): it is the tokenizer of another model; take both files from one CLIP"
+        )
+
+
+def _processor_side(folder: Path) -> tuple[int, ...] | None:
+    """Return height and width of what the processor makes, as transformers reads its settings; None if unclear."""
+    settings: Any = None
+    if (folder / PROCESSORS[1]).is_file():
+        settings = read_json(folder / PROCESSORS[1]).get("image_processor")
+    if settings is None and (folder / PROCESSORS[0]).is_file():
+        settings = read_json(folder / PROCESSORS[0])
+    if not isinstance(settings, dict):
+        raise BackboneError(
+            f"{folder} holds no {' or '.join(PROCESSORS)} with the settings of an image processor, so the image size "
+            "and normalisation are unknown; save the processor into the folder with CLIPProcessor.save_pretrained"
+        )
+    size = settings.get("crop_size", 224) if settings.get("do_center_crop", True) else settings.get("size")
+    height, width = (size.get("height"), size.get("width")) if isinstance(size, dict) else (size, size)
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
+def _usual_reason(missing: Collection[str], foreign: Collection[str]) -> str:
+    """Return how to mend a checkpoint of which nothing but the names is wrong; empty when it is something else."""
+    wrapper = next((name for name in _WRAPPERS if name in foreign), None)
+    if wrapper:
+        return f"they lie one level down, under {wrapper!r}: save that entry as the file"
+    prefix = next((name.removesuffix("logit_scale") for name in foreign if name.endswith("logit_scale")), "")
+    if prefix and {prefix + name for name in missing} <= set(foreign):
+        return f"all names begin with {prefix!r}, as wrappers such as DataParallel save them: save the model inside"
+    towers = {"text" if name.startswith("text") else "image" for name in missing if name != "logit_scale"}
+    if len(towers) == 1 and not foreign and len(missing) > _NAMED:
+        return f"that is its {towers.pop()} tower: save the whole CLIPModel, not one tower"
+    return ""
+
+
+def _few(names: Collection[str]) -> str:
+    """Return some names and how many there are."""
+    shown = [printable(name) for name in sorted(names)[:_NAMED]]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(shown) + more
