@@ -15,6 +15,7 @@ from fedclip_plugin.data.folder_report import FolderReport
 from fedclip_plugin.data.folders import find_layout, is_image_name, list_entries
 from fedclip_plugin.data.images import open_image
 from fedclip_plugin.data.unreadable import UnreadableImageError
+from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
 
 WHOLE = "images"
 """What the one domain of the layout ``classes`` is called."""
@@ -153,7 +154,8 @@ def _survey_classes(survey: _Survey, root: Path, prefix: str, domain: str) -> No
 def _class_problems(survey: _Survey) -> list[str]:
     everything = {name for row in survey.files.values() for name in row}
     missing = {domain: sorted(everything - set(row)) for domain, row in survey.files.items()}
-    return [
+    same = same_prompts(sorted(everything))
+    return [same_prompts_rule(same)] * bool(same) + [
         f"{domain}: lacks the classes {', '.join(names)} of other domains; rename or add folders, or list "
         "all classes in fedclip_args.classes"
         for domain, names in missing.items()

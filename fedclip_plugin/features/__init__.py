@@ -3,6 +3,7 @@
 from fedclip_plugin.features.encoded_images import EncodedImages
 from fedclip_plugin.features.feature_set import FeatureSet, SiloFeatures
 from fedclip_plugin.features.source import FeatureSource
-from fedclip_plugin.features.text_features import TextFeatures, prompts_of
+from fedclip_plugin.features.text_features import TextFeatures
+from fedclip_plugin.recipe.prompts import prompts_of
 
 __all__ = ["EncodedImages", "FeatureSet", "FeatureSource", "SiloFeatures", "TextFeatures", "prompts_of"]

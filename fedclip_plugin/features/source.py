@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.data import ImageSet, UnreadableImageError
@@ -20,8 +21,9 @@ from fedclip_plugin.features.encoded_images import EncodedImages
 from fedclip_plugin.features.feature_set import FeatureSet
 from fedclip_plugin.features.inventory import Inventory
 from fedclip_plugin.features.pixel_cache import PixelCache
-from fedclip_plugin.features.text_features import TextFeatures, prompts_of
+from fedclip_plugin.features.text_features import TextFeatures
 from fedclip_plugin.features.views import augment
+from fedclip_plugin.recipe.prompts import prompts_of
 
 if TYPE_CHECKING:
     from fedclip_plugin.backbone.clip import FrozenClip
@@ -48,8 +50,8 @@ class FeatureSource:
 
     Attributes
     ----------
-    fingerprint
-        Of the backbone.
+    fingerprint, feature_dim
+        Of the backbone: its hash, and the width of its features.
     precision
         What is encoded in; None while ``auto`` has not been settled.
 
@@ -67,6 +69,7 @@ class FeatureSource:
         self._automatic = precision == "auto"
         self.precision: str | None = None if self._automatic else precision
         self.fingerprint = fingerprint(self._folder, memory=cache_dir / "fingerprints.json")
+        self.feature_dim = read_clip_config(self._folder).dim
         self._cache = FeatureCache(cache_dir / f"v{CACHE_VERSION}-{self.fingerprint[:16]}")
         self._pixels = PixelCache(self._cache.folder / "pixels")
         self._device = device

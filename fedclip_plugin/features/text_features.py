@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from fedclip_plugin.errors import DataError
 from fedclip_plugin.features.feature_set import FeatureSet
+from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,36 @@ class TextFeatures:
         return TextFeatures(self.features.to(data.labels.device, like.dtype), self.logit_scale)
 
 
-def prompts_of(classes: Sequence[str], template: str) -> tuple[str, ...]:
-    """Return one prompt a class; ``template`` has one ``{}``, underscores of folder names become spaces."""
-    return tuple(template.format(name.replace("_", " ")) for name in classes)
+_NEAR = 1e-5
+"""Largest distance between features of one prompt that rounding accounts for; those of others are far beyond."""
+
+
+def require_distinct(text: TextFeatures, classes: Sequence[str], template: str) -> None:
+    """Refuse classes that look the same to CLIP, one of which could never be predicted.
+
+    Parameters
+    ----------
+    text
+        What the classes look like, in order.
+    classes
+        Their names.
+    template
+        The prompt's.
+
+    Raises
+    ------
+    DataError
+        When some do; names them, and says whether names or template are at fault.
+    """
+    near = torch.cdist(text.features, text.features, compute_mode="donot_use_mm_for_euclid_dist") < _NEAR
+    firsts = near.int().argmax(dim=1).tolist()
+    alike = [[name for name, own in zip(classes, firsts, strict=True) if own == first] for first in sorted(set(firsts))]
+    groups = [group for group in alike if len(group) > 1]
+    if not groups:
+        return
+    if len(alike) == 1 and not same_prompts(classes, template):
+        raise DataError(
+            f"all {len(classes)} classes look the same to CLIP: its text tower reads only the first tokens of a prompt "
+            "(77 in most), and the class name comes later; shorten fedclip_args.prompt_template before its {}"
+        )
+    raise DataError(same_prompts_rule(groups))

@@ -15,6 +15,7 @@ from fedclip_plugin.adapters import Frozen, ZeroShot
 from fedclip_plugin.data import ImageSet, silo_image_set, silo_names, target_image_set
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, SiloFeatures, TextFeatures, prompts_of
+from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.inputs import Inputs, split
 from fedclip_plugin.federated.roll_call import (
     Card,
@@ -177,6 +178,7 @@ class Preparation:
         found: tuple[Inputs | None, TextFeatures] | None = None
         try:
             text = source.text(classes, self._settings.prompt_template)
+            require_distinct(text, classes, self._settings.prompt_template)
             with self._bar(own, longest and self._progress) as bar:
                 advance = bar.update if bar is not None else _ignore
                 inputs = Inputs.load(self._settings, source, images, self._views(), advance) if images else None

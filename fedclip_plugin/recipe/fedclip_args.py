@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from .prompts import USUAL_TEMPLATE
 from .section import Section
 from .values import (
     BackboneName,
@@ -100,7 +101,7 @@ class FedClipArgs(Section):
     silos: FolderNames | None = None
     target_domain: FolderName | None = None
     classes: FolderNames | None = None
-    prompt_template: PromptTemplate = "a picture of a {}"
+    prompt_template: PromptTemplate = USUAL_TEMPLATE
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     feature_cache_dir: UserPath = Path(".fedclip/features")
     on_bad_image: Literal["error", "skip"] = "error"

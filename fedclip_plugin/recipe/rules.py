@@ -7,6 +7,7 @@ from typing import Any
 
 from .faults import Fault, closest
 from .fedclip_args import FedClipArgs
+from .prompts import same_prompts, same_prompts_rule
 from .training_rules import training_faults
 from .variants import guard_faults, variant_faults
 
@@ -142,6 +143,13 @@ def _miniature(values: Values) -> Iterator[Fault]:
             yield Fault(f"fedclip_args.{key}", "only for dataset: miniature; leave it out", value)
 
 
+def _prompts(values: Values) -> Iterator[Fault]:
+    classes, template = values.get("fedclip_args.classes"), values.get("fedclip_args.prompt_template")
+    same = same_prompts(classes, template) if classes and template else []
+    if same:
+        yield Fault("fedclip_args.classes", same_prompts_rule(same))
+
+
 def _gpu(values: Values) -> Iterator[Fault]:
     keys = ("device_args.gpu_mapping_file", "device_args.gpu_mapping_key")
     if not all(key in values for key in keys):
@@ -161,6 +169,7 @@ _RULES: tuple[Callable[[Values], Iterator[Fault]], ...] = (
     _partition,
     _data_root,
     _miniature,
+    _prompts,
     _gpu,
     training_faults,
     variant_faults,

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from .methods import METHODS
+from .prompts import require_template
 
 _EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
@@ -71,12 +72,6 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _template(text: str) -> str:
-    if text.count("{}") != 1 or re.search(r"[{}]", text.replace("{}", "")):
-        raise ValueError("must hold exactly one '{}', where the class name goes; e.g. 'a picture of a {}'")
-    return text
-
-
 def _method(name: str) -> str:
     """Refuse a name outside the table the way pydantic refuses a value outside a ``Literal``."""
     if name not in METHODS:
@@ -110,7 +105,7 @@ Text = Annotated[str, Field(strict=True, min_length=1)]
 FolderName = Annotated[str, Field(strict=True), AfterValidator(_folder_name)]
 FolderNames = Annotated[tuple[FolderName, ...], Field(min_length=1), AfterValidator(_distinct)]
 UserPath = Annotated[Path, BeforeValidator(_path)]
-PromptTemplate = Annotated[str, Field(strict=True), AfterValidator(_template)]
+PromptTemplate = Annotated[str, Field(strict=True), AfterValidator(require_template)]
 MethodName = Annotated[str, Field(strict=True), AfterValidator(_method)]
 ClientIds = Annotated[Literal["[]"], BeforeValidator(_no_ids)]
 BackboneName = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_backbone)]

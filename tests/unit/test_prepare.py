@@ -1,10 +1,12 @@
 """What a rank finds before training: its own images, or what is wrong, said to all."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.errors import FedClipError, MemoryShortageError, RunFolderError
 from fedclip_plugin.federated import memory
 from fedclip_plugin.federated.build import build
@@ -50,6 +52,23 @@ def test_a_feature_cache_that_cannot_be_written_is_an_error_of_that_rank(worksho
 
 
 CLASSES = ["dog", "elephant", "giraffe", "guitar", "horse", "house", "person"]
+
+
+def test_classes_that_look_the_same_are_refused_before_images_are_encoded(workshop, tmp_path):
+    changes = {"classes": CLASSES, "prompt_template": "very " * 40 + "{}", "feature_cache_dir": str(tmp_path)}
+    recipe = workshop.recipe("cut_off", **{f"fedclip_args__{key}": value for key, value in changes.items()})
+    with pytest.raises(FedClipError, match="all 7 classes look the same to CLIP"):
+        prepare(recipe)
+    assert list(tmp_path.glob("*/fp32/*")) == []
+
+
+def test_a_broken_backbone_is_refused_before_images_are_encoded(workshop, tmp_path):
+    clip = shutil.copytree(locate_backbone(BUILT_IN), tmp_path / "clip")
+    (clip / "tokenizer.json").unlink()
+    changes = {"classes": CLASSES, "backbone": str(clip), "feature_cache_dir": str(tmp_path / "features")}
+    recipe = workshop.recipe("broken", **{f"fedclip_args__{key}": value for key, value in changes.items()})
+    with pytest.raises(FedClipError, match=r"1 of 1 ranks cannot start\n  server: backbone .* has no tokenizer"):
+        prepare(recipe)
 
 
 @pytest.mark.parametrize(
