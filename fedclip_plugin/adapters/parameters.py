@@ -8,6 +8,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from fedclip_plugin.text import printable
+
+_NAMED = 5
+
 
 def parameters_of(adapter: nn.Module) -> OrderedDict[str, Tensor]:
     """Return the trained parameters by name, on the CPU; on a CPU they share the adapter's memory.
@@ -33,14 +37,34 @@ def load_parameters(adapter: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     ValueError
         When a name or a shape differs; nothing is copied then.
     """
+    require_parameters(adapter, tensors)
+    with torch.no_grad():
+        for name, parameter in adapter.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(tensors[name])
+
+
+def require_parameters(adapter: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not those of the adapter.
+
+    Parameters
+    ----------
+    adapter
+        Whose trained parameters they should be.
+    tensors
+        By name.
+
+    Raises
+    ------
+    ValueError
+        When a name or a shape differs.
+    """
     own = {name: parameter for name, parameter in adapter.named_parameters() if parameter.requires_grad}
-    faults = sorted(own.keys() ^ tensors.keys()) or [
+    faults = sorted(map(printable, own.keys() ^ tensors.keys())) or [
         f"{name} {list(tensors[name].shape)} instead of {list(parameter.shape)}"
         for name, parameter in own.items()
         if tensors[name].shape != parameter.shape
     ]
     if faults:
-        raise ValueError(f"parameters that do not match the method's: {', '.join(faults)}")
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(tensors[name])
+        more = f" and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        raise ValueError(f"parameters that do not match the method's: {', '.join(faults[:_NAMED])}{more}")

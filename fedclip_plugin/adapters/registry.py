@@ -14,12 +14,13 @@ from fedclip_plugin.adapters.clip_adapter import ClipAdapter
 from fedclip_plugin.adapters.full import Full
 from fedclip_plugin.adapters.linear_probe import LinearProbe
 from fedclip_plugin.adapters.lora import Lora
-from fedclip_plugin.adapters.parameters import load_parameters
+from fedclip_plugin.adapters.parameters import load_parameters, require_parameters
 from fedclip_plugin.adapters.prompt import Prompt
 from fedclip_plugin.adapters.sigmoid_gate import SigmoidGate
 from fedclip_plugin.adapters.zero_shot import ZeroShot
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.features import TextFeatures, prompts_of
+from fedclip_plugin.recipe import METHODS
 from fedclip_plugin.runs import SavedAdapter
 
 if TYPE_CHECKING:
@@ -105,15 +106,34 @@ def restore_adapter(saved: SavedAdapter, backbone: str | None = None) -> Adapter
         raise AdapterFileError(
             f"adapter of method {saved.method!r}; this version knows {', '.join(ADAPTERS)}: update fedclip-plugin"
         )
+    frozen = frozen_of(saved, backbone)
     if saved.method in AS_SAVED:
         adapter = AS_SAVED[saved.method](saved)
     else:
-        adapter = create_adapter(saved.method, frozen_of(saved, backbone), seed=0)
+        if METHODS[saved.method].inputs == "features":
+            with torch.device("meta"):  # compared before memory is taken for what a stranger's header says
+                _fitting(require_parameters, create_adapter(saved.method, frozen, seed=0), saved)
+        adapter = create_adapter(saved.method, frozen, seed=0)
+    load_saved(adapter, saved)
+    return adapter
+
+
+def load_saved(adapter: Adapter, saved: SavedAdapter) -> None:
+    """Copy the parameters of a saved adapter into a module of its method.
+
+    Raises
+    ------
+    AdapterFileError
+        When a tensor's name or shape is not the method's.
+    """
+    _fitting(load_parameters, adapter, saved)
+
+
+def _fitting(act: Callable[[Adapter, dict[str, torch.Tensor]], None], adapter: Adapter, saved: SavedAdapter) -> None:
     try:
-        load_parameters(adapter, to_tensors(saved.tensors))
+        act(adapter, to_tensors(saved.tensors))
     except ValueError as error:
         raise AdapterFileError(f"adapter does not fit method {saved.method!r}: {error}") from error
-    return adapter
 
 
 def frozen_of(saved: SavedAdapter, backbone: str | None = None) -> Frozen:
@@ -127,11 +147,12 @@ def frozen_of(saved: SavedAdapter, backbone: str | None = None) -> Frozen:
 
     def _clip() -> FrozenClip:
         from fedclip_plugin.backbone.clip import FrozenClip
+        from fedclip_plugin.backbone.clip_config import read_clip_config
         from fedclip_plugin.backbone.fingerprint import fingerprint
         from fedclip_plugin.backbone.locate import locate_backbone
 
         place = locate_backbone(backbone or saved.backbone)
-        saved.require_backbone(fingerprint(place), str(place))
+        saved.require_backbone(fingerprint(place), read_clip_config(place).dim, str(place))
         return FrozenClip(place, torch.device("cpu"), saved.precision)
 
     text = TextFeatures(torch.tensor(saved.text_features), saved.logit_scale)

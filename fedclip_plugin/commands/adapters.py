@@ -13,6 +13,7 @@ import torch
 from fedclip_plugin.adapters import Adapter, ZeroShot, scores
 from fedclip_plugin.adapters.registry import restore_adapter
 from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
@@ -97,7 +98,7 @@ def predict(folder: Path, images: Sequence[Path], backbone: str | None, top: int
     """
     saved = load_adapter(folder)
     place = locate_backbone(backbone or saved.backbone)
-    saved.require_backbone(fingerprint(place), str(place))
+    saved.require_backbone(fingerprint(place), read_clip_config(place).dim, str(place))
     clip, adapter = FrozenClip(place, _device(), saved.precision), restore_adapter(saved, backbone)
     answers = {str(path): _label(clip, adapter.to(_device()), saved, path, top) for path in images}
     if as_json:
@@ -150,7 +151,7 @@ def _parts(root: Path, classes: tuple[str, ...]) -> list[ImageSet]:
 def _cached(saved: SavedAdapter, backbone: str) -> Load:
     """Return what gives features of the backbone in torch, through the cache, and what the method takes in."""
     source = FeatureSource(backbone, _device(), saved.precision, _CACHE, _BATCH, _WORKERS)
-    saved.require_backbone(source.fingerprint, backbone)
+    saved.require_backbone(source.fingerprint, source.feature_dim, backbone)
 
     def _load(part: ImageSet) -> tuple[FeatureSet, FeatureSet]:
         features = source.images(part, skip_bad=False, on_progress=_ignore).data.to(_device())
@@ -169,7 +170,7 @@ def _device_features(saved: SavedAdapter, encoder: Path) -> Load:
             "leave --encoder out"
         )
     device_encoder = OnnxEncoder(encoder)
-    saved.require_backbone(device_encoder.fingerprint, str(encoder))
+    saved.require_backbone(device_encoder.fingerprint, device_encoder.feature_dim, str(encoder))
 
     def _load(part: ImageSet) -> tuple[FeatureSet, FeatureSet]:
         rows, faults = encode_files(device_encoder, part.paths(), _BATCH, _WORKERS, _ignore)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from fedclip_plugin.adapters import load_parameters, parameters_of
-from fedclip_plugin.adapters.registry import to_tensors
+from fedclip_plugin.adapters import parameters_of
+from fedclip_plugin.adapters.registry import load_saved
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.guard import stop_job
@@ -89,7 +89,7 @@ class Job:
             torch.cuda.empty_cache()  # ranks may share the GPU, and most methods are done with the backbone
         if args.rank == 0:
             if args.start_round:
-                load_parameters(model, to_tensors(self._folder.load_round(args.start_round).tensors))
+                load_saved(model, self._folder.load_round(args.start_round))
             self._observer.train(task, sum(tensor.numel() for tensor in parameters_of(model).values()))
         on_line, history = self._observer.line, self._history
         FedClipRunner(args, device, dataset, model, trainer, aggregator, on_line, history).run()

@@ -108,7 +108,7 @@ def _source(recipe: Recipe, saved: SavedAdapter) -> FeatureSource:
     source = FeatureSource(
         settings.backbone, device, saved.precision, settings.feature_cache_dir, settings.encode_batch_size, workers
     )
-    saved.require_backbone(source.fingerprint, settings.backbone)
+    saved.require_backbone(source.fingerprint, source.feature_dim, settings.backbone)
     return source
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,7 +17,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from fedclip_plugin.errors import AdapterFileError
+from fedclip_plugin.runs.adapter_header import header_fault, tensors_fault
 from fedclip_plugin.runs.atomic import write_folder
+from fedclip_plugin.text import size
 
 FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)
@@ -76,13 +79,15 @@ class SavedAdapter:
         """What image features are compared with, ``[C, d]``: the text features unless the method trained its own."""
         return self.text_features if self.class_features is None else self.class_features
 
-    def require_backbone(self, found: str, where: str) -> None:
+    def require_backbone(self, found: str, width: int, where: str) -> None:
         """Refuse a backbone whose features mean something else to this adapter.
 
         Parameters
         ----------
         found
             Fingerprint of the backbone at hand.
+        width
+            Of its features.
         where
             Where it comes from, for the message.
 
@@ -95,6 +100,11 @@ class SavedAdapter:
             raise AdapterFileError(
                 f"the adapter was trained on backbone {self.backbone} with fingerprint {self.fingerprint[:12]}; "
                 f"{where} has {found[:12]}: its features mean something else; give the right one"
+            )
+        if width != self.feature_dim:
+            raise AdapterFileError(
+                f"the adapter says that features of backbone {self.backbone} are {self.feature_dim} wide; those of "
+                f"{where} are {width}: it was altered; take it from where it was made"
             )
 
 
@@ -130,9 +140,9 @@ def load_adapter(folder: Path) -> SavedAdapter:
     Raises
     ------
     AdapterFileError
-        When a file is missing, truncated, altered, or of a newer format.
+        When a file is missing, truncated, altered, or of a newer format, or says what no adapter can.
     """
-    header, weights = _read_header(folder), _read_weights(folder)
+    header, weights = _read_header(folder), _read(folder / "adapter.safetensors")
     version = header.get("format_version")
     if version not in _READABLE:
         raise AdapterFileError(
@@ -144,17 +154,20 @@ def load_adapter(folder: Path) -> SavedAdapter:
             "copy the adapter folder again, or use an earlier round beside it"
         )
     del header["format_version"]
+    fault = header_fault(header)
+    if fault:
+        raise AdapterFileError(f"{folder} {fault}; take the adapter from where it was made")
     try:
         arrays = load_tensors(weights)
-        header |= {
-            "classes": tuple(header["classes"]),
-            TEXT_FEATURES: arrays.pop(TEXT_FEATURES),
-            CLASS_FEATURES: arrays.pop(CLASS_FEATURES, None),
-            "tensors": {name.removeprefix(ADAPTER_PREFIX): array for name, array in sorted(arrays.items())},
-        }
-        return SavedAdapter(**header)
-    except (KeyError, TypeError, SafetensorError) as error:
+        text, classes = arrays.pop(TEXT_FEATURES), arrays.pop(CLASS_FEATURES, None)
+    except (KeyError, ValueError, TypeError, AttributeError, SafetensorError) as error:
         raise AdapterFileError(f"{folder} is not an adapter of this project: {error}; was it edited?") from error
+    tensors = {name.removeprefix(ADAPTER_PREFIX): array for name, array in sorted(arrays.items())}
+    fault = tensors_fault(header, text, classes, tensors)
+    if fault:
+        raise AdapterFileError(f"{folder} {fault}; take the adapter from where it was made")
+    header["classes"] = tuple(header["classes"])
+    return SavedAdapter(**header, text_features=text, class_features=classes, tensors=tensors)
 
 
 def _checksum(header: Mapping[str, Any], weights: bytes) -> str:
@@ -166,23 +179,24 @@ def _checksum(header: Mapping[str, Any], weights: bytes) -> str:
 
 def _read_header(folder: Path) -> dict[str, Any]:
     path = folder / "adapter.json"
-    try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.is_file():
         raise AdapterFileError(
             f"{folder} holds no adapter.json: give the folder of an adapter, such as runs/NAME/adapters/best"
-        ) from None
-    except (OSError, ValueError) as error:
+        )
+    try:
+        header = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
         raise AdapterFileError(f"{path} cannot be read: {error}; copy the adapter folder again") from error
     if not isinstance(header, dict):
         raise AdapterFileError(f"{path} is not a JSON object; copy the adapter folder again")
     return header
 
 
-def _read_weights(folder: Path) -> bytes:
+def _read(path: Path) -> bytes:
     try:
-        return (folder / "adapter.safetensors").read_bytes()
-    except OSError as error:
-        raise AdapterFileError(
-            f"{folder / 'adapter.safetensors'} cannot be read: {error.strerror}; copy the adapter folder again"
-        ) from error
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "there is no such file")
+        return path.read_bytes()
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or f"it has {size(path.stat().st_size)}, more than memory is free"
+        raise AdapterFileError(f"{path} cannot be read: {reason}; copy the adapter folder again") from error

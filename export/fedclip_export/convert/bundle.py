@@ -25,6 +25,7 @@ from fedclip_export.convert.samples import gather
 from fedclip_export.convert.tuned import write_tuned
 from fedclip_export.runtime import EdgeClassifier
 from fedclip_plugin.backbone import locate_backbone
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 
 
@@ -84,7 +85,7 @@ def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable
     options.release.check()
     source = read_source(adapter)
     backbone = locate_backbone(options.backbone or source.saved.backbone)
-    source.saved.require_backbone(fingerprint(backbone), str(backbone))
+    source.saved.require_backbone(fingerprint(backbone), read_clip_config(backbone).dim, str(backbone))
     with tempfile.TemporaryDirectory(prefix="fedclip-export-") as scratch:
         if source.method in OWN_ENCODER:
             tell(f"{source.method} has an encoder of its own")

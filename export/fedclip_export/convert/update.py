@@ -65,7 +65,7 @@ def make_update(adapter: Path, against: Path, out: Path, store: Store, release: 
     if (against / "state.json").exists():
         raise ConversionError(f"{against} is a device folder; give the bundle that was installed there")
     installed = _read_bundle(against, release.product)
-    source.saved.require_backbone(installed.backbone["fingerprint"], str(against))
+    source.saved.require_backbone(installed.backbone["fingerprint"], installed.feature_dim, str(against))
     head = to_bytes(head_graph(source.saved, source.head_metadata(), store))
     logits = _logits(head, installed.golden.features)
     difference = _check(source, head, store)
