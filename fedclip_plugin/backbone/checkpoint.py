@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedclip_plugin.backbone.clip_config import ClipConfig, Shape, read_clip_config, read_json
+from fedclip_plugin.backbone.clip_config import LFS, ClipConfig, Shape, read_clip_config, read_json
 from fedclip_plugin.errors import BackboneError
 from fedclip_plugin.text import printable
 
@@ -112,7 +112,7 @@ def weight_files(folder: Path) -> list[Path]:
     BackboneError
         When there are none, or something else is in their place.
     """
-    index = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+    index = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if index is None:
         raise BackboneError(f"{folder} holds no weights ({', '.join(WEIGHTS)}); fetch the backbone again")
     _require_no_placeholder(index)
@@ -134,11 +134,14 @@ def _require_no_placeholder(path: Path) -> None:
     """Refuse a text file in place of weights."""
     if path.suffix == ".json":
         return
-    with path.open("rb") as stream:
-        head = stream.read(64)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(64)
+    except OSError as error:
+        raise BackboneError(f"{path} cannot be read: {error.strerror}; look at its permissions") from error
     text = head.decode("utf-8", "replace").partition("\n")[0].strip()
     if text.isprintable() and "\ufffd" not in text:
-        mend = "run 'git lfs pull' there" if text.startswith("version https://git-lfs") else "fetch the backbone again"
+        mend = "run 'git lfs pull' there" if text.startswith(LFS) else "fetch the backbone again"
         raise BackboneError(f"{path} is a placeholder, not weights: a text file that begins {text!r}; {mend}")
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from fedclip_plugin.errors import BackboneError
 
+LFS = "version https://git-lfs"
+"""How the text file begins that git-lfs leaves in place of a large file."""
+
 Shape = tuple[int, ...]
 
 _WIDEST, _DEEPEST = 1_000_000, 1000
@@ -116,9 +119,13 @@ def read_json(path: Path) -> dict[str, Any]:
         When the file cannot be read or holds anything else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except OSError as error:
-        raise BackboneError(f"{path} cannot be read: {error.strerror}; fetch the backbone again") from error
+        raise BackboneError(f"{path} cannot be read: {error.strerror}; look at its permissions") from error
+    if text.startswith(LFS.encode()):
+        raise BackboneError(f"{path} is a placeholder of git-lfs, not the file; run 'git lfs pull' there")
+    try:
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BackboneError(f"{path} is not JSON: {error}; fetch the backbone again") from error
     if not isinstance(content, dict):

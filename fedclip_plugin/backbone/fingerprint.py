@@ -45,7 +45,7 @@ def fingerprint(folder: Path, memory: Path | None = None) -> str:
 
 
 def _relevant_files(folder: Path) -> list[Path]:
-    settings = [folder / name for name in ("config.json", *PROCESSORS, *_TOKENIZER) if (folder / name).exists()]
+    settings = [folder / name for name in ("config.json", *PROCESSORS, *_TOKENIZER) if (folder / name).is_file()]
     return [*settings, *weight_files(folder)]
 
 

@@ -50,10 +50,12 @@ def _find(name: str) -> Path:
 
 def _find_in_hub_cache(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, local_files_only=True))
+    except HFValidationError as error:
+        raise BackboneError(f"backbone {name!r} is neither a folder here nor a hub name: {error}") from error
     except (LocalEntryNotFoundError, FileNotFoundError) as error:
         raise BackboneError(
             f"backbone {name!r} is not in this machine's hub cache, and nothing is downloaded at run time; fetch it "

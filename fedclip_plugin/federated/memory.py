@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -69,8 +70,9 @@ def require_memory_here(recipes: Iterable[Recipe]) -> None:
     MemoryShortageError
         As :func:`require_memory`.
     """
+    locate = cache(locate_backbone)  # one for many cells of a study
     needs = [
-        (footprint(recipe, locate_backbone(recipe.fedclip_args.backbone)), recipe.train_args.client_num_in_total)
+        (footprint(recipe, locate(recipe.fedclip_args.backbone)), recipe.train_args.client_num_in_total)
         for recipe in recipes
     ]
     need, silos = max(needs, key=lambda pair: pair[0].on_host(pair[1], server=True))

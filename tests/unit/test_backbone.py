@@ -94,7 +94,12 @@ def test_a_broken_memory_of_hashes_is_forgotten(copy, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("./nowhere", "no such folder"), ("nonsense", "not a hub name"), ("owner/model", "hf download owner/model")],
+    [
+        ("./nowhere", "no such folder"),
+        ("nonsense", "not a hub name"),
+        ("owner/model", "hf download owner/model"),
+        ("a/b c", "nor a hub"),
+    ],
 )
 def test_a_backbone_that_is_not_here_says_how_to_get_it(name, message, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))

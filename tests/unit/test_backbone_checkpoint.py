@@ -1,6 +1,7 @@
 """A backbone folder is a whole CLIP whose parts fit each other, or it is refused by name before anything is encoded."""
 
 import json
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -93,6 +94,11 @@ def cut(folder):
     path.write_bytes(path.read_bytes()[:-7])
 
 
+def piped(folder):
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+
+
 def prefixed(every):
     return {f"module.{name}": weight for name, weight in every.items()}
 
@@ -129,11 +135,13 @@ FOUND_EARLY = {
     "page": (written("model.safetensors", "<!DOCTYPE html>\n" + "x" * 9999), "begins '<!DOCTYPE html>'; fetch"),
     "empty": (written("model.safetensors", ""), "a text file that begins ''"),
     "no weights": (without("model.safetensors"), "holds no weights"),
+    "a pipe": (piped, "holds no weights"),
     "index": (shards(metadata={}), "does not say which file holds which weight"),
     "shard": (shards(weight_map={"a": "1.safetensors"}), r"lacks 1\.safetensors, named in model"),
     "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "no tokenizer"),
     "two tokens": (vocabulary({"<|startoftext|>": 0, "<|endoftext|>": 1}), "knows no letters"),
-    "tokenizer no JSON": (written("tokenizer.json", POINTER), r"tokenizer\.json is not JSON"),
+    "tokenizer no JSON": (written("tokenizer.json", "Not found"), r"tokenizer\.json is not JSON"),
+    "tokenizer pointer": (written("tokenizer.json", POINTER), r"tokenizer\.json is a placeholder of git-lfs"),
     "tokenizer nested": (written("tokenizer.json", "[" * 100_000), r"tokenizer\.json is not JSON"),
     "other tokenizer": (vocabulary({f"w{at}": at for at in range(999)}), "has 999 tokens, .* knows 757"),
     "side": (processor(crop_size={"height": 96, "width": 96}), "makes images of 96 x 96 pixels.* takes 64 x 64"),
