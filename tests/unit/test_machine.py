@@ -19,7 +19,7 @@ def elsewhere(monkeypatch, tmp_path):
     monkeypatch.delattr("os.sched_getaffinity", raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     monkeypatch.setattr("fedclip_plugin.machine._OWN", tmp_path / "proc")
-    monkeypatch.setattr("fedclip_plugin.federated.memory._BOOT", tmp_path / "proc" / "boot_id")
+    monkeypatch.setattr("fedclip_plugin.federated.memory._BOOT", tmp_path / "proc" / "boot_id", raising=False)
     monkeypatch.setattr("psutil.Process.memory_info", lambda process: type("pmem", (), {"rss": real.rss})())
     return real
 
