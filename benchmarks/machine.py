@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from fedclip_plugin.runs.machine import cores, processor
+from fedclip_plugin.machine import cores, processor
 
 _PACKAGES = ("fedml", "torch", "transformers", "mpi4py", "numpy")
 

@@ -15,9 +15,9 @@ from fedclip_plugin.adapters import parameters_of
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.runner import FedClipRunner
 from fedclip_plugin.federated.start import log_to, start_fedml
+from fedclip_plugin.machine import resident_bytes
 from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.runs.machine import resident_bytes
 
 RECIPE = "own_images/vit_b32_fedclip_silo_folders"
 

@@ -13,7 +13,7 @@ from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from benchmarks.jobs import report  # noqa: E402
-from fedclip_plugin.runs.machine import resident_bytes  # noqa: E402
+from fedclip_plugin.machine import resident_bytes  # noqa: E402
 
 if TYPE_CHECKING:
     import torch

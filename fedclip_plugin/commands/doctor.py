@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,9 +9,10 @@ from importlib import metadata
 from pathlib import Path
 
 from fedclip_plugin.backbone.locate import BUILT_IN, locate_backbone
-from fedclip_plugin.commands.mpi import find_mpirun
 from fedclip_plugin.commands.onnxruntime_probe import probe_onnxruntime
+from fedclip_plugin.commands.open_mpi import find_mpirun, mpi_library, mpirun_version
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.machine import cores
 from fedclip_plugin.runs.provenance import versions
 
 Finding = tuple[str, str]
@@ -59,16 +59,13 @@ def _clashes() -> Iterator[Finding]:
 def _mpi() -> Iterator[Finding]:
     try:
         mpirun = find_mpirun()
-        told = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False).stdout
-        yield "ok", f"{mpirun}: {told.splitlines()[0] if told else 'no version'}"
+        yield "ok", f"{mpirun}: {mpirun_version(mpirun)}"
     except FedClipError as error:
         yield "FAULT", str(error)
-    probe = "from mpi4py import MPI; print(MPI.Get_library_version().split(',')[0].strip())"
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
-    if done.returncode:
-        yield "FAULT", f"mpi4py cannot load an MPI library: {done.stderr.strip().splitlines()[-1]}"
-    else:
-        yield "ok", f"mpi4py uses {done.stdout.strip()}"
+    try:
+        yield "ok", f"mpi4py uses {mpi_library()}"
+    except FedClipError as error:
+        yield "FAULT", str(error)
 
 
 def _machine() -> Iterator[Finding]:
@@ -76,10 +73,7 @@ def _machine() -> Iterator[Finding]:
 
     from fedclip_plugin.backbone.precision import candidate
 
-    yield (
-        "ok",
-        f"{len(os.sched_getaffinity(0))} cores; on the CPU, precision auto would try {candidate(torch.device('cpu'))}",
-    )
+    yield "ok", f"{cores()} cores; on the CPU, precision auto would try {candidate(torch.device('cpu'))}"
     if not torch.cuda.is_available():
         yield "note", "no CUDA device that torch can use: everything runs on the CPU"
         return

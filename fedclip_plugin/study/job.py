@@ -14,9 +14,9 @@ from fedclip_plugin.errors import FedClipError, FederationError, RunFolderError
 from fedclip_plugin.federated.guard import stop_job
 from fedclip_plugin.federated.history import History
 from fedclip_plugin.federated.job import Job
+from fedclip_plugin.machine import forget_peak
 from fedclip_plugin.recipe import Study
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.runs.machine import forget_peak
 from fedclip_plugin.study.cell_result import CellResult
 from fedclip_plugin.study.findings import Findings
 from fedclip_plugin.study.measure import Measured, cell_result, rank_part

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from fedclip_plugin.data import split_60_20_20
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.federated.history import History
+from fedclip_plugin.machine import cores, processor, resident_bytes
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.study_rules import RESERVED
-from fedclip_plugin.runs.machine import cores, processor, resident_bytes
 from fedclip_plugin.runs.provenance import code_revision
 from fedclip_plugin.runs.run_folder import RoundLine
 from fedclip_plugin.study.answers import Answers

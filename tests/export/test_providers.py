@@ -1,7 +1,6 @@
 """Execution providers: what is chosen, what is refused and why, and sessions that are what was asked for."""
 
 import importlib.machinery
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ from fedclip_export.runtime import providers, sessions
 from fedclip_export.runtime.providers import CPU, CUDA
 from fedclip_export.runtime.sessions import SessionMaker
 from fedclip_export.runtime.shared_library import missing_libraries, needed_libraries
+from fedclip_plugin.machine import cores
 
 TENSORRT = "TensorrtExecutionProvider"
 
@@ -173,7 +173,7 @@ def test_sessions_have_the_threads_and_manners_that_were_asked_for(tmp_path):
     for option in options.values():
         assert option.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     spinning = SessionMaker.choose("cpu", None, spinning=True)
-    assert spinning.threads == sessions.cores() == len(os.sched_getaffinity(0))
+    assert spinning.threads == sessions.cores() == cores()
     entry = spinning.head(forge.head()).get_session_options().get_session_config_entry
     assert entry("session.intra_op.allow_spinning") == "1"
 

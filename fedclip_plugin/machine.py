@@ -1,10 +1,14 @@
-"""Which machine this is, and what a process takes of it; memory is known on Linux only."""
+"""Which machine this is, and what a process takes of it; Linux tells most, macOS enough.
+
+Imports nothing that reads thread counts: :func:`fedclip_plugin.commands.mpi.share_cores` sets them first.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 _OWN = Path("/proc/self")
 
@@ -20,24 +24,28 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return how many cores this process may use; on a system that cannot tell, such as macOS, all of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def resident_bytes(peak: bool = False) -> int:
-    """Return this process's resident memory in bytes, now or at its highest.
-
-    Raises
-    ------
-    OSError
-        On a system other than Linux.
-    """
+    """Return this process's resident memory in bytes, now or at its highest."""
+    if not _OWN.is_dir():
+        return _resident_bytes_elsewhere(peak)
     # Not getrusage: its peak starts with the memory of the process that forked this one.
     key = "VmHWM:" if peak else "VmRSS:"
     for line in (_OWN / "status").read_text(encoding="ascii").splitlines():
         if line.startswith(key):
             return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {key} line; memory is measured on Linux only")
+    raise OSError(f"/proc/self/status has no {key} line")
+
+
+def _resident_bytes_elsewhere(peak: bool) -> int:
+    import psutil  # type: ignore[import-untyped]
+
+    return getrusage(RUSAGE_SELF).ru_maxrss if peak else int(psutil.Process().memory_info().rss)  # macOS: bytes too
 
 
 def forget_peak() -> None:
@@ -46,6 +54,6 @@ def forget_peak() -> None:
     Raises
     ------
     OSError
-        Where the kernel does not allow it.
+        Where the kernel does not allow it, or is not Linux.
     """
     (_OWN / "clear_refs").write_text("5", encoding="ascii")
