@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fedclip_plugin.data.folder_report import FolderReport
-from fedclip_plugin.data.folders import find_layout, is_image_name, list_entries
-from fedclip_plugin.data.images import open_image
+from fedclip_plugin.data.folders import find_layout, list_class, list_entries, one_class
+from fedclip_plugin.data.images import Stored, read_image
+from fedclip_plugin.data.low_bits import low_bits_line
+from fedclip_plugin.data.names import name_fault, twin_fault, twins
 from fedclip_plugin.data.unreadable import UnreadableImageError
+from fedclip_plugin.data.unused import CONVERT, unused_line, unused_pictures
 from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
 
 WHOLE = "images"
@@ -53,8 +55,8 @@ def check_folder(root: Path, workers: int = 2, progress: bool = False) -> Folder
         tqdm(total=survey.total, unit="image", desc="checking", disable=not progress) as bar,
     ):
         for files in survey.files_by_class():
-            for facts in pool.map(lambda file: _inspect(root, file), files):
-                tally.add(facts)
+            for file, found in zip(files, pool.map(_inspect, [root / file for file in files]), strict=True):
+                tally.add(file, found)
                 bar.update()
     return FolderReport(
         root=root,
@@ -67,12 +69,13 @@ def check_folder(root: Path, workers: int = 2, progress: bool = False) -> Folder
         unreadable=tuple(tally.unreadable),
         duplicates=tuple(tuple(group) for group in tally.by_hash.values() if len(group) > 1),
         ignored=tuple(survey.ignored),
-        problems=(*survey.problems, *_class_problems(survey)),
+        problems=(*survey.problems, *_class_problems(survey), *_low_bits_problems(survey, tally.low_bits)),
     )
 
 
 @dataclass
 class _Survey:
+    root: Path
     layout: str
     files: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
@@ -89,16 +92,6 @@ class _Survey:
             yield from row.values()
 
 
-@dataclass(frozen=True)
-class _Facts:
-    file: str
-    reason: str = ""
-    sha256: str = ""
-    format: str = ""
-    mode: str = ""
-    size: tuple[int, int] = (0, 0)
-
-
 @dataclass
 class _Tally:
     formats: Counter[str] = field(default_factory=Counter)
@@ -106,26 +99,30 @@ class _Tally:
     sizes: set[tuple[int, int]] = field(default_factory=set)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     by_hash: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    low_bits: dict[str, int] = field(default_factory=dict)
 
-    def add(self, facts: _Facts) -> None:
+    def add(self, file: str, found: Stored | UnreadableImageError) -> None:
         """Count one image file."""
-        if facts.reason:
-            self.unreadable.append((facts.file, facts.reason))
+        if isinstance(found, UnreadableImageError):
+            self.unreadable.append((file, found.reason))
             return
-        self.formats[facts.format] += 1
-        self.modes[facts.mode] += 1
-        self.sizes.add(facts.size)
-        self.by_hash[facts.sha256].append(facts.file)
+        self.formats[found.format] += 1
+        self.modes[found.mode] += 1
+        self.sizes.add(found.size)
+        self.by_hash[found.digest].append(file)
+        if found.low_bits is not None:
+            self.low_bits[file] = found.low_bits
 
 
 def _survey(root: Path) -> _Survey:
-    survey = _Survey(find_layout(root))
+    survey = _Survey(root, find_layout(root))
     folders, loose = list_entries(root)
     if survey.layout == "classes":
         survey.files[WHOLE] = {}
         _survey_classes(survey, root, "", WHOLE)
         return survey
     survey.ignored += loose
+    survey.problems += _name_problems(folders, "")
     for domain in folders:
         survey.files[domain] = {}
         _survey_classes(survey, root, f"{domain}/", domain)
@@ -134,44 +131,62 @@ def _survey(root: Path) -> _Survey:
 
 def _survey_classes(survey: _Survey, root: Path, prefix: str, domain: str) -> None:
     folders, loose = list_entries(root / prefix)
-    survey.ignored += [prefix + file for file in loose]
+    ignored = [prefix + file for file in loose]
     if not folders:
         survey.problems.append(f"{domain}: no class folders; images lie in {domain}/<class>/<image>")
+    survey.problems += _name_problems(folders, prefix)
     for name in folders:
-        nested, files = list_entries(root / prefix / name)
+        nested, images, others = list_class(root / prefix / name)
         if nested:
             survey.problems.append(
                 f"{prefix}{name}: holds {len(nested)} folders, such as {nested[0]}; "
                 "move their images up, directly into the class folder"
             )
-        images = [f"{prefix}{name}/{file}" for file in files if is_image_name(file)]
-        survey.ignored += [f"{prefix}{name}/{file}" for file in files if not is_image_name(file)]
-        survey.files[domain][name] = images
+        ignored += [f"{prefix}{name}/{file}" for file in others]
+        survey.files[domain][name] = [f"{prefix}{name}/{file}" for file in images]
         if not images and not nested:
             survey.problems.append(f"{prefix}{name}: holds no image; add some or remove the folder")
+    if pictures := unused_pictures([file.removeprefix(prefix) for file in ignored]):
+        survey.problems.append(f"{unused_line(domain, pictures)}; {CONVERT}")
+    survey.ignored += ignored
 
 
-def _class_problems(survey: _Survey) -> list[str]:
-    everything = {name for row in survey.files.values() for name in row}
-    missing = {domain: sorted(everything - set(row)) for domain, row in survey.files.items()}
-    same = same_prompts(sorted(everything))
-    return [same_prompts_rule(same)] * bool(same) + [
-        f"{domain}: lacks the classes {', '.join(names)} of other domains; rename or add folders, or list "
-        "all classes in fedclip_args.classes"
-        for domain, names in missing.items()
-        if names
+def _name_problems(names: Sequence[str], prefix: str) -> list[str]:
+    bad = [(name, fault) for name in names if (fault := name_fault(name))]
+    where = f"{prefix.rstrip('/')}: " if prefix else ""
+    return [
+        *(f"the name of folder {prefix}{name} {fault}" for name, fault in bad),
+        *(where + twin_fault(group) for group in twins(names)),
     ]
 
 
-def _inspect(root: Path, file: str) -> _Facts:
-    path = root / file
+def _class_problems(survey: _Survey) -> Iterator[str]:
+    everything = {name for row in survey.files.values() for name in row}
+    if len(everything) == 1:
+        yield one_class(sorted(everything), survey.root)
+    if same := same_prompts(sorted(everything)):
+        yield same_prompts_rule(same)
+    spelt = {name for row in survey.files.values() for group in twins(list(row)) for name in group}
+    yield from (twin_fault(group) for group in twins(sorted(everything)) if not spelt.issuperset(group))
+    for domain, row in survey.files.items():
+        if missing := sorted(everything - set(row)):
+            yield (
+                f"{domain}: lacks the classes {', '.join(missing)} of other domains; rename or add folders, or list "
+                "all classes in fedclip_args.classes"
+            )
+
+
+def _low_bits_problems(survey: _Survey, low_bits: Mapping[str, int]) -> Iterator[str]:
+    for domain, row in survey.files.items():
+        if found := {file: low_bits[file] for files in row.values() for file in files if file in low_bits}:
+            yield low_bits_line(domain, found)
+
+
+def _inspect(path: Path) -> Stored | UnreadableImageError:
     try:
-        image, stored_format, stored_mode = open_image(path)
+        return read_image(path)[1]
     except UnreadableImageError as error:
-        return _Facts(file, reason=error.reason)
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return _Facts(file, "", digest, stored_format, stored_mode, image.size)
+        return error
 
 
 def _pixels(size: tuple[int, int]) -> tuple[int, int, int]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
+from fedclip_plugin.data.names import name_fault
+from fedclip_plugin.data.proposals import Proposal, proposals
+from fedclip_plugin.text import printable
 
 _MOST_LINES = 20
 
@@ -38,7 +39,8 @@ class FolderReport:
         Files that are not images by their suffix or lie outside the class folders; hidden ones are not
         listed.
     problems
-        What a run would refuse: empty or nested class folders, class lists that differ between domains.
+        What a run would refuse or get wrong: empty or nested class folders, class lists that differ between domains,
+        names that cannot be used, pictures that are not read, 16-bit images that come out nearly black.
     """
 
     root: Path
@@ -75,27 +77,12 @@ class FolderReport:
             return ()
         return tuple(group for group in self.duplicates if len({file.split("/")[0] for file in group}) > 1)
 
-    def recipe_keys(self) -> dict[str, dict[str, Any]]:
-        """Suggest the keys of a recipe for this folder.
-
-        Returns
-        -------
-        dict
-            Section to keys. With the layout ``domains``, the last domain is proposed as the target.
-        """
-        ours: dict[str, Any] = {"data_layout": self.layout, "data_root": str(self.root)}
-        sections: dict[str, dict[str, Any]] = {"fedclip_args": ours}
-        if self.layout == "domains":
-            domains = list(self.counts)
-            silo_count = max(1, len(domains) - 1)
-            sections["train_args"] = {"client_num_in_total": silo_count, "client_num_per_round": silo_count}
-            ours["domains"] = domains
-            if len(domains) > 1:
-                ours["target_domain"] = domains[-1]
-        else:
-            sections["data_args"] = {"partition_method": "homo"}
-        ours["classes"] = list(self.classes)
-        return sections
+    def proposals(self) -> list[Proposal]:
+        """Return the recipes that fit the folder, with their keys; none where its names or classes cannot be used."""
+        names = (*(self.counts if self.layout == "domains" else ()), *self.classes)
+        if len(self.classes) < 2 or any(name_fault(name) for name in names):
+            return []
+        return proposals(self.root, self.layout, self.counts, self.classes)
 
     def to_text(self) -> str:
         """Return the report as lines for a terminal, without a final line end."""
@@ -111,13 +98,12 @@ class FolderReport:
             self._advice(),
             "No faults found." if self.ok else "Faults found: mend them before a run.",
         ]
-        text = "\n\n".join(part for part in parts if part)
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")  # file names need not be valid UTF-8
+        return "\n\n".join(part for part in parts if part)
 
     def _headline(self) -> str:
         domains = f"{_count(len(self.counts), 'domain')}, " if self.layout == "domains" else ""
         classes, images = _count(len(self.classes), "class"), _count(self.total, "image")
-        return f"{self.root}: layout {self.layout}, {domains}{classes}, {images}"
+        return f"{printable(str(self.root))}: layout {self.layout}, {domains}{classes}, {images}"
 
     def _facts(self) -> str:
         if self.smallest is None or self.largest is None:
@@ -130,11 +116,11 @@ class FolderReport:
         return "\n".join(lines)
 
     def _advice(self) -> str:
-        note = "; any domain can be the target" if self.layout == "domains" else ""
-        keys = yaml.safe_dump(
-            self.recipe_keys(), sort_keys=False, default_flow_style=None, allow_unicode=True, width=100
-        )
-        return f"Recipe keys (a suggestion{note}):\n{keys.rstrip()}"
+        found = self.proposals()
+        if not found:
+            return ""
+        blocks = [f"{number}. {proposal.to_text()}" for number, proposal in enumerate(found, 1)]
+        return "\n\n".join(["What fits this folder (a suggestion; fedclip ls lists the recipes):", *blocks])
 
 
 def _count(number: int, noun: str) -> str:
@@ -149,7 +135,7 @@ def _tally(numbers: dict[str, int]) -> str:
 def _section(title: str, lines: Sequence[str]) -> str:
     if not lines:
         return ""
-    shown = [f"  {line}" for line in lines[:_MOST_LINES]]
+    shown = [f"  {printable(line)}" for line in lines[:_MOST_LINES]]
     more = [f"  ... and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else []
     return "\n".join([f"{title} ({len(lines)}):", *shown, *more])
 
@@ -164,6 +150,7 @@ def _table(counts: dict[str, dict[str, int]], classes: Sequence[str]) -> list[st
     rows.append(["total", *map(str, totals), str(sum(totals))])
     if len(domains) == 1:  # the total would repeat the one column
         rows = [row[:-1] for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(_align(row, widths)) for row in rows]
 

@@ -11,7 +11,10 @@ import numpy as np
 
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.images import IMAGE_SUFFIXES
+from fedclip_plugin.data.names import require_names, twins
+from fedclip_plugin.data.unused import suffix_of
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.text import printable
 
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
 
@@ -32,9 +35,11 @@ def list_domains(root: Path) -> tuple[str, ...]:
     Raises
     ------
     DataError
-        `root` is missing, is not a folder, or cannot be read.
+        `root` is missing, is not a folder, or cannot be read, or a folder's name cannot be used.
     """
-    return tuple(list_entries(root)[0])
+    names = tuple(list_entries(root)[0])
+    require_names(names, root)
+    return names
 
 
 def list_classes(root: Path) -> tuple[str, ...]:
@@ -61,8 +66,8 @@ def list_classes(root: Path) -> tuple[str, ...]:
 def list_entries(folder: Path) -> tuple[list[str], list[str]]:
     """Return the names of the sub-folders and of the files of `folder`, each sorted by code point.
 
-    Links are followed; a link that leads nowhere counts as a file. Hidden names (a leading dot) and what
-    operating systems leave behind (``Thumbs.db``, ``desktop.ini``, ``__MACOSX`` ...) are left out.
+    Links are followed; a link that leads nowhere, or in a circle, counts as a file. Hidden names (a leading dot) and
+    what operating systems leave behind (``Thumbs.db``, ``desktop.ini``, ``__MACOSX`` ...) are left out.
 
     Parameters
     ----------
@@ -85,16 +90,51 @@ def list_entries(folder: Path) -> tuple[list[str], list[str]]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.name.startswith(".") and entry.name.lower() not in _JUNK:
-                    (folders if entry.is_dir() else files).append(entry.name)
+                    (folders if _is_folder(entry) else files).append(entry.name)
     except FileNotFoundError as error:
         raise DataError(
-            f"folder {folder} does not exist; check the path (in a recipe: fedclip_args.data_root)"
+            f"folder {printable(str(folder))} does not exist; check the path (in a recipe: fedclip_args.data_root)"
         ) from error
     except NotADirectoryError as error:
-        raise DataError(f"{folder} is a file; a folder is needed (root/<class>/<image>)") from error
+        raise DataError(f"{printable(str(folder))} is a file; a folder is needed (root/<class>/<image>)") from error
     except OSError as error:
-        raise DataError(f"cannot list folder {folder}: {error.strerror}") from error
+        raise DataError(f"cannot list folder {printable(str(folder))}: {error.strerror}") from error
     return sorted(folders), sorted(files)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or into a folder that cannot be searched: who reads it says so
+        return False
+
+
+def list_class(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """Return what is in a class folder, sorted by code point.
+
+    Parameters
+    ----------
+    folder
+        The class folder.
+
+    Returns
+    -------
+    tuple
+        Names of folders in it, which should not be there; of images, among them whatever else is named like an image,
+        be it a folder; and of other files.
+
+    Raises
+    ------
+    DataError
+        As `list_entries`.
+    """
+    folders, files = list_entries(folder)
+    images = [name for name in (*folders, *files) if is_image_name(name)]
+    return (
+        [name for name in folders if not is_image_name(name)],
+        sorted(images),
+        [name for name in files if not is_image_name(name)],
+    )
 
 
 def find_layout(root: Path) -> str:
@@ -124,13 +164,35 @@ def find_layout(root: Path) -> str:
 
 def is_image_name(name: str) -> bool:
     """Return whether a file's suffix, in any case, is one of `IMAGE_SUFFIXES`."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (a Path per file is slow)
+    return suffix_of(name) in IMAGE_SUFFIXES
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Return what is named like an image in a folder and the folders below it, sorted.
+
+    Links to folders are not followed; hidden files and what operating systems leave behind are left out.
+
+    Parameters
+    ----------
+    folder
+        Where to look, at any depth.
+
+    Raises
+    ------
+    DataError
+        As `list_entries`, for any folder below.
+    """
+    folders, images, _ = list_class(folder)
+    below = [folder / name for name in folders]
+    deeper = [path for place in below if not place.is_symlink() for path in find_images(place)]
+    return sorted([*(folder / name for name in images), *deeper])
 
 
 def scan_folder(root: Path, name: str, classes: Sequence[str] | None = None) -> ImageSet:
     """List the images of ``root/<class>/<image>``.
 
-    Class folders are flat: a folder inside one is an error, since its images would be left out unseen.
+    There are two classes or more, each a folder: a list of labels beside the images is not read. Class folders are
+    flat: a folder inside one is an error, since its images would be left out unseen.
 
     Parameters
     ----------
@@ -150,12 +212,14 @@ def scan_folder(root: Path, name: str, classes: Sequence[str] | None = None) -> 
     Raises
     ------
     DataError
-        `root` is missing, not a folder, or without class folders; a folder is not in `classes`; a class
-        folder holds a folder; a class folder is empty (without `classes`); there is no image at all.
+        `root` is missing, not a folder, or without class folders; a folder's name cannot be used or is not in
+        `classes`; there are fewer than two classes; a class folder holds a folder; a class folder is empty (without
+        `classes`); there is no image at all.
     """
     found, loose = list_entries(root)
     if not found:
         raise DataError(no_class_folders(root, name, loose))
+    require_names(found, root)
     names = tuple(found if classes is None else classes)
     _check_known(found, names, root, name)
     files: list[str] = []
@@ -168,21 +232,22 @@ def scan_folder(root: Path, name: str, classes: Sequence[str] | None = None) -> 
         files += [f"{class_name}/{image}" for image in images]
         labels += [names.index(class_name)] * len(images)
         ignored += [f"{class_name}/{other}" for other in others]
+    if classes is None and len(names) < 2:
+        raise DataError(f"{name}: {one_class(names, root)}")
     if not files:
         raise DataError(f"{name}: no image under {root}; images end in {', '.join(IMAGE_SUFFIXES)}")
     return ImageSet(name, root, names, tuple(files), np.asarray(labels, dtype=np.int64), tuple(ignored))
 
 
 def _scan_class(root: Path, class_name: str, name: str) -> tuple[list[str], list[str]]:
-    folders, files = list_entries(root / class_name)
+    folders, images, others = list_class(root / class_name)
     if folders:
         raise DataError(
             f"{name}: class folder {root / class_name} holds folder {folders[0]!r} ({len(folders)} in all), "
             "and images lie directly in their class folder. Move them up, or, if "
             f"{class_name!r} is a domain, set fedclip_args.data_layout: domains"
         )
-    images = [file for file in files if is_image_name(file)]
-    return images, [file for file in files if not is_image_name(file)]
+    return images, others
 
 
 def _check_known(found: Sequence[str], classes: Sequence[str], root: Path, name: str) -> None:
@@ -191,6 +256,8 @@ def _check_known(found: Sequence[str], classes: Sequence[str], root: Path, name:
         return
     close = difflib.get_close_matches(extra[0], classes, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
+    if twins([extra[0], *classes]):
+        hint = f" (one reads the same, and Unicode spells it differently: the folder's name is {extra[0]!a})"
     raise DataError(
         f"{name}: folder {extra[0]!r} in {root} is not one of the recipe's classes{hint}. "
         f"Not in the list: {_some(extra)}. In the list: {_some(classes)}. "
@@ -211,6 +278,15 @@ def no_class_folders(root: Path, name: str, loose: Sequence[str]) -> str:
             "folders; put each image into a folder named after its class (root/<class>/<image>)"
         )
     return f"{name}: folder {root} has no class folders; images are expected as root/<class>/<image>"
+
+
+def one_class(classes: Sequence[str], root: Path) -> str:
+    """Say what a folder with fewer than two classes lacks."""
+    return (
+        f"{printable(str(root))} has one class folder only, {', '.join(map(repr, classes))}, and a classifier tells "
+        "two classes or more apart. Put each image into a folder named after its class (root/<class>/<image>); a table "
+        "of labels is not read"
+    )
 
 
 def _empty_class(folder: Path, name: str, others: Sequence[str]) -> str:

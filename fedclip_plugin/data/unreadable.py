@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.text import printable
 
 
 class UnreadableImageError(DataError):
-    """An image file that is missing, empty, truncated, too large, or no image.
+    """An image file that is missing, no plain file, empty, truncated, too large, or no image.
 
     Only this error is what ``on_bad_image: skip`` leaves out and counts.
 
@@ -26,7 +27,7 @@ class UnreadableImageError(DataError):
     """
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"cannot read image {path}: {reason}. Replace or remove the file")
+        super().__init__(f"cannot read image {printable(str(path))}: {reason}. Replace or remove the file")
         self.path = path
         self.reason = reason
 

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import sys
+import warnings
 import zlib
 
 import numpy as np
@@ -218,3 +219,12 @@ def test_memory_errors_are_not_blamed_on_the_image(monkeypatch):
     monkeypatch.setattr(Image.Image, "load", fail)
     with pytest.raises(MemoryError):
         read_rgb(RGB)
+
+
+def test_damaged_exif_of_a_fine_picture_warns_nobody():
+    content = encoded(RGB, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.resetwarnings()
+        warnings.simplefilter("always")
+        assert read_rgb(content).shape == (24, 40, 3)
+    assert told == []

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from fedclip_plugin.data import check_folder
+from fedclip_plugin.data import check_folder, silo_image_set, target_image_set
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
 
 
 def save(path: Path, seed: int, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> None:
@@ -52,16 +58,64 @@ def test_clean_folder_of_domains(root: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr() == ("", "")
 
 
-def test_proposed_keys_are_yaml_of_the_recipe(root: Path) -> None:
-    text = check_folder(root).to_text()
-    keys = yaml.safe_load(text.split("Recipe keys")[1].split(":\n", 1)[1].split("\n\n")[0])
-    assert keys == {
-        "fedclip_args": {
-            "data_layout": "domains", "data_root": str(root), "domains": ["art", "photo", "sketch"],
-            "target_domain": "sketch", "classes": ["dog", "fox"],
-        },
-        "train_args": {"client_num_in_total": 2, "client_num_per_round": 2},
-    }  # fmt: skip
+def found_by(command: str) -> tuple[Recipe, list[str], str | None]:
+    """Load the recipe of a printed command and list its images; return silos and target."""
+    words = shlex.split(command)
+    assert words[:2] == ["fedclip", "launch"]
+    assert set(words[3::2]) == {"--set"}
+    recipe = load_recipe(find_recipe(words[2]), words[4::2])
+    silos = [silo_image_set(recipe, index).name for index in range(recipe.train_args.client_num_in_total)]
+    target = target_image_set(recipe)
+    return recipe, silos, target.name if target else None
+
+
+def advice(text: str) -> list[tuple[str, dict[str, Any], str]]:
+    """Return recipe, keys and command of each layout that a report proposes."""
+    found = re.findall(
+        r"^\d\. data_layout .*; start from (\S+), with\n((?:.+\n)+?)or at once: (.*)$", text, re.MULTILINE
+    )
+    return [(recipe, yaml.safe_load(keys), command) for recipe, keys, command in found]
+
+
+def add_images(folder: Path, count: int = 10) -> None:
+    for index in range(count):
+        save(folder / f"more{index}.png", 500 + index)
+
+
+LAYOUTS = {
+    "three folders": (
+        ("art", "photo", "sketch's #2"),
+        [(["art", "photo", "sketch's #2"], None), (["art", "photo"], "sketch's #2")],
+    ),
+    "one folder": (("art",), [(["art"], None)]),
+}
+
+
+@pytest.mark.parametrize(("domains", "expected"), LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("lacking", [False, True])
+def test_what_it_proposes_validates_and_finds_the_images(
+    tmp_path: Path, domains: tuple[str, ...], expected: Any, lacking: bool
+) -> None:
+    for domain in domains:
+        for name in ("dog", "no") if not (lacking and domain == domains[0]) else ("dog", "no", "fox: red"):
+            add_images(tmp_path / domain / name)
+    found = advice(check_folder(tmp_path).to_text())
+    assert [found_by(command)[1:] for _, _, command in found] == expected
+    for name, keys, command in found:
+        recipe = found_by(command)[0]
+        assert find_recipe(name).exists()
+        plain = recipe.model_dump(mode="json")
+        assert all(plain[section][key] == value for section, values in keys.items() for key, value in values.items())
+
+
+@pytest.mark.parametrize(("images", "silos"), [(20, 3), (10, 2)])
+def test_a_folder_of_classes_is_proposed_to_be_shared_out(tmp_path: Path, images: int, silos: int) -> None:
+    for name in ("dog", "fox"):
+        add_images(tmp_path / name, images)
+    commands = [command for _, _, command in advice(check_folder(tmp_path).to_text())]
+    (even, names, _), (skewed, _, _) = map(found_by, commands)
+    assert (even.data_args.partition_method, skewed.data_args.partition_method) == ("homo", "hetero")
+    assert names == [f"silo_{number}" for number in range(1, silos + 1)]
 
 
 def test_folder_of_classes(root: Path) -> None:
@@ -69,16 +123,7 @@ def test_folder_of_classes(root: Path) -> None:
     assert report.ok
     assert report.layout == "classes"
     assert report.counts == {"images": {"dog": 3, "fox": 3}}
-    assert report.recipe_keys()["data_args"] == {"partition_method": "homo"}
     assert "class  images\ndog         3\nfox         3\ntotal       6" in report.to_text()
-
-
-def test_one_domain_alone_is_no_target(root: Path) -> None:
-    shutil.rmtree(root / "art")
-    shutil.rmtree(root / "photo")
-    keys = check_folder(root).recipe_keys()
-    assert "target_domain" not in keys["fedclip_args"]
-    assert keys["train_args"]["client_num_in_total"] == 1
 
 
 def test_unreadable_files_are_listed_with_the_reason(root: Path) -> None:
@@ -141,8 +186,10 @@ def test_long_lists_are_shortened_and_odd_names_can_be_printed(tmp_path: Path) -
     for index in range(25):
         (tmp_path / "dog" / f"note{index}.txt").touch()
     (tmp_path / "dog" / "bad\udcff.txt").touch()
+    (tmp_path / "dog" / "\x1b[2Jx\nNo faults found.txt").touch()
     text = check_folder(tmp_path).to_text()
-    assert "... and 6 more" in text
+    assert r"dog/\x1b[2Jx\nNo faults found.txt" in text
+    assert "... and 7 more" in text
     assert "bad\\udcff.txt" in text
     text.encode("utf-8")
 
@@ -167,3 +214,76 @@ def test_what_is_no_image_folder_is_refused(tmp_path: Path, make: object, messag
     make(tmp_path / "x")  # type: ignore[operator]
     with pytest.raises(DataError, match=message):
         check_folder(tmp_path / "x")
+
+
+def of_16_bits(path: Path, top: int, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, top, (8, 8)).astype(np.uint16)).save(path)
+
+
+PROBLEMS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "12 of 16 bits": (
+        lambda root: [of_16_bits(root / f"art/dog/x{n}.png", 4096, n) for n in (1, 2)],
+        r"art: 2 images with 16-bit samples use only the lowest 12 bits, such as art/dog/x1\.png: .*at most 15 of 255",
+    ),
+    "a table of labels": (
+        lambda root: [shutil.rmtree(root / domain / "fox") for domain in ("art", "photo", "sketch")],
+        r"has one class folder only, 'dog', and a classifier tells two classes or more apart.*labels is not read",
+    ),
+    "other formats": (
+        lambda root: [(root / "photo/dog" / name).touch() for name in ("1.tif", "2.TIF", "3.avif", "IM0001", "x.txt")],
+        r"photo: 4 files not used \(\.avif 1, \.tif 2, without suffix 1\), such as dog/1\.tif; convert",
+    ),
+    "images beside the class folders": (
+        lambda root: (root / "photo/loose.png").touch(),
+        r"photo: 1 file not used \(\.png 1\), such as loose\.png",
+    ),
+    "another encoding": (
+        lambda root: (root / "art/dog").rename(root / "art/d\udcf6g"),
+        r"the name of folder art/d\\udcf6g is not valid UTF-8",
+    ),
+    "a domain of another encoding": (
+        lambda root: (root / "art").rename(root / "\udce4rt"),
+        r"the name of folder \\udce4rt is not valid UTF-8",
+    ),
+    "a line break": (
+        lambda root: (root / "art/dog").rename(root / "art/d\nog"),
+        r"the name of folder art/d\\nog has a line break",
+    ),
+    "two spellings in one domain": (
+        lambda root: [save(root / "art" / name / "1.png", 1) for name in ("\u00e9lan", "e\u0301lan")],
+        r"art: the folders 'e\\u0301lan' and '\\xe9lan' read the same",
+    ),
+    "two spellings in two domains": (
+        lambda root: [save(root / name / "1.png", 1) for name in ("art/\u00e9lan", "photo/e\u0301lan")],
+        r"(?m)^  the folders 'e\\u0301lan' and '\\xe9lan' read the same",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), PROBLEMS.values(), ids=PROBLEMS)
+def test_what_a_run_would_get_wrong_is_a_fault(root: Path, spoil: Callable[[Path], object], message: str) -> None:
+    spoil(root)
+    report = check_folder(root)
+    assert not report.ok
+    text = report.to_text()
+    assert re.search(message, text), text
+    assert text.endswith("Faults found: mend them before a run.")
+    text.encode("utf-8")
+
+
+def test_bright_16_bit_images_are_no_fault(root: Path) -> None:
+    of_16_bits(root / "art/dog/x.png", 65536)
+    assert check_folder(root).ok
+
+
+def test_what_is_no_plain_file_is_unreadable_and_not_waited_for(root: Path) -> None:
+    os.mkfifo(root / "art/dog/pipe.png")
+    (root / "art/dog/gone.png").symlink_to("/gone/away.png")
+    (root / "art/dog/folder.png").mkdir()
+    (root / "art/dog/circle.png").symlink_to("circle.png")
+    report = check_folder(root)
+    assert [file for file, _ in report.unreadable] == [
+        f"art/dog/{name}.png" for name in ("circle", "folder", "gone", "pipe")
+    ]
+    assert report.problems == ()

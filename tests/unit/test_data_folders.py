@@ -54,11 +54,11 @@ def test_recipe_list_rules_labels_and_allows_a_missing_or_empty_class(tmp_path: 
 def test_hidden_files_and_junk_are_skipped_and_others_are_told(tmp_path: Path) -> None:
     fill(
         tmp_path, "dog/1.png", "dog/.DS_Store", "dog/Thumbs.db", "dog/._1.png", "dog/desktop.ini",
-        "dog/notes.txt", "dog/2.gif", ".git/x.png", "__MACOSX/dog/1.png", "list.csv", "loose.png",
+        "dog/notes.txt", "dog/2.gif", "fox/3.png", ".git/x.png", "__MACOSX/dog/1.png", "list.csv", "loose.png",
     )  # fmt: skip
     images = scan_folder(tmp_path, "x")
-    assert images.classes == ("dog",)
-    assert images.files == ("dog/1.png",)
+    assert images.classes == ("dog", "fox")
+    assert images.files == ("dog/1.png", "fox/3.png")
     assert images.ignored == ("list.csv", "loose.png", "dog/2.gif", "dog/notes.txt")
 
 

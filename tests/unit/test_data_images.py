@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import pickle
+import socket
 import struct
+import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fedclip_plugin.data import UnreadableImageError, open_rgb
-from fedclip_plugin.data.images import open_image
+from fedclip_plugin.data.images import low_bits_of, read_image
 from fedclip_plugin.errors import DataError
 
-FORMATS = {"a.jpg": "JPEG", "a.JPEG": "JPEG", "a.png": "PNG", "a.webp": "WEBP", "a.bmp": "BMP"}
+FORMATS = {
+    **{"a.jpg": "JPEG", "a.JPEG": "JPEG", "a.JFIF": "JPEG", "a.jpe": "JPEG"},
+    **{"a.png": "PNG", "a.webp": "WEBP", "a.bmp": "BMP"},
+}
 
 
 def picture(width: int = 40, height: int = 24) -> np.ndarray:
@@ -36,7 +44,8 @@ def test_opens_every_format_as_pillow_decodes_it(tmp_path: Path, name: str, imag
     Image.fromarray(picture()).save(path, format=image_format)
     expected = np.asarray(Image.open(path).convert("RGB"))
     np.testing.assert_array_equal(pixels(open_rgb(path)), expected)
-    assert open_image(path)[1:] == (image_format, "RGB")
+    stored = read_image(path)[1]
+    assert (stored.format, stored.mode, stored.size) == (image_format, "RGB", (40, 24))
 
 
 def test_knows_a_format_by_content_not_by_suffix(tmp_path: Path) -> None:
@@ -83,7 +92,7 @@ def test_greyscale_and_bilevel(tmp_path: Path) -> None:
     Image.fromarray(grey).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(pixels(open_rgb(tmp_path / "grey.png")), np.repeat(grey[..., None], 3, axis=2))
     Image.fromarray(grey > 100).save(tmp_path / "one.png")
-    assert open_image(tmp_path / "one.png")[2] == "1"
+    assert read_image(tmp_path / "one.png")[1].mode == "1"
     assert set(np.unique(pixels(open_rgb(tmp_path / "one.png")))) == {0, 255}
 
 
@@ -121,7 +130,7 @@ def test_transparent_colour_of_rgb_png(tmp_path: Path) -> None:
 def test_cmyk_jpeg(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(path, quality=100)
-    assert open_image(path)[1:] == ("JPEG", "CMYK")
+    assert (read_image(path)[1].format, read_image(path)[1].mode) == ("JPEG", "CMYK")
     assert np.abs(pixels(open_rgb(path)).astype(int) - [255, 0, 0]).max() <= 3
 
 
@@ -196,7 +205,7 @@ def test_what_is_no_usable_image_is_refused(tmp_path: Path, content: bytes, reas
 def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImageError, match=r"none\.png: No such file"):
         open_rgb(tmp_path / "none.png")
-    with pytest.raises(UnreadableImageError, match="Is a directory"):
+    with pytest.raises(UnreadableImageError, match="it is a folder, not a plain file"):
         open_rgb(tmp_path)
 
 
@@ -229,3 +238,77 @@ def test_a_thread_of_pixels_is_refused_before_it_is_resized(tmp_path: Path) -> N
     Image.new("RGB", (1, 6000)).save(tmp_path / "thinner.png")
     with pytest.raises(UnreadableImageError, match="thinner than 1 to 5,000"):
         open_rgb(tmp_path / "thinner.png")
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def socket_file(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(os.path.relpath(path))  # a socket's path may have some 100 bytes only
+
+
+NO_PLAIN_FILES = {
+    "folder": (Path.mkdir, "it is a folder, not a plain file"),
+    "pipe": (pipe, "it is a named pipe, not a plain file"),
+    "socket": (socket_file, "it is a socket, not a plain file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device, not a plain file"),
+    "dangling link": (lambda path: path.symlink_to("gone/away.png"), r"it is a link to gone/away\.png, which is not"),
+    "link in a circle": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), NO_PLAIN_FILES.values(), ids=NO_PLAIN_FILES)
+def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path, make: Any, reason: str, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "a.png")
+    with pytest.raises(UnreadableImageError, match=rf"a\.png: {reason}"):
+        open_rgb(tmp_path / "a.png")
+
+
+def test_a_file_without_permission_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+
+    def deny(*given: object) -> int:  # root may read everything
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", deny)
+    with pytest.raises(UnreadableImageError, match=r"a\.png: Permission denied"):
+        open_rgb(tmp_path / "a.png")
+
+
+DAMAGED_EXIF = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40
+
+
+def test_damaged_exif_of_a_fine_picture_warns_nobody(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.jpg", exif=DAMAGED_EXIF)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.resetwarnings()
+        warnings.simplefilter("always")
+        assert open_rgb(tmp_path / "a.jpg").size == (40, 24)
+        assert told == []
+        warnings.warn("somebody else's", UserWarning, stacklevel=1)
+    assert [str(warning.message) for warning in told] == ["somebody else's"]
+
+
+@pytest.mark.parametrize(
+    ("values", "bits"),
+    [
+        (np.array([[0, 4095]], dtype=np.uint16), 12),
+        (np.array([[0, 1023]], dtype=np.uint16), 10),
+        (np.array([[0, 16383]], dtype=np.uint16), 14),
+        (np.array([[0, 3]], dtype=np.uint16), 8),
+        (np.array([[0, 16384]], dtype=np.uint16), None),
+        (np.array([[0, 65535]], dtype=np.uint16), None),
+        (np.array([[0, 15]], dtype=np.uint8), None),
+    ],
+)
+def test_how_many_low_bits_a_16_bit_file_uses(tmp_path: Path, values: np.ndarray, bits: int | None) -> None:
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[1].low_bits == low_bits_of(tmp_path / "a.png") == bits
+
+
+def test_low_bits_of_16_bit_colour(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(2, 1, 16, 2, b"\x00" + struct.pack(">6H", 0, 4095, 7, 100, 255, 513)))
+    assert low_bits_of(tmp_path / "a.png") == 12

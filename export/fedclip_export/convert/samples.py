@@ -12,7 +12,8 @@ import PIL.Image
 
 from fedclip_export.convert.arrays import Image
 from fedclip_export.errors import ConversionError
-from fedclip_plugin.data.images import IMAGE_SUFFIXES, open_rgb
+from fedclip_plugin.data import open_rgb
+from fedclip_plugin.data.folders import find_images
 from fedclip_plugin.miniature import CLASSES, DOMAINS, render_image
 
 CALIBRATED = ("int8", "auto")
@@ -73,6 +74,8 @@ def gather(folder: Path | None, precision: str, workplace: Path) -> Samples:
         When `folder` is missing or holds too few images.
     UnreadableImageError
         When one of its images cannot be read.
+    DataError
+        When a folder below it cannot be listed.
     """
     kept = CALIBRATION if precision in CALIBRATED else 0
     files = _drawn(kept + CHECK, workplace) if folder is None else _found(folder)
@@ -90,7 +93,7 @@ def gather(folder: Path | None, precision: str, workplace: Path) -> Samples:
 def _found(folder: Path) -> Sequence[Path]:
     if not folder.is_dir():
         raise ConversionError(f"there is no folder {folder}; --calibrate takes a folder of images, at any depth")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = find_images(folder)
     order = np.random.default_rng(0).permutation(len(found))
     return [found[index] for index in order]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard
 
@@ -119,10 +121,24 @@ def _open_image(stream: BinaryIO) -> Image.Image:
         raise MissingPackageError(
             "decoding an image file needs Pillow: pip install 'fedclip-export[image]', or give an array uint8 [H, W, 3]"
         ) from error
+    _hush_pillow()
     if not stream.read(1):
         raise ValueError("it is empty (0 bytes)")
     stream.seek(0)
     return Image.open(stream, formats=_FORMATS)
+
+
+def _hush_pillow() -> None:
+    """Keep Pillow's warnings off the console: of EXIF that cannot be parsed, of images that are refused anyway.
+
+    They name a line of Pillow and no file. `warnings.catch_warnings` would be undone by another thread that decodes, so
+    the filters stay; Pillow's deprecations still show.
+    """
+    from PIL import Image
+
+    for kind in (UserWarning, Image.DecompressionBombWarning):
+        if ("ignore", None, kind, re.compile("PIL"), 0) not in warnings.filters:
+            warnings.filterwarnings("ignore", category=kind, module="PIL")
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
