@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
-from fedclip_plugin.data import ImageSet, find_layout, list_domains, open_rgb, scan_folder
+from fedclip_plugin.data import ImageSet, find_layout, list_domains, open_rgb, remarks, scan_folder
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.features import FeatureSet, FeatureSource, TextFeatures
 from fedclip_plugin.features.encode import encode_files
@@ -59,6 +60,8 @@ def evaluate(folder: Path, images: Path, backbone: str | None, encoder: Path | N
     load = _device_features(saved, encoder) if encoder else _cached(saved, backbone or saved.backbone)
     found: dict[str, tuple[Score, Score]] = {}
     for part in _parts(images, saved.classes):
+        for line in remarks(part):
+            print(f"note: {line}", file=sys.stderr)
         features, inputs = load(part)
         found[part.name] = task.score(ZeroShot(), features), task.score(adapter, inputs)
     if as_json:

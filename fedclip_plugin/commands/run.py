@@ -16,6 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from fedclip_plugin.commands.mpi import Launch, share_cores, world
+from fedclip_plugin.data import require_images_here
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.memory import require_memory_here
 from fedclip_plugin.recipe import Recipe, default_run_dir, find_recipe, load_recipe
@@ -86,8 +87,8 @@ def launch(
     Raises
     ------
     FedClipError
-        When the recipe is at fault, the run folder is in use, the hostfile is missing, this host has too little
-        memory for all ranks, or there is no mpirun.
+        When the recipe is at fault, the run folder is in use, images are missing, the hostfile is missing, this host
+        has too little memory for all ranks, or there is no mpirun.
     """
     path = find_recipe(recipe_name)
     recipe = load_recipe(path, overrides)
@@ -96,6 +97,7 @@ def launch(
         raise FedClipError(f"hostfile {hostfile} does not exist: write one line a host, such as 'host1 slots=1'")
     if hostfile is None:  # else run folder, backbone and ranks may be on other hosts; the ranks look in any case
         RunFolder(_run_dir(recipe, run_dir, path)).check(recipe.to_yaml(), recipe.digest(), resume)
+        require_images_here(recipe)
         require_memory_here([recipe])
     words = [sys.executable, "-m", "fedclip_plugin", "run", str(path)]
     words += ["--run", str(run_dir)] if run_dir else []

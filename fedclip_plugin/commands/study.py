@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.commands.run import end_rank, hush_fedml, leave
+from fedclip_plugin.data import require_images_here
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.memory import require_memory_here
 from fedclip_plugin.recipe import Study, find_study, load_study
@@ -55,8 +56,8 @@ def study(
     Raises
     ------
     FedClipError
-        When study or results folder are at fault, this host has too little memory for the largest cell, or there is no
-        mpirun. Inside mpirun, what is wrong is said once, and the rank ends.
+        When study or results folder are at fault, images are missing, this host has too little memory for the largest
+        cell, or there is no mpirun. Inside mpirun, what is wrong is said once, and the rank ends.
     """
     here = world()
     try:
@@ -78,6 +79,8 @@ def study(
     print(estimate_table(findings).to_text())
     if dry_run:
         return 0
+    for recipe in {cell.target: cell.recipe for cell in findings.todo()}.values():  # all cells have the same folders
+        require_images_here(recipe)
     require_memory_here(cell.recipe for cell in findings.todo())
     options = [word for override in overrides for word in ("--set", override)]
     options += ["--progress" if progress else "--no-progress", *(["--debug"] if debug else [])]

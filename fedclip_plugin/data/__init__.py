@@ -1,12 +1,14 @@
 """Image folders: which images a rank holds, how they are split, and how one file becomes RGB pixels."""
 
 from fedclip_plugin.data.check import check_folder
+from fedclip_plugin.data.every_silo import common_classes, require_images_here
 from fedclip_plugin.data.folder_report import FolderReport
 from fedclip_plugin.data.folders import find_layout, list_classes, list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.images import IMAGE_SUFFIXES, MAX_PIXELS, open_rgb
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
 from fedclip_plugin.data.partition import partition
+from fedclip_plugin.data.remarks import remarks
 from fedclip_plugin.data.splits import Split, split_60_20_20
 from fedclip_plugin.data.unreadable import UnreadableImageError
 
@@ -18,11 +20,14 @@ __all__ = [
     "Split",
     "UnreadableImageError",
     "check_folder",
+    "common_classes",
     "find_layout",
     "list_classes",
     "list_domains",
     "open_rgb",
     "partition",
+    "remarks",
+    "require_images_here",
     "scan_folder",
     "silo_image_set",
     "silo_names",

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,6 +53,11 @@ _UPRIGHT_BY_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def suffix_of(file: str) -> str:
+    """Return a file's suffix in lower case, with its dot."""
+    return os.path.splitext(file)[1].lower()  # noqa: PTH122 (a Path per file is slow)
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, S
     UnreadableImageError
         As `open_rgb`.
     """
-    with _reading(path), _open_plain(path) as stream:
+    with _reading(path), open_plain(path) as stream:
         image = _open_checked(stream, max_pixels)
         wide = _is_wide(image)
         image.load()
@@ -146,9 +152,29 @@ def low_bits_of(path: Path) -> int | None:
     UnreadableImageError
         As `open_rgb`.
     """
-    with _reading(path), _open_plain(path) as stream:
+    with _reading(path), open_plain(path) as stream:
         image = _open_checked(stream, MAX_PIXELS)
         return _low_bits(_to_upright_rgb(image)) if _is_wide(image) else None
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """Open a plain file, be it through a link; anything else is refused without being opened, or waited for.
+
+    Raises
+    ------
+    OSError
+        When it cannot be opened.
+    ValueError
+        When it is no plain file.
+    """
+    _require_plain(path.stat())
+    descriptor = os.open(path, _FLAGS)
+    try:
+        _require_plain(os.fstat(descriptor))  # another file may have taken its place
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 @contextmanager
@@ -161,18 +187,6 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # bad bytes make Pillow raise OSError, SyntaxError, struct.error ...
         raise UnreadableImageError(path, _reason(path, error)) from error
-
-
-def _open_plain(path: Path) -> BinaryIO:
-    """Open a plain file, be it through a link; anything else is refused without being opened, or waited for."""
-    _require_plain(path.stat())
-    descriptor = os.open(path, _FLAGS)
-    try:
-        _require_plain(os.fstat(descriptor))  # another file may have taken its place
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
 
 
 def _require_plain(found: os.stat_result) -> None:
@@ -209,13 +223,14 @@ def _open_checked(stream: BinaryIO, max_pixels: int) -> Image.Image:
 
 def _is_wide(image: Image.Image) -> bool:
     """Return whether an image that is not loaded yet has 16-bit samples, and no transparency to lie on white."""
-    stored = str(image.tile[0][3]) if image.tile else ""
+    tiles = getattr(image, "tile", ())
+    stored = str(tiles[0][3]) if tiles else ""
     return (image.mode in _WIDE_MODES or ";16" in stored) and image.mode not in _ALPHA_MODES
 
 
 def _low_bits(rgb: Image.Image) -> int | None:
-    brightest = max(high for _, high in rgb.getextrema())
-    return 8 + int(brightest).bit_length() if brightest < _DARK else None
+    brightest = int(np.asarray(rgb).max())
+    return 8 + brightest.bit_length() if brightest < _DARK else None
 
 
 def _to_upright_rgb(image: Image.Image) -> Image.Image:

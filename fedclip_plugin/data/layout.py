@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -171,4 +172,5 @@ def _shared_out(recipe: Recipe, silo_index: int, name: str, root: Path) -> Image
         recipe.fedclip_args.min_images_per_silo,
         recipe.common_args.random_seed,
     )
-    return whole.subset(parts[silo_index])
+    told = whole.ignored if silo_index == 0 else ()  # one folder: what is left out is told once
+    return replace(whole.subset(parts[silo_index]), ignored=told)

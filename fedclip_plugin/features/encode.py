@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +16,33 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fedclip_plugin.data import UnreadableImageError, open_rgb
+from fedclip_plugin.data import UnreadableImageError
+from fedclip_plugin.data.images import read_image
 
 Array = npt.NDArray[Any]
 See = Callable[[Image.Image], Array]
 """From an RGB image to what is made of it."""
 
 _AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was made of some files, by index into the list of files.
+
+    Attributes
+    ----------
+    arrays
+        What was seen of each readable image, or its features.
+    digests
+        SHA-256 of the files that they were made of, in hexadecimal.
+    faults
+        Errors for files that cannot be read.
+    """
+
+    arrays: dict[int, Array]
+    digests: dict[int, str]
+    faults: dict[int, UnreadableImageError]
 
 
 class ImageEncoder(Protocol):
@@ -68,21 +89,37 @@ def encode_files(
     """
     features: dict[int, npt.NDArray[np.float32]] = {}
     faults: dict[int, UnreadableImageError] = {}
-    for good, bad in read_files(see or clip.preprocess, paths, batch_size, workers):
-        if good:
-            encoded = clip.encode_pixels(stack_pixels(list(good.values()), clip.device)).numpy()
-            features |= dict(zip(good, encoded, strict=True))
-        faults |= bad
-        on_progress(len(good) + len(bad))
+    for batch in encode_batches(clip, paths, batch_size, workers, on_progress, see):
+        features |= batch.arrays
+        faults |= batch.faults
     return features, faults
 
 
-def decode(see: See, path: Path) -> Array | UnreadableImageError:
-    """Return what ``see`` makes of one file, or the error that says why it cannot be read."""
+def encode_batches(
+    clip: ImageEncoder,
+    paths: Sequence[Path],
+    batch_size: int,
+    workers: int,
+    on_progress: Callable[[int], None],
+    see: See | None = None,
+) -> Iterator[Batch]:
+    """Yield the features of image files, ``[d]`` float32 each, batch by batch; parameters as `encode_files`."""
+    for batch in read_files(see or clip.preprocess, paths, batch_size, workers):
+        features: dict[int, Array] = {}
+        if batch.arrays:
+            encoded = clip.encode_pixels(stack_pixels(list(batch.arrays.values()), clip.device)).numpy()
+            features = dict(zip(batch.arrays, encoded, strict=True))
+        yield replace(batch, arrays=features)
+        on_progress(len(batch.arrays) + len(batch.faults))
+
+
+def decode(see: See, path: Path) -> tuple[Array, str] | UnreadableImageError:
+    """Return what ``see`` makes of one file and the file's digest, or the error that says why it cannot be read."""
     try:
-        return see(open_rgb(path))
+        image, stored = read_image(path)
     except UnreadableImageError as error:
         return error
+    return see(image), stored.digest
 
 
 def stack_pixels(pixels: Sequence[Array], device: torch.device) -> Tensor:
@@ -91,9 +128,7 @@ def stack_pixels(pixels: Sequence[Array], device: torch.device) -> Tensor:
     return batch.pin_memory() if device.type == "cuda" else batch
 
 
-def read_files(
-    see: See, paths: Sequence[Path], batch_size: int, workers: int
-) -> Iterator[tuple[dict[int, Array], dict[int, UnreadableImageError]]]:
+def read_files(see: See, paths: Sequence[Path], batch_size: int, workers: int) -> Iterator[Batch]:
     """Yield images in order, while the next ones are being decoded.
 
     Parameters
@@ -109,11 +144,11 @@ def read_files(
 
     Yields
     ------
-    arrays, faults
-        Arrays, and errors for files that cannot be read, of one batch, both by index into ``paths``.
+    Batch
+        What was seen of each image.
     """
     starts = iter(range(0, len(paths), batch_size))
-    pending: deque[dict[int, Future[Array | UnreadableImageError]]] = deque()
+    pending: deque[dict[int, Future[tuple[Array, str] | UnreadableImageError]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
 
         def _submit(count: int) -> None:
@@ -125,5 +160,9 @@ def read_files(
         while pending:
             results = {index: future.result() for index, future in pending.popleft().items()}
             _submit(1)
-            faults = {index: result for index, result in results.items() if isinstance(result, UnreadableImageError)}
-            yield {index: result for index, result in results.items() if not isinstance(result, Exception)}, faults
+            good = {index: result for index, result in results.items() if not isinstance(result, UnreadableImageError)}
+            yield Batch(
+                {index: array for index, (array, _) in good.items()},
+                {index: digest for index, (_, digest) in good.items()},
+                {index: result for index, result in results.items() if isinstance(result, UnreadableImageError)},
+            )

@@ -19,14 +19,15 @@ from torch import Tensor
 
 from fedclip_plugin.data import ImageSet
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.features.cache import short_hash
+from fedclip_plugin.features.cache import image_set_hash
+from fedclip_plugin.features.parts import naming_cache
 from fedclip_plugin.runs.atomic import replacing
 from fedclip_plugin.text import size
 
 logger = logging.getLogger(__name__)
 
 Block = tuple[Sequence[str], NDArray[np.uint8]]
-"""Identities of B images and their levels, ``[B, 3, S, S]``."""
+"""Digests of B files and the levels of their images, ``[B, 3, S, S]``."""
 
 _START = 512  # bytes kept for the file's header, which is written last
 _BLOCK = 256
@@ -41,14 +42,11 @@ class Crops:
     levels
         uint8 ``[M, 3, S, S]``; only the rows that are looked at are read from disk.
     rows
-        Identity to row.
-    unreadable
-        Identity to reason, of images that cannot be read.
+        A file's digest to the row of its image.
     """
 
     levels: Tensor
     rows: Mapping[str, int]
-    unreadable: Mapping[str, str]
 
     def blocks(self, keys: Sequence[str]) -> Iterator[Block]:
         """Yield the images ``keys`` in blocks that fit into memory."""
@@ -74,7 +72,7 @@ class PixelCache:
 
     def path(self, images: ImageSet) -> Path:
         """Return where the crops of ``images`` are kept."""
-        return self.folder / f"{short_hash(str(images.root.resolve()), images.name)}.safetensors"
+        return self.folder / f"{image_set_hash(images)}.safetensors"
 
     def read(self, path: Path) -> Crops:
         """Return what is in the file, checked; nothing when there is none, or none that is intact."""
@@ -83,7 +81,7 @@ class PixelCache:
                 return _map(path)
             except (SafetensorError, OSError, ValueError, KeyError) as error:
                 logger.warning("pixel cache %s is corrupt (%s): making it again", path, error)
-        return Crops(torch.empty(0, dtype=torch.uint8), {}, {})
+        return Crops(torch.empty(0, dtype=torch.uint8), {})
 
     def require_room(self, images: ImageSet, count: int, side: int) -> None:
         """See that ``count`` of ``images`` fit on the disk, before any is decoded.
@@ -100,9 +98,10 @@ class PixelCache:
         Raises
         ------
         DataError
-            When they do not.
+            When they do not, or when the folder cannot be made.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with naming_cache(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         need, free = count * 3 * side * side, shutil.disk_usage(self.folder).free
         if need > free:
             raise DataError(
@@ -111,7 +110,7 @@ class PixelCache:
                 "fedclip_args.feature_cache_dir to a larger disk, or take a method that trains on features"
             )
 
-    def write(self, path: Path, side: int, blocks: Iterable[Block], unreadable: Mapping[str, str]) -> Crops:
+    def write(self, path: Path, side: int, blocks: Iterable[Block]) -> Crops:
         """Write the crops of an image set and return them.
 
         Parameters
@@ -122,16 +121,14 @@ class PixelCache:
             S.
         blocks
             The images; written as they come.
-        unreadable
-            As in :class:`Crops`; looked at when the last image has come.
 
         Raises
         ------
-        OSError
+        DataError
             When the disk is full or the folder cannot be written; the old file is untouched then.
         """
         keys: list[str] = []
-        with replacing(path) as stream:
+        with naming_cache(self.folder), replacing(path) as stream:
             stream.write(bytes(_START))
             checksum = 0
             for names, block in blocks:
@@ -139,7 +136,7 @@ class PixelCache:
                 stream.write(content.data)
                 checksum = zlib.crc32(content.data, checksum)
                 keys += names
-            note = json.dumps({"identities": keys, "unreadable": dict(unreadable)}).encode()
+            note = json.dumps(keys).encode()
             stream.write(note)
             stream.seek(0)
             stream.write(_header([len(keys), 3, side, side], len(note), zlib.crc32(note, checksum)))
@@ -165,5 +162,4 @@ def _map(path: Path) -> Crops:
         told = (stream.metadata() or {}).get("crc32")
     if told != str(zlib.crc32(note, zlib.crc32(levels.reshape(-1).numpy().data))):
         raise ValueError("its checksum differs")
-    content = json.loads(note)
-    return Crops(levels, {key: row for row, key in enumerate(content["identities"])}, content["unreadable"])
+    return Crops(levels, {key: row for row, key in enumerate(json.loads(note))})

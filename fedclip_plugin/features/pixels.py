@@ -10,11 +10,10 @@ import numpy as np
 import torch
 
 from fedclip_plugin.backbone.preprocessing import Preprocessing
-from fedclip_plugin.data import ImageSet
 from fedclip_plugin.features.encode import read_files
 from fedclip_plugin.features.encoded_images import EncodedImages
 from fedclip_plugin.features.feature_set import FeatureSet
-from fedclip_plugin.features.inventory import Inventory
+from fedclip_plugin.features.image_files import ImageFiles
 from fedclip_plugin.features.pixel_cache import Block, Crops, PixelCache
 
 _BATCH = 64  # images decoded between two writes
@@ -23,7 +22,7 @@ _BATCH = 64  # images decoded between two writes
 def cropped(
     cache: PixelCache,
     backbone: Path,
-    images: ImageSet,
+    files: ImageFiles,
     skip_bad: bool,
     workers: int,
     on_progress: Callable[[int], None],
@@ -36,7 +35,9 @@ def cropped(
         Where crops of this backbone's preprocessing are kept.
     backbone
         Its folder; read only when something has to be decoded.
-    images, skip_bad, on_progress
+    files
+        Those of the image set.
+    skip_bad, on_progress
         As for :meth:`FeatureSource.images <fedclip_plugin.features.source.FeatureSource.images>`.
     workers
         Decoding threads.
@@ -46,36 +47,37 @@ def cropped(
     DataError
         When an image is unreadable and ``skip_bad`` is off, when no image is readable, or when the disk has no room.
     """
+    images = files.images
     crops = cache.read(cache.path(images))
-    inventory = Inventory(images, crops.unreadable)
-    missing = inventory.missing(crops.rows)
+    missing = files.missing(crops.rows)
     if missing:
-        crops = _write(cache, crops, inventory, missing, Preprocessing(backbone), workers, on_progress)
-    kept, faults = inventory.judge(crops.rows, skip_bad)
-    rows = torch.tensor([crops.rows[inventory.keys[index]] for index in kept])
+        crops = _write(cache, crops, files, missing, Preprocessing(backbone), workers, on_progress)
+        files.remember()
+    kept, faults = files.judge(crops.rows, skip_bad)
+    rows = torch.tensor([crops.rows[files.digest(images.files[index]) or ""] for index in kept])
     data = FeatureSet(crops.levels, torch.from_numpy(images.labels[kept]), rows)
-    return EncodedImages(data, kept, faults, sum(key in crops.rows for key in missing))
+    return EncodedImages(data, kept, faults, sum(files.digest(name) in crops.rows for name in missing))
 
 
 def _write(
     cache: PixelCache,
     crops: Crops,
-    inventory: Inventory,
+    files: ImageFiles,
     missing: Sequence[str],
     preprocessing: Preprocessing,
     workers: int,
     on_progress: Callable[[int], None],
 ) -> Crops:
     """Write a new file of what is still true of the old one and of what is missing there."""
-    still, side = [key for key in inventory.keys if key in crops.rows], preprocessing.side
-    cache.require_room(inventory.images, len(still) + len(missing), side)
+    current, side = files.digests(), preprocessing.side
+    still = [digest for digest in crops.rows if digest in current]
+    cache.require_room(files.images, len(still) + len(missing), side)
 
     def _decoded() -> Iterator[Block]:
-        for good, bad in read_files(preprocessing.crop, inventory.paths(missing), _BATCH, workers):
-            inventory.note({missing[index]: error for index, error in bad.items()})
-            if good:
-                yield [missing[index] for index in good], np.stack(list(good.values()))
-            on_progress(len(good) + len(bad))
+        for batch in read_files(preprocessing.crop, files.paths(missing), _BATCH, workers):
+            files.note(missing, batch)
+            if batch.arrays:
+                yield list(batch.digests.values()), np.stack(list(batch.arrays.values()))
+            on_progress(len(batch.arrays) + len(batch.faults))
 
-    blocks = chain(crops.blocks(still), _decoded())
-    return cache.write(cache.path(inventory.images), side, blocks, inventory.lasting)
+    return cache.write(cache.path(files.images), side, chain(crops.blocks(still), _decoded()))

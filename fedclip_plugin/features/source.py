@@ -16,10 +16,11 @@ from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.data import ImageSet, UnreadableImageError
-from fedclip_plugin.features.cache import CACHE_VERSION, FeatureCache, identities
+from fedclip_plugin.features.cache import CACHE_VERSION, FeatureCache, image_set_hash
 from fedclip_plugin.features.encoded_images import EncodedImages
 from fedclip_plugin.features.feature_set import FeatureSet
-from fedclip_plugin.features.inventory import Inventory
+from fedclip_plugin.features.image_files import ImageFiles
+from fedclip_plugin.features.parts import Parts, naming_cache
 from fedclip_plugin.features.pixel_cache import PixelCache
 from fedclip_plugin.features.text_features import TextFeatures
 from fedclip_plugin.features.views import augment
@@ -59,6 +60,8 @@ class FeatureSource:
     ------
     BackboneError
         When the backbone is not on this machine or is not a CLIP.
+    DataError
+        When the cache cannot be written.
     """
 
     def __init__(
@@ -68,9 +71,11 @@ class FeatureSource:
         self._folder = locate_backbone(backbone)
         self._automatic = precision == "auto"
         self.precision: str | None = None if self._automatic else precision
-        self.fingerprint = fingerprint(self._folder, memory=cache_dir / "fingerprints.json")
+        with naming_cache(cache_dir):
+            self.fingerprint = fingerprint(self._folder, memory=cache_dir / "fingerprints.json")
         self.feature_dim = read_clip_config(self._folder).dim
         self._cache = FeatureCache(cache_dir / f"v{CACHE_VERSION}-{self.fingerprint[:16]}")
+        self._files = cache_dir / f"v{CACHE_VERSION}-files"
         self._pixels = PixelCache(self._cache.folder / "pixels")
         self._device = device
         self._batch_size, self._workers = batch_size, workers
@@ -114,11 +119,8 @@ class FeatureSource:
 
     def count_missing(self, images: ImageSet, views: int = 0) -> int:
         """Return how many of ``images``, and of ``views`` augmented views of each, are not in the cache."""
-        precision, missing = self.settle(images), 0
-        for view in range(views + 1):
-            known, unreadable = self._cache.read_images(self._cache.image_path(images, precision, view))
-            missing += sum(key not in known and key not in unreadable for key in identities(images))
-        return missing
+        precision, files = self.settle(images), self._image_files(images)
+        return sum(len(files.missing(self._cache.images(images, precision, view))) for view in range(views + 1))
 
     def settle(self, images: ImageSet) -> str:
         """Return the precision to encode in; ``auto`` compares a few of ``images`` with float32, once a machine."""
@@ -153,20 +155,20 @@ class FeatureSource:
         Raises
         ------
         DataError
-            When an image is unreadable and ``skip_bad`` is off, or when no image is readable.
+            When an image is unreadable and ``skip_bad`` is off, when no image is readable, or when the cache cannot be
+            written.
         """
-        path = self._cache.image_path(images, self.settle(images), view)
-        known, unreadable = self._cache.read_images(path)
-        inventory = Inventory(images, unreadable)
-        missing = inventory.missing(known)
+        kept_features = self._cache.images(images, self.settle(images), view)
+        files = self._image_files(images)
+        missing = files.missing(kept_features)
         for start in range(0, len(missing), _CHUNK):
-            known |= self._encode(missing[start : start + _CHUNK], inventory, on_progress, view)
-            current = {key: known[key] for key in inventory.keys if key in known}
-            self._cache.write_images(path, current, inventory.lasting)
-        kept, faults = inventory.judge(known, skip_bad)
-        features = torch.from_numpy(np.stack([known[inventory.keys[index]] for index in kept]))
-        data = FeatureSet(features, torch.from_numpy(images.labels[kept]))
-        return EncodedImages(data, kept, faults, sum(key in known for key in missing))
+            features = self._encode(missing[start : start + _CHUNK], files, on_progress, view)
+            kept_features.add(features, files.digests())
+            files.remember()
+        kept, faults = files.judge(kept_features, skip_bad)
+        features = kept_features.stacked([files.digest(images.files[index]) or "" for index in kept])
+        data = FeatureSet(torch.from_numpy(features), torch.from_numpy(images.labels[kept]))
+        return EncodedImages(data, kept, faults, sum(files.digest(name) in kept_features for name in missing))
 
     def pixels(self, images: ImageSet, skip_bad: bool, on_progress: Callable[[int], None]) -> EncodedImages:
         """Return ``images`` as methods on pixels take them, uint8 mapped from a file; decode only what is not cached.
@@ -183,24 +185,29 @@ class FeatureSource:
         """
         from fedclip_plugin.features.pixels import cropped
 
-        return cropped(self._pixels, self._folder, images, skip_bad, self._workers, on_progress)
+        return cropped(self._pixels, self._folder, self._image_files(images), skip_bad, self._workers, on_progress)
+
+    def _image_files(self, images: ImageSet) -> ImageFiles:
+        return ImageFiles(images, Parts(self._files / image_set_hash(images)), self._workers)
 
     def _encode(
-        self, keys: Sequence[str], inventory: Inventory, on_progress: Callable[[int], None], view: int
+        self, names: Sequence[str], files: ImageFiles, on_progress: Callable[[int], None], view: int
     ) -> dict[str, NDArray[np.float32]]:
-        """Return features ``[d]`` by identity, of the images that can be read."""
-        from fedclip_plugin.features.encode import encode_files
+        """Return features ``[d]`` by digest, of the images that can be read."""
+        from fedclip_plugin.features.encode import encode_batches
 
         assert self.precision is not None, "settled before anything is encoded"
-        clip, paths = self._clip, inventory.paths(keys)
+        clip, paths = self._clip, files.paths(names)
         clip.precision = self.precision
 
         def _see(image: Image.Image) -> NDArray[np.float32]:
             return clip.preprocess(augment(image, view) if view else image)
 
-        rows, errors = encode_files(clip, paths, self._batch_size, self._workers, on_progress, _see)
-        inventory.note({keys[index]: error for index, error in errors.items()})
-        return {keys[index]: row for index, row in rows.items()}
+        features: dict[str, NDArray[np.float32]] = {}
+        for batch in encode_batches(clip, paths, self._batch_size, self._workers, on_progress, _see):
+            files.note(names, batch)
+            features |= {batch.digests[index]: row for index, row in batch.arrays.items()}
+        return features
 
     def _choose_precision(self, images: ImageSet) -> str:
         from fedclip_plugin.backbone.precision import CHECKED_IMAGES, choose
@@ -208,7 +215,7 @@ class FeatureSource:
 
         step = max(1, len(images) // CHECKED_IMAGES)
         decoded = [decode(self._clip.preprocess, path) for path in images.paths()[::step][:CHECKED_IMAGES]]
-        pixels = [result for result in decoded if not isinstance(result, UnreadableImageError)]
+        pixels = [result[0] for result in decoded if not isinstance(result, UnreadableImageError)]
         if not pixels:
             return "fp32"
         return choose(self._clip, self._device, stack_pixels(pixels, self._device))

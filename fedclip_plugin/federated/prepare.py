@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from fedclip_plugin.adapters import Frozen, ZeroShot
-from fedclip_plugin.data import ImageSet, silo_image_set, silo_names, target_image_set
+from fedclip_plugin.data import ImageSet, remarks, silo_image_set, silo_names, target_image_set
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, SiloFeatures, TextFeatures, prompts_of
 from fedclip_plugin.features.text_features import require_distinct
@@ -27,6 +29,8 @@ from fedclip_plugin.federated.roll_call import (
 from fedclip_plugin.federated.task import Answers, Task
 from fedclip_plugin.miniature import DOMAINS, ensure_miniature
 from fedclip_plugin.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
@@ -126,6 +130,8 @@ class Preparation:
         try:
             images = self._images()
             name = "server" if self._rank == 0 else images.name if images else name
+            for line in remarks(images) if images else ():
+                _warn(line)
             source = self._source()
             found = images, source
             to_encode = source.count_missing(images, self._views()) if images else 0
@@ -217,6 +223,12 @@ class Preparation:
             return nullcontext()
         bar: AbstractContextManager[Any] = tqdm(total=card.to_encode, desc=f"encode {card.name}", unit="image")
         return bar
+
+
+@lru_cache(maxsize=64)
+def _warn(line: str) -> None:
+    """Say a line once, however many federations of a study this rank takes part in."""
+    logger.warning("%s", line)
 
 
 def _ignore(count: int) -> None:

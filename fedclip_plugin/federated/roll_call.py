@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedclip_plugin.errors import DataError, FedClipError
+from fedclip_plugin.data import common_classes
+from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.guard import PATIENCE, stop_job
 from fedclip_plugin.federated.memory import RankMemory
 
@@ -113,21 +114,7 @@ def agree_on_classes(cards: Sequence[Card], listed: tuple[str, ...] | None) -> t
     DataError
         When there is no list and the silos' folders differ; names the silos and the classes.
     """
-    if listed:
-        return listed
-    lists = {card.name: card.classes for card in cards if card.classes}
-    everything = sorted({name for classes in lists.values() for name in classes})
-    faults = [
-        f"{name} lacks {', '.join(missing)}"
-        for name, classes in lists.items()
-        if (missing := [label for label in everything if label not in classes])
-    ]
-    if faults:
-        raise DataError(
-            f"the silos' class folders differ: {'; '.join(faults)}. Give every silo the same class folders, or list "
-            "the classes of the federation in fedclip_args.classes (a silo may then lack some)"
-        )
-    return tuple(everything)
+    return common_classes({card.name: card.classes for card in cards if card.classes}, listed)
 
 
 def require_one_task(cards: Sequence[Card]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,18 @@ def test_what_cannot_fit_is_refused_before_mpirun(capsys, monkeypatch):
         assert "there are 1.0 GB for it" in told
 
 
+def test_images_that_no_rank_could_start_with_are_refused_before_mpirun(capsys, monkeypatch, images, tmp_path):
+    monkeypatch.setattr("os.execve", lambda *command: pytest.fail("mpirun was started"))
+    own = "own_images/vit_b32_fedclip_iid"
+    assert main(["launch", own, "--set", f"fedclip_args.data_root={images}", "--run", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == (
+        "fedclip: 4 images cannot give each of 3 silos 10; add images, or lower client_num_in_total or "
+        "min_images_per_silo\n"
+    )
+    assert main(["study", "studies/pacs", "--set", f"fedclip_args.data_root={tmp_path / 'gone'}"]) == 2
+    assert capsys.readouterr().err.startswith(f"fedclip: folder {tmp_path / 'gone'} does not exist; check the path")
+
+
 @pytest.mark.parametrize("host", [None, "hosts"])
 def test_what_fits_or_runs_elsewhere_is_started(monkeypatch, tmp_path, host):
     class Started(Exception):
@@ -171,6 +184,21 @@ def test_evaluate_sets_zero_shot_beside_the_adapter(capsys, images, adapter):
     found = json.loads(capsys.readouterr().out)
     assert found["images"]["images"] == 4
     assert 0 <= found["images"]["adapter"] <= 1
+
+
+def test_evaluate_tells_what_it_leaves_out_and_takes_one_class_of_several(capsys, images, adapter):
+    (images / "dog" / "scan.tif").touch()
+    shutil.rmtree(images / "house")
+    assert main(["evaluate", str(adapter), str(images), "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["images"]["images"] == 2
+    assert told.err.startswith("note: images: 1 file not used (.tif 1), such as dog/scan.tif")
+
+
+def test_evaluate_names_a_folder_of_another_encoding(capsys, images, adapter):
+    (images / "dog").rename(images / "d\udcf6g")
+    assert main(["evaluate", str(adapter), str(images)]) == 2
+    assert r"images/d\udcf6g is not valid UTF-8" in capsys.readouterr().err
 
 
 def test_evaluate_takes_a_folder_of_domains(capsys, images, adapter):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from fedclip_plugin.data import ImageSet, silo_image_set, silo_names, target_image_set
+from fedclip_plugin.data import ImageSet, remarks, require_images_here, silo_image_set, silo_names, target_image_set
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe import Recipe
 
@@ -210,3 +213,95 @@ def test_a_silo_lists_no_other_silo_s_folder(domains_root: Path, monkeypatch: py
     allowed = {str(domains_root), *(str(domains_root / "art" / name) for name in ("", "dog", "fox"))}
     assert set(seen) <= allowed | {str(domains_root / "art")}
     assert str(domains_root / "art" / "dog") in seen
+
+
+UNFIT: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
+    "a silo with too few": (
+        lambda root: [path.unlink() for path in sorted((root / "art").glob("*/*.png"))[:-2]],
+        {"min_images_per_silo": 4, "classes": ["dog", "fox"]},
+        r"art: 2 images in .*art, and a silo needs at least 4",
+    ),
+    "too few for three parts": (
+        lambda root: [path.unlink() for path in (root / "photo").glob("*/[12345].png")],
+        {},
+        r"photo: 2 images cannot be split 60/20/20",
+    ),
+    "a target that is missing": (
+        lambda root: shutil.rmtree(root / "sketch"),
+        {},
+        r"no folder 'sketch' in .*art, cartoon",
+    ),
+    "one class": (
+        lambda root: [shutil.rmtree(root / domain / "fox") for domain in DOMAINS],
+        {},
+        r"(?s)4 image folders cannot be used.*art: .* has one class folder only, 'dog'.*sketch: ",
+    ),
+    "classes that differ": (
+        lambda root: (root / "cartoon/fox").rename(root / "cartoon/Fox"),
+        {},
+        r"class folders differ: art lacks Fox; cartoon lacks fox; photo lacks Fox; sketch lacks Fox\. Give",
+    ),
+    "one class spelt in two ways": (
+        lambda root: [fill(root / name, ("e\u0301" if name == "photo" else "\u00e9",)) for name in DOMAINS],
+        {},
+        r"differ: .*\. the folders 'e\\u0301' and '\\xe9' read the same, .*\. Give",
+    ),
+    "a nested class folder": (
+        lambda root: (root / "art/dog/more").mkdir(),
+        {},
+        "art: class folder .* holds folder 'more'",
+    ),
+    "a class in another encoding": (
+        lambda root: (root / "photo/dog").rename(root / "photo/d\udcf6g"),
+        {},
+        r"the name of folder .*photo/d\\udcf6g is not valid UTF-8",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "ours", "message"), UNFIT.values(), ids=UNFIT)
+def test_what_no_rank_could_start_with_is_known_beforehand(
+    domains_root: Path, spoil: Callable[[Path], object], ours: dict[str, Any], message: str
+) -> None:
+    recipe = make_recipe(domains_root, domains=list(DOMAINS), target_domain="sketch", **ours)
+    require_images_here(recipe)
+    spoil(domains_root)
+    with pytest.raises(DataError, match=message):
+        require_images_here(recipe)
+
+
+def test_one_folder_for_all_is_looked_at_beforehand(tmp_path: Path) -> None:
+    fill(tmp_path / "own")
+    even = {"data_layout": "classes", "min_images_per_silo": 3}
+    require_images_here(make_recipe(tmp_path / "own", 2, {"partition_method": "homo"}, **even))
+    with pytest.raises(DataError, match="10 images cannot give each of 4 silos 3"):
+        require_images_here(make_recipe(tmp_path / "own", 4, {"partition_method": "homo"}, **even))
+
+
+def test_folders_that_only_their_silo_may_see_are_not_looked_at(tmp_path: Path) -> None:
+    silos = {"data_layout": "silos", "silos": ["a", "b"]}
+    require_images_here(make_recipe(None, 2, {"data_silo_config": ["a.yaml", "b.yaml"]}, **silos))
+    require_images_here(make_recipe(None, 3, {"dataset": "miniature"}, domains=list(DOMAINS), target_domain="art"))
+    with pytest.raises(DataError, match="2 image folders cannot be used"):
+        require_images_here(make_recipe(tmp_path, 2, **silos))
+
+
+def test_what_is_left_out_or_nearly_black_is_said_in_a_line(domains_root: Path) -> None:
+    recipe = make_recipe(domains_root, target_domain="art")
+    assert remarks(silo_image_set(recipe, 1)) == []
+    for name in ("7.tif", "8.GIF", "notes.txt"):
+        (domains_root / "photo/dog" / name).touch()
+    for path in (domains_root / "photo/fox").glob("*.png"):
+        Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(path)
+    left_out, dark = remarks(silo_image_set(recipe, 1))
+    assert left_out.startswith("photo: 2 files not used (.gif 1, .tif 1), such as dog/7.tif; ")
+    assert dark.startswith(
+        "photo: 5 images of 10 looked at with 16-bit samples use only the lowest 12 bits, such as fox/"
+    )
+
+
+def test_what_is_left_out_of_a_shared_folder_is_said_once(tmp_path: Path) -> None:
+    fill(tmp_path / "own")
+    (tmp_path / "own/dog/x.tif").touch()
+    recipe = make_recipe(tmp_path / "own", 2, {"partition_method": "homo"}, data_layout="classes")
+    assert [len(remarks(silo_image_set(recipe, index))) for index in (0, 1)] == [1, 0]

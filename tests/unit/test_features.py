@@ -1,6 +1,8 @@
 """Encode once: the cache gives back what was encoded, and only what is still true."""
 
+import errno
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -10,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fedclip_plugin.data import UnreadableImageError, open_rgb, scan_folder
+from fedclip_plugin.data import UnreadableImageError, scan_folder
+from fedclip_plugin.data.images import read_image
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features import FeatureSet, FeatureSource
 
@@ -69,7 +72,7 @@ def test_batches_and_order_do_not_change_features_much(tmp_path, root):
 @pytest.mark.parametrize("harm", ["cut", "flip", "empty"])
 def test_a_corrupt_cache_is_computed_again_with_a_warning(tmp_path, root, harm, caplog):
     first, _, _ = encode(tmp_path, root)
-    (file,) = (tmp_path / "cache").glob("*/fp32/*.safetensors")
+    (file,) = (tmp_path / "cache").glob("*/fp32/*/*.safetensors")
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes({"cut": content[:-9], "flip": content, "empty": b""}[harm])
@@ -121,21 +124,21 @@ def test_a_disks_fault_is_not_held_against_the_file(tmp_path, root, monkeypatch)
     def fail(path):
         if path.name == "0.png":
             raise UnreadableImageError(path, "Input/output error") from OSError(5, "Input/output error")
-        return open_rgb(path)
+        return read_image(path)
 
-    monkeypatch.setattr(module, "open_rgb", fail)
+    monkeypatch.setattr(module, "read_image", fail)
     result, _, _ = encode(tmp_path, root, skip=True)
     assert [fault.path.name for fault in result.faults] == ["0.png"]
-    monkeypatch.setattr(module, "open_rgb", open_rgb)
+    monkeypatch.setattr(module, "read_image", read_image)
     result, counted, _ = encode(tmp_path, root, skip=True)
     assert (counted, result.faults) == (1, [])
 
 
 def test_a_folder_of_bad_images_only_is_refused(tmp_path):
-    bad = tmp_path / "images" / "dog" / "x.png"
-    bad.parent.mkdir(parents=True)
-    bad.write_bytes(b"nothing")
-    with pytest.raises(DataError, match="none of the 1 images"):
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "x.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="none of the 2 images"):
         encode(tmp_path, tmp_path / "images", skip=True)
 
 
@@ -163,7 +166,7 @@ def test_a_warm_cache_needs_no_transformers(tmp_path, root):
     program = f"""
 import sys, torch
 from pathlib import Path
-from fedclip_plugin.data import UnreadableImageError, open_rgb, scan_folder
+from fedclip_plugin.data import scan_folder
 from fedclip_plugin.features import FeatureSource
 source = FeatureSource("clip-tiny", torch.device("cpu"), "fp32", Path({str(tmp_path / "cache")!r}), 4, 2)
 source.text(("cat", "dog"), "a {{}}")
@@ -180,3 +183,40 @@ def test_a_feature_set_selects_and_is_one_batch():
     assert chosen.labels.tolist() == [2, 0]
     ((features, labels),) = list(data)
     assert (len(data), features.shape, labels.shape) == (3, (3, 2), (3,))
+
+
+def test_what_is_no_plain_file_is_a_bad_image_and_is_not_waited_for(tmp_path, root):
+    os.mkfifo(root / "dog" / "pipe.png")
+    (root / "dog" / "gone.png").symlink_to("/gone/away.png")
+    (root / "cat" / "folder.png").mkdir()
+    with pytest.raises(DataError, match=r"3 of 9 images cannot be read, the first: .*folder\.png \(it is a folder"):
+        encode(tmp_path, root)
+    for _ in range(2):
+        result, _, _ = encode(tmp_path, root, skip=True)
+        assert [fault.path.name for fault in result.faults] == ["folder.png", "gone.png", "pipe.png"]
+    (root / "dog" / "gone.png").unlink()
+    draw(root / "dog" / "gone.png", 40)
+    result, _, _ = encode(tmp_path, root, skip=True)
+    assert (len(result.data), len(result.faults), result.encoded) == (7, 2, 1)
+
+
+def test_names_need_not_be_utf8(tmp_path, root):
+    place = tmp_path / "im\udce4ges"
+    root.rename(place)
+    (place / "dog" / "0.png").rename(place / "dog" / "h\udcfcnd\n.png")
+    (place / "dog" / "b\udce4d.png").write_bytes(b"nothing")
+    encode(tmp_path, place, skip=True)
+    again, counted, _ = encode(tmp_path, place, skip=True)
+    assert (len(again.data), counted) == (6, 0)
+    assert r"im\udce4ges/dog/b\udce4d.png" in str(again.faults[0])
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_what_to_do(tmp_path, root, monkeypatch):
+    def fail(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fedclip_plugin.features.parts.write_file", fail)
+    with pytest.raises(
+        DataError, match=r"the feature cache .*cache/v2.* cannot be written \(No space left.*: make room"
+    ):
+        encode(tmp_path, root)

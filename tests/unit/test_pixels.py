@@ -19,6 +19,7 @@ from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.normalization import Normalization
 from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.data import UnreadableImageError, open_rgb, scan_folder
+from fedclip_plugin.data.images import read_image
 from fedclip_plugin.errors import BackboneError, DataError
 from fedclip_plugin.features import FeatureSource
 from fedclip_plugin.features import encode as encode_module
@@ -159,21 +160,21 @@ def test_a_disks_fault_is_not_held_against_the_file(tmp_path, root, monkeypatch)
     def fail(path):
         if path.name == "0.png":
             raise UnreadableImageError(path, "Input/output error") from OSError(5, "Input/output error")
-        return open_rgb(path)
+        return read_image(path)
 
-    monkeypatch.setattr(encode_module, "open_rgb", fail)
+    monkeypatch.setattr(encode_module, "read_image", fail)
     assert [fault.path.name for fault in crop(tmp_path, root, skip=True)[0].faults] == ["0.png"]
-    monkeypatch.setattr(encode_module, "open_rgb", open_rgb)
+    monkeypatch.setattr(encode_module, "read_image", read_image)
     result, counted = crop(tmp_path, root, skip=True)
     assert (counted, result.faults, len(result.data)) == (1, [], 8)
 
 
 def test_a_folder_of_bad_images_only_is_refused_each_time(tmp_path):
-    bad = tmp_path / "images" / "dog" / "x.png"
-    bad.parent.mkdir(parents=True)
-    bad.write_bytes(b"nothing")
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "x.png").write_bytes(b"nothing")
     for _ in range(2):
-        with pytest.raises(DataError, match="none of the 1 images"):
+        with pytest.raises(DataError, match="none of the 2 images"):
             crop(tmp_path, tmp_path / "images", skip=True)
 
 
@@ -190,14 +191,14 @@ def test_a_disk_without_room_is_said_before_anything_is_decoded(tmp_path, root, 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     cache = PixelCache(tmp_path)
     path, block = tmp_path / "x.safetensors", (["a"], np.ones((1, 3, 2, 2), np.uint8))
-    cache.write(path, 2, [block], {})
+    cache.write(path, 2, [block])
 
     def fail():
         yield block
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
-        cache.write(path, 2, fail(), {})
+    with pytest.raises(DataError, match=r"feature cache .* cannot be written \(No space left on device\): make room"):
+        cache.write(path, 2, fail())
     assert list(tmp_path.iterdir()) == [path]
     assert dict(cache.read(path).rows) == {"a": 0}
 
@@ -236,3 +237,26 @@ print(len(source.pixels(images, False, print).data), "transformers" in sys.modul
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["8", "False"]
+
+
+def test_images_exchanged_in_place_are_seen_by_both_caches(tmp_path, root):
+    for path in root.rglob("*.png"):
+        Image.open(path).resize((30, 30)).save(path.with_suffix(".bmp"))
+        path.unlink()
+    for number in range(4):
+        (root / "cat" / f"{2 * number + 1}.bmp").rename(root / "cat" / f"{2 * number}.bmp")
+    for path in root.rglob("*.bmp"):
+        os.utime(path, (1.6e9, 1.6e9))
+    images = scan_folder(root, "silo", None)
+    pixels = everything(source(tmp_path).pixels(images, False, int)).features
+    features = source(tmp_path).images(images, False, int).data.features
+    (root / "cat").rename(root / "other")
+    (root / "dog").rename(root / "cat")
+    (root / "other").rename(root / "dog")
+    assert scan_folder(root, "silo", None).files == images.files
+    exchanged = [4, 5, 6, 7, 0, 1, 2, 3]
+    result = source(tmp_path).pixels(images, False, int)
+    assert torch.equal(everything(result).features, pixels[exchanged])
+    encoded = source(tmp_path).images(images, False, int)
+    assert torch.equal(encoded.data.features, features[exchanged])
+    assert (result.encoded, encoded.encoded) == (0, 0), "both contents are known, and which file has which was seen"

@@ -1,0 +1,107 @@
+"""The images of all silos at once: what can be known of a federation's folders before any rank starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from fedclip_plugin.data.image_set import ImageSet
+from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
+from fedclip_plugin.data.names import twin_fault, twins
+from fedclip_plugin.data.splits import split_60_20_20
+from fedclip_plugin.errors import DataError
+
+if TYPE_CHECKING:
+    from fedclip_plugin.recipe import Recipe
+
+
+def require_images_here(recipe: Recipe) -> None:
+    """See that every silo and the target have their images, where all folders are on this machine.
+
+    Folders are listed, no image is opened. Nothing is looked at where each silo has a configuration file of its own,
+    which only its rank reads, and of the built-in miniature, which is drawn by the ranks.
+
+    Parameters
+    ----------
+    recipe
+        A checked recipe.
+
+    Raises
+    ------
+    DataError
+        A folder is missing or not as its layout asks, a silo has too few images, or class folders differ; lists all
+        that is wrong.
+    """
+    drawn = recipe.data_args.dataset == "miniature" and recipe.fedclip_args.data_root is None
+    if drawn or recipe.data_args.data_silo_config:
+        return
+    found, faults = [], []
+    for images in _image_sets(recipe):
+        if isinstance(images, DataError):
+            faults.append(str(images))
+        else:
+            found.append(images)
+    faults = list(dict.fromkeys(faults))  # a missing data root is one fault
+    if len(faults) > 1:
+        raise DataError("\n  ".join([f"{len(faults)} image folders cannot be used", *faults]))
+    if faults:
+        raise DataError(faults[0])
+    common_classes({images.name: images.classes for images in found}, recipe.fedclip_args.classes)
+
+
+def common_classes(by_silo: Mapping[str, Sequence[str]], listed: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the class list of a federation.
+
+    Parameters
+    ----------
+    by_silo
+        Silo, or target domain, to its classes.
+    listed
+        The recipe's class list, which rules when there is one.
+
+    Raises
+    ------
+    DataError
+        There is no list and the folders differ; names the silos and the classes.
+    """
+    if listed:
+        return tuple(listed)
+    everything = sorted({name for classes in by_silo.values() for name in classes})
+    faults = [
+        f"{name} lacks {', '.join(missing)}"
+        for name, classes in by_silo.items()
+        if (missing := [label for label in everything if label not in classes])
+    ]
+    if not faults:
+        return tuple(everything)
+    spelt = "".join(f". {twin_fault(group)}" for group in twins(everything))
+    raise DataError(
+        f"the silos' class folders differ: {'; '.join(faults)}{spelt}. Give every silo the same class folders, or list "
+        "the classes of the federation in fedclip_args.classes (a silo may then lack some)"
+    )
+
+
+def _image_sets(recipe: Recipe) -> Iterator[ImageSet | DataError]:
+    """Yield what each silo has, then the target, or what is wrong with it."""
+    silos = 1 if recipe.fedclip_args.data_layout == "classes" else len(silo_names(recipe))  # one folder: one look
+    for index in range(silos):
+        try:
+            images = silo_image_set(recipe, index)
+            yield _splittable(images)
+        except DataError as error:
+            yield error
+    try:
+        target = target_image_set(recipe)
+    except DataError as error:
+        yield error
+        return
+    if target is not None:
+        yield target
+
+
+def _splittable(images: ImageSet) -> ImageSet:
+    try:
+        split_60_20_20(len(images), seed=0)
+    except DataError as error:
+        raise DataError(f"{images.name}: {error}") from error
+    return images
