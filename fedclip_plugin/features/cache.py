@@ -52,7 +52,7 @@ class FeatureCache:
         kept = Parts(self._prompt_folder(prompts))
         if _PROMPTS not in kept.where:
             return None
-        return kept.row(_PROMPTS, _FEATURES), float(kept.row(_PROMPTS, _SCALE))
+        return kept.rows([_PROMPTS], _FEATURES)[0], float(kept.rows([_PROMPTS], _SCALE)[0])
 
     def write_prompts(self, prompts: Sequence[str], features: Array, logit_scale: float) -> None:
         """Write text features ``[C, d]`` and the logit scale.
@@ -96,8 +96,8 @@ class ImageFeatures:
         return digest in self._parts.where
 
     def stacked(self, digests: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return features ``[N, d]`` in the order of ``digests``."""
-        return np.stack([self._parts.row(digest, _FEATURES) for digest in digests])
+        """Return features ``[N, d]`` in the order of ``digests``, at least one."""
+        return self._parts.rows(digests, _FEATURES)
 
     def add(self, features: Mapping[str, Array], wanted: Collection[str]) -> None:
         """Write features ``[d]`` by digest; those that are not ``wanted`` any more may be dropped.

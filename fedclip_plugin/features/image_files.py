@@ -104,8 +104,7 @@ class ImageFiles:
             stamps = np.array([self._stamps[name] for name in names], dtype=np.int64)
             digests = [np.frombuffer(bytes.fromhex(self._digests.get(name, "").zfill(64)), np.uint8) for name in names]
             reasons = {name: reason for name in names if (reason := self._fresh[name])}
-            columns = {"stamps": stamps, "digests": np.stack(digests)}
-            self._memory.add(Part(names, columns, reasons), self._paths.keys())
+            self._memory.add(Part(names, {"stamps": stamps, "digests": np.stack(digests)}, reasons), self._paths.keys())
         self._fresh = {}
 
     def judge(self, known: Container[str], skip_bad: bool) -> tuple[list[int], list[UnreadableImageError]]:
@@ -146,15 +145,17 @@ class ImageFiles:
 
     def _recall(self) -> list[str]:
         """Take over what is remembered of files that are as they were; return those that may have changed."""
+        names = [name for name in self._stamps if name in self._memory.where]
+        if not names:
+            return []
         doubtful = []
-        for name, stamp in self._stamps.items():
-            if name not in self._memory.where:
-                continue
-            remembered, reason = tuple(self._memory.row(name, "stamps").tolist()), self._memory.note(name)
-            if remembered == stamp and reason:
+        stamps, digests = (self._memory.rows(names, column) for column in ("stamps", "digests"))
+        for name, remembered, digest in zip(names, stamps.tolist(), digests, strict=True):
+            stamp, reason = self._stamps[name], self._memory.note(name)
+            if tuple(remembered) == stamp and reason:
                 self._unreadable[name] = reason
-            elif remembered == stamp:
-                self._digests[name] = self._memory.row(name, "digests").tobytes().hex()
+            elif tuple(remembered) == stamp:
+                self._digests[name] = digest.tobytes().hex()
             elif remembered[0] == stamp[0] and not reason:
                 doubtful.append(name)
         return doubtful

@@ -94,10 +94,15 @@ class Parts:
         while not self._read():
             self._parts, self._corrupt = {}, []
 
-    def row(self, key: str, column: str) -> Array:
-        """Return what a column holds for a key."""
-        path, row = self.where[key]
-        found: Array = self._parts[path].columns[column][row]
+    def rows(self, keys: Sequence[str], column: str) -> Array:
+        """Return what a column holds for some keys, at least one, in their order."""
+        places: dict[Path, list[int]] = {}
+        for index, key in enumerate(keys):
+            places.setdefault(self.where[key][0], []).append(index)
+        first = next(iter(self._parts[path].columns[column] for path in places))
+        found = np.empty((len(keys), *first.shape[1:]), first.dtype)
+        for path, indices in places.items():
+            found[indices] = self._parts[path].columns[column][[self.where[keys[index]][1] for index in indices]]
         return found
 
     def note(self, key: str) -> str:

@@ -162,8 +162,8 @@ class FeatureSource:
         files = self._image_files(images)
         missing = files.missing(kept_features)
         for start in range(0, len(missing), _CHUNK):
-            features = self._encode(missing[start : start + _CHUNK], files, on_progress, view)
-            kept_features.add(features, files.digests())
+            fresh = self._encode(missing[start : start + _CHUNK], files, on_progress, view)
+            kept_features.add(fresh, files.digests())
             files.remember()
         kept, faults = files.judge(kept_features, skip_bad)
         features = kept_features.stacked([files.digest(images.files[index]) or "" for index in kept])

@@ -137,7 +137,7 @@ def rows(keys, value=0.0):
 
 
 def value(table, key):
-    return float(table.row(key, "features")[0])
+    return float(table.rows([key], "features")[0, 0])
 
 
 def test_what_is_added_is_written_once(tmp_path, monkeypatch):
