@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fedclip_plugin.data.folder_report import FolderReport
-from fedclip_plugin.data.folders import find_layout, list_class, list_entries, one_class
+from fedclip_plugin.data.folders import broken_links, find_layout, list_class, list_entries, one_class
 from fedclip_plugin.data.images import Stored, read_image
 from fedclip_plugin.data.names import name_fault, twin_fault, twins
 from fedclip_plugin.data.remarks import CONVERT, low_bits_line, unused_line, unused_pictures
@@ -121,7 +121,7 @@ def _survey(root: Path) -> _Survey:
         _survey_classes(survey, root, "", WHOLE)
         return survey
     survey.ignored += loose
-    survey.problems += _name_problems(folders, "")
+    survey.problems += [*_name_problems(folders, ""), *broken_links(root, loose)]
     for domain in folders:
         survey.files[domain] = {}
         _survey_classes(survey, root, f"{domain}/", domain)
@@ -133,7 +133,7 @@ def _survey_classes(survey: _Survey, root: Path, prefix: str, domain: str) -> No
     ignored = [prefix + file for file in loose]
     if not folders:
         survey.problems.append(f"{domain}: no class folders; images lie in {domain}/<class>/<image>")
-    survey.problems += _name_problems(folders, prefix)
+    survey.problems += [*_name_problems(folders, prefix), *broken_links(root / prefix, loose)]
     for name in folders:
         nested, images, others = list_class(root / prefix / name)
         if nested:

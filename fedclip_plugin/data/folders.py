@@ -34,11 +34,13 @@ def list_domains(root: Path) -> tuple[str, ...]:
     Raises
     ------
     DataError
-        `root` is missing, is not a folder, or cannot be read, or a folder's name cannot be used.
+        `root` is missing, is not a folder, or cannot be read, a folder's name cannot be used, or a link leads nowhere.
     """
-    names = tuple(list_entries(root)[0])
+    names, loose = list_entries(root)
     require_names(names, root)
-    return names
+    for fault in broken_links(root, loose):
+        raise DataError(fault)
+    return tuple(names)
 
 
 def list_classes(root: Path) -> tuple[str, ...]:
@@ -106,6 +108,25 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link in a circle, or into a folder that cannot be searched: who reads it says so
         return False
+
+
+def broken_links(root: Path, loose: Sequence[str]) -> list[str]:
+    """Say which of the files in a folder of folders are links that should lead to a folder, and lead nowhere.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    loose
+        Names of the files in it. One with a suffix is taken for a link to a file.
+    """
+    paths = [root / name for name in loose if not suffix_of(name)]
+    return [
+        f"{printable(str(path))} is a link to {printable(str(path.readlink()))}, which is not there, so a folder is "
+        "missing; bring back what it leads to, or remove the link"
+        for path in paths
+        if path.is_symlink() and not os.path.exists(path)  # noqa: PTH110 (Path.exists raises for a link in a circle)
+    ]
 
 
 def list_class(folder: Path) -> tuple[list[str], list[str], list[str]]:
@@ -216,6 +237,8 @@ def scan_folder(root: Path, name: str, classes: Sequence[str] | None = None) -> 
         `classes`); there is no image at all.
     """
     found, loose = list_entries(root)
+    for fault in broken_links(root, loose):
+        raise DataError(f"{name}: {fault}")
     if not found:
         raise DataError(no_class_folders(root, name, loose))
     require_names(found, root)

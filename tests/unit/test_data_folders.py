@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedclip_plugin.data import list_classes, list_domains, scan_folder
+from fedclip_plugin.data import check_folder, list_classes, list_domains, scan_folder
 from fedclip_plugin.errors import DataError
 
 
@@ -71,6 +71,19 @@ def test_links_are_followed_and_a_dead_link_counts_as_an_image(tmp_path: Path) -
     assert images.files == ("dog/0.png", "dog/1.png", "dog/dead.png", "fox/2.png")
 
 
+@pytest.mark.parametrize("target", ["/gone/away", "fox"])
+def test_a_folder_that_is_a_link_to_nowhere_is_named(tmp_path: Path, target: str) -> None:
+    fill(tmp_path, "dog/1.png", "cat/1.png", "notes.txt")
+    (tmp_path / "list.csv").symlink_to("/gone/list.csv")
+    assert len(scan_folder(tmp_path, "x")) == 2
+    (tmp_path / "fox").symlink_to(target)
+    message = f"fox is a link to {target}, which is not there, so a folder is missing"
+    for look in (list_domains, lambda root: scan_folder(root, "x")):
+        with pytest.raises(DataError, match=message):
+            look(tmp_path)
+    assert [message in problem for problem in check_folder(tmp_path).problems] == [True]
+
+
 def test_list_domains_sorts_and_skips_files(tmp_path: Path) -> None:
     fill(tmp_path, "sketch/dog/1.png", "Art/dog/1.png", ".cache/x", "readme.md")
     assert list_domains(tmp_path) == ("Art", "sketch")
@@ -85,6 +98,11 @@ REFUSED = {
     "no image": (("dog/notes.txt",), "", ("dog",), "x: no image under"),
     "nested": (("dog/a/1.png", "dog/2.png"), "", None, r"dog holds folder 'a'.*data_layout: domains"),
     "unknown class": (("dgo/1.png",), "", ("dog", "fox"), r"x: folder 'dgo' .*mean 'dog'\?.*dog, fox"),
+    "one class": (("images/1.png", "labels.csv"), "", None, r"one class folder only, 'images', .*labels is not"),
+    "not UTF-8": (("d\udcf6g/1.png",), "", None, r"d\\udcf6g is not valid UTF-8"),
+    "a line break": (("d\nog/1.png",), "", None, r"d\\nog has a line break"),
+    "two spellings": (("\u00e9/1.png", "e\u0301/1.png"), "", None, r"folders 'e\\u0301' and '\\xe9' read the same"),
+    "another spelling": (("e\u0301/1.png",), "", ("\u00e9",), r"one reads the same, .*the folder's name is 'e\\u0301'"),
     "case": (("Dog/1.png",), "", ("dog",), r"x: folder 'Dog'.*did you mean 'dog'"),
 }  # fmt: skip
 
