@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedclip_plugin.data import check_folder, list_classes, list_domains, scan_folder
+from fedclip_plugin.data.folders import find_images
 from fedclip_plugin.errors import DataError
 
 
@@ -120,3 +121,14 @@ def test_many_unknown_folders_are_shortened(tmp_path: Path) -> None:
     fill(tmp_path, *(f"odd{number:02d}/1.png" for number in range(30)))
     with pytest.raises(DataError, match="odd09 and 20 more"):
         scan_folder(tmp_path, "x", ["dog"])
+
+
+def test_images_at_any_depth_without_what_systems_leave_behind(tmp_path: Path) -> None:
+    fill(
+        tmp_path, "b.png", "a/2.JFIF", "a/deep/1.jpg", "a/notes.txt", "a/._2.jfif", "__MACOSX/2.jfif", ".hidden/3.png",
+        "folder.png/4.png",
+    )  # fmt: skip
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in find_images(tmp_path)] == [
+        "a/2.JFIF", "a/deep/1.jpg", "b.png", "folder.png",
+    ]  # fmt: skip
