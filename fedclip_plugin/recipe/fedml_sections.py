@@ -31,7 +31,7 @@ class CommonArgs(Section):
     training_type: Literal["cross_silo"]
     scenario: Literal["horizontal"] = "horizontal"
     using_mlops: Literal[False] = False
-    random_seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = 0
+    random_seed: Annotated[Whole, Field(ge=0)] = 0
 
 
 class DataArgs(Section):
