@@ -76,7 +76,8 @@ class TrainArgs(Section):
     Attributes
     ----------
     federated_optimizer
-        The only one FedML 0.9.6 runs safely across silos.
+        The only one FedML 0.9.6 runs safely across silos. By what weights it averages, ``fedclip_args.weighting`` says:
+        by default each silo counts alike, as in the paper's reference code.
     client_id_list
         Left to FedML; any list given to all ranks makes the job hang.
     client_num_in_total
