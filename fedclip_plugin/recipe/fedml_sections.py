@@ -81,7 +81,7 @@ class TrainArgs(Section):
     client_id_list
         Left to FedML; any list given to all ranks makes the job hang.
     client_num_in_total
-        Silos. The job has one rank more, the server.
+        Silos, 10,000 at most. The job has one rank more, the server.
     client_num_per_round
         Silos drawn each round.
     comm_round
@@ -98,7 +98,7 @@ class TrainArgs(Section):
 
     federated_optimizer: Literal["FedAvg"]
     client_id_list: ClientIds = "[]"
-    client_num_in_total: Count
+    client_num_in_total: Annotated[Count, Field(le=10_000)]
     client_num_per_round: Count
     comm_round: Count
     epochs: Count = 1
