@@ -23,7 +23,7 @@ MOST = 2**32 - 1
 """Largest whole number: of a seed, and more than there is of anything else."""
 
 _EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
-_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
+_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\}?)")
 
 
 def _exponent_text(value: Any) -> Any:
@@ -47,7 +47,7 @@ def expand_user(text: str) -> str:
     Raises
     ------
     ValueError
-        If a variable is not set, or the text is empty.
+        If a variable is not set, there is no such user, or the text is empty.
     """
     if not text.strip():
         raise ValueError("must not be empty; leave the key out to get its default")
@@ -55,6 +55,9 @@ def expand_user(text: str) -> str:
     unset = _VARIABLE.search(expanded)
     if unset:
         raise ValueError(f"environment variable {unset.group()} is not set; export it or write the path out")
+    if expanded.startswith("~"):
+        user = expanded.partition("/")[0]
+        raise ValueError(f"there is no user {user} on this machine; write the path out, from / on")
     return expanded
 
 

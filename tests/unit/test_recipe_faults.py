@@ -154,6 +154,8 @@ INVALID = [
     ({"fedclip_args.data_root": 3}, "must be a path", ""),
     ({"fedclip_args.data_root": ""}, "must not be empty", ""),
     ({"fedclip_args.data_root": "$NO_SUCH_VARIABLE/x"}, "$NO_SUCH_VARIABLE is not set", "export it"),
+    ({"fedclip_args.data_root": "${NO_SUCH_VARIABLE/x"}, "${NO_SUCH_VARIABLE/x is not set", "export it"),
+    ({"fedclip_args.run_dir": "~no-such-user/x"}, "there is no user ~no-such-user", "write the path out"),
     ({"fedclip_args.prompt_template": "a picture"}, "exactly one '{}'", ""),
     ({"fedclip_args.prompt_template": "{} and {}"}, "exactly one '{}'", ""),
     ({"fedclip_args.prompt_template": "a {x} of {}"}, "exactly one '{}'", ""),
