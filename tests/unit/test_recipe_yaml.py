@@ -74,7 +74,7 @@ def test_a_hostile_file_is_one_line_soon(tmp_path, text, said):
     assert len(told.splitlines()) == 2
     assert len(told) < 1000
     assert all(line.isprintable() for line in told.splitlines())
-    assert seconds < 5
+    assert seconds < 10
 
 
 @pytest.mark.parametrize(
