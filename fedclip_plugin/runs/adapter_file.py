@@ -83,7 +83,9 @@ class SavedAdapter:
     @property
     def warning(self) -> str | None:
         """That it is worse than zero-shot CLIP where it was chosen; None when it is not, or nothing is known of it."""
-        return below_zero_shot(self.metrics.get("validation"), self.metrics.get("zero_shot_validation"), "the adapter")
+        own, zero_shot = self.metrics.get("validation"), self.metrics.get("zero_shot_validation")
+        shares = all(isinstance(score, float) and 0 <= score <= 1 for score in (own, zero_shot))
+        return below_zero_shot(own, zero_shot, "the adapter") if shares else None
 
     def require_backbone(self, found: str, width: int, where: str) -> None:
         """Refuse a backbone whose features mean something else to this adapter.

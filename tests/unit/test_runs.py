@@ -168,6 +168,8 @@ def test_figures_are_added_to_an_adapter_and_its_weights_stay(tmp_path):
         ({"validation": 0.7, "zero_shot_validation": 0.7003}, None),
         ({"validation": 0.8, "zero_shot_validation": 0.7}, None),
         ({"validation": 0.7}, None),
+        ({"validation": float("nan"), "zero_shot_validation": 0.7}, None),
+        ({"validation": "0.1", "zero_shot_validation": 0.7}, None),
         ({}, None),
     ],
 )
