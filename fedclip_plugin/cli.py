@@ -103,6 +103,9 @@ def _add_recipes(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     listing.set_defaults(act=_list)
     validate = commands.add_parser("validate", help="check recipes; every fault is named at once")
     validate.add_argument("recipes", nargs="+", metavar="RECIPE")
+    validate.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key"
+    )
     validate.set_defaults(act=_validate)
 
 
@@ -202,7 +205,7 @@ def _list(options: argparse.Namespace) -> int:
 def _validate(options: argparse.Namespace) -> int:
     from fedclip_plugin.commands.recipes import validate
 
-    return validate(options.recipes)
+    return validate(options.recipes, options.overrides)
 
 
 def _check(options: argparse.Namespace) -> int:

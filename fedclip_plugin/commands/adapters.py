@@ -56,6 +56,7 @@ def evaluate(folder: Path, images: Path, backbone: str | None, encoder: Path | N
         When adapter, backbone or images cannot be used, or do not belong together.
     """
     saved = load_adapter(folder)
+    _warn(saved)
     task, adapter = _task(saved), restore_adapter(saved, backbone).to(_device())
     load = _device_features(saved, encoder) if encoder else _cached(saved, backbone or saved.backbone)
     found: dict[str, tuple[Score, Score]] = {}
@@ -100,6 +101,7 @@ def predict(folder: Path, images: Sequence[Path], backbone: str | None, top: int
         When adapter, backbone or an image cannot be used.
     """
     saved = load_adapter(folder)
+    _warn(saved)
     place = locate_backbone(backbone or saved.backbone)
     saved.require_backbone(fingerprint(place), read_clip_config(place).dim, str(place))
     clip, adapter = FrozenClip(place, _device(), saved.precision), restore_adapter(saved, backbone)
@@ -184,6 +186,12 @@ def _device_features(saved: SavedAdapter, encoder: Path) -> Load:
         return data, data
 
     return _load
+
+
+def _warn(saved: SavedAdapter) -> None:
+    """Say beside the answers, on stderr, when the adapter says of itself that it did not help."""
+    if saved.warning:
+        print(f"note: {saved.warning}", file=sys.stderr, flush=True)
 
 
 def _device() -> torch.device:

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.recipe.faults import ABSENT, Fault, recipe_error
 from fedclip_plugin.recipe.values import expand_user
+from fedclip_plugin.recipe.yaml_reader import read_yaml
+
+_PLACE = ("fedclip_args", "data_root")
+_KEY = ".".join(_PLACE)
+_WANTED = "data_silo_config lists one file per silo, each with 'fedclip_args: {data_root: /its/images}'"
 
 
 def read_silo_root(config_files: Sequence[str | Path] | None, silo_index: int) -> Path | None:
@@ -39,8 +43,9 @@ def read_silo_root(config_files: Sequence[str | Path] | None, silo_index: int) -
     Raises
     ------
     DataError
-        There is no file for this silo, or it cannot be read, is not YAML, is not made of sections, or does
-        not hold ``data_root`` and nothing else.
+        There is no file for this silo.
+    RecipeError
+        It cannot be read, is not YAML, is not made of sections, or does not hold ``data_root`` and nothing else.
     """
     if not config_files:
         return None
@@ -50,28 +55,41 @@ def read_silo_root(config_files: Sequence[str | Path] | None, silo_index: int) -
             "list one file per silo"
         )
     path = Path(config_files[silo_index])
-    entries = [entry for keys in _read_sections(path).values() for entry in keys.items()]
-    if [key for key, _ in entries] != ["data_root"] or not isinstance(entries[0][1], str):
-        raise DataError(
-            f"{path} of data_silo_config must give data_root, a path, and nothing else (other keys belong "
-            f"into the recipe); it gives: {', '.join(str(key) for key, _ in entries) or 'nothing'}"
-        )
+    root = data_root_in(path)
     try:
-        return Path(expand_user(entries[0][1]))
+        return Path(expand_user(root))
     except ValueError as error:
-        raise DataError(f"data_root in {path}: {error}") from error
+        raise recipe_error(path, [Fault(_KEY, str(error), root)]) from error
 
 
-def _read_sections(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot read {path} of data_silo_config: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} of data_silo_config is not YAML: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(keys, dict) for keys in content.values()):
-        raise DataError(
-            f"{path} of data_silo_config must be made of sections, as FedML's files are; "
-            "write 'fedclip_args:' and, indented below it, 'data_root: /path/to/images'"
-        )
-    return content
+def data_root_in(path: Path) -> str:
+    """Return the data root that a silo's file gives, as it is written there.
+
+    Parameters
+    ----------
+    path
+        One of the files that `data_silo_config` lists. Its ``~`` and variables are those of the silo's machine.
+
+    Raises
+    ------
+    RecipeError
+        As for `read_silo_root`, but for what only the silo's machine knows; every fault at once.
+    """
+    content, faults = read_yaml(path, _WANTED)
+    root: Any = ABSENT
+    for section, keys in content.items():
+        if not isinstance(keys, dict):
+            faults.append(Fault(str(section), f"must hold keys, as a section does; {_WANTED}", keys))
+            continue
+        for key, value in keys.items():
+            if (section, key) == _PLACE:
+                root = value
+            else:
+                faults.append(
+                    Fault(f"{section}.{key}", "is no key of a silo's own file; it belongs into the recipe", value)
+                )
+    if not faults and not isinstance(root, str):
+        faults.append(Fault(_KEY, f"must be a path; {_WANTED}", root))
+    if faults:
+        raise recipe_error(path, faults)
+    return str(root)

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from fedclip_plugin.federated.messages import SiloReport
-from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.runs import RunFolder, zero_shot_validation
 
 Line = dict[str, Any]
 
@@ -26,15 +26,26 @@ class RoundRecorder:
         How many of the newest adapters stay on disk.
     on_line
         Called with every line that was written.
+    averaged
+        Whether what the silos score is the adapter on disk, and not one of their own.
     """
 
-    def __init__(self, folder: RunFolder, silos: Sequence[str], keep: int, on_line: Callable[[Line], None]) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        silos: Sequence[str],
+        keep: int,
+        on_line: Callable[[Line], None],
+        averaged: bool = True,
+    ) -> None:
         self._folder, self._silos, self._keep, self._on_line = folder, tuple(silos), keep, on_line
+        self._averaged = averaged
         self._reports: dict[int, dict[str, SiloReport]] = {}
         self._server: dict[int, Line] = {}
         self._losses: dict[int, dict[str, float]] = {}
         self._seconds: dict[int, dict[str, tuple[float, float]]] = {}
         written = folder.lines()
+        self._zero_shot = zero_shot_validation(written[0]) if written else None
         self._last = written[-1]["round"] if written else -1
         self._best: Line | None = None
         for line in written:
@@ -92,7 +103,8 @@ class RoundRecorder:
         line = {"round": number, **self._scores(number, reports), **self._server.pop(number)}
         self._take_if_best(line)
         line["best_round"] = self._best["round"] if self._best else number
-        self._folder.complete_round(line, self._keep)
+        self._zero_shot = zero_shot_validation(line) if number == 0 else self._zero_shot
+        self._folder.complete_round(line, self._keep, self._carried(line) if self._averaged else None)
         self._last = number
         for passed in [earlier for earlier in self._seconds if earlier <= number]:
             del self._seconds[passed]
@@ -119,6 +131,11 @@ class RoundRecorder:
             "validation": fmean(silo["validation"] for silo in silos.values()),
             "test": fmean(silo["test"] for silo in silos.values()),
         }
+
+    def _carried(self, line: Line) -> dict[str, float]:
+        """Return what the round's adapter carries if it is the best or the last one."""
+        scores = {"validation": line["validation"], "zero_shot_validation": self._zero_shot}
+        return {name: score for name, score in scores.items() if score is not None}
 
     def _take_if_best(self, line: Line) -> None:
         """Keep the first round of the highest mean source validation; the untrained adapter (round 0) never counts."""

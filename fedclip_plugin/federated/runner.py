@@ -80,7 +80,8 @@ class FedClipRunner(FedMLRunner):
 
     def _server(self, args: Any, target: Any, pair: FedClipAggregator) -> FedClipServer:
         pair.set_id(0)
-        recorder = RoundRecorder(pair.folder, pair.silos, args.keep_rounds, self._on_line)
+        averaged = args.federation == "federated"
+        recorder = RoundRecorder(pair.folder, pair.silos, args.keep_rounds, self._on_line, averaged)
         server = FedClipServer(args, SiloAverager(args, target, pair, self._history), recorder)
         if args.start_round == 0:
             pair.score_target(target)

@@ -119,6 +119,7 @@ class SiloAdapter(TrainerDistAdapter):
             self.report = replace(self.report, personal={name: own.score for name, own in self.personal.items()})
         if self.args.personal_epochs or alone:
             metrics = {name: own.score.accuracy for name, own in (self.personal or self.answers).items()}
+            metrics["zero_shot_validation"] = trainer.zero_shot["validation"].score.accuracy
             saved = trainer.task.saved(self.round, trainer.model, metrics)
             RunFolder(Path(self.args.run_dir)).save_personal(trainer.silo, saved)
 

@@ -3,6 +3,7 @@
 from .fedclip_args import FedClipArgs
 from .library import (
     default_run_dir,
+    find_either,
     find_recipe,
     find_study,
     is_study,
@@ -26,6 +27,7 @@ __all__ = [
     "Recipe",
     "Study",
     "default_run_dir",
+    "find_either",
     "find_recipe",
     "find_study",
     "is_study",

@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_plugin.errors import RecipeError
+from fedclip_plugin.text import printable
 
 ABSENT: Any = object()
 """Stands for the value of a key that is not there."""
+
+_LINE, _PLACE = 1200, 200
+"""Most characters of a fault, and of where it is."""
+
+_MOST_FAULTS = 100
+"""Most faults that are listed one by one."""
 
 _RULES: dict[str, str] = {
     "missing": "is required",
@@ -56,14 +63,14 @@ class Fault:
     meant: str | None = None
 
     def line(self) -> str:
-        """Return the fault as one line of text."""
+        """Return the fault as one line of text, short and printable whatever the recipe holds."""
         given = "" if self.value is ABSENT else f" = {show(self.value)}"
         hint = f" (did you mean {self.meant!r}?)" if self.meant else ""
-        return f"{self.where}{given}: {self.rule}{hint}"
+        return brief(f"{brief(self.where, _PLACE)}{given}: {self.rule}{hint}", _LINE)
 
 
 def show(value: Any, width: int = 60) -> str:
-    """Write a value as YAML would, shortened.
+    """Write a value as YAML would, shortened; what does not fit is not written out first.
 
     Parameters
     ----------
@@ -75,10 +82,27 @@ def show(value: Any, width: int = 60) -> str:
     Returns
     -------
     str
-        One line.
+        One line, printable.
     """
-    text = json.dumps(value, default=str, ensure_ascii=False, allow_nan=True)
-    return text if len(text) <= width else text[: width - 3] + "..."
+    text, start = "", value[: width + 1] if isinstance(value, str) else value
+    for part in json.JSONEncoder(default=str, ensure_ascii=False, allow_nan=True).iterencode(start):
+        text += part
+        if len(text) > width:
+            break
+    return brief(text, width)
+
+
+def brief(text: str, width: int = _PLACE) -> str:
+    """Return a text on one line, printable, and cut to a width."""
+    shown = printable(text[: width + 1])
+    return shown if len(shown) <= width else shown[: width - 3] + "..."
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Return names with commas between them, and how many more there are; ``none`` where there are none."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(brief(name, 60) for name in every[:most]) + more or "none"
 
 
 def closest(word: Any, candidates: Iterable[str]) -> str | None:
@@ -142,7 +166,9 @@ def recipe_error(source: Path | str, faults: Sequence[Fault]) -> RecipeError:
     """
     lines = list(dict.fromkeys(fault.line() for fault in faults))
     count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
-    return RecipeError("\n".join([f"RECIPE: {count} in {source}", *(f"  {line}" for line in lines)]))
+    more = [f"and {len(lines) - _MOST_FAULTS} more"] if len(lines) > _MOST_FAULTS else []
+    told = [f"  {line}" for line in (*lines[:_MOST_FAULTS], *more)]
+    return RecipeError("\n".join([f"RECIPE: {count} in {printable(str(source))}", *told]))
 
 
 def _plain(word: str) -> str:

@@ -59,7 +59,9 @@ class FedClipArgs(Section):
     on_bad_image
         An unreadable image stops the run, or is skipped and counted.
     weighting
-        Average silos alike (the reference) or by their number of training images.
+        ``uniform``: every silo counts alike, as in the paper's reference code (``client_weights`` of
+        microsoft/PersonalizedFL, fedclip/), whatever its size; ``samples``: by its number of training images, which is
+        FedAvg as McMahan et al. (2017, arXiv 1602.05629) define it. Both go with ``federated_optimizer: FedAvg``.
     federation
         ``federated``, or ``local``: every silo trains alone and nothing is averaged, the baseline without federation.
     proximal_mu

@@ -25,7 +25,7 @@ REFUSED_KEYS: dict[str, str] = {
     "test_on_clients": "silos test every global adapter already; leave it out",
     "is_mobile": "FedML over MPI never reads it; leave it out",
     "ci": "belongs to FedML's simulation; leave it out",
-    "fedprox_mu": "FedML's FedProx does not run in cross_silo; leave it out",
+    "fedprox_mu": "FedML's FedProx does not run in cross_silo; leave it out and use fedclip_args.proximal_mu",
     "enable_fhe": (
         "FedML's FHE never switches on: training is discarded and weights travel in the clear; leave it out"
     ),
@@ -103,10 +103,22 @@ _DEVICE = "phones take ONNX bundles made from the finished adapter, see export/;
 _PICKLE = "unpickles whatever arrives, from anyone; use MPI inside one job"
 _MQTT = "sends adapters through a broker outside the job; use MPI"
 _SIM_OPTIMIZER = "runs in FedML's simulators only and fails in cross_silo; use FedAvg"
-_SIM_OPTIMIZERS = (
-    *("FedOpt", "FedProx", "FedNova", "FedAvg_seq", "FedOpt_seq", "FedSGD", "SCAFFOLD", "FedDyn", "Mime"),
-    *("Async_FedAvg", "FedAvg_robust", "HierarchicalFL", "TurboAggregate", "FedGKT"),
-)
+_SERVER_STEP = " with fedclip_args.server_optimizer (sgd or adam) and server_lr"
+_SIM_OPTIMIZERS: dict[str, str] = {
+    "FedProx": " with fedclip_args.proximal_mu, e.g. 0.01",
+    "FedOpt": _SERVER_STEP,
+    "FedOpt_seq": _SERVER_STEP,
+    "FedAvg_robust": " with defense_args, e.g. defense_type: wise_median",
+    **dict.fromkeys(("FedNova", "FedAvg_seq", "FedSGD", "SCAFFOLD", "FedDyn", "Mime"), ""),
+    **dict.fromkeys(("Async_FedAvg", "HierarchicalFL", "TurboAggregate", "FedGKT"), ""),
+}
+"""FedML's other optimisers to how a recipe asks for the same, where it can."""
+
+_BY_OUR_KEYS = {
+    **dict.fromkeys(("FedAdam", "FedAvgM"), f"has no name of its own here; use FedAvg{_SERVER_STEP}"),
+    "local": "is no optimiser; use FedAvg with fedclip_args.federation: local",
+}
+"""What papers and other frameworks call optimisers that a recipe asks for with keys of ours."""
 _UNVERIFIED_DEFENSES = (
     *("slsgd", "cclip", "crfl", "3sigma", "3sigma_geo", "3sigma_foolsgold", "anomaly_detection", "bulyan"),
     *("cross_round", "residual_reweight", "soteria", "wbc", "diff_clipping", "dp"),
@@ -140,7 +152,8 @@ REFUSED_VALUES: dict[str, dict[str, str]] = {
     "federated_optimizer": {
         "LSA": "FedML's LSA draws the same masks on every silo from the public seed, so nothing is secret; use FedAvg",
         "SA": "FedML 0.9.6 lacks the module fedml.cross_silo.secagg; use FedAvg",
-        **{name: f"{name} {_SIM_OPTIMIZER}" for name in _SIM_OPTIMIZERS},
+        **{name: f"{name} {_SIM_OPTIMIZER}{ours}" for name, ours in _SIM_OPTIMIZERS.items()},
+        **{name: f"{name} {ours}" for name, ours in _BY_OUR_KEYS.items()},
     },
     "client_optimizer": {
         "sgd": "FedCLIP trains with Adam, as its paper does; use adam",

@@ -31,7 +31,7 @@ class CommonArgs(Section):
     training_type: Literal["cross_silo"]
     scenario: Literal["horizontal"] = "horizontal"
     using_mlops: Literal[False] = False
-    random_seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = 0
+    random_seed: Annotated[Whole, Field(ge=0)] = 0
 
 
 class DataArgs(Section):
@@ -76,11 +76,12 @@ class TrainArgs(Section):
     Attributes
     ----------
     federated_optimizer
-        The only one FedML 0.9.6 runs safely across silos.
+        The only one FedML 0.9.6 runs safely across silos. By what weights it averages, ``fedclip_args.weighting`` says:
+        by default each silo counts alike, as in the paper's reference code.
     client_id_list
         Left to FedML; any list given to all ranks makes the job hang.
     client_num_in_total
-        Silos. The job has one rank more, the server.
+        Silos, 10,000 at most. The job has one rank more, the server.
     client_num_per_round
         Silos drawn each round.
     comm_round
@@ -97,7 +98,7 @@ class TrainArgs(Section):
 
     federated_optimizer: Literal["FedAvg"]
     client_id_list: ClientIds = "[]"
-    client_num_in_total: Count
+    client_num_in_total: Annotated[Count, Field(le=10_000)]
     client_num_per_round: Count
     comm_round: Count
     epochs: Count = 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from fedclip_plugin.errors import RecipeError
 
@@ -76,14 +79,14 @@ def find_recipe(name_or_path: str | Path) -> Path:
     Returns
     -------
     Path
-        An existing file; a file of the user's wins over a name.
+        Something that exists; a file of the user's wins over a name.
 
     Raises
     ------
     RecipeError
         If there is neither, with the closest name.
     """
-    return _find(name_or_path, "recipe", {recipe_name(file): file for file in recipe_files()})
+    return _find(name_or_path, "recipe", recipe_files())
 
 
 def find_study(name_or_path: str | Path) -> Path:
@@ -97,34 +100,46 @@ def find_study(name_or_path: str | Path) -> Path:
     Returns
     -------
     Path
-        An existing file; a file of the user's wins over a name.
+        Something that exists; a file of the user's wins over a name.
 
     Raises
     ------
     RecipeError
         If there is neither, with the closest name.
     """
-    return _find(name_or_path, "study", {recipe_name(file): file for file in study_files()})
+    return _find(name_or_path, "study", study_files())
 
 
-def is_study(name_or_path: str | Path) -> bool:
-    """Tell whether a file, or the name of one that comes along, holds a study rather than a recipe."""
+def find_either(name_or_path: str | Path) -> Path:
+    """Find a recipe or a study; otherwise as `find_recipe`."""
+    return _find(name_or_path, "recipe or study", [*recipe_files(), *study_files()])
+
+
+def is_study(path: Path) -> bool:
+    """Tell whether a file holds a study rather than a recipe, as far as it can be read."""
     try:
-        content, _ = read_yaml(find_study(name_or_path))
+        content, _ = read_yaml(path)
     except RecipeError:
         return False
+    return holds_study(content)
+
+
+def holds_study(content: Mapping[Any, Any]) -> bool:
+    """Tell whether what a file holds is meant to be a study."""
     return "study" in content or "cases" in content
 
 
-def _find(name_or_path: str | Path, kind: str, known: dict[str, Path]) -> Path:
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return path
+def _find(name_or_path: str | Path, kind: str, files: Sequence[Path]) -> Path:
+    known = {recipe_name(file): file for file in (*recipe_files(), *study_files())}
+    path = Path(os.path.expanduser(name_or_path))  # noqa: PTH111 (Path's own raises for a user who is not there)
     name = str(name_or_path).removeprefix("./").removeprefix("recipes/").removesuffix(".yaml")
-    if name in known:
+    if name in known and not os.path.isfile(path):  # noqa: PTH113 (Path's own raises for a name that is too long)
         return known[name]
-    rule = f"no such file, and no {kind} of that name; there are {', '.join(known) or 'none'}"
-    raise recipe_error(name_or_path, [Fault(kind, rule, str(name_or_path), closest(name, known))])
+    if os.path.lexists(path):
+        return path
+    names = [recipe_name(file) for file in files]
+    rule = f"no such file, and no {kind} of that name; there are {', '.join(names) or 'none'}"
+    raise recipe_error(name_or_path, [Fault(kind, rule, str(name_or_path), closest(name, names))])
 
 
 def recipe_title(path: Path) -> str:

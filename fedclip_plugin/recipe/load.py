@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .faults import Fault
+from .faults import Fault, recipe_error
+from .library import holds_study
 from .overrides import apply_overrides
 from .recipe import Recipe
 from .yaml_reader import read_yaml
@@ -36,6 +37,8 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     raw, faults = read_yaml(path)
+    if holds_study(raw):
+        raise recipe_error(path, [Fault(path.name, "is a study and no recipe; run it with `fedclip study`")])
     raw, override_faults = apply_overrides(raw, overrides)
     return Recipe.checked(raw, path, faults + override_faults + _wandb(raw))
 

@@ -9,8 +9,9 @@ from typing import Any
 from fedclip_plugin.errors import RecipeError
 
 from .faults import ABSENT, Fault, recipe_error
-from .library import find_recipe
+from .library import find_recipe, holds_study
 from .overrides import parse_override
+from .sections import SECTIONS
 from .study import Study
 from .study_check import check_study
 from .yaml_reader import read_yaml
@@ -39,6 +40,8 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     """
     path = Path(path)
     raw, faults = read_yaml(path)
+    if not holds_study(raw) and any(name in SECTIONS for name in raw):
+        raise recipe_error(path, [Fault(path.name, "is a recipe and no study; run it with `fedclip launch`")])
     raw, more = _with_base(raw)
     faults += more
     for override in overrides:
@@ -60,6 +63,8 @@ def _with_base(raw: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[Fault]]:
     except RecipeError as error:
         told = [line.strip() for line in str(error).splitlines()[1:]]
         return {**raw, "recipe": ABSENT}, [Fault("recipe", line) for line in told]
+    if holds_study(sections):
+        return {**raw, "recipe": ABSENT}, [Fault("recipe", "is a study; a study begins with a recipe", named)]
     return {**raw, "recipe": sections}, [Fault(f"recipe, {fault.where}", fault.rule) for fault in faults]
 
 
@@ -72,7 +77,8 @@ def _override(raw: dict[Any, Any], name: str, value: Any) -> list[Fault]:
             continue
         if isinstance(content.get("set"), dict):
             content["set"].pop(name, None)
-        points = [point for point in content.get("grid") or () if isinstance(point, Mapping)]
+        grid = content.get("grid")
+        points = [point for point in grid if isinstance(point, Mapping)] if isinstance(grid, list) else []
         if any(name in point for point in points):
             faults.append(Fault(f"--set {name}", f"is searched by the grid of case {case}; change the file instead"))
     if isinstance(raw.setdefault("set", {}), dict):

@@ -8,9 +8,12 @@ from typing import Any
 import yaml
 
 from .check import unknown_key, unknown_section
-from .faults import Fault, closest
+from .faults import Fault, brief, closest
 from .fedml_keys import SECRETS
 from .sections import SECTIONS, homes
+from .yaml_loader import RecipeLoader, control_character
+
+_OF_LISTS = (yaml.ScalarToken, yaml.FlowSequenceStartToken, yaml.FlowEntryToken, yaml.FlowSequenceEndToken)
 
 
 def apply_overrides(raw: Mapping[Any, Any], overrides: Sequence[str]) -> tuple[dict[Any, Any], list[Fault]]:
@@ -21,7 +24,7 @@ def apply_overrides(raw: Mapping[Any, Any], overrides: Sequence[str]) -> tuple[d
     raw
         The recipe's sections; not changed.
     overrides
-        E.g. ``["train_args.comm_round=20"]``; values are read as YAML, ``null`` and nothing unset a key.
+        E.g. ``["train_args.comm_round=20"]``, each as for `parse_override`; ``null`` and nothing unset a key.
 
     Returns
     -------
@@ -47,7 +50,8 @@ def parse_override(override: str) -> tuple[str, Any, Fault | None]:
     Parameters
     ----------
     override
-        ``section.key=value``; the value is read as YAML.
+        ``section.key=value``. The value is read as YAML where it is one number, word, quoted text or ``[list]`` to YAML
+        from its first character to its last; any other text is taken as it stands, for the shell has quoted it already.
 
     Returns
     -------
@@ -60,17 +64,47 @@ def parse_override(override: str) -> tuple[str, Any, Fault | None]:
     """
     name, equals, text = override.partition("=")
     name = name.strip()
-    where = f"--set {name if name.partition('.')[2] in SECRETS else override}"
+    where = f"--set {brief(name if name.partition('.')[2] in SECRETS else override)}"
     if not equals:
         return "", None, Fault(where, "must be section.key=value; e.g. train_args.comm_round=20")
     fault = name_fault(where, name)
     if fault:
         return "", None, fault
+    if found := control_character(text):
+        return "", None, Fault(where, f"the value holds {found}, which no text in UTF-8 has; take it out")
     try:
-        return name, yaml.safe_load(text), None
-    except (yaml.YAMLError, ValueError) as error:
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        return "", None, Fault(where, f"the value is not YAML ({problem}); put it in quotes")
+        return name, _value(text), None
+    except yaml.constructor.ConstructorError as error:
+        return "", None, Fault(where, brief(str(error.problem)))
+
+
+def _value(text: str) -> Any:
+    """Read a text as YAML if YAML takes it whole, as one scalar or list; otherwise take it as it stands."""
+    if text and not _is_one_value(text):
+        return text
+    try:
+        value = RecipeLoader(text).get_single_data()
+    except (yaml.scanner.ScannerError, yaml.parser.ParserError):
+        return text
+    quoted = text.strip().startswith(("'", '"'))
+    return text if isinstance(value, str) and not quoted else value
+
+
+def _is_one_value(text: str) -> bool:
+    """Tell whether nothing in a text is a comment, a reference, a mapping, or something else that YAML would drop."""
+    end, between, tokens = 0, "", []
+    try:
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            between += text[end : token.start_mark.index]
+            end = token.end_mark.index
+            tokens.append(token)
+    except yaml.YAMLError:
+        return False
+    inner, comment = tokens[1:-1], (between + text[end:]).strip()
+    if comment or not inner or len(text.splitlines()) > 1 or text.strip() == "~":
+        return False
+    flow = all(isinstance(token, _OF_LISTS) and getattr(token, "style", None) not in ("|", ">") for token in inner)
+    return flow and (len(inner) == 1 or isinstance(inner[0], yaml.FlowSequenceStartToken))
 
 
 def name_fault(where: str, name: str) -> Fault | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .faults import Fault, closest
+from .faults import Fault, closest, listed
 from .fedclip_args import FedClipArgs
 from .prompts import same_prompts, same_prompts_rule
 from .training_rules import training_faults
@@ -67,8 +67,7 @@ def _silo_count(values: Values) -> Iterator[Fault]:
     if total is None or names is None or len(names) == total:
         return
     key = "domains" if values["fedclip_args.data_layout"] == "domains" else "silos"
-    listed = ", ".join(names) or "none"
-    rule = f"must equal the number of silos, {len(names)} ({listed}); set it so, or change fedclip_args.{key}"
+    rule = f"must equal the number of silos, {len(names)} ({listed(names)}); set it so, or change fedclip_args.{key}"
     yield Fault("train_args.client_num_in_total", rule, total)
 
 
@@ -86,7 +85,7 @@ def _target(values: Values) -> Iterator[Fault]:
     where = "fedclip_args.target_domain"
     domains, silos = values.get("fedclip_args.domains"), values.get("fedclip_args.silos")
     if layout == "domains" and domains and target not in domains:
-        rule = f"must be one of fedclip_args.domains, {', '.join(domains)}"
+        rule = f"must be one of fedclip_args.domains, {listed(domains)}"
         yield Fault(where, rule, target, closest(target, domains))
     if layout == "silos" and silos and target in silos:
         yield Fault(where, "must not be one of fedclip_args.silos; take it out of one of the two", target)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, Field
 
+from .faults import listed, show
 from .overrides import copy_sections, put
 from .recipe import Recipe
 from .section import Section
@@ -24,17 +26,23 @@ def _file_name(name: str) -> str:
 
 
 def _distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = [item for index, item in enumerate(items) if item in items[:index]]
+    counts = Counter(map(_comparable, items))
+    twice = list(dict.fromkeys(show(item) for item in items if counts[_comparable(item)] > 1))
     if twice:
-        raise ValueError(f"names {', '.join(map(repr, twice))} more than once; name each once")
+        raise ValueError(f"names {listed(twice)} more than once; name each once")
     return items
+
+
+def _comparable(item: Any) -> Any:
+    """Return an item of a list, text, number or mapping, as something that can be counted."""
+    return tuple(sorted((key, repr(value)) for key, value in item.items())) if isinstance(item, dict) else item
 
 
 Settings = dict[str, Any]
 """``section.key`` of a recipe to its value, as in ``--set``."""
 
 StudyName = Annotated[str, Field(strict=True), AfterValidator(_file_name)]
-Seed = Annotated[Whole, Field(ge=0, le=2**32 - 1)]
+Seed = Annotated[Whole, Field(ge=0)]
 Targets = Annotated[tuple[FolderName, ...], Field(min_length=1), AfterValidator(_distinct)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
 Grid = Annotated[tuple[Settings, ...], Field(min_length=1), AfterValidator(_distinct)]
@@ -91,8 +99,7 @@ class Study(Section):
 
     def cells(self) -> int:
         """Return how many federations it takes: every grid with the first seed, one point with the others."""
-        others = len(self.seeds) - 1
-        return sum(len(case.grid) + others for case in self.cases.values()) * len(self.held_out())
+        return count_cells(self.cases, self.held_out(), self.seeds)
 
     def cell_recipe(self, case: str, target: str | None, seed: int, point: int) -> Recipe:
         """Build the complete recipe of one cell.
@@ -126,6 +133,11 @@ class Study(Section):
         """Write the study, base recipe included, as YAML that loads again to an equal study."""
         plain = self.model_dump(mode="json", by_alias=True)
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+
+
+def count_cells(cases: Mapping[str, Case], held_out: Sequence[str | None], seeds: Sequence[int]) -> int:
+    """Return how many federations cases take; see `Study.cells`."""
+    return sum(len(case.grid) + len(seeds) - 1 for case in cases.values()) * len(held_out)
 
 
 def cell_sections(

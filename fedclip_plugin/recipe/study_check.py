@@ -10,9 +10,12 @@ from pydantic import TypeAdapter, ValidationError
 from .check import check
 from .faults import ABSENT, Fault, closest, from_pydantic
 from .section import Section
-from .study import Case, Study, StudyName, cell_sections
+from .study import Case, Study, StudyName, cell_sections, count_cells
 from .study_rules import base_faults, case_faults, image_faults, settings_faults, title_faults
 from .variants import without_idle
+
+MOST_CELLS = 5_000
+"""Most federations of a study; each takes seconds or more."""
 
 
 def check_study(raw: Mapping[Any, Any]) -> list[Fault]:
@@ -42,7 +45,11 @@ def check_study(raw: Mapping[Any, Any]) -> list[Fault]:
     faults += title_faults(cases)
     for name, case in cases.items():
         faults += case_faults(f"cases.{name}", case, below)
-    return faults + list(_cells(base, _known(shared), values.get("targets"), values.get("seeds"), cases))
+    targets, seeds = values.get("targets") or (None,), values.get("seeds") or (0,)
+    if (cells := count_cells(cases, targets, seeds)) > MOST_CELLS:
+        rule = f"make {cells:,} cells with all grids, targets and seeds; a study has {MOST_CELLS:,} at most"
+        return [*faults, Fault("cases", rule)]
+    return faults + list(_cells(base, _known(shared), targets, seeds[0], cases))
 
 
 def _fields(where: str, model: type[Section], given: Mapping[Any, Any], values: dict[str, Any]) -> Iterator[Fault]:
@@ -93,28 +100,28 @@ def _cases(given: Any, cases: dict[str, Case]) -> Iterator[Fault]:
 def _cells(
     base: Mapping[Any, Any],
     shared: Mapping[str, Any],
-    targets: tuple[str, ...] | None,
-    seeds: tuple[int, ...] | None,
+    targets: tuple[str | None, ...],
+    seed: int,
     cases: Mapping[str, Case],
 ) -> Iterator[Fault]:
     """Check every cell's recipe; what is wrong with several of them is told where it is met first."""
     seen: set[str] = set()
 
     def _new(where: str, layers: tuple[Mapping[str, Any], ...], target: str | None) -> Iterator[Fault]:
-        sections = without_idle(cell_sections(base, (shared, *map(_known, layers)), target, (seeds or (0,))[0]))
+        sections = without_idle(cell_sections(base, (shared, *map(_known, layers)), target, seed))
         for fault in check(sections):
             if fault.line() not in seen:
                 seen.add(fault.line())
                 yield Fault(f"{where}: {fault.where}", fault.rule, fault.value, fault.meant)
 
-    for target in targets or (None,):
+    for target in targets:
         yield from _new(f"recipe with target {target}" if target else "recipe", (), target)
     told = frozenset(seen)
     for name, case in cases.items():
         for number, point in enumerate(case.grid):
             seen = set(told) if number == 0 else seen
             where = f"cases.{name}" if case.grid == ({},) else f"cases.{name}.grid[{number}]"
-            for target in targets or (None,):
+            for target in targets:
                 yield from _new(where, (case.settings, point), target)
 
 

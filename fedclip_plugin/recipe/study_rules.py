@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .faults import Fault
+from .faults import Fault, listed
 from .methods import METHODS
 from .overrides import name_fault
 from .sections import SWITCHES
@@ -170,7 +170,7 @@ def _grid(where: str, case: Case, below: Mapping[str, Any]) -> Iterator[Fault]:
     keys = set(case.grid[0])
     for number, point in enumerate(case.grid):
         if set(point) != keys:
-            rule = f"must set the same keys as the grid's first point, {', '.join(sorted(keys)) or 'none'}"
+            rule = f"must set the same keys as the grid's first point, {listed(sorted(keys))}"
             yield Fault(f"{where}.grid[{number}]", rule, point)
         for name in _OF_A_CASE:
             if name in point:
@@ -178,7 +178,7 @@ def _grid(where: str, case: Case, below: Mapping[str, Any]) -> Iterator[Fault]:
     for name in sorted(keys & set(case.settings)):
         yield Fault(f"{where}.set.{name}", "is set by the grid too; keep one", case.settings[name])
     method = {**below, **case.settings}.get("fedclip_args.method", "fedclip")
-    kind = METHODS[method].inputs if method in METHODS else "features"
+    kind = METHODS[method].inputs if isinstance(method, str) and method in METHODS else "features"
     if len(case.grid) > POINTS[kind]:
         rule = f"must have at most {POINTS[kind]} points for a method on {kind}; it has {len(case.grid)}"
         yield Fault(f"{where}.grid", rule)

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from .faults import listed
 from .methods import METHODS
 from .prompts import require_template
 
+MOST = 2**32 - 1
+"""Largest whole number: of a seed, and more than there is of anything else."""
+
 _EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
-_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
+_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\}?)")
 
 
 def _exponent_text(value: Any) -> Any:
@@ -42,7 +47,7 @@ def expand_user(text: str) -> str:
     Raises
     ------
     ValueError
-        If a variable is not set, or the text is empty.
+        If a variable is not set, there is no such user, or the text is empty.
     """
     if not text.strip():
         raise ValueError("must not be empty; leave the key out to get its default")
@@ -50,6 +55,9 @@ def expand_user(text: str) -> str:
     unset = _VARIABLE.search(expanded)
     if unset:
         raise ValueError(f"environment variable {unset.group()} is not set; export it or write the path out")
+    if expanded.startswith("~"):
+        user = expanded.partition("/")[0]
+        raise ValueError(f"there is no user {user} on this machine; write the path out, from / on")
     return expanded
 
 
@@ -66,9 +74,9 @@ def _folder_name(name: str) -> str:
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        raise ValueError(f"names {', '.join(map(repr, twice))} more than once; name each once")
+        raise ValueError(f"names {listed(map(repr, twice))} more than once; name each once")
     return names
 
 
@@ -96,8 +104,8 @@ def _no_ids(value: Any) -> Any:
 
 
 Flag = Annotated[bool, Field(strict=True)]
-Whole = Annotated[int, Field(strict=True)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+Whole = Annotated[int, Field(strict=True, le=MOST)]
+Count = Annotated[Whole, Field(ge=1)]
 Real = Annotated[float, BeforeValidator(_exponent_text), Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]

@@ -1,43 +1,32 @@
-"""YAML as recipes use it: safe, one document, and a key given twice is a fault, not a silent overwrite."""
+"""Files of YAML as recipes use it: safe, one mapping, bounded, and a key given twice is a fault."""
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .faults import Fault, recipe_error
+from .faults import Fault, brief, recipe_error
+from .yaml_loader import RecipeLoader
+
+MOST_BYTES = 2**18
+"""Largest file that is taken for a recipe; the longest that comes along has a fiftieth of it."""
+
+_WANTED = "a recipe holds sections with keys, see `fedclip ls`"
 
 
-class _Loader(yaml.SafeLoader):
-    """A safe loader that notes keys that a mapping gives twice."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.twice: list[Fault] = []
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping as the safe loader does, noting keys that stand in it twice."""
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                if key.value in lines:
-                    first = lines[key.value]
-                    rule = f"{key.value!r} is already given in line {first}; keep one"
-                    self.twice.append(Fault(f"line {line}", rule))
-                lines.setdefault(key.value, line)
-        return dict(super().construct_mapping(node, deep=deep))
-
-
-def read_yaml(path: Path) -> tuple[dict[Any, Any], list[Fault]]:
+def read_yaml(path: Path, wanted: str = _WANTED) -> tuple[dict[Any, Any], list[Fault]]:
     """Read a YAML file that holds one mapping.
 
     Parameters
     ----------
     path
         The file.
+    wanted
+        What should be there, for the error.
 
     Returns
     -------
@@ -49,53 +38,46 @@ def read_yaml(path: Path) -> tuple[dict[Any, Any], list[Fault]]:
     Raises
     ------
     RecipeError
-        If the file is missing, unreadable, not UTF-8, not YAML, empty, or not a mapping.
+        If the file is missing, no ordinary file, unreadable, too large, not UTF-8, malformed or refused by
+        `RecipeLoader` (with the line), empty, or not a mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text in UTF-8"
-        fault = Fault(str(path), f"cannot be read ({reason}); `fedclip ls` lists the recipes that come along")
-        raise recipe_error(path, [fault]) from error
-    return parse_yaml(text, path)
-
-
-def parse_yaml(text: str, source: Path) -> tuple[dict[Any, Any], list[Fault]]:
-    """Parse YAML text that holds one mapping.
-
-    Parameters
-    ----------
-    text
-        The YAML.
-    source
-        Where it came from, for the error's first line.
-
-    Returns
-    -------
-    dict
-        What it holds.
-    list of Fault
-        Keys given twice, with their lines.
-
-    Raises
-    ------
-    RecipeError
-        If it is malformed (with the line), empty, or not a mapping.
-    """
+        text = _read(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise recipe_error(path, [Fault(str(path), "is not text in UTF-8; save it as UTF-8")]) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise recipe_error(path, [Fault(str(path), f"cannot be read ({reason}); {wanted}")]) from error
     try:
-        loader = _Loader(text)
+        loader = RecipeLoader(text)
         content = loader.get_single_data()
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise recipe_error(source, [_malformed(error)]) from error
+    except yaml.YAMLError as error:
+        raise recipe_error(path, [_malformed(error, text)]) from error
     if not isinstance(content, dict):
         kind = "is empty" if content is None else f"holds a {type(content).__name__}"
-        fault = Fault(source.name, f"{kind}; a recipe holds sections with keys, see `fedclip ls`")
-        raise recipe_error(source, [fault])
+        raise recipe_error(path, [Fault(path.name, f"{kind}; {wanted}")])
     return content, loader.twice
 
 
-def _malformed(error: Exception) -> Fault:
+def _read(path: Path) -> bytes:
+    """Return the bytes of an ordinary file that is not too large; opening anything else could wait for ever."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(0, "Is a directory" if stat.S_ISDIR(mode) else "not an ordinary file")
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise OSError(0, f"more than {MOST_BYTES // 1024} kB, which no recipe has")
+    return content
+
+
+def _malformed(error: yaml.YAMLError, text: str) -> Fault:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return Fault(f"line {line}", f"malformed YAML: holds the character {chr(error.character)!a}; take it out")
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "YAML"
-    problem = " ".join(str(getattr(error, "problem", None) or error).split())
+    problem = brief(" ".join(str(getattr(error, "problem", None) or error).split()))
+    if isinstance(error, yaml.constructor.ConstructorError):
+        return Fault(where, problem)
     return Fault(where, f"malformed YAML: {problem}; mind indentation, colons, quotes and tabs")

@@ -10,7 +10,7 @@ import torch
 from fedclip_plugin.federated.recorder import Line
 from fedclip_plugin.federated.task import Task
 from fedclip_plugin.recipe import METHODS, Recipe
-from fedclip_plugin.report.table import format_table, round_text, summary_rows
+from fedclip_plugin.report.table import format_table, round_text, summary_rows, zero_shot_warnings
 from fedclip_plugin.runs import RunFolder
 
 
@@ -70,5 +70,7 @@ class Console:
             + (f"; target: never trained on ({images} images)" if images else "")
             + f"; one run, seed {self._recipe.common_args.random_seed}"
         )
+        for sentence in zero_shot_warnings(lines):
+            self.say(f"note: {sentence}")
         best, final = self._folder.adapters / "best", self._folder.adapters / "final"
         self.say(f"adapter: {best} (best mean source validation), {final}")

@@ -12,7 +12,7 @@ from fedclip_plugin.report.page import Page, Picture, Section, Table
 from fedclip_plugin.report.predictions import answer_target
 from fedclip_plugin.report.provenance import provenance
 from fedclip_plugin.report.run_pictures import accuracy_by_cost, accuracy_by_round, time_by_phase, training_loss
-from fedclip_plugin.report.table import summary_rows, table_cells
+from fedclip_plugin.report.table import summary_rows, table_cells, zero_shot_warnings
 from fedclip_plugin.report.target_section import TITLE, target_section
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.text import percent, size
@@ -95,6 +95,7 @@ def _summary(history: History, folder: RunFolder, recipe: Recipe, method: str) -
     if target:
         caption += f" Target: {target}, on which no silo trained ({first.images_target} images)."
     notes = [f"This run is not complete: {done} of {asked} rounds are done."] if done < asked else []
+    notes += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in zero_shot_warnings(folder.lines())]
     dropped = [f"round {record.round}: {', '.join(record.dropped)}" for record in history.records if record.dropped]
     if dropped:
         notes.append(f"Updates that were dropped as unusable: {'; '.join(dropped)}.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from fedclip_plugin.runs import below_zero_shot, zero_shot_validation
 from fedclip_plugin.runs.run_folder import RoundLine
 from fedclip_plugin.text import align, percent, size
 
@@ -35,6 +36,24 @@ def summary_rows(lines: Sequence[RoundLine], title: str) -> list[Row]:
         own = {name: silo["personal"]["test"] for name, silo in last["silos"].items()}
         rows.append((f"{title}, fine-tuned by each silo", own, None))
     return rows
+
+
+def zero_shot_warnings(lines: Sequence[RoundLine]) -> list[str]:
+    """Return a sentence for the best and for the last round, where it is below zero-shot CLIP on source validation.
+
+    Parameters
+    ----------
+    lines
+        As for :func:`summary_rows`.
+    """
+    zero_shot, last = zero_shot_validation(lines[0]), lines[-1]
+    rounds = {last["best_round"]: "the best round", last["round"]: "the last round"} if last["round"] else {}
+    found = [
+        below_zero_shot(line["validation"], zero_shot, f"round {line['round']}, {rounds[line['round']]},")
+        for line in lines
+        if line["round"] in rounds
+    ]
+    return [sentence for sentence in found if sentence]
 
 
 def format_table(rows: Sequence[Row], target: str | None) -> str:

@@ -1,6 +1,6 @@
 """The run folder: recipe, metrics and adapters on disk; numpy and safetensors only."""
 
-from fedclip_plugin.runs.adapter_file import SavedAdapter, load_adapter, save_adapter
-from fedclip_plugin.runs.run_folder import RunFolder
+from fedclip_plugin.runs.adapter_file import SavedAdapter, below_zero_shot, load_adapter, save_adapter
+from fedclip_plugin.runs.run_folder import RunFolder, zero_shot_validation
 
-__all__ = ["RunFolder", "SavedAdapter", "load_adapter", "save_adapter"]
+__all__ = ["RunFolder", "SavedAdapter", "below_zero_shot", "load_adapter", "save_adapter", "zero_shot_validation"]

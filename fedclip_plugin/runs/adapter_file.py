@@ -18,8 +18,8 @@ from safetensors.numpy import save as save_tensors
 
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.runs.adapter_header import header_fault, tensors_fault
-from fedclip_plugin.runs.atomic import write_folder
-from fedclip_plugin.text import size
+from fedclip_plugin.runs.atomic import write_file, write_folder
+from fedclip_plugin.text import percent, size
 
 FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)
@@ -50,7 +50,8 @@ class SavedAdapter:
     recipe_digest
         Hash of what defined the training.
     metrics
-        What was measured of this round so far (fractions between 0 and 1).
+        What was measured of this round so far (fractions between 0 and 1): ``target``, and of the best and the last
+        round ``validation`` and ``zero_shot_validation``, the means over the silos' own validation images.
     text_features
         Unit-length text features of the classes, by the frozen CLIP, ``[C, d]`` float32.
     tensors
@@ -78,6 +79,13 @@ class SavedAdapter:
     def head_features(self) -> npt.NDArray[Any]:
         """What image features are compared with, ``[C, d]``: the text features unless the method trained its own."""
         return self.text_features if self.class_features is None else self.class_features
+
+    @property
+    def warning(self) -> str | None:
+        """That it is worse than zero-shot CLIP where it was chosen; None when it is not, or nothing is known of it."""
+        own, zero_shot = self.metrics.get("validation"), self.metrics.get("zero_shot_validation")
+        shares = all(isinstance(score, float) and 0 <= score <= 1 for score in (own, zero_shot))
+        return below_zero_shot(own, zero_shot, "the adapter") if shares else None
 
     def require_backbone(self, found: str, width: int, where: str) -> None:
         """Refuse a backbone whose features mean something else to this adapter.
@@ -108,6 +116,24 @@ class SavedAdapter:
             )
 
 
+def below_zero_shot(validation: float | None, zero_shot: float | None, subject: str) -> str | None:
+    """Say that an adapter is worse than zero-shot CLIP on the images that chose it; None when that is not so.
+
+    Parameters
+    ----------
+    validation, zero_shot
+        Mean source validation of both (fractions); None where it is not known.
+    subject
+        What the sentence begins with.
+    """
+    if validation is None or zero_shot is None or round(100 * (zero_shot - validation), 1) <= 0:
+        return None
+    return (
+        f"{subject} is {100 * (zero_shot - validation):.1f} points below zero-shot CLIP on the silos' own validation "
+        f"images ({percent(validation)} and {percent(zero_shot)} %): it did not help"
+    )
+
+
 def save_adapter(folder: Path, adapter: SavedAdapter) -> None:
     """Write ``adapter`` as ``folder``, whole or not at all.
 
@@ -124,9 +150,23 @@ def save_adapter(folder: Path, adapter: SavedAdapter) -> None:
     stored = ("tensors", TEXT_FEATURES, CLASS_FEATURES)
     header = {item.name: getattr(adapter, item.name) for item in fields(adapter) if item.name not in stored}
     header["format_version"] = FORMAT_VERSION
-    header["sha256"] = _checksum(json.loads(json.dumps(header)), weights)
-    text = json.dumps(header, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    write_folder(folder, {"adapter.json": text.encode(), "adapter.safetensors": weights})
+    write_folder(folder, {"adapter.json": _sealed(header, weights), "adapter.safetensors": weights})
+
+
+def add_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
+    """Write into an adapter on disk what has been measured since it was saved; its weights stay as they are.
+
+    Raises
+    ------
+    AdapterFileError
+        When it cannot be read.
+    OSError
+        When the disk is full; the adapter is as it was then.
+    """
+    header, weights = _read_header(folder), _read(folder / "adapter.safetensors")
+    header["metrics"] = {**header["metrics"], **metrics}
+    del header["sha256"]
+    write_file(folder / "adapter.json", _sealed(header, weights))
 
 
 def load_adapter(folder: Path) -> SavedAdapter:
@@ -168,6 +208,12 @@ def load_adapter(folder: Path) -> SavedAdapter:
         raise AdapterFileError(f"{folder} {fault}; take the adapter from where it was made")
     header["classes"] = tuple(header["classes"])
     return SavedAdapter(**header, text_features=text, class_features=classes, tensors=tensors)
+
+
+def _sealed(header: Mapping[str, Any], weights: bytes) -> bytes:
+    """Return ``adapter.json``: the header with the checksum of itself and the weights."""
+    sealed = {**header, "sha256": _checksum(json.loads(json.dumps(header)), weights)}
+    return (json.dumps(sealed, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def _checksum(header: Mapping[str, Any], weights: bytes) -> str:

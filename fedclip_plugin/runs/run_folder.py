@@ -23,13 +23,31 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from fedclip_plugin.errors import RunFolderError
-from fedclip_plugin.runs.adapter_file import SavedAdapter, load_adapter, save_adapter
+from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter
 from fedclip_plugin.runs.atomic import append_line, point_to, write_file
 
 RoundLine = dict[str, Any]
+
+
+def zero_shot_validation(first: Mapping[str, Any]) -> float | None:
+    """Return the mean over the silos of zero-shot CLIP's accuracy on their validation images.
+
+    Parameters
+    ----------
+    first
+        The line of round 0, which tells it.
+
+    Returns
+    -------
+    float or None
+        A fraction; None where a silo does not tell.
+    """
+    told = [silo.get("zero_shot", {}).get("validation") for silo in first.get("silos", {}).values()]
+    return fmean(told) if told and None not in told else None
 
 
 class RunFolder:
@@ -165,7 +183,7 @@ class RunFolder:
         """Read the adapter of round ``number``; see :func:`load_adapter` for errors."""
         return load_adapter(self.round_folder(number))
 
-    def complete_round(self, line: Mapping[str, Any], keep: int) -> None:
+    def complete_round(self, line: Mapping[str, Any], keep: int, scores: Mapping[str, float] | None = None) -> None:
         """Append a complete round's line, move ``best`` if it is the best, and drop adapters nobody needs.
 
         Parameters
@@ -174,6 +192,8 @@ class RunFolder:
             The round's line; has ``round`` and ``best_round``.
         keep
             How many of the newest adapters stay besides ``best`` and ``final``.
+        scores
+            What the silos measured of the round's adapter; ``best`` and ``final`` carry it.
 
         Raises
         ------
@@ -181,6 +201,9 @@ class RunFolder:
             When the disk is full.
         """
         # The line last: a run that is killed in between is resumed before this round and repeats all of it.
+        own, final = self.round_folder(line["round"]), self.adapters / "final"
+        if scores and own.exists() and (line["best_round"] == line["round"] or final.resolve() == own.resolve()):
+            add_metrics(own, scores)
         if self.round_folder(line["best_round"]).exists():
             point_to(self.adapters / "best", self.round_folder(line["best_round"]).name)
         append_line(self.metrics, json.dumps(line))

@@ -17,6 +17,7 @@ from fedclip_plugin.cli import build_parser, main
 from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.recipe import recipe_files, study_files
 from fedclip_plugin.runs import SavedAdapter, save_adapter
+from fedclip_plugin.runs.adapter_file import add_metrics
 
 
 @pytest.fixture(autouse=True)
@@ -249,3 +250,12 @@ def test_the_doctor_finds_this_environment_fit(capsys):
     out = capsys.readouterr().out
     assert "fedml 0.9.6" in out
     assert "fit for a federation" in out
+
+
+def test_an_adapter_that_did_not_help_says_so_beside_its_answers(capsys, images, adapter):
+    commands = [["evaluate", str(adapter), str(images)], ["predict", str(adapter), str(images / "dog" / "0.png")]]
+    for validation, times in ((0.8, 0), (0.6, 1)):
+        add_metrics(adapter, {"validation": validation, "zero_shot_validation": 0.7})
+        for command in commands:
+            assert main(command) == 0
+            assert capsys.readouterr().err.count("10.0 points below zero-shot CLIP") == times

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fedclip_plugin.data import ImageSet, remarks, require_images_here, silo_image_set, silo_names, target_image_set
-from fedclip_plugin.errors import DataError
+from fedclip_plugin.errors import DataError, RecipeError
 from fedclip_plugin.recipe import Recipe
 
 DOMAINS = ("art", "cartoon", "photo", "sketch")
@@ -169,7 +169,7 @@ def test_silo_s_own_file_names_its_folder_and_no_other_is_read(tmp_path: Path) -
     data = silo_files(tmp_path, None, f"fedclip_args:\n  data_root: {tmp_path / 'mine'}\n")
     recipe = make_recipe(None, 2, data, data_layout="silos", silos=["north", "south"])
     assert summary(silo_image_set(recipe, 1)) == ("south", tmp_path / "mine", 10)
-    with pytest.raises(DataError, match=r"cannot read .*silo_0\.yaml of data_silo_config: No such file"):
+    with pytest.raises(RecipeError, match=r"silo_0\.yaml: cannot be read .No such file.*; data_silo_config lists one"):
         silo_image_set(recipe, 0)
 
 
@@ -184,16 +184,17 @@ def test_silo_s_own_file_replaces_the_root_of_domains(tmp_path: Path, monkeypatc
 
 
 BAD_FILES = {
-    "no section": ("data_root: /data\n", "must be made of sections"),
-    "empty": ("", "must be made of sections"),
-    "no key": ("fedclip_args: {}\n", "it gives: nothing"),
-    "other key": ("fedclip_args:\n  data_rot: /data\n", "it gives: data_rot"),
-    "one too many": (
-        "fedclip_args:\n  data_root: /d\ntrain_args:\n  epochs: 3\n",
-        "it gives: data_root, epochs",
-    ),
-    "type": ("fedclip_args:\n  data_root: 3\n", "must give data_root, a path"),
-    "yaml": ("fedclip_args: [\n", "is not YAML"),
+    "no section": ("data_root: /data\n", r"data_root = \"/data\": must hold keys"),
+    "empty": ("", "is empty; data_silo_config lists one file per silo"),
+    "no key": ("fedclip_args: {}\n", "fedclip_args.data_root: must be a path"),
+    "other key": ("fedclip_args:\n  data_rot: /data\n", r"fedclip_args.data_rot = .*no key of a silo's own file"),
+    "one too many": ("fedclip_args:\n  data_root: /d\ntrain_args:\n  epochs: 3\n", "train_args.epochs = 3: is no key"),
+    "other section": ("train_args:\n  data_root: /d\n", "train_args.data_root = .*: is no key"),
+    "type": ("fedclip_args:\n  data_root: 3\n", "fedclip_args.data_root = 3: must be a path"),
+    "yaml": ("fedclip_args: [\n", "malformed YAML"),
+    "twice": ("fedclip_args:\n  data_root: /d\n  data_root: /e\n", "'data_root' is already given in line 2"),
+    "tag": ("fedclip_args: {data_root: !!bool maybe}\n", "neither true nor false"),
+    "alias": ("fedclip_args: &a\n  data_root: *a\n", "stands inside of what it stands for"),
     "variable": ("fedclip_args:\n  data_root: $NO_SUCH_VARIABLE/x\n", r"\$NO_SUCH_VARIABLE is not set"),
 }
 
@@ -201,7 +202,7 @@ BAD_FILES = {
 @pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES)
 def test_silo_s_own_file_is_checked(tmp_path: Path, content: str, message: str) -> None:
     recipe = make_recipe(None, 1, silo_files(tmp_path, content), data_layout="silos", silos=["north"])
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(RecipeError, match=message):
         silo_image_set(recipe, 0)
 
 

@@ -154,6 +154,8 @@ INVALID = [
     ({"fedclip_args.data_root": 3}, "must be a path", ""),
     ({"fedclip_args.data_root": ""}, "must not be empty", ""),
     ({"fedclip_args.data_root": "$NO_SUCH_VARIABLE/x"}, "$NO_SUCH_VARIABLE is not set", "export it"),
+    ({"fedclip_args.data_root": "${NO_SUCH_VARIABLE/x"}, "${NO_SUCH_VARIABLE/x is not set", "export it"),
+    ({"fedclip_args.run_dir": "~no-such-user/x"}, "there is no user ~no-such-user", "write the path out"),
     ({"fedclip_args.prompt_template": "a picture"}, "exactly one '{}'", ""),
     ({"fedclip_args.prompt_template": "{} and {}"}, "exactly one '{}'", ""),
     ({"fedclip_args.prompt_template": "a {x} of {}"}, "exactly one '{}'", ""),
@@ -169,7 +171,9 @@ INVALID = [
     ({"model_args.model": "lr"}, "must be 'fedclip_adapter'", ""),
     ({"fedclip_args.round_timeout": 0}, "must be greater than 0", ""),
     ({"comm_args.backend": "mpi"}, "must be 'MPI'", "did you mean 'MPI'?"),
+    ({"train_args.comm_round": 10**12}, "must be at most 4294967295", ""),
     # silos and ranks
+    ({"train_args.client_num_in_total": 10_001}, "must be at most 10000", ""),
     (
         {"train_args.client_num_in_total": 4},
         "must equal the number of silos, 3",

@@ -1,6 +1,7 @@
 """From reports to lines: complete rounds only, in order, and the first of the best."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from fedclip_plugin.federated.messages import SiloReport
 from fedclip_plugin.federated.recorder import RoundRecorder
 from fedclip_plugin.federated.task import Score
-from fedclip_plugin.runs import RunFolder, SavedAdapter
+from fedclip_plugin.runs import RunFolder, SavedAdapter, load_adapter
 
 SILOS = ("art", "photo")
 FACTS = {"answered": list(SILOS), "dropped": {}, "bytes_up": 1, "bytes_down": 2, "seconds": {"aggregate": 0.5}}
@@ -93,3 +94,35 @@ def test_a_recorder_goes_on_where_the_lines_end(folder):
         recorder.report(report(silo, 3, 7))
     assert [line["best_round"] for line in lines] == [2]
     assert [line["round"] for line in folder.lines()] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("averaged", "zero_shot", "carried"),
+    [
+        (True, 0.65, {"validation": 0.6, "zero_shot_validation": 0.65}),
+        (True, None, {"validation": 0.6}),
+        (False, 0.65, {}),
+    ],
+)
+def test_the_best_adapter_carries_the_figure_that_chose_it(folder, averaged, zero_shot, carried):
+    recorder = RoundRecorder(folder, SILOS, 3, lambda line: None, averaged)
+    for number, right in enumerate((9, 4, 6, 5)):
+        if number == 3:  # as a run that goes on
+            recorder = RoundRecorder(folder, SILOS, 3, lambda line: None, averaged)
+        recorder.server(number, FACTS, 0.7, wall_seconds=4.0)
+        for silo in SILOS:
+            told = report(silo, number, right)
+            if number == 0 and zero_shot:
+                score = Score(round(zero_shot * 20), 20)
+                told = replace(told, zero_shot={"validation": score, "test": score})
+            recorder.report(told)
+    assert load_adapter(folder.adapters / "best").round == 2
+    assert load_adapter(folder.adapters / "best").metrics == pytest.approx(carried)
+    assert load_adapter(folder.round_folder(3)).metrics == {}
+    assert (load_adapter(folder.adapters / "best").warning is not None) == ("zero_shot_validation" in carried)
+
+
+def test_the_last_adapter_carries_its_figure_too(folder):
+    folder.mark_final(3)
+    record(folder, [5, 6, 8, 7])
+    assert load_adapter(folder.adapters / "final").metrics["validation"] == 0.7

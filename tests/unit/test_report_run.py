@@ -18,10 +18,11 @@ from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.features import FeatureSource
 from fedclip_plugin.federated.task import Task
 from fedclip_plugin.recipe import load_recipe
+from fedclip_plugin.report.console import Console
 from fedclip_plugin.report.history import History
 from fedclip_plugin.report.page import Page, Section, Table
 from fedclip_plugin.report.predictions import answer_target
-from fedclip_plugin.report.run_page import run_page
+from fedclip_plugin.report.run_page import _summary, run_page
 from fedclip_plugin.report.target_section import TITLE
 from fedclip_plugin.runs import RunFolder, SavedAdapter
 from fedclip_plugin.runs.provenance import recipe_text
@@ -288,3 +289,23 @@ def test_no_figure_touches_the_state_that_pyplot_shares():
 def test_the_template_is_packaged():
     setup = Path("setup.py").read_text(encoding="utf-8")
     assert '"fedclip_plugin.report": ["page.html"]' in setup
+
+
+@pytest.mark.parametrize(
+    ("validations", "said"),
+    [
+        ((0.65, 0.6), ["round 1, the best round, is 6.0 points", "round 2, the last round, is 11.0 points"]),
+        ((0.75, 0.6), ["round 2, the last round, is 11.0 points"]),
+        ((0.75, 0.72), []),
+    ],
+)
+def test_a_round_below_zero_shot_on_its_own_validation_images_is_told(tmp_path, workshop, capsys, validations, said):
+    lines = [line(0, 0), *(line(number, 1, validation=value) for number, value in enumerate(validations, 1))]
+    folder = make_run(tmp_path, workshop, lines, "fedclip_args.target_domain=", "fedclip_args.domains=[a, b, c]")
+    recipe = load_recipe(folder.recipe)
+    Console(recipe, folder, on_training=lambda: None).finish()
+    told = [text for text in capsys.readouterr().out.splitlines() if "it did not help" in text]
+    assert [text.removeprefix("note: ")[: len(start)] for text, start in zip(told, said, strict=True)] == said
+    notes = "\n".join(_summary(History.read(folder), folder, recipe, "FedCLIP").notes)
+    assert [start for start in said if start[1:] not in notes] == []
+    assert notes.count("it did not help") == len(said)

@@ -2,13 +2,14 @@
 
 import json
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from fedclip_plugin.errors import AdapterFileError, RunFolderError
 from fedclip_plugin.runs import RunFolder, SavedAdapter, load_adapter, save_adapter
+from fedclip_plugin.runs.adapter_file import add_metrics
 from fedclip_plugin.runs.atomic import point_to, write_file, write_folder
 
 
@@ -147,6 +148,34 @@ def test_the_best_and_the_newest_adapters_stay(trained):
     assert load_adapter(trained.adapters / "best").round == 2
     trained.mark_final(5)
     assert load_adapter(trained.adapters / "final").round == 5
+
+
+def test_figures_are_added_to_an_adapter_and_its_weights_stay(tmp_path):
+    save_adapter(tmp_path / "a", adapter())
+    before, weights = load_adapter(tmp_path / "a"), (tmp_path / "a" / "adapter.safetensors").read_bytes()
+    add_metrics(tmp_path / "a", {"validation": 0.7, "zero_shot_validation": 0.75})
+    after = load_adapter(tmp_path / "a")
+    assert after.metrics == {**before.metrics, "validation": 0.7, "zero_shot_validation": 0.75}
+    assert (tmp_path / "a" / "adapter.safetensors").read_bytes() == weights
+    assert (after.round, after.classes) == (before.round, before.classes)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"validation": 0.7, "zero_shot_validation": 0.721}, "the adapter is 2.1 points below zero-shot CLIP"),
+        ({"validation": 0.7, "zero_shot_validation": 0.7}, None),
+        ({"validation": 0.7, "zero_shot_validation": 0.7003}, None),
+        ({"validation": 0.8, "zero_shot_validation": 0.7}, None),
+        ({"validation": 0.7}, None),
+        ({"validation": float("nan"), "zero_shot_validation": 0.7}, None),
+        ({"validation": "0.1", "zero_shot_validation": 0.7}, None),
+        ({}, None),
+    ],
+)
+def test_an_adapter_says_itself_when_it_did_not_help(metrics, said):
+    warning = replace(adapter(), metrics=metrics).warning
+    assert warning is None if said is None else said in warning and "(70.0 and 72.1 %): it did not help" in warning
 
 
 def test_a_run_goes_on_after_its_last_complete_round(trained):

@@ -84,6 +84,7 @@ def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable
     require_vacant(out)
     options.release.check()
     source = read_source(adapter)
+    notes = source.notes()
     backbone = locate_backbone(options.backbone or source.saved.backbone)
     source.saved.require_backbone(fingerprint(backbone), read_clip_config(backbone).dim, str(backbone))
     with tempfile.TemporaryDirectory(prefix="fedclip-export-") as scratch:
@@ -97,7 +98,7 @@ def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable
         manifest = _manifest(source, graphs, samples.golden(), files, options.release)
         _write_and_try(out, manifest, files, options.release)
     title = f"parity with PyTorch on {graphs.parity[0].images} images ({samples.name}); one thread each"
-    return "\n".join([options.release.summary(out, manifest), "", title, parity_table(graphs.parity)])
+    return "\n".join([options.release.summary(out, manifest), "", title, parity_table(graphs.parity), *notes])
 
 
 def _files(graphs: Graphs, scratch: Path, external_data: bool) -> dict[str, Path]:

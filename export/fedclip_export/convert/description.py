@@ -72,6 +72,10 @@ class Source:
             "recipe_digest": self.saved.recipe_digest,
         }
 
+    def notes(self) -> list[str]:
+        """Return what whoever exports the adapter should know of it, a line each."""
+        return [f"note: {self.saved.warning}"] if self.saved.warning else []
+
     def manifest_fields(self) -> dict[str, Any]:
         """Return what the manifest says of the adapter."""
         return {

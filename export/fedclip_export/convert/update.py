@@ -84,7 +84,7 @@ def make_update(adapter: Path, against: Path, out: Path, store: Store, release: 
     told = (
         f"head against PyTorch on {_PROBES} features: max |dlogit| {difference:.1e} (tolerance {TOLERANCES[store]:g})"
     )
-    return "\n".join([release.summary(out, manifest), told])
+    return "\n".join([release.summary(out, manifest), told, *source.notes()])
 
 
 def _read_bundle(folder: Path, product: str) -> Manifest:
