@@ -9,6 +9,8 @@ from pathlib import Path
 
 from fedclip_plugin import __version__
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.streams import StreamError, refusal, run_command
+from fedclip_plugin.text import message
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,19 +24,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 done, 1 a federation stopped or a check found faults, 2 bad input.
+        Exit code: 0 done, 1 a federation stopped or a check found faults, 2 bad input or a disk that refuses, 130
+        interrupted, 141 the reader of the output left early.
     """
+    return run_command("fedclip", lambda: _act(argv))
+
+
+def _act(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in ("--cf", "--yaml_config_file"):
         words = ["run", *words[1:]]  # FedML's spelling of the same
     options = build_parser().parse_args(words)
     try:
         return int(options.act(options))
-    except FedClipError as error:
-        if getattr(options, "debug", False):
+    except (FedClipError, OSError) as error:
+        if options.debug or isinstance(error, StreamError):
             raise
-        print(f"fedclip: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
+        told, code = (str(error), error.exit_code) if isinstance(error, FedClipError) else (refusal(error), 2)
+        print(message(f"fedclip: {told}"), file=sys.stderr, flush=True)
+        return code
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,6 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_folders(commands)
     _add_adapters(commands)
     _add_report(commands)
+    for command in commands.choices.values():
+        command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 
 
@@ -66,7 +76,6 @@ def _add_federation(commands: argparse._SubParsersAction[argparse.ArgumentParser
         command.add_argument(
             "--progress", action=argparse.BooleanOptionalAction, default=None, help="bars while rendering and encoding"
         )
-        command.add_argument("--debug", action="store_true", help="show tracebacks")
     launch.add_argument("--hostfile", type=Path, metavar="FILE", help="Open MPI's list of hosts, the server's first")
     launch.set_defaults(act=_launch)
     run.set_defaults(act=_run)
@@ -94,7 +103,6 @@ def _add_study(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="override a key of every cell",
     )
     study.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
-    study.add_argument("--debug", action="store_true", help="show tracebacks")
     study.set_defaults(act=_study)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import signal
 import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -13,6 +16,7 @@ from typing import NoReturn
 
 from fedclip_plugin.commands.open_mpi import find_mpirun, mpi_library
 from fedclip_plugin.machine import cores
+from fedclip_plugin.text import printable
 
 _RANK_KEYS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK")
 _SIZE_KEYS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -103,10 +107,18 @@ class Launch:
     def _announced(self, program: list[str]) -> list[str]:
         command = self.command(program)
         mpi_library()
-        print(f"$ {shlex.join(command)}")
+        print(printable(f"$ {shlex.join(command)}"))
         print("starting the ranks; each of them imports FedML first, which takes some seconds", flush=True)
         return command
 
 
 def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONUNBUFFERED": "1"}
+    """Return what mpirun starts with; Open MPI ends without a home, which a service and ``env -i`` do not have."""
+    return {"HOME": _home(), **os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def _home() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a user without an entry, as in containers
+        return tempfile.gettempdir()

@@ -17,6 +17,7 @@ from fedclip_plugin.recipe import (
     recipe_title,
     study_files,
 )
+from fedclip_plugin.text import message, printable
 
 
 def list_recipes() -> int:
@@ -39,9 +40,9 @@ def validate(names: Sequence[str]) -> int:
     code = 0
     for name in names:
         try:
-            print(_told_study(name) if is_study(name) else _told_recipe(name))
+            print(printable(_told_study(name) if is_study(name) else _told_recipe(name)))
         except RecipeError as error:
-            print(error, file=sys.stderr)
+            print(message(str(error)), file=sys.stderr)
             code = error.exit_code
     return code
 

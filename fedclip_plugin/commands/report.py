@@ -11,6 +11,7 @@ from fedclip_plugin.report.run_page import run_page
 from fedclip_plugin.report.study_page import study_page
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.study import ResultsFolder
+from fedclip_plugin.text import printable
 
 
 def report_run(path: Path) -> int:
@@ -51,6 +52,6 @@ def report_study(path: Path) -> int:
 def _write(page: Page, path: Path) -> int:
     written = page.write(path / "report")
     for note in [f"{section.title}: {note}" for section in page.sections for note in section.notes]:
-        print(f"note: {note}")
-    print(written)
+        print(printable(f"note: {note}"))
+    print(printable(str(written)))
     return 0
