@@ -40,9 +40,15 @@ def _act(argv: Sequence[str] | None) -> int:
     except (FedClipError, OSError) as error:
         if options.debug or isinstance(error, StreamError):
             raise
-        told, code = (str(error), error.exit_code) if isinstance(error, FedClipError) else (refusal(error), 2)
-        print(message(f"fedclip: {told}"), file=sys.stderr, flush=True)
-        return code
+        print(message(f"fedclip: {_text(error, options)}"), file=sys.stderr, flush=True)
+        return error.exit_code if isinstance(error, FedClipError) else 2
+
+
+def _text(error: FedClipError | OSError, options: argparse.Namespace) -> str:
+    """Return what an error says, without advice on recipes where the command has none."""
+    if isinstance(error, OSError):
+        return refusal(error)
+    return error.text if options.act in (_evaluate, _predict) else str(error)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -134,7 +140,7 @@ def _add_folders(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_adapters(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate = commands.add_parser("evaluate", help="score an adapter, and zero-shot CLIP, on a folder of images")
-    predict = commands.add_parser("predict", help="label images with an adapter")
+    predict = commands.add_parser("predict", help="label images with an adapter; exit code 2 when one cannot be read")
     for command in (evaluate, predict):
         command.add_argument("adapter", type=Path, metavar="ADAPTER", help="such as runs/NAME/adapters/best")
         command.add_argument("--json", action="store_true", help="print JSON")
@@ -142,6 +148,9 @@ def _add_adapters(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     for place in (features, predict):
         place.add_argument("--backbone", metavar="NAME", help="where the adapter's backbone is, if not where it was")
     features.add_argument("--encoder", type=Path, metavar="FILE", help="a bundle's encoder.onnx: what a device sees")
+    evaluate.add_argument(
+        "--on-bad-image", choices=("error", "skip"), default="error", help="skip: leave out what cannot be read (error)"
+    )
     evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="<class>/<image>, or <domain>/<class>/<image>")
     evaluate.set_defaults(act=_evaluate)
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
@@ -240,7 +249,9 @@ def _doctor(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from fedclip_plugin.commands.adapters import evaluate
 
-    return evaluate(options.adapter, options.folder, options.backbone, options.encoder, options.json)
+    return evaluate(
+        options.adapter, options.folder, options.backbone, options.encoder, options.on_bad_image == "skip", options.json
+    )
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import sys
@@ -42,6 +43,14 @@ class ReaderLeftError(StreamError):
     """Whoever reads the output, such as ``head``, has seen enough; nobody has to be told."""
 
     exit_code = READER_LEFT
+
+
+class LineFormatter(logging.Formatter):
+    """Writes records of which no name can make more than one, nor command a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as lines of which only the first is not indented."""
+        return message(super().format(record))
 
 
 class SafeStream:
@@ -120,6 +129,8 @@ def run_command(program: str, command: Callable[[], int]) -> int:
         print(f"{program}: standard output is closed; send it to a file, or to /dev/null", file=sys.stderr)
         return StreamError.exit_code
     out, err = SafeStream(sys.stdout, "standard output"), SafeStream(sys.stderr, "standard error", bars=True)
+    if logging.lastResort is not None:  # what writes warnings where no log is kept
+        logging.lastResort.setFormatter(LineFormatter("%(levelname)s: %(message)s"))
     with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, err)):
         try:
             try:

@@ -13,6 +13,9 @@ from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.study import ResultsFolder
 from fedclip_plugin.text import printable
 
+_SHOWN = 12
+_INSTALL = "install one that has them, such as Noto Sans CJK, and write the report again"
+
 
 def report_run(path: Path) -> int:
     """Write ``report/index.html`` of a run, with its figures as PNG and SVG; return the exit code.
@@ -53,5 +56,8 @@ def _write(page: Page, path: Path) -> int:
     written = page.write(path / "report")
     for note in [f"{section.title}: {note}" for section in page.sections for note in section.notes]:
         print(printable(f"note: {note}"))
+    if letters := page.missing_letters():
+        told = " ".join(letters[:_SHOWN]) + (" ..." if len(letters) > _SHOWN else "")
+        print(f"note: no font of this machine has {told}: the figures show boxes for them; {_INSTALL}")
     print(printable(str(written)))
     return 0

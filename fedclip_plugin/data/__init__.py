@@ -8,7 +8,7 @@ from fedclip_plugin.data.images import IMAGE_SUFFIXES, MAX_PIXELS, open_rgb
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
 from fedclip_plugin.data.partition import partition
 from fedclip_plugin.data.splits import Split, split_60_20_20
-from fedclip_plugin.data.unreadable import UnreadableImageError
+from fedclip_plugin.data.unreadable import UnreadableImageError, UnreadableImagesError
 
 __all__ = [
     "FolderReport",
@@ -17,6 +17,7 @@ __all__ = [
     "ImageSet",
     "Split",
     "UnreadableImageError",
+    "UnreadableImagesError",
     "check_folder",
     "find_layout",
     "list_classes",

@@ -1,4 +1,4 @@
-"""The error for one image file that cannot be used."""
+"""The errors for image files that cannot be used."""
 
 from __future__ import annotations
 
@@ -33,3 +33,7 @@ class UnreadableImageError(DataError):
     def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[Path, str]]:
         """Rebuild from `path` and `reason`, so that a worker process can send the error."""
         return type(self), (self.path, self.reason)
+
+
+class UnreadableImagesError(DataError):
+    """Images of a set that cannot be read, where none may be left out."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
-from fedclip_plugin.data import ImageSet, UnreadableImageError
+from fedclip_plugin.data import ImageSet, UnreadableImageError, UnreadableImagesError
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features.cache import identities
 
@@ -64,18 +64,20 @@ class Inventory:
 
         Raises
         ------
+        UnreadableImagesError
+            When an image is unreadable and ``skip_bad`` is off.
         DataError
-            When an image is unreadable and ``skip_bad`` is off, or when no image is readable.
+            When no image is readable.
         """
         kept = [index for index, key in enumerate(self.keys) if key in known]
         bad = [key for key in self.keys if key in self._unreadable]
         faults = [UnreadableImageError(self._paths[key], self._unreadable[key]) for key in bad]
         name, count = self.images.name, len(self.images)
         if faults and not skip_bad:
-            raise DataError(
+            raise UnreadableImagesError(
                 f"{name}: {len(faults)} of {count} images cannot be read, the first: {faults[0].path} "
-                f"({faults[0].reason}); repair or remove them (fedclip check FOLDER lists all), "
-                "or set fedclip_args.on_bad_image to skip"
+                f"({faults[0].reason}); repair or remove them (fedclip check FOLDER lists all)",
+                in_recipe=", or set fedclip_args.on_bad_image to skip",
             )
         if not kept:
             raise DataError(
