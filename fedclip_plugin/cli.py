@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import pwd
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +38,8 @@ def _act(argv: Sequence[str] | None) -> int:
     if words and words[0] in ("--cf", "--yaml_config_file"):
         words = ["run", *words[1:]]  # FedML's spelling of the same
     options = build_parser().parse_args(words)
+    if not os.environ.get("HOME"):
+        os.environ["HOME"] = _home()
     try:
         return int(options.act(options))
     except (FedClipError, OSError) as error:
@@ -42,6 +47,14 @@ def _act(argv: Sequence[str] | None) -> int:
             raise
         print(message(f"fedclip: {_text(error, options)}"), file=sys.stderr, flush=True)
         return error.exit_code if isinstance(error, FedClipError) else 2
+
+
+def _home() -> str:
+    """Return a home for who has none, such as a service: Open MPI ends without, and other libraries may too."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a user without an entry, as in containers
+        return tempfile.gettempdir()
 
 
 def _text(error: FedClipError | OSError, options: argparse.Namespace) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -113,12 +111,4 @@ class Launch:
 
 
 def _environment() -> dict[str, str]:
-    """Return what mpirun starts with; Open MPI ends without a home, which a service and ``env -i`` do not have."""
-    return {"HOME": _home(), **os.environ, "PYTHONUNBUFFERED": "1"}
-
-
-def _home() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:  # a user without an entry, as in containers
-        return tempfile.gettempdir()
+    return os.environ | {"PYTHONUNBUFFERED": "1"}

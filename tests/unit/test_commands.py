@@ -18,7 +18,7 @@ from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.cli import build_parser, main
-from fedclip_plugin.commands.mpi import Launch, _environment, share_cores, world
+from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.recipe import recipe_files, study_files
 from fedclip_plugin.runs import SavedAdapter, save_adapter
 
@@ -271,21 +271,15 @@ def test_a_picture_whose_name_has_no_format_is_refused_before_it_is_drawn(capsys
         assert f"{name}: the name of a picture must end in .png" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("home", [None, "", "/own"])
 @pytest.mark.parametrize("entry", [True, False])
-def test_mpirun_gets_a_home_where_the_user_has_none(monkeypatch, entry):
-    monkeypatch.delenv("HOME", raising=False)
-    if entry:
-        expected = pwd.getpwuid(os.getuid()).pw_dir
-    else:
-        expected = tempfile.gettempdir()
-
-        def unknown(number):
-            raise KeyError(number)
-
-        monkeypatch.setattr("pwd.getpwuid", unknown)
-    assert _environment()["HOME"] == expected
-    monkeypatch.setenv("HOME", "/own")
-    assert _environment()["HOME"] == "/own"
+def test_a_command_has_a_home_where_the_user_has_none(monkeypatch, entry, home):
+    monkeypatch.setenv("HOME", home) if home is not None else monkeypatch.delenv("HOME", raising=False)
+    expected = home or (pwd.getpwuid(os.getuid()).pw_dir if entry else tempfile.gettempdir())
+    if not entry:
+        monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert main(["ls"]) == 0
+    assert os.environ["HOME"] == expected
 
 
 def test_an_adapter_of_another_backbone_is_refused(capsys, images, tmp_path):
