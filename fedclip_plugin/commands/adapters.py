@@ -33,7 +33,6 @@ from fedclip_plugin.data import (
 from fedclip_plugin.errors import AdapterFileError, DataError
 from fedclip_plugin.features import FeatureSet, FeatureSource, TextFeatures
 from fedclip_plugin.features.encode import encode_files
-from fedclip_plugin.features.inventory import Inventory
 from fedclip_plugin.federated.task import Score, Task
 from fedclip_plugin.recipe import METHODS
 from fedclip_plugin.runs import SavedAdapter, load_adapter
@@ -243,10 +242,14 @@ def _device_features(saved: SavedAdapter, encoder: Path, skip_bad: bool) -> Load
     saved.require_backbone(device_encoder.fingerprint, device_encoder.feature_dim, str(encoder))
 
     def _load(part: ImageSet) -> Loaded:
-        inventory = Inventory(part, {})
         rows, faults = encode_files(device_encoder, part.paths(), _BATCH, _WORKERS, _ignore)
-        inventory.note({inventory.keys[index]: error for index, error in faults.items()})
-        kept, _ = inventory.judge({inventory.keys[index] for index in rows}, skip_bad)
+        if faults and not skip_bad:
+            raise UnreadableImagesError(part.name, len(part), list(faults.values()))
+        if not rows:
+            raise DataError(f"{part.name}: none of the {len(part)} images in {part.root} can be read")
+        for fault in faults.values():
+            print(message(f"skipped: {fault}"), file=sys.stderr)
+        kept = sorted(rows)
         features = torch.from_numpy(np.stack([rows[index] for index in kept]))
         data = FeatureSet(features, torch.from_numpy(part.labels[kept])).to(_device())
         return Loaded(data, data, len(faults))

@@ -116,7 +116,8 @@ def _surroundings() -> Iterator[Finding]:
                 file.write(b"x")
             yield "ok", f"folder for {name}: {place or tempfile.gettempdir()}"
         except OSError as error:
-            yield "FAULT", f"folder for {name}: {refusal(error)}"
+            told = refusal(OSError(error.errno, error.strerror, str(place or tempfile.gettempdir())))
+            yield "FAULT", f"folder for {name}: {told}"
     encoding = sys.stdout.encoding or "unknown"
     if encoding.lower().replace("-", "") == "utf8":
         yield "ok", "the console is UTF-8"

@@ -178,8 +178,8 @@ def _scan_class(root: Path, class_name: str, name: str) -> tuple[list[str], list
     if folders:
         raise DataError(
             f"{name}: class folder {root / class_name} holds folder {folders[0]!r} ({len(folders)} in all), "
-            "and images lie directly in their class folder. Move them up, or, if "
-            f"{class_name!r} is a domain, set fedclip_args.data_layout: domains"
+            "and images lie directly in their class folder. Move them up",
+            in_recipe=f", or, if {class_name!r} is a domain, set fedclip_args.data_layout: domains",
         )
     images = [file for file in files if is_image_name(file)]
     return images, [file for file in files if not is_image_name(file)]
@@ -192,9 +192,10 @@ def _check_known(found: Sequence[str], classes: Sequence[str], root: Path, name:
     close = difflib.get_close_matches(extra[0], classes, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise DataError(
-        f"{name}: folder {extra[0]!r} in {root} is not one of the recipe's classes{hint}. "
+        f"{name}: folder {extra[0]!r} in {root} is not one of the classes{hint}. "
         f"Not in the list: {_some(extra)}. In the list: {_some(classes)}. "
-        "Rename or remove the folder, or add it to fedclip_args.classes"
+        "Rename or remove the folder",
+        in_recipe=", or add it to fedclip_args.classes",
     )
 
 

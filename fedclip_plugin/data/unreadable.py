@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.text import printable
 
 
 class UnreadableImageError(DataError):
@@ -36,4 +38,22 @@ class UnreadableImageError(DataError):
 
 
 class UnreadableImagesError(DataError):
-    """Images of a set that cannot be read, where none may be left out."""
+    """Images of a set that cannot be read, where none may be left out.
+
+    Parameters
+    ----------
+    name
+        The silo or domain.
+    count
+        Images of the set.
+    faults
+        One for each that cannot be read, at least one.
+    """
+
+    def __init__(self, name: str, count: int, faults: Sequence[UnreadableImageError]) -> None:
+        first = f"{printable(str(faults[0].path))} ({faults[0].reason})"
+        super().__init__(
+            f"{printable(name)}: {len(faults)} of {count} images cannot be read, the first: {first}; repair or remove "
+            "them (fedclip check FOLDER lists all)",
+            in_recipe=", or set fedclip_args.on_bad_image to skip",
+        )

@@ -74,11 +74,7 @@ class Inventory:
         faults = [UnreadableImageError(self._paths[key], self._unreadable[key]) for key in bad]
         name, count = self.images.name, len(self.images)
         if faults and not skip_bad:
-            raise UnreadableImagesError(
-                f"{name}: {len(faults)} of {count} images cannot be read, the first: {faults[0].path} "
-                f"({faults[0].reason}); repair or remove them (fedclip check FOLDER lists all)",
-                in_recipe=", or set fedclip_args.on_bad_image to skip",
-            )
+            raise UnreadableImagesError(name, count, faults)
         if not kept:
             raise DataError(
                 f"{name}: none of the {count} images in {self.images.root} can be read; "
