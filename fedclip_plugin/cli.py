@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
+import pwd
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from fedclip_plugin import __version__
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.streams import StreamError, refusal, run_command
+from fedclip_plugin.text import message
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,19 +27,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 done, 1 a federation stopped or a check found faults, 2 bad input.
+        Exit code: 0 done, 1 a federation stopped or a check found faults, 2 bad input or a disk that refuses, 130
+        interrupted, 141 the reader of the output left early.
     """
+    return run_command("fedclip", lambda: _act(argv))
+
+
+def _act(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in ("--cf", "--yaml_config_file"):
         words = ["run", *words[1:]]  # FedML's spelling of the same
     options = build_parser().parse_args(words)
+    if not os.environ.get("HOME"):
+        os.environ["HOME"] = _home()
     try:
         return int(options.act(options))
-    except FedClipError as error:
-        if getattr(options, "debug", False):
+    except (FedClipError, OSError) as error:
+        if options.debug or isinstance(error, StreamError):
             raise
-        print(f"fedclip: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
+        print(message(f"fedclip: {_text(error, options)}"), file=sys.stderr, flush=True)
+        return error.exit_code if isinstance(error, FedClipError) else 2
+
+
+def _home() -> str:
+    """Return a home for who has none, such as a service: Open MPI ends without, and other libraries may too."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a user without an entry, as in containers
+        return tempfile.gettempdir()
+
+
+def _text(error: FedClipError | OSError, options: argparse.Namespace) -> str:
+    """Return what an error says, without advice on recipes where the command has none."""
+    if isinstance(error, OSError):
+        return refusal(error)
+    return error.text if options.act in (_evaluate, _predict) else str(error)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,6 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_folders(commands)
     _add_adapters(commands)
     _add_report(commands)
+    for command in commands.choices.values():
+        command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 
 
@@ -66,7 +95,6 @@ def _add_federation(commands: argparse._SubParsersAction[argparse.ArgumentParser
         command.add_argument(
             "--progress", action=argparse.BooleanOptionalAction, default=None, help="bars while rendering and encoding"
         )
-        command.add_argument("--debug", action="store_true", help="show tracebacks")
     launch.add_argument("--hostfile", type=Path, metavar="FILE", help="Open MPI's list of hosts, the server's first")
     launch.set_defaults(act=_launch)
     run.set_defaults(act=_run)
@@ -94,7 +122,6 @@ def _add_study(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="override a key of every cell",
     )
     study.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
-    study.add_argument("--debug", action="store_true", help="show tracebacks")
     study.set_defaults(act=_study)
 
 
@@ -129,7 +156,7 @@ def _add_folders(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_adapters(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate = commands.add_parser("evaluate", help="score an adapter, and zero-shot CLIP, on a folder of images")
-    predict = commands.add_parser("predict", help="label images with an adapter")
+    predict = commands.add_parser("predict", help="label images with an adapter; exit code 2 when one cannot be read")
     for command in (evaluate, predict):
         command.add_argument("adapter", type=Path, metavar="ADAPTER", help="such as runs/NAME/adapters/best")
         command.add_argument("--json", action="store_true", help="print JSON")
@@ -137,6 +164,9 @@ def _add_adapters(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     for place in (features, predict):
         place.add_argument("--backbone", metavar="NAME", help="where the adapter's backbone is, if not where it was")
     features.add_argument("--encoder", type=Path, metavar="FILE", help="a bundle's encoder.onnx: what a device sees")
+    evaluate.add_argument(
+        "--on-bad-image", choices=("error", "skip"), default="error", help="skip: leave out what cannot be read (error)"
+    )
     evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="<class>/<image>, or <domain>/<class>/<image>")
     evaluate.set_defaults(act=_evaluate)
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
@@ -235,7 +265,9 @@ def _doctor(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from fedclip_plugin.commands.adapters import evaluate
 
-    return evaluate(options.adapter, options.folder, options.backbone, options.encoder, options.json)
+    return evaluate(
+        options.adapter, options.folder, options.backbone, options.encoder, options.on_bad_image == "skip", options.json
+    )
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
+
+_MARKS = re.compile(r"[\\`*|]|(?<=\])\(")  # what Markdown reads as more than a letter, beside tags
 
 
 def printable(text: str) -> str:
-    """Return a name from elsewhere on one line, with everything escaped that a terminal or a log would obey.
+    r"""Return a name from elsewhere on one line, with everything escaped that a terminal or a log would obey.
 
     Control characters, line breaks, direction marks and bytes that were not UTF-8 (surrogates) become escapes such as
-    ``\\x1b``; letters of every script stay as they are.
+    ``\x1b``; letters of every script stay as they are.
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return _escape(text, "")
+
+
+def harmless(text: str) -> str:
+    """Return lines of text with everything escaped as :func:`printable` does, but for line breaks and tabs."""
+    return _escape(text, "\n\t")
+
+
+def message(text: str) -> str:
+    """Return one message, harmless; its lines after the first are indented, so that none passes for another message.
+
+    A line break in a name, or in what a library says, can then forge no line of a log.
+    """
+    first, *others = harmless(text).split("\n")
+    return "\n".join([first, *(f"  {line}" if line[:2].strip() else line for line in others)])
+
+
+def _escape(text: str, kept: str) -> str:
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def align(table: Sequence[Sequence[str]]) -> str:
     """Return a table as text: first column to the left, the others to the right, a rule under the head."""
+    table = [[printable(cell) for cell in row] for row in table]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = [
         "  ".join(
@@ -29,9 +52,14 @@ def align(table: Sequence[Sequence[str]]) -> str:
 
 def markdown(table: Sequence[Sequence[str]]) -> str:
     """Return a table as Markdown, aligned as :func:`align` does."""
-    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in table]
+    head, *body = [[plain_markdown(cell) for cell in row] for row in table]
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
+
+
+def plain_markdown(text: str) -> str:
+    """Return a text on one line in which Markdown finds letters only: no tag, code, link, emphasis or end of a cell."""
+    return _MARKS.sub(r"\\\g<0>", html.escape(printable(text), quote=False))
 
 
 def size(count: float) -> str:

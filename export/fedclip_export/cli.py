@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 from fedclip_export import __version__
 from fedclip_export.bundle.fields import PRECISIONS
 from fedclip_export.errors import ExportError, MissingPackageError
+from fedclip_export.terminal import StreamError, printable, refusal, run_command
 
 if TYPE_CHECKING:
     from fedclip_export.convert.release import Release
@@ -34,24 +33,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 done, 1 an export that failed its checks, 2 bad input.
+        Exit code: 0 done, 1 an export that failed its checks, 2 bad input or a disk that refuses, 130 interrupted,
+        141 the reader of the output left early.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a label that the terminal cannot show is no reason to fail
-        sys.stdout.reconfigure(errors="backslashreplace")
+    return run_command("fedclip-export", lambda: _act(argv), "interrupted; nothing half-made was left")
+
+
+def _act(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     try:
         print(options.act(options), flush=True)
-    except KeyboardInterrupt:
-        print("fedclip-export: interrupted; nothing half-made was left", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever reads has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        code = _exit_code(error)
-        if code is None or options.debug:
+        told = _told(error)
+        if told is None or options.debug or isinstance(error, StreamError):
             raise
-        print(f"fedclip-export: {error}", file=sys.stderr, flush=True)
-        return code
+        print(f"fedclip-export: {printable(told[0])}", file=sys.stderr, flush=True)
+        return told[1]
     return 0
 
 
@@ -155,12 +152,16 @@ def _require_converter() -> None:
         )
 
 
-def _exit_code(error: Exception) -> int | None:
-    """Return the exit code of an error that the user can mend, None for any other."""
+def _told(error: Exception) -> tuple[str, int] | None:
+    """Return what an error that the user can mend says, and its exit code; None for any other."""
     if isinstance(error, ExportError):
-        return error.exit_code
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        return refusal(error), ExportError.exit_code
     errors = sys.modules.get("fedclip_plugin.errors")
-    return int(error.exit_code) if errors and isinstance(error, errors.FedClipError) else None
+    if errors and isinstance(error, errors.FedClipError):
+        return str(error.text), int(error.exit_code)  # an export has no recipe, nor what an error advises for one
+    return None
 
 
 def _count(text: str, limit: int = _LARGEST) -> int:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from fedclip_plugin.backbone.locate import BUILT_IN, locate_backbone
-from fedclip_plugin.commands.onnxruntime_probe import probe_onnxruntime
-from fedclip_plugin.commands.open_mpi import find_mpirun, mpi_library, mpirun_version
+from fedclip_plugin.commands.probe import probe
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.machine import cores
-from fedclip_plugin.runs.provenance import versions
+from fedclip_plugin.streams import refusal
+from fedclip_plugin.text import printable
 
 Finding = tuple[str, str]
 """``ok``, ``note`` or ``FAULT``, and a sentence."""
@@ -24,14 +24,26 @@ def doctor() -> int:
     faults = 0
     for title, examine in _CHAPTERS:
         print(title)
-        for state, text in examine():
-            print(f"  {state:5} {text}")
+        for state, text in _examined(examine):
+            print(f"  {state:5} {printable(text)}", flush=True)
             faults += state == "FAULT"
-    print("fit for a federation" if not faults else f"{faults} faults: mend them first")
+    print(f"{faults} fault{'s' if faults > 1 else ''}: mend first" if faults else "fit for a federation")
     return 1 if faults else 0
 
 
+def _examined(examine: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Give what a chapter finds; one that cannot be examined is at fault, and the others are examined all the same."""
+    try:
+        yield from examine()
+    except FedClipError as error:
+        yield "FAULT", str(error)
+    except Exception as error:  # what is broken on a machine may raise anything
+        yield "FAULT", f"cannot be examined: {type(error).__name__}: {error}"
+
+
 def _packages() -> Iterator[Finding]:
+    from fedclip_plugin.runs.provenance import versions
+
     for name, version in versions().items():
         yield ("FAULT" if version == "missing" else "ok"), f"{name} {version}"
     yield from _clashes()
@@ -48,8 +60,10 @@ def _clashes() -> Iterator[Finding]:
             yield "FAULT", f"{name} is missing; pip install '{name}<{limit}'"
         elif major >= limit:
             yield "FAULT", f"{name} {major}: {reason}; pip install '{name}<{limit}'"
-    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
-    for line in done.stdout.splitlines() if done.returncode else ():
+    checked = probe(sys.executable, "-m", "pip", "check")
+    if checked.fault and not checked.out:
+        yield "note", f"pip cannot look for clashes between packages: {checked.fault}"
+    for line in checked.out.splitlines() if checked.fault else ():
         yield "FAULT", f"pip check: {line}"
     runtimes = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
     if len(runtimes) > 1:
@@ -57,6 +71,8 @@ def _clashes() -> Iterator[Finding]:
 
 
 def _mpi() -> Iterator[Finding]:
+    from fedclip_plugin.commands.open_mpi import find_mpirun, mpi_library, mpirun_version
+
     try:
         mpirun = find_mpirun()
         yield "ok", f"{mpirun}: {mpirun_version(mpirun)}"
@@ -83,27 +99,44 @@ def _machine() -> Iterator[Finding]:
 
 
 def _fedml() -> Iterator[Finding]:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", "import fedml"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        yield "FAULT", f"fedml cannot be imported: {done.stderr.strip().splitlines()[-1]}"
+    fault = probe("import fedml").fault
+    yield ("FAULT", f"fedml cannot be imported: {fault}") if fault else ("ok", "fedml can be imported")
+
+
+def _surroundings() -> Iterator[Finding]:
+    """Say what a command is given by whoever starts it: home, folders, and a console."""
+    home = os.environ["HOME"]
+    yield ("ok", f"HOME is {home}") if Path(home).is_dir() else ("note", f"HOME is {home}, which is no folder")
+    given = os.environ.get("TMPDIR")
+    if given and not Path(given).is_dir():
+        yield "FAULT", f"TMPDIR is {given}, which is no folder: make it, or unset TMPDIR"
+    for name, place in (("temporary files", None), ("runs and caches", Path.cwd())):
+        try:
+            with tempfile.TemporaryFile(dir=place, buffering=0) as file:
+                file.write(b"x")
+            yield "ok", f"folder for {name}: {place or tempfile.gettempdir()}"
+        except OSError as error:
+            told = refusal(OSError(error.errno, error.strerror, str(place or tempfile.gettempdir())))
+            yield "FAULT", f"folder for {name}: {told}"
+    encoding = sys.stdout.encoding or "unknown"
+    if encoding.lower().replace("-", "") == "utf8":
+        yield "ok", "the console is UTF-8"
     else:
-        yield "ok", "fedml can be imported"
+        yield "note", f"the console is {encoding}: names that it cannot show are written with escapes"
 
 
 def _onnxruntime() -> Iterator[Finding]:
-    try:
-        version, providers = probe_onnxruntime()
-    except FedClipError as error:
-        yield "FAULT", str(error)
-        return
+    from fedclip_plugin.commands.onnxruntime_probe import probe_onnxruntime
+
+    version, providers = probe_onnxruntime()
     yield "ok", f"onnxruntime {version}"
     for provider, reason in providers.items():
         yield ("note", f"{provider} is listed but cannot load: {reason}") if reason else ("ok", provider)
 
 
 def _places() -> Iterator[Finding]:
+    from fedclip_plugin.backbone.locate import BUILT_IN, locate_backbone
+
     for name in (BUILT_IN, "openai/clip-vit-base-patch32"):
         try:
             yield "ok", f"backbone {name}: {locate_backbone(name)}"
@@ -133,6 +166,7 @@ _CHAPTERS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("MPI", _mpi),
     ("FedML", _fedml),
     ("machine", _machine),
+    ("surroundings", _surroundings),
     ("onnxruntime, for devices", _onnxruntime),
     ("backbones and caches", _places),
 )

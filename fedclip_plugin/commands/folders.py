@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.text import printable
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def check(folder: Path, progress: bool) -> int:
@@ -39,13 +42,25 @@ def sheet(out: Path, per_cell: int) -> int:
     Parameters
     ----------
     out
-        PNG to write.
+        Picture to write.
     per_cell
         Images per class and domain.
-    """
-    from fedclip_plugin.miniature import draw_sheet
 
-    print(draw_sheet(out, per_cell=per_cell))
+    Raises
+    ------
+    DataError
+        When the name does not say a format that pictures have.
+    OSError
+        When it cannot be written.
+    """
+    if out.suffix.lower() not in _PICTURES:
+        raise DataError(f"{out}: the name of a picture must end in {', '.join(_PICTURES)}")
+    from fedclip_plugin.miniature import draw_sheet
+    from fedclip_plugin.runs.atomic import naming
+
+    with naming(out):
+        draw_sheet(out, per_cell=per_cell)
+    print(printable(str(out)))
     return 0
 
 
@@ -72,7 +87,8 @@ def make_backbone(out: Path, seed: int, progress: bool) -> int:
 
     disable_progress_bar()  # transformers' own, over a file of 3 MB
     report = pretrain(out, seed=seed, progress=progress)
-    print(f"{out}: {report.parameters:,} parameters after {report.steps:,} steps; held-out drawings", end=" ")
+    told = f"{report.parameters:,} parameters after {report.steps:,} steps"
+    print(f"{printable(str(out))}: {told}; held-out drawings", end=" ")
     print(f"{100 * report.held_out_accuracy:.1f} %; zero-shot on the miniature:")
     for domain, accuracy in report.zero_shot.items():
         print(f"  {domain:13} {100 * accuracy:.1f} %")

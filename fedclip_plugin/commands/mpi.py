@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from fedclip_plugin.commands.open_mpi import find_mpirun, mpi_library
 from fedclip_plugin.machine import cores
+from fedclip_plugin.text import printable
 
 _RANK_KEYS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK")
 _SIZE_KEYS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -103,7 +104,7 @@ class Launch:
     def _announced(self, program: list[str]) -> list[str]:
         command = self.command(program)
         mpi_library()
-        print(f"$ {shlex.join(command)}")
+        print(printable(f"$ {shlex.join(command)}"))
         print("starting the ranks; each of them imports FedML first, which takes some seconds", flush=True)
         return command
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 
+from fedclip_plugin.commands.probe import probe
 from fedclip_plugin.errors import BackboneError
 
 # A session is opened on every provider: onnxruntime falls back to the CPU without an error, and tells why on stderr.
@@ -36,14 +35,14 @@ def probe_onnxruntime() -> tuple[str, dict[str, str]]:
     BackboneError
         When onnxruntime is missing or broken.
     """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", _PROBE], capture_output=True, text=True, check=False)
-    if done.returncode:
+    done = probe(_PROBE)
+    if done.fault:
         raise BackboneError(
-            f"onnxruntime cannot be used: {done.stderr.strip().splitlines()[-1]}; uninstall onnxruntime and "
-            "onnxruntime-gpu, then install fedclip-plugin again"
+            f"onnxruntime cannot be used: {done.fault}; uninstall onnxruntime and onnxruntime-gpu, then install "
+            "fedclip-plugin again"
         )
-    version, usable = json.loads(done.stdout.splitlines()[-1])
-    reasons, told = {}, done.stderr
+    version, usable = json.loads(done.out.splitlines()[-1])
+    reasons, told = {}, done.err
     for name, works in usable.items():
         said, _, told = told.partition(f"end of {name}\n")
         reasons[name] = "" if works else _reason(said)

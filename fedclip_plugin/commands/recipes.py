@@ -19,7 +19,7 @@ from fedclip_plugin.recipe import (
     recipe_title,
     study_files,
 )
-from fedclip_plugin.text import printable
+from fedclip_plugin.text import message, printable
 
 
 def list_recipes() -> int:
@@ -49,7 +49,7 @@ def validate(names: Sequence[str], overrides: Sequence[str]) -> int:
             notes = _silo_files(recipe)
             print("\n".join([f"{printable(str(path))}: {told}", *notes]))
         except RecipeError as error:
-            print(error, file=sys.stderr)
+            print(message(str(error)), file=sys.stderr)
             code = error.exit_code
     return code
 

@@ -11,6 +11,10 @@ from fedclip_plugin.report.run_page import run_page
 from fedclip_plugin.report.study_page import study_page
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.study import ResultsFolder
+from fedclip_plugin.text import printable
+
+_SHOWN = 12
+_INSTALL = "install one that has them, such as Noto Sans CJK, and write the report again"
 
 
 def report_run(path: Path) -> int:
@@ -51,6 +55,9 @@ def report_study(path: Path) -> int:
 def _write(page: Page, path: Path) -> int:
     written = page.write(path / "report")
     for note in [f"{section.title}: {note}" for section in page.sections for note in section.notes]:
-        print(f"note: {note}")
-    print(written)
+        print(printable(f"note: {note}"))
+    if letters := page.missing_letters():
+        told = " ".join(letters[:_SHOWN]) + (" ..." if len(letters) > _SHOWN else "")
+        print(f"note: no font of this machine has {told}: the figures show boxes for them; {_INSTALL}")
+    print(printable(str(written)))
     return 0

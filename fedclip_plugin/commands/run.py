@@ -22,6 +22,7 @@ from fedclip_plugin.federated.memory import require_memory_here
 from fedclip_plugin.recipe import Recipe, default_run_dir, find_recipe, load_recipe
 from fedclip_plugin.report.tensorboard import TensorBoard, require_tensorboard
 from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.streams import say_at_once
 
 _SPEAKER_SECONDS = 30.0
 
@@ -153,7 +154,7 @@ def _explain_termination(folder: RunFolder) -> None:
     def _explain(number: int, frame: FrameType | None) -> None:
         lines = folder.lines()
         done = f"round {lines[-1]['round']} is complete and safe" if lines else "no round is complete yet"
-        os.write(2, f"fedclip: the job was terminated; {done} in {folder.path}; continue with --resume\n".encode())
+        say_at_once(f"fedclip: the job was terminated; {done} in {folder.path}; continue with --resume")
         os._exit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -178,9 +179,8 @@ def end_rank(rank: int, error: FedClipError, debug: bool) -> NoReturn:
     normal exit would wait in MPI_Finalize for ranks that are still waiting for their turn to speak.
     """
     time.sleep(_SPEAKER_SECONDS if rank else 0)
-    text = "".join(traceback.format_exception(error)) if debug else f"fedclip: {error}\n"
     sys.stdout.flush()
-    os.write(2, text.encode())
+    say_at_once("".join(traceback.format_exception(error)) if debug else f"fedclip: {error}")
     os._exit(error.exit_code)
 
 

@@ -16,6 +16,7 @@ from fedclip_plugin.recipe import Study, find_study, load_study
 from fedclip_plugin.study import Findings, Plan, ResultsFolder
 from fedclip_plugin.study.estimate import estimate_table
 from fedclip_plugin.study.summary import Form, summary
+from fedclip_plugin.text import message, printable
 
 _HOME = Path("runs/studies")
 
@@ -72,7 +73,7 @@ def study(
         raise
     findings = Findings.read(Plan(checked), results)
     for fault in findings.faults if dry_run or form is not None else ():  # else the job tells
-        print(fault, file=sys.stderr)
+        print(message(fault), file=sys.stderr)
     if form is not None or not findings.todo():
         print(summary(findings, form or "text"))
         return 0
@@ -106,7 +107,7 @@ def _take_part(checked: Study, results: ResultsFolder, progress: bool, here: tup
     share_cores()
     from fedclip_plugin.study.job import StudyJob
 
-    StudyJob(checked, results, progress, _say).run()
+    StudyJob(checked, results, progress, lambda line: _say(printable(line))).run()
     if rank == 0:
         _say("")
         _say(summary(Findings.read(Plan(checked), results)))

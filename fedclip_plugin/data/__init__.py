@@ -10,7 +10,7 @@ from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_
 from fedclip_plugin.data.partition import partition
 from fedclip_plugin.data.remarks import remarks
 from fedclip_plugin.data.splits import Split, split_60_20_20
-from fedclip_plugin.data.unreadable import UnreadableImageError
+from fedclip_plugin.data.unreadable import UnreadableImageError, UnreadableImagesError
 
 __all__ = [
     "FolderReport",
@@ -19,6 +19,7 @@ __all__ = [
     "ImageSet",
     "Split",
     "UnreadableImageError",
+    "UnreadableImagesError",
     "check_folder",
     "common_classes",
     "find_layout",

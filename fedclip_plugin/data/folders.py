@@ -266,8 +266,8 @@ def _scan_class(root: Path, class_name: str, name: str) -> tuple[list[str], list
     if folders:
         raise DataError(
             f"{name}: class folder {root / class_name} holds folder {folders[0]!r} ({len(folders)} in all), "
-            "and images lie directly in their class folder. Move them up, or, if "
-            f"{class_name!r} is a domain, set fedclip_args.data_layout: domains"
+            "and images lie directly in their class folder. Move them up",
+            in_recipe=f", or, if {class_name!r} is a domain, set fedclip_args.data_layout: domains",
         )
     return images, others
 
@@ -281,9 +281,10 @@ def _check_known(found: Sequence[str], classes: Sequence[str], root: Path, name:
     if twins([extra[0], *classes]):
         hint = f" (one reads the same, and Unicode spells it differently: the folder's name is {extra[0]!a})"
     raise DataError(
-        f"{name}: folder {extra[0]!r} in {root} is not one of the recipe's classes{hint}. "
+        f"{name}: folder {extra[0]!r} in {root} is not one of the classes{hint}. "
         f"Not in the list: {_some(extra)}. In the list: {_some(classes)}. "
-        "Rename or remove the folder, or add it to fedclip_args.classes"
+        "Rename or remove the folder",
+        in_recipe=", or add it to fedclip_args.classes",
     )
 
 

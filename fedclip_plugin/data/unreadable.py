@@ -1,7 +1,8 @@
-"""The error for one image file that cannot be used."""
+"""The errors for image files that cannot be used."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedclip_plugin.errors import DataError
@@ -34,3 +35,25 @@ class UnreadableImageError(DataError):
     def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[Path, str]]:
         """Rebuild from `path` and `reason`, so that a worker process can send the error."""
         return type(self), (self.path, self.reason)
+
+
+class UnreadableImagesError(DataError):
+    """Images of a set that cannot be read, where none may be left out.
+
+    Parameters
+    ----------
+    name
+        The silo or domain.
+    count
+        Images of the set.
+    faults
+        One for each that cannot be read, at least one.
+    """
+
+    def __init__(self, name: str, count: int, faults: Sequence[UnreadableImageError]) -> None:
+        first = f"{printable(str(faults[0].path))} ({faults[0].reason})"
+        super().__init__(
+            f"{printable(name)}: {len(faults)} of {count} images cannot be read, the first: {first}; repair or remove "
+            "them (fedclip check FOLDER lists all)",
+            in_recipe=", or set fedclip_args.on_bad_image to skip",
+        )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedclip_plugin.data import ImageSet, UnreadableImageError
+from fedclip_plugin.data import ImageSet, UnreadableImageError, UnreadableImagesError
 from fedclip_plugin.data.images import open_plain
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features.encode import Batch
@@ -119,22 +119,21 @@ class ImageFiles:
 
         Raises
         ------
+        UnreadableImagesError
+            When an image is unreadable and ``skip_bad`` is off.
         DataError
-            When an image is unreadable and ``skip_bad`` is off, or when no image is readable.
+            When no image is readable.
         """
         kept = [index for index, name in enumerate(self.images.files) if self._digests.get(name, "") in known]
         bad = [name for name in self.images.files if name in self._unreadable]
         faults = [UnreadableImageError(self._paths[name], self._unreadable[name]) for name in bad]
-        name, count = printable(self.images.name), len(self.images)
-        first = f"{printable(str(faults[0].path))} ({faults[0].reason})" if faults else ""
         if faults and not skip_bad:
-            raise DataError(
-                f"{name}: {len(faults)} of {count} images cannot be read, the first: {first}; repair or remove them "
-                "(fedclip check FOLDER lists all), or set fedclip_args.on_bad_image to skip"
-            )
+            raise UnreadableImagesError(self.images.name, len(self.images), faults)
+        name = printable(self.images.name)
         if not kept:
+            first = f"{printable(str(faults[0].path))} ({faults[0].reason})" if faults else ""
             root = printable(str(self.images.root))
-            raise DataError(f"{name}: none of the {count} images in {root} can be read; the first: {first}")
+            raise DataError(f"{name}: none of the {len(self.images)} images in {root} can be read; the first: {first}")
         for fault in faults:
             logger.warning("%s: skipped: %s", name, fault)
         return kept, faults

@@ -18,6 +18,7 @@ from fedclip_plugin.federated.prepare import Preparation, Prepared
 from fedclip_plugin.federated.trainer import FedClipTrainer
 from fedclip_plugin.recipe import Recipe, default_run_dir, load_recipe
 from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.text import message
 
 Parts = tuple[list[Any], Adapter, FedClipTrainer | None, FedClipAggregator | None]
 
@@ -60,7 +61,7 @@ def build(args: Any, device: torch.device) -> Parts:
         prepared = Preparation(recipe, args.comm, device, progress=False, say=_quiet).run()
     except FedClipError as error:
         if args.rank == 0:
-            print(f"fedclip: {error}", file=sys.stderr, flush=True)
+            print(message(f"fedclip: {error}"), file=sys.stderr, flush=True)
         raise SystemExit(error.exit_code) from error
     except Exception as error:
         stop_job(args.comm, f"rank {args.rank}, before the first round", error)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.streams import refusal, say_at_once
 
 PATIENCE = 1.5
 """A silo waits this much longer than the server would, so that the server, which knows who is late, speaks first."""
@@ -32,11 +33,13 @@ def stop_job(comm: Any, who: str, error: BaseException | str) -> None:
     error
         The exception (its traceback is printed unless the user caused it), or a sentence.
     """
-    if isinstance(error, BaseException) and not isinstance(error, FedClipError):
+    if isinstance(error, OSError) and error.filename is not None:
+        text = refusal(error)
+    elif isinstance(error, BaseException) and not isinstance(error, FedClipError):
         text = "".join(traceback.format_exception(error))
     else:
-        text = f"{error}\n"
-    os.write(2, f"fedclip: the job stops: {who}: {text}".encode())
+        text = str(error)
+    say_at_once(f"fedclip: the job stops: {who}: {text.rstrip()}")
     comm.Abort(1)
     os._exit(1)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.streams import LineFormatter
 
 _LOCAL_RANK_KEYS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK")
 
@@ -61,13 +62,13 @@ def start_fedml(recipe: Recipe, run_dir: Path) -> Any:
 @contextmanager
 def log_to(folder: Path, rank: int) -> Iterator[None]:
     """Send every log record of the block to ``folder/rank_N.log``, and the project's warnings to stderr as well."""
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    formatter = LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     console = logging.StreamHandler()
     console.setLevel(logging.WARNING)
     console.addFilter(logging.Filter("fedclip_plugin"))
-    console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    console.setFormatter(LineFormatter("%(levelname)s: %(message)s"))
     handlers: list[logging.Handler] = [console]
     root.addHandler(console)
     try:

@@ -12,6 +12,7 @@ from fedclip_plugin.federated.task import Task
 from fedclip_plugin.recipe import METHODS, Recipe
 from fedclip_plugin.report.table import format_table, round_text, summary_rows, zero_shot_warnings
 from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.text import printable
 
 
 class Console:
@@ -33,7 +34,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
     def begin(self, silos: int, start_round: int, device: torch.device) -> None:
         """Print what runs where."""
@@ -64,7 +65,7 @@ class Console:
         counts = ", ".join(f"{name} {silo['images']['test']}" for name, silo in lines[0]["silos"].items())
         self.say("")
         own = self._recipe.fedclip_args
-        self.say(format_table(summary_rows(lines, METHODS[own.method].title), own.target_domain))
+        print(format_table(summary_rows(lines, METHODS[own.method].title), own.target_domain), flush=True)
         self.say(
             f"sources: their test splits ({counts} images)"
             + (f"; target: never trained on ({images} images)" if images else "")

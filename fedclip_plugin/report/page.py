@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from fedclip_plugin.errors import RunFolderError
+from fedclip_plugin.report.plots.fonts import missing_letters
 from fedclip_plugin.report.plots.style import png, svg
 from fedclip_plugin.runs.atomic import write_folder
 
@@ -116,9 +117,9 @@ class Page:
             When the folder cannot be written.
         """
         files: dict[str, bytes] = {}
-        for picture in [picture for section in self.sections for picture in section.pictures]:
+        for picture in self._pictures():
             files |= {f"{picture.name}.svg": svg(picture.figure), f"{picture.name}.png": png(picture.figure)}
-        files["index.html"] = self._html(files).encode()
+        files["index.html"] = self._html(files).encode(errors="backslashreplace")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             write_folder(folder, files)
@@ -127,6 +128,13 @@ class Page:
                 f"the report {folder} cannot be written: {error.strerror}; free or unlock it"
             ) from error
         return folder / "index.html"
+
+    def missing_letters(self) -> list[str]:
+        """Return the letters of names that no font of this machine has, so that the figures show boxes for them."""
+        return sorted({letter for picture in self._pictures() for letter in missing_letters(picture.figure)})
+
+    def _pictures(self) -> list[Picture]:
+        return [picture for section in self.sections for picture in section.pictures]
 
     def _html(self, files: dict[str, bytes]) -> str:
         place = Environment(

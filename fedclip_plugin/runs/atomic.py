@@ -35,6 +35,23 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the disk name what was written: Python names a file that cannot be opened, not one that is full.
+
+    Raises
+    ------
+    OSError
+        That of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Give a stream whose content appears under ``path`` when it is whole; for files too large to hold in memory.
 
@@ -54,7 +71,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         _remove_abandoned(left)
     temporary = _temporary(path)
     try:
-        with temporary.open("wb") as stream:
+        with naming(path), temporary.open("wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -115,7 +132,7 @@ def append_line(path: Path, line: str) -> None:
     OSError
         When it cannot be written.
     """
-    with path.open("a", encoding="utf-8") as stream:
+    with naming(path), path.open("a", encoding="utf-8") as stream:
         stream.write(line + "\n")
         stream.flush()
         os.fsync(stream.fileno())
@@ -133,7 +150,7 @@ def _remove_abandoned(temporary: Path) -> None:
 
 
 def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as stream:
+    with naming(path), path.open("wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())

@@ -1,4 +1,4 @@
-"""All numbers of a study as CSV, a number a line, at full precision."""
+"""All numbers of a study as CSV, a number a line, at full precision; no name is a formula to a spreadsheet."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from fedclip_plugin.study.cost_table import case_costs, federates
 from fedclip_plugin.study.figures import Column, Figures, all_figures
 from fedclip_plugin.study.findings import Findings
 from fedclip_plugin.study.statistics import Kind
+from fedclip_plugin.text import printable
 
 HEAD = ("case", "part", "measure", "domain", "value", "deviation", "low", "high")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _KINDS: tuple[Kind, ...] = ("generalization", "personalization")
 
 Line = tuple[str, str, str, str, float | int, float | None, float | None, float | None]
@@ -24,13 +26,24 @@ def to_csv(findings: Findings) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(HEAD)
+    writer.writerows([_cell(value) for value in line] for line in _lines(findings))
+    return stream.getvalue()
+
+
+def _lines(findings: Findings) -> Iterator[Line]:
     for kind in _KINDS:
         for row in all_figures(findings, kind):
-            writer.writerows(_accuracies(row))
+            yield from _accuracies(row)
     for case in findings.plan.study.cases:
-        writer.writerows(_validation(findings, case))
-        writer.writerows(_costs(findings, case))
-    return stream.getvalue()
+        yield from _validation(findings, case)
+        yield from _costs(findings, case)
+
+
+def _cell(value: str | float | None) -> str | float | None:
+    """Return a number as it is, and a name so that no spreadsheet takes it for a formula."""
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(_FORMULA) else printable(value)
 
 
 def _accuracies(row: Figures) -> Iterator[Line]:

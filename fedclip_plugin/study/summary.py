@@ -12,10 +12,15 @@ from fedclip_plugin.study.csv_text import to_csv
 from fedclip_plugin.study.findings import Findings
 from fedclip_plugin.study.named_cases import closing
 from fedclip_plugin.study.table import Table
+from fedclip_plugin.text import plain_markdown, printable
 
 Form = Literal["text", "markdown", "csv"]
 
-_WRITERS: dict[str, Callable[[Table], str]] = {"text": Table.to_text, "markdown": Table.to_markdown}
+_WRITERS: dict[str, tuple[Callable[[Table], str], Callable[[str], str]]] = {
+    "text": (Table.to_text, printable),
+    "markdown": (Table.to_markdown, plain_markdown),
+}
+"""By form, what writes a table, and a sentence."""
 
 
 def tables(findings: Findings) -> list[Table]:
@@ -44,4 +49,5 @@ def summary(findings: Findings, form: Form = "text") -> str:
     if not findings.results:
         return f"study {findings.plan.study.study}: no cell of {findings.plan.total()} has a result yet"
     last = [line for line in (closing(findings, "generalization"), closing(findings, "personalization")) if line]
-    return "\n\n".join([*map(_WRITERS[form], tables(findings)), *last])
+    write_table, write_line = _WRITERS[form]
+    return "\n\n".join([*map(write_table, tables(findings)), *map(write_line, last)])

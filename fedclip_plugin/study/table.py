@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedclip_plugin.text import align, markdown
+from fedclip_plugin.text import align, markdown, plain_markdown, printable
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Table:
 
     def to_text(self) -> str:
         """Return the table aligned for a console."""
-        return "\n".join([self.title, align([self.head, *self.rows]), *self.notes])
+        return "\n".join([printable(self.title), align([self.head, *self.rows]), *map(printable, self.notes)])
 
     def to_markdown(self) -> str:
         """Return the table as Markdown."""
-        return "\n\n".join([f"**{self.title}**", markdown([self.head, *self.rows]), *self.notes])
+        title, notes = plain_markdown(self.title), map(plain_markdown, self.notes)
+        return "\n\n".join([f"**{title}**", markdown([self.head, *self.rows]), *notes])

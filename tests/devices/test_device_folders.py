@@ -91,6 +91,17 @@ def test_both_write_the_same_bytes(shop, tmp_path, bundle, later):
     assert json.loads(found["state.json"])["previous"] is not None
 
 
+@pytest.mark.parametrize("host", HOSTS)
+def test_both_pass_over_what_an_operating_system_leaves_behind(shop, tmp_path, host):
+    delivered, device = shutil.copytree(shop["bundle"], tmp_path / "bundle"), tmp_path / "device"
+    device.mkdir()
+    for folder in (delivered, device):
+        for name in (".DS_Store", "Thumbs.db", "._head.onnx"):
+            (folder / name).write_bytes(b"junk")
+    (delivered / "__MACOSX").mkdir()
+    assert succeed(host, "update", device, delivered, "--key", shop["a.pub"])["round"] == 1
+
+
 @pytest.mark.parametrize(("maker", "other"), [HOSTS, HOSTS[::-1]])
 def test_each_goes_on_with_the_folder_of_the_other(shop, tmp_path, maker, other):
     device = tmp_path / "device"

@@ -10,7 +10,7 @@ import pytest
 import fedclip_export
 
 PACKAGE = Path(fedclip_export.__file__).parent
-ORDER = ["errors", "bundle", "runtime", "edge"]
+ORDER = ["errors", "terminal", "bundle", "runtime", "edge"]
 """A part of the runtime may import those before it; ``convert`` may import all but ``edge``, and nobody imports it."""
 
 HEAVY = ("torch", "transformers", "fedml", "onnx", "fedclip_plugin", "onnxruntime", "PIL", "cryptography")

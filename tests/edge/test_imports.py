@@ -13,8 +13,20 @@ from fedclip_plugin.recipe import METHODS
 
 PACKAGE = Path(fedclip_plugin.__file__).parent
 ORDER = [
-    *("errors", "text", "recipe", "runs", "data", "miniature", "backbone", "features", "adapters", "federated"),
-    *("study", "report", "commands", "cli"),
+    *(
+        "errors",
+        "text",
+        "streams",
+        "machine",
+        "recipe",
+        "runs",
+        "data",
+        "miniature",
+        "backbone",
+        "features",
+        "adapters",
+    ),
+    *("federated", "study", "report", "commands", "cli"),
 ]
 """A part may import those before it."""
 

@@ -186,6 +186,17 @@ def test_a_graph_that_stands_twice_is_refused(tmp_path, signer, scene):
     assert refusal(folder, scene).reason == "graph"
 
 
+@pytest.mark.parametrize("make", [forge.bundle, forge.update])
+def test_what_an_operating_system_leaves_behind_is_passed_over(make, tmp_path, signer, scene):
+    folder = make(tmp_path / "good", round=2, sequence=200, key=signer)
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._head.onnx", "Icon\r"):
+        (folder / name).write_bytes(b"junk")
+    (folder / "__MACOSX").mkdir()
+    assert open_bundle(folder, **scene).manifest.sequence == 200
+    (folder / ".hidden").write_bytes(b"")
+    assert refusal(folder, scene).reason == "unlisted-file"
+
+
 def test_a_new_bundle_is_written_whole_or_not_at_all(tmp_path, signer, public, scene):
     source = forge.bundle(tmp_path / "source", sequence=200)
     manifest = Manifest.from_bytes((source / "manifest.json").read_bytes())

@@ -1,12 +1,17 @@
 """``fedclip-edge``: what its commands do to a device, what they refuse, and their exit codes."""
 
 import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import forge
 import pytest
 import tampering
 from forge_attacks import ATTACKS, attacked
 
+from fedclip_export import terminal
 from fedclip_export.bundle import keys
 from fedclip_export.edge import commands, main
 from fedclip_export.edge import verify as verify_module
@@ -191,6 +196,28 @@ def test_an_interrupted_command_says_so_and_no_more(edge, delivered, pictures, m
 
     monkeypatch.setattr(commands, "open_classifier", interrupted)
     assert edge("predict", delivered, *pictures) == (130, "", "fedclip-edge: interrupted\n")
+
+
+@pytest.mark.parametrize("program", ["fedclip_export.edge", "fedclip_export.cli"])
+@pytest.mark.parametrize("redirected", [">/dev/full", ">&-", ">/dev/full 2>&-"])
+def test_output_that_cannot_be_written_is_one_line(program, redirected):
+    start = shlex.join([sys.executable, "-c", f"from {program} import main; raise SystemExit(main(['--help']))"])
+    line = ["bash", "-c", f"{start} {redirected}"]
+    done = subprocess.run(line, cwd=Path(terminal.__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == ("2>" not in redirected)
+
+
+@pytest.mark.parametrize("json_too", [(), ("--json",)])
+def test_what_the_system_refuses_is_named(edge, delivered, pictures, monkeypatch, json_too):
+    def refused(*arguments):
+        raise OSError(28, "No space left on device", "a\nb")
+
+    monkeypatch.setattr(commands, "open_classifier", refused)
+    code, out, err = edge("predict", delivered, *pictures, *json_too)
+    assert code == 1
+    assert err == "fedclip-edge: a\\nb: No space left on device; mend that, and run the same command again\n"
+    assert not json_too or "No space left" in json.loads(out)["error"]["message"]
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "x", "1.5", "", "9999999999999"])

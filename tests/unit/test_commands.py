@@ -1,17 +1,22 @@
 """The command line outside of mpirun: what it prints, and how it fails."""
 
+import io
 import json
 import os
+import pwd
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support import frozen_clip_tiny
 
 from fedclip_plugin import __version__
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
+from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.cli import build_parser, main
 from fedclip_plugin.commands.mpi import Launch, share_cores, world
@@ -217,7 +222,8 @@ def test_evaluate_takes_a_folder_of_domains(capsys, images, adapter):
 def test_evaluate_names_a_class_that_the_adapter_does_not_know(capsys, images, adapter):
     (images / "house").rename(images / "cat")
     assert main(["evaluate", str(adapter), str(images)]) == 2
-    assert "cat" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "'cat'" in err and "Rename or remove the folder" in err and "recipe" not in err and "fedclip_args" not in err
 
 
 def test_evaluate_refuses_a_folder_without_folders(capsys, tmp_path, adapter):
@@ -234,6 +240,76 @@ def test_predict_gives_probabilities_that_add_up(capsys, images, adapter):
     assert all(sum(labels.values()) == pytest.approx(1, abs=1e-5) for labels in answers.values())
     assert main(["predict", str(adapter), files[0], "--top", "1"]) == 0
     assert len(capsys.readouterr().out.split()) == 3
+
+
+def test_predict_answers_the_images_that_can_be_read(capsys, images, adapter):
+    good, bad = str(images / "dog" / "0.png"), str(images / "dog" / "bad\n\x1b[2J.jpg")
+    Path(bad).write_bytes(b"")
+    assert main(["predict", str(adapter), bad, good, str(images)]) == 2
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 1 and told.out.startswith(good)
+    assert all(line.isprintable() for line in told.err.splitlines())
+    assert f"it is a folder; give its files, or score it with: fedclip evaluate {adapter} {images}" in told.err
+    assert main(["predict", "--json", str(adapter), bad, good]) == 2
+    answers = json.loads(capsys.readouterr().out)
+    assert "empty" in answers[bad]["error"] and set(answers[good]) == {"dog", "house"}
+    assert main(["predict", str(adapter), bad]) == 2
+
+
+def test_predict_as_json_is_ascii(capsys, images, adapter):
+    path = images / "dog" / "é\udcff家.png"
+    (images / "dog" / "0.png").rename(path)
+    assert main(["predict", "--json", str(adapter), str(path)]) == 0
+    told = capsys.readouterr().out
+    assert told.isascii() and list(json.loads(told)) == [str(path)]
+
+
+@pytest.mark.parametrize("encoder", [False, True])
+def test_evaluate_leaves_out_what_cannot_be_read_when_it_is_told_to(capsys, images, adapter, encoder, monkeypatch):
+    if encoder:  # the device's encoder, played by the backbone
+        clip = FrozenClip(locate_backbone(BUILT_IN), torch.device("cpu"))
+        clip.fingerprint = fingerprint(locate_backbone(BUILT_IN))
+        monkeypatch.setattr("fedclip_plugin.commands.adapters.OnnxEncoder", lambda path: clip)
+    words = ["evaluate", str(adapter), str(images), *(["--encoder", "encoder.onnx"] if encoder else [])]
+    (images / "dog" / "bad.png").write_bytes(b"")
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert "1 of 5 images cannot be read" in err and "or give --on-bad-image skip" in err and "fedclip_args" not in err
+    assert main([*words, "--on-bad-image", "skip"]) == 0
+    assert "left out: 1 image that cannot be read" in capsys.readouterr().out
+    assert main([*words, "--on-bad-image", "skip", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["images"]
+    assert (found["images"], found["skipped"]) == (4, 1)
+
+
+@pytest.mark.parametrize("harm", ["file", "full"])
+def test_evaluate_goes_on_without_a_cache_that_cannot_be_written(capsys, images, adapter, monkeypatch, harm):
+    if harm == "file":
+        Path(".fedclip").write_text("no folder")
+    else:
+        full = "fedclip_plugin.commands.adapters.tempfile.TemporaryFile"
+        monkeypatch.setattr(full, lambda dir, buffering: io.FileIO("/dev/full", "w"))
+    assert main(["evaluate", str(adapter), str(images)]) == 0
+    told = capsys.readouterr()
+    assert "zero-shot CLIP" in told.out
+    assert f"note: the feature cache {Path('.fedclip/features').absolute()} cannot be written" in told.err
+
+
+def test_a_picture_whose_name_has_no_format_is_refused_before_it_is_drawn(capsys):
+    for name in ("sheet", "sheet.xyz"):
+        assert main(["sheet", "--out", name]) == 2
+        assert f"{name}: the name of a picture must end in .png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("home", [None, "", "/own"])
+@pytest.mark.parametrize("entry", [True, False])
+def test_a_command_has_a_home_where_the_user_has_none(monkeypatch, entry, home):
+    monkeypatch.setenv("HOME", home) if home is not None else monkeypatch.delenv("HOME", raising=False)
+    expected = home or (pwd.getpwuid(os.getuid()).pw_dir if entry else tempfile.gettempdir())
+    if not entry:
+        monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    assert main(["ls"]) == 0
+    assert os.environ["HOME"] == expected
 
 
 def test_an_adapter_of_another_backbone_is_refused(capsys, images, tmp_path):

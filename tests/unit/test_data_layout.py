@@ -100,7 +100,7 @@ def test_class_that_only_one_silo_has_is_refused_by_the_recipe_s_list(domains_ro
     fill(domains_root / "photo", ("owl",))
     recipe = make_recipe(domains_root, target_domain="sketch", classes=["dog", "fox", "cat"])
     assert silo_image_set(recipe, 0).classes == ("dog", "fox", "cat")
-    with pytest.raises(DataError, match=r"photo: folder 'owl' .* not one of the recipe's classes"):
+    with pytest.raises(DataError, match=r"photo: folder 'owl' .* not one of the classes"):
         silo_image_set(recipe, 2)
 
 

@@ -5,12 +5,16 @@ import io
 import matplotlib
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib.font_manager import fontManager
 from PIL import Image
 
 from fedclip_plugin.report.measures import calibrate
 from fedclip_plugin.report.plots.bars import Bar, BarPanel, accuracy_bars
 from fedclip_plugin.report.plots.confusion import confusion_matrices
 from fedclip_plugin.report.plots.costs import Series, cost_curves
+from fedclip_plugin.report.plots.fonts import missing_letters
 from fedclip_plugin.report.plots.forest import Difference, forest
 from fedclip_plugin.report.plots.loss import loss_curves
 from fedclip_plugin.report.plots.panels import Curve, accuracy_panels
@@ -217,3 +221,68 @@ def test_wrong_samples_are_marked_without_colour():
     assert wrong.get_title() == "✗ horse 0.40"
     assert wrong.get_xlabel() == "is dog"
     assert wrong.spines["left"].get_linewidth() > 2 * right.spines["left"].get_linewidth()
+
+
+# ---------------------------------------------------------------- names in any script
+
+
+HAN = "直剪"
+
+
+@pytest.fixture
+def fonts(monkeypatch):
+    """No font but matplotlib's own: what the machine has is up to the test."""
+    own = [entry for entry in fontManager.ttflist if entry.name.startswith("DejaVu")]
+    monkeypatch.setattr(fontManager, "ttflist", own)
+    found = []
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: found)
+    return found
+
+
+def font_of(path, letters):
+    """Write a font in which each letter is a square."""
+    names = [".notdef", *(f"letter{ord(letter)}" for letter in letters)]
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 700), (700, 700), (700, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    square = pen.glyph()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({ord(letter): f"letter{ord(letter)}" for letter in letters})
+    builder.setupGlyf(dict.fromkeys(names, square))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (800, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": path.stem, "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+    return str(path)
+
+
+def named(name):
+    return confusion_matrices({name: np.array([[3, 1], [0, 2]])}, [name, "dog"])
+
+
+def test_letters_come_from_a_font_that_has_them(fonts, tmp_path, recwarn):
+    fonts += [font_of(tmp_path / "One Han.ttf", HAN[0]), font_of(tmp_path / "Two Han.ttf", HAN), "/no/font.ttf"]
+    figure = named(HAN)
+    assert not missing_letters(figure)
+    assert figure.axes[0].title.get_fontfamily() == ["DejaVu Sans", "Two Han"]
+    assert svg(figure) == svg(named(HAN)) and png(figure)
+    assert named("cat").axes[0].title.get_fontfamily() == ["DejaVu Sans"]
+    assert not recwarn.list
+
+
+def test_letters_that_no_font_has_are_told_and_not_warned_of(fonts, recwarn):
+    figure = named(f"{HAN} é\n\x1b")
+    assert missing_letters(figure) == set(HAN)
+    assert svg(figure) and png(figure)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["a$b$", "$\\frac", "$$", "a_b^c", "<b>&amp;"])
+def test_no_name_is_a_formula(name):
+    figure = named(name)
+    assert svg(figure) and figure.axes[0].get_xticklabels()[0].get_text() == name

@@ -1,6 +1,7 @@
 """What a study prints: its tables in three forms, the estimate, and the command around them."""
 
 import csv
+import io
 import os
 import signal
 import subprocess
@@ -20,10 +21,12 @@ from fedclip_plugin.study import Answers, Findings, Plan, ResultsFolder
 from fedclip_plugin.study.accuracy_tables import accuracy_table
 from fedclip_plugin.study.choices_table import choices_table
 from fedclip_plugin.study.cost_table import cost_table
+from fedclip_plugin.study.csv_text import to_csv
 from fedclip_plugin.study.estimate import estimate, estimate_table
 from fedclip_plugin.study.figures import all_figures
 from fedclip_plugin.study.named_cases import best_case, closing, paper_case
 from fedclip_plugin.study.summary import summary
+from fedclip_plugin.study.table import Table
 from fedclip_plugin.text import duration, markdown, size
 
 PATHS = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -315,3 +318,32 @@ def test_a_complete_study_is_printed_and_not_run(capsys, tmp_path, monkeypatch):
 def test_numbers_are_told_in_the_unit_that_suits_them():
     assert [size(b) for b in (133_000, 2_130_000, 605_200_000, 1.27e9)] == ["133 kB", "2.13 MB", "605 MB", "1.27 GB"]
     assert [duration(s) for s in (0.0344, 5.25, 61, 600, 7200)] == ["0.034 s", "5.2 s", "61 s", "10 min", "2.0 h"]
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ('=HYPERLINK("http://x")', '\'=HYPERLINK("http://x")'),
+        ("+1", "'+1"),
+        ("-photo", "'-photo"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\\t=1"),
+        ("\r=1", "'\\r=1"),
+        ("two\nlines\x1b", "two\\nlines\\x1b"),
+        ("photo", "photo"),
+    ],
+)
+def test_no_name_in_csv_is_a_formula_and_numbers_stay_numbers(monkeypatch, name, cell):
+    line = ("case", "part", "difference", name, -1.5, None, -2, 0.5)
+    monkeypatch.setattr("fedclip_plugin.study.csv_text._lines", lambda findings: iter([line]))
+    (row,) = csv.DictReader(io.StringIO(to_csv(None)))
+    assert (row["domain"], row["value"], row["deviation"], row["low"]) == (cell, "-1.5", "", "-2")
+
+
+def test_what_a_study_calls_its_domains_is_no_markup_and_one_line():
+    nasty = "<img src=x>|`a`\n\x1b[2J"
+    table = Table(nasty, ["name", nasty], [[nasty, "1"]], (nasty,))
+    for text in (table.to_text(), table.to_markdown()):
+        assert all(line.isprintable() for line in text.splitlines())
+        assert len(text.splitlines()) == (7 if text.startswith("**") else 5)
+    assert "<img" not in table.to_markdown() and "|`" not in table.to_markdown()

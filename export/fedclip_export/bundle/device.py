@@ -15,7 +15,7 @@ from fedclip_export.bundle.device_rounds import BASES, ROUNDS, prune, write_base
 from fedclip_export.bundle.device_state import LOCK, STATE, DeviceState, exclusive, writing
 from fedclip_export.bundle.durable import write_file
 from fedclip_export.bundle.keys import PublicKey
-from fedclip_export.bundle.opening import Bundle
+from fedclip_export.bundle.opening import Bundle, is_left_behind
 from fedclip_export.bundle.rules import Installed, Trust
 from fedclip_export.errors import BundleError
 
@@ -264,7 +264,7 @@ class Device:
     def _require_vacant(self) -> None:
         if self.exists:
             raise BundleError("device-state", f"{self.folder} is a device folder already; update it, or name a new one")
-        found = {path.name for path in self.folder.iterdir() if path.suffix != ".tmp"}
+        found = {path.name for path in self.folder.iterdir() if path.suffix != ".tmp" and not is_left_behind(path.name)}
         strange = found - {ROUNDS, BASES, KEYS, LOCK, _INSTALLING}
         if strange:
             raise BundleError(

@@ -16,6 +16,10 @@ from fedclip_export.bundle.signed import MANIFEST, SIGNATURE, SignedManifest, re
 from fedclip_export.bundle.wire import FileView
 from fedclip_export.errors import BundleError
 
+_LEFT_BEHIND = frozenset(
+    {".ds_store", "thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"}
+)
+
 MAX_HEAD = 64 << 20
 MAX_PREPROCESS = 1 << 20
 
@@ -182,6 +186,8 @@ def read_small(folder: Path, name: str, entry: FileEntry, limit: int) -> bytes:
 def require_exact_set(folder: Path, wanted: set[str]) -> None:
     """Refuse a folder that lacks one of these names, or has another one.
 
+    What an operating system leaves behind, such as ``.DS_Store``, is passed over: it is never opened.
+
     Raises
     ------
     BundleError
@@ -191,8 +197,13 @@ def require_exact_set(folder: Path, wanted: set[str]) -> None:
         found = {path.name for path in folder.iterdir()}
     if missing := sorted(wanted - found):
         raise BundleError("missing-file", f"{folder} lacks {', '.join(missing)}; fetch the whole folder again")
-    if unlisted := sorted(found - wanted):
+    if unlisted := sorted(name for name in found - wanted if not is_left_behind(name)):
         raise BundleError(
             "unlisted-file",
             f"{folder} has files that the manifest does not list: {', '.join(unlisted)[:300]}; remove them",
         )
+
+
+def is_left_behind(name: str) -> bool:
+    """Return whether operating systems put files of this name beside those of their users."""
+    return name.startswith("._") or name.lower() in _LEFT_BEHIND

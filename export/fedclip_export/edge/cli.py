@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,12 +11,11 @@ from pathlib import Path
 from fedclip_export import __version__
 from fedclip_export.edge import commands
 from fedclip_export.edge.doctor import doctor
-from fedclip_export.edge.text import print_json, printable
+from fedclip_export.edge.text import print_json
 from fedclip_export.edge.verify import verify
 from fedclip_export.errors import BundleError, ExportError
 from fedclip_export.runtime.providers import CHOICES
-
-_INTERRUPTED, _BROKEN_PIPE = 128 + 2, 128 + 13  # as a shell reports a program that SIGINT or SIGPIPE has ended
+from fedclip_export.terminal import StreamError, printable, refusal, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,29 +29,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done; 1 a bundle or an update was refused, or the doctor found a fault; 2 bad input, or an image that could
-        not be read (the others are answered); 130 interrupted; 141 the reader of stdout left early.
+        0 done; 1 a bundle or an update was refused, or the doctor found a fault; 2 bad input, an image that could not
+        be read (the others are answered), or output that cannot be written; 130 interrupted; 141 the reader of stdout
+        left early.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # labels and names may hold what its encoding has not
-        sys.stdout.reconfigure(errors="backslashreplace")
+    return run_command("fedclip-edge", lambda: _act(argv))
+
+
+def _act(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
-    try:
-        code = _act(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # a reader such as head has seen enough; what is left in the buffer goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
-    except KeyboardInterrupt:
-        print("fedclip-edge: interrupted", file=sys.stderr, flush=True)
-        return _INTERRUPTED
-    return code
-
-
-def _act(options: argparse.Namespace) -> int:
     try:
         return int(options.act(options))
     except (ExportError, OSError) as error:
-        if options.debug or isinstance(error, BrokenPipeError):
+        if options.debug or isinstance(error, StreamError):
             raise
         return _report(error, options.json)
 
@@ -125,8 +112,9 @@ def _positive(text: str) -> int:
 def _report(error: ExportError | OSError, as_json: bool) -> int:
     """Print an error as one line, for a program as JSON as well, and return the exit code."""
     reason = error.reason if isinstance(error, BundleError) else None
+    told = refusal(error) if isinstance(error, OSError) else str(error)
     if as_json:
-        print_json({"error": {"kind": type(error).__name__, "reason": reason, "message": str(error)}})
-    text = f"fedclip-edge: {f'refused ({reason}): ' if reason else ''}{error}"
+        print_json({"error": {"kind": type(error).__name__, "reason": reason, "message": told}})
+    text = f"fedclip-edge: {f'refused ({reason}): ' if reason else ''}{told}"
     print(printable(text), file=sys.stderr, flush=True)
     return error.exit_code if isinstance(error, ExportError) else 1

@@ -10,7 +10,7 @@ from typing import Any
 from fedclip_export.bundle import Device
 from fedclip_export.bundle.keys import load_public_keys
 from fedclip_export.edge.opening import open_classifier, open_if_sound, require_folder, require_no_bundle
-from fedclip_export.edge.text import answer_line, bench_table, change_text, print_json, print_notes, printable
+from fedclip_export.edge.text import answer_line, bench_table, change_text, print_json, print_notes
 from fedclip_export.errors import ExportError, ImageError
 from fedclip_export.runtime.bench import BATCH
 from fedclip_export.runtime.bench import bench as measure
@@ -18,6 +18,7 @@ from fedclip_export.runtime.classifier import UNCHECKED, EdgeClassifier
 from fedclip_export.runtime.install import install
 from fedclip_export.runtime.prediction import Prediction
 from fedclip_export.runtime.sessions import SessionMaker
+from fedclip_export.terminal import printable
 
 
 def predict(options: argparse.Namespace) -> int:

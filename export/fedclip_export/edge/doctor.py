@@ -10,10 +10,11 @@ from importlib import metadata
 from fedclip_export import __version__
 from fedclip_export.bundle.keys import load_public_keys
 from fedclip_export.edge.opening import open_classifier
-from fedclip_export.edge.text import print_json, printable
+from fedclip_export.edge.text import print_json
 from fedclip_export.errors import BundleError, ExportError
 from fedclip_export.runtime.providers import clash, examine, installed_distributions
 from fedclip_export.runtime.sessions import SessionMaker, cores
+from fedclip_export.terminal import printable
 
 Finding = tuple[str, str, str]
 """``ok``, ``note`` or ``FAULT``; what was looked at; what was found."""

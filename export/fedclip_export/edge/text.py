@@ -14,6 +14,7 @@ from fedclip_export.runtime.bench import BATCH, HEIGHT, WIDTH, Bench
 from fedclip_export.runtime.change import Change
 from fedclip_export.runtime.prediction import Prediction
 from fedclip_export.runtime.selftest import SelfTest
+from fedclip_export.terminal import printable
 
 _LAST_MOMENT = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
@@ -21,11 +22,6 @@ _LAST_MOMENT = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object, in ASCII, which every terminal and every pipe can carry."""
     print(json.dumps(value, indent=1))
-
-
-def printable(text: str) -> str:
-    """Return a text from elsewhere on one line, with everything escaped that a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def print_notes(texts: Iterable[str]) -> None:

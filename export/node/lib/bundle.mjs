@@ -12,6 +12,16 @@ export { loadPublicKey } from "./keys.mjs";
 export const MAX_MANIFEST = 2 ** 20;
 
 const SIGNATURE_SIZE = 64;
+const LEFT_BEHIND = new Set([
+  ".ds_store",
+  "thumbs.db",
+  "desktop.ini",
+  "icon\r",
+  "__macosx",
+  "@eadir",
+  "$recycle.bin",
+  "lost+found",
+]);
 const LIMITS = { head: 2 ** 26, preprocess: 2 ** 20 };
 
 /**
@@ -152,6 +162,14 @@ async function asInstalled(manifest) {
   });
 }
 
+/**
+ * @param {string} name of a file or a folder
+ * @returns {boolean} whether operating systems put such beside the files of their users; it is never opened
+ */
+export function isLeftBehind(name) {
+  return name.startsWith("._") || LEFT_BEHIND.has(name.toLowerCase());
+}
+
 async function required(source, name, limit, exact = false) {
   const bytes = await source.read(name, limit, exact);
   if (bytes === null) throw new BundleError("missing-file", `The bundle has no ${name}. Fetch all of its files again.`);
@@ -173,7 +191,7 @@ async function checkNames(source, wanted) {
   const missing = wanted.find((name) => !found.includes(name));
   if (missing !== undefined)
     throw new BundleError("missing-file", `The bundle has no ${missing}. Fetch all of its files again.`);
-  const extra = found.find((name) => !wanted.includes(name));
+  const extra = found.find((name) => !wanted.includes(name) && !isLeftBehind(name));
   if (extra !== undefined) {
     throw new BundleError(
       "unlisted-file",

@@ -1,5 +1,6 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { isLeftBehind } from "./bundle.mjs";
 import { deciding, storedKeys, storeKeys } from "./device-keys.mjs";
 import {
   BASES,
@@ -239,7 +240,9 @@ export class Device {
   }
 
   async #requireVacant() {
-    const strange = (await readdir(this.folder)).filter((name) => !OWN.includes(name) && !name.endsWith(".tmp"));
+    const strange = (await readdir(this.folder)).filter(
+      (name) => !OWN.includes(name) && !name.endsWith(".tmp") && !isLeftBehind(name),
+    );
     if (strange.length === 0) return;
     const list = strange.sort().join(", ").slice(0, 200);
     throw new BundleError("device-state", `${this.folder} holds other things (${list}); name a new folder.`);

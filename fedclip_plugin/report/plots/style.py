@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from itertools import cycle, islice
 from typing import Any, NamedTuple, ParamSpec
@@ -15,7 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fedclip_plugin.report.plots.fonts import PLAIN, families_with, missing_letters
+
 P = ParamSpec("P")
+
+_OF_LETTERS = ("Glyph .* missing from", "Matplotlib currently does not support")
+"""Warnings, one a letter and a place; the command says it once, by `missing_letters`."""
 
 _WIDTH = 7.6
 _COLUMNS = 3
@@ -28,7 +34,7 @@ INK, SOFT, FAINT, FILL = "#1d1d1f", "#6a6a70", "#d8d8dc", "#8fa6c4"
 """Text and frames; what stands back; grids; bars on which lines must be seen."""
 
 _RC = {
-    "font.family": "DejaVu Sans",
+    "font.family": PLAIN,
     "font.size": 8.5,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8.5,
@@ -53,6 +59,7 @@ _RC = {
     "hatch.linewidth": 0.6,
     "legend.frameon": False,
     "figure.facecolor": "white",
+    "text.parse_math": False,  # a name may hold two dollar signs
     "svg.fonttype": "path",
     "svg.hashsalt": "fedclip",
 }
@@ -89,20 +96,29 @@ def looks(count: int) -> list[Look]:
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Let a function draw in the project's style, whatever the user's own settings of matplotlib are.
 
+    Letters that the style's font has not are drawn with fonts of the machine that have them, where there are any.
+
     The layout is settled here: left to itself, every save makes another pass, which may move things.
     """
 
     @wraps(draw)
     def _draw(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with _style():
-            figure = draw(*args, **kwargs)
-            layout = figure.get_layout_engine()
-            for _ in range(_PASSES):
-                layout.execute(figure)  # type: ignore[union-attr]  # new_figure gives every figure one
-            figure.set_layout_engine("none")
+            figure = _settled(draw(*args, **kwargs))
+            if (gone := missing_letters(figure)) and (families := families_with(gone)):
+                with matplotlib.rc_context({"font.family": [PLAIN, *families]}):
+                    figure = _settled(draw(*args, **kwargs))
             return figure
 
     return _draw
+
+
+def _settled(figure: Figure) -> Figure:
+    layout = figure.get_layout_engine()
+    for _ in range(_PASSES):
+        layout.execute(figure)  # type: ignore[union-attr]  # new_figure gives every figure one
+    figure.set_layout_engine("none")
+    return figure
 
 
 def new_figure(height: float) -> Figure:
@@ -167,5 +183,9 @@ def _saved(figure: Figure, **how: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _style() -> AbstractContextManager[None]:
-    return matplotlib.style.context(_RC, after_reset=True)
+@contextmanager
+def _style() -> Iterator[None]:
+    with warnings.catch_warnings(), matplotlib.style.context(_RC, after_reset=True):
+        for told in _OF_LETTERS:
+            warnings.filterwarnings("ignore", told)
+        yield
