@@ -5,6 +5,7 @@
     study.yaml                                            resolved, with versions and code revision
     cells/<case>/<target>/seed_<s>_point_<p>.json         one small file a cell
     cells/...started, cells/...failed                     see attempts.py
+    .lock                                                 held by the one job that may work here
     runs/<case>/<target>/seed_<s>_point_<p>/              the cell's run folder
 """
 
@@ -17,8 +18,10 @@ from pydantic import ValidationError
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.recipe import Study, load_study, study_changes
 from fedclip_plugin.recipe.yaml_reader import read_yaml
-from fedclip_plugin.runs.atomic import write_file
+from fedclip_plugin.runs.atomic import sweep, write_file
+from fedclip_plugin.runs.lock import FolderLock
 from fedclip_plugin.runs.provenance import code_revision, versions
+from fedclip_plugin.runs.writing import require_place, writing
 from fedclip_plugin.study.attempts import Attempts
 from fedclip_plugin.study.cell_result import CellResult
 from fedclip_plugin.study.plan import Cell
@@ -42,6 +45,32 @@ class ResultsFolder:
         self.path = path
         self.study_file = path / "study.yaml"
         self.attempts = Attempts(path / "cells")
+        self._what = f"results folder {path}"
+        self._lock = FolderLock(path / ".lock", self._what, "name another with --out")
+
+    def claim(self) -> None:
+        """Make the folder, and keep every other study's job out of it until :meth:`release`.
+
+        Raises
+        ------
+        FolderInUseError
+            When another job works in it.
+        RunFolderError
+            When it cannot be made or written.
+        """
+        require_place(self.path, "results folder", "--out")
+        with writing(self._what):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._lock.take()
+
+    def require_free(self) -> None:
+        """See that no other job works in the folder and that it can be made or written; errors as :meth:`claim`."""
+        require_place(self.path, "results folder", "--out")
+        self._lock.require_free()
+
+    def release(self) -> None:
+        """Let other jobs in."""
+        self._lock.release()
 
     def cell_file(self, cell: Cell) -> Path:
         """Return where the result of a cell is kept."""
@@ -52,7 +81,7 @@ class ResultsFolder:
         return self.path / "runs" / cell.name
 
     def begin(self, study: Study) -> None:
-        """Write ``study.yaml``.
+        """Write ``study.yaml``, and remove what a killed job left half-written.
 
         Raises
         ------
@@ -63,13 +92,11 @@ class ResultsFolder:
             self._refuse_another(study)
         told = ", ".join(f"{name} {version}" for name, version in versions().items())
         header = f"# The resolved study; it loads again as it is.\n# code: {code_revision()}\n# versions: {told}\n\n"
-        try:
+        with writing(self._what):
             self.path.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, *(place for place in self.path.glob("cells/**/") if place.is_dir())):
+                sweep(folder)
             write_file(self.study_file, (header + study.to_yaml()).encode())
-        except OSError as error:
-            raise RunFolderError(
-                f"results folder {self.path} cannot be written: {error.strerror}; give a writable one with --out"
-            ) from error
 
     def study(self) -> Study:
         """Read the study that the results belong to.
@@ -94,13 +121,9 @@ class ResultsFolder:
             When the disk is full or the folder cannot be written.
         """
         file = self.cell_file(cell)
-        try:
+        with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             write_file(file, (result.model_dump_json(exclude_none=False) + "\n").encode())
-        except OSError as error:
-            raise RunFolderError(
-                f"{file} cannot be written: {error.strerror}; make room there, or name another folder with --out"
-            ) from error
 
     def load(self, cell: Cell) -> CellResult | None:
         """Read a cell's result, None when there is none.
