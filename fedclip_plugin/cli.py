@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 done, 1 a federation stopped or a check found faults, 2 bad input.
+        Exit code: 0 done, 1 a federation stopped or a check found faults, 2 bad input, 130 Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in ("--cf", "--yaml_config_file"):
@@ -30,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(words)
     try:
         return int(options.act(options))
+    except KeyboardInterrupt:
+        print("fedclip: interrupted", file=sys.stderr, flush=True)
+        return 130
     except FedClipError as error:
         if getattr(options, "debug", False):
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import filecmp
+import glob
 import os
 import secrets
 import shutil
@@ -155,7 +156,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def sweep(folder: Path, name: str = "*") -> None:
+def sweep(folder: Path, name: str | None = None) -> None:
     """Remove what killed processes left half-written in a folder in which nobody else works now.
 
     Parameters
@@ -163,14 +164,14 @@ def sweep(folder: Path, name: str = "*") -> None:
     folder
         The folder; it need not exist.
     name
-        Final name of what was being written, or a pattern of it.
+        Final name of what was being written; None takes everything.
 
     Raises
     ------
     OSError
         When something cannot be deleted.
     """
-    for left in folder.glob(f".{name}.*.tmp"):
+    for left in folder.glob(_half_written(name)):
         remove(left)
 
 
@@ -184,7 +185,7 @@ def remove_abandoned(folder: Path, name: str) -> None:
     name
         Final name of a file or folder.
     """
-    for left in folder.glob(f".{name}.*.tmp"):
+    for left in folder.glob(_half_written(name)):
         with suppress(FileNotFoundError):  # another process was faster
             if time.time() - left.lstat().st_mtime > _ABANDONED:
                 remove(left)
@@ -207,6 +208,11 @@ def append_line(path: Path, line: str) -> None:
 def _temporary(path: Path) -> Path:
     """Return a name that no other process uses, on this host or on another that shares the disk."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
+def _half_written(name: str | None) -> str:
+    """Return the pattern of :func:`_temporary`."""
+    return f".{'*' if name is None else glob.escape(name)}.*.tmp"
 
 
 def _holds(folder: Path, files: Sequence[Path]) -> bool:

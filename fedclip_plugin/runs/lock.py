@@ -37,10 +37,10 @@ class FolderLock:
     what
         What is kept, for messages, such as ``run folder runs/demo``.
     instead
-        What somebody can do who comes second, such as ``name another with --run``.
+        What somebody can do who comes second besides waiting, such as ``name another with --run``.
     """
 
-    def __init__(self, file: Path, what: str, instead: str) -> None:
+    def __init__(self, file: Path, what: str, instead: str = "") -> None:
         self.file, self._what, self._instead = file, what, instead
         self._held: int | None = None
 
@@ -105,8 +105,9 @@ class FolderLock:
                 if time.monotonic() > deadline:
                     holder = _holder(os.pread(descriptor, _LONGEST_NOTE, 0))
                     os.close(descriptor)
+                    instead = f", or {self._instead}" if self._instead else ""
                     raise FolderInUseError(
-                        f"{self._what} is in use by {holder}: wait until it has ended, or {self._instead}"
+                        f"{self._what} is in use by {holder}: wait until it has ended{instead}"
                     ) from None
                 time.sleep(_STEP)
             except OSError as error:

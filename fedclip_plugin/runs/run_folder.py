@@ -343,7 +343,7 @@ class RunFolder:
 
     def _sweep(self, lines: Sequence[RoundLine]) -> None:
         """Remove what a killed job left: half-written files, and adapters of rounds that are trained again."""
-        for folder, name in ((self.adapters, "*"), (self.path, self.recipe.name), (self.path, self.metrics.name)):
+        for folder, name in ((self.adapters, None), (self.path, self.recipe.name), (self.path, self.metrics.name)):
             sweep(folder, name)
         last = lines[-1]["round"] if lines else -1
         for number, folder in self._rounds().items():

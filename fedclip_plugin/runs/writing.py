@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedclip_plugin.errors import FedClipError, RunFolderError
+from fedclip_plugin.errors import RunFolderError
 
 _FULL = "free some space there"
 _GONE = "it was removed or renamed meanwhile: leave it alone while it is in use"
@@ -22,7 +22,7 @@ _REMEDIES = {
 
 
 @contextmanager
-def writing(what: Path | str, kind: type[FedClipError] = RunFolderError) -> Iterator[None]:
+def writing(what: Path | str, kind: type[Exception] = RunFolderError) -> Iterator[None]:
     """Turn an ``OSError`` of the block into an error that names the place and says what to do.
 
     Parameters
@@ -34,8 +34,8 @@ def writing(what: Path | str, kind: type[FedClipError] = RunFolderError) -> Iter
 
     Raises
     ------
-    FedClipError
-        Of that kind, when the block raises an ``OSError``.
+    RunFolderError
+        Or an error of `kind`, when the block raises an ``OSError``.
     """
     try:
         yield
