@@ -11,6 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -113,9 +114,11 @@ def launch(
     words += [word for override in overrides for word in ("--set", override)]
     words += ["--progress" if progress else "--no-progress"]
     words += ["--debug"] if debug else []
-    ending = Launch(recipe.train_args.client_num_in_total + 1, hostfile).attend(words)
-    if ending.told or ending.code not in (0, FedClipError.exit_code):  # bad input was told, and nothing was begun
-        _account_for(folder, ending, hostfile)
+    job = Launch(recipe.train_args.client_num_in_total + 1, hostfile)
+    with folder.launching() if hostfile is None else nullcontext():
+        ending = job.attend(words)
+        if ending.told or ending.code not in (0, FedClipError.exit_code):  # bad input was told, and nothing was begun
+            _account_for(folder, ending, hostfile)
     return ending.code
 
 
@@ -143,14 +146,14 @@ def _require_tracking(recipe: Recipe) -> None:
 
 
 def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank: int) -> NoReturn:
+    folder = RunFolder(run_dir)
+    if rank == 0:
+        folder.claim()
     hush_fedml()
     share_cores()
     from fedclip_plugin.federated.job import Job
     from fedclip_plugin.report.console import Console
 
-    folder = RunFolder(run_dir)
-    if rank == 0:
-        folder.claim()
     console = Console(recipe, folder, on_training=lambda: _explain_termination(folder))
     tracked = recipe.tracking_args.enable_tensorboard
     observer = TensorBoard(console, folder.path / "tensorboard") if tracked else console

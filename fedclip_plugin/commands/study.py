@@ -90,9 +90,10 @@ def study(
 
 def _launch(checked: Study, results: ResultsFolder, words: Sequence[str]) -> int:
     """Run the same command as one mpirun job, tell what is safe if it ends early, and return its exit code."""
-    ending = Launch(_ranks(checked)).attend([sys.executable, "-m", "fedclip_plugin", "study", *words])
-    if ending.code:
-        _account_for(checked, results, ending.told)
+    with results.launching():
+        ending = Launch(_ranks(checked)).attend([sys.executable, "-m", "fedclip_plugin", "study", *words])
+        if ending.code:
+            _account_for(checked, results, ending.told)
     return ending.code
 
 

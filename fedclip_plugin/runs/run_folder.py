@@ -14,7 +14,7 @@ rank's machine; ``report/`` comes later, from ``fedclip report``.
     logs/rank_N.log         everything that is logged, FedML's own log included, one file a rank
     tensorboard/            curves, with tracking_args.enable_tensorboard
     report/                 index.html and its pictures
-    .lock                   held by the one job that may work here
+    .lock, .launch.lock     held by the one job that may work here, and by its launcher
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from typing import Any
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.runs.adapter_file import SavedAdapter, load_adapter, save_adapter
 from fedclip_plugin.runs.atomic import append_line, has_links, point_to, remove, sweep, write_file
-from fedclip_plugin.runs.lock import FolderLock
-from fedclip_plugin.runs.writing import reason, require_place, writing
+from fedclip_plugin.runs.job_folder import JobFolder
+from fedclip_plugin.runs.writing import reason, writing
 
 RoundLine = dict[str, Any]
 
 
-class RunFolder:
+class RunFolder(JobFolder):
     """The folder of one run: the server writes rounds, every silo its ``personal/`` folder, every rank its log.
 
     Parameters
@@ -44,43 +44,11 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path, "run folder", "--run")
         self.adapters = path / "adapters"
         self.metrics = path / "metrics.jsonl"
         self.recipe = path / "recipe.yaml"
         self.state = path / "state"
-        self._what = f"run folder {path}"
-        self._lock = FolderLock(path / ".lock", self._what, "name another with --run")
-
-    def claim(self) -> None:
-        """Make the folder, and keep every other job out of it until :meth:`release` or the end of this process.
-
-        Raises
-        ------
-        FolderInUseError
-            When another job works in it.
-        RunFolderError
-            When it cannot be made or written.
-        """
-        require_place(self.path, "run folder", "--run")
-        with writing(self._what):
-            self.path.mkdir(parents=True, exist_ok=True)
-        self._lock.take()
-
-    def require_free(self) -> None:
-        """See that no other job works in the folder and that it can be made or written; writes nothing.
-
-        Raises
-        ------
-        FedClipError
-            As :meth:`claim`.
-        """
-        require_place(self.path, "run folder", "--run")
-        self._lock.require_free()
-
-    def release(self) -> None:
-        """Let other jobs in."""
-        self._lock.release()
 
     def has_links(self) -> bool:
         """Return whether ``best`` and ``final`` can be links here.

@@ -5,7 +5,7 @@
     study.yaml                                            resolved, with versions and code revision
     cells/<case>/<target>/seed_<s>_point_<p>.json         one small file a cell
     cells/...started, cells/...failed                     see attempts.py
-    .lock                                                 held by the one job that may work here
+    .lock, .launch.lock                                   held by the one job that may work here, and by its launcher
     runs/<case>/<target>/seed_<s>_point_<p>/              the cell's run folder
 """
 
@@ -19,15 +19,15 @@ from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.recipe import Study, load_study, study_changes
 from fedclip_plugin.recipe.yaml_reader import read_yaml
 from fedclip_plugin.runs.atomic import sweep, write_file
-from fedclip_plugin.runs.lock import FolderLock
+from fedclip_plugin.runs.job_folder import JobFolder
 from fedclip_plugin.runs.provenance import code_revision, versions
-from fedclip_plugin.runs.writing import require_place, writing
+from fedclip_plugin.runs.writing import writing
 from fedclip_plugin.study.attempts import Attempts
 from fedclip_plugin.study.cell_result import CellResult
 from fedclip_plugin.study.plan import Cell
 
 
-class ResultsFolder:
+class ResultsFolder(JobFolder):
     """Reads and writes the results of a study's cells.
 
     Parameters
@@ -42,35 +42,9 @@ class ResultsFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path, "results folder", "--out")
         self.study_file = path / "study.yaml"
         self.attempts = Attempts(path / "cells")
-        self._what = f"results folder {path}"
-        self._lock = FolderLock(path / ".lock", self._what, "name another with --out")
-
-    def claim(self) -> None:
-        """Make the folder, and keep every other study's job out of it until :meth:`release`.
-
-        Raises
-        ------
-        FolderInUseError
-            When another job works in it.
-        RunFolderError
-            When it cannot be made or written.
-        """
-        require_place(self.path, "results folder", "--out")
-        with writing(self._what):
-            self.path.mkdir(parents=True, exist_ok=True)
-        self._lock.take()
-
-    def require_free(self) -> None:
-        """See that no other job works in the folder and that it can be made or written; errors as :meth:`claim`."""
-        require_place(self.path, "results folder", "--out")
-        self._lock.require_free()
-
-    def release(self) -> None:
-        """Let other jobs in."""
-        self._lock.release()
 
     def cell_file(self, cell: Cell) -> Path:
         """Return where the result of a cell is kept."""

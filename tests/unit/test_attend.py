@@ -128,7 +128,6 @@ def test_a_rank_ends_when_its_mpirun_is_killed():
 )
 def test_the_launcher_says_what_is_safe(lines, safe, ending, what, elsewhere, monkeypatch, capsys):
     def attend(*_):
-        RunFolder(folder).path.mkdir()
         RunFolder(folder).metrics.write_text(lines)
         return ending
 

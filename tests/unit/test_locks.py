@@ -103,6 +103,23 @@ def test_a_second_job_is_refused_before_anything_starts(tmp_path, monkeypatch, c
     assert "--resume" not in told
 
 
+def test_a_launcher_keeps_others_out_before_its_server_is_there(tmp_path, monkeypatch, capsys):
+    command, study = ["launch", "miniature/clip_tiny_fedclip", "--run", "run"], str(write_study(tmp_path / "s.yaml"))
+    for words in (command, ["study", study, "--out", "results"]):
+        codes = []
+
+        def attend(*_, words=words, codes=codes):
+            monkeypatch.setattr(Launch, "attend", lambda *_: pytest.fail("mpirun was started"))
+            codes.append(main(words))
+            return Ending(0, told=False)
+
+        monkeypatch.setattr(Launch, "attend", attend)
+        assert main(words) == 0
+        assert codes == [2]
+        assert f"is in use by process {os.getpid()}" in capsys.readouterr().err
+        assert not list((tmp_path / words[-1]).iterdir())
+
+
 def test_the_server_looks_again_before_it_touches_the_folder(tmp_path):
     RunFolder(tmp_path / "run").claim()
     before = sorted(tmp_path.rglob("*"))
