@@ -176,9 +176,9 @@ class RunFolder(JobFolder):
 
     def read_digest(self) -> str | None:
         """Return the recipe digest noted in ``recipe.yaml``'s header, None when there is none."""
-        if not self.recipe.exists():
+        if not self.recipe.is_file():
             return None
-        for line in self.recipe.read_text(encoding="utf-8").splitlines():
+        for line in self.recipe.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("# digest: "):
                 return line.removeprefix("# digest: ").strip()
         return None

@@ -205,6 +205,9 @@ def test_somebody_elses_files_are_left_alone(tmp_path):
     with pytest.raises(RunFolderError, match="would be overwritten"):
         prepare(RunFolder(tmp_path / "other"))
     assert (tmp_path / "other" / "recipe.yaml").read_text() == "my: recipe\n"
+    (tmp_path / "other" / "recipe.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(RunFolderError, match="would be overwritten"):
+        prepare(RunFolder(tmp_path / "other"))
 
 
 def test_a_resumed_run_tells_what_its_earlier_rounds_were_made_with(trained):
