@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedclip_plugin.errors import FolderInUseError
@@ -71,7 +71,7 @@ class FolderLock:
             When another process has it.
         """
         if self._held is None and os.access(self.file, os.R_OK | os.W_OK):
-            with writing(self._what):
+            with writing(self._what), suppress(FileNotFoundError):  # who had it has removed it
                 descriptor = self._wait(os.O_RDWR)
                 if descriptor is not None:
                     os.close(descriptor)

@@ -71,6 +71,15 @@ def test_a_file_that_was_removed_by_its_holder_is_not_what_is_locked(tmp_path, m
     assert (tmp_path / "x.lock").read_text().startswith(f"{os.getpid()} ")
 
 
+def test_who_waits_goes_on_when_the_holder_lets_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "_PATIENCE", 10.0)
+    for ask in (FolderLock.require_free, FolderLock.take):
+        first = FolderLock(tmp_path / "x.lock", "it")
+        first.take()
+        monkeypatch.setattr(lock.time, "sleep", lambda _, first=first: first.release())
+        ask(FolderLock(tmp_path / "x.lock", "it"))
+
+
 @pytest.mark.parametrize("note", ["", "\x1b]0;pwned\x07", "12"])
 def test_a_note_that_says_nothing_is_not_repeated(note, tmp_path):
     with FolderLock(tmp_path / "x.lock", "it").held():
