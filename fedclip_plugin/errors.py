@@ -48,6 +48,10 @@ class RunFolderError(FedClipError):
     """A run folder that cannot be written, resumed, or read."""
 
 
+class FolderInUseError(FedClipError):
+    """A folder in which another process works."""
+
+
 class FederationError(FedClipError):
     """A federation that had to stop: too few usable updates, a silent silo, a failed rank."""
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
+from fedclip_plugin.commands.attend import Ending, attend
 from fedclip_plugin.commands.open_mpi import find_mpirun, mpi_library
 from fedclip_plugin.machine import cores
 from fedclip_plugin.text import printable
@@ -72,34 +69,9 @@ class Launch:
             words += ["--hostfile", str(self.hostfile)]
         return [*words, *program]
 
-    def become(self, program: list[str]) -> NoReturn:
-        """Print the command and let mpirun take this process's place: Ctrl-C and kill reach it, and its ranks too."""
-        command = self._announced(program)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.execve(command[0], command, _environment())
-
-    def attend(self, program: list[str]) -> tuple[int, bool]:
-        """Print the command, run it, and hand on the signals that end it.
-
-        Returns
-        -------
-        int
-            Its exit code, 128 and more where a signal ended it.
-        bool
-            Whether it was told to stop; otherwise it ended by itself.
-        """
-        told: list[int] = []
-        job = subprocess.Popen(self._announced(program), env=_environment())
-
-        def _hand_on(number: int, frame: FrameType | None) -> None:
-            told.append(number)
-            job.send_signal(number)
-
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-                signal.signal(number, _hand_on)
-        code = job.wait()
-        return (code if code >= 0 else 128 - code), bool(told)
+    def attend(self, program: list[str]) -> Ending:
+        """Print the command, run it, hand on the signals that end it, and return how it ended."""
+        return attend(self._announced(program), _environment())
 
     def _announced(self, program: list[str]) -> list[str]:
         command = self.command(program)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedclip_plugin.errors import RunFolderError
@@ -10,6 +12,9 @@ from fedclip_plugin.report.page import Page
 from fedclip_plugin.report.run_page import run_page
 from fedclip_plugin.report.study_page import study_page
 from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.runs.atomic import sweep
+from fedclip_plugin.runs.lock import FolderLock
+from fedclip_plugin.runs.writing import writing
 from fedclip_plugin.study import ResultsFolder
 from fedclip_plugin.text import printable
 
@@ -33,7 +38,8 @@ def report_run(path: Path) -> int:
     folder = RunFolder(path)
     if not folder.recipe.is_file():
         raise RunFolderError(f"{path} holds no recipe.yaml: give the folder of a run, such as runs/miniature")
-    return _write(run_page(load_recipe(folder.recipe), folder), path)
+    with _alone(path):
+        return _write(run_page(load_recipe(folder.recipe), folder), path)
 
 
 def report_study(path: Path) -> int:
@@ -49,7 +55,19 @@ def report_study(path: Path) -> int:
     FedClipError
         When it is no results folder, holds no result yet, or the report cannot be written.
     """
-    return _write(study_page(ResultsFolder(path)), path)
+    folder = ResultsFolder(path)
+    folder.study()
+    with _alone(path):
+        return _write(study_page(folder), path)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other reports out, which may be made while a job works in the folder, and remove what a killed one left."""
+    with FolderLock(path / ".report.lock", f"the report of {path}").held():
+        with writing(path / "report"):
+            sweep(path, "report")
+        yield
 
 
 def _write(page: Page, path: Path) -> int:

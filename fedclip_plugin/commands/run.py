@@ -11,10 +11,12 @@ import time
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from fedclip_plugin.commands.attend import ATTENDED, Ending, end_with_parent
 from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.data import require_images_here
 from fedclip_plugin.errors import FedClipError
@@ -54,6 +56,8 @@ def run(
     """
     here = world()
     rank = here[0] if here else 0
+    if here:
+        end_with_parent()
     try:
         path = find_recipe(recipe_name)
         recipe = load_recipe(path, overrides)
@@ -75,8 +79,8 @@ def launch(
     progress: bool,
     debug: bool,
     hostfile: Path | None,
-) -> NoReturn:
-    """Check a recipe, print the mpirun command that runs it, and become that command.
+) -> int:
+    """Check a recipe, print the mpirun command that runs it, run it, and say what is safe when it ends early.
 
     Parameters
     ----------
@@ -84,6 +88,11 @@ def launch(
         As for :func:`run`.
     hostfile
         Open MPI's list of hosts, the server's first; None runs all ranks here.
+
+    Returns
+    -------
+    int
+        Exit code: that of mpirun, or 128 and the number of the signal that stopped it.
 
     Raises
     ------
@@ -96,8 +105,10 @@ def launch(
     _require_tracking(recipe)
     if hostfile is not None and not hostfile.is_file():
         raise FedClipError(f"hostfile {hostfile} does not exist: write one line a host, such as 'host1 slots=1'")
+    folder = RunFolder(_run_dir(recipe, run_dir, path))
     if hostfile is None:  # else run folder, backbone and ranks may be on other hosts; the ranks look in any case
-        RunFolder(_run_dir(recipe, run_dir, path)).check(recipe.to_yaml(), recipe.digest(), resume)
+        folder.require_free()
+        folder.check(recipe.to_yaml(), recipe.digest(), resume)
         require_images_here(recipe)
         require_memory_here([recipe])
     words = [sys.executable, "-m", "fedclip_plugin", "run", str(path)]
@@ -106,7 +117,12 @@ def launch(
     words += [word for override in overrides for word in ("--set", override)]
     words += ["--progress" if progress else "--no-progress"]
     words += ["--debug"] if debug else []
-    Launch(recipe.train_args.client_num_in_total + 1, hostfile).become(words)
+    job = Launch(recipe.train_args.client_num_in_total + 1, hostfile)
+    with folder.launching() if hostfile is None else nullcontext():
+        ending = job.attend(words)
+        if ending.told or ending.code not in (0, FedClipError.exit_code):  # bad input was told, and nothing was begun
+            _account_for(folder, ending, hostfile)
+    return ending.code
 
 
 def _run_dir(recipe: Recipe, given: Path | None, path: Path) -> Path:
@@ -133,12 +149,14 @@ def _require_tracking(recipe: Recipe) -> None:
 
 
 def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank: int) -> NoReturn:
+    folder = RunFolder(run_dir)
+    if rank == 0:
+        folder.claim()
     hush_fedml()
     share_cores()
     from fedclip_plugin.federated.job import Job
     from fedclip_plugin.report.console import Console
 
-    folder = RunFolder(run_dir)
     console = Console(recipe, folder, on_training=lambda: _explain_termination(folder))
     tracked = recipe.tracking_args.enable_tensorboard
     observer = TensorBoard(console, folder.path / "tensorboard") if tracked else console
@@ -149,16 +167,36 @@ def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank:
 
 
 def _explain_termination(folder: RunFolder) -> None:
-    """When the job is ended from outside, or by mpirun because another rank died, say what is safe and how to go on."""
+    """When mpirun ends the job because another rank died, say what is safe, unless a launcher does."""
 
     def _explain(number: int, frame: FrameType | None) -> None:
-        lines = folder.lines()
-        done = f"round {lines[-1]['round']} is complete and safe" if lines else "no round is complete yet"
-        say_at_once(f"fedclip: the job was terminated; {done} in {folder.path}; continue with --resume")
+        say_at_once(f"fedclip: the job was terminated; {_safe(folder)}")
         os._exit(128 + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _explain)
+    if ATTENDED not in os.environ:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _explain)
+
+
+def _account_for(folder: RunFolder, ending: Ending, hostfile: Path | None) -> None:
+    """Say what is safe of a job that did not come to its end: mpirun drops the last words of ranks that it ends."""
+    what = "the job was terminated" if ending.told else "the job ended early"
+    if hostfile is not None and not folder.path.exists():
+        safe = f"what is complete lies in {folder.path} on the server's host; continue with --resume"
+    else:
+        safe = _safe(folder)
+    print(f"fedclip: {what}; {safe}", file=sys.stderr, flush=True)
+
+
+def _safe(folder: RunFolder) -> str:
+    """Return which rounds are safe, and how to go on."""
+    try:
+        lines = folder.lines()
+    except FedClipError as error:
+        return str(error)
+    if not lines or not lines[-1].get("round"):
+        return f"no round is complete yet in {folder.path}; start it again with the same command"
+    return f"round {lines[-1]['round']} is complete and safe in {folder.path}; continue with --resume"
 
 
 def leave() -> NoReturn:

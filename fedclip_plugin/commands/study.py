@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from fedclip_plugin.commands.attend import end_with_parent
 from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.commands.run import end_rank, hush_fedml, leave
 from fedclip_plugin.data import require_images_here
@@ -61,6 +62,8 @@ def study(
         cell, or there is no mpirun. Inside mpirun, what is wrong is said once, and the rank ends.
     """
     here = world()
+    if here:
+        end_with_parent()
     try:
         path = find_study(name)
         checked = load_study(path, overrides)
@@ -80,6 +83,7 @@ def study(
     print(estimate_table(findings).to_text())
     if dry_run:
         return 0
+    results.require_free()
     for recipe in {cell.target: cell.recipe for cell in findings.todo()}.values():  # all cells have the same folders
         require_images_here(recipe)
     require_memory_here(cell.recipe for cell in findings.todo())
@@ -90,10 +94,11 @@ def study(
 
 def _launch(checked: Study, results: ResultsFolder, words: Sequence[str]) -> int:
     """Run the same command as one mpirun job, tell what is safe if it ends early, and return its exit code."""
-    code, told = Launch(_ranks(checked)).attend([sys.executable, "-m", "fedclip_plugin", "study", *words])
-    if code:
-        _account_for(checked, results, told)
-    return code
+    with results.launching():
+        ending = Launch(_ranks(checked)).attend([sys.executable, "-m", "fedclip_plugin", "study", *words])
+        if ending.code:
+            _account_for(checked, results, ending.told)
+    return ending.code
 
 
 def _take_part(checked: Study, results: ResultsFolder, progress: bool, here: tuple[int, int]) -> NoReturn:
@@ -103,6 +108,8 @@ def _take_part(checked: Study, results: ResultsFolder, progress: bool, here: tup
             f"mpirun started {size} ranks; this study takes {_ranks(checked)} (a server and {_ranks(checked) - 1} "
             "silos). Start it outside of mpirun with: fedclip study"
         )
+    if rank == 0:
+        results.claim()
     hush_fedml()
     share_cores()
     from fedclip_plugin.study.job import StudyJob
@@ -118,12 +125,18 @@ def _account_for(checked: Study, results: ResultsFolder, told: bool) -> None:
     """Say what is safe of a job that did not come to its end, and whether a cell is to blame.
 
     Whichever rank fails, mpirun ends the others by the signal by which a user stops them all, and lets nobody speak
-    then: only out here it is clear.
+    then: only out here it is clear. Nothing is said of a job that another one kept out.
     """
+    try:
+        results.claim()
+    except FedClipError as error:
+        print(f"fedclip: {error}", file=sys.stderr)
+        return
     if told:
         results.attempts.forgive()
     for cell in results.attempts.settle():
         print(f"fedclip: the job ended in cell {cell}; with the same command it comes last", file=sys.stderr)
+    results.release()
     safe = f"{len(Findings.read(Plan(checked), results).results)} cells are complete and safe in {results.path}"
     print(f"fedclip: the study was stopped; {safe}; run the same command again to go on", file=sys.stderr)
 

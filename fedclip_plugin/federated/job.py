@@ -70,6 +70,8 @@ class Job:
             raise
         except Exception as error:
             stop_job(args.comm, f"rank {args.rank}, outside of a round", error)
+        finally:
+            self._folder.release()
 
     def _train(self, args: Any) -> None:
         args.start_round = open_run(args.comm, self._folder, self._recipe, self._resume)

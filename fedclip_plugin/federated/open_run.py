@@ -20,6 +20,9 @@ _OTHER_FILES = 16 * 2**20
 _LINKED_ROUNDS = 3
 """Rounds on disk besides the newest ones: best, final, and the one that is being written."""
 
+_COPIES = 3
+"""Copies of adapters where there are no links: best, final, and the one that is being written."""
+
 _STATE_ROUNDS = 3
 """Rounds of ``state/`` on disk at once: the last complete one, the one after it, and one that is being written."""
 
@@ -69,11 +72,14 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
 def _prepare(folder: RunFolder, recipe: Recipe, resume: bool, ranks: list[RankMemory]) -> int:
     """Check folder, memory and disk, make the folder ready, and return the rounds that are complete."""
     text, digest, needed = recipe_text(recipe), recipe.digest(), _OTHER_FILES
+    folder.claim()
     last = folder.last_complete() if folder.check(text, digest, resume) else None
     backbone = _backbone(recipe)
     if backbone is not None:
         require_memory_on_hosts(footprint(recipe, backbone), ranks)
-        needed += max(0, adapter_space(recipe, update_bytes(recipe, backbone)) - _held_on_disk(folder))
+        update = update_bytes(recipe, backbone)
+        copies = 0 if folder.has_links() else _COPIES * update
+        needed += max(0, copies + adapter_space(recipe, update) - _held_on_disk(folder))
     folder.prepare(text, digest, needed, resume)
     return last["round"] if last else 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import Any
 import torch
 
 from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.runs.writing import reason
 from fedclip_plugin.streams import LineFormatter
+
+logger = logging.getLogger(__name__)
 
 _LOCAL_RANK_KEYS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK")
 
@@ -59,6 +63,24 @@ def start_fedml(recipe: Recipe, run_dir: Path) -> Any:
     return args
 
 
+class _RankLog(logging.FileHandler):
+    """A log file that says once when it cannot be written, and is silent then: training goes on without it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say so, and take no further record."""
+        self.setLevel(logging.CRITICAL + 1)
+        error = sys.exc_info()[1]
+        told = reason(error) if isinstance(error, OSError) else repr(error)
+        os.write(2, f"WARNING: {self.baseFilename} cannot be written any more: {told}\n".encode())
+
+    def close(self) -> None:
+        """Close the file; what a full disk has no room for is lost."""
+        try:
+            super().close()
+        except OSError as error:
+            os.write(2, f"WARNING: the end of {self.baseFilename} is lost: {reason(error)}\n".encode())
+
+
 @contextmanager
 def log_to(folder: Path, rank: int) -> Iterator[None]:
     """Send every log record of the block to ``folder/rank_N.log``, and the project's warnings to stderr as well."""
@@ -73,11 +95,11 @@ def log_to(folder: Path, rank: int) -> Iterator[None]:
     root.addHandler(console)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(folder / f"rank_{rank}.log", encoding="utf-8"))
+        handlers.append(_RankLog(folder / f"rank_{rank}.log", encoding="utf-8"))
         handlers[-1].setFormatter(formatter)
         root.addHandler(handlers[-1])
     except OSError as error:
-        root.warning("no log file for rank %d: %s", rank, error)
+        logger.warning("rank %d keeps no log in %s: %s", rank, folder, reason(error))
     try:
         yield
     finally:

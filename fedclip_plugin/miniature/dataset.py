@@ -15,6 +15,8 @@ from tqdm import tqdm
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.miniature.objects import CLASSES
 from fedclip_plugin.miniature.styles_federated import FEDERATED_STYLES, render_federated
+from fedclip_plugin.runs.atomic import remove_abandoned
+from fedclip_plugin.runs.writing import writing
 
 DOMAINS: tuple[str, ...] = tuple(FEDERATED_STYLES)
 """The domains: art_painting, cartoon, photo, sketch."""
@@ -73,7 +75,7 @@ def render_image(
 
 def _render_domain(root: Path, domain: str, images_per_class: int, difficulty: float, progress: bool) -> None:
     """Render into a hidden folder, then rename it: a domain is there whole or not at all."""
-    partial = Path(tempfile.mkdtemp(prefix=f".{domain}-", dir=root))
+    partial = Path(tempfile.mkdtemp(prefix=f".{domain}.", suffix=".tmp", dir=root))
     try:
         bar = tqdm(total=len(CLASSES) * images_per_class, desc=f"drawing {domain}", unit="img", disable=not progress)
         with bar:
@@ -128,14 +130,17 @@ def ensure_miniature(
     Raises
     ------
     DataError
-        If a domain is unknown, or a number is out of range.
+        If a domain is unknown, a number is out of range, or the folder cannot be written.
     """
     if images_per_class < 1:
         raise DataError(f"{images_per_class} images per class given; at least 1 is needed")
     wanted = [_checked(domain, DOMAINS, "domain") for domain in (DOMAINS if domains is None else domains)]
     root = cache_dir / f"miniature-{images_per_class}-{difficulty:g}-v{VERSION}"
     for domain in wanted:
-        if not (root / domain).is_dir():
+        if (root / domain).is_dir():
+            continue
+        with writing(root, DataError):
             root.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(root, domain)
             _render_domain(root, domain, images_per_class, difficulty, progress)
     return root

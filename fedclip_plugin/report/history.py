@@ -80,11 +80,12 @@ class History:
                 f"{folder.path} holds no complete round ({folder.metrics.name} is missing or empty): give the folder "
                 "of a run that has begun to train"
             )
-        for number, record in enumerate(records):
-            if record.round != number or list(record.silos) != list(records[0].silos):
+        folder.require_in_order([record.round for record in records])
+        for number, record in enumerate(records, 1):
+            if list(record.silos) != list(records[0].silos):
                 raise RunFolderError(
-                    f"{folder.metrics}, line {number + 1} is round {record.round} of {', '.join(record.silos)}; "
-                    f"round {number} of {', '.join(records[0].silos)} belongs there: restore the file"
+                    f"{folder.metrics}, line {number} is of {', '.join(record.silos)}; "
+                    f"a round of {', '.join(records[0].silos)} belongs there: restore the file"
                 )
         if (best := records[-1].best_round) >= len(records):
             raise RunFolderError(f"{folder.metrics} does not hold round {best}, the best one: restore the file")

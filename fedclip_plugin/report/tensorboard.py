@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.runs.writing import writing
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +58,8 @@ class TensorBoard:
         """Open the event file and hand on."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(self._folder))
+        with writing(self._folder):
+            self._writer = SummaryWriter(str(self._folder))
         self._observer.begin(silos, start_round, device)
 
     def train(self, task: Task, parameters: int) -> None:
@@ -67,9 +69,10 @@ class TensorBoard:
     def line(self, line: dict[str, Any]) -> None:
         """Write a round's numbers, so that a job that is killed has them too, and hand on."""
         if self._writer is not None:
-            for tag, value in scalars(line):
-                self._writer.add_scalar(tag, value, line["round"])
-            self._writer.flush()
+            with writing(self._folder):
+                for tag, value in scalars(line):
+                    self._writer.add_scalar(tag, value, line["round"])
+                self._writer.flush()
         self._observer.line(line)
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import filecmp
+import glob
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 _ABANDONED = 3600.0
 """Seconds after which a half-written file is nobody's any more."""
+
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+"""What file systems without symbolic links answer."""
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -67,8 +73,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     OSError
         As :func:`write_file`.
     """
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        _remove_abandoned(left)
+    remove_abandoned(path.parent, path.name)
     temporary = _temporary(path)
     try:
         with naming(path), temporary.open("wb") as stream:
@@ -102,8 +107,7 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
         temporary.mkdir()
         for name, content in files.items():
             _write_synced(temporary / name, content)
-        if path.exists():
-            shutil.rmtree(path)
+        remove(path)
         temporary.replace(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -112,7 +116,9 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def point_to(link: Path, target: str) -> None:
-    """Make ``link`` a symbolic link to ``target`` (a name in the same folder), in one step.
+    """Make ``link`` a symbolic link to ``target`` (a folder beside it), in one step.
+
+    On a file system without links (FAT, exFAT, many network shares) it becomes a copy of the folder.
 
     Raises
     ------
@@ -120,8 +126,93 @@ def point_to(link: Path, target: str) -> None:
         When the folder cannot be written; the old link is untouched then.
     """
     temporary = _temporary(link)
-    temporary.symlink_to(target)
+    try:
+        temporary.symlink_to(target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        files = sorted((link.parent / target).iterdir())
+        if not _holds(link, files):
+            write_folder(link, {file.name: file.read_bytes() for file in files})
+        return
+    if link.is_dir() and not link.is_symlink():  # a copy, from when the folder lay elsewhere
+        shutil.rmtree(link)
     temporary.replace(link)
+
+
+def is_same(link: Path, folder: Path) -> bool:
+    """Return whether ``link`` leads to a folder, or is the copy that :func:`point_to` makes without links."""
+    if not (link.exists() and folder.exists()):
+        return False
+    return link.resolve() == folder.resolve() or _holds(link, sorted(folder.iterdir()))
+
+
+def has_links(folder: Path) -> bool:
+    """Return whether symbolic links can be made in a folder.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be written.
+    """
+    probe = _temporary(folder / "link")
+    try:
+        probe.symlink_to("nothing")
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            return False
+        raise
+    probe.unlink()
+    return True
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a whole folder; what is not there is no fault.
+
+    Raises
+    ------
+    OSError
+        When it cannot be deleted.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left half-written in a folder in which nobody else works now.
+
+    Parameters
+    ----------
+    folder
+        The folder; it need not exist.
+    name
+        Final name of what was being written; None takes everything.
+
+    Raises
+    ------
+    OSError
+        When something cannot be deleted.
+    """
+    for left in folder.glob(_half_written(name)):
+        remove(left)
+
+
+def remove_abandoned(folder: Path, name: str) -> None:
+    """Remove what was half-written under a name so long ago that nobody writes it any more.
+
+    Parameters
+    ----------
+    folder
+        A folder in which others may be writing now.
+    name
+        Final name of a file or folder.
+    """
+    for left in folder.glob(_half_written(name)):
+        with suppress(FileNotFoundError):  # another process was faster
+            if time.time() - left.lstat().st_mtime > _ABANDONED:
+                remove(left)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -143,10 +234,16 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
-def _remove_abandoned(temporary: Path) -> None:
-    with suppress(FileNotFoundError):  # another process was faster
-        if time.time() - temporary.stat().st_mtime > _ABANDONED:
-            temporary.unlink()
+def _half_written(name: str | None) -> str:
+    """Return the pattern of :func:`_temporary`."""
+    return f".{'*' if name is None else glob.escape(name)}.*.tmp"
+
+
+def _holds(folder: Path, files: Sequence[Path]) -> bool:
+    """Return whether a folder holds copies of these files and nothing else."""
+    if not folder.is_dir() or sorted(file.name for file in folder.iterdir()) != [file.name for file in files]:
+        return False
+    return all(filecmp.cmp(file, folder / file.name, shallow=False) for file in files)
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -160,5 +257,8 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network shares cannot force a folder to disk
+            raise
     finally:
         os.close(descriptor)

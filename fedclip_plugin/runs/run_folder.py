@@ -8,27 +8,29 @@ rank's machine; ``report/`` comes later, from ``fedclip report``.
     recipe.yaml             resolved, with versions, seed and code revision
     metrics.jsonl           one line a round, appended when every silo has reported on that round
     adapters/round_0012/    adapter.json + adapter.safetensors (the last k, best, final)
-    adapters/best, final    links into the same folder
+    adapters/best, final    links into the same folder; copies where the file system has no links
     state/round_0012/       what the server remembers besides: its optimiser, the residual of its codec
     personal/<silo>/        of a silo, on its own machine: adapter/ in the end, and state/round_0012/ like the server's
     logs/rank_N.log         everything that is logged, FedML's own log included, one file a rank
     tensorboard/            curves, with tracking_args.enable_tensorboard
     report/                 index.html and its pictures
+    .lock, .launch.lock     held by the one job that may work here, and by its launcher
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter
-from fedclip_plugin.runs.atomic import append_line, point_to, write_file
+from fedclip_plugin.runs.atomic import append_line, has_links, is_same, point_to, remove, sweep, write_file
+from fedclip_plugin.runs.job_folder import JobFolder
+from fedclip_plugin.runs.writing import reason, writing
 
 RoundLine = dict[str, Any]
 
@@ -50,7 +52,7 @@ def zero_shot_validation(first: Mapping[str, Any]) -> float | None:
     return fmean(told) if told and None not in told else None
 
 
-class RunFolder:
+class RunFolder(JobFolder):
     """The folder of one run: the server writes rounds, every silo its ``personal/`` folder, every rank its log.
 
     Parameters
@@ -60,11 +62,22 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path, "run folder", "--run")
         self.adapters = path / "adapters"
         self.metrics = path / "metrics.jsonl"
         self.recipe = path / "recipe.yaml"
         self.state = path / "state"
+
+    def has_links(self) -> bool:
+        """Return whether ``best`` and ``final`` can be links here.
+
+        Raises
+        ------
+        RunFolderError
+            When the folder cannot be written.
+        """
+        with writing(self._what):
+            return has_links(self.path)
 
     def prepare(self, recipe_text: str, digest: str, needed_bytes: int, resume: bool) -> None:
         """Make the folder ready for training and prove that it can be written.
@@ -86,14 +99,15 @@ class RunFolder:
             As :meth:`check`; or when the folder cannot be written, or the disk is too full.
         """
         lines = self.check(recipe_text, digest, resume)
-        self._require_writable(needed_bytes)
-        self.adapters.mkdir(exist_ok=True)
-        for pattern in (".*.tmp",) if lines else (".*.tmp", "round_*"):  # left by a run that was killed
-            for left in self.adapters.glob(pattern):
-                shutil.rmtree(left, ignore_errors=True)
-        if not lines or self.recipe.read_text(encoding="utf-8") != recipe_text:
-            write_file(self.recipe, self._with_history(recipe_text, lines).encode())
-        write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        self._require_room(needed_bytes)
+        with writing(self._what):
+            self.adapters.mkdir(parents=True, exist_ok=True)
+            self._sweep(lines)
+            if not lines or self.recipe.read_text(encoding="utf-8") != recipe_text:
+                write_file(self.recipe, self._with_history(recipe_text, lines).encode())
+            write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in lines).encode())
+            if lines:
+                self._point("best", lines[-1]["best_round"])
 
     def check(self, recipe_text: str, digest: str, resume: bool) -> list[RoundLine]:
         """Return the lines of the rounds that training goes on after; empty for a fresh run. Writes nothing.
@@ -109,6 +123,7 @@ class RunFolder:
             When there is something to lose and ``resume`` is off, or what is there cannot be resumed.
         """
         lines, finished = self.lines(), (self.adapters / "final").exists()
+        self.require_in_order([line.get("round") for line in lines])
         if self.recipe.exists() and self.read_digest() is None:
             raise RunFolderError(
                 f"{self.recipe} is not a run's recipe and would be overwritten: name another folder with --run"
@@ -141,22 +156,47 @@ class RunFolder:
         """
         if not self.metrics.exists():
             return []
-        texts = self.metrics.read_text(encoding="utf-8").splitlines()
+        try:
+            texts = self.metrics.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            told = reason(error) if isinstance(error, OSError) else str(error)
+            raise RunFolderError(f"{self.metrics} cannot be read: {told}; restore the file") from error
         lines: list[RoundLine] = []
         for number, text in enumerate(texts, 1):
             try:
-                lines.append(json.loads(text))
+                lines.append(_round_line(text))
             except ValueError as error:
                 if number == len(texts):
                     break
                 raise RunFolderError(f"{self.metrics}, line {number} is not JSON: {error}; restore the file") from error
         return lines
 
+    def require_in_order(self, rounds: Sequence[int | None]) -> None:
+        """Refuse rounds that do not follow one another from round 0.
+
+        Parameters
+        ----------
+        rounds
+            The rounds of the lines of ``metrics.jsonl``.
+
+        Raises
+        ------
+        RunFolderError
+            With what can still be used, and how to go on.
+        """
+        for number, found in enumerate(rounds):
+            if found != number:
+                raise RunFolderError(
+                    f"{self.metrics}, line {number + 1} is round {found} where round {number} belongs: two jobs wrote "
+                    "into this folder, or the file was edited; restore it from a copy, or train again with another "
+                    f"--run. The adapters in {self.adapters} can be used as they are"
+                )
+
     def read_digest(self) -> str | None:
         """Return the recipe digest noted in ``recipe.yaml``'s header, None when there is none."""
-        if not self.recipe.exists():
+        if not self.recipe.is_file():
             return None
-        for line in self.recipe.read_text(encoding="utf-8").splitlines():
+        for line in self.recipe.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("# digest: "):
                 return line.removeprefix("# digest: ").strip()
         return None
@@ -166,18 +206,28 @@ class RunFolder:
         return self.adapters / f"round_{number:04d}"
 
     def save_round(self, adapter: SavedAdapter) -> None:
-        """Write the adapter of one round; see :func:`save_adapter` for errors."""
-        save_adapter(self.round_folder(adapter.round), adapter)
+        """Write the adapter of one round.
+
+        Raises
+        ------
+        RunFolderError
+            When the disk is full, or the folder is gone or cannot be written.
+        """
+        place = self.round_folder(adapter.round)
+        with writing(place):
+            save_adapter(place, adapter)
 
     def personal(self, silo: str) -> Path:
         """Return the folder of what is a silo's alone."""
         return self.path / "personal" / silo
 
     def save_personal(self, silo: str, adapter: SavedAdapter) -> None:
-        """Write a silo's own adapter, on the silo's machine; see :func:`save_adapter` for errors."""
+        """Write a silo's own adapter, on the silo's machine; errors as :meth:`save_round`."""
         place = self.personal(silo)
-        place.mkdir(parents=True, exist_ok=True)
-        save_adapter(place / "adapter", adapter)
+        with writing(place):
+            place.mkdir(parents=True, exist_ok=True)
+            sweep(place)
+            save_adapter(place / "adapter", adapter)
 
     def load_round(self, number: int) -> SavedAdapter:
         """Read the adapter of round ``number``; see :func:`load_adapter` for errors."""
@@ -197,21 +247,23 @@ class RunFolder:
 
         Raises
         ------
-        OSError
-            When the disk is full.
+        RunFolderError
+            As :meth:`save_round`.
         """
-        # The line last: a run that is killed in between is resumed before this round and repeats all of it.
-        own, final = self.round_folder(line["round"]), self.adapters / "final"
-        if scores and own.exists() and (line["best_round"] == line["round"] or final.resolve() == own.resolve()):
-            add_metrics(own, scores)
-        if self.round_folder(line["best_round"]).exists():
-            point_to(self.adapters / "best", self.round_folder(line["best_round"]).name)
-        append_line(self.metrics, json.dumps(line))
-        linked = {(self.adapters / name).resolve() for name in ("best", "final")}
-        for folder in sorted(self.adapters.glob("round_*")):
-            number = int(folder.name.removeprefix("round_"))
-            if number <= line["round"] - keep and folder.resolve() not in linked:
-                shutil.rmtree(folder)
+        own, best = self.round_folder(line["round"]), line["best_round"]
+        with writing(self._what):
+            # The line last: a run that is killed in between is resumed before this round and repeats all of it.
+            final = is_same(self.adapters / "final", own)
+            if scores and own.exists() and (final or best == line["round"]):
+                add_metrics(own, scores)
+                if final:
+                    self._point("final", line["round"])
+            self._point("best", best)
+            append_line(self.metrics, json.dumps(line))
+            linked = {(self.adapters / name).resolve() for name in ("best", "final")}
+            for number, folder in self._rounds().items():
+                if number <= line["round"] - keep and number != best and folder.resolve() not in linked:
+                    shutil.rmtree(folder)
 
     def tidy(self, keep_linked: bool) -> None:
         """Remove what only resuming needs from a finished run, and its adapters but the last ones, or all.
@@ -226,16 +278,18 @@ class RunFolder:
             shutil.rmtree(left, ignore_errors=True)
         names = ("best", "final")
         linked = {(self.adapters / name).resolve() for name in names} if keep_linked else set()
-        for folder in self.adapters.glob("round_*"):
-            if folder.resolve() not in linked:
-                shutil.rmtree(folder)
-        for name in names:
-            if not (self.adapters / name).exists():
-                (self.adapters / name).unlink(missing_ok=True)
+        with writing(self._what):
+            for folder in self._rounds().values():
+                if folder.resolve() not in linked:
+                    shutil.rmtree(folder)
+            for name in names:
+                if not (keep_linked and (self.adapters / name).exists()):
+                    remove(self.adapters / name)
 
     def mark_final(self, number: int) -> None:
-        """Let ``adapters/final`` point to round ``number``."""
-        point_to(self.adapters / "final", self.round_folder(number).name)
+        """Let ``adapters/final`` point to round ``number``; errors as :meth:`save_round`."""
+        with writing(self._what):
+            self._point("final", number)
 
     def last_complete(self) -> RoundLine | None:
         """Return the newest line whose adapter is on disk and intact, None when there is none.
@@ -271,19 +325,37 @@ class RunFolder:
         ]
         return "".join(f"{line}\n" for line in earlier) + recipe_text
 
-    def _require_writable(self, needed_bytes: int) -> None:
-        probe = self.path / f".probe.{os.getpid()}"
-        try:
+    def _rounds(self) -> dict[int, Path]:
+        """Return the adapters' folders by round, oldest first."""
+        found = self.adapters.glob("round_[0-9]*")
+        return dict(sorted((int(folder.name.removeprefix("round_")), folder) for folder in found))
+
+    def _point(self, name: str, number: int) -> None:
+        if self.round_folder(number).exists():
+            point_to(self.adapters / name, self.round_folder(number).name)
+
+    def _sweep(self, lines: Sequence[RoundLine]) -> None:
+        """Remove what a killed job left: half-written files, and adapters of rounds that are trained again."""
+        for folder, name in ((self.adapters, None), (self.path, self.recipe.name), (self.path, self.metrics.name)):
+            sweep(folder, name)
+        last = lines[-1]["round"] if lines else -1
+        for number, folder in self._rounds().items():
+            if number > last:
+                shutil.rmtree(folder)
+
+    def _require_room(self, needed_bytes: int) -> None:
+        with writing(self._what):
             self.path.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"x")
-            probe.unlink()
-        except OSError as error:
-            raise RunFolderError(
-                f"run folder {self.path} cannot be written: {error.strerror}; give a writable one with --run"
-            ) from error
-        free = shutil.disk_usage(self.path).free
+            free = shutil.disk_usage(self.path).free
         if free < needed_bytes:
             raise RunFolderError(
-                f"run folder {self.path} has {free / 1e6:.0f} MB free and the run needs {needed_bytes / 1e6:.0f} MB: "
+                f"{self._what} has {free / 1e6:.0f} MB free and the run needs {needed_bytes / 1e6:.0f} MB: "
                 "free some space, keep fewer rounds (fedclip_args.keep_rounds), or name another --run"
             )
+
+
+def _round_line(text: str) -> RoundLine:
+    line = json.loads(text)
+    if not isinstance(line, dict):
+        raise ValueError("it is no object")
+    return line

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from fedclip_plugin.runs.atomic import sweep
 from fedclip_plugin.runs.state import Arrays, load_state, save_state
+from fedclip_plugin.runs.writing import writing
 
 
 class StateSeries:
@@ -36,19 +38,27 @@ class StateSeries:
 
         Raises
         ------
-        OSError
+        RunFolderError
             When the folder cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        for left in self.path.glob(".*.tmp"):
-            shutil.rmtree(left)
-        for number, folder in self._rounds().items():
-            if done == 0 or number > done:
-                shutil.rmtree(folder)
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            sweep(self.path)
+            for number, folder in self._rounds().items():
+                if done == 0 or number > done:
+                    shutil.rmtree(folder)
 
     def save(self, number: int, arrays: Arrays) -> None:
-        """Write the state after round ``number``; see :func:`save_state` for errors."""
-        save_state(self.path / f"round_{number:04d}", arrays)
+        """Write the state after round ``number``.
+
+        Raises
+        ------
+        RunFolderError
+            When the disk is full, or the folder is gone or cannot be written.
+        """
+        place = self.path / f"round_{number:04d}"
+        with writing(place):
+            save_state(place, arrays)
 
     def load(self, number: int) -> dict[str, npt.NDArray[Any]] | None:
         """Return the newest state of round ``number`` or before; None when there is none.
@@ -67,8 +77,9 @@ class StateSeries:
         What :meth:`load` returns for that round stays, and so does everything newer.
         """
         found = [folder for number, folder in self._rounds().items() if number <= complete]
-        for folder in found[:-1]:
-            shutil.rmtree(folder)
+        with writing(self.path):
+            for folder in found[:-1]:
+                shutil.rmtree(folder)
 
     def _rounds(self) -> dict[int, Path]:
         """Return the folders by round, oldest first."""

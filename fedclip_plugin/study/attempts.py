@@ -11,8 +11,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.runs.atomic import append_line
+from fedclip_plugin.runs.writing import writing
 
 LIMIT = 2
 """A cell that failed this often is left out."""
@@ -44,31 +44,36 @@ class Attempts:
             When the note cannot be written.
         """
         note = self._note(name, "started")
-        try:
+        with writing(note):
             note.parent.mkdir(parents=True, exist_ok=True)
             note.touch()
-        except OSError as error:
-            raise RunFolderError(
-                f"{note} cannot be written: {error.strerror}; make room, or name another --out"
-            ) from error
 
     def end(self, name: str) -> None:
-        """Forget a cell's attempts: its result is there."""
+        """Forget a cell's attempts: its result is there; errors as :meth:`begin`."""
         for ending in ("started", "failed"):
-            self._note(name, ending).unlink(missing_ok=True)
+            with writing(self._note(name, ending)):
+                self._note(name, ending).unlink(missing_ok=True)
 
     def settle(self) -> list[str]:
-        """Count every cell that was begun and not finished as failed, and return their names."""
+        """Count every cell that was begun and not finished as failed, and return their names.
+
+        Raises
+        ------
+        RunFolderError
+            As :meth:`begin`.
+        """
         names = self._begun()
         for name in names:
-            append_line(self._note(name, "failed"), f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: no result")
-            self._note(name, "started").unlink()
+            with writing(self._note(name, "failed")):
+                append_line(self._note(name, "failed"), f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: no result")
+                self._note(name, "started").unlink()
         return names
 
     def forgive(self) -> None:
-        """Forget that a cell was begun: the job was stopped from outside."""
+        """Forget that a cell was begun: the job was stopped from outside; errors as :meth:`begin`."""
         for name in self._begun():
-            self._note(name, "started").unlink()
+            with writing(self._note(name, "started")):
+                self._note(name, "started").unlink()
 
     def failures(self) -> dict[str, int]:
         """Return how often each cell without a result failed; cells that never did are left out."""

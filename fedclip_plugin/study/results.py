@@ -5,6 +5,7 @@
     study.yaml                                            resolved, with versions and code revision
     cells/<case>/<target>/seed_<s>_point_<p>.json         one small file a cell
     cells/...started, cells/...failed                     see attempts.py
+    .lock, .launch.lock                                   held by the one job that may work here, and by its launcher
     runs/<case>/<target>/seed_<s>_point_<p>/              the cell's run folder
 """
 
@@ -17,14 +18,16 @@ from pydantic import ValidationError
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.recipe import Study, load_study, study_changes
 from fedclip_plugin.recipe.yaml_reader import read_yaml
-from fedclip_plugin.runs.atomic import write_file
+from fedclip_plugin.runs.atomic import sweep, write_file
+from fedclip_plugin.runs.job_folder import JobFolder
 from fedclip_plugin.runs.provenance import code_revision, versions
+from fedclip_plugin.runs.writing import writing
 from fedclip_plugin.study.attempts import Attempts
 from fedclip_plugin.study.cell_result import CellResult
 from fedclip_plugin.study.plan import Cell
 
 
-class ResultsFolder:
+class ResultsFolder(JobFolder):
     """Reads and writes the results of a study's cells.
 
     Parameters
@@ -39,7 +42,7 @@ class ResultsFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path, "results folder", "--out")
         self.study_file = path / "study.yaml"
         self.attempts = Attempts(path / "cells")
 
@@ -52,7 +55,7 @@ class ResultsFolder:
         return self.path / "runs" / cell.name
 
     def begin(self, study: Study) -> None:
-        """Write ``study.yaml``.
+        """Write ``study.yaml``, and remove what a killed job left half-written.
 
         Raises
         ------
@@ -63,13 +66,11 @@ class ResultsFolder:
             self._refuse_another(study)
         told = ", ".join(f"{name} {version}" for name, version in versions().items())
         header = f"# The resolved study; it loads again as it is.\n# code: {code_revision()}\n# versions: {told}\n\n"
-        try:
+        with writing(self._what):
             self.path.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, *(place for place in self.path.glob("cells/**/") if place.is_dir())):
+                sweep(folder)
             write_file(self.study_file, (header + study.to_yaml()).encode())
-        except OSError as error:
-            raise RunFolderError(
-                f"results folder {self.path} cannot be written: {error.strerror}; give a writable one with --out"
-            ) from error
 
     def study(self) -> Study:
         """Read the study that the results belong to.
@@ -94,13 +95,9 @@ class ResultsFolder:
             When the disk is full or the folder cannot be written.
         """
         file = self.cell_file(cell)
-        try:
+        with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             write_file(file, (result.model_dump_json(exclude_none=False) + "\n").encode())
-        except OSError as error:
-            raise RunFolderError(
-                f"{file} cannot be written: {error.strerror}; make room there, or name another folder with --out"
-            ) from error
 
     def load(self, cell: Cell) -> CellResult | None:
         """Read a cell's result, None when there is none.

@@ -1,6 +1,7 @@
 """``fedclip-export`` as the engineer uses it: a bundle, an update, and what bad input gets."""
 
 import dataclasses
+import os
 import shutil
 import time
 
@@ -16,12 +17,13 @@ from fedclip_export.convert import choose, parity
 from fedclip_export.convert.description import Source, read_source
 from fedclip_export.convert.finalize import to_bytes
 from fedclip_export.convert.preprocess import preprocess_graph, read_spec
+from fedclip_export.convert.release import vacant
 from fedclip_export.runtime import EdgeClassifier, install
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.cli import main as fedclip
 from fedclip_plugin.commands.adapters import predict
 from fedclip_plugin.miniature import CLASSES, ensure_miniature
-from fedclip_plugin.runs import load_adapter
+from fedclip_plugin.runs import load_adapter, lock
 
 IMAGES_PER_CLASS = 6
 TWO_DAYS_ON = time.time() + 2 * 86_400
@@ -144,6 +146,20 @@ def test_too_few_images_are_refused(place, capsys):
 def test_an_existing_folder_is_never_written_over(place, capsys):
     assert export(place, "round_3", "bundle") == 2
     assert "never written over" in capsys.readouterr().err
+
+
+def test_a_second_export_of_a_name_is_refused_and_leftovers_go(place, capsys, monkeypatch):
+    monkeypatch.setattr(lock, "_PATIENCE", 0.0)
+    out = place / "twice"
+    words = ["update", "--adapter", str(place / "round_4"), "--against", str(place / "bundle"), "--out", str(out)]
+    left = place / ".twice.ab12.tmp"
+    left.mkdir()
+    with vacant(out):
+        assert not left.exists()
+        assert main(words) == 2
+        assert f"{out} is in use by process {os.getpid()}" in capsys.readouterr().err
+    assert main(words) == 0
+    assert not list(place.glob(".*"))
 
 
 def test_a_missing_adapter_is_named(place, capsys):

@@ -19,6 +19,7 @@ from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.cli import build_parser, main
+from fedclip_plugin.commands.attend import Ending
 from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.recipe import recipe_files, study_files
 from fedclip_plugin.runs import SavedAdapter, save_adapter
@@ -113,7 +114,7 @@ def test_launch_refuses_before_it_starts_anything(capsys):
 
 def test_what_cannot_fit_is_refused_before_mpirun(capsys, monkeypatch):
     monkeypatch.setattr("fedclip_plugin.federated.memory.available_bytes", lambda: 10**9)
-    monkeypatch.setattr("os.execve", lambda *command: pytest.fail("mpirun was started"))
+    monkeypatch.setattr(Launch, "attend", lambda *words: pytest.fail("mpirun was started"))
     for words in (["launch", "miniature/clip_tiny_fedclip"], ["study", "studies/miniature"]):
         assert main(words) == 2
         told = capsys.readouterr().err
@@ -135,17 +136,10 @@ def test_images_that_no_rank_could_start_with_are_refused_before_mpirun(capsys, 
 
 @pytest.mark.parametrize("host", [None, "hosts"])
 def test_what_fits_or_runs_elsewhere_is_started(monkeypatch, tmp_path, host):
-    class Started(Exception):
-        pass
-
-    def start(*command):
-        raise Started
-
-    monkeypatch.setattr("os.execve", start)
+    monkeypatch.setattr(Launch, "attend", lambda *words: Ending(0, told=False))
     monkeypatch.setattr("fedclip_plugin.federated.memory.available_bytes", lambda: 0 if host else 3 * 10**9)
     (tmp_path / "hosts").write_text("far slots=4\n")
-    with pytest.raises(Started):
-        main(["launch", "miniature/clip_tiny_fedclip", *(["--hostfile", host] if host else [])])
+    assert main(["launch", "miniature/clip_tiny_fedclip", *(["--hostfile", host] if host else [])]) == 0
 
 
 def test_the_launch_command_starts_one_rank_a_silo_and_the_server(monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """The rendered folders: whole or absent, safe when several processes render at once."""
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,22 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.undo()
     root = ensure_miniature(tmp_path, 1, domains=["photo"])
     assert [path.name for path in root.iterdir()] == ["photo"]
+
+
+def test_what_the_disk_says_is_told_with_the_folder_and_old_leftovers_go(tmp_path, monkeypatch):
+    root = tmp_path / "miniature-1-1-v1"
+    old, new = (root / f".photo.{name}.tmp" for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(DataError, match=rf"^{root} cannot be written: No space left on device; free some space there$"):
+        ensure_miniature(tmp_path, 1, domains=["photo"])
+    assert list(root.iterdir()) == [new], "another process may be drawing there"
 
 
 def test_losing_the_race_for_a_domain_is_no_error(tmp_path, monkeypatch):

@@ -1,8 +1,11 @@
 """Adapters and run folders on disk: whole or not at all, and checked when read."""
 
+import errno
 import json
 import os
+import shutil
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from fedclip_plugin.errors import AdapterFileError, RunFolderError
 from fedclip_plugin.runs import RunFolder, SavedAdapter, load_adapter, save_adapter
 from fedclip_plugin.runs.adapter_file import add_metrics
 from fedclip_plugin.runs.atomic import point_to, write_file, write_folder
+from fedclip_plugin.runs.state_series import StateSeries
 
 
 def adapter(number=1):
@@ -230,6 +234,9 @@ def test_somebody_elses_files_are_left_alone(tmp_path):
     with pytest.raises(RunFolderError, match="would be overwritten"):
         prepare(RunFolder(tmp_path / "other"))
     assert (tmp_path / "other" / "recipe.yaml").read_text() == "my: recipe\n"
+    (tmp_path / "other" / "recipe.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(RunFolderError, match="would be overwritten"):
+        prepare(RunFolder(tmp_path / "other"))
 
 
 def test_a_resumed_run_tells_what_its_earlier_rounds_were_made_with(trained):
@@ -267,3 +274,123 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
 def test_a_disk_that_is_too_full_is_refused_before_training(tmp_path):
     with pytest.raises(RunFolderError, match="free some space"):
         RunFolder(tmp_path / "run").prepare("", "d", 2**62, resume=False)
+
+
+@pytest.fixture
+def without_links(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+
+
+def test_without_links_best_and_final_are_copies(without_links, trained):
+    assert not trained.has_links()
+    best = trained.adapters / "best"
+    assert not best.is_symlink()
+    assert load_adapter(best).round == 2
+    written = (best / "adapter.json").stat().st_mtime_ns
+    trained.save_round(adapter(6))
+    trained.complete_round(line(6, 2), keep=2)
+    assert (best / "adapter.json").stat().st_mtime_ns == written, "the best round is the same, and not copied again"
+    trained.mark_final(6)
+    assert load_adapter(trained.adapters / "final").round == 6
+    assert sorted(path.name for path in trained.adapters.iterdir()) == [
+        *("best", "final", "round_0002", "round_0005", "round_0006")
+    ]
+    shutil.rmtree(best)  # as a kill between two copies leaves it
+    prepare(trained, resume=True)
+    assert load_adapter(best).round == 2
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_finished_run_without_links_keeps_its_copies_or_nothing(keep, without_links, trained):
+    trained.mark_final(5)
+    trained.tidy(keep_linked=keep)
+    assert sorted(path.name for path in trained.adapters.iterdir()) == (["best", "final"] if keep else [])
+
+
+def test_a_copy_becomes_a_link_where_there_are_links(trained):
+    best = trained.adapters / "best"
+    best.unlink()
+    shutil.copytree(trained.round_folder(2), best)
+    trained.save_round(adapter(6))
+    trained.complete_round(line(6, 6), keep=2)
+    assert best.is_symlink()
+    assert load_adapter(best).round == 6
+
+
+def test_what_a_killed_job_left_is_swept_at_the_next_start(trained):
+    states = StateSeries(trained.state)
+    states.begin(5)
+    left = [
+        *(trained.path / name for name in (".recipe.yaml.ab12.tmp", ".metrics.jsonl.ab12.tmp")),
+        *(trained.adapters / name for name in (".round_0006.ab12.tmp", "round_0006", "round_0007")),
+        trained.state / ".round_0006.ab12.tmp",
+    ]
+    for path in left:
+        path.mkdir() if "round" in path.name else path.write_text("half")
+    (trained.adapters / ".best.ab12.tmp").symlink_to("round_0006")
+    report = trained.path / ".report.ab12.tmp"
+    report.mkdir()
+    prepare(trained, resume=True)
+    states.begin(5)
+    assert not [path for path in (*left, trained.adapters / ".best.ab12.tmp") if os.path.lexists(path)]
+    assert report.is_dir(), "somebody may be writing it: reports are made while a job works"
+    assert load_adapter(trained.round_folder(5)).round == 5
+
+
+DEEDS = {
+    "round": lambda run: run.save_round(adapter(6)),
+    "line": lambda run: run.complete_round(line(6, 5), keep=2),
+    "best": lambda run: run.complete_round(line(5, 5), keep=2),
+    "final": lambda run: run.mark_final(5),
+    "personal": lambda run: run.save_personal("north", adapter(6)),
+    "state": lambda run: StateSeries(run.state).save(6, {"a": np.zeros(1)}),
+    "states": lambda run: StateSeries(run.state).begin(5),
+}
+
+
+@pytest.mark.parametrize("name", DEEDS)
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "No space left on device; free some space there"),
+        (errno.EROFS, "Read-only file system; make it writable, or name another place"),
+        (errno.ENOENT, "No such file or directory; it was removed or renamed meanwhile"),
+    ],
+)
+def test_what_the_disk_says_becomes_a_sentence_with_the_path(name, number, remedy, trained, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    for owner, method in ((Path, "mkdir"), (Path, "symlink_to"), (Path, "open")):
+        monkeypatch.setattr(owner, method, refuse)
+    with pytest.raises(RunFolderError, match=rf"{trained.path}.* cannot be written: {remedy}") as caught:
+        DEEDS[name](trained)
+    assert "Errno" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["round", "line", "state"])
+def test_a_run_folder_that_is_removed_while_it_trains_is_named(name, trained):
+    shutil.rmtree(trained.path)
+    with pytest.raises(RunFolderError, match="it was removed or renamed meanwhile"):
+        DEEDS[name](trained)
+
+
+@pytest.mark.parametrize("rounds", [[0, 1, 1, 2], [0, 2, 1], [1, 2]])
+def test_rounds_out_of_order_are_neither_resumed_nor_reported_and_it_is_said_how_to_go_on(rounds, trained):
+    trained.metrics.write_text("".join(json.dumps(line(number, 1)) + "\n" for number in rounds))
+    for resume in (True, False):
+        with pytest.raises(RunFolderError, match=r"where round \d belongs: two jobs wrote .* train again with another"):
+            prepare(trained, resume=resume)
+    with pytest.raises(RunFolderError, match=r"The adapters in .*/adapters can be used as they are"):
+        trained.require_in_order(rounds)
+
+
+@pytest.mark.parametrize("text", ["5\n{}\n", "\xff\n"])
+def test_metrics_that_are_none_are_refused(text, trained):
+    trained.metrics.write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunFolderError, match="restore the file"):
+        trained.lines()

@@ -217,11 +217,20 @@ def test_a_full_disk_is_told_with_the_way_out(loop, study, monkeypatch):
     sample_results(loop.folder.path, **SMALL)
     cell = Plan(study).cell("fedclip", "photo", 0, 0)
     monkeypatch.setattr("fedclip_plugin.study.results.write_file", full)
-    with pytest.raises(RunFolderError, match=r"seed_0_point_0.json cannot be written: No space left.* make room"):
+    with pytest.raises(RunFolderError, match=r"seed_0_point_0.json cannot be written: No space left.* free some space"):
         loop.folder.save(cell, sample_result(cell))
     monkeypatch.setattr("pathlib.Path.read_bytes", full)
     with pytest.raises(RunFolderError, match="cannot be read"):
         loop.folder.load(cell)
+
+
+def test_what_a_killed_job_left_half_written_is_swept(loop, study):
+    left = [loop.folder.path / name for name in (".study.yaml.ab12.tmp", "cells/fedclip/photo/.x.json.ab12.tmp")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{")
+    loop.folder.begin(study)
+    assert not any(path.exists() for path in left)
 
 
 def test_models_of_the_cell_before_are_gone_when_memory_is_measured_anew(loop, study, monkeypatch):

@@ -14,6 +14,7 @@ import pytest
 from study_samples import SAMPLE, sample_result, sample_results, write_study
 
 from fedclip_plugin.cli import main
+from fedclip_plugin.commands.attend import Ending
 from fedclip_plugin.commands.mpi import Launch
 from fedclip_plugin.recipe import load_study
 from fedclip_plugin.report.study_pictures import costs
@@ -250,7 +251,7 @@ def test_a_study_becomes_one_mpirun_job_and_a_cell_in_which_it_ends_has_failed(
     def attend(launch, program):
         words.extend(launch.command(program))
         results.attempts.begin("fedclip/photo/seed_0_point_1")
-        return 143, told
+        return Ending(143, told)
 
     monkeypatch.setattr(Launch, "attend", attend)
     path = write_study(tmp_path / "s.yaml")
@@ -284,7 +285,7 @@ def test_who_attends_a_job_knows_whether_it_was_told_to_stop(told, tmp_path):
         time.sleep(0.02)
     if told:
         here.send_signal(signal.SIGTERM)
-    assert here.communicate(timeout=60)[0].splitlines()[-1] == str((143, told))
+    assert here.communicate(timeout=60)[0].splitlines()[-1] == repr(Ending(143, told))
 
 
 def test_a_rank_of_a_job_of_the_wrong_size_says_so_and_ends(monkeypatch, tmp_path):

@@ -20,13 +20,15 @@ from fedclip_export.convert.finalize import to_bytes
 from fedclip_export.convert.heads import OWN_ENCODER
 from fedclip_export.convert.parity import parity_table
 from fedclip_export.convert.quantize import LOWEST_RUNTIME
-from fedclip_export.convert.release import Release, file_entry, require_vacant
+from fedclip_export.convert.release import Release, file_entry, vacant
 from fedclip_export.convert.samples import gather
 from fedclip_export.convert.tuned import write_tuned
+from fedclip_export.errors import ConversionError
 from fedclip_export.runtime import EdgeClassifier
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
+from fedclip_plugin.runs.writing import writing
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,11 @@ def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable
     ParityError
         When the answers differ from PyTorch's by more than the tolerances; nothing is written.
     """
-    require_vacant(out)
+    with vacant(out):
+        return _make_bundle(adapter, out, options, tell)
+
+
+def _make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable[[str], None]) -> str:
     options.release.check()
     source = read_source(adapter)
     notes = source.notes()
@@ -136,7 +142,10 @@ def _manifest(
 
 def _write_and_try(out: Path, manifest: Manifest, files: dict[str, Path], release: Release) -> None:
     """Write the bundle beside its place, open it as a device would, and only then give it its name."""
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
+    with (
+        writing(out, ConversionError),
+        tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent) as place,
+    ):
         trial = Path(place) / out.name
         write_bundle(trial, manifest, files, release.private_key)
         EdgeClassifier(trial, product=release.product, provider="cpu").close()

@@ -6,6 +6,8 @@ import hashlib
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from fedclip_export.bundle import FileEntry, Manifest
 from fedclip_export.bundle.fields import ROLES
 from fedclip_export.bundle.keys import sign
 from fedclip_export.errors import ConversionError
+from fedclip_plugin.runs.atomic import sweep
+from fedclip_plugin.runs.lock import FolderLock
 from fedclip_plugin.text import size
 
 _ROLE_OF = {name: role for role, name in ROLES.items()}
@@ -100,14 +104,27 @@ class Release:
         return self.sequence
 
 
-def require_vacant(out: Path) -> None:
-    """See that a folder can be written under this name, before hours are spent on its content.
+@contextmanager
+def vacant(out: Path) -> Iterator[None]:
+    """Keep a folder's name for one export, and see that it can be written, before hours are spent on its content.
+
+    What an export that was killed left beside it is removed.
 
     Raises
     ------
     ConversionError
         When something is there already, or its parent cannot be written.
+    FedClipError
+        When another export writes it.
     """
+    _require_vacant(out)
+    with FolderLock(out.with_name(f".{out.name}.lock"), f"{out}", "give another name").held():
+        _require_vacant(out)
+        sweep(out.parent, out.name)
+        yield
+
+
+def _require_vacant(out: Path) -> None:
     if os.path.lexists(out):
         raise ConversionError(f"{out} exists; it is never written over: give another name, or remove it first")
     try:

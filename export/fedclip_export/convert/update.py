@@ -20,7 +20,7 @@ from fedclip_export.convert.device_chain import open_session
 from fedclip_export.convert.finalize import to_bytes
 from fedclip_export.convert.heads import Store, head_graph, require_head
 from fedclip_export.convert.reference import adapter_logits
-from fedclip_export.convert.release import Release, file_entry, require_vacant
+from fedclip_export.convert.release import Release, file_entry, vacant
 from fedclip_export.errors import ConversionError, ParityError
 
 TOLERANCES: Mapping[Store, float] = {"fp32": 1e-4, "fp16": 5e-2}
@@ -58,7 +58,11 @@ def make_update(adapter: Path, against: Path, out: Path, store: Store, release: 
     ParityError
         When the head's answers differ from PyTorch's by more than the tolerance; nothing is written.
     """
-    require_vacant(out)
+    with vacant(out):
+        return _make_update(adapter, against, out, store, release)
+
+
+def _make_update(adapter: Path, against: Path, out: Path, store: Store, release: Release) -> str:
     release.check()
     source = read_source(adapter)
     require_head(source.saved.method)

@@ -1,0 +1,110 @@
+"""Both ends of a job's life: the launcher attends mpirun, and a rank ends when its mpirun is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+ATTENDED = "FEDCLIP_ATTENDED"
+"""Set for a job whose launcher says in the end what is safe."""
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LOOK_SECONDS = 0.3
+_SECOND_WORD = 0.5
+"""Seconds after which another signal means impatience; shells and ``timeout`` send the same one twice at once."""
+
+_HEIR = 'read -r over || kill -TERM "$0"'
+"""A shell that ends mpirun when the pipe from the launcher closes without a word: the launcher was killed."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended.
+
+    Attributes
+    ----------
+    code
+        Exit code of the command: 128 and the number of the signal that the launcher was told to stop by, else mpirun's.
+    told
+        Whether the launcher was told to stop; otherwise the job ended by itself.
+    """
+
+    code: int
+    told: bool
+
+
+def attend(command: Sequence[str], environment: Mapping[str, str]) -> Ending:
+    """Run mpirun, hand on the signals that end or suspend it, and return how it ended.
+
+    mpirun gets a process group of its own, so that Ctrl-C reaches it once, through here; a second one ends it at once.
+    When this process is killed, mpirun ends too.
+
+    Parameters
+    ----------
+    command
+        mpirun and its words.
+    environment
+        Its environment.
+    """
+    told: list[int] = []
+    since: list[float] = []
+    jobs: list[subprocess.Popen[bytes]] = []
+
+    def _hand_on(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        since.append(time.monotonic())
+        for job in jobs:
+            job.send_signal(signal.SIGKILL if since[-1] - since[0] > _SECOND_WORD else number)
+
+    def _suspend(number: int, frame: FrameType | None) -> None:
+        for job in jobs:
+            job.send_signal(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)  # until fg or bg
+        for job in jobs:
+            job.send_signal(signal.SIGCONT)
+
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _hand_on)
+    if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTSTP, _suspend)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # mpirun inherits it: it writes to the terminal from the background
+    jobs.append(
+        subprocess.Popen(
+            command, env={**environment, ATTENDED: "1"}, stdin=subprocess.DEVNULL, process_group=0, bufsize=0
+        )
+    )
+    if told:  # while it started
+        jobs[0].send_signal(told[0])
+    heir = _leave_to_heir(jobs[0].pid)
+    code = jobs[0].wait()
+    heir.communicate(b"over\n")
+    if told and code:  # else it was done already
+        return Ending(128 + told[0], told=True)
+    return Ending(code if code >= 0 else 128 - code, told=False)
+
+
+def _leave_to_heir(job: int) -> subprocess.Popen[bytes]:
+    """Start the process that ends mpirun when this one is killed."""
+    nowhere = subprocess.DEVNULL
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _HEIR, str(job)], stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, process_group=0
+    )
+
+
+def end_with_parent() -> None:
+    """Let this rank end within a second when the mpirun that started it is gone; without it nobody would end it."""
+    parent = os.getppid()
+
+    def _watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=_watch, name="parent", daemon=True).start()
