@@ -11,13 +11,17 @@ import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.errors import FedClipError, FederationError
+from fedclip_plugin.text import told
 
 PATIENCE = 1.5
 """A silo waits this much longer than the server would, so that the server, which knows who is late, speaks first."""
+
+_TICK_SECONDS = 1.0
+"""The watchdog looks at the clock this often: a longer step means that this process itself stood still."""
 
 
 def stop_job(comm: Any, who: str, error: BaseException | str) -> None:
@@ -45,6 +49,8 @@ class Guarded(ABC):
     """Mixin for FedML's managers: an exception in a handler ends the job instead of leaving it waiting."""
 
     args: Any
+    names: Mapping[int, str]
+    """Rank to name, of this rank and of those that send to it."""
     message_handler_dict: dict[Any, Callable[[Any], None]]
 
     @abstractmethod
@@ -54,9 +60,22 @@ class Guarded(ABC):
     def receive_message(self, msg_type: Any, msg_params: Any) -> None:
         """Run the handler of one message; FedML's own would turn a KeyError into a misleading message and wait on."""
         try:
-            self.message_handler_dict[msg_type](msg_params)
+            self.handle(msg_type, msg_params)
         except BaseException as error:
             stop_job(self.args.comm, self.where(), error)
+
+    def handle(self, kind: Any, message: Any) -> None:
+        """Give a message to its handler.
+
+        Raises
+        ------
+        FederationError
+            When there is none for its type.
+        """
+        if kind not in self.message_handler_dict:
+            sender = self.names[message.get_sender_id()]
+            raise FederationError(f"{sender} sent a message of type {told(kind)}, which nobody here takes")
+        self.message_handler_dict[kind](message)
 
 
 class StaysOpen:
@@ -72,6 +91,8 @@ class StaysOpen:
 class Watchdog:
     """Ends the job when somebody who is waited for stays silent too long.
 
+    Time in which this process itself stood still counts for nobody.
+
     Parameters
     ----------
     on_silence
@@ -81,21 +102,27 @@ class Watchdog:
     def __init__(self, on_silence: Callable[[list[str]], None]) -> None:
         self._on_silence = on_silence
         self._changed = threading.Condition()
-        self._deadlines: dict[str, float] = {}
+        self._waits: dict[str, list[float]] = {}  # of each name, how long it has for each word; the oldest first
+        self._deadlines: dict[str, float] = {}  # for the oldest
         self._closed = False
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def expect(self, names: Iterable[str], limit: float) -> None:
-        """Give each of ``names`` up to ``limit`` seconds from now; who is waited for already gets no more time."""
+        """Wait for one more word of each of ``names``, up to ``limit`` seconds after its last one, or from now."""
         with self._changed:
             for name in names:
+                self._waits.setdefault(name, []).append(limit)
                 self._deadlines.setdefault(name, time.monotonic() + limit)
             self._changed.notify()
 
     def heard(self, name: str) -> None:
-        """Wait for ``name`` no longer."""
+        """Take note of a word of ``name``; if more are waited for, its time begins anew."""
         with self._changed:
             self._deadlines.pop(name, None)
+            waits = self._waits.get(name, [])
+            del waits[:1]
+            if waits:
+                self._deadlines[name] = time.monotonic() + waits[0]
 
     def close(self) -> None:
         """Wait for nobody any more."""
@@ -107,8 +134,12 @@ class Watchdog:
         late: list[str] = []
         with self._changed:
             while not self._closed and not late:
+                before = time.monotonic()
                 nearest = min(self._deadlines.values(), default=None)
-                self._changed.wait(None if nearest is None else max(0.0, nearest - time.monotonic()))
+                self._changed.wait(None if nearest is None else min(max(0.0, nearest - before), _TICK_SECONDS))
+                stood = time.monotonic() - before - _TICK_SECONDS if nearest is not None else 0.0
+                if stood > _TICK_SECONDS:
+                    self._deadlines = {name: end + stood for name, end in self._deadlines.items()}
                 late = [name for name, end in self._deadlines.items() if end <= time.monotonic()]
         if not self._closed:
             self._on_silence(late)

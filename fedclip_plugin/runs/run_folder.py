@@ -93,7 +93,7 @@ class RunFolder:
                 shutil.rmtree(left, ignore_errors=True)
         if not lines or self.recipe.read_text(encoding="utf-8") != recipe_text:
             write_file(self.recipe, self._with_history(recipe_text, lines).encode())
-        write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        write_file(self.metrics, "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode())
 
     def check(self, recipe_text: str, digest: str, resume: bool) -> list[RoundLine]:
         """Return the lines of the rounds that training goes on after; empty for a fresh run. Writes nothing.
@@ -206,7 +206,7 @@ class RunFolder:
             add_metrics(own, scores)
         if self.round_folder(line["best_round"]).exists():
             point_to(self.adapters / "best", self.round_folder(line["best_round"]).name)
-        append_line(self.metrics, json.dumps(line))
+        append_line(self.metrics, json.dumps(line, allow_nan=False))
         linked = {(self.adapters / name).resolve() for name in ("best", "final")}
         for folder in sorted(self.adapters.glob("round_*")):
             number = int(folder.name.removeprefix("round_"))

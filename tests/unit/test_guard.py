@@ -2,8 +2,10 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+from fedml.core.distributed.communication.message import Message
 from support import fedml_args
 
 from fedclip_plugin.errors import DataError, FedClipError, FederationError
@@ -23,13 +25,14 @@ class Comm:
 class Handler(Guarded):
     def __init__(self, error):
         self.args = fedml_args(comm=Comm())
-        self.message_handler_dict = {7: self.handle}
+        self.names = {2: "silo art (rank 2)"}
+        self.message_handler_dict = {7: self.fail}
         self.error = error
 
     def where(self):
         return "silo photo (rank 3), round 12"
 
-    def handle(self, message):
+    def fail(self, message):
         raise self.error
 
 
@@ -60,8 +63,9 @@ def test_a_users_fault_has_no_traceback(ended, capfd):
 
 
 def test_a_message_that_nobody_handles_ends_the_job(ended, capfd):
-    Handler(ValueError()).receive_message(99, None)
-    assert "KeyError: 99" in capfd.readouterr().err
+    Handler(ValueError()).receive_message(99, Message(99, 2, 3))
+    told = capfd.readouterr().err
+    assert told.endswith("round 12: silo art (rank 2) sent a message of type 99, which nobody here takes\n")
     assert ended == [1]
 
 
@@ -109,6 +113,41 @@ def test_time_begins_anew_after_an_answer(dog):
         time.sleep(0.35)
         dog.heard("a")
     assert not dog.bark.is_set()
+
+
+def test_each_word_that_is_owed_has_its_own_time(dog):
+    dog.expect(["a"], 60)
+    dog.expect(["a"], 0.2)
+    time.sleep(0.3)
+    dog.heard("a")
+    assert not dog.bark.is_set()
+    assert dog.bark.wait(5)
+    assert dog.late == ["a"]
+
+
+def test_who_owes_nothing_more_is_not_waited_for(dog):
+    dog.expect(["a", "b"], 0.4)
+    dog.expect(["a"], 0.4)
+    for name in ("a", "b", "a", "a"):
+        dog.heard(name)
+    dog.expect(["b"], 0.2)
+    assert dog.bark.wait(5)
+    assert dog.late == ["b"]
+
+
+def test_time_in_which_this_process_stood_still_counts_for_nobody(monkeypatch):
+    """As after SIGSTOP and SIGCONT: the answers that came meanwhile have not been looked at yet."""
+    frozen, late = [0.0], []
+    monkeypatch.setattr(guard, "_TICK_SECONDS", 0.1)
+    monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + frozen[0]))
+    dog = Watchdog(late.extend)
+    dog.expect(["a"], 1.0)
+    time.sleep(0.2)
+    frozen[0] = 100.0
+    time.sleep(0.4)
+    assert late == []
+    time.sleep(1.5)
+    assert late == ["a"]
 
 
 def test_backbones_that_differ_are_refused_by_rank():
