@@ -123,13 +123,9 @@ class ExpectedAnswers:
             scores = said[kind]
             yield kind, scores, type(scores) is dict, "scores by split"
             yield kind, scores, allowed or not scores, f"empty but in the {when}"
-            none = not scores and not (kind == "zero_shot" and allowed and sizes)  # tables and studies need them
-            yield (
-                f"the splits of {kind}",
-                ", ".join(map(told, list(scores)[:3])),
-                none or set(scores) == set(_PARTS),
-                ("validation and test"),
-            )
+            wanted = kind == "zero_shot" and allowed and bool(sizes)  # tables and studies need them
+            found, right = ", ".join(map(told, list(scores)[:3])), set(scores) == set(_PARTS)
+            yield f"the splits of {kind}", found, right or not (scores or wanted), "validation and test"
             for part, score in scores.items():
                 yield from _score(f"{kind}.{part}", score, counts[part])
         loss = said["train_loss"]
