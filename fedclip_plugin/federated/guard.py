@@ -26,6 +26,10 @@ _TICK_SECONDS = 1.0
 """The watchdog looks at the clock this often: a longer step means that this process itself stood still."""
 
 
+_TOGETHER_SECONDS = 0.2
+"""Whose time is over this soon after the first one's is named together with it: messages go out one by one."""
+
+
 def stop_job(comm: Any, who: str, error: BaseException | str) -> None:
     """Say why on stderr and end every rank of the job with exit code 1.
 
@@ -155,11 +159,17 @@ class Watchdog:
         with self._changed:
             while not self._closed and not late:
                 before = time.monotonic()
-                nearest = min(self._deadlines.values(), default=None)
+                nearest = self._end_of_patience()
                 self._changed.wait(None if nearest is None else min(max(0.0, nearest - before), _TICK_SECONDS))
                 stood = time.monotonic() - before - _TICK_SECONDS if nearest is not None else 0.0
                 if stood > _TICK_SECONDS:
                     self._deadlines = {name: end + stood for name, end in self._deadlines.items()}
-                late = [name for name, end in self._deadlines.items() if end <= time.monotonic()]
+                nearest, now = self._end_of_patience(), time.monotonic()
+                if nearest is not None and nearest <= now:
+                    late = [name for name, end in self._deadlines.items() if end <= now]
         if not self._closed:
             self._on_silence(late)
+
+    def _end_of_patience(self) -> float | None:
+        """Return when it is enough; None while nobody is waited for."""
+        return min(self._deadlines.values()) + _TOGETHER_SECONDS if self._deadlines else None

@@ -153,6 +153,16 @@ def test_bytes_that_are_no_card_end_the_job_by_their_senders_name(monkeypatch, c
     )
 
 
+def test_those_whose_time_is_over_at_about_the_same_moment_are_named_together(dog):
+    for name in ("a", "b", "c", "d"):
+        dog.expect([name], 0.2)
+        time.sleep(0.02)
+    dog.expect(["e"], 5)
+    dog.heard("c")
+    assert dog.bark.wait(5)
+    assert dog.late == ["a", "b", "d"]
+
+
 def test_each_word_that_is_owed_has_its_own_time(dog):
     dog.expect(["a"], 60)
     dog.expect(["a"], 0.2)
