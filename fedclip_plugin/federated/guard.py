@@ -25,7 +25,6 @@ _POLL_SECONDS = 1e-3
 _TICK_SECONDS = 1.0
 """The watchdog looks at the clock this often: a longer step means that this process itself stood still."""
 
-
 _TOGETHER_SECONDS = 0.2
 """Whose time is over this soon after the first one's is named together with it: messages go out one by one."""
 
