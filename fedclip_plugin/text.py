@@ -36,6 +36,15 @@ def _escape(text: str, kept: str) -> str:
     return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def told(value: object, most: int = 80) -> str:
+    """Return a value from elsewhere in a few printable words, whatever it is."""
+    if isinstance(value, str):
+        return printable(value if len(value) <= most else f"{value[: most - 3]}...")
+    if type(value) is int and value.bit_length() > 64:
+        return f"a number of {value.bit_length():,} bits"
+    return str(value) if value is None or type(value) in (bool, int, float) else f"a {told(type(value).__name__)}"
+
+
 def align(table: Sequence[Sequence[str]]) -> str:
     """Return a table as text: first column to the left, the others to the right, a rule under the head."""
     table = [[printable(cell) for cell in row] for row in table]

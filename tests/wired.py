@@ -37,9 +37,10 @@ class Wire:
 
     def deliver(self, pair):
         payload = self.lines[pair].pop(0)
-        message = decode(payload)
-        self.managers[pair[1]].com_manager.bytes_received += len(payload)
-        self.managers[pair[1]].receive_message(message.get_type(), message)
+        message, manager = decode(payload), self.managers[pair[1]]
+        manager.com_manager.bytes_received += len(payload)
+        manager._heard(pair[0])
+        manager.receive_message(message.get_type(), message)
 
 
 class End:
@@ -56,6 +57,8 @@ class End:
         self.wire.lines.setdefault((self.rank, int(message.get_receiver_id())), []).append(payload)
 
     def stop_receive_message(self):
+        for peer in (1, 2, 3) if self.rank == 0 else (0,):
+            self.wire.managers[self.rank]._heard(peer)  # nobody is kept from leaving here
         self.wire.over.add(self.rank)
 
 
@@ -135,7 +138,8 @@ class Federation:
         model = create_adapter("fedclip", frozen(WIDTH), 0)
         if adapter is not None:
             load_parameters(model, {name: torch.tensor(array) for name, array in adapter.tensors.items()})
-        pair = FedClipAggregator(model, args, task, SILOS, min_silos=args.silos_per_round, folder=self.folder)
+        least, sizes = args.silos_per_round, {"train": 20, "validation": 10, "test": 10}
+        pair = FedClipAggregator(model, args, task, SILOS, least, self.folder, splits=[sizes] * 3)
         recorder = RoundRecorder(self.folder, SILOS, 3, self.lines.append)
         self.server = Server(args, SiloAverager(args, target, pair, self.histories[0]), recorder)
         if start_round == 0:

@@ -9,7 +9,7 @@ from fedclip_plugin.data.images import IMAGE_SUFFIXES, MAX_PIXELS, open_rgb
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
 from fedclip_plugin.data.partition import partition
 from fedclip_plugin.data.remarks import remarks
-from fedclip_plugin.data.splits import Split, split_60_20_20
+from fedclip_plugin.data.splits import Split, sizes_60_20_20, split_60_20_20
 from fedclip_plugin.data.unreadable import UnreadableImageError, UnreadableImagesError
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "scan_folder",
     "silo_image_set",
     "silo_names",
+    "sizes_60_20_20",
     "split_60_20_20",
     "target_image_set",
 ]

@@ -53,10 +53,13 @@ def split_60_20_20(count: int, seed: int) -> Split:
         raise DataError(f"{count} images cannot be split 60/20/20: a silo needs at least 5 images; add images")
     order = np.arange(count, dtype=np.int64)
     np.random.RandomState(seed).shuffle(order)
-    train_end = int(count * 0.6)
+    sizes = sizes_60_20_20(count)
+    ends = np.cumsum([sizes["train"], sizes["validation"], sizes["test"]])
+    train, validation, test, _ = np.split(order, ends)
+    return Split(train, validation, test)
+
+
+def sizes_60_20_20(count: int) -> dict[str, int]:
+    """Return how many of ``count`` images are in ``train``, ``validation`` and ``test``."""
     part = int(count * 0.2)
-    return Split(
-        train=order[:train_end],
-        validation=order[train_end : train_end + part],
-        test=order[train_end + part : train_end + 2 * part],
-    )
+    return {"train": int(count * 0.6), "validation": part, "test": part}

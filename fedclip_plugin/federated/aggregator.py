@@ -21,6 +21,7 @@ from fedclip_plugin.federated.screen import fault
 from fedclip_plugin.federated.server_optimizer import ServerOptimizer
 from fedclip_plugin.federated.task import Answers, Score, Task
 from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.text import told
 
 logger = logging.getLogger(__name__)
 Updates = list[tuple[float, OrderedDict[str, Tensor]]]
@@ -45,6 +46,9 @@ class FedClipAggregator(ServerAggregator):
         The run folder, where the final adapter goes.
     zero_shot
         How CLIP without an adapter labels the target domain, where there is one.
+    splits
+        Of each silo, by the images that it said it has, the sizes of ``train``, ``validation`` and ``test``; empty
+        where that is not known.
 
     Attributes
     ----------
@@ -74,11 +78,13 @@ class FedClipAggregator(ServerAggregator):
         min_silos: int,
         folder: RunFolder,
         zero_shot: Answers | None = None,
+        splits: Sequence[Mapping[str, int]] = (),
     ) -> None:
         super().__init__(model, args)
         self.task, self.silos, self.min_silos, self.folder = task, tuple(silos), min_silos, folder
         self.answered: tuple[str, ...] = self.silos
-        self.zero_shot = zero_shot
+        self.zero_shot, self.splits = zero_shot, tuple(splits)
+        self._images = {name: sizes["train"] for name, sizes in zip(silos, splits, strict=False)}
         self.compressor = Compressor(args.codec)
         self.optimizer = ServerOptimizer(args.server_optimizer, args.server_lr, args.server_momentum)
         self.dropped: dict[str, str] = {}
@@ -114,14 +120,15 @@ class FedClipAggregator(ServerAggregator):
         """
         held = self.get_model_params()
         template = self.compressor.template(held)
-        opened = [self._open(samples, sent, template, held) for samples, sent in raw_client_model_or_grad_list]
+        pairs = zip(self.answered, raw_client_model_or_grad_list, strict=True)
+        opened = [self._open(self._images.get(name), *sent, template, held) for name, sent in pairs]
         faults = {name: found for name, found in zip(self.answered, opened, strict=True) if isinstance(found, str)}
         self.dropped = faults
         for name, reason in faults.items():
-            logger.warning("round %d: the update of %s is dropped: %s", self.args.round_idx + 1, name, reason)
+            logger.warning("round %d: the update of %s is dropped: %s", self.args.round_idx + 1, told(name), reason)
         kept = [index for index, name in enumerate(self.answered) if name not in faults]
         if len(kept) < self.min_silos:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in faults.items())
+            reasons = "; ".join(f"{told(name)}: {reason}" for name, reason in faults.items())
             raise FederationError(
                 f"round {self.args.round_idx + 1}: {len(kept)} usable updates, min_silos is {self.min_silos} "
                 f"({reasons}); mend those silos and resume {self.folder.path}, or lower fedclip_args.min_silos"
@@ -190,14 +197,19 @@ class FedClipAggregator(ServerAggregator):
         self.set_model_params(together)
 
     def _open(
-        self, samples: Any, sent: Any, template: Mapping[str, Tensor], held: OrderedDict[str, Tensor]
+        self,
+        images: int | None,
+        samples: Any,
+        sent: Any,
+        template: Mapping[str, Tensor],
+        held: OrderedDict[str, Tensor],
     ) -> OrderedDict[str, Tensor] | str:
         """Return the parameters that a silo trained, or what is wrong with them."""
-        reason = fault(samples, sent, template)
+        reason = fault(samples, sent, template, images)
         if reason is not None:
             return reason
         update = self.compressor.expand(sent, held)
-        reason = fault(samples, update, held) if self.compressor.remembers else None
+        reason = fault(samples, update, held, images) if self.compressor.remembers else None
         return reason or update
 
     def _weight(self, samples: float) -> float:

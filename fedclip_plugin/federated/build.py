@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fedclip_plugin.adapters import Adapter, create_adapter
+from fedclip_plugin.data import sizes_60_20_20
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.aggregator import FedClipAggregator
 from fedclip_plugin.federated.guard import stop_job
@@ -94,7 +95,9 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
         args.device_type = "cpu"  # FedML's attacks and defences ask for it; updates are averaged on the CPU
         least = recipe.fedclip_args.min_silos or recipe.train_args.client_num_per_round
         zero_shot = prepared.zero_shot.get("target")
-        pair = FedClipAggregator(model, args, task, prepared.silos, least, folder, zero_shot)
+        pair = FedClipAggregator(
+            model, args, task, prepared.silos, least, folder, zero_shot, [*map(sizes_60_20_20, prepared.images)]
+        )
         return [None, None, None, prepared.target, None, None, None, len(task.classes)], model, None, pair
     splits, index = prepared.splits, args.rank - 1
     assert splits is not None, "a silo has images"

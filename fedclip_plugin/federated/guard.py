@@ -11,14 +11,23 @@ import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.errors import FedClipError, FederationError
 from fedclip_plugin.streams import refusal, say_at_once
+from fedclip_plugin.text import told
 
 PATIENCE = 1.5
 """A silo waits this much longer than the server would, so that the server, which knows who is late, speaks first."""
+
+_POLL_SECONDS = 1e-3
+
+_TICK_SECONDS = 1.0
+"""The watchdog looks at the clock this often: a longer step means that this process itself stood still."""
+
+_TOGETHER_SECONDS = 0.2
+"""Whose time is over this soon after the first one's is named together with it: messages go out one by one."""
 
 
 def stop_job(comm: Any, who: str, error: BaseException | str) -> None:
@@ -44,10 +53,30 @@ def stop_job(comm: Any, who: str, error: BaseException | str) -> None:
     os._exit(1)
 
 
+def end_together(comm: Any, limit: float = 60.0) -> None:
+    """Return when every rank is about to end; end the job when one is not: MPI_Finalize would wait for it for ever.
+
+    Parameters
+    ----------
+    comm
+        MPI communicator; every rank calls this when nothing is left to do.
+    limit
+        Seconds that ranks may be apart.
+    """
+    everybody, deadline = comm.Ibarrier(), time.monotonic() + limit
+    while not everybody.Test():
+        if time.monotonic() > deadline:
+            reason = f"another rank has not come to its end within {limit:.0f} s; nothing is lost"
+            stop_job(comm, f"rank {comm.Get_rank()}, with everything done", reason)
+        time.sleep(_POLL_SECONDS)
+
+
 class Guarded(ABC):
     """Mixin for FedML's managers: an exception in a handler ends the job instead of leaving it waiting."""
 
     args: Any
+    names: Mapping[int, str]
+    """Rank to name, of this rank and of those that send to it."""
     message_handler_dict: dict[Any, Callable[[Any], None]]
 
     @abstractmethod
@@ -57,9 +86,22 @@ class Guarded(ABC):
     def receive_message(self, msg_type: Any, msg_params: Any) -> None:
         """Run the handler of one message; FedML's own would turn a KeyError into a misleading message and wait on."""
         try:
-            self.message_handler_dict[msg_type](msg_params)
+            self.handle(msg_type, msg_params)
         except BaseException as error:
             stop_job(self.args.comm, self.where(), error)
+
+    def handle(self, kind: Any, message: Any) -> None:
+        """Give a message to its handler.
+
+        Raises
+        ------
+        FederationError
+            When there is none for its type.
+        """
+        if kind not in self.message_handler_dict:
+            sender = self.names[message.get_sender_id()]
+            raise FederationError(f"{sender} sent a message of type {told(kind)}, which nobody here takes")
+        self.message_handler_dict[kind](message)
 
 
 class StaysOpen:
@@ -75,6 +117,8 @@ class StaysOpen:
 class Watchdog:
     """Ends the job when somebody who is waited for stays silent too long.
 
+    Time in which this process itself stood still counts for nobody.
+
     Parameters
     ----------
     on_silence
@@ -84,21 +128,27 @@ class Watchdog:
     def __init__(self, on_silence: Callable[[list[str]], None]) -> None:
         self._on_silence = on_silence
         self._changed = threading.Condition()
-        self._deadlines: dict[str, float] = {}
+        self._waits: dict[str, list[float]] = {}  # of each name, how long it has for each word; the oldest first
+        self._deadlines: dict[str, float] = {}  # for the oldest
         self._closed = False
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def expect(self, names: Iterable[str], limit: float) -> None:
-        """Give each of ``names`` up to ``limit`` seconds from now; who is waited for already gets no more time."""
+        """Wait for one more word of each of ``names``, up to ``limit`` seconds after its last one, or from now."""
         with self._changed:
             for name in names:
+                self._waits.setdefault(name, []).append(limit)
                 self._deadlines.setdefault(name, time.monotonic() + limit)
             self._changed.notify()
 
     def heard(self, name: str) -> None:
-        """Wait for ``name`` no longer."""
+        """Take note of a word of ``name``; if more are waited for, its time begins anew."""
         with self._changed:
             self._deadlines.pop(name, None)
+            waits = self._waits.get(name, [])
+            del waits[:1]
+            if waits:
+                self._deadlines[name] = time.monotonic() + waits[0]
 
     def close(self) -> None:
         """Wait for nobody any more."""
@@ -110,8 +160,18 @@ class Watchdog:
         late: list[str] = []
         with self._changed:
             while not self._closed and not late:
-                nearest = min(self._deadlines.values(), default=None)
-                self._changed.wait(None if nearest is None else max(0.0, nearest - time.monotonic()))
-                late = [name for name, end in self._deadlines.items() if end <= time.monotonic()]
+                before = time.monotonic()
+                nearest = self._end_of_patience()
+                self._changed.wait(None if nearest is None else min(max(0.0, nearest - before), _TICK_SECONDS))
+                stood = time.monotonic() - before - _TICK_SECONDS if nearest is not None else 0.0
+                if stood > _TICK_SECONDS:
+                    self._deadlines = {name: end + stood for name, end in self._deadlines.items()}
+                nearest, now = self._end_of_patience(), time.monotonic()
+                if nearest is not None and nearest <= now:
+                    late = [name for name, end in self._deadlines.items() if end <= now]
         if not self._closed:
             self._on_silence(late)
+
+    def _end_of_patience(self) -> float | None:
+        """Return when it is enough; None while nobody is waited for."""
+        return min(self._deadlines.values()) + _TOGETHER_SECONDS if self._deadlines else None

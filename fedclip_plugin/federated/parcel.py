@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mmap
 import pickle
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,12 @@ from torch import Tensor
 PIECE_BYTES = 2**30
 """Most that goes to MPI at once: it counts in 32-bit integers."""
 
+LABEL_BYTES = 2**22
+"""Most that a label may have: names, figures and sizes; a thousand tensors take some 200 kB."""
+
+_HEAD, _MARK = struct.Struct("<8sI"), b"fedclip\x01"
+"""How every label begins: a mark, and how many contents follow; then the size of each, in 8 bytes."""
+
 _LARGE_BYTES = 2**25
 """From this size on, a message's memory is worth the kernel's attention."""
 
@@ -28,7 +35,7 @@ class Parcel:
     Attributes
     ----------
     label
-        Pickle of the sizes of the contents and of the message without them.
+        The sizes of the contents, and pickle of the message without them.
     contents
         Memory of the message's tensors: the sender's own, and after receipt the receiver's.
     """
@@ -37,9 +44,17 @@ class Parcel:
     contents: tuple[memoryview, ...]
 
     @classmethod
-    def expected(cls, label: bytes) -> Parcel:
-        """Return a parcel with fresh room for the contents that ``label`` announces."""
-        sizes, _ = pickle.loads(label)
+    def expected(cls, label: bytes, most: int) -> Parcel:
+        """Return a parcel with fresh room for the contents that ``label`` announces.
+
+        Raises
+        ------
+        ValueError
+            When it is no label, or announces more than ``most`` bytes; nothing has been allocated then.
+        """
+        sizes = _sizes(label)
+        if sum(sizes) > most:
+            raise ValueError(f"it announces {sum(sizes):,} bytes of tensors; here a message has at most {most:,}")
         room = _mapped if sum(sizes) >= _LARGE_BYTES else _allocated
         return cls(label, tuple(room(size) for size in sizes))
 
@@ -62,15 +77,25 @@ def encode(message: Message) -> Parcel:
     contents: list[memoryview] = []
     stream = io.BytesIO()
     _Pickler(stream, protocol=5, buffer_callback=lambda buffer: contents.append(buffer.raw())).dump(message)
-    label = pickle.dumps(([content.nbytes for content in contents], stream.getvalue()), protocol=5)
-    return Parcel(label, tuple(contents))
+    sizes = struct.pack(f"<{len(contents)}Q", *(content.nbytes for content in contents))
+    return Parcel(_HEAD.pack(_MARK, len(contents)) + sizes + stream.getvalue(), tuple(contents))
 
 
 def decode(parcel: Parcel) -> Message:
     """Return the message that :func:`encode` was given; its tensors share the parcel's memory."""
-    _, pickled = pickle.loads(parcel.label)
+    pickled = memoryview(parcel.label)[_HEAD.size + 8 * len(parcel.contents) :]
     message: Message = pickle.loads(pickled, buffers=parcel.contents)
     return message
+
+
+def _sizes(label: bytes) -> tuple[int, ...]:
+    """Return the bytes of each of the contents that a label announces."""
+    if len(label) < _HEAD.size or not label.startswith(_MARK):
+        raise ValueError("it does not begin as a message does")
+    _, count = _HEAD.unpack_from(label)
+    if 8 * count > len(label) - _HEAD.size:
+        raise ValueError(f"it announces {count:,} tensors and ends before their sizes")
+    return struct.unpack_from(f"<{count}Q", label, _HEAD.size)
 
 
 class _Pickler(pickle.Pickler):

@@ -53,6 +53,8 @@ class Prepared:
         What the adapter is built on.
     zero_shot
         How CLIP without an adapter labels ``validation`` and ``test``, or ``target``.
+    images
+        On the server, how many images each silo has that can be used, in order.
     """
 
     task: Task
@@ -61,6 +63,7 @@ class Prepared:
     target: FeatureSet | None
     frozen: Frozen
     zero_shot: Mapping[str, Answers] = field(default_factory=dict)
+    images: tuple[int, ...] = ()
 
 
 class Preparation:
@@ -86,6 +89,7 @@ class Preparation:
         self._progress, self._say = progress, say
         self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
         self._names: tuple[str, ...] = recipe.silo_names() or ()
+        self._usable: tuple[int, ...] = ()
 
     def run(self) -> Prepared:
         """Return what this rank trains or scores with.
@@ -121,7 +125,7 @@ class Preparation:
             held, splits = self._split(inputs.features), self._split(inputs.taken).to(self._device)
             parts = {"validation": held.validation, "test": held.test}
         zero_shot = {name: task.answer(ZeroShot(), data) for name, data in parts.items()}
-        return Prepared(task, silos, splits, target, frozen, zero_shot)
+        return Prepared(task, silos, splits, target, frozen, zero_shot, self._usable)
 
     def _list(self) -> tuple[ImageSet | None, FeatureSource, list[Card]]:
         """List this rank's images without opening them, and hear of everybody's."""
@@ -195,6 +199,7 @@ class Preparation:
         except (FedClipError, OSError) as error:
             card = replace(own, error=str(error))
         after = self._roll_call(card)
+        self._usable = tuple(card.images for card in after[1:])
         skipped = [f"{card.name} {card.to_encode}" for card in after if card.to_encode]
         if skipped:
             self._say(f"skipped unreadable images: {', '.join(skipped)} (logs/ says which)")

@@ -11,6 +11,7 @@ from fedclip_plugin.data import common_classes
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.guard import PATIENCE, stop_job
 from fedclip_plugin.federated.memory import RankMemory
+from fedclip_plugin.text import told
 
 _TAG = 7302
 _POLL_SECONDS = 0.01
@@ -94,8 +95,8 @@ def roll_call(comm: Any, card: Card, names: Sequence[str], timeout: float) -> li
             faults.setdefault(card.error.removeprefix(f"{card.name}: "), []).append(card.name)
     if faults:
         count = sum(len(names) for names in faults.values())
-        told = [f"{', '.join(names)}: {error}" for error, names in faults.items()]
-        raise FedClipError("\n  ".join([f"{count} of {len(cards)} ranks cannot start", *told]))
+        lines = [f"{', '.join(names)}: {error}" for error, names in faults.items()]
+        raise FedClipError("\n  ".join([f"{count} of {len(cards)} ranks cannot start", *lines]))
     return cards
 
 
@@ -130,9 +131,9 @@ def require_one_task(cards: Sequence[Card]) -> None:
         ("backbones", {card.name: card.fingerprint for card in cards}),
     ):
         if len(set(found.values())) > 1:
-            told = ", ".join(f"{name}: {value[:12]}" for name, value in found.items())
+            values = ", ".join(f"{name}: {value[:12]}" for name, value in found.items())
             raise FedClipError(
-                f"the ranks hold different {what} ({told}): they would train different things; put the same files on "
+                f"the ranks hold different {what} ({values}): they would train different things; put the same files on "
                 "every host (paths, caches and time-outs may differ)"
             )
 
@@ -153,7 +154,12 @@ def _receive(comm: Any, ranks: Iterable[int], names: Sequence[str], timeout: flo
     while waiting:
         for rank in sorted(waiting):
             if comm.Iprobe(source=rank, tag=_TAG):
-                received[rank] = comm.recv(source=rank, tag=_TAG)
+                try:
+                    received[rank] = comm.recv(source=rank, tag=_TAG)
+                except Exception as error:  # unpickling raises whatever the bytes make it raise
+                    name = names[rank] if rank < len(names) else f"rank {rank}"
+                    why = told(f"{type(error).__name__}: {error}", 200)
+                    stop_job(comm, who, f"{told(name)} (rank {rank}) sent bytes that are no message: {why}")
                 waiting.discard(rank)
         if waiting and time.monotonic() > deadline:
             late = ", ".join(names[rank] if rank < len(names) else f"rank {rank}" for rank in sorted(waiting))

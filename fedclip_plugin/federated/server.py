@@ -14,12 +14,14 @@ from fedml.cross_silo.server.message_define import MyMessage
 
 from fedclip_plugin.features import FeatureSet
 from fedclip_plugin.federated.aggregator import FedClipAggregator
+from fedclip_plugin.federated.expected import ExpectedAnswers
 from fedclip_plugin.federated.guard import Guarded, StaysOpen, Watchdog, stop_job
 from fedclip_plugin.federated.history import History
-from fedclip_plugin.federated.messages import COMPLETE, REPORT, ROUND, TRAIN, SiloReport
+from fedclip_plugin.federated.messages import COMPLETE, ROUND, TRAIN
 from fedclip_plugin.federated.recorder import RoundRecorder
 from fedclip_plugin.federated.round_state import RoundState
-from fedclip_plugin.federated.transport import CountingTransport
+from fedclip_plugin.federated.transport import CountingTransport, most_bytes
+from fedclip_plugin.text import told
 
 DRAW = 2
 _MODEL_MESSAGES = (MyMessage.MSG_TYPE_S2C_INIT_CONFIG, MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
@@ -59,10 +61,6 @@ class SiloAverager(FedMLAggregator):
     def data_silo_selection(self, round_idx: int, client_num_in_total: int, client_num_per_round: int) -> list[int]:
         """Return each silo's own data: data never moves between ranks."""
         return list(range(client_num_in_total))
-
-    def awaits(self, index: int) -> bool:
-        """Return whether silo ``index`` was drawn and has not answered yet."""
-        return index in self.drawn and not self.flag_client_model_uploaded_dict[index]
 
     def add_local_trained_result(self, index: int, model_params: Any, sample_num: float) -> None:
         """Note what a silo sent, as it is; the pair looks at it before it averages (FedML would fail on nonsense)."""
@@ -136,31 +134,44 @@ class FedClipServer(Guarded, StaysOpen, FedMLServerManager):
         self._state = RoundState(
             self._pair.folder.state, residual=self._pair.compressor, optimizer=self._pair.optimizer
         )
+        self.names = {0: "server (rank 0)"} | {
+            rank: f"silo {told(name)} (rank {rank})" for rank, name in enumerate(self._pair.silos, 1)
+        }
+        self._expected = ExpectedAnswers(self.names, self._pair.silos, self._pair.splits, args.comm_round)
         self._watchdog = Watchdog(self._complain)
+        for _ in range(self._expected.ONLINE_MESSAGES):
+            self._watchdog.expect(self._pair.silos, args.round_timeout)
         self._sent_at = time.perf_counter()
         self._sent_before = self._received_before = self._bytes_down = 0
         super().__init__(args, averager, args.comm, args.rank, args.worker_num, args.backend)
         self.args.round_idx = args.start_round
         averager.draw(args.start_round)
-        self._watchdog.expect(self._pair.silos, args.round_timeout)
 
     def where(self) -> str:
         """Return the server's round."""
-        return f"server (rank 0), round {self.args.round_idx + 1}"
+        return f"{self.names[0]}, round {self.args.round_idx + 1}"
+
+    def handle(self, kind: Any, message: Message) -> None:
+        """Take in a silo's report, if its message is the one that it owes, and give it to its handler."""
+        own = message.get_sender_id() == self.rank  # FedML's word that the connection is ready
+        report = None if own else self._expected.take(message)
+        if report is not None:
+            self._recorder.report(report)
+        super().handle(kind, message)
 
     def _init_manager(self) -> None:
-        self.com_manager = CountingTransport(self.comm, self.rank, self.size)
+        most = most_bytes(self._pair.get_model_params())
+        self.com_manager = CountingTransport(self.comm, self.rank, self.size, self.names, most, self._heard)
         self.com_manager.add_observer(self)
 
     def register_message_receive_handlers(self) -> None:
-        """Register FedML's handlers, and one for the reports of silos that did not train."""
+        """Register FedML's handlers, and one for the reports of silos that did not train: they are taken in already."""
         super().register_message_receive_handlers()
-        self.register_message_receive_handler(MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER, self._hear)
+        self.register_message_receive_handler(MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER, lambda message: None)
 
     def process_online_status(self, client_status: str, msg_params: Message) -> None:
         """Send the first adapter once all silos are there; FedML sends it again for every late sign of life."""
         if not self.is_initialized:
-            self._hear(msg_params)
             super().process_online_status(client_status, msg_params)
 
     def send_init_msg(self) -> None:
@@ -170,19 +181,24 @@ class FedClipServer(Guarded, StaysOpen, FedMLServerManager):
         self._begin_round()
 
     def send_message(self, message: Message) -> None:
-        """Send a message; one that carries an adapter says which round begins and whether the silo trains in it."""
+        """Send a message; one that carries an adapter says which round begins and whether the silo trains in it.
+
+        From then on the silo owes an answer.
+        """
         if message.get_type() in _MODEL_MESSAGES:
             begins = self.args.round_idx + (message.get_type() == MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
+            rank = message.get_receiver_id()
+            train = rank - 1 in self._averager.drawn
             message.add_params(ROUND, begins)
-            message.add_params(TRAIN, message.get_receiver_id() - 1 in self._averager.drawn)
+            message.add_params(TRAIN, train)
             message.add_params(COMPLETE, self._recorder.last)
+            self._expected.adapter_sent(rank, begins, train)
+            self._watchdog.expect([self._pair.silos[rank - 1]], self.args.round_timeout)
         super().send_message(message)
 
     def handle_message_receive_model_from_client(self, msg_params: Message) -> None:
-        """Take a silo's update and report; close the round when it was the last one."""
-        name, number = self._hear(msg_params), self.args.round_idx
-        if msg_params.get(ROUND) != number or not self._averager.awaits(msg_params.get_sender_id() - 1):
-            raise RuntimeError(f"silo {name} answered for round {msg_params.get(ROUND) + 1} out of turn")
+        """Take a silo's update; close the round when it was the last one."""
+        number = self.args.round_idx
         super().handle_message_receive_model_from_client(msg_params)
         if self.args.round_idx == number:
             return
@@ -193,22 +209,15 @@ class FedClipServer(Guarded, StaysOpen, FedMLServerManager):
 
     def process_finished_status(self, client_status: str, msg_params: Message) -> None:
         """End when all silos have said goodbye; FedML would sleep 5 s first."""
-        self._hear(msg_params)
         self.client_finished_mapping[str(msg_params.get_sender_id())] = True
         if len(self.client_finished_mapping) == self._averager.client_num:
-            self._watchdog.close()
+            self._watchdog.expect(self._pair.silos, self.args.round_timeout)  # all leave together
             self.finish()
+            self._watchdog.close()
 
-    def _hear(self, message: Message) -> str:
-        """Take in a sign of life, with the silo's report if it brings one, and return the silo's name."""
-        name: str = self._pair.silos[message.get_sender_id() - 1]
-        self._watchdog.heard(name)
-        report: SiloReport | None = message.get(REPORT)
-        if report is not None:
-            self._recorder.report(report)
-            if report.round < self.args.round_idx:  # it still owes an answer to the newest adapter
-                self._watchdog.expect([name], self.args.round_timeout)
-        return name
+    def _heard(self, rank: int) -> None:
+        """Wait no longer for what has arrived from a silo, though it may be handled much later."""
+        self._watchdog.heard(self._pair.silos[rank - 1])
 
     def _note_round(self, number: int, traffic: dict[str, int], wall: float) -> None:
         """Save the new adapter while the silos already work on it, and tell the recorder."""
@@ -225,11 +234,10 @@ class FedClipServer(Guarded, StaysOpen, FedMLServerManager):
         self._state.drop_before(self._recorder.last)
 
     def _begin_round(self) -> None:
-        """Wait for an answer of every silo: the drawn ones train, the others evaluate, in the end all say goodbye."""
+        """Count time and bytes anew: the drawn silos train, the others evaluate, in the end all say goodbye."""
         self._sent_at = time.perf_counter()
         self._bytes_down = self.com_manager.bytes_sent - self._sent_before
         self._sent_before, self._received_before = self.com_manager.bytes_sent, self.com_manager.bytes_received
-        self._watchdog.expect(self._pair.silos, self.args.round_timeout)
 
     def begin(self) -> None:
         """Note what is known before any training, as round 0."""
@@ -242,9 +250,10 @@ class FedClipServer(Guarded, StaysOpen, FedMLServerManager):
         self._recorder.server(0, facts, self._pair.target, 0.0)
 
     def _complain(self, late: list[str]) -> None:
+        limit = f"{self.args.round_timeout:.0f} s (fedclip_args.round_timeout)"
         stop_job(
             self.args.comm,
             self.where(),
-            f"no answer from {', '.join(late)} within {self.args.round_timeout:.0f} s (fedclip_args.round_timeout); "
-            f"the last complete round is in {self._pair.folder.path}: look at those silos and run again with --resume",
+            f"no answer from {', '.join(map(told, late))} within {limit}; the last complete round is in "
+            f"{self._pair.folder.path}: look at those silos and run again with --resume",
         )

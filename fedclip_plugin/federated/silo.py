@@ -25,8 +25,9 @@ from fedclip_plugin.federated.messages import COMPLETE, REPORT, ROUND, TRAIN, Si
 from fedclip_plugin.federated.round_state import RoundState
 from fedclip_plugin.federated.task import Answers
 from fedclip_plugin.federated.trainer import FedClipTrainer
-from fedclip_plugin.federated.transport import CountingTransport
+from fedclip_plugin.federated.transport import CountingTransport, most_bytes
 from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.text import told
 
 _SERVER = 0
 _SERVER_NAME = "the server"
@@ -170,16 +171,20 @@ class FedClipSilo(Guarded, StaysOpen, ClientMasterManager):
 
     def __init__(self, args: Any, adapter: SiloAdapter) -> None:
         self._adapter = adapter
+        own = f"silo {told(adapter.silo_trainer.silo)} (rank {args.rank})"
+        self.names = {_SERVER: _SERVER_NAME, args.rank: own}
         self._watchdog = Watchdog(self._complain)
+        self._patience = args.round_timeout * PATIENCE
+        self._watchdog.expect([_SERVER_NAME], self._patience)
         super().__init__(args, adapter, args.comm, args.rank, args.worker_num, args.backend)
-        self._await_server()
 
     def where(self) -> str:
         """Return the silo's name, rank and round."""
-        return f"silo {self._adapter.silo_trainer.silo} (rank {self.rank}), round {self._adapter.round + 1}"
+        return f"{self.names[self.rank]}, round {self._adapter.round + 1}"
 
     def _init_manager(self) -> None:
-        self.com_manager = CountingTransport(self.comm, self.rank, self.size)
+        most = most_bytes(parameters_of(self._adapter.silo_trainer.model))
+        self.com_manager = CountingTransport(self.comm, self.rank, self.size, self.names, most, self._heard)
         self.com_manager.add_observer(self)
 
     def handle_message_init(self, msg_params: Message) -> None:
@@ -192,7 +197,6 @@ class FedClipSilo(Guarded, StaysOpen, ClientMasterManager):
 
     def _receive(self, message: Message, train: Callable[[Message], None]) -> None:
         number = int(message.get(ROUND))
-        self._await_server()
         self._adapter.round = self.round_idx = number
         self._adapter.state.drop_before(int(message.get(COMPLETE)))
         if message.get(TRAIN) or number >= self.num_rounds:
@@ -213,14 +217,17 @@ class FedClipSilo(Guarded, StaysOpen, ClientMasterManager):
             self._adapter.state.save(self._adapter.round + 1)
 
     def finish(self) -> None:
-        """Leave the federation."""
-        self._watchdog.close()
+        """Leave the federation, when the slowest silo is ready and the server has noticed if another is not."""
+        self._patience *= 2
+        self._heard()
         super().finish()
+        self._watchdog.close()
 
-    def _await_server(self) -> None:
+    def _heard(self, rank: int = _SERVER) -> None:
+        """Give the server its time anew: it has just been heard."""
+        self._watchdog.expect([_SERVER_NAME], self._patience)
         self._watchdog.heard(_SERVER_NAME)
-        self._watchdog.expect([_SERVER_NAME], self.args.round_timeout * PATIENCE)
 
     def _complain(self, late: list[str]) -> None:
-        limit = self.args.round_timeout * PATIENCE
-        stop_job(self.args.comm, self.where(), f"no word from {late[0]} for {limit:.0f} s (round_timeout)")
+        reason = f"no word from {late[0]} for {self._patience:.0f} s (round_timeout)"
+        stop_job(self.args.comm, self.where(), reason)

@@ -105,7 +105,7 @@ class RunFolder(JobFolder):
             self._sweep(lines)
             if not lines or self.recipe.read_text(encoding="utf-8") != recipe_text:
                 write_file(self.recipe, self._with_history(recipe_text, lines).encode())
-            write_file(self.metrics, "".join(json.dumps(line) + "\n" for line in lines).encode())
+            write_file(self.metrics, "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode())
             if lines:
                 self._point("best", lines[-1]["best_round"])
 
@@ -259,7 +259,7 @@ class RunFolder(JobFolder):
                 if final:
                     self._point("final", line["round"])
             self._point("best", best)
-            append_line(self.metrics, json.dumps(line))
+            append_line(self.metrics, json.dumps(line, allow_nan=False))
             linked = {(self.adapters / name).resolve() for name in ("best", "final")}
             for number, folder in self._rounds().items():
                 if number <= line["round"] - keep and number != best and folder.resolve() not in linked:

@@ -15,6 +15,7 @@ import time
 def deeds():
     """Return the table of deeds: name to (class, method, what happens in its place)."""
     from fedclip_plugin.federated.aggregator import FedClipAggregator
+    from fedclip_plugin.federated.silo import FedClipSilo
     from fedclip_plugin.federated.trainer import FedClipTrainer
 
     def raising(*_):
@@ -31,6 +32,11 @@ def deeds():
 
     def dying(*_):
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def frozen(original, message):
+        original(message)
+        time.sleep(0.2)  # until the server has it: what freezes is a silo that owes nothing
+        os.kill(os.getpid(), signal.SIGSTOP)
 
     def poisoned(original, *arguments):
         update = original(*arguments)
@@ -49,7 +55,7 @@ def deeds():
     return {
         "raise": (*training, raising),
         "exit": (*training, exiting),
-        "hang": (*training, hanging),
+        "freeze": (FedClipSilo, "send_message", frozen),
         "kill": (*training, dying),
         "late": (*training, late),
         "nan": (*update, poisoned),

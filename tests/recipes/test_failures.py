@@ -34,11 +34,12 @@ def test_an_exception_in_the_average_ends_the_job(workshop):
     assert "ArithmeticError: the average went wrong" in outcome.err
 
 
-def test_a_silo_that_hangs_is_named_within_the_timeout(workshop):
-    recipe = workshop.recipe("failure_hang", fedclip_args__round_timeout=4.0)
-    outcome = workshop.sabotage(recipe, "hang,rank=3")
+def test_a_silo_that_freezes_is_named_within_the_timeout_and_no_other(workshop):
+    """It has answered, and then takes nothing more: the server's next message to it stays unread."""
+    recipe = workshop.recipe("failure_freeze", fedclip_args__round_timeout=4.0)
+    outcome = workshop.sabotage(recipe, "freeze,rank=3")
     assert outcome.code == 1
-    assert "server (rank 0), round 2: no answer from photo within 4 s" in outcome.err
+    assert "server (rank 0), round 3: no answer from photo within 4 s" in outcome.err
     assert "run again with --resume" in outcome.err
     assert outcome.seconds < 4 + START_SECONDS
 

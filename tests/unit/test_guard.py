@@ -1,13 +1,17 @@
 """What keeps a federation from hanging: guarded handlers, the watchdog, the roll call."""
 
+import pickle
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+from fedml.core.distributed.communication.message import Message
 from support import fedml_args
 
 from fedclip_plugin.errors import DataError, FedClipError, FederationError
 from fedclip_plugin.federated import guard
+from fedclip_plugin.federated import roll_call as roll_call_module
 from fedclip_plugin.federated.guard import Guarded, Watchdog
 from fedclip_plugin.federated.roll_call import Card, agree_on_classes, agree_on_precision, require_one_task, roll_call
 
@@ -23,13 +27,14 @@ class Comm:
 class Handler(Guarded):
     def __init__(self, error):
         self.args = fedml_args(comm=Comm())
-        self.message_handler_dict = {7: self.handle}
+        self.names = {2: "silo art (rank 2)"}
+        self.message_handler_dict = {7: self.fail}
         self.error = error
 
     def where(self):
         return "silo photo (rank 3), round 12"
 
-    def handle(self, message):
+    def fail(self, message):
         raise self.error
 
 
@@ -60,8 +65,9 @@ def test_a_users_fault_has_no_traceback(ended, capfd):
 
 
 def test_a_message_that_nobody_handles_ends_the_job(ended, capfd):
-    Handler(ValueError()).receive_message(99, None)
-    assert "KeyError: 99" in capfd.readouterr().err
+    Handler(ValueError()).receive_message(99, Message(99, 2, 3))
+    told = capfd.readouterr().err
+    assert told.endswith("round 12: silo art (rank 2) sent a message of type 99, which nobody here takes\n")
     assert ended == [1]
 
 
@@ -109,6 +115,85 @@ def test_time_begins_anew_after_an_answer(dog):
         time.sleep(0.35)
         dog.heard("a")
     assert not dog.bark.is_set()
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_rank_that_never_comes_to_its_end_ends_the_job(here, monkeypatch, capfd):
+    def leave(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(guard.os, "_exit", leave)
+    comm = World(2).rank(0)
+    comm.Ibarrier = lambda: SimpleNamespace(Test=lambda: here)
+    if here:
+        guard.end_together(comm, 0.1)
+        assert comm.codes == []
+        return
+    with pytest.raises(SystemExit):
+        guard.end_together(comm, 0.1)
+    assert comm.codes == [1]
+    assert "rank 0, with everything done: another rank has not come to its end within 0 s" in capfd.readouterr().err
+
+
+def test_bytes_that_are_no_card_end_the_job_by_their_senders_name(monkeypatch, capfd):
+    def leave(code):
+        raise SystemExit(code)
+
+    def unreadable(**_):
+        raise pickle.UnpicklingError("invalid load key, '!'")
+
+    monkeypatch.setattr(guard.os, "_exit", leave)
+    comm = World(3).rank(0)
+    comm.Iprobe, comm.recv = lambda source, tag: source == 2, unreadable
+    with pytest.raises(SystemExit):
+        roll_call_module._receive(comm, [1, 2], NAMES, 5.0, "server (rank 0), before round 1")
+    assert capfd.readouterr().err == (
+        "fedclip: the job stops: server (rank 0), before round 1: art (rank 2) sent bytes that are no message: "
+        "UnpicklingError: invalid load key, '!'\n"
+    )
+
+
+def test_those_whose_time_is_over_at_about_the_same_moment_are_named_together(dog):
+    for name in ("a", "b", "c", "d"):
+        dog.expect([name], 0.2)
+        time.sleep(0.02)
+    dog.expect(["e"], 5)
+    dog.heard("c")
+    assert dog.bark.wait(5)
+    assert dog.late == ["a", "b", "d"]
+
+
+def test_each_word_that_is_owed_has_its_own_time(dog):
+    dog.expect(["a"], 60)
+    dog.expect(["a"], 0.2)
+    time.sleep(0.3)
+    dog.heard("a")
+    assert not dog.bark.is_set()
+    assert dog.bark.wait(5)
+    assert dog.late == ["a"]
+
+
+def test_who_owes_nothing_more_is_not_waited_for(dog):
+    dog.expect(["a", "b"], 0.4)
+    dog.expect(["a"], 0.4)
+    for name in ("a", "b", "a", "a"):
+        dog.heard(name)
+    dog.expect(["b"], 0.2)
+    assert dog.bark.wait(5)
+    assert dog.late == ["b"]
+
+
+def test_time_in_which_this_process_stood_still_counts_for_nobody(dog, monkeypatch):
+    """As after SIGSTOP and SIGCONT: the answers that came meanwhile have not been looked at yet."""
+    frozen = [0.0]
+    monkeypatch.setattr(guard, "_TICK_SECONDS", 0.05)
+    monkeypatch.setattr(guard, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + frozen[0]))
+    dog.expect(["a"], 0.5)
+    time.sleep(0.1)
+    frozen[0] = 100.0
+    assert not dog.bark.wait(0.2)
+    assert dog.bark.wait(5)
+    assert dog.late == ["a"]
 
 
 def test_backbones_that_differ_are_refused_by_rank():

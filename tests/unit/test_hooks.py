@@ -13,6 +13,7 @@ from fedclip_plugin.adapters import create_adapter
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
 from fedclip_plugin.federated.aggregator import FedClipAggregator
+from fedclip_plugin.federated.screen import fault
 from fedclip_plugin.federated.task import Task
 from fedclip_plugin.federated.trainer import FedClipTrainer
 from fedclip_plugin.runs import RunFolder
@@ -44,11 +45,17 @@ def trainer(number=0, **settings):
     return made
 
 
-def aggregator(silos=3, least=None, **settings):
+def aggregator(silos=3, least=None, train=None, **settings):
     names = [f"silo_{number}" for number in range(silos)]
     args = fedml_args(**settings)
     return FedClipAggregator(
-        create_adapter("fedclip", frozen(WIDTH), 0), args, task(), names, least or silos, RunFolder(Path("run"))
+        create_adapter("fedclip", frozen(WIDTH), 0),
+        args,
+        task(),
+        names,
+        least or silos,
+        RunFolder(Path("run")),
+        splits=[{"train": train}] * silos if train else (),
     )
 
 
@@ -142,7 +149,7 @@ def test_multikrum_averages_the_closest():
 
 
 def nonsense():
-    good = update(1)
+    good, quantised = update(1), torch.quantize_per_tensor(torch.zeros(8), 0.1, 0, torch.quint8)
     return {
         "a NoneType instead of named tensors": (10, None),
         "a Tensor instead of named tensors": (10, torch.zeros(3)),
@@ -154,12 +161,35 @@ def nonsense():
         "gate.bias holds NaN or infinite values": (10, good | {"gate.bias": torch.full((8,), float("inf"))}),
         "nan training images instead of a number of them": (float("nan"), good),
         "-5 training images instead of a number of them": (-5, good),
+        "True training images instead of a number of them": (True, good),
+        "a number of 20,001 bits training images instead of the 10": (2**20_000, good),
+        "11 training images instead of the 10 of the start": (11, good),
+        "a bytes training images instead of a number of them": (b"ten", good),
+        "x\\nforged: 1\\x1b]0;title" + "x" * 57 + "...": (
+            10,
+            OrderedDict(good, **{"x\nforged: 1\x1b]0;title" + "x" * 2**20: 1}),
+        ),
+        "unknown: 7": (10, OrderedDict(good) | {7: torch.zeros(1)}),
+        "gate.bias is complex64 [8], expected float32 [8]": (
+            10,
+            good | {"gate.bias": torch.zeros(8, dtype=torch.cfloat)},
+        ),
+        "gate.bias is bool [8], expected float32 [8]": (10, good | {"gate.bias": torch.zeros(8, dtype=torch.bool)}),
+        "gate.bias is int64 [8], expected float32 [8]": (10, good | {"gate.bias": torch.zeros(8, dtype=torch.int64)}),
+        "gate.bias is sparse_coo float32 [8], expected": (10, good | {"gate.bias": torch.zeros(8).to_sparse()}),
+        "gate.bias is quint8 [8], expected": (10, good | {"gate.bias": quantised}),
+        "gate.bias is float32 [8] without values, expected": (10, good | {"gate.bias": torch.zeros(8, device="meta")}),
+        "gate.bias is float32 [1099511627776, 1], expected": (
+            10,
+            good | {"gate.bias": torch.zeros(1, 1).expand(2**40, 1)},
+        ),
+        "gate.bias is a Parameter, not a tensor": (10, good | {"gate.bias": torch.nn.Parameter(torch.zeros(8))}),
     }
 
 
 @pytest.mark.parametrize("reason", list(nonsense()))
 def test_an_unusable_update_is_dropped_with_the_silos_name(reason, caplog):
-    server = aggregator(least=2, weighting="samples")
+    server = aggregator(least=2, weighting="samples", train=10)
     with caplog.at_level(logging.WARNING):
         averaged, indices = average(server, [(10, update(1)), nonsense()[reason], (10, update(3))])
     assert server.dropped == {"silo_1": server.dropped["silo_1"]}
@@ -167,6 +197,12 @@ def test_an_unusable_update_is_dropped_with_the_silos_name(reason, caplog):
     assert f"round 1: the update of silo_1 is dropped: {server.dropped['silo_1']}" in caplog.text
     assert indices == [0, 2]
     assert torch.allclose(averaged["gate.bias"], torch.full((WIDTH,), 2.0))
+    assert len(server.dropped["silo_1"]) < 400
+
+
+def test_a_great_many_names_are_told_in_one_line():
+    names = dict.fromkeys(map("n{}".format, range(10**5)))
+    assert fault(1, names, {}) == "tensors missing: none; unknown: n0, n1, n10 and 99,997 more"
 
 
 def test_too_few_usable_updates_stop_the_round():

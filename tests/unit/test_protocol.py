@@ -7,10 +7,7 @@ from support import frozen, results
 from wired import CPU, SILOS, WIDTH, Federation, arguments, silo_features
 
 from fedclip_plugin.adapters import create_adapter
-from fedclip_plugin.federated import guard
-from fedclip_plugin.federated.messages import ROUND
 from fedclip_plugin.federated.trainer import FedClipTrainer, _pull
-from fedclip_plugin.federated.transport import decode
 from fedclip_plugin.runs import load_adapter
 
 pytestmark = pytest.mark.usefixtures("fresh_fedml")
@@ -85,22 +82,6 @@ def test_rounds_go_on_while_a_silo_that_was_not_drawn_is_late(tmp_path):
 
 def draw(number):
     return np.random.default_rng([0, number, 2]).choice(3, 1, replace=False)
-
-
-def test_an_answer_for_another_round_ends_the_job(tmp_path, monkeypatch, capfd):
-    def leave(code):
-        raise SystemExit(code)
-
-    monkeypatch.setattr(guard.os, "_exit", leave)
-    run = Federation(tmp_path / "unasked")
-    run.wire.Abort = lambda code: None
-    run.run(until=lambda: (1, 0) in run.wire.pairs() and run.server.is_initialized)
-    while (message := decode(run.wire.lines[1, 0].pop(0))).get(ROUND) is None:
-        pass
-    message.add_params(ROUND, 7)
-    with pytest.raises(SystemExit):
-        run.server.receive_message(message.get_type(), message)
-    assert "silo art answered for round 8 out of turn" in capfd.readouterr().err
 
 
 def test_the_history_holds_every_rounds_answers(straight):
