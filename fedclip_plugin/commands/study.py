@@ -11,6 +11,7 @@ from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.commands.run import end_rank, hush_fedml, leave
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.memory import require_memory_here
+from fedclip_plugin.federated.own_words import keep_own_words
 from fedclip_plugin.recipe import Study, find_study, load_study
 from fedclip_plugin.study import Findings, Plan, ResultsFolder
 from fedclip_plugin.study.estimate import estimate_table
@@ -99,6 +100,7 @@ def _take_part(checked: Study, results: ResultsFolder, progress: bool, here: tup
             f"mpirun started {size} ranks; this study takes {_ranks(checked)} (a server and {_ranks(checked) - 1} "
             "silos). Start it outside of mpirun with: fedclip study"
         )
+    keep_own_words(results.path / "logs" / f"rank_{rank}.log")
     hush_fedml()
     share_cores()
     from fedclip_plugin.study.job import StudyJob

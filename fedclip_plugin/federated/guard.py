@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.federated.own_words import say
 
 PATIENCE = 1.5
 """A silo waits this much longer than the server would, so that the server, which knows who is late, speaks first."""
@@ -36,7 +37,8 @@ def stop_job(comm: Any, who: str, error: BaseException | str) -> None:
         text = "".join(traceback.format_exception(error))
     else:
         text = f"{error}\n"
-    os.write(2, f"fedclip: the job stops: {who}: {text}".encode())
+    short = text if isinstance(error, str) else f"{type(error).__name__}; its log, on its machine, says more\n"
+    say(f"fedclip: the job stops: {who}: {text}", f"fedclip: the job stops: {who}: {short}")
     comm.Abort(1)
     os._exit(1)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from fedclip_plugin.federated.own_words import confined
 from fedclip_plugin.recipe import Recipe
 
 _LOCAL_RANK_KEYS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK")
@@ -60,7 +61,10 @@ def start_fedml(recipe: Recipe, run_dir: Path) -> Any:
 
 @contextmanager
 def log_to(folder: Path, rank: int) -> Iterator[None]:
-    """Send every log record of the block to ``folder/rank_N.log``, and the project's warnings to stderr as well."""
+    """Send every log record of the block to ``folder/rank_N.log``, and the project's warnings to the console as well.
+
+    A silo's warnings, which may name files, do not go to a console on another machine.
+    """
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     root = logging.getLogger()
     root.setLevel(logging.INFO)
@@ -68,8 +72,9 @@ def log_to(folder: Path, rank: int) -> Iterator[None]:
     console.setLevel(logging.WARNING)
     console.addFilter(logging.Filter("fedclip_plugin"))
     console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    handlers: list[logging.Handler] = [console]
-    root.addHandler(console)
+    handlers: list[logging.Handler] = [] if confined() else [console]
+    for handler in handlers:
+        root.addHandler(handler)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(folder / f"rank_{rank}.log", encoding="utf-8"))
