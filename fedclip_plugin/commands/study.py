@@ -15,6 +15,7 @@ from fedclip_plugin.federated.own_words import keep_own_words
 from fedclip_plugin.recipe import Study, find_study, load_study
 from fedclip_plugin.study import Findings, Plan, ResultsFolder
 from fedclip_plugin.study.estimate import estimate_table
+from fedclip_plugin.study.figures import unasked
 from fedclip_plugin.study.summary import Form, summary
 
 _HOME = Path("runs/studies")
@@ -73,13 +74,14 @@ def study(
     findings = Findings.read(Plan(checked), results)
     for fault in findings.faults if dry_run or form is not None else ():  # else the job tells
         print(fault, file=sys.stderr)
-    if form is not None or not findings.todo():
+    if form is not None or not (findings.todo() or unasked(findings)):
         print(summary(findings, form or "text"))
         return 0
     print(estimate_table(findings).to_text())
     if dry_run:
         return 0
-    require_memory_here(cell.recipe for cell in findings.todo())
+    if todo := findings.todo():
+        require_memory_here(cell.recipe for cell in todo)
     options = [word for override in overrides for word in ("--set", override)]
     options += ["--progress" if progress else "--no-progress", *(["--debug"] if debug else [])]
     return _launch(checked, results, [str(path), "--out", str(results.path), *options])

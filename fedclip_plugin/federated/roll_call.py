@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.guard import PATIENCE, stop_job
@@ -76,7 +76,7 @@ def roll_call(
         if isinstance(verdict, CannotStart):
             reason = verdict.reason or "the server's console says why"
             raise FedClipError(f"the job cannot start: {reason}")
-        return _expected(verdict, GoOn, known[0])  # type: ignore[return-value]
+        return cast(V, _expected(verdict, GoOn, known[0]))
     received = _receive(comm, range(1, size), known, timeout, who)
     try:
         cards = [card, *(_expected(other, type(card), name) for other, name in zip(received, known[1:], strict=True))]
