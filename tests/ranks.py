@@ -39,8 +39,9 @@ class World:
         threads = [threading.Thread(target=call, args=(number,), daemon=True) for number in range(self.size)]
         for thread in threads:
             thread.start()
+        deadline = time.monotonic() + limit
         for thread in threads:
-            thread.join(limit)
+            thread.join(max(0.0, deadline - time.monotonic()))
         return [results.get(number) for number in range(self.size)]
 
 
