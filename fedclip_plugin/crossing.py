@@ -50,7 +50,8 @@ and another one catches the traffic of a federation and of a study and finds not
 In short: **no image, no feature, no answer for a single image, no path, no file name, no host name and no user name**
 leaves a silo in a message. What does is the silo's name, its class names, how many images it holds and could not read, the
 updates of the adapter, and sums: losses, accuracies, seconds, bytes of memory, and how many images are of which kind. A
-silo hears of itself and of the average, not of other silos.
+silo hears of itself and of the average; of others it hears at most a silo's name, which the recipe has, and a class name
+that it lacks itself.
 
 Messages go between a silo and the server only. They are pickled: whoever controls a rank of the job can run code on the
 others (see the README). Two more ways out are at the end of this page: what `mpirun` hands on, and what MPI itself knows.
@@ -79,7 +80,9 @@ own environment variables to the ranks. That is between the machines' operators 
 
 Images, features, the feature cache, logs, `personal/` (the adapter of a silo alone) and, of a study, `answers/` in each
 federation's run folder: which test images were labelled correctly. A silo works out counts from them when the server asks.
-The server has the images of the target domain itself, and keeps its own `answers/` in the same way.
+The server has the images of the target domain itself, and keeps its own `answers/` in the same way. Where no one machine
+has all answers of a silo for a case (a domain that moved between machines, or files that were removed), there is no interval
+for it, and the table says so.
 """
 
 
