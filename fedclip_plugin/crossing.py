@@ -44,45 +44,47 @@ WITHIN_A_MACHINE = (RankMemory,)
 
 _HEAD = """# What leaves a silo
 
-*Made by `python -m fedclip_plugin.crossing > docs/what_leaves_a_silo.md` from the message types; a test compares the two,
-and another one catches the traffic of a federation and of a study and finds nothing else in it.*
+*Made by `python -m fedclip_plugin.crossing > docs/what_leaves_a_silo.md` from the message types; a test compares
+the two, and another one catches the traffic of a federation and of a study and finds nothing else in it.*
 
-In short: **no image, no feature, no answer for a single image, no path, no file name, no host name and no user name**
-leaves a silo in a message. What does is the silo's name, its class names, how many images it holds and could not read, the
-updates of the adapter, and sums: losses, accuracies, seconds, bytes of memory, and how many images are of which kind. A
-silo hears of itself and of the average; of others it hears at most a silo's name, which the recipe has, and a class name
-that it lacks itself.
+In short: **no image, no feature, no answer for a single image, no path, no file name, no host name and no user
+name** leaves a silo in a message. What does is the silo's name, its class names, how many images it holds and could
+not read, the updates of the adapter, and sums: losses, accuracies, seconds, bytes of memory, and how many images
+are of which kind. A silo hears of itself and of the average; of others it hears at most a silo's name, which the
+recipe has, and a class name that it lacks itself.
 
-Messages go between a silo and the server only. They are pickled: whoever controls a rank of the job can run code on the
-others (see the README). Two more ways out are at the end of this page: what `mpirun` hands on, and what MPI itself knows.
+Messages go between a silo and the server only. They are pickled: whoever controls a rank of the job can run code on
+the others (see the README). Two more ways out are at the end of this page: what `mpirun` hands on, and what MPI
+itself knows.
 """
 
 _WORDS = """## What mpirun hands on: stdout and stderr
 
 `mpirun` shows what every rank writes on the console of the machine where it was started.
 
-- **All ranks on one machine:** nothing leaves it by that, so a silo says what is wrong in full, with file names. The server
-  adds which ranks cannot start, and the kind of the fault.
+- **All ranks on one machine:** nothing leaves it by that, so a silo says what is wrong in full, with file names.
+  The server adds which ranks cannot start, and the kind of the fault.
 - **Several machines:** from the moment that a silo knows its run folder, its stdout and stderr go to its own
-  `logs/rank_N.log`, on its own machine: warnings with file names, tracebacks, what libraries print. The console hears
-  from it only: its name, rank and round, the name of the exception's type, and that its log says more. What is wrong with
-  the recipe itself before that is not shown of a silo at all; `fedclip validate` there shows it.
-- Whether there are several machines is what `mpirun` tells each rank of the number of ranks beside it. Where it tells
-  nothing, a silo takes it that there are.
+  `logs/rank_N.log`, on its own machine: warnings with file names, tracebacks, what libraries print. The console
+  hears from it only: its name, rank and round, the name of the exception's type, and that its log says more. What
+  is wrong with the recipe itself before that is not shown of a silo at all; `fedclip validate` there shows it.
+- Whether there are several machines is what `mpirun` tells each rank of the number of ranks beside it. Where it
+  tells nothing, a silo takes it that there are.
 - A `main` of your own: the same from `fedclip_plugin.build` on. What it prints before is yours.
 
 ## What MPI itself knows
 
-`mpirun` reaches the hosts of the hostfile by name, and its daemons know each other's names and addresses. It also hands its
-own environment variables to the ranks. That is between the machines' operators and Open MPI; this product adds nothing.
+`mpirun` reaches the hosts of the hostfile by name, and its daemons know each other's names and addresses. It also
+hands its own environment variables to the ranks. That is between the machines' operators and Open MPI; this product
+adds nothing.
 
 ## What stays where it is
 
-Images, features, the feature cache, logs, `personal/` (the adapter of a silo alone) and, of a study, `answers/` in each
-federation's run folder: which test images were labelled correctly. A silo works out counts from them when the server asks.
-The server has the images of the target domain itself, and keeps its own `answers/` in the same way. Where no one machine
-has all answers of a silo for a case (a domain that moved between machines, or files that were removed), there is no interval
-for it, and the table says so.
+Images, features, the feature cache, logs, `personal/` (the adapter of a silo alone) and, of a study, `answers/` in
+each federation's run folder: which test images were labelled correctly. A silo works out counts from them when the
+server asks. The server has the images of the target domain itself, and keeps its own `answers/` in the same way.
+Where no one machine has all answers of a silo for a case (a domain that moved between machines, or files that were
+removed), there is no interval for it, and the table says so.
 """
 
 
