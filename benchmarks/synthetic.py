@@ -53,11 +53,11 @@ def prepared(rank: int, sources: Sequence[int], target: int, width: int = WIDTH)
     silos = tuple(f"silo_{index}" for index in range(len(sources)))
     generator = torch.Generator().manual_seed(rank + 1)
     if rank == 0:
-        return Prepared(task, silos, None, random_set(target, generator, width), frozen)
+        return Prepared(task, "server", silos, None, random_set(target, generator, width), frozen)
     data = random_set(sources[rank - 1], generator, width)
     split = split_60_20_20(len(data), 0)
     parts = SiloFeatures(data.select(split.train), data.select(split.validation), data.select(split.test))
-    return Prepared(task, silos, parts, None, frozen)
+    return Prepared(task, silos[rank - 1], (), parts, None, frozen)
 
 
 def _no_backbone() -> FrozenClip:

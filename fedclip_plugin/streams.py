@@ -156,10 +156,18 @@ def refusal(error: OSError) -> str:
     return f"{' -> '.join(places)}: {error.strerror}; {remedy}"
 
 
-def say_at_once(text: str) -> None:
-    """Write a message to standard error past all buffers, for a process that ends in the next moment."""
+def say_at_once(text: str, descriptor: int = 2) -> None:
+    """Write a message to standard error past all buffers, for a process that ends in the next moment.
+
+    Parameters
+    ----------
+    text
+        The message, without a line break at its end.
+    descriptor
+        Where to, if not to standard error.
+    """
     encoding = getattr(sys.stderr, "encoding", None) or "ascii"
-    os.write(2, f"{message(text)}\n".encode(encoding, "backslashreplace"))
+    os.write(descriptor, f"{message(text)}\n".encode(encoding, "backslashreplace"))
 
 
 def _tell(err: SafeStream, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,20 @@ from fedclip_plugin.data import split_60_20_20
 from fedclip_plugin.recipe import load_study
 from fedclip_plugin.study import (
     Accuracy,
-    Answers,
     Cell,
     CellResult,
     Costs,
     Curve,
+    Drawn,
     Findings,
     Machine,
+    Pictured,
     Plan,
     ResultsFolder,
     SourceAccuracy,
 )
+from fedclip_plugin.study.answers import Answers, kinds_of
+from fedclip_plugin.study.figures import wanted
 
 DOMAINS = ["art_painting", "cartoon", "photo", "sketch"]
 CLASSES = 7
@@ -87,7 +91,21 @@ def sample_results(folder: Path, **changes) -> Findings:
         for cell in cells:
             known[cell.name] = sample_result(cell)
             results.save(cell, known[cell.name])
-    return Findings(plan, known)
+    return count(results, Findings(plan, known))
+
+
+def count(results: ResultsFolder, findings: Findings) -> Findings:
+    """Answer what the ranks of a study would be asked about the results that are there."""
+    joint = {}
+    for case in findings.plan.study.cases:
+        own = {question: kinds_of(_known(findings.plan, question)) for question in wanted(findings, case)}
+        results.save_joint(case, own)
+        joint |= own
+    return replace(findings, joint=joint)
+
+
+def _known(plan, question):
+    return [sample_answers(plan.named(name), question.part) for name in question.cells]
 
 
 def sample_result(cell: Cell, gain: float | None = None) -> CellResult:
@@ -101,19 +119,14 @@ def sample_result(cell: Cell, gain: float | None = None) -> CellResult:
         Accuracy that the case adds to zero-shot's; None takes the usual one.
     """
     rng = np.random.default_rng([cell.seed, cell.point, *cell.name.encode()])
-    gain = (GAINS.get(cell.case, 0.0) if gain is None else gain) + cell.point * (
-        0.01 if cell.target == "sketch" else -0.02
-    )
-    rows = 3 if cell.case == "clip_adapter" else 1
     silos = [name for name in DOMAINS if name != cell.target]
-    positions = {name: split_60_20_20(IMAGES, cell.seed).test for name in silos}
-    answers = {name: _answers(rng, name, gain, rows, positions[name]) for name in silos}
-    if cell.target:
-        answers["target"] = _answers(rng, cell.target, gain / 2, rows, None)
+    parts = [*silos, *(["target"] if cell.target else [])]
+    counts = {part: sample_answers(cell, part, gain).counts() for part in parts}
+    gain = _gain(cell, gain)
     rounds = cell.recipe.train_args.comm_round
     selected = 1 + int(rng.integers(rounds))
-    sources = {name: SourceAccuracy(**_accuracy(answers[name]), images=len(positions[name])) for name in silos}
-    target = Accuracy(**_accuracy(answers["target"])) if cell.target else None
+    sources = {name: SourceAccuracy(**_accuracy(counts[name]), images=counts[name].images) for name in silos}
+    target = Accuracy(**_accuracy(counts["target"])) if cell.target else None
     validation = Accuracy(zero_shot=0.80, selected=0.80 + gain, last=0.80 + gain - 0.004)
     return CellResult(
         case=cell.case,
@@ -130,31 +143,51 @@ def sample_result(cell: Cell, gain: float | None = None) -> CellResult:
         target_accuracy=target,
         sources=sources,
         curve=_curve(rng, rounds, selected, validation, sources, target),
-        answers=answers,
+        counts=counts,
+        drawn=_drawn(cell, gain) if cell.target else None,
         costs=_costs(rounds, selected, silos),
         machine=Machine(cpu="sample", cores=2, gpu=None),
     )
 
 
-def _answers(rng, domain, gain, rows, positions):
-    """Answer for a domain: its labels and zero-shot's answers are the same in every cell."""
+def _gain(cell, gain):
+    known = GAINS.get(cell.case, 0.0) if gain is None else gain
+    return known + cell.point * (0.01 if cell.target == "sketch" else -0.02)
+
+
+def sample_answers(cell: Cell, part: str, gain: float | None = None) -> Answers:
+    """Make up what one rank of a cell answered: the same at every call."""
+    labels, zero_shot, selected, *_ = _labels(cell, part, _gain(cell, gain))
+    own = slice(None) if part == "target" else split_60_20_20(IMAGES, cell.seed).test
+    positions = None if part == "target" else own
+    return Answers.of(cell.digest, labels[own], zero_shot[own], selected[:, own], positions)
+
+
+def _labels(cell, part, gain):
+    """Label a domain's images: true and zero-shot's labels are the same in every cell; with what confidences go by."""
+    domain = cell.target if part == "target" else part
+    rng = np.random.default_rng([cell.seed, cell.point, *f"{cell.name}/{part}".encode()])
     fixed = np.random.default_rng([7, DOMAINS.index(domain)])
     labels = np.arange(IMAGES) % CLASSES
     hardness = fixed.random(IMAGES)
     zero_shot = np.where(hardness < ZERO_SHOT[domain], labels, (labels + 1) % CLASSES)
-    noisy = hardness + rng.normal(0, 0.03, (rows, IMAGES))
+    noisy = hardness + rng.normal(0, 0.03, (3 if cell.case == "clip_adapter" else 1, IMAGES))
+    gain = gain / 2 if part == "target" else gain
     selected = np.where(noisy < ZERO_SHOT[domain] + gain, labels, (labels + 2) % CLASSES)
-    confidence = np.clip(1.15 - noisy, 0.2, 1.0)
-    own = slice(None) if positions is None else positions
-    kept = (labels[own], zero_shot[own], selected[:, own])
-    if positions is not None:
-        return Answers.of(*kept, positions=positions)
-    return Answers.of(*kept, confidence, np.clip(1.1 - hardness, 0.2, 1.0))
+    return labels, zero_shot, selected, hardness, noisy
 
 
-def _accuracy(answers):
-    selected = float(answers.correct().mean())
-    return {"zero_shot": float(answers.zero_shot_correct().mean()), "selected": selected, "last": selected - 0.01}
+def _drawn(cell, gain):
+    labels, zero_shot, selected, hardness, noisy = _labels(cell, "target", gain)
+    return Drawn(
+        zero_shot=Pictured.of(labels, zero_shot, np.clip(1.1 - hardness, 0.2, 1.0)),
+        selected=Pictured.of(labels, selected[0], np.clip(1.15 - noisy[0], 0.2, 1.0)),
+    )
+
+
+def _accuracy(counts):
+    selected = counts.accuracy()
+    return {"zero_shot": counts.zero_shot_accuracy(), "selected": selected, "last": selected - 0.01}
 
 
 def _curve(rng, rounds, selected, validation, sources, target):

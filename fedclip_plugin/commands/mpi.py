@@ -25,6 +25,13 @@ def world() -> tuple[int, int] | None:
     return None if rank is None or size is None else (rank, size)
 
 
+def one_host() -> bool:
+    """Return whether all ranks of this mpirun job are on one machine, as far as its environment tells."""
+    here = world()
+    local = next((int(os.environ[key]) for key in _LOCAL_SIZE_KEYS if key in os.environ), None)
+    return here is None or local == here[1]
+
+
 def threads_per_rank(ranks: int) -> int:
     """Return the threads of each of ``ranks`` processes that share this host's cores."""
     return max(1, cores() // ranks)

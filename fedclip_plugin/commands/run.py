@@ -21,6 +21,7 @@ from fedclip_plugin.commands.mpi import Launch, share_cores, world
 from fedclip_plugin.data import require_images_here
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.memory import require_memory_here
+from fedclip_plugin.federated.own_words import keep_own_words, say
 from fedclip_plugin.recipe import Recipe, default_run_dir, find_recipe, load_recipe
 from fedclip_plugin.report.tensorboard import TensorBoard, require_tensorboard
 from fedclip_plugin.runs import RunFolder
@@ -64,7 +65,9 @@ def run(
         _require_world(here, recipe, recipe_name)
         if rank == 0:
             _require_tracking(recipe)
-        _federate(recipe, _run_dir(recipe, run_dir, path), resume, progress, rank)
+        folder = _run_dir(recipe, run_dir, path)
+        keep_own_words(folder / "logs" / f"rank_{rank}.log")
+        _federate(recipe, folder, resume, progress, rank)
     except FedClipError as error:
         if here is None:
             raise
@@ -221,7 +224,10 @@ def end_rank(rank: int, error: FedClipError, debug: bool) -> NoReturn:
     """
     time.sleep(_SPEAKER_SECONDS if rank else 0)
     sys.stdout.flush()
-    say_at_once("".join(traceback.format_exception(error)) if debug else f"fedclip: {error}")
+    say(
+        "".join(traceback.format_exception(error)) if debug else f"fedclip: {error}",
+        f"fedclip: rank {rank} ends: {type(error).__name__}; what it says stays on its machine",
+    )
     os._exit(error.exit_code)
 
 

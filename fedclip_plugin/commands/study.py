@@ -13,9 +13,11 @@ from fedclip_plugin.commands.run import end_rank, hush_fedml, leave
 from fedclip_plugin.data import require_images_here
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.memory import require_memory_here
+from fedclip_plugin.federated.own_words import keep_own_words
 from fedclip_plugin.recipe import Study, find_study, load_study
 from fedclip_plugin.study import Findings, Plan, ResultsFolder
 from fedclip_plugin.study.estimate import estimate_table
+from fedclip_plugin.study.figures import unasked
 from fedclip_plugin.study.summary import Form, summary
 from fedclip_plugin.text import message, printable
 
@@ -77,16 +79,18 @@ def study(
     findings = Findings.read(Plan(checked), results)
     for fault in findings.faults if dry_run or form is not None else ():  # else the job tells
         print(message(fault), file=sys.stderr)
-    if form is not None or not findings.todo():
+    if form is not None or not (findings.todo() or unasked(findings)):
         print(summary(findings, form or "text"))
         return 0
     print(estimate_table(findings).to_text())
     if dry_run:
         return 0
     results.require_free()
-    for recipe in {cell.target: cell.recipe for cell in findings.todo()}.values():  # all cells have the same folders
+    todo = findings.todo()
+    for recipe in {cell.target: cell.recipe for cell in todo}.values():  # all cells have the same folders
         require_images_here(recipe)
-    require_memory_here(cell.recipe for cell in findings.todo())
+    if todo:
+        require_memory_here(cell.recipe for cell in todo)
     options = [word for override in overrides for word in ("--set", override)]
     options += ["--progress" if progress else "--no-progress", *(["--debug"] if debug else [])]
     return _launch(checked, results, [str(path), "--out", str(results.path), *options])
@@ -110,6 +114,7 @@ def _take_part(checked: Study, results: ResultsFolder, progress: bool, here: tup
         )
     if rank == 0:
         results.claim()
+    keep_own_words(results.path / "logs" / f"rank_{rank}.log")
     hush_fedml()
     share_cores()
     from fedclip_plugin.study.job import StudyJob

@@ -14,6 +14,7 @@ from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.aggregator import FedClipAggregator
 from fedclip_plugin.federated.guard import stop_job
 from fedclip_plugin.federated.open_run import open_run
+from fedclip_plugin.federated.own_words import keep_own_words
 from fedclip_plugin.federated.plain import require_plain
 from fedclip_plugin.federated.prepare import Preparation, Prepared
 from fedclip_plugin.federated.trainer import FedClipTrainer
@@ -58,6 +59,7 @@ def build(args: Any, device: torch.device) -> Parts:
         require_plain(recipe)
         file = Path(getattr(args, "yaml_config_file", "") or "run.yaml")
         folder = RunFolder(recipe.fedclip_args.run_dir or default_run_dir(file))
+        keep_own_words(folder.path / "logs" / f"rank_{args.rank}.log")
         open_run(args.comm, folder, recipe, resume=False)
         prepared = Preparation(recipe, args.comm, device, progress=False, say=_quiet).run()
     except FedClipError as error:
@@ -101,7 +103,7 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
         return [None, None, None, prepared.target, None, None, None, len(task.classes)], model, None, pair
     splits, index = prepared.splits, args.rank - 1
     assert splits is not None, "a silo has images"
-    trainer = FedClipTrainer(model, args, task, prepared.silos[index], prepared.zero_shot)
+    trainer = FedClipTrainer(model, args, task, prepared.name, prepared.zero_shot)
     data = [
         None,
         None,

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fedclip_plugin.errors import FedClipError, FederationError
-from fedclip_plugin.streams import refusal, say_at_once
+from fedclip_plugin.federated.own_words import say
+from fedclip_plugin.streams import refusal
 from fedclip_plugin.text import told
 
 PATIENCE = 1.5
@@ -48,7 +49,8 @@ def stop_job(comm: Any, who: str, error: BaseException | str) -> None:
         text = "".join(traceback.format_exception(error))
     else:
         text = str(error)
-    say_at_once(f"fedclip: the job stops: {who}: {text.rstrip()}")
+    short = text if isinstance(error, str) else f"{type(error).__name__}; its log, on its machine, says more"
+    say(f"fedclip: the job stops: {who}: {text.rstrip()}", f"fedclip: the job stops: {who}: {short}")
     comm.Abort(1)
     os._exit(1)
 

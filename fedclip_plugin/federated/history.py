@@ -10,10 +10,12 @@ from fedclip_plugin.federated.task import Answers
 
 @dataclass
 class History:
-    """A rank's answers: a silo's for its test split, the server's for the target domain.
+    """A rank's answers: a silo's for its test split, the server's for the target domain. They stay with the rank.
 
     Attributes
     ----------
+    name
+        The silo's; ``target`` on the server.
     zero_shot
         CLIP's without an adapter; None on a server without a target.
     images
@@ -22,6 +24,7 @@ class History:
         Round to the answers of the adapter after it; one row a silo where every silo has an adapter of its own.
     """
 
+    name: str = "target"
     zero_shot: Answers | None = None
     images: int | None = None
     rounds: dict[int, tuple[Answers, ...]] = field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +15,6 @@ from fedclip_plugin.recipe import Recipe
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _GB = 1e9
 
 _SURE = 0.85
@@ -25,34 +23,29 @@ _SURE = 0.85
 
 @dataclass(frozen=True)
 class RankMemory:
-    """What one rank says of its host's memory.
+    """What a rank says of memory to the other ranks on its machine, and to nobody else.
 
     Attributes
     ----------
-    name
-        Silo, or ``server``.
-    host, boot
-        Name of its host, and what tells hosts of the same name apart.
+    server
+        Whether it is the server's rank.
     available
-        Bytes that the host has to spare.
+        Bytes that the machine has to spare.
     held
         Bytes that the rank holds already, beyond what ranks share.
     """
 
-    name: str
-    host: str
-    boot: str
+    server: bool
     available: int
     held: int
 
     @classmethod
-    def here(cls, name: str) -> Self:
-        """Return how it is with this process, the rank called ``name``."""
+    def here(cls, server: bool) -> Self:
+        """Return how it is with this process."""
         import psutil  # type: ignore[import-untyped]
 
         own = psutil.Process().memory_info()
-        boot = _BOOT.read_text(encoding="utf-8").strip() if _BOOT.is_file() else ""
-        return cls(name, socket.gethostname(), boot, available_bytes(), own.rss - getattr(own, "shared", 0))
+        return cls(server, available_bytes(), own.rss - getattr(own, "shared", 0))
 
 
 def require_memory_here(recipes: Iterable[Recipe]) -> None:
@@ -79,32 +72,27 @@ def require_memory_here(recipes: Iterable[Recipe]) -> None:
     require_memory(need, silos, True, available_bytes())
 
 
-def require_memory_on_hosts(need: Footprint, ranks: Sequence[RankMemory]) -> None:
-    """Refuse a federation whose ranks have begun, but do not fit into the memory of one of their hosts.
+def require_memory_of(need: Footprint, ranks: Sequence[RankMemory]) -> None:
+    """Refuse a federation whose ranks have begun, but do not fit into the memory of their machine.
 
     Parameters
     ----------
     need
         What its ranks take.
     ranks
-        What each of them says, in the order of the ranks: the server first.
+        Those on one machine.
 
     Raises
     ------
     MemoryShortageError
-        As :func:`require_memory`, with the names of the host and of its ranks.
+        As :func:`require_memory`.
     """
-    hosts: dict[tuple[str, str], list[RankMemory]] = {}
-    for rank in ranks:
-        hosts.setdefault((rank.host, rank.boot), []).append(rank)
-    for (host, _), here in hosts.items():
-        server = here[0] is ranks[0]
-        room = min(rank.available for rank in here) + BASE_SHARED + sum(rank.held for rank in here)
-        place = f"{host} ({', '.join(rank.name for rank in here)})"
-        require_memory(need, len(here) - server, server, room, place)
+    server = any(rank.server for rank in ranks)
+    room = min(rank.available for rank in ranks) + BASE_SHARED + sum(rank.held for rank in ranks)
+    require_memory(need, len(ranks) - server, server, room)
 
 
-def require_memory(need: Footprint, silos: int, server: bool, room: int, host: str = "this host") -> None:
+def require_memory(need: Footprint, silos: int, server: bool, room: int) -> None:
     """Refuse a federation that cannot fit into a host's memory.
 
     Parameters
@@ -117,8 +105,6 @@ def require_memory(need: Footprint, silos: int, server: bool, room: int, host: s
         Whether the server's rank is on the host.
     room
         Bytes that there are for them all, what they hold already included.
-    host
-        The host, for the message.
 
     Raises
     ------
@@ -131,10 +117,12 @@ def require_memory(need: Footprint, silos: int, server: bool, room: int, host: s
     parts = [f"{silos} x {need.silo / _GB:.1f} GB for silos"] * (silos > 0)
     parts += [f"{need.server / _GB:.1f} GB for the server"] * server
     raise MemoryShortageError(
-        f"this federation takes up to {whole / _GB:.1f} GB of memory on {host}: {', '.join(parts)}, "
+        f"this federation takes up to {whole / _GB:.1f} GB of memory on this host: {', '.join(parts)}, "
         f"{BASE_SHARED / _GB:.1f} GB for libraries; there are {room / _GB:.1f} GB for it. Take fewer silos "
         "(train_args.client_num_in_total), a smaller train_args.batch_size or a method that trains less, free or add "
-        "memory, or spread the ranks over more hosts with fedclip launch --hostfile"
+        "memory, or spread the ranks over more hosts with fedclip launch --hostfile",
+        whole,
+        room,
     )
 
 

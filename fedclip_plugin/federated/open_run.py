@@ -1,4 +1,4 @@
-"""Whether a run can begin: hosts have the memory, the server's disk has the room; every rank hears of it."""
+"""Whether a run can begin: one recipe, memory on every machine, room on the server's disk; every rank hears of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_plugin.backbone import locate_backbone
-from fedclip_plugin.errors import BackboneError, FedClipError
+from fedclip_plugin.errors import BackboneError, MemoryShortageError
 from fedclip_plugin.federated.footprint import footprint, update_bytes
-from fedclip_plugin.federated.memory import RankMemory, require_memory_on_hosts
-from fedclip_plugin.federated.roll_call import Card, roll_call
+from fedclip_plugin.federated.memory import RankMemory, require_memory_of
+from fedclip_plugin.federated.roll_call import go_on, require_one_recipe, roll_call
+from fedclip_plugin.federated.start_messages import GoOn, Opened, Present, Room, fault_kind
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.runs.provenance import recipe_text
@@ -52,31 +53,50 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
     Raises
     ------
     FedClipError
-        On every rank, when a host has too little memory, or the folder cannot be used.
+        On every rank, when recipes differ, a machine has too little memory, or the folder cannot be used.
     """
-    rank, names = comm.Get_rank(), ("server", *(recipe.silo_names() or ()))
-    name = names[rank] if rank < len(names) else f"rank {rank}"
-    cards = roll_call(comm, Card(name, memory=RankMemory.here(name)), names, recipe.fedclip_args.start_timeout)
-    outcome: int | FedClipError = 0
-    if rank == 0:
-        try:
-            outcome = _prepare(folder, recipe, resume, [card.memory for card in cards if card.memory])
-        except FedClipError as error:
-            outcome = error
-    outcome = comm.bcast(outcome, root=0)
-    if isinstance(outcome, FedClipError):
-        raise outcome
-    return outcome
+    silos, limit = recipe.silo_names() or (), recipe.fedclip_args.start_timeout
+    names = ["server", *silos, *(f"rank {rank}" for rank in range(len(silos) + 1, comm.Get_size()))]
+
+    def same_recipe(cards: list[Present]) -> list[GoOn]:
+        require_one_recipe(cards, names)
+        return go_on(cards)
+
+    roll_call(comm, Present(recipe=recipe.digest()), names, limit, same_recipe)
+    backbone, card, fault = _backbone(recipe), Room(), None
+    try:
+        first, ranks = _ranks_here(comm)
+        if backbone is not None and first:  # one rank speaks for a machine
+            require_memory_of(footprint(recipe, backbone), ranks)
+    except MemoryShortageError as error:
+        card, fault = Room(fault=fault_kind(error), needed=error.needed, there=error.there), error
+
+    def opened(cards: list[Room]) -> list[Opened]:
+        return [Opened(_prepare(folder, recipe, resume, backbone))] * len(cards)
+
+    return roll_call(comm, card, names, limit, opened, fault).rounds
 
 
-def _prepare(folder: RunFolder, recipe: Recipe, resume: bool, ranks: list[RankMemory]) -> int:
-    """Check folder, memory and disk, make the folder ready, and return the rounds that are complete."""
+def _ranks_here(comm: Any) -> tuple[bool, list[RankMemory]]:
+    """Return whether this is the first rank on its machine, and what those there say of their memory.
+
+    Every rank calls this. MPI knows who is on one machine: no rank says where it is.
+    """
+    from mpi4py import MPI
+
+    here = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    ranks: list[RankMemory] = here.allgather(RankMemory.here(comm.Get_rank() == 0))
+    first = here.Get_rank() == 0
+    here.Free()
+    return first, ranks
+
+
+def _prepare(folder: RunFolder, recipe: Recipe, resume: bool, backbone: Path | None) -> int:
+    """Check folder and disk, make the folder ready, and return the rounds that are complete."""
     text, digest, needed = recipe_text(recipe), recipe.digest(), _OTHER_FILES
     folder.claim()
     last = folder.last_complete() if folder.check(text, digest, resume) else None
-    backbone = _backbone(recipe)
     if backbone is not None:
-        require_memory_on_hosts(footprint(recipe, backbone), ranks)
         update = update_bytes(recipe, backbone)
         copies = 0 if folder.has_links() else _COPIES * update
         needed += max(0, copies + adapter_space(recipe, update) - _held_on_disk(folder))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -19,13 +19,15 @@ from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, SiloFeatures, TextFeatures, prompts_of
 from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.inputs import Inputs, split
+from fedclip_plugin.federated.own_words import confined
 from fedclip_plugin.federated.roll_call import (
-    Card,
     agree_on_classes,
     agree_on_precision,
-    require_one_task,
+    go_on,
+    require_one_backbone,
     roll_call,
 )
+from fedclip_plugin.federated.start_messages import Agreed, Card, Encoded, GoOn, Ready, fault_kind
 from fedclip_plugin.federated.task import Answers, Task
 from fedclip_plugin.miniature import DOMAINS, ensure_miniature
 from fedclip_plugin.recipe import Recipe
@@ -33,6 +35,8 @@ from fedclip_plugin.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+C = TypeVar("C", bound=Card)
+V = TypeVar("V", bound=GoOn)
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,10 @@ class Prepared:
     ----------
     task
         What all ranks agree on.
+    name
+        This rank's: its silo, or ``server``.
     silos
-        Names of all silos, in order.
+        Names of all silos, in order; a silo knows no other one: empty.
     splits
         A silo's images as the method takes them; None on the server.
     target
@@ -58,6 +64,7 @@ class Prepared:
     """
 
     task: Task
+    name: str
     silos: tuple[str, ...]
     splits: SiloFeatures | None
     target: FeatureSet | None
@@ -88,7 +95,8 @@ class Preparation:
         self._comm, self._rank, self._device = comm, comm.Get_rank(), device
         self._progress, self._say = progress, say
         self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
-        self._names: tuple[str, ...] = recipe.silo_names() or ()
+        known = ("server", *(recipe.silo_names() or ()))
+        self._names = [*known, *(f"rank {rank}" for rank in range(len(known), comm.Get_size()))]
         self._usable: tuple[int, ...] = ()
 
     def run(self) -> Prepared:
@@ -97,27 +105,22 @@ class Preparation:
         Raises
         ------
         FedClipError
-            On every rank, when any rank found something wrong; the message lists all of it.
+            On every rank, when any rank found something wrong; the server's message lists all of it.
         """
-        images, source, cards = self._list()
-        require_one_task(cards)
-        precision = agree_on_precision(cards)
-        source.agree(precision)
-        classes = agree_on_classes(cards, self._settings.classes and tuple(self._settings.classes))
-        self._announce(cards)
-        inputs, text = self._encode(images, source, classes, cards)
-        frozen = Frozen(text, prompts_of(classes, self._settings.prompt_template), source.clip)
+        images, source, agreed = self._list()
+        source.agree(agreed.precision)
+        inputs, text = self._encode(images, source, agreed)
+        frozen = Frozen(text, prompts_of(agreed.classes, self._settings.prompt_template), source.clip)
         task = Task(
             method=self._settings.method,
             backbone=self._settings.backbone,
             fingerprint=source.fingerprint,
-            precision=precision,
-            classes=classes,
+            precision=agreed.precision,
+            classes=agreed.classes,
             prompt_template=self._settings.prompt_template,
             text=text,
             recipe_digest=self._recipe.digest(),
         )
-        silos = tuple(card.name for card in cards[1:])
         parts, splits, target = dict[str, FeatureSet](), None, None
         if inputs is not None and self._rank == 0:
             parts, target = {"target": inputs.features}, inputs.taken.to(self._device)
@@ -125,36 +128,53 @@ class Preparation:
             held, splits = self._split(inputs.features), self._split(inputs.taken).to(self._device)
             parts = {"validation": held.validation, "test": held.test}
         zero_shot = {name: task.answer(ZeroShot(), data) for name, data in parts.items()}
-        return Prepared(task, silos, splits, target, frozen, zero_shot, self._usable)
+        silos = () if self._rank else tuple(self._names[1:])
+        return Prepared(task, self._names[self._rank], silos, splits, target, frozen, zero_shot, self._usable)
 
-    def _list(self) -> tuple[ImageSet | None, FeatureSource, list[Card]]:
-        """List this rank's images without opening them, and hear of everybody's."""
-        name = "server" if self._rank == 0 else f"rank {self._rank}"
+    def _list(self) -> tuple[ImageSet | None, FeatureSource, Agreed]:
+        """List this rank's images without opening them, and hear what is agreed on."""
         found: tuple[ImageSet | None, FeatureSource] | None = None
+        card, fault = Ready(), None
         try:
             images = self._images()
-            name = "server" if self._rank == 0 else images.name if images else name
             for line in remarks(images) if images else ():
                 _warn(line)
+            if self._rank and images:
+                self._names[self._rank] = images.name
             source = self._source()
             found = images, source
-            to_encode = source.count_missing(images, self._views()) if images else 0
-            classes, count = (images.classes, len(images)) if images else ((), 0)
-            precision = source.settle(images) if images else ""
-            card = Card(name, classes, count, to_encode, source.fingerprint, precision, self._recipe.digest())
+            card = Ready(
+                name=self._names[self._rank],
+                classes=images.classes if images else (),
+                images=len(images) if images else 0,
+                to_encode=source.count_missing(images, self._views()) if images else 0,
+                fingerprint=source.fingerprint,
+                precision=source.settle(images) if images else "",
+            )
         except (FedClipError, OSError) as error:  # such as a cache folder that cannot be written
-            card = Card(name, error=str(error))
-        cards = self._roll_call(card)
+            card, fault = Ready(name=self._names[self._rank], fault=fault_kind(error)), error
+        agreed = self._roll_call(card, self._agree, fault)
         assert found is not None, "roll_call raises when a card has an error"
-        return *found, cards
+        return *found, agreed
+
+    def _agree(self, cards: list[Ready]) -> list[Agreed]:
+        """On the server: from what the silos hold to what the federation is about."""
+        self._names[1:] = [card.name for card in cards[1:]]
+        require_one_backbone(cards)
+        precision = agree_on_precision(cards)
+        classes = agree_on_classes(cards, self._settings.classes and tuple(self._settings.classes))
+        self._announce(cards)
+        counts = [card.to_encode for card in cards]
+        longest = counts.index(max(counts)) if any(counts) else None
+        return [Agreed(classes, precision, self._progress and rank == longest) for rank in range(len(cards))]
 
     def _images(self) -> ImageSet | None:
         """List this rank's own images; those of the built-in data set are drawn first."""
         domains = DOMAINS if self._drawn else None
         if self._rank and self._drawn:
-            self._names = silo_names(self._recipe, domains=domains)
-        own = self._names[self._rank - 1 : self._rank] if self._rank else (self._settings.target_domain,)
-        root = self._draw([name for name in own if name]) if self._drawn else None
+            self._names[1:] = silo_names(self._recipe, domains=domains)
+        own = self._names[self._rank] if self._rank else self._settings.target_domain
+        root = self._draw([own] if own else []) if self._drawn else None
         if self._rank == 0:
             return target_image_set(self._recipe, root)
         return silo_image_set(self._recipe, self._rank - 1, root, domains=domains)
@@ -181,30 +201,33 @@ class Preparation:
         )
 
     def _encode(
-        self, images: ImageSet | None, source: FeatureSource, classes: tuple[str, ...], cards: Sequence[Card]
+        self, images: ImageSet | None, source: FeatureSource, agreed: Agreed
     ) -> tuple[Inputs | None, TextFeatures]:
-        own, counts = cards[self._rank], [card.to_encode for card in cards]
-        longest = counts.index(max(counts)) == self._rank and own.to_encode > 0
         found: tuple[Inputs | None, TextFeatures] | None = None
+        card, fault = Encoded(), None
         try:
-            text = source.text(classes, self._settings.prompt_template)
-            require_distinct(text, classes, self._settings.prompt_template)
-            with self._bar(own, longest and self._progress) as bar:
+            text = source.text(agreed.classes, self._settings.prompt_template)
+            require_distinct(text, agreed.classes, self._settings.prompt_template)
+            to_encode = source.count_missing(images, self._views()) if images and agreed.bar else 0
+            with self._bar(to_encode) as bar:
                 advance = bar.update if bar is not None else _ignore
                 inputs = Inputs.load(self._settings, source, images, self._views(), advance) if images else None
             if self._rank and inputs:
                 self._split(inputs.features)
             found = inputs, text
-            card = replace(own, images=len(inputs.features) if inputs else 0, to_encode=inputs.faults if inputs else 0)
+            card = Encoded(images=len(inputs.features), skipped=inputs.faults) if inputs else Encoded()
         except (FedClipError, OSError) as error:
-            card = replace(own, error=str(error))
-        after = self._roll_call(card)
-        self._usable = tuple(card.images for card in after[1:])
-        skipped = [f"{card.name} {card.to_encode}" for card in after if card.to_encode]
-        if skipped:
-            self._say(f"skipped unreadable images: {', '.join(skipped)} (logs/ says which)")
+            card, fault = Encoded(fault=fault_kind(error)), error
+        self._roll_call(card, self._take_counts, fault)
         assert found is not None, "roll_call raises when a card has an error"
         return found
+
+    def _take_counts(self, cards: list[Encoded]) -> list[GoOn]:
+        self._usable = tuple(card.images for card in cards[1:])
+        skipped = [f"{name} {card.skipped}" for name, card in zip(self._names, cards, strict=True) if card.skipped]
+        if skipped:
+            self._say(f"skipped unreadable images: {', '.join(skipped)} (logs/ says which)")
+        return go_on(cards)
 
     def _views(self) -> int:
         """Return how many augmented views of each image this rank encodes; the target is only tested on."""
@@ -213,20 +236,21 @@ class Preparation:
     def _split(self, data: FeatureSet) -> SiloFeatures:
         return split(data, self._recipe.common_args.random_seed)
 
-    def _roll_call(self, card: Card) -> list[Card]:
-        return roll_call(self._comm, card, ("server", *self._names), self._settings.start_timeout)
+    def _roll_call(self, card: C, judge: Callable[[list[C]], Sequence[V]], fault: Exception | None) -> V:
+        return roll_call(self._comm, card, self._names, self._settings.start_timeout, judge, fault)
 
-    def _announce(self, cards: Sequence[Card]) -> None:
+    def _announce(self, cards: Sequence[Ready]) -> None:
         told = ", ".join(f"{card.name} {card.images:,}" for card in cards[1:])
         target = f"; target {self._settings.target_domain} {cards[0].images:,}" if cards[0].images else ""
         self._say(f"images: {told}{target}")
         todo = sum(card.to_encode for card in cards)
         self._say(f"encoding {todo:,} images once with {self._settings.backbone}" if todo else "features: all cached")
 
-    def _bar(self, card: Card, shown: bool) -> AbstractContextManager[Any]:
-        if not shown:
+    def _bar(self, to_encode: int) -> AbstractContextManager[Any]:
+        if not to_encode or confined():
             return nullcontext()
-        bar: AbstractContextManager[Any] = tqdm(total=card.to_encode, desc=f"encode {card.name}", unit="image")
+        name = self._names[self._rank]
+        bar: AbstractContextManager[Any] = tqdm(total=to_encode, desc=f"encode {name}", unit="image")
         return bar
 
 

@@ -105,6 +105,7 @@ class SiloAdapter(TrainerDistAdapter):
             evaluate_seconds=time.perf_counter() - began,
         )
         if self._history is not None:
+            self._history.name = self.silo_trainer.silo
             self._history.zero_shot, self._history.images = self.silo_trainer.zero_shot["test"], len(self.splits)
             self._history.note(self.round, [self.answers["test"]])
         if self.round >= self.args.comm_round:
@@ -212,6 +213,7 @@ class FedClipSilo(Guarded, StaysOpen, ClientMasterManager):
         if update:
             message.add_params(ROUND, self._adapter.round)
         message.add_params(REPORT, self._adapter.report)
+        message.get_params().pop(MyMessage.MSG_ARG_KEY_CLIENT_OS, None)  # FedML would tell the operating system
         super().send_message(message)
         if update:
             self._adapter.state.save(self._adapter.round + 1)

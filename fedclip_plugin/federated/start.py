@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from fedclip_plugin.federated.own_words import confined
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs.writing import reason
 from fedclip_plugin.streams import LineFormatter
@@ -83,7 +84,10 @@ class _RankLog(logging.FileHandler):
 
 @contextmanager
 def log_to(folder: Path, rank: int) -> Iterator[None]:
-    """Send every log record of the block to ``folder/rank_N.log``, and the project's warnings to stderr as well."""
+    """Send every log record of the block to ``folder/rank_N.log``, and the project's warnings to the console as well.
+
+    A silo's warnings, which may name files, do not go to a console on another machine.
+    """
     formatter = LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     root = logging.getLogger()
     root.setLevel(logging.INFO)
@@ -91,8 +95,9 @@ def log_to(folder: Path, rank: int) -> Iterator[None]:
     console.setLevel(logging.WARNING)
     console.addFilter(logging.Filter("fedclip_plugin"))
     console.setFormatter(LineFormatter("%(levelname)s: %(message)s"))
-    handlers: list[logging.Handler] = [console]
-    root.addHandler(console)
+    handlers: list[logging.Handler] = [] if confined() else [console]
+    for handler in handlers:
+        root.addHandler(handler)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handlers.append(_RankLog(folder / f"rank_{rank}.log", encoding="utf-8"))

@@ -16,7 +16,15 @@ from fedclip_plugin.runs import SavedAdapter
 
 @dataclass(frozen=True)
 class Score:
-    """Correct answers among a number of images."""
+    """Correct answers among a number of images.
+
+    Attributes
+    ----------
+    correct
+        How many images are labelled correctly.
+    count
+        Of how many.
+    """
 
     correct: int
     count: int

@@ -7,19 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fedclip_plugin.report.labelled import Labelled
-from fedclip_plugin.report.measures import calibrate, confusion
+from fedclip_plugin.report.measures import Calibration
 from fedclip_plugin.report.page import Picture
 from fedclip_plugin.report.plots.confusion import confusion_matrices
 from fedclip_plugin.report.plots.reliability import reliability_diagrams
 
 
 def confusion_picture(
-    name: str,
-    domain: str,
-    true: npt.NDArray[np.int64],
-    predicted: Mapping[str, npt.NDArray[np.int64]],
-    classes: Sequence[str],
+    name: str, domain: str, matrices: Mapping[str, npt.NDArray[np.int64]], classes: Sequence[str]
 ) -> Picture:
     """Draw a confusion matrix for each classifier.
 
@@ -29,34 +24,30 @@ def confusion_picture(
         Of the picture's files.
     domain
         Whose images they are.
-    true
-        Class indices, ``[N]``.
-    predicted
-        Title to the answers for the same N images, ``[N]`` each.
+    matrices
+        Title to the matrix of the classifier, ``[C, C]``; row true class, column answer.
     classes
         Names.
     """
-    matrices = {title: confusion(true, labels, len(classes)) for title, labels in predicted.items()}
     return Picture(
         name,
         confusion_matrices(matrices, classes),
-        f"Confusion matrices on {domain}: {', '.join(predicted)}.",
+        f"Confusion matrices on {domain}: {', '.join(matrices)}.",
         f"Answers on {domain}. Rows are true classes, columns the answers; right answers lie on the diagonal, and a "
         "dark cell beside it is a class that is taken for another one.",
     )
 
 
-def reliability_picture(name: str, domain: str, true: npt.NDArray[np.int64], sides: Mapping[str, Labelled]) -> Picture:
+def reliability_picture(name: str, domain: str, found: Mapping[str, Calibration]) -> Picture:
     """Draw a reliability diagram for each classifier.
 
     Parameters
     ----------
-    name, domain, true
+    name, domain
         As for :func:`confusion_picture`.
-    sides
-        Title to the answers for the same N images.
+    found
+        Title to the calibration of the classifier.
     """
-    found = {title: calibrate(side.confidence, side.predicted == true) for title, side in sides.items()}
     errors = ", ".join(f"{title} {100 * one.error:.1f} %" for title, one in found.items())
     return Picture(
         name,

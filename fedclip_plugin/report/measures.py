@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,16 @@ class Calibration:
     confidence: npt.NDArray[np.float64]
     error: float
 
+    @classmethod
+    def of_sums(
+        cls, counts: npt.NDArray[np.int64], right: npt.NDArray[np.int64], confidence: npt.NDArray[np.float64]
+    ) -> Self:
+        """Return it for sums over the images of each bin, ``[M]``: images, right answers, confidences."""
+        with np.errstate(invalid="ignore"):
+            accuracy, mean = right / counts, confidence / counts
+        error = float(np.nansum(counts * np.abs(accuracy - mean)) / counts.sum())
+        return cls(counts, accuracy, mean, error)
+
 
 def calibrate(confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], bins: int = BINS) -> Calibration:
     """Bin answers by confidence; bin m of M holds the confidences in ``((m - 1) / M, m / M]``.
@@ -45,14 +56,16 @@ def calibrate(confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_
     bins
         M.
     """
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.digitize(confidence, edges[1:-1], right=True)
-    counts = np.bincount(place, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        accuracy = np.bincount(place, weights=correct, minlength=bins) / counts
-        mean = np.bincount(place, weights=confidence, minlength=bins) / counts
-    error = float(np.nansum(counts * np.abs(accuracy - mean)) / counts.sum())
-    return Calibration(counts, accuracy, mean, error)
+    return Calibration.of_sums(*bin_sums(confidence, correct, bins))
+
+
+def bin_sums(
+    confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], bins: int = BINS
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return for each bin of :func:`calibrate` how many images, right answers, and the sum of the confidences."""
+    place = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+    counts, right = (np.bincount(some, minlength=bins).astype(np.int64) for some in (place, place[correct]))
+    return counts, right, np.bincount(place, weights=confidence, minlength=bins).astype(np.float64)
 
 
 def confusion(true: npt.NDArray[np.int64], answered: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.int64]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.report.answer_pictures import confusion_picture, reliability_picture
-from fedclip_plugin.report.labelled import Labelled
 from fedclip_plugin.report.page import Picture, Section
 from fedclip_plugin.runs import RunFolder, load_adapter
 from fedclip_plugin.study import CellResult, Findings, ResultsFolder
-from fedclip_plugin.study.answers import unpack
 from fedclip_plugin.study.named_cases import best_case
 
 TITLE = "Answers on the targets"
@@ -38,16 +36,14 @@ def answers_section(findings: Findings, folder: ResultsFolder) -> Section:
 
 
 def _pictures(title: str, result: CellResult, folder: ResultsFolder) -> list[Picture]:
-    answers, target = result.answers["target"], str(result.target)
-    true, predicted = answers.labels(), {_ZERO_SHOT: unpack(answers.zero_shot), title: answers.predicted()[0]}
-    classes = _classes(folder, result, 1 + max(int(labels.max()) for labels in (true, *predicted.values())))
-    pictures = [confusion_picture(f"confusion_{target}", target, true, predicted, classes)]
-    own, zero_shot = answers.probabilities(), answers.zero_shot_probabilities()
-    if own is not None and zero_shot is not None:
-        sure = {_ZERO_SHOT: zero_shot, title: own[0]}
-        sides = {side: Labelled(labels, sure[side]) for side, labels in predicted.items()}
-        pictures.append(reliability_picture(f"reliability_{target}", target, true, sides))
-    return pictures
+    assert result.drawn is not None, "this study holds domains out"
+    target, sides = str(result.target), {_ZERO_SHOT: result.drawn.zero_shot, title: result.drawn.selected}
+    classes = _classes(folder, result, max(side.classes() for side in sides.values()))
+    matrices = {name: side.matrix(len(classes)) for name, side in sides.items()}
+    return [
+        confusion_picture(f"confusion_{target}", target, matrices, classes),
+        reliability_picture(f"reliability_{target}", target, {name: own.calibration() for name, own in sides.items()}),
+    ]
 
 
 def _classes(folder: ResultsFolder, result: CellResult, count: int) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from fedclip_plugin.data import open_rgb
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.report.answer_pictures import confusion_picture, reliability_picture
 from fedclip_plugin.report.labelled import Labelled
+from fedclip_plugin.report.measures import calibrate, confusion
 from fedclip_plugin.report.page import Picture, Section
 from fedclip_plugin.report.plots.samples import COLUMNS, Sample, sample_grid
 from fedclip_plugin.report.predictions import TargetAnswers
@@ -41,9 +42,11 @@ def target_section(answer: Callable[[], TargetAnswers | None], recorded: float |
         return Section(TITLE, notes=["This run held no target domain out, so there is nothing to show here."])
     true, classes, domain = answers.images.labels, answers.images.classes, answers.images.name
     sides = {"zero-shot CLIP": answers.zero_shot, f"best round {answers.round}": answers.selected}
+    matrices = {title: confusion(true, side.predicted, len(classes)) for title, side in sides.items()}
+    found = {title: calibrate(side.confidence, side.predicted == true) for title, side in sides.items()}
     pictures = [
-        confusion_picture("confusion", domain, true, {title: side.predicted for title, side in sides.items()}, classes),
-        reliability_picture("reliability", domain, true, sides),
+        confusion_picture("confusion", domain, matrices, classes),
+        reliability_picture("reliability", domain, found),
         samples,
     ]
     return Section(TITLE, text=[_told(answers, recorded)], pictures=pictures)

@@ -2,6 +2,7 @@
 
 from fedclip_plugin.study.answers import Answers
 from fedclip_plugin.study.cell_result import Accuracy, CellResult, Costs, Curve, Machine, SourceAccuracy
+from fedclip_plugin.study.counts import Counts, Drawn, Kinds, Pictured
 from fedclip_plugin.study.findings import Findings
 from fedclip_plugin.study.plan import Cell, Plan
 from fedclip_plugin.study.results import ResultsFolder
@@ -12,9 +13,13 @@ __all__ = [
     "Cell",
     "CellResult",
     "Costs",
+    "Counts",
     "Curve",
+    "Drawn",
     "Findings",
+    "Kinds",
     "Machine",
+    "Pictured",
     "Plan",
     "ResultsFolder",
     "SourceAccuracy",

@@ -25,6 +25,11 @@ _NOTES: dict[Kind, str] = {
 _FINE_TUNED = "fine-tuned: each silo's own adapter, trained on from that of the last round, not of the selected one."
 _ZERO_SHOT = "zero-shot CLIP"
 
+_UNKNOWN = (
+    "{}: no interval, which takes all answers for an image together: no rank has them all on its machine any more, or "
+    "the study is still to ask for them (run it again)"
+)
+
 
 def accuracy_table(findings: Findings, kind: Kind) -> Table | None:
     """Return the table of one kind of accuracy, zero-shot CLIP first; None when nothing is known.
@@ -53,6 +58,7 @@ def accuracy_table(findings: Findings, kind: Kind) -> Table | None:
         cells += [_accuracy(row.personal.mean if row.personal else None)] if personal else []
         table.append([*cells, str(wanted) if len(row.seeds) == wanted else f"{len(row.seeds)} of {wanted}"])
     notes = [_NOTES[kind], *([_FINE_TUNED] if personal else []), *_own_zero_shot(full, rows)]
+    notes += [_UNKNOWN.format(row.title) for row in rows if row.selected.mean and row.difference is None]
     return Table(_TITLES[kind] + _missing(findings), head, table, tuple(notes))
 
 

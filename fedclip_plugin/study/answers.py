@@ -1,34 +1,29 @@
-"""What was answered for each image, packed small: base64 of little-endian 16-bit numbers."""
+"""What was answered for each image: it stays on the disk of the rank that answered.
+
+A rank tells sums of it (:mod:`~fedclip_plugin.study.counts`). The intervals take an image together with all that was
+answered for it in several federations, so the answers are kept, each in its federation's run folder, where the rank
+itself finds them again.
+"""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-_TOP = 65535
-"""What probability 1 is packed as."""
+from fedclip_plugin.runs.atomic import write_file
+from fedclip_plugin.study.counts import Counts, Kinds
 
-Labels = NDArray[np.int64]
+Numbers = NDArray[np.int64]
 
 
-def pack(numbers: ArrayLike, width: str = "<u2") -> str:
-    """Pack whole numbers as text.
-
-    Parameters
-    ----------
-    numbers
-        ``[N]``, each within the width.
-    width
-        ``<u2`` or, for positions among many images, ``<u4``.
-
-    Returns
-    -------
-    str
-        Base64.
+def pack(numbers: ArrayLike) -> str:
+    """Pack whole numbers, ``[N]``, as base64 of little-endian 32-bit ones.
 
     Raises
     ------
@@ -36,12 +31,12 @@ def pack(numbers: ArrayLike, width: str = "<u2") -> str:
         When a number does not fit.
     """
     array = np.asarray(numbers)
-    if array.size and (array.min() < 0 or array.max() > np.iinfo(width).max):
-        raise ValueError(f"numbers from {array.min()} to {array.max()} do not fit into {np.iinfo(width).bits} bits")
-    return base64.b64encode(array.astype(width).tobytes()).decode()
+    if array.size and (array.min() < 0 or array.max() > np.iinfo("<u4").max):
+        raise ValueError(f"numbers from {array.min()} to {array.max()} do not fit into 32 bits")
+    return base64.b64encode(array.astype("<u4").tobytes()).decode()
 
 
-def unpack(text: str, width: str = "<u2") -> Labels:
+def unpack(text: str) -> Numbers:
     """Return what :func:`pack` packed, as ``int64`` ``[N]``.
 
     Raises
@@ -49,110 +44,113 @@ def unpack(text: str, width: str = "<u2") -> Labels:
     ValueError
         When the text is no base64, or torn.
     """
-    return np.frombuffer(base64.b64decode(text, validate=True), dtype=width).astype(np.int64)
+    return np.frombuffer(base64.b64decode(text, validate=True), dtype="<u4").astype(np.int64)
 
 
 class Answers(BaseModel):
-    """The answers for one set of images, in a fixed order of images; make one with :meth:`of`.
+    """The answers of one federation for one set of images; make them with :meth:`of`.
 
     Attributes
     ----------
-    true
-        Label of each image.
+    digest
+        Of the cell that they belong to.
+    adapters
+        How many adapters answered: one, or one a silo for the target domain without federation.
+    images
+        Which image of its domain each one is; a silo's test split is another one with another seed.
     zero_shot
-        Label that zero-shot CLIP gives.
-    selected
-        Labels that the selected round gives, a row an adapter: one, or one a silo without federation.
-    confidence, zero_shot_confidence
-        Probability of those labels; None where it was not kept.
-    positions
-        Which image of its silo each one is; a silo's test split is another one with another seed. None: all images
-        in order.
+        1 for each image that zero-shot CLIP has right, else 0.
+    right
+        How many adapters of the selected round have it right.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    true: str
+    digest: str
+    adapters: int
+    images: str
     zero_shot: str
-    selected: tuple[str, ...]
-    confidence: tuple[str, ...] | None = None
-    zero_shot_confidence: str | None = None
-    positions: str | None = None
+    right: str
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        count = len(self.labels())
-        rows = [self.zero_shot, *self.selected, *(self.confidence or ())]
-        rows += [self.zero_shot_confidence] if self.zero_shot_confidence is not None else []
-        if any(len(unpack(row)) != count for row in rows) or len(self.ids()) != count or not self.selected:
+        count = len(unpack(self.images))
+        if any(len(unpack(row)) != count for row in (self.zero_shot, self.right)):
             raise ValueError(f"the rows of answers do not all hold {count} images")
         return self
 
     @classmethod
     def of(
         cls,
+        digest: str,
         true: ArrayLike,
         zero_shot: ArrayLike,
         selected: ArrayLike,
-        confidence: ArrayLike | None = None,
-        zero_shot_confidence: ArrayLike | None = None,
         positions: ArrayLike | None = None,
     ) -> Self:
-        """Pack answers.
+        """Keep of answers what is right.
 
         Parameters
         ----------
+        digest
+            Of the cell.
         true, zero_shot
             Labels, ``[N]``.
         selected
             Labels, ``[A, N]`` of A adapters.
-        confidence, zero_shot_confidence
-            Probabilities from 0 to 1, ``[A, N]`` and ``[N]``.
         positions
-            Which image of its silo each one is, ``[N]``.
+            Which image of its domain each one is, ``[N]``; None: all images in order.
         """
+        labels, rows = np.asarray(true), np.atleast_2d(selected)
         return cls(
-            true=pack(true),
-            zero_shot=pack(zero_shot),
-            selected=tuple(pack(row) for row in np.atleast_2d(selected)),
-            confidence=None if confidence is None else tuple(_shares(row) for row in np.atleast_2d(confidence)),
-            zero_shot_confidence=None if zero_shot_confidence is None else _shares(zero_shot_confidence),
-            positions=None if positions is None else pack(positions, "<u4"),
+            digest=digest,
+            adapters=len(rows),
+            images=pack(np.arange(len(labels)) if positions is None else positions),
+            zero_shot=pack(np.asarray(zero_shot) == labels),
+            right=pack((rows == labels).sum(0)),
         )
 
-    def labels(self) -> Labels:
-        """Return the true labels, ``[N]``."""
-        return unpack(self.true)
+    def counts(self) -> Counts:
+        """Return how many images are of each kind."""
+        return Counts.of(unpack(self.zero_shot), unpack(self.right), self.adapters)
 
-    def ids(self) -> Labels:
-        """Return which image of its domain each one is, ``[N]``."""
-        return np.arange(len(self.labels())) if self.positions is None else unpack(self.positions, "<u4")
+    def save(self, run_folder: Path, part: str) -> None:
+        """Write them into a federation's run folder, on this machine.
 
-    def predicted(self) -> Labels:
-        """Return the labels of the selected round, ``[A, N]``."""
-        return np.stack([unpack(row) for row in self.selected])
+        Parameters
+        ----------
+        run_folder
+            The federation's.
+        part
+            ``target`` or the silo's name.
 
-    def correct(self) -> NDArray[np.float64]:
-        """Return for each image the share of adapters that label it correctly, ``[N]``."""
-        share: NDArray[np.float64] = (self.predicted() == self.labels()).mean(0)
-        return share
+        Raises
+        ------
+        OSError
+            When the disk is full or the folder cannot be written.
+        """
+        file = _file(run_folder, part)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_file(file, self.model_dump_json().encode())
 
-    def zero_shot_correct(self) -> NDArray[np.float64]:
-        """Return 1 for each image that zero-shot CLIP labels correctly, else 0, ``[N]``."""
-        return np.asarray(unpack(self.zero_shot) == self.labels(), dtype=np.float64)
-
-    def probabilities(self) -> NDArray[np.float64] | None:
-        """Return the probability of the selected round's labels, ``[A, N]``; None where it was not kept."""
-        return None if self.confidence is None else np.stack([_probabilities(row) for row in self.confidence])
-
-    def zero_shot_probabilities(self) -> NDArray[np.float64] | None:
-        """Return the probability of zero-shot CLIP's labels, ``[N]``; None where it was not kept."""
-        return None if self.zero_shot_confidence is None else _probabilities(self.zero_shot_confidence)
-
-
-def _shares(probabilities: ArrayLike) -> str:
-    return pack(np.rint(np.asarray(probabilities, dtype=np.float64) * _TOP))
+    @classmethod
+    def load(cls, run_folder: Path, part: str, digest: str) -> Self | None:
+        """Read what :meth:`save` wrote; None when it is not on this machine, damaged, or of another cell."""
+        try:
+            found = cls.model_validate_json(_file(run_folder, part).read_bytes())
+        except (OSError, ValidationError):
+            return None
+        return found if found.digest == digest else None
 
 
-def _probabilities(text: str) -> NDArray[np.float64]:
-    return np.asarray(unpack(text) / _TOP, dtype=np.float64)
+def kinds_of(federations: Sequence[Answers]) -> Kinds:
+    """Return how many images are of each kind in all that several federations answered for them."""
+    images, index = np.unique(np.concatenate([unpack(own.images) for own in federations]), return_inverse=True)
+    gains = [unpack(own.right) - own.adapters * unpack(own.zero_shot) for own in federations]
+    tried = [np.full(len(gain), own.adapters) for gain, own in zip(gains, federations, strict=True)]
+    gain, answers = (np.bincount(index, np.concatenate(each), len(images)) for each in (gains, tried))
+    return Kinds.of(gain.astype(np.int64), answers.astype(np.int64))
+
+
+def _file(run_folder: Path, part: str) -> Path:
+    return run_folder / "answers" / f"{part}.json"

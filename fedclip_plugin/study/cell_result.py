@@ -6,7 +6,18 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from fedclip_plugin.study.answers import Answers
+from fedclip_plugin.study.counts import Counts, Drawn
+
+FORMAT: Literal[2] = 2
+"""Version of the file: 2 holds counts, where 1 held the answers for each image."""
+
+NO_TARGET = "no_target"
+"""Stands for the target in names of files when no domain is held out."""
+
+
+def cell_name(case: str, target: str | None, seed: int, point: int) -> str:
+    """Return the path of a cell's file and run folder below their folders, without an ending."""
+    return f"{case}/{target or NO_TARGET}/seed_{seed}_point_{point}"
 
 
 class _Part(BaseModel):
@@ -125,11 +136,13 @@ class CellResult(_Part):
         By silo, on their own test splits.
     curve, costs, machine
         See there.
-    answers
-        ``target`` and the silos' names to the answers for each image.
+    counts
+        ``target`` and the silos' names to how many test images are of each kind; no image is told of by itself.
+    drawn
+        Sums that pictures of the target domain take; None without one.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = FORMAT
     case: str
     method: str
     target: str | None
@@ -144,18 +157,24 @@ class CellResult(_Part):
     target_accuracy: Accuracy | None
     sources: dict[str, SourceAccuracy]
     curve: Curve
-    answers: dict[str, Answers]
+    counts: dict[str, Counts]
+    drawn: Drawn | None
     costs: Costs
     machine: Machine
 
     @model_validator(mode="after")
     def _parts_belong_together(self) -> Self:
         parts = {*self.sources, *(["target"] if self.target is not None else [])}
-        if set(self.answers) != parts:
-            raise ValueError(f"answers are for {sorted(self.answers)}, not for {sorted(parts)}")
-        if (self.target is None) != (self.target_accuracy is None):
-            raise ValueError("there is an accuracy on the target exactly when there is a target")
+        if set(self.counts) != parts:
+            raise ValueError(f"counts are for {sorted(self.counts)}, not for {sorted(parts)}")
+        if not (self.target is None) == (self.target_accuracy is None) == (self.drawn is None):
+            raise ValueError("there is an accuracy on the target, and a picture of it, exactly when there is a target")
         return self
+
+    @property
+    def name(self) -> str:
+        """Name of its cell."""
+        return cell_name(self.case, self.target, self.seed, self.point)
 
     def source_mean(self, column: str) -> float:
         """Return the mean over the silos of a column of :class:`SourceAccuracy`, such as ``selected``."""

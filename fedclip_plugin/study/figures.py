@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from fedclip_plugin.study.bootstrap import Interval, interval
 from fedclip_plugin.study.cell_result import CellResult
+from fedclip_plugin.study.counts import Kinds
 from fedclip_plugin.study.findings import Findings
-from fedclip_plugin.study.statistics import Kind, Spread, accuracies, over_domains, pairs, spread
+from fedclip_plugin.study.messages import Question
+from fedclip_plugin.study.statistics import Kind, Spread, accuracies, over_domains, questions, spread
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Figures:
     personal
         After local fine-tuning; None where there was none.
     difference
-        Selected less zero-shot, mean over domains; None while a target is missing.
+        Selected less zero-shot, mean over domains; None while a target is missing, or where no rank has all the answers
+        that an interval takes.
     by_domain
         The same for each domain.
     seeds
@@ -80,10 +83,11 @@ def figures(findings: Findings, case: str, kind: Kind) -> Figures | None:
     """
     results = findings.of_case(case)
     seeds = _complete_seeds(findings, results)
-    by_domain = {name: interval([found]) for name, found in pairs(results, kind).items()}
-    if not by_domain:
+    every, told = (_kinds(findings, chosen, kind) for chosen in (results, whole(findings, case)))
+    if not every:
         return None
-    told = [result for result in results if result.seed in seeds]
+    by_domain = {name: interval([found]) for name, found in every.items() if found}
+    known = [found for found in told.values() if found]
     fine_tuned = all(accuracy.personal is not None for result in results for accuracy in result.sources.values())
     return Figures(
         case=case,
@@ -93,7 +97,7 @@ def figures(findings: Findings, case: str, kind: Kind) -> Figures | None:
         selected=_column(results, kind, "selected", seeds),
         last=_column(results, kind, "last", seeds),
         personal=_column(results, kind, "personal", seeds) if fine_tuned and kind == "personalization" else None,
-        difference=interval(pairs(told, kind).values()),
+        difference=interval(known) if len(known) == len(told) else None,
         by_domain={name: found for name, found in by_domain.items() if found},
         seeds=seeds,
     )
@@ -103,6 +107,30 @@ def all_figures(findings: Findings, kind: Kind) -> list[Figures]:
     """Return the accuracies of every case of which something is known, in the study's order."""
     found = (figures(findings, case, kind) for case in findings.plan.study.cases)
     return [row for row in found if row is not None]
+
+
+def whole(findings: Findings, case: str) -> list[CellResult]:
+    """Return the results of a case with the seeds for which every target is known."""
+    results = findings.of_case(case)
+    seeds = _complete_seeds(findings, results)
+    return [result for result in results if result.seed in seeds]
+
+
+def wanted(findings: Findings, case: str) -> set[Question]:
+    """Return what the ranks have to be asked for a case's intervals: federations that are told of together."""
+    kinds: tuple[Kind, Kind] = ("generalization", "personalization")
+    sets = (findings.of_case(case), whole(findings, case))
+    found = {question for kind in kinds for chosen in sets for question in questions(chosen, kind).values()}
+    return {question for question in found if len(question.cells) > 1}
+
+
+def unasked(findings: Findings) -> list[str]:
+    """Return the cases of which the ranks have still to be asked something."""
+    return [case for case in findings.plan.study.cases if wanted(findings, case) - findings.joint.keys()]
+
+
+def _kinds(findings: Findings, results: Sequence[CellResult], kind: Kind) -> dict[str, Kinds | None]:
+    return {domain: findings.kinds(question) for domain, question in questions(results, kind).items()}
 
 
 def _complete_seeds(findings: Findings, results: Sequence[CellResult]) -> tuple[int, ...]:

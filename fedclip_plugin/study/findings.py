@@ -8,6 +8,8 @@ from typing import Self
 
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.study.cell_result import CellResult
+from fedclip_plugin.study.counts import Kinds
+from fedclip_plugin.study.messages import Question
 from fedclip_plugin.study.plan import Cell, Plan
 from fedclip_plugin.study.results import ResultsFolder
 
@@ -26,12 +28,15 @@ class Findings:
         A sentence for each file that is damaged or made by another recipe.
     given_up
         Names of cells that failed too often, with the note to remove to try them again.
+    joint
+        What the ranks answered of several federations together; None where no rank has all of the answers.
     """
 
     plan: Plan
     results: dict[str, CellResult]
     faults: tuple[str, ...] = ()
     given_up: dict[str, Path] = field(default_factory=dict)
+    joint: dict[Question, Kinds | None] = field(default_factory=dict)
 
     @classmethod
     def read(cls, plan: Plan, folder: ResultsFolder) -> Self:
@@ -52,7 +57,19 @@ class Findings:
                     found += 1
             if not found:
                 break
-        return cls(plan, results, tuple(faults.values()), given_up)
+        joint: dict[Question, Kinds | None] = {}
+        for case in plan.study.cases:
+            try:
+                joint |= folder.load_joint(case)
+            except RunFolderError as error:
+                faults[case] = str(error)
+        return cls(plan, results, tuple(faults.values()), given_up, joint)
+
+    def kinds(self, question: Question) -> Kinds | None:
+        """Return how many images are of each kind; None where that is not known."""
+        if len(question.cells) == 1:
+            return self.results[question.cells[0]].counts[question.part].kinds()
+        return self.joint.get(question)
 
     def point(self, case: str, target: str | None) -> int | None:
         """Return the grid point that a case keeps on a target, None while it is not known."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar, cast
+from pathlib import Path
 
 from mpi4py import MPI
 
@@ -14,21 +14,24 @@ from fedclip_plugin.errors import FedClipError, FederationError, RunFolderError
 from fedclip_plugin.federated.guard import stop_job
 from fedclip_plugin.federated.history import History
 from fedclip_plugin.federated.job import Job
+from fedclip_plugin.federated.own_words import say
 from fedclip_plugin.machine import forget_peak
 from fedclip_plugin.recipe import Study
 from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.study.answers import Answers, kinds_of
 from fedclip_plugin.study.cell_result import CellResult
+from fedclip_plugin.study.counts import Kinds
+from fedclip_plugin.study.figures import wanted
 from fedclip_plugin.study.findings import Findings
-from fedclip_plugin.study.measure import Measured, cell_result, rank_part
+from fedclip_plugin.study.measure import Measured, cell_result, drawn, own_answers, rank_part
+from fedclip_plugin.study.messages import Ask, Joint, Over, Question, RunCell, Selected
 from fedclip_plugin.study.observer import CellObserver
 from fedclip_plugin.study.plan import Cell, Plan
 from fedclip_plugin.study.results import ResultsFolder
+from fedclip_plugin.text import printable
 
-T = TypeVar("T")
 _KEPT_PARAMETERS = 4_000_000
 """Adapters of more parameters are dropped when their cell is done: a fully fine-tuned ViT-B/32 takes 605 MB."""
-
-Key = tuple[str, str | None, int, int]
 
 
 class StudyJob:
@@ -56,7 +59,10 @@ class StudyJob:
         self._rank = self._comm.Get_rank()
         self._known: dict[str, CellResult] = {}
         self._failed: dict[str, int] = {}
-        self._given_up: Collection[str] = ()
+        self._given_up: dict[str, Path] = {}
+        self._joint: dict[Question, Kinds | None] = {}
+        self._uncounted: list[str] = []
+        self._begun = False
         self._told: set[str] = set()
 
     def run(self) -> None:
@@ -70,10 +76,11 @@ class StudyJob:
             On every rank, when the results folder cannot be used, or a cell cannot start.
         """
         try:
-            self._agree(self._begin)
-            gc.freeze()  # what imports brought stays; no need to look through it before every cell
-            while key := self._agree(self._next):
-                self._run(self._plan.cell(*key))
+            while not isinstance(order := self._order(), Over):
+                if isinstance(order, Ask):
+                    self._count(order.questions)
+                else:
+                    self._run(self._plan.cell(order.case, order.target, order.seed, order.point))
         except FedClipError as error:
             if self._rank == 0 and not isinstance(error, FederationError):
                 self._results.attempts.forgive()  # what the user can mend is no failure of the cell
@@ -81,11 +88,26 @@ class StudyJob:
         except Exception as error:
             stop_job(self._comm, f"rank {self._rank}, between federations", error)
 
+    def _order(self) -> RunCell | Ask | Over:
+        """Let the server say what is next; every rank hears it."""
+        order: RunCell | Ask | Over = Over(failed=True)
+        if self._rank == 0:
+            try:
+                order = self._next()
+            except FedClipError:
+                self._comm.bcast(order)
+                raise
+        order = self._comm.bcast(order)
+        if isinstance(order, Over) and order.failed:
+            raise FedClipError("the study cannot go on: the server's console says why")
+        return order
+
     def _begin(self) -> None:
         self._results.begin(self._plan.study)
         self._results.attempts.settle()
         found = Findings.read(self._plan, self._results)
-        self._known, self._given_up = found.results, found.given_up
+        self._known, self._given_up, self._joint = found.results, found.given_up, found.joint
+        self._uncounted = list(self._plan.study.cases)
         self._failed = self._results.attempts.failures()
         for line in (*found.faults, *found.left_out()):
             self._tell(line)
@@ -94,9 +116,24 @@ class StudyJob:
         except OSError as error:
             self._say(f"the memory of a cell cannot be told from that of the cells before it ({error})")
         self._say(f"{len(self._known)} of {self._plan.total()} cells are there")
+        gc.freeze()  # what imports brought stays; no need to look through it before every cell
+        self._begun = True
 
-    def _next(self) -> Key | None:
-        """Choose the next cell, those that failed last, and clear its place; None when nothing is left."""
+    def _next(self) -> RunCell | Ask | Over:
+        """Choose what is next: questions on what has been run, then a cell, those that failed last."""
+        if not self._begun:
+            self._begin()
+        while self._uncounted:
+            case = self._uncounted.pop()
+            if asked := wanted(self._findings(), case) - self._joint.keys():
+                return Ask(tuple(sorted(asked, key=repr)))
+        return self._next_cell()
+
+    def _findings(self) -> Findings:
+        return Findings(self._plan, self._known, given_up=self._given_up, joint=self._joint)
+
+    def _next_cell(self) -> RunCell | Over:
+        """Choose the next cell and clear its place."""
         while todo := self._plan.todo(self._known, self._given_up):
             cell = min(todo, key=lambda cell: self._failed.get(cell.name, 0))
             if result := self._on_disk(cell):
@@ -104,8 +141,8 @@ class StudyJob:
                 continue
             shutil.rmtree(self._results.run_folder(cell), ignore_errors=True)
             self._results.attempts.begin(cell.name)
-            return cell.case, cell.target, cell.seed, cell.point
-        return None
+            return RunCell(cell.case, cell.target, cell.seed, cell.point)
+        return Over()
 
     def _on_disk(self, cell: Cell) -> CellResult | None:
         """Return the result of a cell that could be asked for only now, as its grid was not complete before."""
@@ -128,16 +165,53 @@ class StudyJob:
         history, observer = History(), CellObserver()
         Job(cell.recipe, folder, resume=False, progress=self._progress, observer=observer, history=history).run()
         lines = folder.lines() if self._rank == 0 else []
-        selected = self._comm.bcast(lines[-1]["best_round"] if lines else None)
-        parts = self._comm.gather(rank_part(cell.recipe, history, selected))
+        selected = self._comm.bcast(Selected(lines[-1]["best_round"]) if lines else None).round
+        answers = own_answers(cell, history, selected)
+        if answers:
+            self._keep_answers(answers, folder, history.name)
+        parts = self._comm.gather(rank_part(answers))
         if self._rank == 0:
-            self._keep(cell, cell_result(cell, Measured(lines, parts or [], observer.parameters)), folder)
+            measured = Measured(lines, parts or [], observer.parameters, drawn(history, selected))
+            self._keep(cell, cell_result(cell, measured), folder)
+
+    def _keep_answers(self, answers: Answers, folder: RunFolder, part: str) -> None:
+        try:
+            answers.save(folder.path, part)
+        except OSError as error:
+            say(
+                f"fedclip: {printable(part)}: {folder.path} does not take the answers of a cell ({error.strerror}): "
+                "intervals that need them are left out\n"
+            )
+
+    def _count(self, questions: Sequence[Question]) -> None:
+        """Let every rank say what it knows of several cells together, and note it."""
+        answered = self._comm.gather(Joint(tuple(self._kinds(question) for question in questions)))
+        if self._rank == 0:
+            case = questions[0].cells[0].partition("/")[0]
+            for number, question in enumerate(questions):
+                found = (joint.kinds[number] for joint in answered or [])
+                self._joint[question] = next((kinds for kinds in found if kinds is not None), None)
+                if self._joint[question] is None:
+                    self._tell(f"{case}: no rank has all answers for {printable(question.part)}: no interval for them")
+            asked = wanted(self._findings(), case)
+            self._results.save_joint(case, {each: kinds for each, kinds in self._joint.items() if each in asked})
+
+    def _kinds(self, question: Question) -> Kinds | None:
+        """Return what this rank knows: the server of the target domain, a silo's rank of the silos' images."""
+        if (question.part == "target") != (self._rank == 0):
+            return None
+        cells = [cell for name in question.cells if (cell := self._plan.named(name))]
+        places = [(self._results.run_folder(cell), cell.digest) for cell in cells]
+        found = [Answers.load(place, question.part, digest) for place, digest in places]
+        known = [answers for answers in found if answers]
+        return kinds_of(known) if known and len(known) == len(question.cells) else None
 
     def _keep(self, cell: Cell, result: CellResult, folder: RunFolder) -> None:
         folder.tidy(keep_linked=result.costs.parameters_sent <= _KEPT_PARAMETERS)
         self._results.save(cell, result)
         self._results.attempts.end(cell.name)
         self._known[cell.name] = result
+        self._uncounted.append(cell.case)
         self._forget_others(cell)
         target = "" if result.target_accuracy is None else f"  target {100 * result.target_accuracy.selected:.1f}"
         self._say(
@@ -151,16 +225,3 @@ class StudyJob:
         for other in self._plan.grid(cell.case, cell.target):
             if chosen is not None and other.point != chosen:
                 RunFolder(self._results.run_folder(other)).tidy(keep_linked=False)
-
-    def _agree(self, act: Callable[[], T]) -> T:
-        """Let the server act, and tell every rank what came of it, errors included."""
-        outcome: T | FedClipError | None = None
-        if self._rank == 0:
-            try:
-                outcome = act()
-            except FedClipError as error:
-                outcome = error
-        outcome = self._comm.bcast(outcome)
-        if isinstance(outcome, FedClipError):
-            raise outcome
-        return cast(T, outcome)

@@ -15,29 +15,14 @@ from fedclip_plugin.data import split_60_20_20
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.federated.history import History
 from fedclip_plugin.machine import cores, processor, resident_bytes
-from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.study_rules import RESERVED
 from fedclip_plugin.runs.provenance import code_revision
 from fedclip_plugin.runs.run_folder import RoundLine
 from fedclip_plugin.study.answers import Answers
 from fedclip_plugin.study.cell_result import Accuracy, CellResult, Costs, Curve, Machine, SourceAccuracy
+from fedclip_plugin.study.counts import Drawn, Pictured
+from fedclip_plugin.study.messages import CellPart
 from fedclip_plugin.study.plan import Cell
-
-
-@dataclass(frozen=True)
-class RankPart:
-    """What one rank adds to a cell's result.
-
-    Attributes
-    ----------
-    answers
-        For its test split, or the target domain; None on a server without a target.
-    peak
-        Its highest resident memory during the cell, in bytes.
-    """
-
-    answers: Answers | None
-    peak: int
 
 
 @dataclass(frozen=True)
@@ -52,38 +37,58 @@ class Measured:
         By rank, the server's first.
     parameters
         How many were trained.
+    drawn
+        What is drawn of the target domain; None without one.
     """
 
     lines: Sequence[RoundLine]
-    parts: Sequence[RankPart]
+    parts: Sequence[CellPart]
     parameters: int
+    drawn: Drawn | None
 
 
-def rank_part(recipe: Recipe, history: History, selected: int) -> RankPart:
-    """Return this rank's part of a cell's result.
+def own_answers(cell: Cell, history: History, selected: int) -> Answers | None:
+    """Return what a rank answered in the selected round, which it keeps; None on a server without a target.
 
     Parameters
     ----------
-    recipe
-        The cell's.
+    cell
+        Which cell.
     history
         What its adapters answered.
     selected
         The selected round.
     """
-    answers = None
-    if history.zero_shot is not None:
-        rows = history.rounds[selected]
-        zero_shot, target = history.zero_shot.cpu(), history.images is None
-        answers = Answers.of(
-            true=zero_shot.true.numpy(),
-            zero_shot=zero_shot.predicted.numpy(),
-            selected=torch.stack([row.predicted for row in rows]).numpy(),
-            confidence=torch.stack([row.confidence for row in rows]).numpy() if target else None,
-            zero_shot_confidence=zero_shot.confidence.numpy() if target else None,
-            positions=_test_split(history.images, recipe.common_args.random_seed),
-        )
-    return RankPart(answers, resident_bytes(peak=True))
+    if history.zero_shot is None:
+        return None
+    return Answers.of(
+        cell.digest,
+        true=history.zero_shot.true.cpu().numpy(),
+        zero_shot=history.zero_shot.predicted.cpu().numpy(),
+        selected=torch.stack([row.predicted for row in history.rounds[selected]]).numpy(),
+        positions=_test_split(history.images, cell.recipe.common_args.random_seed),
+    )
+
+
+def rank_part(answers: Answers | None) -> CellPart:
+    """Return what a rank tells the server of a cell."""
+    return CellPart(answers.counts() if answers else None, resident_bytes(peak=True))
+
+
+def drawn(history: History, selected: int) -> Drawn | None:
+    """Return what is drawn of the target domain, on the server; None without a target.
+
+    Parameters
+    ----------
+    history, selected
+        As for :func:`own_answers`.
+    """
+    if history.zero_shot is None:
+        return None
+    true = history.zero_shot.true.cpu().numpy()
+    sides = (history.zero_shot.cpu(), history.rounds[selected][0])
+    zero_shot, adapter = (Pictured.of(true, side.predicted.numpy(), side.confidence.double().numpy()) for side in sides)
+    return Drawn(zero_shot=zero_shot, selected=adapter)
 
 
 def cell_result(cell: Cell, measured: Measured) -> CellResult:
@@ -109,7 +114,7 @@ def cell_result(cell: Cell, measured: Measured) -> CellResult:
         raise DataError(
             f"a study has no silo named {' or '.join(taken)}, as its results call other things so: rename it"
         )
-    answers = zip(["target", *silos], (part.answers for part in measured.parts), strict=True)
+    counts = zip(["target", *silos], (part.counts for part in measured.parts), strict=True)
     target = cell.target is not None
     return CellResult(
         case=cell.case,
@@ -132,7 +137,8 @@ def cell_result(cell: Cell, measured: Measured) -> CellResult:
         else None,
         sources={name: _source(name, first, best, last) for name in silos},
         curve=_curve(lines),
-        answers={name: own for name, own in answers if own is not None},
+        counts={name: own for name, own in counts if own is not None},
+        drawn=measured.drawn,
         costs=_costs(measured, silos, best["round"]),
         machine=_machine(),
     )
@@ -170,7 +176,7 @@ def _costs(measured: Measured, silos: Sequence[str], selected: int) -> Costs:
         seconds={phase: fmean(line["seconds"][phase] for line in rounds) for phase in rounds[0]["seconds"]},
         seconds_total=sum(line["seconds"]["round"] for line in rounds),
         seconds_to_selected=sum(line["seconds"]["round"] for line in rounds if line["round"] <= selected),
-        peak_bytes=dict(zip(["server", *silos], (part.peak for part in measured.parts), strict=True)),
+        peak_bytes=dict(zip(["server", *silos], (part.peak_bytes for part in measured.parts), strict=True)),
     )
 
 

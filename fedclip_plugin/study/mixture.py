@@ -28,7 +28,7 @@ def _images(findings: Findings) -> dict[str, set[int]]:
     """Return the numbers of images that each domain, as target and as silo, was tested on."""
     found: dict[str, set[int]] = {}
     for result in findings.results.values():
-        for part, answers in result.answers.items():
+        for part, counts in result.counts.items():
             name = f"{result.target} (target)" if part == "target" else part
-            found.setdefault(name, set()).add(len(answers.labels()))
+            found.setdefault(name, set()).add(counts.images)
     return found

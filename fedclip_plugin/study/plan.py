@@ -9,11 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from fedclip_plugin.recipe import Recipe, Study
-from fedclip_plugin.study.cell_result import CellResult
+from fedclip_plugin.study.cell_result import CellResult, cell_name
 from fedclip_plugin.study.choose import choose
-
-NO_TARGET = "no_target"
-"""Stands for the target in names of files when no domain is held out."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Path of the cell's file and run folder below their folders, without an ending."""
-        return f"{self.case}/{self.target or NO_TARGET}/seed_{self.seed}_point_{self.point}"
+        return cell_name(self.case, self.target, self.seed, self.point)
 
     @cached_property
     def digest(self) -> str:
@@ -81,12 +78,17 @@ class Plan:
 
     def has(self, name: str) -> bool:
         """Return whether a cell of this name may be asked for."""
-        return any(
-            name == self.cell(case, target, seed, point).name
+        return self.named(name) is not None
+
+    def named(self, name: str) -> Cell | None:
+        """Return the cell of this name; None when the study has none."""
+        cells = (
+            self.cell(case, target, seed, point)
             for case, target in self.pairs()
             for seed in self.study.seeds
             for point in range(len(self.study.cases[case].grid))
         )
+        return next((cell for cell in cells if cell.name == name), None)
 
     def grid(self, case: str, target: str | None) -> list[Cell]:
         """Return all grid points of a case on a target, with the first seed."""

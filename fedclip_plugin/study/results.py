@@ -6,14 +6,17 @@
     cells/<case>/<target>/seed_<s>_point_<p>.json         one small file a cell
     cells/...started, cells/...failed                     see attempts.py
     .lock, .launch.lock                                   held by the one job that may work here, and by its launcher
+    joint/<case>.json                                     kinds of images in several cells together, for intervals
     runs/<case>/<target>/seed_<s>_point_<p>/              the cell's run folder
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.recipe import Study, load_study, study_changes
@@ -23,8 +26,12 @@ from fedclip_plugin.runs.job_folder import JobFolder
 from fedclip_plugin.runs.provenance import code_revision, versions
 from fedclip_plugin.runs.writing import writing
 from fedclip_plugin.study.attempts import Attempts
-from fedclip_plugin.study.cell_result import CellResult
+from fedclip_plugin.study.cell_result import FORMAT, CellResult
+from fedclip_plugin.study.counts import Kinds
+from fedclip_plugin.study.messages import Question
 from fedclip_plugin.study.plan import Cell
+
+_JOINT: TypeAdapter[list[tuple[Question, Kinds | None]]] = TypeAdapter(list[tuple[Question, Kinds | None]])
 
 
 class ResultsFolder(JobFolder):
@@ -45,6 +52,10 @@ class ResultsFolder(JobFolder):
         super().__init__(path, "results folder", "--out")
         self.study_file = path / "study.yaml"
         self.attempts = Attempts(path / "cells")
+
+    def joint_file(self, case: str) -> Path:
+        """Return where it is kept how many images are of each kind in several cells of a case together."""
+        return self.path / "joint" / f"{case}.json"
 
     def cell_file(self, cell: Cell) -> Path:
         """Return where the result of a cell is kept."""
@@ -94,10 +105,38 @@ class ResultsFolder(JobFolder):
         RunFolderError
             When the disk is full or the folder cannot be written.
         """
-        file = self.cell_file(cell)
+        self._write(self.cell_file(cell), result.model_dump_json(exclude_none=False) + "\n")
+
+    def save_joint(self, case: str, joint: Mapping[Question, Kinds | None]) -> None:
+        """Write the answers to all questions of a case, in place of those before.
+
+        Raises
+        ------
+        RunFolderError
+            When the disk is full or the folder cannot be written.
+        """
+        self._write(self.joint_file(case), _JOINT.dump_json(sorted(joint.items(), key=repr)).decode() + "\n")
+
+    def load_joint(self, case: str) -> dict[Question, Kinds | None]:
+        """Read the answers to a case's questions; empty when there are none.
+
+        Raises
+        ------
+        RunFolderError
+            When the file is damaged or unreadable.
+        """
+        file = self.joint_file(case)
+        if not file.is_file():
+            return {}
+        try:
+            return dict(_JOINT.validate_json(file.read_bytes()))
+        except (OSError, ValidationError) as error:
+            raise RunFolderError(f"{file} cannot be used: remove it, and run the study again to count anew") from error
+
+    def _write(self, file: Path, text: str) -> None:
         with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_file(file, (result.model_dump_json(exclude_none=False) + "\n").encode())
+            write_file(file, text.encode())
 
     def load(self, cell: Cell) -> CellResult | None:
         """Read a cell's result, None when there is none.
@@ -111,7 +150,9 @@ class ResultsFolder(JobFolder):
         if not file.is_file():
             return None
         try:
-            result = CellResult.model_validate_json(file.read_bytes())
+            content = file.read_bytes()
+            _refuse_other_format(file, content)
+            result = CellResult.model_validate_json(content)
         except OSError as error:
             raise RunFolderError(
                 f"{file} cannot be read ({error.strerror}): the cell is run anew unless you make it readable"
@@ -135,3 +176,17 @@ class ResultsFolder(JobFolder):
                 f"{self.path} holds results of this study with other settings, which would be replaced; "
                 f"name another folder with --out, or undo the change:{told}"
             )
+
+
+def _refuse_other_format(file: Path, content: bytes) -> None:
+    """Raise RunFolderError for a file of another format; what is no JSON object is left to the next check."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return
+    version = found.get("format_version", FORMAT) if isinstance(found, dict) else FORMAT
+    if version != FORMAT:
+        raise RunFolderError(
+            f"{file} has format {str(version)[:20]}, and this version of fedclip reads format {FORMAT}: the cell is "
+            "run anew; name another folder with --out to keep the file"
+        )

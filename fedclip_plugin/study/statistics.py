@@ -1,4 +1,4 @@
-"""Means over domains, deviations over seeds, and pairs with zero-shot CLIP, from the results of cells."""
+"""Means over domains, deviations over seeds, and what intervals are told of, from the results of cells."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
 
-from fedclip_plugin.study.bootstrap import Paired
 from fedclip_plugin.study.cell_result import CellResult
+from fedclip_plugin.study.messages import Question
 
 Kind = Literal["generalization", "personalization"]
 """On the unseen target domain, or on the silos' own test splits."""
@@ -73,8 +73,8 @@ def accuracies(results: Sequence[CellResult], kind: Kind, column: str) -> ByDoma
     return {domain: {seed: fmean(some) for seed, some in seeds.items()} for domain, seeds in found.items()}
 
 
-def pairs(results: Sequence[CellResult], kind: Kind) -> dict[str, list[Paired]]:
-    """Return the difference to zero-shot for each image, by domain, an entry a federation.
+def questions(results: Sequence[CellResult], kind: Kind) -> dict[str, Question]:
+    """Return by domain what its interval is told of: an image takes part with all that was answered for it.
 
     A silo's test split is the same whichever other domain is held out, so its images are told together.
 
@@ -83,13 +83,11 @@ def pairs(results: Sequence[CellResult], kind: Kind) -> dict[str, list[Paired]]:
     results, kind
         As for :func:`accuracies`.
     """
-    found: dict[str, list[Paired]] = {}
+    found: dict[str, tuple[str, list[str]]] = {}
     for result in results:
         for domain, part in _parts(result, kind).items():
-            answers = result.answers[part]
-            own = Paired(answers.ids(), answers.correct() - answers.zero_shot_correct())
-            found.setdefault(domain, []).append(own)
-    return found
+            found.setdefault(domain, (part, []))[1].append(result.name)
+    return {domain: Question(part, tuple(sorted(cells))) for domain, (part, cells) in found.items()}
 
 
 def _parts(result: CellResult, kind: Kind) -> dict[str, str]:

@@ -123,13 +123,13 @@ def test_a_cell_is_byte_for_byte_what_a_job_of_its_own_gives(workshop, own_job, 
     assert kept == outcome.adapter_bytes("final")
 
 
-def test_the_answers_of_a_cell_agree_with_its_accuracies(finished):
+def test_the_counts_of_a_cell_agree_with_its_accuracies(finished):
     findings, *_ = finished
     for result in findings.results.values():
-        assert result.answers["target"].correct().mean() == pytest.approx(result.target_accuracy.selected)
-        assert result.answers["target"].zero_shot_correct().mean() == pytest.approx(result.target_accuracy.zero_shot)
+        assert result.counts["target"].accuracy() == pytest.approx(result.target_accuracy.selected)
+        assert result.counts["target"].zero_shot_accuracy() == pytest.approx(result.target_accuracy.zero_shot)
         for name, source in result.sources.items():
-            assert result.answers[name].correct().mean() == pytest.approx(source.selected)
+            assert result.counts[name].accuracy() == pytest.approx(source.selected)
 
 
 def test_eight_bits_are_a_quarter_of_the_bytes(finished):

@@ -1,19 +1,31 @@
 """What keeps a federation from hanging: guarded handlers, the watchdog, the roll call."""
 
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
 
 import pytest
 from fedml.core.distributed.communication.message import Message
-from support import fedml_args
+from ranks import World
+from support import ROOT, fedml_args
 
 from fedclip_plugin.errors import DataError, FedClipError, FederationError
 from fedclip_plugin.federated import guard
 from fedclip_plugin.federated import roll_call as roll_call_module
 from fedclip_plugin.federated.guard import Guarded, Watchdog
-from fedclip_plugin.federated.roll_call import Card, agree_on_classes, agree_on_precision, require_one_task, roll_call
+from fedclip_plugin.federated.roll_call import (
+    Disagreement,
+    agree_on_classes,
+    agree_on_precision,
+    go_on,
+    require_one_backbone,
+    require_one_recipe,
+    roll_call,
+)
+from fedclip_plugin.federated.start_messages import Opened, Present, Ready, fault_kind
 
 
 class Comm:
@@ -196,99 +208,107 @@ def test_time_in_which_this_process_stood_still_counts_for_nobody(dog, monkeypat
     assert dog.late == ["a"]
 
 
+def ready(name, **facts):
+    return Ready(name=name, **facts)
+
+
 def test_backbones_that_differ_are_refused_by_rank():
-    cards = [
-        Card("server", fingerprint="a" * 64),
-        Card("photo", fingerprint="a" * 64),
-        Card("art", fingerprint="b" * 64),
-    ]
+    cards = [ready("server", fingerprint="a" * 64), ready("photo", fingerprint="a" * 64)]
     with pytest.raises(FedClipError, match=r"server: aaaaaaaaaaaa, photo: aaaaaaaaaaaa, art: bbbbbbbbbbbb"):
-        require_one_task(cards)
-    require_one_task(cards[:2])
+        require_one_backbone([*cards, ready("art", fingerprint="b" * 64)])
+    require_one_backbone(cards)
 
 
 def test_recipes_that_differ_are_refused_by_rank():
     with pytest.raises(FedClipError, match=r"different recipes \(server: aa, photo: bb\)"):
-        require_one_task([Card("server", recipe="aa"), Card("photo", recipe="bb")])
+        require_one_recipe([Present(recipe="aa"), Present(recipe="bb")], ["server", "photo"])
 
 
 def test_ranks_encode_in_their_common_precision_or_in_float32():
-    assert (
-        agree_on_precision([Card("server"), Card("photo", precision="bf16"), Card("art", precision="bf16")]) == "bf16"
-    )
-    assert agree_on_precision([Card("photo", precision="bf16"), Card("art", precision="fp32")]) == "fp32"
-    assert agree_on_precision([Card("server")]) == "fp32"
+    photo, art = ready("photo", precision="bf16"), ready("art", precision="bf16")
+    assert agree_on_precision([ready("server"), photo, art]) == "bf16"
+    assert agree_on_precision([photo, ready("art", precision="fp32")]) == "fp32"
+    assert agree_on_precision([ready("server")]) == "fp32"
 
 
 def test_the_class_list_is_the_recipes_or_that_of_all():
-    cards = [Card("server"), Card("photo", ("cat", "dog")), Card("art", ("cat", "dog"))]
+    cards = [ready("server"), ready("photo", classes=("cat", "dog")), ready("art", classes=("cat", "dog"))]
     assert agree_on_classes(cards, None) == ("cat", "dog")
     assert agree_on_classes(cards, ("dog", "cat", "hen")) == ("dog", "cat", "hen")
-    with pytest.raises(DataError, match=r"photo lacks hen; art lacks dog"):
-        agree_on_classes([*cards[:2], Card("art", ("cat", "hen"))], None)
-
-
-class World:
-    """Ranks of one process: what ``send`` puts in, ``recv`` takes out."""
-
-    def __init__(self, size):
-        self.size = size
-        self.boxes = {}
-
-    def rank(self, number):
-        return Rank(self, number)
-
-
-class Rank(Comm):
-    def __init__(self, world, number):
-        super().__init__()
-        self.world, self.number = world, number
-
-    def Get_rank(self):
-        return self.number
-
-    def Get_size(self):
-        return self.world.size
-
-    def send(self, content, dest, tag):
-        self.world.boxes.setdefault((self.number, dest, tag), []).append(content)
-
-    def Iprobe(self, source, tag):
-        return bool(self.world.boxes.get((source, self.number, tag)))
-
-    def recv(self, source, tag):
-        return self.world.boxes[source, self.number, tag].pop(0)
+    with pytest.raises(Disagreement, match=r"photo lacks hen; art lacks dog") as caught:
+        agree_on_classes([*cards[:2], ready("art", classes=("cat", "hen"))], None)
+    assert {rank: reason.split(": ")[1] for rank, reason in caught.value.reasons.items()} == {1: "hen", 2: "dog"}
 
 
 NAMES = ("server", "photo", "art")
 
 
-def call_all(cards, timeout=5.0):
-    """Return what every rank gets of a roll call, or the error it raises."""
-    world, results = World(len(cards)), {}
+def call_all(cards, judge=go_on, errors=(None, None, None)):
+    """Return what every rank hears of a roll call, or the error that it raises, and what crossed."""
+    world = World(len(cards))
 
-    def call(number):
-        try:
-            results[number] = roll_call(world.rank(number), cards[number], NAMES, timeout)
-        except FedClipError as error:
-            results[number] = str(error)
+    def call(comm):
+        number = comm.Get_rank()
+        return roll_call(comm, cards[number], NAMES, 5.0, judge, errors[number])
 
-    threads = [threading.Thread(target=call, args=(number,)) for number in range(len(cards))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    return [results[number] for number in range(len(cards))]
+    return world.together(call), world.crossed
 
 
-def test_every_rank_hears_of_every_rank():
-    cards = [Card("server"), Card("photo", ("cat",), 10), Card("art", ("cat",), 20)]
-    assert call_all(cards) == [cards, cards, cards]
+def test_every_silo_hears_a_verdict_and_nothing_of_the_others():
+    cards = [ready("server"), ready("photo", images=10), ready("art", images=20)]
+    seen = []
+
+    def judge(found):
+        seen.extend(found)
+        return [Opened(number) for number in range(3)]
+
+    verdicts, crossed = call_all(cards, judge)
+    assert verdicts == [Opened(0), Opened(1), Opened(2)]
+    assert seen == cards
+    assert sorted(crossed, key=lambda each: each[:2]) == [
+        *((0, 1, Opened(1)), (0, 2, Opened(2))),
+        *((1, 0, cards[1]), (2, 0, cards[2])),
+    ]
 
 
-def test_a_fault_of_one_rank_is_an_error_on_all():
-    told = call_all([Card("server"), Card("photo", error="no images"), Card("art", error="no such folder")])
-    assert told == ["2 of 3 ranks cannot start\n  photo: no images\n  art: no such folder"] * 3
+def test_a_fault_of_one_rank_is_an_error_on_all_and_its_words_are_its_own(capfd):
+    errors = [None, DataError("no images in /data/photo"), FileNotFoundError("no such file: /data/art")]
+    cards = [ready("server"), ready("photo", fault=fault_kind(errors[1])), ready("art", fault=fault_kind(errors[2]))]
+    told, crossed = call_all(cards, errors=errors)
+    more = "its own line, or its log, says it in full)"
+    assert str(told[0]).splitlines() == [
+        "2 of 3 ranks cannot start",
+        f"  photo: its images or folders cannot be used as they are (DataError; {more}",
+        f"  art: a file or folder of it cannot be read or written (OSError; {more}",
+    ]
+    assert [str(error) for error in told[1:]] == ["the job cannot start: the server's console says why"] * 2
+    said = capfd.readouterr().err
+    assert "fedclip: photo (rank 1): no images in /data/photo\n" in said
+    assert "fedclip: art (rank 2): no such file: /data/art\n" in said
+    assert "/data" not in repr(crossed)
+
+
+def test_a_fault_of_the_server_is_said_in_full_by_the_server():
+    told, crossed = call_all([ready("server", fault="DataError"), ready("photo")], errors=[DataError("no /srv"), None])
+    assert str(told[0]) == "1 of 2 ranks cannot start\n  server: no /srv"
+    assert "/srv" not in repr(crossed)
+
+
+def test_a_silo_that_the_server_objects_to_hears_its_own_part():
+    def judge(found):
+        raise Disagreement("photo lacks hen; art lacks dog", {1: "you lack hen", 2: "you lack dog"})
+
+    told, _ = call_all([ready(name) for name in NAMES], judge)
+    assert [str(error) for error in told] == [
+        "photo lacks hen; art lacks dog",
+        "the job cannot start: you lack hen",
+        "the job cannot start: you lack dog",
+    ]
+
+
+def test_a_rank_that_sends_something_else_is_named():
+    told, _ = call_all([ready("server"), "a card of another version"])
+    assert "photo sent something that is no Ready" in str(told[0])
 
 
 @pytest.mark.parametrize(
@@ -303,10 +323,49 @@ def test_a_silent_rank_ends_the_job(number, message, monkeypatch, capfd):
         raise SystemExit(code)
 
     monkeypatch.setattr(guard.os, "_exit", leave)
-    comm = World(3).rank(number)
+    world = World(3)
     with pytest.raises(SystemExit):
-        roll_call(comm, Card(NAMES[number]), NAMES, timeout=0.1)
-    assert comm.codes == [1]
+        roll_call(world.rank(number), ready(NAMES[number]), NAMES, 0.1, go_on)
+    assert world.codes == [1]
     told = capfd.readouterr().err
     assert message in told
     assert "fedclip_args.start_timeout" in told
+
+
+@pytest.mark.parametrize(
+    ("rank", "here", "whole"), [("0", "1", True), ("2", "4", True), ("2", "1", False), ("2", None, False)]
+)
+def test_on_several_machines_a_silos_own_words_stay_there(rank, here, whole, tmp_path):
+    """In a process of its own: its stdout and stderr are moved for good."""
+    log, program = tmp_path / "logs" / "rank.log", tmp_path / "say.py"
+    program.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from fedclip_plugin.federated.guard import stop_job\n"
+        "from fedclip_plugin.federated.own_words import keep_own_words, say\n"
+        "class Comm:\n"
+        "    def Abort(self, code):\n"
+        "        pass\n"
+        "say('early: /data/x.png\\n', 'early, in short\\n')\n"
+        "keep_own_words(Path(sys.argv[1]))\n"
+        "print('printed: /data/x.png', flush=True)\n"
+        "print('library: /data/x.png', file=sys.stderr)\n"
+        "say('line: /data/x.png\\n', 'line, in short\\n')\n"
+        "stop_job(Comm(), 'silo photo (rank 2), round 3', OSError('no room: /data/x.png'))\n"
+    )
+    keys = {"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_SIZE": "4", "PYTHONPATH": str(ROOT)}
+    keys |= {"OMPI_COMM_WORLD_LOCAL_SIZE": here} if here else {}
+    command = [sys.executable, str(program), str(log)]
+    done = subprocess.run(command, env={"PATH": "/usr/bin:/bin", **keys}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    console = done.stdout + done.stderr
+    assert console.count("/data/x.png") == (5 if whole else 0)
+    assert console.count("in short") == (0 if whole else 2)
+    assert "the job stops: silo photo (rank 2), round 3: " in console
+    assert "OSError" in console
+    assert log.exists() is not whole
+    if not whole:
+        kept = log.read_text()
+        assert [kept.count(each) for each in ("printed: /data", "library: /data", "line: /data", "room: /data")] == [
+            1
+        ] * 4

@@ -16,7 +16,7 @@ from fedclip_plugin.federated.memory import (
     cgroup_rooms,
     require_memory,
     require_memory_here,
-    require_memory_on_hosts,
+    require_memory_of,
 )
 from fedclip_plugin.federated.open_run import adapter_space
 from fedclip_plugin.recipe import METHODS, find_recipe, find_study, load_recipe, load_study, recipe_files
@@ -128,24 +128,20 @@ def test_what_fits_or_may_just_fit_starts(server, room):
     assert require_memory(Footprint(server=3 * GB, silo=2 * GB), silos=2, server=server, room=room) is None
 
 
-def test_ranks_that_have_begun_are_judged_host_by_host():
+def test_ranks_that_have_begun_are_judged_together_on_their_host():
     need = Footprint(server=3 * GB, silo=3 * GB)
-    near = [RankMemory(name, "near", "1", 3 * GB, 2 * GB) for name in ("server", "photo")]
-    far = RankMemory("sketch", "far", "2", 3 * GB, GB)
-    assert require_memory_on_hosts(need, [*near, far]) is None
-    with pytest.raises(
-        MemoryShortageError, match=r"on near \(server, photo, sketch\): 2 x 3\.0 .* 3\.0 GB for the serv"
-    ):
-        require_memory_on_hosts(need, [*near, RankMemory("sketch", "near", "1", 10**8, GB)])
-    with pytest.raises(MemoryShortageError, match=r"on far \(sketch\): 1 x 3\.0 GB for silos, 0\.4 GB for libraries"):
-        require_memory_on_hosts(need, [*near, RankMemory("sketch", "far", "2", 10**9, GB // 2)])
-    assert require_memory_on_hosts(need, [*near, RankMemory("sketch", "near", "3", 3 * GB, GB)]) is None
+    server, photo = RankMemory(True, 3 * GB, 2 * GB), RankMemory(False, 3 * GB, 2 * GB)
+    assert require_memory_of(need, [server, photo]) is None
+    assert require_memory_of(need, [RankMemory(False, 3 * GB, GB)]) is None
+    with pytest.raises(MemoryShortageError, match=r"on this host: 2 x 3\.0 .* 3\.0 GB for the serv"):
+        require_memory_of(need, [server, photo, RankMemory(False, 10**8, GB)])
+    with pytest.raises(MemoryShortageError, match=r"host: 1 x 3\.0 GB for silos, 0\.4 GB for libraries") as caught:
+        require_memory_of(need, [RankMemory(False, 10**9, GB // 2)])
+    assert (caught.value.needed, caught.value.there) == (3 * GB + BASE_SHARED, 15 * GB // 10 + BASE_SHARED)
 
 
 def test_a_rank_tells_of_its_host_and_of_itself():
-    own = RankMemory.here("photo")
-    assert own.name == "photo"
-    assert 10**7 < own.held < own.available
+    assert 10**7 < RankMemory.here(False).held < RankMemory.here(False).available
 
 
 def with_room(monkeypatch, room):

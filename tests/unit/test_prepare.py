@@ -5,14 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from ranks import World
 
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-from fedclip_plugin.errors import FedClipError, MemoryShortageError, RunFolderError
+from fedclip_plugin.errors import FedClipError, RunFolderError
 from fedclip_plugin.federated import memory
 from fedclip_plugin.federated.build import build
 from fedclip_plugin.federated.open_run import open_run
 from fedclip_plugin.federated.plain import require_plain
 from fedclip_plugin.federated.prepare import Preparation
+from fedclip_plugin.federated.start_messages import Room
 from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.runs import RunFolder
 
@@ -28,8 +30,14 @@ class Alone:
     def Get_size(self):
         return 1
 
-    def bcast(self, value, root):
-        return value
+    def Split_type(self, kind):
+        return self
+
+    def allgather(self, value):
+        return [value]
+
+    def Free(self):
+        pass
 
 
 def prepare(recipe):
@@ -106,11 +114,35 @@ def test_a_run_begins_where_there_is_room(workshop, tmp_path):
     assert (tmp_path / "run" / "recipe.yaml").is_file()
 
 
+def little_memory(monkeypatch, server):
+    """Leave 0.1 GB to every rank, or to every silo."""
+    real = memory.RankMemory
+
+    def here(is_server):
+        return real(is_server, *((10**12, 0) if is_server and not server else (10**8, 10**8)))
+
+    monkeypatch.setattr(memory.RankMemory, "here", here)
+
+
 def test_a_run_that_cannot_fit_begins_nowhere(workshop, tmp_path, monkeypatch):
-    monkeypatch.setattr(memory.RankMemory, "here", lambda name: memory.RankMemory(name, "small", "", 10**8, 10**8))
-    with pytest.raises(MemoryShortageError, match=r"on small \(server\): 0\.7 GB for the server.*there are 0\.6 GB"):
+    little_memory(monkeypatch, server=True)
+    with pytest.raises(FedClipError, match=r"server: .* on this host: 0\.7 GB for the server.*there are 0\.6 GB"):
         opened(Alone(), tmp_path, workshop.recipe("crowded"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_machine_is_judged_by_its_own_ranks_and_only_a_shortage_leaves_it(workshop, tmp_path, monkeypatch, capfd):
+    recipe, world = load_recipe(workshop.recipe("hosts")), World(4, ["near", "far", "far", "far"])
+    little_memory(monkeypatch, server=False)
+    told = world.together(lambda comm: open_run(comm, RunFolder(tmp_path / "run"), recipe, resume=False))
+    assert str(told[0]).splitlines() == [
+        "1 of 4 ranks cannot start",
+        "  art_painting: its machine has too little memory: up to 2.3 GB are needed there, and there are 0.8 GB "
+        "(MemoryShortageError; its own line, or its log, says it in full)",
+    ]
+    assert {type(content).__name__ for *_, content in world.crossed} == {"Present", "GoOn", "Room", "CannotStart"}
+    assert world.crossed.count((2, 0, Room())) == world.crossed.count((3, 0, Room())) == 1
+    assert capfd.readouterr().err.count("fedclip: art_painting (rank 1): this federation takes up to 2.3 GB") == 1
 
 
 def test_a_disk_too_small_for_the_adapters_is_refused_beforehand(workshop, tmp_path, monkeypatch):

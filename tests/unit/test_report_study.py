@@ -6,7 +6,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 from page_reader import Reader
-from study_samples import IMAGES, sample_results
+from study_samples import IMAGES, count, sample_results
 
 from fedclip_plugin.cli import main
 from fedclip_plugin.errors import RunFolderError
@@ -144,6 +144,7 @@ def test_an_incomplete_study_never_looks_complete(copy):
     for result in findings.results.values():
         if result.case == "clip_adapter" or (result.case == "fedclip" and result.target == "sketch" and result.seed):
             copy.cell_file(findings.plan.cell(result.case, result.target, result.seed, result.point)).unlink()
+    count(copy, read(copy))
     page = study_page(copy)
     assert page.title == "Study sample (incomplete)"
     found, total = len(read(copy).results), findings.plan.total()
@@ -163,6 +164,7 @@ def test_of_a_study_without_a_whole_case_only_what_is_known_is_shown(copy):
     for result in findings.results.values():
         if result.target == "sketch" or result.case != "fedclip":
             copy.cell_file(findings.plan.cell(result.case, result.target, result.seed, result.point)).unlink()
+    count(copy, read(copy))
     page = study_page(copy)
     assert section(page, "Accuracy by round").notes == section(page, "Costs").notes
     assert "no case has run on every target" in section(page, "Costs").notes[0]

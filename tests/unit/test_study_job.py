@@ -4,7 +4,7 @@ import gc
 import weakref
 
 import pytest
-from study_samples import sample_result, sample_results, write_study
+from study_samples import sample_answers, sample_result, sample_results, write_study
 
 from fedclip_plugin.errors import DataError, FederationError, RunFolderError
 from fedclip_plugin.federated import guard
@@ -14,6 +14,7 @@ from fedclip_plugin.study import Findings, Plan, ResultsFolder, job
 from fedclip_plugin.study.choices_table import choices_table
 from fedclip_plugin.study.estimate import estimate_table
 from fedclip_plugin.study.job import StudyJob
+from fedclip_plugin.study.messages import RunCell, Selected
 
 SMALL = {"seeds": [0, 1], "targets": ["photo"]}
 CELLS = [
@@ -50,7 +51,8 @@ class Loop:
         self.folder, self.ran, self.said, self.deeds = ResultsFolder(out), [], [], {}
         self._patch, self._cell = monkeypatch, None
         monkeypatch.setattr(job, "Job", self._job)
-        monkeypatch.setattr(job, "rank_part", lambda *_: None)
+        monkeypatch.setattr(job, "own_answers", lambda cell, *_: sample_answers(cell, "target"))
+        monkeypatch.setattr(job, "drawn", lambda *_: None)
         monkeypatch.setattr(job, "cell_result", lambda cell, _: sample_result(cell))
         monkeypatch.setattr(guard.os, "_exit", self._exit)
 
@@ -119,7 +121,7 @@ def test_a_cell_is_tidied_before_it_counts_as_done(loop, study, monkeypatch):
     monkeypatch.setattr(RunFolder, "tidy", lambda *_, **__: fail(KeyboardInterrupt)())
     with pytest.raises(KeyboardInterrupt):
         loop.start(study)
-    assert not list(loop.folder.path.rglob("*.json"))
+    assert not list((loop.folder.path / "cells").rglob("*.json"))
 
 
 def test_results_that_could_be_asked_for_only_later_are_not_run_again(loop, study, tmp_path):
@@ -201,9 +203,8 @@ def test_an_unforeseen_error_between_federations_ends_the_job_on_whichever_rank(
     comms = []
     monkeypatch.setattr(Comm, "Abort", lambda comm, code: comms.append((comm.rank, code)))
     monkeypatch.setattr(job, "rank_part", lambda *_: 1 / 0)
-    key = ("fedclip", "photo", 0, 0)
     with pytest.raises(SystemExit):
-        loop.start(study, rank, heard=[None, key, 1])
+        loop.start(study, rank, heard=[RunCell("fedclip", "photo", 0, 0), Selected(1)])
     assert comms == [(rank, 1)]
     told = capfd.readouterr().err
     assert f"the job stops: rank {rank}, between federations: " in told

@@ -10,8 +10,8 @@ from study_samples import SAMPLE, sample_result, sample_results, write_study
 
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.recipe import load_study
-from fedclip_plugin.study import Answers, CellResult, Findings, Plan, ResultsFolder
-from fedclip_plugin.study.answers import pack, unpack
+from fedclip_plugin.study import CellResult, Findings, Plan, ResultsFolder
+from fedclip_plugin.study.answers import Answers, pack, unpack
 from fedclip_plugin.study.choose import choose
 
 
@@ -82,7 +82,7 @@ def test_results_come_back_as_they_were_saved(tmp_path):
     assert again.complete()
     assert not list((tmp_path / "r").rglob("*.tmp"))
     file = folder.cell_file(findings.plan.cell("fedclip", "sketch", 0, 0))
-    assert json.loads(file.read_text())["format_version"] == 1
+    assert json.loads(file.read_text())["format_version"] == 2
     assert file.stat().st_size < 20_000
 
 
@@ -93,7 +93,7 @@ def test_results_come_back_as_they_were_saved(tmp_path):
         (lambda text: "", "is damaged"),
         (lambda text: text.replace('"digest":"', '"digest":"0'), "was made by another recipe"),
         (lambda text: text.replace('"seed":0', '"seed":"zero"'), "damaged (seed:"),
-        (lambda text: text.replace('"zero_shot":"', '"zero_shot":"AAAA'), "is damaged"),
+        (lambda text: text.replace('"zero_shot_right":[', '"zero_shot_right":[7,'), "is damaged"),
     ],
 )
 def test_damaged_and_stale_files_are_told_and_their_cells_run_anew(damage, said, tmp_path):
@@ -169,26 +169,41 @@ def test_a_study_may_grow_and_move_and_an_old_file_is_not_judged_by_new_rules(tm
     assert set(folder.study().cases) == {"fedclip", "new"}
 
 
-def test_answers_are_packed_small_and_come_back():
-    labels = np.random.default_rng(0).integers(0, 345, 5000)
-    assert np.array_equal(unpack(pack(labels)), labels)
-    assert len(pack(labels)) < 3 * 5000
-    confidence = [[0.5, 1, 0], [0.25, 0, 1]]
-    answers = Answers.of([0, 1, 2], [0, 1, 1], [[0, 1, 2], [1, 1, 1]], confidence, positions=[9, 70_000, 4])
-    assert answers.correct().tolist() == [0.5, 1.0, 0.5]
-    assert answers.zero_shot_correct().tolist() == [1, 1, 0]
-    assert answers.ids().tolist() == [9, 70_000, 4]
-    assert answers.probabilities() == pytest.approx(np.array(confidence), abs=1e-5)
-    assert answers.zero_shot_probabilities() is None
+def test_answers_are_kept_by_their_rank_and_come_back(tmp_path):
+    assert np.array_equal(unpack(pack([0, 1, 70_000])), [0, 1, 70_000])
+    answers = Answers.of("d", [0, 1, 2], [0, 1, 1], [[0, 1, 2], [1, 1, 1]], positions=[9, 70_000, 4])
+    assert (unpack(answers.right).tolist(), unpack(answers.zero_shot).tolist()) == ([1, 2, 1], [1, 1, 0])
+    answers.save(tmp_path, "photo")
+    assert Answers.load(tmp_path, "photo", "d") == answers
+    assert Answers.load(tmp_path, "photo", "another cell") is None
+    assert Answers.load(tmp_path, "sketch", "d") is None
+    (tmp_path / "answers" / "photo.json").write_text("{")
+    assert Answers.load(tmp_path, "photo", "d") is None
     with pytest.raises(ValueError, match="do not fit"):
-        pack([70_000])
-    with pytest.raises(ValidationError, match="do not all hold 3 images"):
-        Answers.of([0, 1, 2], [0, 1], [[0, 1, 2]])
+        pack([-1])
+    with pytest.raises(ValidationError, match="do not all hold 2 images"):
+        Answers.of("d", [0, 1, 2], [0, 1, 2], [[0, 1, 2]], positions=[1, 2])
+
+
+def test_a_result_of_another_format_is_named_and_its_cell_run_anew(plan, tmp_path):
+    folder, cell = ResultsFolder(tmp_path), plan.cell("fedclip", "photo", 3, 0)
+    folder.save(cell, sample_result(cell))
+    file = folder.cell_file(cell)
+    file.write_text(file.read_text().replace('"format_version":2', '"format_version":1'))
+    with pytest.raises(RunFolderError, match=r"has format 1, and this version of fedclip reads format 2: .* run anew"):
+        folder.load(cell)
 
 
 def test_a_result_whose_parts_do_not_belong_together_is_refused(plan):
     plain = sample_result(plan.cell("fedclip", "photo", 3, 0)).model_dump()
-    for change in ({"target": None}, {"target_accuracy": None}, {"answers": {}}, {"format_version": 2}, {"more": 1}):
+    for change in (
+        {"target": None},
+        {"target_accuracy": None},
+        {"counts": {}},
+        {"drawn": None},
+        {"format_version": 1},
+        {"more": 1},
+    ):
         with pytest.raises(ValidationError):
             CellResult.model_validate(plain | change)
     plain["curve"]["bytes"] = plain["curve"]["bytes"][1:]

@@ -1,20 +1,40 @@
 """Deviations over seeds and the paired bootstrap: known answers, coverage by simulation, and verdicts."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from study_samples import sample_results
 
-from fedclip_plugin.study.bootstrap import Interval, Paired, interval
+from fedclip_plugin.study import Kinds
+from fedclip_plugin.study.answers import Answers, kinds_of
+from fedclip_plugin.study.bootstrap import Interval, interval
 from fedclip_plugin.study.figures import figures
 from fedclip_plugin.study.statistics import Spread, over_domains, spread
 
 
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """Differences of correctness for some images of one domain, from one federation."""
+
+    images: np.ndarray
+    difference: np.ndarray
+
+
 def paired(difference, images=None):
-    difference = np.asarray(difference, dtype=float)
+    difference = np.asarray(difference)
     return Paired(np.arange(len(difference)) if images is None else np.asarray(images), difference)
+
+
+def answers(one):
+    """Answer so that the differences come about: labels are 0, and another label is wrong."""
+    zero_shot, selected = np.where(one.difference > 0, 1, 0), np.where(one.difference < 0, 1, 0)
+    return Answers.of("d", np.zeros(len(one.difference), dtype=int), zero_shot, selected, one.images)
+
+
+def kinds(domains):
+    return [kinds_of([answers(one) for one in federations]) for federations in domains]
 
 
 def naive(domains, resamples=4000, seed=1):
@@ -55,7 +75,7 @@ def test_the_interval_agrees_with_resampling_in_a_loop():
         [paired(rng.choice([-1, 0, 1], 40, p=[0.1, 0.7, 0.2]), split) for split in splits],
         [paired(rng.choice([-1, 0, 1], 60, p=[0.1, 0.6, 0.3])) for _ in range(2)],
     ]
-    found = interval(domains)
+    found = interval(kinds(domains))
     expected = np.mean([np.mean([one.difference.mean() for one in federations]) for federations in domains])
     assert found.mean == pytest.approx(expected)
     assert [found.low, found.high] == pytest.approx(naive(domains), abs=0.006)
@@ -66,25 +86,45 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     covered = 0
     for _ in range(trials):
         domains = [[paired(rng.choice([-1, 0, 1], 280, p=[0.06, 0.85, 0.09])) for _ in range(1)] for _ in range(4)]
-        found = interval(domains, resamples=1000)
+        found = interval(kinds(domains), resamples=1000)
         covered += found.low <= truth <= found.high
     assert 0.91 <= covered / trials <= 0.98
 
 
 def test_seeds_on_the_same_images_narrow_nothing_that_images_decide():
     difference = np.random.default_rng(0).choice([-1, 0, 1], 400, p=[0.1, 0.75, 0.15])
-    one, three = interval([[paired(difference)]]), interval([[paired(difference)] * 3])
+    one, three = (interval(kinds([[paired(difference)] * times])) for times in (1, 3))
     assert (three.low, three.high) == pytest.approx((one.low, one.high))
 
 
 def test_the_same_results_give_the_same_interval_and_many_images_are_no_burden():
     rng = np.random.default_rng(0)
     domains = [[paired(rng.choice([-1, 0, 1], 100_000)) for _ in range(3)] for _ in range(6)]
+    told = kinds(domains)
     began = time.perf_counter()
-    found = interval(domains)
+    found = interval(told)
     assert time.perf_counter() - began < 5
-    assert interval(domains) == found
+    assert interval(told) == found
     assert interval([]) is None
+
+
+def test_images_are_told_of_by_their_kinds_only():
+    """Two federations, three images each, of which they have two in common."""
+    first = Answers.of("d", [0, 0, 0], [0, 1, 1], [0, 0, 1], positions=[4, 5, 6])
+    second = Answers.of("d", [0, 0, 0], [0, 0, 0], [1, 0, 0], positions=[4, 5, 7])
+    assert kinds_of([first]) == first.counts().kinds() == Kinds(gain=(0, 1), tried=(1, 1), images=(2, 1))
+    assert kinds_of([first, second]) == Kinds(gain=(-1, 0, 1), tried=(2, 1, 2), images=(1, 2, 1))
+    several = Answers.of("d", [0, 0, 0], [0, 1, 1], [[0, 0, 1], [1, 0, 1]])
+    assert (several.counts().zero_shot_right, several.counts().zero_shot_wrong) == ((0, 1, 0), (1, 0, 1))
+    assert (several.counts().accuracy(), several.counts().zero_shot_accuracy()) == (0.5, pytest.approx(1 / 3))
+    assert kinds_of([several]) == several.counts().kinds()
+
+
+def test_what_is_told_of_many_images_does_not_grow_with_them():
+    rng = np.random.default_rng(0)
+    told = kinds([[paired(rng.choice([-1, 0, 1], 50_000)) for _ in range(3)]])[0]
+    assert len(told.images) == 7
+    assert sum(told.images) == 50_000
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from fedclip_plugin.commands.attend import Ending
 from fedclip_plugin.commands.mpi import Launch
 from fedclip_plugin.recipe import load_study
 from fedclip_plugin.report.study_pictures import costs
-from fedclip_plugin.study import Answers, Findings, Plan, ResultsFolder
+from fedclip_plugin.study import Counts, Findings, Plan, ResultsFolder
 from fedclip_plugin.study.accuracy_tables import accuracy_table
 from fedclip_plugin.study.choices_table import choices_table
 from fedclip_plugin.study.cost_table import cost_table
 from fedclip_plugin.study.csv_text import to_csv
 from fedclip_plugin.study.estimate import estimate, estimate_table
-from fedclip_plugin.study.figures import all_figures
+from fedclip_plugin.study.figures import all_figures, unasked
 from fedclip_plugin.study.named_cases import best_case, closing, paper_case
 from fedclip_plugin.study.summary import summary
 from fedclip_plugin.study.table import Table
@@ -206,11 +206,24 @@ def _mean_selected(findings, case):
 def test_results_of_several_revisions_or_of_other_images_are_told_under_the_tables(findings):
     assert "revisions" not in summary(findings)
     name, result = next(iter(findings.results.items()))
-    fewer = Answers.of([0, 1], [0, 1], [[0, 1]])
-    other = result.model_copy(update={"code": "later", "answers": result.answers | {"target": fewer}})
+    fewer = Counts(zero_shot_wrong=(1, 0), zero_shot_right=(0, 1))
+    other = result.model_copy(update={"code": "later", "counts": result.counts | {"target": fewer}})
     told = choices_table(replace(findings, results=findings.results | {name: other})).notes
     assert "made by 2 revisions of the code: 0123456789ab, later" in told[1]
     assert f"not of the same images; tested on: {result.target} (target) 2 or 140" in told[2]
+
+
+def test_where_no_rank_has_all_answers_there_is_no_interval_and_a_word(findings):
+    lost = {
+        question: kinds for question, kinds in findings.joint.items() if not question.cells[0].startswith("fedclip/")
+    }
+    table = accuracy_table(replace(findings, joint=lost), "personalization")
+    assert row(table, "FedCLIP")["difference to zero-shot"] == "-"
+    assert row(table, "FedCLIP")["mean"] == row(accuracy_table(findings, "personalization"), "FedCLIP")["mean"]
+    assert [note for note in table.notes if note.startswith("FedCLIP: no interval")]
+    assert not [note for note in accuracy_table(findings, "personalization").notes if "no interval" in note]
+    assert unasked(replace(findings, joint=lost)) == ["fedclip"]
+    assert unasked(findings) == []
 
 
 def test_the_estimate_measures_where_it_can(findings):
