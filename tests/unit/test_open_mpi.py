@@ -73,7 +73,7 @@ def test_any_other_mpirun_is_named(machine, beside, machines, said):
 )
 def test_another_makers_library_stops_launch_and_is_a_fault_for_doctor(machine, library, said, monkeypatch, capsys):
     machine(OPEN_MPI, library=library)
-    monkeypatch.setattr("os.execve", lambda *command: pytest.fail("mpirun was started"))
+    monkeypatch.setattr("fedclip_plugin.commands.mpi.attend", lambda *command: pytest.fail("mpirun was started"))
     assert main(["launch", "miniature/clip_tiny_fedclip"]) == 2
     assert said in capsys.readouterr().err
     monkeypatch.setattr("fedclip_plugin.commands.doctor._CHAPTERS", [part for part in _CHAPTERS if part[0] == "MPI"])
