@@ -13,6 +13,9 @@ from matplotlib.text import Text
 PLAIN = "DejaVu Sans"
 """Comes with matplotlib, so that figures look alike on every machine."""
 
+_NOT_ASKED = (PLAIN, "Last Resort")
+"""The style's own, and matplotlib's, which has a box for every letter there is."""
+
 
 def missing_letters(figure: Figure) -> frozenset[str]:
     """Return the letters of a figure's texts that none of their fonts has; they are drawn as boxes."""
@@ -33,7 +36,9 @@ def families_with(letters: Iterable[str]) -> list[str]:
     for path in set(font_manager.findSystemFonts()) - {entry.fname for entry in fontManager.ttflist}:
         _add(path)
     left, chosen = {ord(letter) for letter in letters}, list[str]()
-    plain = [entry for entry in fontManager.ttflist if entry.style == "normal" and entry.name != PLAIN]
+    plain = [
+        entry for entry in fontManager.ttflist if entry.style == "normal" and not entry.name.startswith(_NOT_ASKED)
+    ]
     found = {entry.name: left & _letters_of(entry.fname) for entry in sorted(plain, key=lambda entry: entry.name)}
     while best := max(found, key=lambda name: len(found[name] & left), default=None):
         if not found[best] & left:
@@ -45,12 +50,12 @@ def families_with(letters: Iterable[str]) -> list[str]:
 
 def _shown(letter: str, text: Text) -> bool:
     families = text.get_fontfamily()
-    return any(ord(letter) in _letters_of(_file(family, text.get_fontweight())) for family in families)
+    return any(ord(letter) in _letters_of(_file(family)) for family in families)
 
 
 @cache
-def _file(family: str, weight: str | int) -> str:
-    return str(font_manager.findfont(FontProperties(family=family, weight=weight)))
+def _file(family: str) -> str:
+    return str(font_manager.findfont(FontProperties(family=family)))
 
 
 @cache

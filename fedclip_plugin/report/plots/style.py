@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -185,7 +186,13 @@ def _saved(figure: Figure, **how: Any) -> bytes:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    with warnings.catch_warnings(), matplotlib.style.context(_RC, after_reset=True):
-        for told in _OF_LETTERS:
-            warnings.filterwarnings("ignore", told)
-        yield
+    fonts = logging.getLogger("matplotlib.font_manager")  # warns where a font that has a letter is not there in bold
+    level = fonts.level
+    fonts.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), matplotlib.style.context(_RC, after_reset=True):
+            for told in _OF_LETTERS:
+                warnings.filterwarnings("ignore", told)
+            yield
+    finally:
+        fonts.setLevel(level)
