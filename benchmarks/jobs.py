@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedclip_plugin.commands.mpi import Launch, threads_per_rank
+from fedclip_plugin.commands.mpi import Launch
+from fedclip_plugin.ranks import threads_per_rank
 
 RANKS = 4
 _LIMIT_SECONDS = 300

@@ -17,9 +17,9 @@ from torch import Tensor
 from benchmarks.jobs import RANKS
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.precision import candidate
-from fedclip_plugin.commands.mpi import threads_per_rank
 from fedclip_plugin.data import ImageSet, open_rgb
 from fedclip_plugin.features.encode import encode_files
+from fedclip_plugin.ranks import threads_per_rank
 
 BATCH, WORKERS = 64, 2
 Result = TypeVar("Result")

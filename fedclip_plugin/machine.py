@@ -1,6 +1,6 @@
 """Which machine this is, and what a process takes of it; Linux tells most, macOS enough.
 
-Imports nothing that reads thread counts: :func:`fedclip_plugin.commands.mpi.share_cores` sets them first.
+Imports nothing that reads thread counts: :func:`fedclip_plugin.ranks.share_cores` sets them first.
 """
 
 from __future__ import annotations

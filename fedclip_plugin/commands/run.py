@@ -17,11 +17,12 @@ from types import FrameType
 from typing import NoReturn
 
 from fedclip_plugin.commands.attend import ATTENDED, Ending, end_with_parent
-from fedclip_plugin.commands.mpi import Launch, share_cores, world
+from fedclip_plugin.commands.mpi import Launch
 from fedclip_plugin.data import require_images_here
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.memory import require_memory_here
 from fedclip_plugin.federated.own_words import keep_own_words, say
+from fedclip_plugin.ranks import share_cores, world
 from fedclip_plugin.recipe import Recipe, default_run_dir, find_recipe, load_recipe
 from fedclip_plugin.report.tensorboard import TensorBoard, require_tensorboard
 from fedclip_plugin.runs import RunFolder

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from fedclip_plugin.commands.attend import end_with_parent
-from fedclip_plugin.commands.mpi import Launch, share_cores, world
+from fedclip_plugin.commands.mpi import Launch
 from fedclip_plugin.commands.run import end_rank, hush_fedml, leave
 from fedclip_plugin.data import require_images_here
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.memory import require_memory_here
 from fedclip_plugin.federated.own_words import keep_own_words
+from fedclip_plugin.ranks import share_cores, world
 from fedclip_plugin.recipe import Study, find_study, load_study
 from fedclip_plugin.study import Findings, Plan, ResultsFolder
 from fedclip_plugin.study.estimate import estimate_table

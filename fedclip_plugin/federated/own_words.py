@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fedclip_plugin.commands.mpi import one_host, world
+from fedclip_plugin.ranks import one_host, world
 from fedclip_plugin.streams import say_at_once
 
 _console: int | None = None

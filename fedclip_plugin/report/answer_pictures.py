@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fedclip_plugin.report.measures import Calibration
 from fedclip_plugin.report.page import Picture
 from fedclip_plugin.report.plots.confusion import confusion_matrices
 from fedclip_plugin.report.plots.reliability import reliability_diagrams
+from fedclip_plugin.study.calibration import Calibration
 
 
 def confusion_picture(

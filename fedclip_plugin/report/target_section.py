@@ -12,10 +12,10 @@ from fedclip_plugin.data import open_rgb
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.report.answer_pictures import confusion_picture, reliability_picture
 from fedclip_plugin.report.labelled import Labelled
-from fedclip_plugin.report.measures import calibrate, confusion
 from fedclip_plugin.report.page import Picture, Section
 from fedclip_plugin.report.plots.samples import COLUMNS, Sample, sample_grid
 from fedclip_plugin.report.predictions import TargetAnswers
+from fedclip_plugin.study.calibration import calibrate, confusion
 from fedclip_plugin.text import percent
 
 TITLE = "Answers on the target"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from fedclip_plugin.report.measures import Calibration, bin_sums, confusion
+from fedclip_plugin.study.calibration import Calibration, bin_sums, confusion
 
 
 class _Sums(BaseModel):

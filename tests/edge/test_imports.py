@@ -18,6 +18,7 @@ ORDER = [
         "text",
         "streams",
         "machine",
+        "ranks",
         "recipe",
         "runs",
         "data",
@@ -26,7 +27,7 @@ ORDER = [
         "features",
         "adapters",
     ),
-    *("federated", "study", "report", "commands", "cli"),
+    *("federated", "study", "crossing", "report", "commands", "cli"),
 ]
 """A part may import those before it."""
 

@@ -89,7 +89,7 @@ if __name__ == "__main__":
 
     warnings.filterwarnings("ignore")
     from fedclip_plugin.cli import main
-    from fedclip_plugin.commands.mpi import share_cores
+    from fedclip_plugin.ranks import share_cores
 
     share_cores()
     for word in sys.argv[1].split("+"):

@@ -20,7 +20,8 @@ from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.cli import build_parser, main
 from fedclip_plugin.commands.attend import Ending
-from fedclip_plugin.commands.mpi import Launch, share_cores, world
+from fedclip_plugin.commands.mpi import Launch
+from fedclip_plugin.ranks import share_cores, world
 from fedclip_plugin.recipe import recipe_files, study_files
 from fedclip_plugin.runs import SavedAdapter, save_adapter
 from fedclip_plugin.runs.adapter_file import add_metrics

@@ -10,7 +10,6 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.font_manager import fontManager
 from PIL import Image
 
-from fedclip_plugin.report.measures import calibrate
 from fedclip_plugin.report.plots.bars import Bar, BarPanel, accuracy_bars
 from fedclip_plugin.report.plots.confusion import confusion_matrices
 from fedclip_plugin.report.plots.costs import Series, cost_curves
@@ -23,6 +22,7 @@ from fedclip_plugin.report.plots.points import Point, cost_points
 from fedclip_plugin.report.plots.reliability import reliability_diagrams
 from fedclip_plugin.report.plots.samples import Sample, sample_grid
 from fedclip_plugin.report.plots.style import INK, looks, png, svg
+from fedclip_plugin.study.calibration import calibrate
 
 ROUNDS = np.arange(4)
 ACCURACY = np.array([0.5, np.nan, 0.7, 0.6])

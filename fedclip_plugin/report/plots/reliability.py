@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from fedclip_plugin.report.measures import Calibration
 from fedclip_plugin.report.plots.style import (
     FILL,
     INK,
@@ -22,6 +21,7 @@ from fedclip_plugin.report.plots.style import (
     new_figure,
     styled,
 )
+from fedclip_plugin.study.calibration import Calibration
 
 
 @styled

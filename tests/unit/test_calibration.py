@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedclip_plugin.report.measures import BINS, calibrate, confusion
+from fedclip_plugin.study.calibration import BINS, calibrate, confusion
 
 
 def test_the_calibration_error_of_an_example_worked_out_by_hand():
