@@ -207,9 +207,6 @@ def leave() -> NoReturn:
     """End this rank, with all others, at once: freeing every module that fedml imported takes over a second a rank."""
     from mpi4py import MPI
 
-    from fedclip_plugin.federated.guard import end_together
-
-    end_together(MPI.COMM_WORLD)
     MPI.Finalize()
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -22,8 +22,6 @@ from fedclip_plugin.text import told
 PATIENCE = 1.5
 """A silo waits this much longer than the server would, so that the server, which knows who is late, speaks first."""
 
-_POLL_SECONDS = 1e-3
-
 _TICK_SECONDS = 1.0
 """The watchdog looks at the clock this often: a longer step means that this process itself stood still."""
 
@@ -53,24 +51,6 @@ def stop_job(comm: Any, who: str, error: BaseException | str) -> None:
     say(f"fedclip: the job stops: {who}: {text.rstrip()}", f"fedclip: the job stops: {who}: {short}")
     comm.Abort(1)
     os._exit(1)
-
-
-def end_together(comm: Any, limit: float = 60.0) -> None:
-    """Return when every rank is about to end; end the job when one is not: MPI_Finalize would wait for it for ever.
-
-    Parameters
-    ----------
-    comm
-        MPI communicator; every rank calls this when nothing is left to do.
-    limit
-        Seconds that ranks may be apart.
-    """
-    everybody, deadline = comm.Ibarrier(), time.monotonic() + limit
-    while not everybody.Test():
-        if time.monotonic() > deadline:
-            reason = f"another rank has not come to its end within {limit:.0f} s; nothing is lost"
-            stop_job(comm, f"rank {comm.Get_rank()}, with everything done", reason)
-        time.sleep(_POLL_SECONDS)
 
 
 class Guarded(ABC):

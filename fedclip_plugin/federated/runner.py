@@ -89,5 +89,6 @@ class FedClipRunner(FedMLRunner):
         return server
 
     def run(self) -> None:
-        """Train until the last round; every rank has left the federation when this returns, and MPI stays open."""
+        """Train until the last round; every message has arrived when this returns, and MPI stays open."""
         self.runner.run()
+        self.runner.comm.Barrier()

@@ -211,7 +211,7 @@ class FedClipServer(Guarded, StaysOpen, FedMLServerManager):
         """End when all silos have said goodbye; FedML would sleep 5 s first."""
         self.client_finished_mapping[str(msg_params.get_sender_id())] = True
         if len(self.client_finished_mapping) == self._averager.client_num:
-            self._watchdog.expect(self._pair.silos, self.args.round_timeout)  # all leave together
+            self._watchdog.expect(["a silo that should leave with the others"], self.args.round_timeout)
             self.finish()
             self._watchdog.close()
 

@@ -36,9 +36,9 @@ from fedclip_plugin.text import told
 
 _WAIT_SECONDS = 0.2
 _IDLE_SECONDS, _BUSY_SECONDS = 1e-3, 5e-5
-_FIRST_TAG, _TAGS = 10_000, 9_999  # MPI promises tags up to 32,767
-_TAGS_EACH = 3
-"""Of one transport: labels, contents, and the empty word with which all leave together."""
+_FIRST_TAG, _TAGS = 10_000, 10_000  # MPI promises tags up to 32,767
+_TAGS_EACH = 2
+"""Of one transport: labels, and contents."""
 
 
 _ROOM = 2**20
@@ -122,8 +122,7 @@ class CountingTransport(MpiCommunicationManager):
     most
         Most bytes of tensors that a message to this rank can have.
     heard
-        Called with a peer's rank when a message from it has arrived, in a thread that must not be kept; also when it
-        is ready to leave.
+        Called with a peer's rank when a message from it has arrived, in a thread that must not be kept.
 
     Attributes
     ----------
@@ -186,7 +185,9 @@ class CountingTransport(MpiCommunicationManager):
             When messages have arrived that no handler has seen.
         """
         self.settle()
-        self._meet()
+        everybody = self.comm.Ibarrier()
+        while not everybody.Test():
+            time.sleep(_IDLE_SECONDS)
         self._closed.set()
         self._carrier.join()
         self._stop_running = True
@@ -195,21 +196,6 @@ class CountingTransport(MpiCommunicationManager):
             raise FederationError(
                 f"{self._names[self.rank]} left the federation with {count} messages unread, the first from {first}"
             )
-
-    def _meet(self) -> None:
-        """Wait until every rank has come here: each silo tells the server, and in the end the server tells each."""
-        peers = list(range(1, self.size)) if self.rank == 0 else [0]
-        if self.rank:
-            self.comm.Isend(b"", dest=0, tag=self._tag + 2).Wait()
-        coming = {peer: self.comm.Irecv(bytearray(), peer, self._tag + 2) for peer in peers}
-        while coming:
-            for peer in [peer for peer, word in coming.items() if word.Test()]:
-                del coming[peer]
-                self._heard(peer)
-            time.sleep(_IDLE_SECONDS if coming else 0)
-        if self.rank == 0:
-            for peer in peers:
-                self.comm.Isend(b"", dest=peer, tag=self._tag + 2).Wait()
 
     def _next(self) -> Message | None:
         """Return the next message as soon as there is one; None after a while without."""

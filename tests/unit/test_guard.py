@@ -129,24 +129,6 @@ def test_time_begins_anew_after_an_answer(dog):
     assert not dog.bark.is_set()
 
 
-@pytest.mark.parametrize("here", [True, False])
-def test_a_rank_that_never_comes_to_its_end_ends_the_job(here, monkeypatch, capfd):
-    def leave(code):
-        raise SystemExit(code)
-
-    monkeypatch.setattr(guard.os, "_exit", leave)
-    comm = World(2).rank(0)
-    comm.Ibarrier = lambda: SimpleNamespace(Test=lambda: here)
-    if here:
-        guard.end_together(comm, 0.1)
-        assert comm.codes == []
-        return
-    with pytest.raises(SystemExit):
-        guard.end_together(comm, 0.1)
-    assert comm.codes == [1]
-    assert "rank 0, with everything done: another rank has not come to its end within 0 s" in capfd.readouterr().err
-
-
 def test_bytes_that_are_no_card_end_the_job_by_their_senders_name(monkeypatch, capfd):
     def leave(code):
         raise SystemExit(code)

@@ -77,7 +77,7 @@ def test_rounds_go_on_while_a_silo_that_was_not_drawn_is_late(tmp_path):
     assert run.server._watchdog._deadlines.keys() == set(SILOS)
     run.run()
     assert [line["round"] for line in run.lines] == [0, 1, 2]
-    assert run.server._watchdog._deadlines == {}
+    assert not run.server._watchdog._deadlines.keys() & set(SILOS)
 
 
 def draw(number):
