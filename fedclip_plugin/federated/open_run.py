@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_plugin.backbone import locate_backbone
-from fedclip_plugin.errors import BackboneError, MemoryShortageError
+from fedclip_plugin.errors import BackboneError, FedClipError, MemoryShortageError
 from fedclip_plugin.federated.footprint import footprint, update_bytes
 from fedclip_plugin.federated.memory import RankMemory, require_memory_of
 from fedclip_plugin.federated.roll_call import go_on, require_one_recipe, roll_call
@@ -92,9 +92,17 @@ def _ranks_here(comm: Any) -> tuple[bool, list[RankMemory]]:
 
 
 def _prepare(folder: RunFolder, recipe: Recipe, resume: bool, backbone: Path | None) -> int:
-    """Check folder and disk, make the folder ready, and return the rounds that are complete."""
-    text, digest, needed = recipe_text(recipe), recipe.digest(), _OTHER_FILES
+    """Claim the folder, make it ready where folder and disk allow it, and return the rounds that are complete."""
     folder.claim()
+    try:
+        return _make_ready(folder, recipe, resume, backbone)
+    except FedClipError:
+        folder.release()
+        raise
+
+
+def _make_ready(folder: RunFolder, recipe: Recipe, resume: bool, backbone: Path | None) -> int:
+    text, digest, needed = recipe_text(recipe), recipe.digest(), _OTHER_FILES
     last = folder.last_complete() if folder.check(text, digest, resume) else None
     if backbone is not None:
         update = update_bytes(recipe, backbone)

@@ -107,7 +107,8 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
         temporary.mkdir()
         for name, content in files.items():
             _write_synced(temporary / name, content)
-        remove(path)
+        if path.is_dir() or path.is_symlink():  # a file in the way is somebody's
+            remove(path)
         temporary.replace(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -134,7 +134,7 @@ def test_the_server_looks_again_before_it_touches_the_folder(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     recipe = load_recipe(find_recipe("miniature/clip_tiny_fedclip"))
     with pytest.raises(FolderInUseError, match=held_by_me("run folder .*/run", ", or name another with --run")):
-        opening._prepare(RunFolder(tmp_path / "run"), recipe, False, [])
+        opening._prepare(RunFolder(tmp_path / "run"), recipe, False, None)
     assert sorted(tmp_path.rglob("*")) == before
 
 
