@@ -159,6 +159,8 @@ def refusal(error: OSError) -> str:
 def say_at_once(text: str, descriptor: int = 2) -> None:
     """Write a message to standard error past all buffers, for a process that ends in the next moment.
 
+    Where nothing can be written nobody listens, and the process ends all the same.
+
     Parameters
     ----------
     text
@@ -167,7 +169,8 @@ def say_at_once(text: str, descriptor: int = 2) -> None:
         Where to, if not to standard error.
     """
     encoding = getattr(sys.stderr, "encoding", None) or "ascii"
-    os.write(descriptor, f"{message(text)}\n".encode(encoding, "backslashreplace"))
+    with suppress(OSError):
+        os.write(descriptor, f"{message(text)}\n".encode(encoding, "backslashreplace"))
 
 
 def _tell(err: SafeStream, text: str) -> None:

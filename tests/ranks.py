@@ -3,6 +3,7 @@
 import pickle
 import threading
 import time
+from types import SimpleNamespace
 
 
 class World:
@@ -63,6 +64,16 @@ class Rank:
             self.record.append((self.number, to, pickle.loads(pickle.dumps(content))))
             key = (id(self.record), self.number, to, tag)
             self.world.boxes.setdefault(key, []).append(pickle.dumps(content))
+
+    def isend(self, content, dest, tag=0):
+        self.send(content, dest, tag)
+        return SimpleNamespace(Test=lambda: True)
+
+    def issend(self, content, dest, tag=0):
+        """Send an object; done when it has been taken."""
+        self.send(content, dest, tag)
+        box = self.world.boxes[id(self.record), self.number, self.members[dest], tag]
+        return SimpleNamespace(Test=lambda: not box)
 
     def Iprobe(self, source, tag=0):
         return bool(self.world.boxes.get((id(self.record), self.members[source], self.number, tag)))

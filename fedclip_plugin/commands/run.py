@@ -29,6 +29,11 @@ from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.streams import say_at_once
 
 _SPEAKER_SECONDS = 30.0
+_LEAVE_SECONDS = 60.0
+"""How long the server, which is the last to be done, waits for the others to end."""
+
+_SUMMARY_SECONDS = 7200.0
+"""How long silos wait meanwhile: the server still draws up the tables of a study."""
 
 
 def run(
@@ -207,7 +212,12 @@ def leave() -> NoReturn:
     """End this rank, with all others, at once: freeing every module that fedml imported takes over a second a rank."""
     from mpi4py import MPI
 
-    MPI.Finalize()
+    from fedclip_plugin.federated.guard import together
+
+    rank = MPI.COMM_WORLD.Get_rank()
+    limit = _SUMMARY_SECONDS if rank else _LEAVE_SECONDS
+    with together(None, f"rank {rank}, with everything done and saved", "its end", limit):
+        MPI.Finalize()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -223,7 +233,7 @@ def end_rank(rank: int, error: FedClipError, debug: bool) -> NoReturn:
     time.sleep(_SPEAKER_SECONDS if rank else 0)
     sys.stdout.flush()
     say(
-        "".join(traceback.format_exception(error)) if debug else f"fedclip: {error}",
+        "".join(traceback.format_exception(error)).rstrip() if debug else f"fedclip: {error}",
         f"fedclip: rank {rank} ends: {type(error).__name__}; what it says stays on its machine",
     )
     os._exit(error.exit_code)

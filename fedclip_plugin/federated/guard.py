@@ -11,8 +11,9 @@ import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from fedclip_plugin.errors import FedClipError, FederationError
 from fedclip_plugin.federated.own_words import say
@@ -29,13 +30,13 @@ _TOGETHER_SECONDS = 0.2
 """Whose time is over this soon after the first one's is named together with it: messages go out one by one."""
 
 
-def stop_job(comm: Any, who: str, error: BaseException | str) -> None:
+def stop_job(comm: Any, who: str, error: BaseException | str) -> NoReturn:
     """Say why on stderr and end every rank of the job with exit code 1.
 
     Parameters
     ----------
     comm
-        MPI communicator.
+        MPI communicator; None where MPI is closing: mpirun ends the others then.
     who
         Silo and round, such as ``silo cartoon (rank 2), round 3``.
     error
@@ -49,7 +50,8 @@ def stop_job(comm: Any, who: str, error: BaseException | str) -> None:
         text = str(error)
     short = text if isinstance(error, str) else f"{type(error).__name__}; its log, on its machine, says more"
     say(f"fedclip: the job stops: {who}: {text.rstrip()}", f"fedclip: the job stops: {who}: {short}")
-    comm.Abort(1)
+    if comm is not None:
+        comm.Abort(1)
     os._exit(1)
 
 
@@ -157,3 +159,24 @@ class Watchdog:
     def _end_of_patience(self) -> float | None:
         """Return when it is enough; None while nobody is waited for."""
         return min(self._deadlines.values()) + _TOGETHER_SECONDS if self._deadlines else None
+
+
+@contextmanager
+def together(comm: Any, who: str, what: str, limit: float) -> Iterator[None]:
+    """Guard a block in which MPI waits until every rank has come, for ever if need be.
+
+    Parameters
+    ----------
+    comm, who
+        As for :func:`stop_job`.
+    what
+        What somebody does not come to, such as ``the end``.
+    limit
+        Seconds after which the job ends instead.
+    """
+    watchdog = Watchdog(lambda late: stop_job(comm, who, f"{late[0]} within {limit:.0f} s: look at the silos' hosts"))
+    watchdog.expect([f"another rank does not come to {what}"], limit)
+    try:
+        yield
+    finally:
+        watchdog.close()

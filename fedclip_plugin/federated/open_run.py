@@ -8,6 +8,7 @@ from typing import Any
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.errors import BackboneError, FedClipError, MemoryShortageError
 from fedclip_plugin.federated.footprint import footprint, update_bytes
+from fedclip_plugin.federated.guard import together
 from fedclip_plugin.federated.memory import RankMemory, require_memory_of
 from fedclip_plugin.federated.roll_call import go_on, require_one_recipe, roll_call
 from fedclip_plugin.federated.start_messages import GoOn, Opened, Present, Room, fault_kind
@@ -65,7 +66,8 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
     roll_call(comm, Present(recipe=recipe.digest()), names, limit, same_recipe)
     backbone, card, fault = _backbone(recipe), Room(), None
     try:
-        first, ranks = _ranks_here(comm)
+        with together(comm, f"rank {comm.Get_rank()}, before round 1", "the count of memory", limit):
+            first, ranks = _ranks_here(comm)
         if backbone is not None and first:  # one rank speaks for a machine
             require_memory_of(footprint(recipe, backbone), ranks)
     except MemoryShortageError as error:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from fedclip_plugin.data import common_classes
 from fedclip_plugin.errors import DataError, FedClipError
-from fedclip_plugin.federated.guard import PATIENCE, stop_job
+from fedclip_plugin.federated.exchange import Exchange
 from fedclip_plugin.federated.own_words import say
 from fedclip_plugin.federated.start_messages import FAULTS, CannotStart, Card, GoOn, Present, Ready, Room
-from fedclip_plugin.text import printable, told
-
-_TAG = 7302
-_POLL_SECONDS = 0.01
+from fedclip_plugin.text import printable
 
 C = TypeVar("C", bound=Card)
 V = TypeVar("V", bound=GoOn)
@@ -68,28 +64,25 @@ def roll_call(
     """
     rank, size = comm.Get_rank(), comm.Get_size()
     known = [names[number] if number < len(names) else f"rank {number}" for number in range(size)]
-    who = f"{known[rank]} (rank {rank}), before round 1"
+    exchange = Exchange(comm, known, timeout, "before round 1")
     if rank:
         if error is not None:
-            say(f"fedclip: {known[rank]} (rank {rank}): {error}")
-        comm.send(card, dest=0, tag=_TAG)
-        (verdict,) = _receive(comm, [0], known, timeout * PATIENCE, who)
+            say(f"fedclip: {printable(known[rank])} (rank {rank}): {error}")
+        exchange.to_server(card)
+        verdict = exchange.from_server(GoOn, CannotStart)
         if isinstance(verdict, CannotStart):
             reason = verdict.reason or "the server's console says why"
             raise FedClipError(f"the job cannot start: {reason}")
-        return cast(V, _expected(verdict, GoOn, known[0]))
-    received = _receive(comm, range(1, size), known, timeout, who)
+        return cast(V, verdict)
     try:
-        cards = [card, *(_expected(other, type(card), name) for other, name in zip(received, known[1:], strict=True))]
+        cards = [card, *exchange.from_silos(type(card))]
         _refuse_faults(cards, known, error)
         verdicts = judge(cards)
     except FedClipError as refusal:
         reasons = refusal.reasons if isinstance(refusal, Disagreement) else {}
-        for other in range(1, size):
-            comm.send(CannotStart(reasons.get(other, "")), dest=other, tag=_TAG)
+        exchange.to_silos([CannotStart(reasons.get(other, "")) for other in range(size)], last=True)
         raise
-    for other in range(1, size):
-        comm.send(verdicts[other], dest=other, tag=_TAG)
+    exchange.to_silos(verdicts)
     return verdicts[0]
 
 
@@ -188,34 +181,3 @@ def _in_words(card: Card) -> str:
     if isinstance(card, Room) and card.needed:
         told += f": up to {card.needed / 1e9:.1f} GB are needed there, and there are {card.there / 1e9:.1f} GB"
     return f"{told} ({card.fault if card.fault in FAULTS else 'unknown'}; its own line, or its log, says it in full)"
-
-
-def _expected(received: Any, kind: type[Any], name: str) -> Any:
-    if not isinstance(received, kind):
-        raise FedClipError(f"{name} sent something that is no {kind.__name__}: do all hosts have the same version?")
-    return received
-
-
-def _receive(comm: Any, ranks: Iterable[int], names: Sequence[str], timeout: float, who: str) -> list[Any]:
-    """Receive one object from each of ``ranks``, or end the job when one stays silent.
-
-    The wait is a slow poll: MPI's own waiting calls would keep a core busy that another rank needs for encoding.
-    """
-    waiting, received = set(ranks), dict[int, Any]()
-    deadline = time.monotonic() + timeout
-    while waiting:
-        for rank in sorted(waiting):
-            if comm.Iprobe(source=rank, tag=_TAG):
-                try:
-                    received[rank] = comm.recv(source=rank, tag=_TAG)
-                except Exception as error:  # unpickling raises whatever the bytes make it raise
-                    name = names[rank] if rank < len(names) else f"rank {rank}"
-                    why = told(f"{type(error).__name__}: {error}", 200)
-                    stop_job(comm, who, f"{told(name)} (rank {rank}) sent bytes that are no message: {why}")
-                waiting.discard(rank)
-        if waiting and time.monotonic() > deadline:
-            late = ", ".join(names[rank] for rank in sorted(waiting))
-            reason = f"no sign of {late} within {timeout:.0f} s (fedclip_args.start_timeout)"
-            stop_job(comm, who, f"{reason}; look at those hosts, or allow more time for loading and encoding")
-        time.sleep(_POLL_SECONDS if waiting else 0)
-    return [received[rank] for rank in sorted(received)]

@@ -10,6 +10,7 @@ from fedml import FedMLRunner
 
 from fedclip_plugin.adapters import Adapter
 from fedclip_plugin.federated.aggregator import FedClipAggregator
+from fedclip_plugin.federated.guard import together
 from fedclip_plugin.federated.history import History
 from fedclip_plugin.federated.recorder import Line, RoundRecorder
 from fedclip_plugin.federated.server import FedClipServer, SiloAverager
@@ -91,4 +92,6 @@ class FedClipRunner(FedMLRunner):
     def run(self) -> None:
         """Train until the last round; every message has arrived when this returns, and MPI stays open."""
         self.runner.run()
-        self.runner.comm.Barrier()
+        args, who = self.runner.args, self.runner.where()
+        with together(args.comm, who, "the end of the federation", args.round_timeout):
+            args.comm.Barrier()

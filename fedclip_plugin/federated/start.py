@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fedclip_plugin.federated.own_words import confined
+from fedclip_plugin.federated.own_words import confined, say
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs.writing import reason
 from fedclip_plugin.streams import LineFormatter
@@ -72,14 +72,14 @@ class _RankLog(logging.FileHandler):
         self.setLevel(logging.CRITICAL + 1)
         error = sys.exc_info()[1]
         told = reason(error) if isinstance(error, OSError) else repr(error)
-        os.write(2, f"WARNING: {self.baseFilename} cannot be written any more: {told}\n".encode())
+        say(f"WARNING: {self.baseFilename} cannot be written any more: {told}", "WARNING: a silo's log is cut short")
 
     def close(self) -> None:
         """Close the file; what a full disk has no room for is lost."""
         try:
             super().close()
         except OSError as error:
-            os.write(2, f"WARNING: the end of {self.baseFilename} is lost: {reason(error)}\n".encode())
+            say(f"WARNING: the end of {self.baseFilename} is lost: {reason(error)}")
 
 
 @contextmanager

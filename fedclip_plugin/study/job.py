@@ -11,6 +11,7 @@ from pathlib import Path
 from mpi4py import MPI
 
 from fedclip_plugin.errors import FedClipError, FederationError, RunFolderError
+from fedclip_plugin.federated.exchange import Exchange
 from fedclip_plugin.federated.guard import stop_job
 from fedclip_plugin.federated.history import History
 from fedclip_plugin.federated.job import Job
@@ -24,7 +25,7 @@ from fedclip_plugin.study.counts import Kinds
 from fedclip_plugin.study.figures import wanted
 from fedclip_plugin.study.findings import Findings
 from fedclip_plugin.study.measure import Measured, cell_result, drawn, own_answers, rank_part
-from fedclip_plugin.study.messages import Ask, Joint, Over, Question, RunCell, Selected
+from fedclip_plugin.study.messages import Ask, CellPart, Joint, Over, Question, RunCell, Selected
 from fedclip_plugin.study.observer import CellObserver
 from fedclip_plugin.study.plan import Cell, Plan
 from fedclip_plugin.study.results import ResultsFolder
@@ -57,6 +58,7 @@ class StudyJob:
         self._progress, self._say = progress, say
         self._comm = MPI.COMM_WORLD
         self._rank = self._comm.Get_rank()
+        self._limit = self._plan.recipe(next(iter(study.cases))).fedclip_args.start_timeout
         self._known: dict[str, CellResult] = {}
         self._failed: dict[str, int] = {}
         self._given_up: dict[str, Path] = {}
@@ -90,17 +92,24 @@ class StudyJob:
 
     def _order(self) -> RunCell | Ask | Over:
         """Let the server say what is next; every rank hears it."""
-        order: RunCell | Ask | Over = Over(failed=True)
         if self._rank == 0:
             try:
                 order = self._next()
             except FedClipError:
-                self._comm.bcast(order)
+                self._exchange().to_silos([Over(failed=True)] * self._comm.Get_size(), last=True)
                 raise
-        order = self._comm.bcast(order)
-        if isinstance(order, Over) and order.failed:
+            self._exchange().to_silos([order] * self._comm.Get_size())
+            return order
+        heard: RunCell | Ask | Over = self._exchange().from_server(RunCell, Ask, Over)
+        if isinstance(heard, Over) and heard.failed:
             raise FedClipError("the study cannot go on: the server's console says why")
-        return order
+        return heard
+
+    def _exchange(self, cell: Cell | None = None) -> Exchange:
+        """Return the way between server and silos; they have names while a cell runs."""
+        names = ("server", *(cell.recipe.silo_names() or ())) if cell else ("server",)
+        when = f"in {cell.name}" if cell else "between federations"
+        return Exchange(self._comm, names, self._limit, when)
 
     def _begin(self) -> None:
         self._results.begin(self._plan.study)
@@ -165,13 +174,22 @@ class StudyJob:
         history, observer = History(), CellObserver()
         Job(cell.recipe, folder, resume=False, progress=self._progress, observer=observer, history=history).run()
         lines = folder.lines() if self._rank == 0 else []
-        selected = self._comm.bcast(Selected(lines[-1]["best_round"]) if lines else None).round
+        exchange = self._exchange(cell)
+        if self._rank == 0:
+            chosen = Selected(lines[-1]["best_round"])
+            exchange.to_silos([chosen] * self._comm.Get_size())
+        else:
+            chosen = exchange.from_server(Selected)
+        selected = chosen.round
         answers = own_answers(cell, history, selected)
         if answers:
             self._keep_answers(answers, folder, history.name)
-        parts = self._comm.gather(rank_part(answers))
-        if self._rank == 0:
-            measured = Measured(lines, parts or [], observer.parameters, drawn(history, selected))
+        part = rank_part(answers)
+        if self._rank:
+            exchange.to_server(part)
+        else:
+            parts = [part, *exchange.from_silos(CellPart)]
+            measured = Measured(lines, parts, observer.parameters, drawn(history, selected))
             self._keep(cell, cell_result(cell, measured), folder)
 
     def _keep_answers(self, answers: Answers, folder: RunFolder, part: str) -> None:
@@ -180,16 +198,19 @@ class StudyJob:
         except OSError as error:
             say(
                 f"fedclip: {printable(part)}: {folder.path} does not take the answers of a cell ({error.strerror}): "
-                "intervals that need them are left out\n"
+                "intervals that need them are left out"
             )
 
     def _count(self, questions: Sequence[Question]) -> None:
         """Let every rank say what it knows of several cells together, and note it."""
-        answered = self._comm.gather(Joint(tuple(self._kinds(question) for question in questions)))
-        if self._rank == 0:
+        known = Joint(tuple(self._kinds(question) for question in questions))
+        if self._rank:
+            self._exchange().to_server(known)
+        else:
+            answered = [known, *self._exchange().from_silos(Joint)]
             case = questions[0].cells[0].partition("/")[0]
             for number, question in enumerate(questions):
-                found = (joint.kinds[number] for joint in answered or [])
+                found = (joint.kinds[number] for joint in answered)
                 self._joint[question] = next((kinds for kinds in found if kinds is not None), None)
                 if self._joint[question] is None:
                     self._tell(f"{case}: no rank has all answers for {printable(question.part)}: no interval for them")

@@ -1,6 +1,5 @@
 """What keeps a federation from hanging: guarded handlers, the watchdog, the roll call."""
 
-import pickle
 import subprocess
 import sys
 import threading
@@ -14,7 +13,6 @@ from support import ROOT, fedml_args
 
 from fedclip_plugin.errors import DataError, FedClipError, FederationError
 from fedclip_plugin.federated import guard
-from fedclip_plugin.federated import roll_call as roll_call_module
 from fedclip_plugin.federated.guard import Guarded, Watchdog
 from fedclip_plugin.federated.roll_call import (
     Disagreement,
@@ -127,24 +125,6 @@ def test_time_begins_anew_after_an_answer(dog):
         time.sleep(0.35)
         dog.heard("a")
     assert not dog.bark.is_set()
-
-
-def test_bytes_that_are_no_card_end_the_job_by_their_senders_name(monkeypatch, capfd):
-    def leave(code):
-        raise SystemExit(code)
-
-    def unreadable(**_):
-        raise pickle.UnpicklingError("invalid load key, '!'")
-
-    monkeypatch.setattr(guard.os, "_exit", leave)
-    comm = World(3).rank(0)
-    comm.Iprobe, comm.recv = lambda source, tag: source == 2, unreadable
-    with pytest.raises(SystemExit):
-        roll_call_module._receive(comm, [1, 2], NAMES, 5.0, "server (rank 0), before round 1")
-    assert capfd.readouterr().err == (
-        "fedclip: the job stops: server (rank 0), before round 1: art (rank 2) sent bytes that are no message: "
-        "UnpicklingError: invalid load key, '!'\n"
-    )
 
 
 def test_those_whose_time_is_over_at_about_the_same_moment_are_named_together(dog):

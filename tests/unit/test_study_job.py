@@ -34,11 +34,14 @@ class Comm:
     def Get_rank(self):
         return self.rank
 
-    def bcast(self, value):
-        return value if self.rank == 0 else next(self.heard)
+    def Get_size(self):
+        return self.rank + 1
 
-    def gather(self, value):
-        return [value]
+    def Iprobe(self, source, tag):
+        return True
+
+    def recv(self, source, tag):
+        return next(self.heard)
 
     def Abort(self, code):
         self.aborted.append(code)
