@@ -51,11 +51,21 @@ In short: **no image, no feature, no answer for a single image, no path, no file
 name** leaves a silo in a message. What does is the silo's name, its class names, how many images it holds and could
 not read, the updates of the adapter, and sums: losses, accuracies, seconds, bytes of memory, and how many images
 are of which kind. A silo hears of itself and of the average; of others it hears at most a silo's name, which the
-recipe has, and a class name that it lacks itself.
+recipe has, and class names: those of the federation, and those that it lacks itself.
+
+That is not the same as nothing about the images:
+
+- An **update** of the adapter is made from a silo's images, and may tell something of them to whoever runs the
+  server: there is no secure aggregation, and noise is off unless the recipe has FedML's `dp_args`. Where one silo
+  trains in a round, the average is its update; where two do, each can work out the other's.
+- A **sum** over few images tells of single ones. A test split of one image has an accuracy of 0 or 1, and of a study
+  with many federations some kinds have one image each. No count names an image or says which it is.
+- **Names** of class folders and silos go out as they are: give them none that is confidential.
 
 Messages go between a silo and the server only. They are pickled: whoever controls a rank of the job can run code on
-the others (see the README). Two more ways out are at the end of this page: what `mpirun` hands on, and what MPI
-itself knows.
+the others, and read its files (see the README). They are not encrypted: a network between the machines must be
+yours. More ways out are at the end of this page: what `mpirun` hands on, what MPI itself knows, and what FedML does
+in a `main` of your own.
 """
 
 _WORDS = """## What mpirun hands on: stdout and stderr
@@ -77,6 +87,13 @@ _WORDS = """## What mpirun hands on: stdout and stderr
 `mpirun` reaches the hosts of the hostfile by name, and its daemons know each other's names and addresses. It also
 hands its own environment variables to the ranks. That is between the machines' operators and Open MPI; this product
 adds nothing.
+
+## A `main` of your own, with FedML's runner
+
+The start is the same: the cards and verdicts above. Then FedML's own managers talk: the messages have the same types,
+without what begins with `fedclip_`, but with the name of a silo's operating system (`client_os`, such as `Linux`).
+`fedml.init`, which such a `main` calls, asks a server of FedML's maker for a configuration over the internet. The
+`fedclip` command does neither.
 
 ## What stays where it is
 

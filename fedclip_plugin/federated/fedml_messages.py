@@ -13,7 +13,7 @@ _ENVELOPE = {
     "sender, receiver": "Ranks.",
 }
 _MODEL = "The adapter: its tensors by name, as the recipe's `codec` has them."
-_REPORT = "A `SiloReport`, see below; nothing with the first message."
+_REPORT = "A `SiloReport`, see below; nothing before the first adapter has come."
 _INDEX = "Index of the silo, counted from 0."
 
 
