@@ -25,6 +25,7 @@ from fedclip_plugin.federated.roll_call import (
     agree_on_precision,
     go_on,
     require_one_backbone,
+    require_own_names,
     roll_call,
 )
 from fedclip_plugin.federated.start_messages import Agreed, Card, Encoded, GoOn, Ready, fault_kind
@@ -159,6 +160,7 @@ class Preparation:
 
     def _agree(self, cards: list[Ready]) -> list[Agreed]:
         """On the server: from what the silos hold to what the federation is about."""
+        require_own_names(cards)
         self._names[1:] = [card.name for card in cards[1:]]
         require_one_backbone(cards)
         precision = agree_on_precision(cards)

@@ -102,6 +102,26 @@ def require_one_recipe(cards: Sequence[Present], names: Sequence[str]) -> None:
     _require_one("recipes", [card.recipe for card in cards], names)
 
 
+def require_own_names(cards: Sequence[Ready]) -> None:
+    """Refuse a federation in which two ranks have one name, such as where hosts have different folders.
+
+    Raises
+    ------
+    Disagreement
+        Names the ranks.
+    """
+    ranks: dict[str, list[int]] = {}
+    for rank, card in enumerate(cards):
+        ranks.setdefault(card.name, []).append(rank)
+    if shared := {name: found for name, found in ranks.items() if len(found) > 1}:
+        told = "; ".join(f"{printable(name)}: ranks {', '.join(map(str, found))}" for name, found in shared.items())
+        raise Disagreement(
+            f"several ranks have the same name ({told}): every silo needs one of its own; list them in the recipe "
+            "(fedclip_args.silos), or give all hosts the same folders",
+            {rank: "another rank has the name of this silo" for found in shared.values() for rank in found},
+        )
+
+
 def require_one_backbone(cards: Sequence[Ready]) -> None:
     """Refuse a federation whose ranks hold different backbones.
 

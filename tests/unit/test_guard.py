@@ -21,6 +21,7 @@ from fedclip_plugin.federated.roll_call import (
     go_on,
     require_one_backbone,
     require_one_recipe,
+    require_own_names,
     roll_call,
 )
 from fedclip_plugin.federated.start_messages import Opened, Present, Ready, fault_kind
@@ -184,6 +185,14 @@ def test_backbones_that_differ_are_refused_by_rank():
 def test_recipes_that_differ_are_refused_by_rank():
     with pytest.raises(FedClipError, match=r"different recipes \(server: aa, photo: bb\)"):
         require_one_recipe([Present(recipe="aa"), Present(recipe="bb")], ["server", "photo"])
+
+
+def test_ranks_of_one_name_are_refused_and_each_hears_of_itself():
+    cards = [ready("server"), ready("photo"), ready("art"), ready("photo")]
+    with pytest.raises(Disagreement, match=r"the same name \(photo: ranks 1, 3\)") as caught:
+        require_own_names(cards)
+    assert caught.value.reasons.keys() == {1, 3}
+    require_own_names(cards[:3])
 
 
 def test_ranks_encode_in_their_common_precision_or_in_float32():
