@@ -244,7 +244,7 @@ def test_predict_answers_the_images_that_can_be_read(capsys, images, adapter):
     told = capsys.readouterr()
     assert len(told.out.splitlines()) == 1 and told.out.startswith(good)
     assert all(line.isprintable() for line in told.err.splitlines())
-    assert f"it is a folder; give its files, or score it with: fedclip evaluate {adapter} {images}" in told.err
+    assert f"it is a folder. Give its files, or score it with: fedclip evaluate {adapter} {images}\n" in told.err
     assert main(["predict", "--json", str(adapter), bad, good]) == 2
     answers = json.loads(capsys.readouterr().out)
     assert "empty" in answers[bad]["error"] and set(answers[good]) == {"dog", "house"}
