@@ -87,10 +87,17 @@ def _add_federation(commands: argparse._SubParsersAction[argparse.ArgumentParser
     run = commands.add_parser("run", help="be one rank of an mpirun job (launch does this for you)")
     for command in (launch, run):
         command.add_argument("recipe", metavar="RECIPE", help="a file, or a name that 'fedclip ls' shows")
-        command.add_argument("--run", dest="run_dir", type=Path, metavar="DIR", help="run folder")
+        command.add_argument(
+            "--run", dest="run_dir", type=Path, metavar="DIR", help="run folder (default: runs/ and the recipe's name)"
+        )
         command.add_argument("--resume", action="store_true", help="continue after the last complete round")
         command.add_argument(
-            "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key"
+            "--set",
+            dest="overrides",
+            action="append",
+            default=[],
+            metavar="SECTION.KEY=VALUE",
+            help="override a key; may be repeated",
         )
         command.add_argument(
             "--progress", action=argparse.BooleanOptionalAction, default=None, help="bars while rendering and encoding"
@@ -119,9 +126,9 @@ def _add_study(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="override a key of every cell",
+        help="override a key of every cell; may be repeated",
     )
-    study.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
+    _add_progress(study)
     study.set_defaults(act=_study)
 
 
@@ -129,26 +136,33 @@ def _add_recipes(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     listing = commands.add_parser("ls", help="list the recipes that come with the package")
     listing.set_defaults(act=_list)
     validate = commands.add_parser("validate", help="check recipes; every fault is named at once")
-    validate.add_argument("recipes", nargs="+", metavar="RECIPE")
+    validate.add_argument("recipes", nargs="+", metavar="RECIPE", help="a file, or a name that 'fedclip ls' shows")
     validate.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key"
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override a key; may be repeated",
     )
     validate.set_defaults(act=_validate)
 
 
 def _add_folders(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check = commands.add_parser("check", help="look through a folder of images: counts, bad files, duplicates")
-    check.add_argument("folder", type=Path, metavar="FOLDER")
-    check.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
+    check.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="<class>/<image>, or <silo or domain>/<class>/<image>"
+    )
+    _add_progress(check)
     check.set_defaults(act=_check)
     sheet = commands.add_parser("sheet", help="draw the contact sheet of the built-in data set")
-    sheet.add_argument("--out", type=Path, default=Path("sheet.png"), metavar="PNG")
-    sheet.add_argument("--per-cell", type=_positive, default=3, metavar="N", help="images per class and domain")
+    sheet.add_argument("--out", type=Path, default=Path("sheet.png"), metavar="PNG", help="where to (sheet.png)")
+    sheet.add_argument("--per-cell", type=_positive, default=3, metavar="N", help="images per class and domain (3)")
     sheet.set_defaults(act=_sheet)
     pretrain = commands.add_parser("pretrain", help="make the built-in clip-tiny anew (10-20 minutes on one core)")
-    pretrain.add_argument("--out", type=Path, required=True, metavar="DIR")
-    pretrain.add_argument("--seed", type=int, default=0)
-    pretrain.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
+    pretrain.add_argument("--out", type=Path, required=True, metavar="DIR", help="the backbone's folder")
+    pretrain.add_argument("--seed", type=int, default=0, help="of images, weights and batches (0)")
+    _add_progress(pretrain)
     pretrain.set_defaults(act=_pretrain)
     doctor = commands.add_parser("doctor", help="versions and clashes, MPI, GPU, caches")
     doctor.set_defaults(act=_doctor)
@@ -169,8 +183,8 @@ def _add_adapters(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="<class>/<image>, or <domain>/<class>/<image>")
     evaluate.set_defaults(act=_evaluate)
-    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    predict.add_argument("--top", type=_positive, default=3, metavar="K", help="labels per image")
+    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP or BMP")
+    predict.add_argument("--top", type=_positive, default=3, metavar="K", help="labels per image (3)")
     predict.set_defaults(act=_predict)
 
 
@@ -180,6 +194,15 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     subject.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run folder, such as runs/NAME")
     subject.add_argument("--study", type=Path, metavar="DIR", help="a study's results folder")
     report.set_defaults(act=_report)
+
+
+def _add_progress(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        default=sys.stderr.isatty(),
+        help="show a bar (where stderr is a terminal)",
+    )
 
 
 def _positive(text: str) -> int:

@@ -165,7 +165,7 @@ def predict(folder: Path, images: Sequence[Path], backbone: str | None, top: int
 def _open(path: Path, adapter: Path) -> Image.Image:
     if path.is_dir():
         raise UnreadableImageError(
-            path, f"it is a folder; give its files, or score it with: fedclip evaluate {adapter} {path}"
+            path, "it is a folder", f"Give its files, or score it with: fedclip evaluate {adapter} {path}"
         )
     return open_rgb(path)
 

@@ -20,21 +20,24 @@ class UnreadableImageError(DataError):
         The file.
     reason
         What is wrong with it.
+    remedy
+        What to do about it.
 
     Attributes
     ----------
-    path, reason
+    path, reason, remedy
         As given.
     """
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"cannot read image {printable(str(path))}: {reason}. Replace or remove the file")
+    def __init__(self, path: Path, reason: str, remedy: str = "Replace or remove the file") -> None:
+        super().__init__(f"cannot read image {printable(str(path))}: {reason}. {remedy}")
         self.path = path
         self.reason = reason
+        self.remedy = remedy
 
-    def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[Path, str]]:
-        """Rebuild from `path` and `reason`, so that a worker process can send the error."""
-        return type(self), (self.path, self.reason)
+    def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[Path, str, str]]:
+        """Rebuild from what was given, so that a worker process can send the error."""
+        return type(self), (self.path, self.reason, self.remedy)
 
 
 class UnreadableImagesError(DataError):

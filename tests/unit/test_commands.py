@@ -1,5 +1,6 @@
 """The command line outside of mpirun: what it prints, and how it fails."""
 
+import argparse
 import io
 import json
 import os
@@ -14,6 +15,8 @@ import torch
 from PIL import Image
 from support import frozen_clip_tiny
 
+from fedclip_export.cli import build_parser as export_parser
+from fedclip_export.edge.cli import build_parser as edge_parser
 from fedclip_plugin import __version__
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
@@ -68,6 +71,14 @@ def save(folder: Path, fingerprint_of: str) -> Path:
 @pytest.fixture
 def adapter(tmp_path):
     return save(tmp_path / "adapter", fingerprint(locate_backbone(BUILT_IN)))
+
+
+@pytest.mark.parametrize("parser", [build_parser(), export_parser(), edge_parser()], ids=lambda parser: parser.prog)
+def test_every_argument_of_every_command_has_a_help_text(parser):
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    assert commands.choices
+    silent = [(name, part.dest) for name, of in commands.choices.items() for part in of._actions if not part.help]
+    assert silent == []
 
 
 def test_version_and_help_name_every_command(capsys):
@@ -244,7 +255,7 @@ def test_predict_answers_the_images_that_can_be_read(capsys, images, adapter):
     told = capsys.readouterr()
     assert len(told.out.splitlines()) == 1 and told.out.startswith(good)
     assert all(line.isprintable() for line in told.err.splitlines())
-    assert f"it is a folder; give its files, or score it with: fedclip evaluate {adapter} {images}" in told.err
+    assert f"it is a folder. Give its files, or score it with: fedclip evaluate {adapter} {images}\n" in told.err
     assert main(["predict", "--json", str(adapter), bad, good]) == 2
     answers = json.loads(capsys.readouterr().out)
     assert "empty" in answers[bad]["error"] and set(answers[good]) == {"dog", "house"}

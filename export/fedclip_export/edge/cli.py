@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, WebP or BMP")
     predict.add_argument("--top", type=_positive, default=3, metavar="N", help="labels per image (3)")
     check = add("verify", verify, "check a bundle, an update or a device folder, and test its answers")
-    check.add_argument("folder", type=Path, metavar="FOLDER")
+    check.add_argument("folder", type=Path, metavar="FOLDER", help="a bundle, an update, or a device folder")
     check.add_argument(
         "--against", type=Path, metavar="DEVICE", help="the device folder (or bundle) that an update is meant for"
     )
@@ -74,11 +74,11 @@ def build_parser() -> argparse.ArgumentParser:
     update.add_argument("device", type=Path, metavar="DEVICE", help="device folder; made when it does not exist")
     update.add_argument("source", type=Path, metavar="SOURCE", help="update folder, or full bundle")
     rollback = add("rollback", commands.rollback, "go back to the round before")
-    rollback.add_argument("device", type=Path, metavar="DEVICE")
+    rollback.add_argument("device", type=Path, metavar="DEVICE", help="device folder")
     bench = add("bench", commands.bench, "measure opening, latency of each stage, and a change of head")
     bench.add_argument("folder", type=Path, metavar="FOLDER", help="a full bundle, or a device folder")
     examine = add("doctor", doctor, "report versions, providers that load and why others do not, and a folder")
-    examine.add_argument("folder", type=Path, nargs="?", metavar="FOLDER")
+    examine.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="a full bundle, or a device folder")
     return parser
 
 
