@@ -16,7 +16,8 @@ import torch
 from fedclip_plugin.federated.own_words import confined
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs.writing import reason
-from fedclip_plugin.streams import LineFormatter
+from fedclip_plugin.streams import LineFormatter, say_at_once
+from fedclip_plugin.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -72,14 +73,14 @@ class _RankLog(logging.FileHandler):
         self.setLevel(logging.CRITICAL + 1)
         error = sys.exc_info()[1]
         told = reason(error) if isinstance(error, OSError) else repr(error)
-        os.write(2, f"WARNING: {self.baseFilename} cannot be written any more: {told}\n".encode())
+        say_at_once(f"WARNING: {printable(self.baseFilename)} cannot be written any more: {told}")
 
     def close(self) -> None:
         """Close the file; what a full disk has no room for is lost."""
         try:
             super().close()
         except OSError as error:
-            os.write(2, f"WARNING: the end of {self.baseFilename} is lost: {reason(error)}\n".encode())
+            say_at_once(f"WARNING: the end of {printable(self.baseFilename)} is lost: {reason(error)}")
 
 
 @contextmanager
