@@ -41,6 +41,7 @@ def _act(argv: Sequence[str] | None) -> int:
     if not os.environ.get("HOME"):
         os.environ["HOME"] = _home()
     try:
+        _require_folder()
         return int(options.act(options))
     except (FedClipError, OSError) as error:
         if options.debug or isinstance(error, StreamError):
@@ -55,6 +56,14 @@ def _home() -> str:
         return pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:  # a user without an entry, as in containers
         return tempfile.gettempdir()
+
+
+def _require_folder() -> None:
+    """Refuse to work in a folder that was removed: some libraries end the process when they cannot tell where it is."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        raise FedClipError("the folder in which this was started was removed meanwhile: change to another") from None
 
 
 def _text(error: FedClipError | OSError, options: argparse.Namespace) -> str:

@@ -17,6 +17,7 @@ from fedclip_plugin.federated.own_words import confined, say
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs.writing import reason
 from fedclip_plugin.streams import LineFormatter
+from fedclip_plugin.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -72,14 +73,15 @@ class _RankLog(logging.FileHandler):
         self.setLevel(logging.CRITICAL + 1)
         error = sys.exc_info()[1]
         told = reason(error) if isinstance(error, OSError) else repr(error)
-        say(f"WARNING: {self.baseFilename} cannot be written any more: {told}", "WARNING: a silo's log is cut short")
+        file = printable(self.baseFilename)
+        say(f"WARNING: {file} cannot be written any more: {told}", "WARNING: a silo's log is cut short")
 
     def close(self) -> None:
         """Close the file; what a full disk has no room for is lost."""
         try:
             super().close()
         except OSError as error:
-            say(f"WARNING: the end of {self.baseFilename} is lost: {reason(error)}")
+            say(f"WARNING: the end of {printable(self.baseFilename)} is lost: {reason(error)}")
 
 
 @contextmanager

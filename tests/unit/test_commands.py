@@ -307,6 +307,18 @@ def test_a_picture_whose_name_has_no_format_is_refused_before_it_is_drawn(capsys
         assert f"{name}: the name of a picture must end in .png" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["ls"], ["doctor"], ["predict", "adapter", "a.png"]])
+def test_a_folder_that_was_removed_is_named_before_a_library_ends_the_process(monkeypatch, capsys, tmp_path, command):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(command) == 2
+    told = capsys.readouterr()
+    assert told.err == "fedclip: the folder in which this was started was removed meanwhile: change to another\n"
+    assert not told.out
+
+
 @pytest.mark.parametrize("home", [None, "", "/own"])
 @pytest.mark.parametrize("entry", [True, False])
 def test_a_command_has_a_home_where_the_user_has_none(monkeypatch, entry, home):

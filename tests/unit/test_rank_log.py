@@ -1,15 +1,19 @@
 """A rank's log file: what cannot be written is said once, and training goes on."""
 
 import logging
+import os
 
 import pytest
 
 from fedclip_plugin.federated.start import log_to
 
 
-def test_a_log_that_cannot_be_written_is_said_once(tmp_path, capfd):
-    (tmp_path / "rank_1.log").symlink_to("/dev/full")
-    with log_to(tmp_path, 1):
+@pytest.mark.parametrize("name", [b"logs", b"l\xf6gs", b"a\x1b[2J\nb"])
+def test_a_log_that_cannot_be_written_is_said_once(tmp_path, capfd, name):
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    (folder / "rank_1.log").symlink_to("/dev/full")
+    with log_to(folder, 1):
         for number in range(30):
             logging.getLogger("fedml").warning("round %d", number)
     told = capfd.readouterr().err.splitlines()
