@@ -86,7 +86,11 @@ def data_root_in(path: Path) -> str:
                 root = value
             else:
                 faults.append(
-                    Fault(f"{section}.{key}", "is no key of a silo's own file; it belongs into the recipe", value)
+                    Fault(
+                        f"{section}.{key}",
+                        f"is no key of a silo's own file, which has {_KEY} alone; others are the recipe's",
+                        value,
+                    )
                 )
     if not faults and not isinstance(root, str):
         faults.append(Fault(_KEY, f"must be a path; {_WANTED}", root))

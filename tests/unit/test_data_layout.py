@@ -187,7 +187,10 @@ BAD_FILES = {
     "no section": ("data_root: /data\n", r"data_root = \"/data\": must hold keys"),
     "empty": ("", "is empty; data_silo_config lists one file per silo"),
     "no key": ("fedclip_args: {}\n", "fedclip_args.data_root: must be a path"),
-    "other key": ("fedclip_args:\n  data_rot: /data\n", r"fedclip_args.data_rot = .*no key of a silo's own file"),
+    "other key": (
+        "fedclip_args:\n  data_rot: /data\n",
+        r"fedclip_args.data_rot = .*no key of a silo's own file, which has fedclip_args.data_root alone",
+    ),
     "one too many": ("fedclip_args:\n  data_root: /d\ntrain_args:\n  epochs: 3\n", "train_args.epochs = 3: is no key"),
     "other section": ("train_args:\n  data_root: /d\n", "train_args.data_root = .*: is no key"),
     "type": ("fedclip_args:\n  data_root: 3\n", "fedclip_args.data_root = 3: must be a path"),
