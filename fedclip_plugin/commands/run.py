@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import shlex
 import signal
@@ -215,9 +216,11 @@ def leave() -> NoReturn:
     from fedclip_plugin.federated.guard import together
 
     rank = MPI.COMM_WORLD.Get_rank()
+    # Called past mpi4py, which keeps Python's lock meanwhile: the watchdog could not run.
+    finalize = getattr(ctypes.CDLL(MPI.__file__), "MPI_Finalize", MPI.Finalize)
     limit = _SUMMARY_SECONDS if rank else _LEAVE_SECONDS
     with together(None, f"rank {rank}, with everything done and saved", "its end", limit):
-        MPI.Finalize()
+        finalize()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
