@@ -45,7 +45,9 @@ class FolderLock:
         self._held: int | None = None
 
     def take(self) -> None:
-        """Take the lock, and keep it until :meth:`release` or the end of the process; once is enough.
+        """Take the lock, and keep it until :meth:`release` or the end of the process.
+
+        Once is enough, unless the folder was removed and made again meanwhile: then it is taken anew.
 
         Raises
         ------
@@ -55,7 +57,10 @@ class FolderLock:
             When the file cannot be written.
         """
         if self._held is not None:
-            return
+            if _is(self._held, self.file):
+                return
+            os.close(self._held)
+            self._held = None
         with writing(self._what):
             self._held = self._wait(os.O_RDWR | os.O_CREAT)
             if self._held is not None:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -206,3 +207,15 @@ def test_waiting_for_the_last_of_a_killed_job_takes_a_moment(tmp_path, monkeypat
         with pytest.raises(FolderInUseError):
             FolderLock(tmp_path / "x.lock", "it").take()
         assert 0.3 <= time.monotonic() - began < 5
+
+
+def test_a_lock_whose_folder_was_made_again_is_taken_anew(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    mine = FolderLock(folder / ".lock", "run folder run")
+    mine.take()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    mine.take()
+    with pytest.raises(FolderInUseError, match="is in use"):
+        FolderLock(folder / ".lock", "run folder run").require_free()
