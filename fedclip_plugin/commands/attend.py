@@ -19,11 +19,11 @@ _LOOK_SECONDS = 0.3
 _SECOND_WORD = 0.5
 """Seconds after which another signal means impatience; shells and ``timeout`` send the same one twice at once."""
 
-_HEIR = 'read -r job && { read -r over || kill -TERM "$job"; }'
+_WATCHER = 'read -r job && { read -r over || kill -TERM "$job"; }'
 """A shell that ends mpirun when the pipe from the launcher closes without a word: the launcher was killed."""
 
 _NAMED = 'echo "$$" >&0; exec "$@" </dev/null'
-"""A shell that tells the heir its number before it becomes mpirun, so that no moment is without an heir."""
+"""A shell that tells the watcher its number before it becomes mpirun, so that no moment is without a watcher."""
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,24 @@ def attend(command: Sequence[str], environment: Mapping[str, str]) -> Ending:
     if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
         signal.signal(signal.SIGTSTP, _suspend)
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # mpirun inherits it: it writes to the terminal from the background
-    heir = _heir()
+    watcher = _watcher()
     named = ["/bin/sh", "-c", _NAMED, "sh", *command]
     environment = {**environment, ATTENDED: "1"}
-    jobs.append(subprocess.Popen(named, env=environment, stdin=heir.stdin, process_group=0))
+    jobs.append(subprocess.Popen(named, env=environment, stdin=watcher.stdin, process_group=0))
     if told:  # while it started
         jobs[0].send_signal(told[0])
     code = jobs[0].wait()
-    heir.communicate(b"over\n")
+    watcher.communicate(b"over\n")
     if told and code:  # else it was done already
         return Ending(128 + told[0], told=True)
     return Ending(code if code >= 0 else 128 - code, told=False)
 
 
-def _heir() -> subprocess.Popen[bytes]:
+def _watcher() -> subprocess.Popen[bytes]:
     """Start the process that ends mpirun when this one is killed."""
     nowhere = subprocess.DEVNULL
     return subprocess.Popen(
-        ["/bin/sh", "-c", _HEIR], stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, process_group=0
+        ["/bin/sh", "-c", _WATCHER], stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, process_group=0
     )
 
 

@@ -71,7 +71,7 @@ def parse_override(override: str) -> tuple[str, Any, Fault | None]:
     if fault:
         return "", None, fault
     if found := control_character(text):
-        return "", None, Fault(where, f"the value holds {found}, which no text in UTF-8 has; take it out")
+        return "", None, Fault(where, f"the value holds {found}, which YAML does not take; take it out")
     try:
         return name, _value(text), None
     except yaml.constructor.ConstructorError as error:
