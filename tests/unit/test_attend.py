@@ -37,7 +37,9 @@ class Attended:
         self.first = self.launcher.stdout.readline().split()
 
     def end(self):
-        return self.launcher.communicate(timeout=30)[0].strip()
+        told = self.launcher.stdout.read()  # communicate would pass over what readline has read ahead
+        self.launcher.wait(timeout=30)
+        return told.strip()
 
 
 @pytest.fixture
