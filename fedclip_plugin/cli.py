@@ -100,14 +100,7 @@ def _add_federation(commands: argparse._SubParsersAction[argparse.ArgumentParser
             "--run", dest="run_dir", type=Path, metavar="DIR", help="run folder (default: runs/ and the recipe's name)"
         )
         command.add_argument("--resume", action="store_true", help="continue after the last complete round")
-        command.add_argument(
-            "--set",
-            dest="overrides",
-            action="append",
-            default=[],
-            metavar="SECTION.KEY=VALUE",
-            help="override a key; may be repeated",
-        )
+        _add_overrides(command, "override a key")
         command.add_argument(
             "--progress", action=argparse.BooleanOptionalAction, default=None, help="bars while rendering and encoding"
         )
@@ -129,14 +122,7 @@ def _add_study(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         choices=("text", "markdown", "csv"),
         help="print the tables of the results that are there, and stop",
     )
-    study.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="override a key of every cell; may be repeated",
-    )
+    _add_overrides(study, "override a key of every cell")
     _add_progress(study)
     study.set_defaults(act=_study)
 
@@ -146,14 +132,7 @@ def _add_recipes(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     listing.set_defaults(act=_list)
     validate = commands.add_parser("validate", help="check recipes; every fault is named at once")
     validate.add_argument("recipes", nargs="+", metavar="RECIPE", help="a file, or a name that 'fedclip ls' shows")
-    validate.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="override a key; may be repeated",
-    )
+    _add_overrides(validate, "override a key")
     validate.set_defaults(act=_validate)
 
 
@@ -203,6 +182,17 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     subject.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run folder, such as runs/NAME")
     subject.add_argument("--study", type=Path, metavar="DIR", help="a study's results folder")
     report.set_defaults(act=_report)
+
+
+def _add_overrides(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help=f"{what}; may be repeated",
+    )
 
 
 def _add_progress(command: argparse.ArgumentParser) -> None:

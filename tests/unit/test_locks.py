@@ -79,6 +79,7 @@ def test_who_waits_goes_on_when_the_holder_lets_go(tmp_path, monkeypatch):
         first.take()
         monkeypatch.setattr(lock.time, "sleep", lambda _, first=first: first.release())
         ask(FolderLock(tmp_path / "x.lock", "it"))
+        assert first._held is None  # it was waited for
 
 
 @pytest.mark.parametrize("note", ["", "\x1b]0;pwned\x07", "12"])
