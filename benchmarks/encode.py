@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.epochs import compare_epochs
-from benchmarks.figures import Figure
-from benchmarks.images import write_jpegs
 from benchmarks.random_clip import random_clip
-from benchmarks.scale import Scale
-from benchmarks.subject import Subject, rank_threads
+from benchmarks.setup.encode_subject import Subject, rank_threads
+from benchmarks.setup.random_images import write_jpegs
+from benchmarks.setup.ratios import Figure
+from benchmarks.setup.workload import Scale
 from benchmarks.throughput import compare_throughput
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip

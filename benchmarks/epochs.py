@@ -8,13 +8,13 @@ from statistics import median
 
 import torch
 
-from benchmarks.figures import Figure, of_samples
 from benchmarks.reference import EpochSettings, reference_epoch
-from benchmarks.subject import Subject, timed
-from fedclip_plugin.adapters import Adapter, AttentionGate
+from benchmarks.setup.encode_subject import Subject, timed
+from benchmarks.setup.ratios import Figure, of_samples
 from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
-from fedclip_plugin.federated.task import Task
-from fedclip_plugin.federated.trainer import FedClipTrainer
+from fedclip_plugin.federated.roles.task import Task
+from fedclip_plugin.federated.roles.trainer import FedClipTrainer
+from fedclip_plugin.methods import Adapter, AttentionGate
 
 ROUNDS = 200
 TEMPLATE = "a picture of a {}"

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Federation:
-    """A finished job of ``benchmarks.costs_rank``.
+    """A finished job of ``benchmarks.ranks.costs_rank``.
 
     Attributes
     ----------

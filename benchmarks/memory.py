@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.figures import Figure, of_samples
-from benchmarks.jobs import run_job
 from benchmarks.rounds import federate
-from benchmarks.scale import Scale
+from benchmarks.setup.mpi_jobs import run_job
+from benchmarks.setup.ratios import Figure, of_samples
+from benchmarks.setup.workload import Scale
 
 TITLE = "memory: resident bytes of a rank, at PACS's counts of images and 525,312 parameters"
 _MB = 1e6
@@ -18,7 +18,7 @@ _MB = 1e6
 
 def measure(scale: Scale, work: Path) -> list[Figure]:
     """Return peaks and growth from the federation of ``rounds`` and four ranks that only import fedml."""
-    bare = run_job("benchmarks.startup_rank", ["--import-only"], work / "memory_import").ranks
+    bare = run_job("benchmarks.ranks.startup_rank", ["--import-only"], work / "memory_import").ranks
     return weigh(federate("fedclip", scale.rounds, True, work).ranks, bare, scale)
 
 

@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Figure, of_samples
-from benchmarks.jobs import JobResult, run_job
-from benchmarks.scale import PACS_SOURCES, PACS_TARGET, Scale
+from benchmarks.setup.mpi_jobs import JobResult, run_job
+from benchmarks.setup.ratios import Figure, of_samples
+from benchmarks.setup.workload import PACS_SOURCES, PACS_TARGET, Scale
 
 TITLE = "rounds: 525,312 parameters, three silos, one mpirun job of four ranks"
 GOAL_MS = 30.0
@@ -44,7 +44,7 @@ def federate(runner: str, rounds: int, busy: bool, work: Path) -> JobResult:
     sources, target = (PACS_SOURCES, PACS_TARGET) if busy else (_IDLE_SOURCES, _IDLE_IMAGES)
     words = ["--runner", runner, "--rounds", str(rounds), "--target", str(target)]
     words += ["--sources", *map(str, sources)]
-    return run_job("benchmarks.rounds_rank", words, work / f"rounds_{runner}_{'busy' if busy else 'idle'}")
+    return run_job("benchmarks.ranks.rounds_rank", words, work / f"rounds_{runner}_{'busy' if busy else 'idle'}")
 
 
 def measure(scale: Scale, work: Path) -> list[Figure]:

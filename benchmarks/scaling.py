@@ -7,12 +7,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.figures import Figure, of_samples
-from benchmarks.jobs import run_job
-from benchmarks.scale import Scale
-from benchmarks.synthetic import WIDTH
-from fedclip_plugin.federated.footprint import BASE_OWN, BASE_SHARED
-from fedclip_plugin.federated.memory import available_bytes
+from benchmarks.setup.mpi_jobs import run_job
+from benchmarks.setup.ratios import Figure, of_samples
+from benchmarks.setup.synthetic import WIDTH
+from benchmarks.setup.workload import Scale
+from fedclip_plugin.federated.startup.memory_check import available_bytes
+from fedclip_plugin.federated.startup.memory_estimate import BASE_OWN, BASE_SHARED
 
 TITLE = "scaling: silos (oversubscribed on this machine), images, parameters; random features, rounds of one epoch"
 FEW_IMAGES, SILOS = 16, 3
@@ -80,7 +80,7 @@ def by_size(federations: dict[str, dict[str, Any]], skipped: int) -> list[Figure
 def _run(scale: Scale, work: Path, silos: int, sizes: Sequence[str]) -> list[dict[str, Any]]:
     words = ["--silos", str(silos), "--rounds", str(scale.rounds), *sizes]
     results = work / f"scaling_{silos}_{len(sizes)}"
-    return run_job("benchmarks.scaling_rank", words, results, ranks=silos + 1, limit=_LIMIT_SECONDS).ranks
+    return run_job("benchmarks.ranks.scaling_rank", words, results, ranks=silos + 1, limit=_LIMIT_SECONDS).ranks
 
 
 def _milliseconds(found: dict[str, Any], phase: str, skipped: int) -> list[float]:

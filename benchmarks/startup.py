@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import Figure, of_samples
-from benchmarks.jobs import JobResult, run_job
-from benchmarks.scale import Scale
+from benchmarks.setup.mpi_jobs import JobResult, run_job
+from benchmarks.setup.ratios import Figure, of_samples
+from benchmarks.setup.workload import Scale
 
 TITLE = "startup: the miniature recipe with a warm cache, four ranks; phases as the server's rank sees them"
 GOAL = 1.5
@@ -37,7 +37,7 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
     _start(work)
     starts, imports = [], []
     for _ in range(scale.starts):
-        imports.append(run_job("benchmarks.startup_rank", ["--import-only"], work / "startup_import"))
+        imports.append(run_job("benchmarks.ranks.startup_rank", ["--import-only"], work / "startup_import"))
         starts.append(_start(work))
     return summarize(starts, imports)
 
@@ -70,7 +70,7 @@ def summarize(starts: Sequence[JobResult], imports: Sequence[JobResult]) -> list
 
 
 def _start(work: Path) -> JobResult:
-    return run_job("benchmarks.startup_rank", [], work / "startup")
+    return run_job("benchmarks.ranks.startup_rank", [], work / "startup")
 
 
 def _phase(start: JobResult, phase: str) -> float:

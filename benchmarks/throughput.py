@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks.figures import Figure, of_samples
-from benchmarks.subject import BATCH, WORKERS, Subject, timed
+from benchmarks.setup.encode_subject import BATCH, WORKERS, Subject, timed
+from benchmarks.setup.ratios import Figure, of_samples
 
 _GOALS = {"cpu": 0.9, "cuda": 0.8}
 

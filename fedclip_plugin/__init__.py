@@ -9,17 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedclip_plugin.federated.aggregator import FedClipAggregator
     from fedclip_plugin.federated.build import build
-    from fedclip_plugin.federated.runner import FedClipRunner
-    from fedclip_plugin.federated.trainer import FedClipTrainer
+    from fedclip_plugin.federated.managers.runner import FedClipRunner
+    from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+    from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "FedClipAggregator": "fedclip_plugin.federated.aggregator",
-    "FedClipRunner": "fedclip_plugin.federated.runner",
-    "FedClipTrainer": "fedclip_plugin.federated.trainer",
+    "FedClipAggregator": "fedclip_plugin.federated.roles.aggregator",
+    "FedClipRunner": "fedclip_plugin.federated.managers.runner",
+    "FedClipTrainer": "fedclip_plugin.federated.roles.trainer",
     "build": "fedclip_plugin.federated.build",
 }
 

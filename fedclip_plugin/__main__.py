@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fedclip_plugin.cli import main
+from fedclip_plugin.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

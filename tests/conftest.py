@@ -3,9 +3,9 @@
 import shutil
 
 import pytest
-from support import IMAGES_PER_CLASS, SILOS, Workshop
 
-from fedclip_plugin.miniature import ensure_miniature
+from fedclip_miniature import ensure_miniature
+from tests.support.workshop import IMAGES_PER_CLASS, SILOS, Workshop
 
 
 @pytest.fixture(scope="session")

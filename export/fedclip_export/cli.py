@@ -9,13 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedclip_edge.bundle.manifest_schema import PRECISIONS
+from fedclip_edge.errors import ExportError, MissingPackageError
+from fedclip_edge.terminal import StreamError, printable, refusal, run_command
 from fedclip_export import __version__
-from fedclip_export.bundle.fields import PRECISIONS
-from fedclip_export.errors import ExportError, MissingPackageError
-from fedclip_export.terminal import StreamError, printable, refusal, run_command
 
 if TYPE_CHECKING:
-    from fedclip_export.convert.release import Release
+    from fedclip_export.release import Release
 
 _LARGEST = 2**53 - 1  # the largest whole number that every JSON reader keeps
 _CENTURY = 36_500
@@ -103,7 +103,7 @@ def _add_release(command: argparse.ArgumentParser) -> None:
 
 
 def _keygen(options: argparse.Namespace) -> str:
-    from fedclip_export.bundle import keys
+    from fedclip_edge.bundle import keys
 
     try:
         options.path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def _keygen(options: argparse.Namespace) -> str:
 
 def _bundle(options: argparse.Namespace) -> str:
     _require_converter()
-    from fedclip_export.convert.bundle import BundleOptions, make_bundle
+    from fedclip_export.export_bundle import BundleOptions, make_bundle
 
     chosen = BundleOptions(
         options.precision, options.calibrate, options.backbone, options.external_data, _release(options)
@@ -128,7 +128,7 @@ def _bundle(options: argparse.Namespace) -> str:
 
 def _update(options: argparse.Namespace) -> str:
     _require_converter()
-    from fedclip_export.convert.update import make_update
+    from fedclip_export.export_update import make_update
 
     return make_update(options.adapter, options.against, options.out, options.store, _release(options))
 
@@ -138,7 +138,7 @@ def _tell(line: str) -> None:
 
 
 def _release(options: argparse.Namespace) -> Release:
-    from fedclip_export.convert.release import Release
+    from fedclip_export.release import Release
 
     return Release(options.product, options.sequence, options.valid_days, options.sign)
 

@@ -8,11 +8,38 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from fedclip_plugin.backbone.checkpoint import require_side
 from fedclip_plugin.backbone.clip_config import read_clip_config
-from fedclip_plugin.backbone.normalization import Normalization
 from fedclip_plugin.errors import BackboneError
+
+
+class Normalization(nn.Module):
+    """Rescale and normalise, bit for bit as transformers' numpy processor does.
+
+    Parameters
+    ----------
+    rescale
+        Factor on the levels, ``1 / 255``.
+    mean, std
+        Of the three channels, ``[3]``, of values between 0 and 1.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, rescale: float, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.rescale = rescale
+        self.register_buffer("mean", mean[:, None, None], persistent=False)
+        self.register_buffer("std", std[:, None, None], persistent=False)
+
+    def forward(self, levels: Tensor) -> Tensor:
+        """Return pixels of zero mean, ``[B, 3, S, S]``, of uint8 levels of that shape on any device."""
+        unit = levels.to(self.mean.device, torch.float64) * self.rescale  # in float64, as transformers does
+        return (unit.to(self.mean.dtype) - self.mean) / self.std
+
 
 _PROBE = (100, 75)
 """Width and height of an image that processors are tried on: neither square nor of any tower's size."""

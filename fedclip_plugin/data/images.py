@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fedclip_plugin.data.unreadable import UnreadableImageError
+from fedclip_plugin.data.unreadable_images import UnreadableImageError
 from fedclip_plugin.text import printable
 
 IMAGE_SUFFIXES: tuple[str, ...] = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")

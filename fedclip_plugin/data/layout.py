@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedclip_plugin.data.folders import list_domains, scan_folder
+from fedclip_plugin.data.image_folders import list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.partition import partition
 from fedclip_plugin.data.silo_config import read_silo_root

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.images import IMAGE_SUFFIXES, low_bits_of, suffix_of
-from fedclip_plugin.data.unreadable import UnreadableImageError
+from fedclip_plugin.data.unreadable_images import UnreadableImageError
 from fedclip_plugin.text import printable
 
 _PICTURES = frozenset(

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import ABSENT, Fault, recipe_error
-from fedclip_plugin.recipe.values import expand_user
+from fedclip_plugin.recipe.schema.types import expand_user
 from fedclip_plugin.recipe.yaml_reader import read_yaml
 
 _PLACE = ("fedclip_args", "data_root")

@@ -1,8 +1,7 @@
 """Encode once: image and prompt features of the frozen CLIP, cached on disk."""
 
-from fedclip_plugin.features.encoded_images import EncodedImages
-from fedclip_plugin.features.feature_set import FeatureSet, SiloFeatures
-from fedclip_plugin.features.source import FeatureSource
+from fedclip_plugin.features.feature_set import EncodedImages, FeatureSet, SiloFeatures
+from fedclip_plugin.features.feature_source import FeatureSource
 from fedclip_plugin.features.text_features import TextFeatures
 from fedclip_plugin.recipe.prompts import prompts_of
 

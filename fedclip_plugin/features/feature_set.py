@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedclip_plugin.data import UnreadableImageError
+
 _CHUNK_FEATURES, _CHUNK_IMAGES = 16384, 64
 
 
@@ -93,3 +95,25 @@ class SiloFeatures:
     def to(self, device: torch.device) -> SiloFeatures:
         """Return the splits on ``device``."""
         return SiloFeatures(self.train.to(device), self.validation.to(device), self.test.to(device))
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """What a method takes in of an image set.
+
+    Attributes
+    ----------
+    data
+        Features or pixels, and labels, of the readable images.
+    kept
+        Indices of the readable images in the image set, ``[N]``.
+    faults
+        One error for each unreadable image.
+    encoded
+        How many images were encoded or cropped just now; the others came from the cache.
+    """
+
+    data: FeatureSet
+    kept: list[int]
+    faults: list[UnreadableImageError]
+    encoded: int

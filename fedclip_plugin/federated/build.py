@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from fedclip_plugin.adapters import Adapter, create_adapter
 from fedclip_plugin.data import sizes_60_20_20
 from fedclip_plugin.errors import FedClipError
-from fedclip_plugin.federated.aggregator import FedClipAggregator
-from fedclip_plugin.federated.guard import stop_job
-from fedclip_plugin.federated.open_run import open_run
-from fedclip_plugin.federated.own_words import keep_own_words
-from fedclip_plugin.federated.plain import require_plain
-from fedclip_plugin.federated.prepare import Preparation, Prepared
-from fedclip_plugin.federated.trainer import FedClipTrainer
+from fedclip_plugin.federated.rank_output import keep_own_words
+from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+from fedclip_plugin.federated.roles.trainer import FedClipTrainer
+from fedclip_plugin.federated.startup.fedml_main_limits import require_plain
+from fedclip_plugin.federated.startup.preflight import open_run
+from fedclip_plugin.federated.startup.preparation import Preparation, Prepared
+from fedclip_plugin.federated.stop import stop_job
+from fedclip_plugin.methods import Adapter, create_adapter
 from fedclip_plugin.recipe import Recipe, default_run_dir, load_recipe
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.text import message
@@ -38,7 +38,7 @@ def build(args: Any, device: torch.device) -> Parts:
     ``fedml.device.get_device`` (fedml 0.9.6) wants ``device_args.using_gpu`` in the recipe, though FedML calls it
     optional. All ranks call ``build`` at the same time: they agree on classes and backbone over MPI. Plain
     ``FedMLRunner`` collects no metrics, so that there is a final adapter but no best one, and it cannot do all that a
-    recipe may ask for: :func:`~fedclip_plugin.federated.plain.require_plain` says what is refused.
+    recipe may ask for: :func:`~fedclip_plugin.federated.startup.fedml_main_limits.require_plain` says what is refused.
 
     Parameters
     ----------

@@ -6,17 +6,18 @@ from typing import Any
 
 import torch
 
-from fedclip_plugin.adapters import parameters_of
-from fedclip_plugin.adapters.registry import load_saved
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.build import make_pair
-from fedclip_plugin.federated.guard import stop_job
-from fedclip_plugin.federated.history import History
-from fedclip_plugin.federated.observer import Observer
-from fedclip_plugin.federated.open_run import open_run
-from fedclip_plugin.federated.prepare import Preparation
-from fedclip_plugin.federated.runner import FedClipRunner
-from fedclip_plugin.federated.start import choose_device, log_to, start_fedml
+from fedclip_plugin.federated.managers.observer import Observer
+from fedclip_plugin.federated.managers.runner import FedClipRunner
+from fedclip_plugin.federated.roles.answer_history import AnswerHistory
+from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fedml
+from fedclip_plugin.federated.startup.preflight import open_run
+from fedclip_plugin.federated.startup.preparation import Preparation
+from fedclip_plugin.federated.startup.rank_log import log_to
+from fedclip_plugin.federated.stop import stop_job
+from fedclip_plugin.methods import parameters_of
+from fedclip_plugin.methods.registry import load_saved
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RunFolder
 
@@ -47,7 +48,7 @@ class Job:
         resume: bool,
         progress: bool,
         observer: Observer,
-        history: History | None = None,
+        history: AnswerHistory | None = None,
     ) -> None:
         self._recipe, self._folder = recipe, folder
         self._resume, self._progress, self._observer = resume, progress, observer

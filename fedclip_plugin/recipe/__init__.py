@@ -1,7 +1,6 @@
 """Recipes: YAML in, a checked `Recipe` out. Nothing here imports torch or fedml."""
 
-from .fedclip_args import FedClipArgs
-from .library import (
+from fedclip_plugin.recipe.library import (
     default_run_dir,
     find_either,
     find_recipe,
@@ -12,30 +11,24 @@ from .library import (
     recipe_title,
     study_files,
 )
-from .load import load_recipe
-from .load_study import load_study
-from .methods import METHODS, MethodSpec
-from .recipe import Recipe
-from .study import Case, Study
-from .study_changes import study_changes
+from fedclip_plugin.recipe.load import load_recipe
+from fedclip_plugin.recipe.methods import METHODS, MethodSpec
+from fedclip_plugin.recipe.recipe import Recipe
+from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
 __all__ = [
     "METHODS",
-    "Case",
     "FedClipArgs",
     "MethodSpec",
     "Recipe",
-    "Study",
     "default_run_dir",
     "find_either",
     "find_recipe",
     "find_study",
     "is_study",
     "load_recipe",
-    "load_study",
     "recipe_files",
     "recipe_name",
     "recipe_title",
-    "study_changes",
     "study_files",
 ]

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from .faults import ABSENT, Fault, closest, from_pydantic
-from .fedml_keys import REFUSED_KEYS, REFUSED_SECTIONS, SECRETS, refusal
-from .rules import cross_faults
-from .sections import SECTIONS, SWITCHES, homes
+from fedclip_plugin.recipe.faults import ABSENT, Fault, closest, from_pydantic
+from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, REFUSED_SECTIONS, SECRETS, refusal
+from fedclip_plugin.recipe.rules.data import cross_faults
+from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, homes
 
 Values = dict[str, Any]
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_plugin.errors import RecipeError
-
-from .faults import Fault, closest, recipe_error
-from .yaml_reader import read_yaml
+from fedclip_plugin.recipe.faults import Fault, closest, recipe_error
+from fedclip_plugin.recipe.yaml_reader import read_yaml
 
 _STUDIES = "studies"
 

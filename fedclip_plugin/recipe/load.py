@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .faults import Fault, recipe_error
-from .library import holds_study
-from .overrides import apply_overrides
-from .recipe import Recipe
-from .yaml_reader import read_yaml
+from fedclip_plugin.recipe.faults import Fault, recipe_error
+from fedclip_plugin.recipe.library import holds_study
+from fedclip_plugin.recipe.overrides import apply_overrides
+from fedclip_plugin.recipe.recipe import Recipe
+from fedclip_plugin.recipe.yaml_reader import read_yaml
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:

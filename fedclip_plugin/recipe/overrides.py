@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
-from .check import unknown_key, unknown_section
-from .faults import Fault, brief, closest
-from .fedml_keys import SECRETS
-from .sections import SECTIONS, homes
-from .yaml_loader import RecipeLoader, control_character
+from fedclip_plugin.recipe.check import unknown_key, unknown_section
+from fedclip_plugin.recipe.faults import Fault, brief, closest
+from fedclip_plugin.recipe.fedml_refusals import SECRETS
+from fedclip_plugin.recipe.schema.sections import SECTIONS, homes
+from fedclip_plugin.recipe.yaml_loader import RecipeLoader, control_character
 
 _OF_LISTS = (yaml.ScalarToken, yaml.FlowSequenceStartToken, yaml.FlowEntryToken, yaml.FlowSequenceEndToken)
 

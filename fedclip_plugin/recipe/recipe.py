@@ -10,11 +10,13 @@ from typing import Any, Self
 import yaml
 from pydantic import model_validator
 
-from .check import check
-from .faults import Fault, recipe_error
-from .fedclip_args import FedClipArgs
-from .fedml_keys import REFUSED_KEYS, UNSAFE_IF_TRUE
-from .fedml_sections import (
+from fedclip_plugin.recipe.check import check
+from fedclip_plugin.recipe.faults import Fault, recipe_error
+from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, UNSAFE_IF_TRUE
+from fedclip_plugin.recipe.rules.data import cross_faults, told_silos
+from fedclip_plugin.recipe.rules.privacy import drop_foreign, without_idle
+from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
+from fedclip_plugin.recipe.schema.fedml import (
     CommArgs,
     CommonArgs,
     DataArgs,
@@ -24,11 +26,9 @@ from .fedml_sections import (
     TrainArgs,
     ValidationArgs,
 )
-from .guard_sections import AttackArgs, DefenseArgs, DpArgs
-from .rules import cross_faults, told_silos
-from .section import Section
-from .sections import SECTIONS, SWITCHES
-from .variants import drop_foreign, without_idle
+from fedclip_plugin.recipe.schema.privacy import AttackArgs, DefenseArgs, DpArgs
+from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES
+from fedclip_plugin.recipe.schema.types import Section
 
 NOT_IN_DIGEST = {
     "data_args": {"data_cache_dir", "data_silo_config"},

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from .faults import Fault, show
+from fedclip_plugin.recipe.faults import Fault, show
 
 MOST_DEPTH = 32
 """Levels of nesting; a study has seven."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from .faults import Fault, brief, recipe_error
-from .yaml_loader import RecipeLoader
+from fedclip_plugin.recipe.faults import Fault, brief, recipe_error
+from fedclip_plugin.recipe.yaml_loader import RecipeLoader
 
 MOST_BYTES = 2**18
 """Largest file that is taken for a recipe; the longest that comes along has a fiftieth of it."""

@@ -1,1 +1,1 @@
-"""What people see of a run or a study: console lines, tables, figures, pages, TensorBoard."""
+"""What people see of a run or a study: console lines, tables, accuracy_row, pages, TensorBoard."""

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 
-from fedclip_plugin.federated.recorder import Line
-from fedclip_plugin.federated.task import Task
+from fedclip_plugin.federated.managers.round_recorder import Line
+from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.recipe import METHODS, Recipe
-from fedclip_plugin.report.table import format_table, round_text, summary_rows, zero_shot_warnings
+from fedclip_plugin.report.closing_table import format_table, round_text, summary_rows, zero_shot_warnings
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.text import printable
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch.utils.tensorboard import SummaryWriter
 
-    from fedclip_plugin.federated.observer import Observer
-    from fedclip_plugin.federated.task import Task
+    from fedclip_plugin.federated.managers.observer import Observer
+    from fedclip_plugin.federated.roles.task import Task
 
 _INSTALL = (
     "tracking_args.enable_tensorboard is true and tensorboard is not installed: pip install "

@@ -1,11 +1,11 @@
 """Studies: many federations in one job, and the tables that compare them; nothing here but `job` needs torch."""
 
-from fedclip_plugin.study.answers import Answers
-from fedclip_plugin.study.cell_result import Accuracy, CellResult, Costs, Curve, Machine, SourceAccuracy
-from fedclip_plugin.study.counts import Counts, Drawn, Kinds, Pictured
-from fedclip_plugin.study.findings import Findings
-from fedclip_plugin.study.plan import Cell, Plan
-from fedclip_plugin.study.results import ResultsFolder
+from fedclip_plugin.study.running.answer_counts import Counts, Drawn, Kinds, Pictured
+from fedclip_plugin.study.running.cell_result import Accuracy, CellResult, Costs, Curve, Machine, SourceAccuracy
+from fedclip_plugin.study.running.own_answers import Answers
+from fedclip_plugin.study.running.plan import Cell, Plan
+from fedclip_plugin.study.running.results_folder import ResultsFolder
+from fedclip_plugin.study.tables.study_results import StudyResults
 
 __all__ = [
     "Accuracy",
@@ -16,7 +16,7 @@ __all__ = [
     "Counts",
     "Curve",
     "Drawn",
-    "Findings",
+    "StudyResults",
     "Kinds",
     "Machine",
     "Pictured",

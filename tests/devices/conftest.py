@@ -1,18 +1,16 @@
 """A real bundle of the built-in backbone with its update, and onnxruntime's answers in Python."""
 
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import hosts
 import numpy as np
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY / "tests" / "export"), str(REPOSITORY / "export")]
+from tests.devices.support import hosts
+from tests.support.paths import ROOT
 
-PHOTOS = REPOSITORY.parent / "shared" / "data" / "pacs-mini"
+PHOTOS = ROOT.parent / "shared" / "data" / "pacs-mini"
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,11 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def delivery(tmp_path_factory):
-    from exported import write_adapter
-
-    from fedclip_export.bundle import keys
-    from fedclip_export.convert.bundle import BundleOptions, make_bundle
-    from fedclip_export.convert.release import Release
-    from fedclip_export.convert.update import make_update
+    from fedclip_edge.bundle import keys
+    from fedclip_export.export_bundle import BundleOptions, make_bundle
+    from fedclip_export.export_update import make_update
+    from fedclip_export.release import Release
+    from tests.support.random_adapters import write_adapter
 
     place = tmp_path_factory.mktemp("delivery")
     keys.generate(place / "key")
@@ -78,7 +75,7 @@ def python(delivery):
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
     """Return lossless pictures in every colour mode."""
-    from pictures import write_pictures
+    from tests.devices.support.pictures import write_pictures
 
     return write_pictures(tmp_path_factory.mktemp("pictures"))
 
@@ -86,7 +83,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """Return JPEG files: real ones where they are at hand, else pictures of the miniature."""
-    from pictures import write_photos
+    from tests.devices.support.pictures import write_photos
 
     found = sorted(PHOTOS.glob("*/*/*.jpg"))
     return found or write_photos(tmp_path_factory.mktemp("photos"))
@@ -116,6 +113,6 @@ def browse(chromium, site):
 
 @pytest.fixture(scope="session")
 def signer_scene():
-    import forge
+    from tests.support import forge
 
     return forge

@@ -3,16 +3,17 @@
 import json
 import shutil
 
-import forge
-import hosts
 import pytest
-from forge_attacks import ATTACKS, attacked
+
+from tests.devices.support import hosts
+from tests.support import forge
+from tests.support.forged_bundles import ATTACKS, attacked
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
     """Return the folder of the scene: the installed bundle, the key, and one folder for each attack."""
-    from fedclip_export.bundle import keys
+    from fedclip_edge.bundle import keys
 
     place = tmp_path_factory.mktemp("attacks")
     keys.generate(place / "key")

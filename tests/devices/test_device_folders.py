@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import forge
-import hosts
 import pytest
 from PIL import Image
-from stories import STORIES
 
-from fedclip_export.bundle import keys
+from fedclip_edge.bundle import keys
+from tests.devices.support import hosts
+from tests.devices.support.stories import STORIES
+from tests.support import forge
 
-PROGRAMS = {"python": [sys.executable, "-m", "fedclip_export.edge"], "node": [shutil.which("node"), hosts.COMMAND]}
+PROGRAMS = {"python": [sys.executable, "-m", "fedclip_edge.cli"], "node": [shutil.which("node"), hosts.COMMAND]}
 HOSTS = ["python", "node"]
 
 

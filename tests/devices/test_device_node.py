@@ -5,13 +5,12 @@ import re
 import shutil
 import subprocess
 
-import compare
-import hosts
 import numpy as np
 import pytest
 
-from fedclip_export.bundle.keys import load_public_keys
+from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_plugin.data.images import open_rgb
+from tests.devices.support import compare, hosts
 
 
 def predict(delivery, images=()):

@@ -1,10 +1,8 @@
 """The page in headless Chromium: Python's answers, updates, refusals, and how it looks."""
 
-import compare
-import hosts
-
-from fedclip_export.bundle.keys import load_public_keys
+from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_plugin.data.images import open_rgb
+from tests.devices.support import compare, hosts
 
 
 def addresses(paths):

@@ -3,12 +3,11 @@
 import json
 import stat
 
-import forge
-import hosts
 import pytest
-import tampering
 
-from fedclip_export.bundle import keys
+from fedclip_edge.bundle import keys
+from tests.devices.support import hosts
+from tests.support import forge, tampering
 
 BUILD = hosts.WEB_PACKAGE / "build.mjs"
 

@@ -4,11 +4,10 @@ import base64
 import copy
 import random
 
-import forge
-import hosts
-
-from fedclip_export.bundle import Manifest, canonical, graph_guard
-from fedclip_export.errors import BundleError
+from fedclip_edge.bundle import Manifest, canonical, graph_guard
+from fedclip_edge.errors import BundleError
+from tests.devices.support import hosts
+from tests.support import forge
 
 SPELLINGS = [
     b"", b" ", b"{", b"[1,2]", b"[1, 2]", b'{"a":1,"b":[]}', b'{"b":1,"a":2}', b'{"a":1,"a":1}', b'{"a":1,"a":1',

@@ -13,17 +13,17 @@ import torch
 from PIL import Image
 
 from benchmarks.random_clip import write_random_clip
-from fedclip_export.convert.encoder import ENCODER, ENCODER_DATA, encoder_graph, save_encoder
-from fedclip_export.convert.finalize import to_bytes
-from fedclip_export.errors import ConversionError
+from fedclip_edge.errors import ConversionError
+from fedclip_export.graphs.encoder import ENCODER, ENCODER_DATA, encoder_graph, save_encoder
+from fedclip_export.graphs.finalize import to_bytes
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 
 PROGRAM = """
 import hashlib, sys
 from pathlib import Path
-from fedclip_export.convert.encoder import encoder_graph
-from fedclip_export.convert.finalize import to_bytes
+from fedclip_export.graphs.encoder import encoder_graph
+from fedclip_export.graphs.finalize import to_bytes
 print(hashlib.sha256(to_bytes(encoder_graph(Path(sys.argv[1]), {"backbone": "clip-tiny"}))).hexdigest())
 """
 
@@ -99,7 +99,7 @@ def test_bytes_are_the_same_in_any_folder_and_process(tmp_path):
 
 def test_nothing_of_the_machine_is_in_the_file(exported):
     content = to_bytes(exported[1])
-    for trace in (b"site-packages", b"/lib/python", b"/tmp/", b"fedclip_export/convert"):
+    for trace in (b"site-packages", b"/lib/python", b"/tmp/", b"fedclip_export/"):
         assert trace not in content
 
 

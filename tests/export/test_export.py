@@ -7,23 +7,23 @@ import time
 
 import numpy as np
 import pytest
-from exported import write_adapter
 from PIL import Image
 
-from fedclip_export.bundle import Trust, open_bundle
-from fedclip_export.bundle.keys import load_public_keys
+from fedclip_edge.bundle import Trust, open_bundle
+from fedclip_edge.bundle.keys import load_public_keys
+from fedclip_edge.runtime import EdgeClassifier, install
+from fedclip_export import encoder_precision, parity
 from fedclip_export.cli import main
-from fedclip_export.convert import choose, parity
-from fedclip_export.convert.description import Source, read_source
-from fedclip_export.convert.finalize import to_bytes
-from fedclip_export.convert.preprocess import preprocess_graph, read_spec
-from fedclip_export.convert.release import vacant
-from fedclip_export.runtime import EdgeClassifier, install
+from fedclip_export.graphs.finalize import to_bytes
+from fedclip_export.graphs.preprocess import preprocess_graph, read_spec
+from fedclip_export.release import vacant
+from fedclip_export.source import Source, read_source
+from fedclip_miniature import CLASSES, ensure_miniature
 from fedclip_plugin.backbone import locate_backbone
-from fedclip_plugin.cli import main as fedclip
-from fedclip_plugin.commands.adapters import predict
-from fedclip_plugin.miniature import CLASSES, ensure_miniature
+from fedclip_plugin.cli.adapters import predict
+from fedclip_plugin.cli.main import main as fedclip
 from fedclip_plugin.runs import load_adapter, lock
+from tests.support.random_adapters import write_adapter
 
 IMAGES_PER_CLASS = 6
 TWO_DAYS_ON = time.time() + 2 * 86_400
@@ -107,7 +107,7 @@ def test_every_precision_passes_its_gate_and_opens(place, precision):
     out = f"bundle_{precision}"
     assert export(place, "round_3", out, "--precision", precision) == 0
     manifest = open_bundle(place / out, Trust()).manifest
-    assert manifest.precision in ({precision} if precision != "auto" else set(choose.AUTO))
+    assert manifest.precision in ({precision} if precision != "auto" else set(encoder_precision.AUTO))
     row = manifest.parity[manifest.precision]
     assert float(row["centred_cosine"]) >= parity.LOWEST_COSINE
     assert float(row["top1_agreement"]) >= parity.LOWEST_TOP1
@@ -133,7 +133,7 @@ def test_auto_falls_back_to_full_precision_when_the_gate_is_out_of_reach(place, 
     assert export(place, "round_3", "bundle_fallback", "--precision", "auto") == 0
     manifest = open_bundle(place / "bundle_fallback", Trust()).manifest
     assert manifest.precision == "fp32"
-    assert set(manifest.parity) == set(choose.AUTO)
+    assert set(manifest.parity) == set(encoder_precision.AUTO)
 
 
 def test_too_few_images_are_refused(place, capsys):
@@ -225,7 +225,7 @@ def test_an_expired_bundle_still_gets_updates(place, monkeypatch):
     ],
 )
 def test_a_bad_release_is_refused_before_the_work(place, capsys, monkeypatch, words, message):
-    monkeypatch.setattr(choose, "encoder_graph", None)
+    monkeypatch.setattr(encoder_precision, "encoder_graph", None)
     try:
         code = export(place, "round_3", "bundle_release", *words)
     except SystemExit as exit:

@@ -8,14 +8,14 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from exported import random_adapter
 
-from fedclip_export.convert.finalize import to_bytes
-from fedclip_export.convert.heads import HEADS, OWN_ENCODER, head_graph
-from fedclip_export.errors import ConversionError
-from fedclip_plugin.adapters import ADAPTERS, scores
-from fedclip_plugin.adapters.registry import restore_adapter
+from fedclip_edge.errors import ConversionError
+from fedclip_export.graphs.finalize import to_bytes
+from fedclip_export.graphs.heads import HEADS, OWN_ENCODER, head_graph
+from fedclip_plugin.methods import ADAPTERS, scores
+from fedclip_plugin.methods.registry import restore_adapter
 from fedclip_plugin.runs import save_adapter
+from tests.support.random_adapters import random_adapter
 
 WIDTH = 32
 
@@ -145,8 +145,8 @@ def test_heads_are_built_without_torch(tmp_path):
     program = (
         "import sys; from pathlib import Path\n"
         "from fedclip_plugin.runs import load_adapter\n"
-        "from fedclip_export.convert.finalize import to_bytes\n"
-        "from fedclip_export.convert.heads import head_graph\n"
+        "from fedclip_export.graphs.finalize import to_bytes\n"
+        "from fedclip_export.graphs.heads import head_graph\n"
         "print(len(to_bytes(head_graph(load_adapter(Path(sys.argv[1])), {}))))\n"
         "sys.exit('torch' in sys.modules)\n"
     )

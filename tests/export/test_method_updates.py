@@ -2,17 +2,17 @@
 
 import dataclasses
 
-import forge
 import numpy as np
 import torch
-from exported import random_adapter
 
-from fedclip_export.convert.heads import HEADS
-from fedclip_export.convert.release import Release
-from fedclip_export.convert.update import make_update
-from fedclip_export.runtime import EdgeClassifier, install
-from fedclip_plugin.adapters.registry import frozen_of, restore_adapter
+from fedclip_edge.runtime import EdgeClassifier, install
+from fedclip_export.export_update import make_update
+from fedclip_export.graphs.heads import HEADS
+from fedclip_export.release import Release
+from fedclip_plugin.methods.registry import frozen_of, restore_adapter
 from fedclip_plugin.runs import save_adapter
+from tests.support import forge
+from tests.support.random_adapters import random_adapter
 
 
 def adapter(method, round):

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from fedclip_export.convert.finalize import finalize, require_interface, to_bytes
-from fedclip_export.convert.preprocess import PreprocessSpec, preprocess_graph, read_spec
-from fedclip_export.errors import ConversionError
+from fedclip_edge.errors import ConversionError
+from fedclip_export.graphs.finalize import finalize, require_interface, to_bytes
+from fedclip_export.graphs.preprocess import PreprocessSpec, preprocess_graph, read_spec
 from fedclip_plugin.backbone import locate_backbone
 
 CLIP_TINY = locate_backbone("clip-tiny")

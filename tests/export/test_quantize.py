@@ -10,25 +10,25 @@ import onnx
 import onnxruntime
 import pytest
 from PIL import Image
-from support import IMAGES_PER_CLASS
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from benchmarks.random_clip import write_random_clip
-from fedclip_export.convert.agreement import centred_cosine
-from fedclip_export.convert.encoder import encoder_graph, save_encoder
-from fedclip_export.convert.finalize import require_interface, to_bytes
-from fedclip_export.convert.quantize import LOWEST_RUNTIME, quantize
-from fedclip_export.errors import ConversionError
+from fedclip_edge.errors import ConversionError
+from fedclip_export.graphs.encoder import encoder_graph, save_encoder
+from fedclip_export.graphs.finalize import require_interface, to_bytes
+from fedclip_export.graphs.quantize import LOWEST_RUNTIME, quantize
+from fedclip_export.parity import centred_cosine
+from fedclip_miniature import ensure_miniature
 from fedclip_plugin.backbone import locate_backbone
-from fedclip_plugin.miniature import ensure_miniature
+from tests.support.workshop import IMAGES_PER_CLASS
 
 CLOSEST = {"fp16": 0.99999, "int8": 0.995, "int8-weights": 0.999}
 SMALLEST = {"fp16": 0.52, "int8": 0.38, "int8-weights": 0.38}
 PROGRAM = """
 import hashlib, sys
 import numpy as np, onnx
-from fedclip_export.convert.finalize import to_bytes
-from fedclip_export.convert.quantize import quantize
+from fedclip_export.graphs.finalize import to_bytes
+from fedclip_export.graphs.quantize import quantize
 model, pixels = onnx.load(sys.argv[1]), np.load(sys.argv[2])
 for precision in ("fp16", "int8", "int8-weights"):
     print(hashlib.sha256(to_bytes(quantize(model, precision, pixels))).hexdigest())

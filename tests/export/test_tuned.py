@@ -6,23 +6,23 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from exported import fresh_adapter, write_adapter
 from PIL import Image
 
-from fedclip_export.bundle import Trust, open_bundle
+from fedclip_edge.bundle import Trust, open_bundle
+from fedclip_edge.errors import BundleError
+from fedclip_edge.runtime import EdgeClassifier, install
 from fedclip_export.cli import main
-from fedclip_export.convert.description import read_source
-from fedclip_export.convert.heads import OWN_ENCODER
-from fedclip_export.convert.tuned import write_tuned
-from fedclip_export.errors import BundleError
-from fedclip_export.runtime import EdgeClassifier, install
-from fedclip_plugin.adapters.registry import restore_adapter
+from fedclip_export.graphs.heads import OWN_ENCODER
+from fedclip_export.graphs.tuned_encoder import write_tuned
+from fedclip_export.source import read_source
+from fedclip_miniature import CLASSES, ensure_miniature
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.onnx_encoder import FINGERPRINT_KEY
-from fedclip_plugin.commands.adapters import predict
-from fedclip_plugin.miniature import CLASSES, ensure_miniature
+from fedclip_plugin.cli.adapters import predict
+from fedclip_plugin.methods.registry import restore_adapter
 from fedclip_plugin.runs import load_adapter, save_adapter
+from tests.support.random_adapters import fresh_adapter, write_adapter
 
 
 def trained(folder, method, round=3, seed=0):

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import forge
 import numpy as np
 
-from fedclip_export.bundle import keys
-from fedclip_export.runtime import EdgeClassifier
+from fedclip_edge.bundle import keys
+from fedclip_edge.runtime import EdgeClassifier
+from tests.support import forge
 
 HERE = Path(__file__).parent / "bundle_1"
 

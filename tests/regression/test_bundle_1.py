@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedclip_export.runtime import EdgeClassifier, install
+from fedclip_edge.runtime import EdgeClassifier, install
 
 HERE = Path(__file__).parent / "bundle_1"
 PICTURE = np.arange(16 * 24 * 3, dtype=np.uint8).reshape(16, 24, 3)

@@ -13,7 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from fedclip_plugin.report.plots.style import INK, SOFT, ZERO_SHOT, legend_above, looks, panel_grid, round_axis, styled
+from fedclip_plugin.report.plots.style import (
+    INK,
+    SOFT,
+    ZERO_SHOT,
+    legend_above,
+    looks,
+    panel_grid,
+    round_axis,
+    styled,
+)
 
 _MANY_POINTS = 60
 

@@ -21,7 +21,7 @@ from fedclip_plugin.report.plots.style import (
     new_figure,
     styled,
 )
-from fedclip_plugin.study.calibration import Calibration
+from fedclip_plugin.study.running.calibration import Calibration
 
 
 @styled

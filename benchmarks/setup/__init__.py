@@ -1,0 +1,1 @@
+"""What the benchmarks share: sizes, random models and images, jobs, ratios."""

@@ -1,0 +1,81 @@
+"""Run a module of this package as an mpirun job, and hear what its ranks measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedclip_plugin.cli.mpirun.command import Launch
+from fedclip_plugin.ranks import threads_per_rank
+
+RANKS = 4
+_LIMIT_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What came of an mpirun job.
+
+    Attributes
+    ----------
+    began
+        When mpirun was started, in seconds of ``time.monotonic``, which all processes of a machine share.
+    seconds
+        Wall time of the whole job.
+    ranks
+        What each rank reported, in the order of the ranks.
+    """
+
+    began: float
+    seconds: float
+    ranks: list[dict[str, Any]]
+
+
+def run_job(
+    module: str, words: Sequence[str], results: Path, ranks: int = RANKS, limit: float = _LIMIT_SECONDS
+) -> JobResult:
+    """Run ``python -m module results words...`` on several ranks, with the product's own mpirun command.
+
+    Parameters
+    ----------
+    module
+        Its ranks call :func:`report`.
+    words
+        Further arguments.
+    results
+        Folder for what the ranks report; emptied first.
+    ranks
+        Number of processes.
+    limit
+        Seconds that the job may take.
+
+    Raises
+    ------
+    RuntimeError
+        When the job fails; holds the end of its output.
+    """
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    command = Launch(ranks).command([sys.executable, "-m", module, str(results), *words])
+    began = time.monotonic()
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads_per_rank(ranks))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit, env=environment)
+    seconds = time.monotonic() - began
+    if done.returncode:
+        raise RuntimeError(f"{module} ended with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+    files = [results / f"rank_{rank}.json" for rank in range(ranks)]
+    return JobResult(began, seconds, [json.loads(file.read_text(encoding="utf-8")) for file in files])
+
+
+def report(results: Path, facts: dict[str, Any]) -> None:
+    """Write what this rank measured, for :func:`run_job` to read."""
+    rank = os.environ["OMPI_COMM_WORLD_RANK"]
+    (results / f"rank_{rank}.json").write_text(json.dumps(facts), encoding="utf-8")

@@ -1,0 +1,64 @@
+"""A federation's parts from random features: real widths and counts, nothing to load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.data import split_60_20_20
+from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures, prompts_of
+from fedclip_plugin.federated.roles.task import Task
+from fedclip_plugin.federated.startup.preparation import Prepared
+from fedclip_plugin.methods import AdapterInputs
+
+WIDTH = 512
+CLASSES = 7
+PARAMETERS = 2 * (WIDTH**2 + WIDTH)
+LOGIT_SCALE = 100.0
+
+
+def random_set(count: int, generator: torch.Generator, width: int = WIDTH) -> FeatureSet:
+    """Return ``count`` labelled features ``[count, width]`` drawn from a normal distribution."""
+    labels = torch.arange(count) % CLASSES
+    return FeatureSet(torch.randn(count, width, generator=generator), labels)
+
+
+def random_task(generator: torch.Generator, width: int = WIDTH) -> Task:
+    """Return a task of seven classes with random unit-length text features."""
+    text = torch.nn.functional.normalize(torch.randn(CLASSES, width, generator=generator), dim=-1)
+    names = tuple(f"class_{index}" for index in range(CLASSES))
+    return Task(
+        "fedclip", "random", "0" * 64, "fp32", names, "a picture of a {}", TextFeatures(text, LOGIT_SCALE), "0" * 16
+    )
+
+
+def prepared(rank: int, sources: Sequence[int], target: int, width: int = WIDTH) -> Prepared:
+    """Return what a rank would hold after loading and encoding.
+
+    Parameters
+    ----------
+    rank
+        0 for the server, silos from 1.
+    sources
+        Images of each silo; split 60/20/20.
+    target
+        Images of the target domain.
+    width
+        Of the features.
+    """
+    task = random_task(torch.Generator().manual_seed(0), width)
+    frozen = AdapterInputs(task.text, prompts_of(task.classes, task.prompt_template), _no_backbone)
+    silos = tuple(f"silo_{index}" for index in range(len(sources)))
+    generator = torch.Generator().manual_seed(rank + 1)
+    if rank == 0:
+        return Prepared(task, "server", silos, None, random_set(target, generator, width), frozen)
+    data = random_set(sources[rank - 1], generator, width)
+    split = split_60_20_20(len(data), 0)
+    parts = SiloFeatures(data.select(split.train), data.select(split.validation), data.select(split.test))
+    return Prepared(task, silos[rank - 1], (), parts, None, frozen)
+
+
+def _no_backbone() -> FrozenClip:
+    raise RuntimeError("random features have no backbone")

@@ -1,0 +1,180 @@
+"""The manifest: what a bundle holds, for whom, and since when."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedclip_edge.bundle import canonical, manifest_schema
+from fedclip_edge.bundle.golden import Golden, parse_golden
+from fedclip_edge.errors import BundleError
+
+MAX_MANIFEST = 1 << 20
+_NEEDED = {"head", "encoder", "preprocess"}
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a bundle.
+
+    Attributes
+    ----------
+    role
+        ``head``, ``encoder``, ``encoder-data`` or ``preprocess``.
+    size
+        Bytes.
+    sha256
+        64 hex digits.
+    installed
+        True when the file is not carried: the device has it already (an update).
+    """
+
+    role: str
+    size: int
+    sha256: str
+    installed: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """What ``manifest.json`` says; the fields are its keys (schema 1).
+
+    Attributes
+    ----------
+    product, sequence
+        Whom the bundle is for, and its place in the order of that product's bundles (UTC seconds by default).
+    not_before, expires
+        UTC seconds between which it may be installed; None for no limit.
+    labels
+        C labels in the order of the logits.
+    prompt_template, method, round, adapter, backbone
+        Where the adapter comes from.
+    feature_dim, image_size
+        d, and S of the encoder's input [batch, 3, S, S].
+    precision
+        Of the encoder: ``fp32``, ``fp16``, ``int8`` or ``int8-weights``.
+    files
+        File name to entry: one head, encoder and preprocess, at most one encoder-data.
+    onnxruntime
+        ``lowest`` version that may run it, and those it was ``tested`` with.
+    versions, parity
+        What it was made with, and how closely it agreed; informative.
+    golden
+        Known answers for the self-test.
+    """
+
+    product: str
+    sequence: int
+    not_before: int | None
+    expires: int | None
+    labels: tuple[str, ...]
+    prompt_template: str
+    method: str
+    round: int
+    adapter: Mapping[str, str]
+    backbone: Mapping[str, str]
+    feature_dim: int
+    image_size: int
+    precision: str
+    files: Mapping[str, FileEntry]
+    onnxruntime: Mapping[str, Any]
+    versions: Mapping[str, str]
+    golden: Golden
+    parity: Mapping[str, Any]
+    schema: int = 1
+
+    @property
+    def is_update(self) -> bool:
+        """Whether only the head is carried, for a device that has the encoder."""
+        return self.file("encoder")[1].installed
+
+    def file(self, role: str) -> tuple[str, FileEntry]:
+        """Return the name and the entry of the file with this role.
+
+        Raises
+        ------
+        KeyError
+            When no file has it, such as ``encoder-data`` in most bundles.
+        """
+        for name, entry in self.files.items():
+            if entry.role == role:
+                return name, entry
+        raise KeyError(role)
+
+    def carried(self) -> dict[str, FileEntry]:
+        """Return the files that lie in the folder itself."""
+        return {name: entry for name, entry in self.files.items() if not entry.installed}
+
+    def encoder_files(self) -> dict[str, FileEntry]:
+        """Return the files of the encoder: the graph, and its external data when there is some."""
+        return {name: entry for name, entry in self.files.items() if entry.role in ("encoder", "encoder-data")}
+
+    def encoder_digest(self) -> str:
+        """Return one hash for the encoder's files: SHA-256 of sorted ``<name> <sha256>`` lines with newlines."""
+        lines = sorted(f"{name} {entry.sha256}\n" for name, entry in self.encoder_files().items())
+        return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical bytes, the ones that are signed.
+
+        Raises
+        ------
+        BundleError
+            ``not-canonical`` when a field holds something that JSON of this schema cannot, such as a float.
+        """
+        value = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        value["golden"] = self.golden.to_json()
+        value["files"] = {name: dataclasses.asdict(entry) for name, entry in self.files.items()}
+        return canonical.dump({key: dict(item) if isinstance(item, Mapping) else item for key, item in value.items()})
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Manifest:
+        """Read and check a manifest.
+
+        Raises
+        ------
+        BundleError
+            ``too-large``, ``not-json``, ``duplicate-key``, ``not-canonical``, ``schema``, ``malformed``,
+            ``file-name``, ``labels`` or ``not-finite``.
+        """
+        if len(raw) > MAX_MANIFEST:
+            raise BundleError("too-large", f"the manifest has {len(raw)} bytes; the limit is {MAX_MANIFEST}")
+        value = canonical.parse(raw)
+        if not isinstance(value, dict) or type(value.get("schema")) is not int or value["schema"] != 1:
+            raise BundleError("schema", "the manifest is not of schema 1, the only one known here; update this package")
+        manifest_schema.require_object(value, manifest_schema.MANIFEST, "the manifest")
+        manifest_schema.require_object(value["adapter"], manifest_schema.ADAPTER, "adapter")
+        manifest_schema.require_object(value["backbone"], manifest_schema.BACKBONE, "backbone")
+        manifest_schema.require_object(value["onnxruntime"], manifest_schema.ONNXRUNTIME, "onnxruntime")
+        files = _parse_files(value["files"])
+        full = not any(entry.installed for entry in files.values())
+        golden = parse_golden(value["golden"], value["feature_dim"], len(value["labels"]), full)
+        return cls(**{**value, "labels": tuple(value["labels"]), "files": files, "golden": golden})
+
+
+def _parse_files(value: dict[str, object]) -> dict[str, FileEntry]:
+    for name in value:
+        manifest_schema.require_file_name(name)
+    entries = {
+        name: FileEntry(**manifest_schema.require_object(item, manifest_schema.FILE, f"files[{name!r}]"))
+        for name, item in value.items()
+    }
+    roles = [entry.role for entry in entries.values()]
+    if any(manifest_schema.ROLES[entry.role] != name for name, entry in entries.items()) or not set(roles) >= _NEEDED:
+        told = ", ".join(f"{role} in {name}" for role, name in manifest_schema.ROLES.items())
+        raise BundleError(
+            "malformed",
+            f"files lists {', '.join(f'{entry.role} in {name}' for name, entry in entries.items())[:300]}; it has to "
+            f"list {told}, of which only encoder-data may be left out",
+        )
+    flags = {entry.installed for entry in entries.values() if entry.role != "head"}
+    if len(flags) > 1 or any(entry.installed for entry in entries.values() if entry.role == "head"):
+        raise BundleError(
+            "malformed",
+            "files: the head is always carried (installed false); encoder and preprocess are either "
+            "all carried or all installed",
+        )
+    return entries

@@ -1,0 +1,209 @@
+"""Opening a bundle: every check, in one order, before a byte of it is used."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from fedclip_edge.bundle import acceptance, graph_guard
+from fedclip_edge.bundle.acceptance import Installed, Trust
+from fedclip_edge.bundle.manifest import FileEntry, Manifest
+from fedclip_edge.bundle.protobuf import FileView
+from fedclip_edge.bundle.signed_manifest import MANIFEST, SIGNATURE, SignedManifest, read_manifest
+from fedclip_edge.errors import BundleError
+from fedclip_edge.safe_files import Stamps, check_listed, open_regular, read_listed, reading, stamp
+
+_LEFT_BEHIND = frozenset(
+    {".ds_store", "thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"}
+)
+
+MAX_HEAD = 64 << 20
+MAX_PREPROCESS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle or an update that passed every check.
+
+    Attributes
+    ----------
+    folder
+        Where its manifest lies.
+    manifest
+        What it says.
+    raw, signature
+        The manifest's bytes, and 64 bytes of signature (None: unsigned).
+    key_id
+        Which of the keys held had signed it; None when none is held.
+    head, preprocess
+        The very bytes that were hashed; ``preprocess`` is None in an update.
+    encoder
+        The encoder's file, whose hash was checked (with that of its data beside it); None in an update.
+    stamps
+        By which these large files, of which only the path is handed on, are known again.
+    """
+
+    folder: Path
+    manifest: Manifest
+    raw: bytes
+    signature: bytes | None
+    key_id: str | None
+    head: bytes
+    preprocess: bytes | None
+    encoder: Path | None
+    stamps: Stamps = field(default_factory=dict)
+
+    def require_unchanged(self) -> None:
+        """Refuse an encoder that is not the file any more whose hash was checked; to be asked after it was loaded.
+
+        Raises
+        ------
+        BundleError
+            ``hash``; ``missing-file`` when it is gone.
+        """
+        for path, known in self.stamps.items():
+            with reading(path):
+                found = stamp(path.lstat())
+            if found != known:
+                raise BundleError("hash", f"{path} was changed while it was opened; fetch it again, and leave it alone")
+
+    def installed(self) -> Installed:
+        """Return what a device has once this is installed."""
+        return Installed(
+            self.manifest.sequence,
+            self.manifest.encoder_digest(),
+            self.manifest.file("preprocess")[1].sha256,
+            self.manifest.feature_dim,
+        )
+
+
+class Base(NamedTuple):
+    """Checked preprocess and encoder, as a :class:`Bundle` holds them."""
+
+    preprocess: bytes
+    encoder: Path
+    stamps: Stamps
+
+
+def open_bundle(
+    folder: Path,
+    trust: Trust,
+    *,
+    installed: Installed | None = None,
+    runtime: str | None = None,
+    now: float | None = None,
+) -> Bundle:
+    """Check a delivered bundle or update completely, and hand on what was checked.
+
+    Parameters
+    ----------
+    folder
+        As it was delivered.
+    trust
+        Keys and product.
+    installed
+        What the device has; None when it has nothing, or a bundle is served from where it lies.
+    runtime
+        Version of onnxruntime; None leaves out that check.
+    now
+        UTC seconds; None for this host's clock.
+
+    Raises
+    ------
+    BundleError
+        With the code of the first rule that is broken, in the order: sizes, signature, form of the manifest, product,
+        sequence, time, runtime, installed parts, set of files, sizes and hashes, graphs.
+    MissingPackageError
+        When keys are held but ``cryptography`` is not installed.
+    """
+    signed = read_manifest(folder, trust)
+    manifest = signed.manifest
+    acceptance.check_product(manifest, trust.product, on_device=installed is not None)
+    if installed is not None:
+        acceptance.check_sequence(manifest, installed)
+    acceptance.check_time(manifest, time.time() if now is None else now)
+    if runtime is not None:
+        acceptance.check_runtime(manifest, runtime)
+    acceptance.check_parts(manifest, installed)
+    return read_files(folder, signed)
+
+
+def read_files(folder: Path, signed: SignedManifest) -> Bundle:
+    """Check the files of a folder against its manifest: the exact set, kinds, sizes, hashes and graphs.
+
+    Raises
+    ------
+    BundleError
+        ``missing-file``, ``unlisted-file``, ``not-regular``, ``too-large``, ``size``, ``hash``, ``graph``, ``labels``
+        or ``not-finite``.
+    """
+    manifest = signed.manifest
+    require_exact_set(folder, set(manifest.carried()) | {MANIFEST} | ({SIGNATURE} if signed.signature else set()))
+    head = read_small(folder, *manifest.file("head"), MAX_HEAD)
+    base = None if manifest.is_update else read_base(folder, manifest)
+    graph_guard.check_head(head, manifest)
+    return Bundle(folder, manifest, signed.raw, signed.signature, signed.key_id, head, *(base or (None, None)))
+
+
+def read_base(folder: Path, manifest: Manifest) -> Base:
+    """Check preprocess and encoder in a folder; return the bytes of the one and the path of the other.
+
+    Raises
+    ------
+    BundleError
+        ``missing-file``, ``not-regular``, ``too-large``, ``size``, ``hash``, ``graph`` or ``not-finite``.
+    """
+    preprocess = read_small(folder, *manifest.file("preprocess"), MAX_PREPROCESS)
+    stamps = {}
+    for name, entry in manifest.encoder_files().items():
+        with open_regular(folder / name) as stream, reading(folder / name):
+            stamps[folder / name] = stamp(os.fstat(stream.fileno()))
+            check_listed(stream, folder / name, entry.size, entry.sha256)
+            if entry.role == "encoder":
+                graph_guard.check_encoder(FileView(stream, entry.size), manifest)
+    graph_guard.check_preprocess(preprocess, manifest)
+    return Base(preprocess, folder / manifest.file("encoder")[0], stamps)
+
+
+def read_small(folder: Path, name: str, entry: FileEntry, limit: int) -> bytes:
+    """Return a listed file that is small enough to be held in memory, as it was hashed.
+
+    Raises
+    ------
+    BundleError
+        ``too-large``, ``missing-file``, ``not-regular``, ``size`` or ``hash``.
+    """
+    if entry.size > limit:
+        raise BundleError(
+            "too-large", f"{name} is listed with {entry.size} bytes, over its limit of {limit}; export fewer labels"
+        )
+    return read_listed(folder / name, entry.size, entry.sha256)
+
+
+def require_exact_set(folder: Path, wanted: set[str]) -> None:
+    """Refuse a folder that lacks one of these names, or has another one.
+
+    What an operating system leaves behind, such as ``.DS_Store``, is passed over: it is never opened.
+
+    Raises
+    ------
+    BundleError
+        ``missing-file`` or ``unlisted-file``.
+    """
+    with reading(folder):
+        found = {path.name for path in folder.iterdir()}
+    if missing := sorted(wanted - found):
+        raise BundleError("missing-file", f"{folder} lacks {', '.join(missing)}; fetch the whole folder again")
+    if unlisted := sorted(name for name in found - wanted if not is_left_behind(name)):
+        raise BundleError(
+            "unlisted-file",
+            f"{folder} has files that the manifest does not list: {', '.join(unlisted)[:300]}; remove them",
+        )
+
+
+def is_left_behind(name: str) -> bool:
+    """Return whether operating systems put files of this name beside those of their users."""
+    return name.startswith("._") or name.lower() in _LEFT_BEHIND

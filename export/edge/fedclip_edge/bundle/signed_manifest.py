@@ -1,0 +1,74 @@
+"""A manifest and its signature, which is checked before anything of the manifest is believed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedclip_edge.bundle.acceptance import Trust
+from fedclip_edge.bundle.keys import SIGNATURE_SIZE, PublicKey
+from fedclip_edge.bundle.manifest import MAX_MANIFEST, Manifest
+from fedclip_edge.errors import BundleError
+from fedclip_edge.safe_files import open_regular, read_capped, reading
+
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+
+
+@dataclass(frozen=True)
+class SignedManifest:
+    """A manifest whose signature was checked (when keys are held), and nothing else yet.
+
+    Attributes
+    ----------
+    manifest
+        What it says.
+    raw, signature
+        Its bytes, and 64 bytes of signature (None: unsigned).
+    key_id
+        Which of the keys held had signed it; None when none is held.
+    """
+
+    manifest: Manifest
+    raw: bytes
+    signature: bytes | None
+    key_id: str | None
+
+
+def read_manifest(folder: Path, trust: Trust) -> SignedManifest:
+    """Read a manifest; its signature is checked over the raw bytes before they are parsed.
+
+    Raises
+    ------
+    BundleError
+        ``missing-file``, ``not-regular``, ``too-large``, ``unsigned``, ``signature``, or what
+        :meth:`Manifest.from_bytes` refuses.
+    """
+    raw = read_capped(folder / MANIFEST, MAX_MANIFEST)
+    signature = _read_signature(folder)
+    key_id = _signer(raw, signature, trust.keys) if trust.keys else None
+    return SignedManifest(Manifest.from_bytes(raw), raw, signature, key_id)
+
+
+def _read_signature(folder: Path) -> bytes | None:
+    path = folder / SIGNATURE
+    if not os.path.lexists(path):
+        return None
+    with open_regular(path) as stream, reading(path):
+        signature = stream.read(SIGNATURE_SIZE + 1)
+    if len(signature) != SIGNATURE_SIZE:
+        raise BundleError("signature", f"{path} is not a signature: it has to have {SIGNATURE_SIZE} bytes")
+    return signature
+
+
+def _signer(raw: bytes, signature: bytes | None, keys: tuple[PublicKey, ...]) -> str:
+    if signature is None:
+        raise BundleError("unsigned", "the bundle is not signed, but this device takes only signed ones; sign it")
+    for key in keys:
+        if key.verify(signature, raw):
+            return key.id
+    raise BundleError(
+        "signature",
+        f"the manifest was changed, or signed by none of the keys held ({', '.join(key.id for key in keys)}); fetch "
+        "the bundle again, or add the new public key",
+    )

@@ -1,0 +1,136 @@
+"""What ``fedclip-edge`` prints for people, and for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fedclip_edge.bundle import Manifest
+from fedclip_edge.runtime.bench import BATCH, HEIGHT, WIDTH, Bench
+from fedclip_edge.runtime.change import Change
+from fedclip_edge.runtime.prediction import Prediction
+from fedclip_edge.runtime.self_test import SelfTest
+from fedclip_edge.terminal import printable
+
+_LAST_MOMENT = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object, in ASCII, which every terminal and every pipe can carry."""
+    print(json.dumps(value, indent=1))
+
+
+def print_notes(texts: Iterable[str]) -> None:
+    """Print what an operator should know, on stderr."""
+    for text in texts:
+        print(f"note: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def answer_line(name: str, width: int, prediction: Prediction) -> str:
+    """Return an image's name, padded to `width`, and its labels with probabilities."""
+    return printable("  ".join([name.ljust(width), *(f"{label} {value:.3f}" for label, value in prediction.top)]))
+
+
+def change_text(change: Change) -> str:
+    """Return what an update or a rollback did, in one line."""
+    if change.given_up:
+        return f"{change.given_up} is damaged and was given up; round {change.round} goes on"
+    parts = [
+        f"round {change.old_round} -> {change.round}: {'all parts' if change.encoder_replaced else 'head'} replaced"
+    ]
+    parts += [f"new label{_s(change.labels_added)} {', '.join(change.labels_added)}"] if change.labels_added else []
+    gone = change.labels_removed
+    parts += [f"label{_s(gone)} {', '.join(gone)} gone"] if gone else []
+    return printable("; ".join(parts))
+
+
+def manifest_lines(
+    folder: Path, kind: str, manifest: Manifest, key_id: str | None, tested: SelfTest | None
+) -> list[str]:
+    """Return what was verified, one aligned line per fact.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    kind
+        ``bundle``, ``update`` or ``device``.
+    manifest, key_id
+        What was verified, and the key that signed it.
+    tested
+        How far its answers are from the golden ones; None without onnxruntime.
+    """
+    carried = [f"{name} {_size(entry.size)}" for name, entry in manifest.files.items() if not entry.installed]
+    facts = {
+        "round": f"{manifest.round} of {manifest.product}, sequence {manifest.sequence}",
+        "signature": f"by key {key_id}" if key_id else "not checked: no key is held (give one with --key)",
+        "valid": _validity(manifest),
+        "encoder": f"{manifest.backbone['name']}, {manifest.precision}, {manifest.feature_dim} features",
+        "labels": f"{len(manifest.labels)}: {', '.join(manifest.labels)}",
+        "files": ", ".join(carried),
+        "self-test": _tested(tested) if tested is not None else _untested(key_id),
+    }
+    lines = [f"{folder}: {kind} accepted", *(f"  {name:9}  {text}" for name, text in facts.items())]
+    return [printable(line) for line in lines]
+
+
+def bench_table(result: Bench) -> str:
+    """Return latencies as an aligned table, with the time to open and to change the head below."""
+    rows = [["ms", "1 image", f"{BATCH} images", "gain of batch"]]
+    for name, stage in result.stages.items():
+        label = f"{name} {WIDTH} x {HEIGHT}" if name == "preprocess" else name
+        rows.append([label, f"{stage.one:.2f}", f"{stage.batch:.2f}", f"{stage.gain:.2f} x"])
+    rates = [f"{result.images_per_second(batch):.0f}" for batch in (False, True)]
+    rows.append(["images per second", *rates, ""])
+    return "\n".join(
+        [
+            _align(rows),
+            f"open {result.open_ms:.0f} ms (verify, three sessions, self-test); "
+            f"new head {result.swap_ms:.1f} ms (session, self-test)",
+            "all is measured in a run of its own, so it is not quite the sum of the stages",
+        ]
+    )
+
+
+def _align(table: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) if index else cell.ljust(width) for index, (cell, width) in pairs).rstrip()
+        for pairs in (enumerate(zip(row, widths, strict=True)) for row in table)
+    ]
+    return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
+
+
+def _tested(tested: SelfTest) -> str:
+    head = f"head within {tested.head:.1g} of the golden logits"
+    if tested.chain is None:
+        return head
+    return f"{head}; images within {tested.chain:.1g}, centred cosine {tested.cosine:.4f}"
+
+
+def _untested(key_id: str | None) -> str:
+    return f"onnxruntime is not installed: files {'and signature ' if key_id else ''}checked, answers not tested"
+
+
+def _validity(manifest: Manifest) -> str:
+    since = f"from {_moment(manifest.not_before)} " if manifest.not_before is not None else ""
+    until = f"until {_moment(manifest.expires)}" if manifest.expires is not None else "without limit"
+    return since + until
+
+
+def _moment(seconds: int) -> str:
+    if seconds > _LAST_MOMENT:
+        return f"{seconds} s UTC"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.2f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
+
+
+def _s(names: Sequence[str]) -> str:
+    return "s" if len(names) > 1 else ""

@@ -1,0 +1,152 @@
+"""``fedclip-export bundle``: from a federated adapter to a checked, signed folder for devices."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from fedclip_edge.bundle import Manifest, write_bundle
+from fedclip_edge.bundle.golden import Golden
+from fedclip_edge.errors import ConversionError
+from fedclip_edge.runtime import EdgeClassifier
+from fedclip_export.arrays import Image
+from fedclip_export.check_images import gather
+from fedclip_export.encoder_precision import Graphs, choose_graphs
+from fedclip_export.graphs.encoder import save_encoder
+from fedclip_export.graphs.finalize import to_bytes
+from fedclip_export.graphs.heads import OWN_ENCODER
+from fedclip_export.graphs.quantize import LOWEST_RUNTIME
+from fedclip_export.graphs.tuned_encoder import write_tuned
+from fedclip_export.parity import parity_table
+from fedclip_export.release import Release, file_entry, vacant
+from fedclip_export.source import Source, package_versions, read_source
+from fedclip_plugin.backbone import locate_backbone
+from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.fingerprint import fingerprint
+from fedclip_plugin.runs.writing import writing
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """How to make a bundle.
+
+    Attributes
+    ----------
+    precision
+        Of the encoder: ``fp32``, ``fp16``, ``int8``, ``int8-weights`` or ``auto``.
+    calibrate
+        Folder of images of your own to calibrate and check with; None draws some.
+    backbone
+        Where the adapter's backbone is; None takes the adapter's own word.
+    external_data
+        Whether the encoder's weights lie in a file of their own.
+    release
+        Product, sequence, period and signature.
+    """
+
+    precision: str
+    calibrate: Path | None
+    backbone: str | None
+    external_data: bool
+    release: Release
+
+
+def _silent(line: str) -> None:
+    """Tell nobody."""
+
+
+def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable[[str], None] = _silent) -> str:
+    """Export an adapter, compare it with PyTorch, and write the bundle; return the report as text.
+
+    Parameters
+    ----------
+    adapter
+        Such as ``runs/NAME/adapters/best``.
+    out
+        The bundle's folder; it must not exist.
+    options
+        Precision, images, release.
+    tell
+        Called with a line on what is being done.
+
+    Raises
+    ------
+    FedClipError
+        When adapter, backbone or images cannot be used, or do not belong together.
+    ConversionError
+        When `out` exists or cannot be written, or the backbone cannot be exported.
+    ParityError
+        When the answers differ from PyTorch's by more than the tolerances; nothing is written.
+    """
+    with vacant(out):
+        return _make_bundle(adapter, out, options, tell)
+
+
+def _make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable[[str], None]) -> str:
+    options.release.check()
+    source = read_source(adapter)
+    notes = source.notes()
+    backbone = locate_backbone(options.backbone or source.saved.backbone)
+    source.saved.require_backbone(fingerprint(backbone), read_clip_config(backbone).dim, str(backbone))
+    with tempfile.TemporaryDirectory(prefix="fedclip-export-") as scratch:
+        if source.method in OWN_ENCODER:
+            tell(f"{source.method} has an encoder of its own")
+            tuned = Path(scratch) / "tuned"
+            source, backbone = write_tuned(source, backbone, tuned), tuned
+        samples = gather(options.calibrate, options.precision, Path(scratch))
+        graphs = choose_graphs(source, backbone, options.precision, samples, tell)
+        files = _files(graphs, Path(scratch), options.external_data)
+        manifest = _manifest(source, graphs, samples.golden(), files, options.release)
+        _write_and_try(out, manifest, files, options.release)
+    title = f"parity with PyTorch on {graphs.parity[0].images} images ({samples.name}); one thread each"
+    return "\n".join([options.release.summary(out, manifest), "", title, parity_table(graphs.parity), *notes])
+
+
+def _files(graphs: Graphs, scratch: Path, external_data: bool) -> dict[str, Path]:
+    """Write the graphs to a scratch folder; return the files by name."""
+    encoder = save_encoder(graphs.encoder, scratch, external_data)
+    small = {"preprocess.onnx": graphs.preprocess, "head.onnx": graphs.head}
+    for name, graph in small.items():
+        (scratch / name).write_bytes(to_bytes(graph))
+    return {path.name: path for path in (*encoder, *(scratch / name for name in small))}
+
+
+def _manifest(
+    source: Source,
+    graphs: Graphs,
+    images: Sequence[Image],
+    files: dict[str, Path],
+    release: Release,
+) -> Manifest:
+    chain = graphs.chain
+    features = np.concatenate([chain.features(chain.pixels_of(image)) for image in images])
+    torch_ms = graphs.parity[0].latency_ms
+    return Manifest(
+        **release.fields(),
+        **source.manifest_fields(),
+        feature_dim=source.saved.feature_dim,
+        image_size=graphs.image_size,
+        precision=graphs.precision,
+        files={name: file_entry(name, path.read_bytes()) for name, path in files.items()},
+        onnxruntime={"lowest": LOWEST_RUNTIME[graphs.precision], "tested": [onnxruntime.__version__]},
+        versions=package_versions(),
+        golden=Golden(features, chain.logits(features), tuple(images)),
+        parity={row.precision: row.record(torch_ms) for row in graphs.parity[1:]},
+    )
+
+
+def _write_and_try(out: Path, manifest: Manifest, files: dict[str, Path], release: Release) -> None:
+    """Write the bundle beside its place, open it as a device would, and only then give it its name."""
+    with (
+        writing(out, ConversionError),
+        tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent) as place,
+    ):
+        trial = Path(place) / out.name
+        write_bundle(trial, manifest, files, release.private_key)
+        EdgeClassifier(trial, product=release.product, provider="cpu").close()
+        trial.rename(out)

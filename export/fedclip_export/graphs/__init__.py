@@ -1,0 +1,1 @@
+"""The ONNX graphs: how images are prepared, encoded and labelled."""

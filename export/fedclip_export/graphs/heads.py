@@ -1,0 +1,193 @@
+"""From a saved adapter to head.onnx: adapter, class features and softmax, written node by node without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto
+
+from fedclip_edge.errors import ConversionError
+from fedclip_export.graphs.finalize import finalize, require_interface
+from fedclip_export.graphs.graph_builder import GraphBuilder
+from fedclip_plugin.recipe.methods import CLIP_ADAPTER_RATIO, CLIP_ADAPTER_REDUCTION, METHODS
+from fedclip_plugin.runs import SavedAdapter
+
+Store = Literal["fp32", "fp16"]
+"""How matrices lie in the file; the arithmetic is float32 in any case."""
+
+_SHORTEST = 1e-12  # eps of torch.nn.functional.normalize
+
+
+class HeadBuilder(GraphBuilder):
+    """A graph builder that stores an adapter's tensors as the file is to hold them.
+
+    Parameters
+    ----------
+    tensors
+        The adapter's parameters by name.
+    store
+        ``fp32``, or ``fp16`` to halve the file; the arithmetic is float32 in any case.
+    """
+
+    def __init__(self, tensors: Mapping[str, npt.NDArray[Any]], store: Store) -> None:
+        super().__init__()
+        self._tensors = tensors
+        self._halves = store == "fp16"
+        self.taken: set[str] = set()
+
+    def parameter(self, name: str, *shape: int) -> str:
+        """Return one of the adapter's tensors, as float32.
+
+        Raises
+        ------
+        ConversionError
+            When there is none of that name and shape.
+        """
+        array = self._tensors.get(name)
+        if array is None or array.shape != shape:
+            found = "missing" if array is None else f"of shape {list(array.shape)}"
+            raise ConversionError(
+                f"the adapter's tensor {name!r} is {found}; its method has one of shape {list(shape)}: was the adapter "
+                "written by another version of fedclip-plugin?"
+            )
+        self.taken.add(name)
+        return self.stored(f"adapter.{name}", array)
+
+    def stored(self, name: str, array: npt.NDArray[Any]) -> str:
+        """Store an array and return it as float32; only matrices are worth halving.
+
+        Raises
+        ------
+        ConversionError
+            When a value is not finite, or would not be as float16.
+        """
+        kind = np.float16 if self._halves and array.ndim > 1 else np.float32
+        with np.errstate(over="ignore"):
+            values = array.astype(kind)
+        if not np.isfinite(values).all():
+            raise ConversionError(
+                f"the adapter's {name} has values that are not finite as {np.dtype(kind)}; export an earlier round"
+                + (", or store it as fp32" if kind is np.float16 else "")
+            )
+        stored = self.weights(name, values)
+        return self.op("Cast", stored, to=self.FLOAT) if kind is np.float16 else stored
+
+
+def _two_layers(graph: HeadBuilder, features: str, width: int) -> str:
+    """``W2 tanh(W1 f + b1) + b2``, which both gates begin with."""
+    hidden, gate = (
+        (graph.parameter(f"{layer}.weight", width, width), graph.parameter(f"{layer}.bias", width))
+        for layer in ("hidden", "gate")
+    )
+    return graph.op("Gemm", graph.op("Tanh", graph.op("Gemm", features, *hidden, transB=1)), *gate, transB=1)
+
+
+def _attention_gate(graph: HeadBuilder, features: str, width: int) -> str:
+    return graph.op("Mul", graph.op("Softmax", _two_layers(graph, features, width), axis=-1), features)
+
+
+def _sigmoid_gate(graph: HeadBuilder, features: str, width: int) -> str:
+    gates = graph.op("Sigmoid", _two_layers(graph, features, width))
+    return graph.op("Mul", graph.op("Mul", gates, graph.floats([2.0], ())), features)
+
+
+def _clip_adapter(graph: HeadBuilder, features: str, width: int) -> str:
+    inner = max(1, width // CLIP_ADAPTER_REDUCTION)
+    down = graph.op("Gemm", features, graph.parameter("down.weight", inner, width), transB=1)
+    up = graph.op("Gemm", graph.op("Relu", down), graph.parameter("up.weight", width, inner), transB=1)
+    bottleneck = graph.op("Mul", graph.op("Relu", up), graph.floats([CLIP_ADAPTER_RATIO], ()))
+    return graph.op("Add", bottleneck, graph.op("Mul", features, graph.floats([1 - CLIP_ADAPTER_RATIO], ())))
+
+
+def _as_they_are(graph: HeadBuilder, features: str, width: int) -> str:
+    return features
+
+
+HEADS: Mapping[str, Callable[[HeadBuilder, str, int], str]] = {
+    "zero_shot": _as_they_are,
+    "fedclip": _attention_gate,
+    "sigmoid_gate": _sigmoid_gate,
+    "clip_adapter": _clip_adapter,
+    "linear_probe": _as_they_are,
+    "prompt": _as_they_are,
+}
+"""By method: what the adapter does to image features ``[B, d]``, before they are normalised."""
+
+OWN_ENCODER: frozenset[str] = frozenset(name for name, spec in METHODS.items() if spec.inputs == "pixels")
+"""Methods that train the image encoder itself: no head can hold them."""
+
+
+def require_head(method: str) -> None:
+    """See that a head can hold adapters of a method.
+
+    Raises
+    ------
+    ConversionError
+        When none can, with the reason.
+    """
+    if method in OWN_ENCODER:
+        raise ConversionError(
+            f"adapter of method {method!r}: it changes the image encoder every round, so that a head alone would meet "
+            "another encoder on the device; make a full bundle of it: fedclip-export bundle"
+        )
+    if method not in HEADS:
+        raise ConversionError(
+            f"adapter of method {method!r}; {', '.join(HEADS)} can be exported: update fedclip-export"
+        )
+
+
+def head_graph(saved: SavedAdapter, metadata: Mapping[str, str], store: Store = "fp32") -> ModelProto:
+    """Build the graph of one round: from image features to logits and probabilities.
+
+    Input ``image_features``, float32 ``[B, d]``; outputs ``logits`` and ``probabilities``, float32 ``[B, C]``, for B
+    images, feature width d, and C classes.
+
+    Parameters
+    ----------
+    saved
+        The adapter, with its class features and logit scale.
+    metadata
+        For ``metadata_props``.
+    store
+        Type of the stored matrices; ``fp16`` halves what is sent every round.
+
+    Raises
+    ------
+    ConversionError
+        When the method has no exporter, or the adapter's tensors are not the method's or not finite.
+    """
+    require_head(saved.method)
+    graph = HeadBuilder(saved.tensors, store)
+    adapted = HEADS[saved.method](graph, "image_features", saved.feature_dim)
+    unused = set(saved.tensors) - graph.taken
+    if unused and saved.class_features is None:  # which come from parameters that the graph does not need
+        raise ConversionError(
+            f"the adapter holds {', '.join(sorted(unused))}, which method {saved.method!r} does not use; was it "
+            "written by another version of fedclip-plugin?"
+        )
+    _score(graph, _normalised(graph, adapted), saved)
+    inputs = {"image_features": ("float32", ("batch", saved.feature_dim))}
+    outputs = {name: ("float32", ("batch", len(saved.classes))) for name in ("logits", "probabilities")}
+    model = finalize(graph.model(inputs, outputs), name="head", metadata=metadata, version=saved.round)
+    require_interface(model, inputs, outputs)
+    return model
+
+
+def _normalised(graph: HeadBuilder, features: str) -> str:
+    length = graph.op("ReduceL2", features, graph.ints(-1), keepdims=1)
+    return graph.op("Div", features, graph.op("Max", length, graph.floats([_SHORTEST], ())))
+
+
+def _score(graph: HeadBuilder, features: str, saved: SavedAdapter) -> None:
+    wanted = (len(saved.classes), saved.feature_dim)
+    if saved.head_features.shape != wanted:
+        raise ConversionError(
+            f"the adapter's class features are of shape {list(saved.head_features.shape)}; {len(saved.classes)} "
+            f"classes and a feature width of {saved.feature_dim} need {list(wanted)}: copy the adapter folder again"
+        )
+    classes = graph.stored("class_features", saved.head_features)
+    logits = graph.op("Gemm", features, classes, transB=1, alpha=saved.logit_scale, output="logits")
+    graph.op("Softmax", logits, axis=-1, output="probabilities")

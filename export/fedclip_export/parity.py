@@ -1,0 +1,208 @@
+"""Every export is compared with PyTorch before it is called done: the measurement, the gates, the table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedclip_export.arrays import Array
+from fedclip_export.device_chain import DeviceChain
+from fedclip_export.reference import Reference
+from fedclip_plugin.text import align
+
+
+def centred_cosine(reference: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    """Return the mean cosine of two encoders' features of the same images, after the mean feature is taken away.
+
+    The features of a CLIP lie in a narrow cone: plain cosine is near 1 for any two images, so it says little of two
+    encoders. What is left without the mean tells images apart.
+
+    Parameters
+    ----------
+    reference, other
+        Features, ``[N, d]`` each, of N >= 2 images; the mean is that of `reference`.
+
+    Returns
+    -------
+    float
+        1 for equal features; about 0 for unrelated ones.
+
+    Raises
+    ------
+    ValueError
+        When the shapes differ, or there are fewer than two images.
+    """
+    if reference.shape != other.shape or reference.ndim != 2 or len(reference) < 2:
+        raise ValueError(
+            f"features of shapes {reference.shape} and {other.shape}; both must be [N, d] with the same N of at least 2"
+        )
+    mean = reference.mean(axis=0, dtype=np.float64)
+    first, second = reference - mean, other - mean
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return float(((first * second).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny)).mean())
+
+
+PIXELS_TOLERANCE, FILES_TOLERANCE = 1e-4, 5e-3
+"""fp32: largest difference of a logit, from the same pixel values and from the same image file."""
+
+LOWEST_COSINE, LOWEST_TOP1 = 0.98, 0.99
+"""All other precisions: mean centred cosine of the features, share of images with the same first label."""
+
+_CHUNK = 32
+_REPEATS = {1: 10, 8: 4}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How one precision of an export compares with PyTorch in float32.
+
+    Attributes
+    ----------
+    precision
+        ``fp32``, ``fp16``, ``int8`` or ``int8-weights``; ``torch`` is the reference's own row of latencies.
+    images
+        Checked images.
+    pixels, files
+        Largest difference of a logit, from the same pixel values and from the same image file.
+    cosine, top1
+        Mean centred cosine of the features, and share of images with the same first label, both from files.
+    megabytes, load_ms
+        Size of the encoder's file, and milliseconds to load it.
+    latency_ms
+        Milliseconds from pixel values to logits by batch size on one thread, the best of a few interleaved runs.
+    """
+
+    precision: str
+    images: int
+    pixels: float
+    files: float
+    cosine: float
+    top1: float
+    megabytes: float
+    load_ms: float
+    latency_ms: Mapping[int, float]
+
+    def fault(self) -> str | None:
+        """Return which tolerance is broken, None when none is."""
+        if self.precision == "fp32":
+            if not self.pixels <= PIXELS_TOLERANCE:
+                return f"logits from the same pixels differ by {self.pixels:.2g}, more than {PIXELS_TOLERANCE:g}"
+            if not self.files <= FILES_TOLERANCE:
+                return f"logits from the same files differ by {self.files:.2g}, more than {FILES_TOLERANCE:g}"
+            return None
+        if not self.cosine >= LOWEST_COSINE:
+            return f"centred cosine of the features is {self.cosine:.4f}, less than {LOWEST_COSINE}"
+        if not self.top1 >= LOWEST_TOP1:
+            return f"{self.top1:.1%} of the first labels agree, fewer than {LOWEST_TOP1:.0%}"
+        return None
+
+    def record(self, torch_ms: Mapping[int, float]) -> dict[str, str]:
+        """Return the figures as strings, as the manifest stores them; latencies as ratios to PyTorch."""
+        return {
+            "images": str(self.images),
+            "max_dlogit_pixels": f"{self.pixels:.3g}",
+            "max_dlogit_files": f"{self.files:.3g}",
+            "centred_cosine": f"{self.cosine:.6f}",
+            "top1_agreement": f"{self.top1:.4f}",
+            "encoder_megabytes": f"{self.megabytes:.3f}",
+            "load_ms": f"{self.load_ms:.0f}",
+        } | {f"speed_vs_torch_batch_{size}": f"{torch_ms[size] / ms:.2f}" for size, ms in self.latency_ms.items()}
+
+
+class ParityCheck:
+    """Compares device chains with the reference on one set of image files.
+
+    Parameters
+    ----------
+    reference
+        PyTorch.
+    paths
+        The image files.
+    """
+
+    def __init__(self, reference: Reference, paths: Sequence[Path]) -> None:
+        self._reference, self._paths = reference, paths
+        self._pixels = reference.pixels(paths)
+        self._features = _chunked(reference.features, self._pixels)
+        self._logits = reference.logits(self._features)
+
+    def measure(self, chains: Mapping[str, DeviceChain]) -> list[Parity]:
+        """Return one row per chain, by name of its precision, after a row of PyTorch's own latencies."""
+        latencies = _latencies({"torch": self._reference, **chains}, self._pixels)
+        own = Parity("torch", len(self._paths), 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, latencies["torch"])
+        return [own, *(self._compare(name, chain, latencies[name]) for name, chain in chains.items())]
+
+    def _compare(self, precision: str, chain: DeviceChain, latency: Mapping[int, float]) -> Parity:
+        same_pixels = chain.logits(_chunked(chain.features, self._pixels))
+        features = _chunked(chain.features, chain.pixels(self._paths))
+        logits = chain.logits(features)
+        return Parity(
+            precision,
+            len(self._paths),
+            pixels=_largest(same_pixels - self._logits),
+            files=_largest(logits - self._logits),
+            cosine=centred_cosine(self._features, features),
+            top1=float((logits.argmax(-1) == self._logits.argmax(-1)).mean()),
+            megabytes=chain.megabytes,
+            load_ms=chain.load_ms,
+            latency_ms=latency,
+        )
+
+
+def parity_table(rows: Sequence[Parity]) -> str:
+    """Return parity rows as text.
+
+    Columns: size; time to load; largest difference of a logit from the same pixel values, and from the same image
+    file; mean centred cosine of the features; share of equal first labels; latency from pixel values to logits on one
+    thread, and speed relative to PyTorch and to onnxruntime in fp32 in the same run.
+    """
+    head = ["encoder", "MB", "load ms", "|dlogit| pixels", "files", "cosine", "top-1"]
+    head += [title for size in _REPEATS for title in (f"batch {size} ms", "x torch", "x fp32")]
+    exact = next(row for row in rows if row.precision == "fp32")
+    return align([head, *(_cells(row, rows[0], exact) for row in rows)])
+
+
+def _cells(row: Parity, eager: Parity, exact: Parity) -> list[str]:
+    if row is eager:
+        compared = ["torch eager", "", "", "", "", "", ""]
+    else:
+        compared = [row.precision, f"{row.megabytes:.2f}", f"{row.load_ms:.0f}", f"{row.pixels:.1e}"]
+        compared += [f"{row.files:.1e}", f"{row.cosine:.4f}", f"{row.top1:.3f}"]
+    for size, ms in row.latency_ms.items():
+        compared += [f"{ms:.2f}", f"{eager.latency_ms[size] / ms:.2f}", f"{exact.latency_ms[size] / ms:.2f}"]
+    return compared
+
+
+def _latencies(chains: Mapping[str, Reference | DeviceChain], pixels: Array) -> dict[str, dict[int, float]]:
+    """Return milliseconds from pixel values to logits by chain and batch size, on one thread; runs are interleaved.
+
+    On several threads, those of PyTorch spin while they wait, and a busy machine makes it look ten times slower.
+    """
+    best: dict[str, dict[int, float]] = {name: {} for name in chains}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for size, repeats in _REPEATS.items():
+        batch = np.resize(pixels, (size, *pixels.shape[1:]))
+        for _ in range(repeats + 1):  # the first run of each warms up; it is never the fastest
+            for name, chain in chains.items():
+                began = time.perf_counter()
+                chain.logits(chain.features(batch))
+                best[name][size] = min(best[name].get(size, np.inf), 1e3 * (time.perf_counter() - began))
+    torch.set_num_threads(threads)
+    return best
+
+
+def _chunked(encode: Callable[[Array], Array], pixels: Array) -> Array:
+    """Encode in chunks, so that memory does not grow with the number of images."""
+    return np.concatenate([encode(pixels[start : start + _CHUNK]) for start in range(0, len(pixels), _CHUNK)])
+
+
+def _largest(difference: Array) -> float:
+    return float(np.abs(difference).max())

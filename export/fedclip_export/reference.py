@@ -1,0 +1,67 @@
+"""The answers that an export has to reproduce: the backbone and the adapter in PyTorch, float32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedclip_export.arrays import Array
+from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.data import open_rgb
+from fedclip_plugin.features import TextFeatures
+from fedclip_plugin.methods.registry import restore_adapter
+from fedclip_plugin.runs import SavedAdapter
+
+
+class Reference:
+    """PyTorch end to end, as training and ``fedclip predict`` have it, in float32 on the CPU.
+
+    Shapes: N images, S side of the encoder's input, d width of the features, C classes.
+
+    Parameters
+    ----------
+    backbone
+        The backbone's folder.
+    saved
+        The adapter.
+    """
+
+    def __init__(self, backbone: Path, saved: SavedAdapter) -> None:
+        self.clip = FrozenClip(backbone, torch.device("cpu"))
+        self._saved = saved
+
+    def pixels(self, paths: Sequence[Path]) -> Array:
+        """Return what CLIP sees of image files, ``[N, 3, S, S]``, by PIL."""
+        return np.stack([self.clip.preprocess(open_rgb(path)) for path in paths])
+
+    def features(self, pixels: Array) -> Array:
+        """Return image features ``[N, d]``."""
+        return self.clip.encode_pixels(torch.from_numpy(pixels)).numpy()
+
+    def logits(self, features: Array) -> Array:
+        """Return logits ``[N, C]``."""
+        return adapter_logits(self._saved, features)
+
+
+@torch.no_grad()
+def adapter_logits(saved: SavedAdapter, features: Array) -> Array:
+    """Return what an adapter answers in PyTorch.
+
+    Parameters
+    ----------
+    saved
+        The adapter.
+    features
+        ``[N, d]``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Logits ``[N, C]``.
+    """
+    text = TextFeatures(torch.tensor(saved.text_features), saved.logit_scale)
+    logits: Array = restore_adapter(saved).logits(torch.from_numpy(features), text).numpy()
+    return logits

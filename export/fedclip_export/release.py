@@ -1,0 +1,144 @@
+"""What makes an export a release: for which product, in which order, valid until when, signed by whom."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedclip_edge.bundle import FileEntry, Manifest
+from fedclip_edge.bundle.keys import sign
+from fedclip_edge.bundle.manifest_schema import ROLES
+from fedclip_edge.errors import ConversionError
+from fedclip_plugin.runs.atomic import sweep
+from fedclip_plugin.runs.lock import FolderLock
+from fedclip_plugin.text import size
+
+_ROLE_OF = {name: role for role, name in ROLES.items()}
+_DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Release:
+    """The part of a manifest that the person who releases decides.
+
+    Attributes
+    ----------
+    product
+        Devices of another product refuse it.
+    sequence
+        Place in the order of the product's releases; None takes the time, in UTC seconds.
+    valid_days
+        Days after which devices no longer install it; None is for ever.
+    private_key
+        File of the Ed25519 key that signs; None leaves it unsigned.
+    """
+
+    product: str
+    sequence: int | None = None
+    valid_days: int | None = None
+    private_key: Path | None = None
+
+    def check(self) -> None:
+        """See that the private key can sign, before anything is made.
+
+        Raises
+        ------
+        ExportError
+            When it is missing, or no Ed25519 private key.
+        MissingPackageError
+            When ``cryptography`` is not installed.
+        """
+        if self.private_key is not None:
+            sign(b"", self.private_key)
+
+    def fields(self, above: int = -1) -> dict[str, Any]:
+        """Return the manifest's fields.
+
+        Parameters
+        ----------
+        above
+            The sequence number that this one has to exceed.
+
+        Raises
+        ------
+        ConversionError
+            When the sequence number that was asked for does not.
+        """
+        now = int(time.time())
+        return {
+            "product": self.product,
+            "sequence": self._number(now, above),
+            "not_before": None,
+            "expires": None if self.valid_days is None else now + self.valid_days * _DAY,
+        }
+
+    def summary(self, out: Path, manifest: Manifest) -> str:
+        """Return what was released, as text."""
+        signed = "NOT SIGNED" if self.private_key is None else f"signed with {self.private_key.name}"
+        title = (
+            f"{out}: round {manifest.round} of {manifest.method} on {manifest.backbone['name']}, "
+            f"{len(manifest.labels)} labels, sequence {manifest.sequence}, {signed}"
+        )
+        lines = [title, *(_line(name, file) for name, file in sorted(manifest.files.items()))]
+        if self.private_key is None:
+            lines.append(
+                "  a device that holds a key will refuse it: sign with --sign KEY ('fedclip-export keygen' makes one)"
+            )
+        return "\n".join(lines)
+
+    def _number(self, now: int, above: int) -> int:
+        if self.sequence is None:
+            return max(now, above + 1)
+        if self.sequence <= above:
+            raise ConversionError(
+                f"sequence {self.sequence} is not above {above}, that of the bundle which is updated: devices would "
+                "refuse it as a replay; give a higher one, or leave --sequence out"
+            )
+        return self.sequence
+
+
+@contextmanager
+def vacant(out: Path) -> Iterator[None]:
+    """Keep a folder's name for one export, and see that it can be written, before hours are spent on its content.
+
+    What an export that was killed left beside it is removed.
+
+    Raises
+    ------
+    ConversionError
+        When something is there already, or its parent cannot be written.
+    FedClipError
+        When another export writes it.
+    """
+    _require_vacant(out)
+    with FolderLock(out.with_name(f".{out.name}.lock"), f"{out}", "give another name").held():
+        _require_vacant(out)
+        sweep(out.parent, out.name)
+        yield
+
+
+def _require_vacant(out: Path) -> None:
+    if os.path.lexists(out):
+        raise ConversionError(f"{out} exists; it is never written over: give another name, or remove it first")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=out.parent).cleanup()
+    except OSError as error:
+        raise ConversionError(f"{out} cannot be written: {error.strerror}; give another place") from error
+
+
+def file_entry(name: str, content: bytes) -> FileEntry:
+    """Return the manifest's entry of a file that is carried."""
+    return FileEntry(_ROLE_OF[name], len(content), hashlib.sha256(content).hexdigest(), installed=False)
+
+
+def _line(name: str, file: FileEntry) -> str:
+    carried = "on the device" if file.installed else size(file.size)
+    return f"  {name:18} {carried:>13}  sha256 {file.sha256[:16]}"

@@ -1,0 +1,62 @@
+"""The contact sheet: a few images of every domain and class on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from fedclip_miniature.dataset import DEFAULT_DIFFICULTY, DOMAINS, render_image
+from fedclip_miniature.objects.catalogue import CLASSES
+
+_MARGIN, _TITLE, _GAP, _GROUP = 12, 30, 3, 12
+_LABEL = 116
+
+
+def draw_sheet(
+    path: Path, per_cell: int = 3, difficulty: float = DEFAULT_DIFFICULTY, tile: int = 84, seed: int = 7
+) -> Path:
+    """Draw the first images of every domain (rows) and class (columns) and save them as one picture.
+
+    Parameters
+    ----------
+    path
+        File to write; the suffix chooses the format.
+    per_cell
+        Images per domain and class.
+    difficulty, seed
+        As in `dataset.render_image`; the defaults show the images that a federation sees first.
+    tile
+        Side of an image on the sheet, in pixels.
+
+    Returns
+    -------
+    Path
+        ``path``.
+    """
+    column = per_cell * (tile + _GAP) - _GAP + _GROUP
+    size = (
+        _LABEL + len(CLASSES) * column + _MARGIN - _GROUP,
+        _TITLE + len(DOMAINS) * (tile + _GROUP) + _MARGIN - _GROUP,
+    )
+    sheet = Image.new("RGB", size, (252, 251, 248))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    for i, class_name in enumerate(CLASSES):
+        pen.text(
+            (_LABEL + i * column + (column - _GROUP) / 2, _TITLE / 2),
+            class_name,
+            (50, 48, 54),
+            font,
+            anchor="mm",
+        )
+    for row, domain in enumerate(DOMAINS):
+        top = _TITLE + row * (tile + _GROUP)
+        pen.text((_LABEL - 10, top + tile / 2), domain, (50, 48, 54), font, anchor="rm")
+        for i, class_name in enumerate(CLASSES):
+            for index in range(per_cell):
+                image = Image.fromarray(render_image(domain, class_name, index, difficulty, seed))
+                spot = (_LABEL + i * column + index * (tile + _GAP), top)
+                sheet.paste(image.resize((tile, tile), Image.Resampling.LANCZOS), spot)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    return path

@@ -1,0 +1,1 @@
+"""Small programs that ``fedclip doctor`` runs in a process of their own."""

@@ -1,0 +1,92 @@
+"""``fedclip ls`` and ``fedclip validate``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedclip_plugin.errors import RecipeError
+from fedclip_plugin.recipe import (
+    Recipe,
+    find_either,
+    is_study,
+    load_recipe,
+    recipe_files,
+    recipe_name,
+    recipe_title,
+    study_files,
+)
+from fedclip_plugin.study.definition import load_study
+from fedclip_plugin.text import message, printable
+
+
+def list_recipes() -> int:
+    """Print the recipes and studies that come with the package, a line each; return the exit code."""
+    rows = [(recipe_name(path), recipe_title(path)) for path in (*recipe_files(), *study_files())]
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        print(f"{name.ljust(width)}  {text}")
+    return 0
+
+
+def validate(names: Sequence[str], overrides: Sequence[str]) -> int:
+    """Check recipes and studies and print every fault of every one; return 0 when all are valid, else 2.
+
+    Parameters
+    ----------
+    names
+        Paths, or names that ``fedclip ls`` shows.
+    overrides
+        ``section.key=value`` each, as for ``fedclip launch`` and ``fedclip study``.
+    """
+    code = 0
+    for name in names:
+        try:
+            path = find_either(name)
+            told, recipe = (_study if is_study(path) else _recipe)(path, overrides)
+            notes = _silo_files(recipe)
+            print("\n".join([f"{printable(str(path))}: {told}", *notes]))
+        except RecipeError as error:
+            print(message(str(error)), file=sys.stderr)
+            code = error.exit_code
+    return code
+
+
+def _recipe(path: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
+    recipe = load_recipe(path, overrides)
+    silos = recipe.train_args.client_num_in_total
+    return f"valid; {silos} silos, {silos + 1} ranks, {recipe.train_args.comm_round} rounds", recipe
+
+
+def _study(path: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
+    study = load_study(path, overrides)
+    size = f"{len(study.cases)} cases, {len(study.held_out())} targets, {len(study.seeds)} seeds"
+    recipe = study.cell_recipe(next(iter(study.cases)), study.held_out()[0], study.seeds[0], 0)
+    return f"valid study; {size}, {study.cells()} cells", recipe
+
+
+def _silo_files(recipe: Recipe) -> list[str]:
+    """Check the files of ``data_silo_config`` that are on this machine, and return a line for each that is not.
+
+    Raises
+    ------
+    RecipeError
+        With the faults of every file.
+    """
+    files = dict.fromkeys(recipe.data_args.data_silo_config or ())
+    if not files:
+        return []
+    from fedclip_plugin.data.silo_config import data_root_in  # numpy and Pillow come with it
+
+    here = [file for file in files if os.path.lexists(file)]
+    faults = []
+    for file in here:
+        try:
+            data_root_in(file)
+        except RecipeError as error:
+            faults.append(str(error))
+    if faults:
+        raise RecipeError("\n".join(faults))
+    return [f"  {printable(str(file))} is not on this machine: not checked" for file in files if file not in here]

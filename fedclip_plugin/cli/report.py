@@ -1,0 +1,81 @@
+"""``fedclip report``: a page of figures and tables, of a run or of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedclip_plugin.errors import RunFolderError
+from fedclip_plugin.recipe import load_recipe
+from fedclip_plugin.report.page import Page
+from fedclip_plugin.report.run.run_page import run_page
+from fedclip_plugin.report.study.study_page import study_page
+from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.runs.atomic import sweep
+from fedclip_plugin.runs.lock import FolderLock
+from fedclip_plugin.runs.writing import writing
+from fedclip_plugin.study import ResultsFolder
+from fedclip_plugin.text import printable
+
+_SHOWN = 12
+_INSTALL = "install one that has them, such as Noto Sans CJK, and write the report again"
+
+
+def report_run(path: Path) -> int:
+    """Write ``report/index.html`` of a run, with its figures as PNG and SVG; return the exit code.
+
+    Parameters
+    ----------
+    path
+        The run folder.
+
+    Raises
+    ------
+    FedClipError
+        When there is no run, its recipe or its metrics are damaged, or the report cannot be written.
+    """
+    folder = RunFolder(path)
+    if not folder.recipe.is_file():
+        raise RunFolderError(f"{path} holds no recipe.yaml: give the folder of a run, such as runs/miniature")
+    with _alone(path):
+        return _write(run_page(load_recipe(folder.recipe), folder), path)
+
+
+def report_study(path: Path) -> int:
+    """Write ``report/index.html`` of a study, with its figures as PNG and SVG; return the exit code.
+
+    Parameters
+    ----------
+    path
+        The study's results folder.
+
+    Raises
+    ------
+    FedClipError
+        When it is no results folder, holds no result yet, or the report cannot be written.
+    """
+    folder = ResultsFolder(path)
+    folder.study()
+    with _alone(path):
+        return _write(study_page(folder), path)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other reports out, which may be made while a job works in the folder, and remove what a killed one left."""
+    with FolderLock(path / ".report.lock", f"the report of {path}").held():
+        with writing(path / "report"):
+            sweep(path, "report")
+        yield
+
+
+def _write(page: Page, path: Path) -> int:
+    written = page.write(path / "report")
+    for note in [f"{section.title}: {note}" for section in page.sections for note in section.notes]:
+        print(printable(f"note: {note}"))
+    if letters := page.missing_letters():
+        told = " ".join(letters[:_SHOWN]) + (" ..." if len(letters) > _SHOWN else "")
+        print(f"note: no font of this machine has {told}: the figures show boxes for them; {_INSTALL}")
+    print(printable(str(written)))
+    return 0

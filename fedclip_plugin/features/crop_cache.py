@@ -1,0 +1,165 @@
+"""Cropped images on disk, for methods on pixels: written once, then mapped into memory, never loaded whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fedclip_plugin.data import ImageSet
+from fedclip_plugin.errors import DataError
+from fedclip_plugin.features.cache_parts import naming_cache
+from fedclip_plugin.features.feature_cache import image_set_hash
+from fedclip_plugin.runs.atomic import replacing
+from fedclip_plugin.text import size
+
+logger = logging.getLogger(__name__)
+
+Block = tuple[Sequence[str], NDArray[np.uint8]]
+"""Digests of B files and the levels of their images, ``[B, 3, S, S]``."""
+
+_START = 512  # bytes kept for the file's header, which is written last
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Images resized and cropped as CLIP sees them, in a file that is mapped into memory.
+
+    Attributes
+    ----------
+    levels
+        uint8 ``[M, 3, S, S]``; only the rows that are looked at are read from disk.
+    rows
+        A file's digest to the row of its image.
+    """
+
+    levels: Tensor
+    rows: Mapping[str, int]
+
+    def blocks(self, keys: Sequence[str]) -> Iterator[Block]:
+        """Yield the images ``keys`` in blocks that fit into memory."""
+        for start in range(0, len(keys), _BLOCK):
+            part = keys[start : start + _BLOCK]
+            yield part, self.levels[torch.tensor([self.rows[key] for key in part])].numpy()
+
+
+class PixelCache:
+    """Crops of one backbone's preprocessing, in one folder: a safetensors file an image set.
+
+    A file is never changed, a new one takes its place: two ranks may write at once, and who has mapped the old one
+    keeps it. A corrupt file is reported and made again.
+
+    Parameters
+    ----------
+    folder
+        Made when something is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, images: ImageSet) -> Path:
+        """Return where the crops of ``images`` are kept."""
+        return self.folder / f"{image_set_hash(images)}.safetensors"
+
+    def read(self, path: Path) -> Crops:
+        """Return what is in the file, checked; nothing when there is none, or none that is intact."""
+        if path.exists():
+            try:
+                return _map(path)
+            except (SafetensorError, OSError, ValueError, KeyError) as error:
+                logger.warning("pixel cache %s is corrupt (%s): making it again", path, error)
+        return Crops(torch.empty(0, dtype=torch.uint8), {})
+
+    def require_room(self, images: ImageSet, count: int, side: int) -> None:
+        """See that ``count`` of ``images`` fit on the disk, before any is decoded.
+
+        Parameters
+        ----------
+        images
+            For the message.
+        count
+            Images to be written.
+        side
+            S.
+
+        Raises
+        ------
+        DataError
+            When they do not, or when the folder cannot be made.
+        """
+        with naming_cache(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        need, free = count * 3 * side * side, shutil.disk_usage(self.folder).free
+        if need > free:
+            raise DataError(
+                f"{images.name}: {count:,} images of {side} x {side} pixels, which the method trains on, take "
+                f"{size(need)} in {self.folder}, where {size(free)} are free: make room, set "
+                "fedclip_args.feature_cache_dir to a larger disk, or take a method that trains on features"
+            )
+
+    def write(self, path: Path, side: int, blocks: Iterable[Block]) -> Crops:
+        """Write the crops of an image set and return them.
+
+        Parameters
+        ----------
+        path
+            From :meth:`path`.
+        side
+            S.
+        blocks
+            The images; written as they come.
+
+        Raises
+        ------
+        DataError
+            When the disk is full or the folder cannot be written; the old file is untouched then.
+        """
+        keys: list[str] = []
+        with naming_cache(self.folder), replacing(path) as stream:
+            stream.write(bytes(_START))
+            checksum = 0
+            for names, block in blocks:
+                content = np.ascontiguousarray(block).reshape(-1)
+                stream.write(content.data)
+                checksum = zlib.crc32(content.data, checksum)
+                keys += names
+            note = json.dumps(keys).encode()
+            stream.write(note)
+            stream.seek(0)
+            stream.write(_header([len(keys), 3, side, side], len(note), zlib.crc32(note, checksum)))
+            stream.flush()
+            return _map(Path(stream.name))  # before another rank's file can take the place of this one
+
+
+def _header(shape: Sequence[int], note: int, checksum: int) -> bytes:
+    """Return the first bytes of a safetensors file that holds levels of ``shape`` and then ``note`` bytes."""
+    end = int(np.prod(shape))
+    header = {
+        "__metadata__": {"crc32": str(checksum)},
+        "levels": {"dtype": "U8", "shape": shape, "data_offsets": [0, end]},
+        "note": {"dtype": "U8", "shape": [note], "data_offsets": [end, end + note]},
+    }
+    text = json.dumps(header).encode().ljust(_START - 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _map(path: Path) -> Crops:
+    with safe_open(path, framework="pt") as stream:  # torch maps the file, numpy would copy it
+        levels, note = stream.get_tensor("levels"), stream.get_tensor("note").numpy().tobytes()
+        told = (stream.metadata() or {}).get("crc32")
+    if told != str(zlib.crc32(note, zlib.crc32(levels.reshape(-1).numpy().data))):
+        raise ValueError("its checksum differs")
+    return Crops(levels, {key: row for row, key in enumerate(json.loads(note))})

@@ -1,0 +1,220 @@
+"""Where features come from: the cache, and the backbone for what the cache lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.fingerprint import fingerprint
+from fedclip_plugin.backbone.locate import locate_backbone
+from fedclip_plugin.data import ImageSet, UnreadableImageError
+from fedclip_plugin.features.cache_parts import Parts, naming_cache
+from fedclip_plugin.features.crop_cache import PixelCache
+from fedclip_plugin.features.feature_cache import CACHE_VERSION, FeatureCache, image_set_hash
+from fedclip_plugin.features.feature_set import EncodedImages, FeatureSet
+from fedclip_plugin.features.image_files import ImageFiles
+from fedclip_plugin.features.text_features import TextFeatures
+from fedclip_plugin.features.views import augment
+from fedclip_plugin.recipe.prompts import prompts_of
+
+if TYPE_CHECKING:
+    from fedclip_plugin.backbone.clip import FrozenClip
+
+_CHUNK = 8192
+"""Images between two writes of the cache: what a job that is killed may have to encode again."""
+
+
+class FeatureSource:
+    """Features of one backbone in one precision; the backbone is loaded only when the cache lacks something.
+
+    Parameters
+    ----------
+    backbone
+        Name or folder.
+    device
+        Where the backbone runs.
+    precision
+        ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    cache_dir
+        Folder of the feature cache.
+    batch_size, workers
+        Images in a forward pass; decoding threads.
+
+    Attributes
+    ----------
+    fingerprint, feature_dim
+        Of the backbone: its hash, and the width of its features.
+    precision
+        What is encoded in; None while ``auto`` has not been settled.
+
+    Raises
+    ------
+    BackboneError
+        When the backbone is not on this machine or is not a CLIP.
+    DataError
+        When the cache cannot be written.
+    """
+
+    def __init__(
+        self, backbone: str, device: torch.device, precision: str, cache_dir: Path, batch_size: int, workers: int
+    ) -> None:
+        self.backbone = backbone
+        self._folder = locate_backbone(backbone)
+        self._automatic = precision == "auto"
+        self.precision: str | None = None if self._automatic else precision
+        with naming_cache(cache_dir):
+            self.fingerprint = fingerprint(self._folder, memory=cache_dir / "fingerprints.json")
+        self.feature_dim = read_clip_config(self._folder).dim
+        self._cache = FeatureCache(cache_dir / f"v{CACHE_VERSION}-{self.fingerprint[:16]}")
+        self._files = cache_dir / f"v{CACHE_VERSION}-files"
+        self._pixels = PixelCache(self._cache.folder / "pixels")
+        self._device = device
+        self._batch_size, self._workers = batch_size, workers
+
+    @cached_property
+    def _clip(self) -> FrozenClip:
+        from fedclip_plugin.backbone.clip import FrozenClip
+
+        return FrozenClip(self._folder, self._device)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the backbone had to be loaded."""
+        return "_clip" in self.__dict__
+
+    def clip(self) -> FrozenClip:
+        """Return the backbone itself, in the precision that was settled, to be changed at will.
+
+        Nothing of it is kept here: the source loads another one when it needs to encode again.
+        """
+        clip = self._clip
+        del self._clip
+        clip.precision = self.precision or "fp32"
+        return clip
+
+    def text(self, classes: tuple[str, ...], template: str) -> TextFeatures:
+        """Return the text features of ``classes`` in the prompt ``template`` (with one ``{}``).
+
+        Raises
+        ------
+        BackboneError
+            When the backbone has to be loaded and cannot be.
+        """
+        prompts = prompts_of(classes, template)
+        cached = self._cache.read_prompts(prompts)
+        if cached is None:
+            computed = self._clip.encode_prompts(prompts).numpy(), self._clip.logit_scale
+            self._cache.write_prompts(prompts, *computed)
+            cached = computed
+        return TextFeatures(torch.from_numpy(cached[0]), cached[1])
+
+    def count_missing(self, images: ImageSet, views: int = 0) -> int:
+        """Return how many of ``images``, and of ``views`` augmented views of each, are not in the cache."""
+        precision, files = self.settle(images), self._image_files(images)
+        return sum(len(files.missing(self._cache.images(images, precision, view))) for view in range(views + 1))
+
+    def settle(self, images: ImageSet) -> str:
+        """Return the precision to encode in; ``auto`` compares a few of ``images`` with float32, once a machine."""
+        self.precision = self.precision or self._cache.read_precision(self._device.type)
+        if self.precision is None:
+            self.precision = self._choose_precision(images)
+            self._cache.write_precision(self._device.type, self.precision)
+        return self.precision
+
+    def agree(self, precision: str) -> None:
+        """Encode in what all ranks agreed on; ``auto`` will remember it, so that the next start asks for the same."""
+        if self._automatic and precision != self.precision:
+            self._cache.write_precision(self._device.type, precision)
+        self.precision = precision
+
+    def images(
+        self, images: ImageSet, skip_bad: bool, on_progress: Callable[[int], None], view: int = 0
+    ) -> EncodedImages:
+        """Return the features of ``images``, encoding only what is not cached.
+
+        Parameters
+        ----------
+        images
+            N labelled files.
+        skip_bad
+            Leave unreadable images out (and say which) instead of refusing them.
+        on_progress
+            Called with the number of images encoded since the last call.
+        view
+            Which augmented view of each image is encoded; 0 is the image itself.
+
+        Raises
+        ------
+        DataError
+            When an image is unreadable and ``skip_bad`` is off, when no image is readable, or when the cache cannot be
+            written.
+        """
+        kept_features = self._cache.images(images, self.settle(images), view)
+        files = self._image_files(images)
+        missing = files.missing(kept_features)
+        for start in range(0, len(missing), _CHUNK):
+            fresh = self._encode(missing[start : start + _CHUNK], files, on_progress, view)
+            kept_features.add(fresh, files.digests())
+            files.remember()
+        kept, faults = files.judge(kept_features, skip_bad)
+        features = kept_features.stacked([files.digest(images.files[index]) or "" for index in kept])
+        data = FeatureSet(torch.from_numpy(features), torch.from_numpy(images.labels[kept]))
+        return EncodedImages(data, kept, faults, sum(files.digest(name) in kept_features for name in missing))
+
+    def pixels(self, images: ImageSet, skip_bad: bool, on_progress: Callable[[int], None]) -> EncodedImages:
+        """Return ``images`` as methods on pixels take them, uint8 mapped from a file; decode only what is not cached.
+
+        Parameters
+        ----------
+        images, skip_bad, on_progress
+            As for :meth:`images`.
+
+        Raises
+        ------
+        DataError
+            As :meth:`images`, and when the disk has no room.
+        """
+        from fedclip_plugin.features.crops import cropped
+
+        return cropped(self._pixels, self._folder, self._image_files(images), skip_bad, self._workers, on_progress)
+
+    def _image_files(self, images: ImageSet) -> ImageFiles:
+        return ImageFiles(images, Parts(self._files / image_set_hash(images)), self._workers)
+
+    def _encode(
+        self, names: Sequence[str], files: ImageFiles, on_progress: Callable[[int], None], view: int
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return features ``[d]`` by digest, of the images that can be read."""
+        from fedclip_plugin.features.encoding import encode_batches
+
+        assert self.precision is not None, "settled before anything is encoded"
+        clip, paths = self._clip, files.paths(names)
+        clip.precision = self.precision
+
+        def _see(image: Image.Image) -> NDArray[np.float32]:
+            return clip.preprocess(augment(image, view) if view else image)
+
+        features: dict[str, NDArray[np.float32]] = {}
+        for batch in encode_batches(clip, paths, self._batch_size, self._workers, on_progress, _see):
+            files.note(names, batch)
+            features |= {batch.digests[index]: row for index, row in batch.arrays.items()}
+        return features
+
+    def _choose_precision(self, images: ImageSet) -> str:
+        from fedclip_plugin.backbone.precision import CHECKED_IMAGES, choose
+        from fedclip_plugin.features.encoding import decode, stack_pixels
+
+        step = max(1, len(images) // CHECKED_IMAGES)
+        decoded = [decode(self._clip.preprocess, path) for path in images.paths()[::step][:CHECKED_IMAGES]]
+        pixels = [result[0] for result in decoded if not isinstance(result, UnreadableImageError)]
+        if not pixels:
+            return "fp32"
+        return choose(self._clip, self._device, stack_pixels(pixels, self._device))

@@ -1,0 +1,54 @@
+"""What our server and client managers have in common: an exception ends the job, and MPI stays open."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedclip_plugin.errors import FederationError
+from fedclip_plugin.federated.stop import stop_job
+from fedclip_plugin.text import told
+
+
+class StopsOnError(ABC):
+    """Mixin for FedML's managers: an exception in a handler ends the job instead of leaving it waiting."""
+
+    args: Any
+    names: Mapping[int, str]
+    """Rank to name, of this rank and of those that send to it."""
+    message_handler_dict: dict[Any, Callable[[Any], None]]
+
+    @abstractmethod
+    def where(self) -> str:
+        """Return who this is and which round it is in."""
+
+    def receive_message(self, msg_type: Any, msg_params: Any) -> None:
+        """Run the handler of one message; FedML's own would turn a KeyError into a misleading message and wait on."""
+        try:
+            self.handle(msg_type, msg_params)
+        except BaseException as error:
+            stop_job(self.args.comm, self.where(), error)
+
+    def handle(self, kind: Any, message: Any) -> None:
+        """Give a message to its handler.
+
+        Raises
+        ------
+        FederationError
+            When there is none for its type.
+        """
+        if kind not in self.message_handler_dict:
+            sender = self.names[message.get_sender_id()]
+            raise FederationError(f"{sender} sent a message of type {told(kind)}, which nobody here takes")
+        self.message_handler_dict[kind](message)
+
+
+class StaysOpen:
+    """Mixin for FedML's managers: a federation that ends closes its transport, not MPI; another may follow."""
+
+    com_manager: Any
+
+    def finish(self) -> None:
+        """Leave the federation."""
+        self.com_manager.stop_receive_message()

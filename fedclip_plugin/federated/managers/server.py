@@ -1,0 +1,261 @@
+"""The server under FedML: its message handlers, and its link to the aggregator."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from fedml.core.distributed.communication.message import Message
+from fedml.cross_silo.server.fedml_aggregator import FedMLAggregator
+from fedml.cross_silo.server.fedml_server_manager import FedMLServerManager
+from fedml.cross_silo.server.message_define import MyMessage
+
+from fedclip_plugin.features import FeatureSet
+from fedclip_plugin.federated.managers.handlers import StaysOpen, StopsOnError
+from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
+from fedclip_plugin.federated.managers.round_state import RoundState
+from fedclip_plugin.federated.managers.watchdog import Watchdog
+from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
+from fedclip_plugin.federated.messages.message_fields import COMPLETE, ROUND, TRAIN
+from fedclip_plugin.federated.messages.transport import CountingTransport, most_bytes
+from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+from fedclip_plugin.federated.roles.answer_history import AnswerHistory
+from fedclip_plugin.federated.stop import stop_job
+from fedclip_plugin.text import told
+
+DRAW = 2
+_MODEL_MESSAGES = (MyMessage.MSG_TYPE_S2C_INIT_CONFIG, MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
+
+
+class AveragingDriver(FedMLAggregator):
+    """Drives the aggregator: draws the silos of a round and averages their updates in silo order.
+
+    Attributes
+    ----------
+    drawn
+        Indices of the silos that train in the current round, ascending.
+    seconds
+        Wall time of the last averaging and of the last scoring on the target domain.
+    """
+
+    def __init__(
+        self, args: Any, target: FeatureSet | None, aggregator: FedClipAggregator, history: AnswerHistory | None = None
+    ) -> None:
+        super().__init__(None, target, 0, {}, {}, {}, args.worker_num, torch.device("cpu"), args, aggregator)
+        self._history = history
+        self.drawn: list[int] = []
+        self.seconds: dict[str, float] = {}
+
+    def draw(self, number: int) -> None:
+        """Draw the silos of round ``number``; FedML's own draw repeats round 0's and reseeds numpy."""
+        count = self.args.silos_per_round
+        rng = np.random.default_rng([self.args.random_seed, number, DRAW])
+        self.drawn = sorted(rng.choice(self.client_num, count, replace=False).tolist())
+
+    def client_selection(
+        self, round_idx: int, client_id_list_in_total: list[int], client_num_per_round: int
+    ) -> list[int]:
+        """Return every silo: all receive the adapter and evaluate it; only the drawn ones train."""
+        return client_id_list_in_total
+
+    def data_silo_selection(self, round_idx: int, client_num_in_total: int, client_num_per_round: int) -> list[int]:
+        """Return each silo's own data: data never moves between ranks."""
+        return list(range(client_num_in_total))
+
+    def add_local_trained_result(self, index: int, model_params: Any, sample_num: float) -> None:
+        """Note what a silo sent, as it is; the pair looks at it before it averages (FedML would fail on nonsense)."""
+        self.model_dict[index], self.sample_num_dict[index] = model_params, sample_num
+        self.flag_client_model_uploaded_dict[index] = True
+
+    def check_whether_all_receive(self) -> bool:
+        """Return whether every drawn silo has answered, and forget the answers if so."""
+        if not all(self.flag_client_model_uploaded_dict[index] for index in self.drawn):
+            return False
+        for index in self.drawn:
+            self.flag_client_model_uploaded_dict[index] = False
+        return True
+
+    def aggregate(self) -> tuple[Any, list[Any], list[int]]:
+        """Average the drawn silos' updates, load what silos will see of the result, and draw those of the next round.
+
+        Returns
+        -------
+        payload, updates, indices
+            What travels to the silos; the updates that were averaged, and the indices of their silos.
+        """
+        began = time.perf_counter()
+        pair: FedClipAggregator = self.aggregator
+        pair.answered = tuple(pair.silos[index] for index in self.drawn)
+        updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self.drawn]
+        updates, chosen = pair.on_before_aggregation(updates)
+        result = pair.on_after_aggregation(pair.aggregate(updates))
+        payload, seen = pair.compressor.compress(result, pair.get_model_params())
+        self.set_global_model_params(seen)
+        self.seconds = {"aggregate": time.perf_counter() - began}
+        indices = [self.drawn[index] for index in chosen]
+        self.draw(self.args.round_idx + 1)
+        return payload, updates, indices
+
+    def test_on_server_for_all_clients(self, round_idx: int) -> None:
+        """Score the new adapter on the target domain, when it is this round's turn."""
+        began = time.perf_counter()
+        self.aggregator.target = None
+        super().test_on_server_for_all_clients(round_idx)
+        self.note(round_idx + 1)
+        self.seconds["target"] = time.perf_counter() - began
+
+    def note(self, number: int) -> None:
+        """Keep what was answered about the target domain after round ``number``, where somebody asked for it."""
+        pair: FedClipAggregator = self.aggregator
+        if self._history is not None and pair.target is not None:
+            self._history.zero_shot = pair.zero_shot
+            self._history.note(number, pair.target_answers)
+
+    def get_dummy_input_tensor(self) -> None:
+        """FedML asks for a sample input to describe the model to its cloud: there is none."""
+
+
+class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
+    """The server's message handlers over MPI.
+
+    Parameters
+    ----------
+    args
+        FedML's arguments, with ``start_round`` (rounds already done) and the time-outs in seconds.
+    averager
+        The link to the aggregator.
+    recorder
+        Where reports go.
+    """
+
+    def __init__(self, args: Any, averager: AveragingDriver, recorder: RoundRecorder) -> None:
+        self._averager, self._recorder = averager, recorder
+        self._aggregator: FedClipAggregator = averager.aggregator
+        self._state = RoundState(
+            self._aggregator.folder.state, residual=self._aggregator.compressor, optimizer=self._aggregator.optimizer
+        )
+        self.names = {0: "server (rank 0)"} | {
+            rank: f"silo {told(name)} (rank {rank})" for rank, name in enumerate(self._aggregator.silos, 1)
+        }
+        self._expected = ExpectedAnswers(self.names, self._aggregator.silos, self._aggregator.splits, args.comm_round)
+        self._watchdog = Watchdog(self._complain)
+        for _ in range(self._expected.ONLINE_MESSAGES):
+            self._watchdog.expect(self._aggregator.silos, args.round_timeout)
+        self._sent_at = time.perf_counter()
+        self._sent_before = self._received_before = self._bytes_down = 0
+        super().__init__(args, averager, args.comm, args.rank, args.worker_num, args.backend)
+        self.args.round_idx = args.start_round
+        averager.draw(args.start_round)
+
+    def where(self) -> str:
+        """Return the server's round."""
+        return f"{self.names[0]}, round {self.args.round_idx + 1}"
+
+    def handle(self, kind: Any, message: Message) -> None:
+        """Take in a silo's report, if its message is the one that it owes, and give it to its handler."""
+        own = message.get_sender_id() == self.rank  # FedML's word that the connection is ready
+        report = None if own else self._expected.take(message)
+        if report is not None:
+            self._recorder.report(report)
+        super().handle(kind, message)
+
+    def _init_manager(self) -> None:
+        most = most_bytes(self._aggregator.get_model_params())
+        self.com_manager = CountingTransport(self.comm, self.rank, self.size, self.names, most, self._heard)
+        self.com_manager.add_observer(self)
+
+    def register_message_receive_handlers(self) -> None:
+        """Register FedML's handlers, and one for the reports of silos that did not train: they are taken in already."""
+        super().register_message_receive_handlers()
+        self.register_message_receive_handler(MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER, lambda message: None)
+
+    def process_online_status(self, client_status: str, msg_params: Message) -> None:
+        """Send the first adapter once all silos are there; FedML sends it again for every late sign of life."""
+        if not self.is_initialized:
+            super().process_online_status(client_status, msg_params)
+
+    def send_init_msg(self) -> None:
+        """Send the first adapter, which travels as it is whatever the codec, and begin the first round."""
+        self._state.begin(self.args.start_round)
+        super().send_init_msg()
+        self._begin_round()
+
+    def send_message(self, message: Message) -> None:
+        """Send a message; one that carries an adapter says which round begins and whether the silo trains in it.
+
+        From then on the silo owes an answer.
+        """
+        if message.get_type() in _MODEL_MESSAGES:
+            begins = self.args.round_idx + (message.get_type() == MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
+            rank = message.get_receiver_id()
+            train = rank - 1 in self._averager.drawn
+            message.add_params(ROUND, begins)
+            message.add_params(TRAIN, train)
+            message.add_params(COMPLETE, self._recorder.last)
+            self._expected.adapter_sent(rank, begins, train)
+            self._watchdog.expect([self._aggregator.silos[rank - 1]], self.args.round_timeout)
+        super().send_message(message)
+
+    def handle_message_receive_model_from_client(self, msg_params: Message) -> None:
+        """Take a silo's update; close the round when it was the last one."""
+        number = self.args.round_idx
+        super().handle_message_receive_model_from_client(msg_params)
+        if self.args.round_idx == number:
+            return
+        began, down = self._sent_at, self._bytes_down
+        up = self.com_manager.bytes_received - self._received_before
+        self._begin_round()
+        self._note_round(self.args.round_idx, {"bytes_up": up, "bytes_down": down}, self._sent_at - began)
+
+    def process_finished_status(self, client_status: str, msg_params: Message) -> None:
+        """End when all silos have said goodbye; FedML would sleep 5 s first."""
+        self.client_finished_mapping[str(msg_params.get_sender_id())] = True
+        if len(self.client_finished_mapping) == self._averager.client_num:
+            self._watchdog.expect(["a silo that should leave with the others"], self.args.round_timeout)
+            self.finish()
+            self._watchdog.close()
+
+    def _heard(self, rank: int) -> None:
+        """Wait no longer for what has arrived from a silo, though it may be handled much later."""
+        self._watchdog.heard(self._aggregator.silos[rank - 1])
+
+    def _note_round(self, number: int, traffic: dict[str, int], wall: float) -> None:
+        """Save the new adapter while the silos already work on it, and tell the recorder."""
+        if number < self.round_num:
+            self._aggregator.save(number)
+        self._state.save(number)
+        facts = {
+            "answered": list(self._aggregator.answered),
+            "dropped": self._aggregator.dropped,
+            **traffic,
+            "seconds": self._averager.seconds,
+        }
+        self._recorder.server(number, facts, self._aggregator.target, wall)
+        self._state.drop_before(self._recorder.last)
+
+    def _begin_round(self) -> None:
+        """Count time and bytes anew: the drawn silos train, the others evaluate, in the end all say goodbye."""
+        self._sent_at = time.perf_counter()
+        self._bytes_down = self.com_manager.bytes_sent - self._sent_before
+        self._sent_before, self._received_before = self.com_manager.bytes_sent, self.com_manager.bytes_received
+
+    def begin(self) -> None:
+        """Note what is known before any training, as round 0."""
+        self._aggregator.save(0)
+        self._averager.note(0)
+        facts: dict[str, Any] = {"answered": [], "dropped": {}, "bytes_up": 0, "bytes_down": 0, "seconds": {}}
+        if self._aggregator.zero_shot is not None:
+            score = self._aggregator.zero_shot.score
+            facts |= {"zero_shot_target": score.accuracy, "images_target": score.count}
+        self._recorder.server(0, facts, self._aggregator.target, 0.0)
+
+    def _complain(self, late: list[str]) -> None:
+        limit = f"{self.args.round_timeout:.0f} s (fedclip_args.round_timeout)"
+        stop_job(
+            self.args.comm,
+            self.where(),
+            f"no answer from {', '.join(map(told, late))} within {limit}; the last complete round is in "
+            f"{self._aggregator.folder.path}: look at those silos and run again with --resume",
+        )

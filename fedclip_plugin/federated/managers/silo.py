@@ -1,0 +1,237 @@
+"""A silo under FedML: its message handlers, and its link to the trainer."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from fedml.core.distributed.communication.message import Message
+from fedml.cross_silo.client.fedml_client_master_manager import ClientMasterManager
+from fedml.cross_silo.client.fedml_trainer_dist_adapter import TrainerDistAdapter
+from fedml.cross_silo.client.message_define import MyMessage
+from torch import Tensor
+
+from fedclip_plugin.features import SiloFeatures
+from fedclip_plugin.federated.managers.handlers import StaysOpen, StopsOnError
+from fedclip_plugin.federated.managers.round_state import RoundState
+from fedclip_plugin.federated.managers.watchdog import PATIENCE, Watchdog
+from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
+from fedclip_plugin.federated.messages.message_fields import COMPLETE, REPORT, ROUND, TRAIN, SiloReport
+from fedclip_plugin.federated.messages.transport import CountingTransport, most_bytes
+from fedclip_plugin.federated.roles.answer_history import AnswerHistory
+from fedclip_plugin.federated.roles.task import Answers
+from fedclip_plugin.federated.roles.trainer import FedClipTrainer
+from fedclip_plugin.federated.stop import stop_job
+from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
+from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.text import told
+
+_SERVER = 0
+_SERVER_NAME = "the server"
+
+
+class SiloDriver(TrainerDistAdapter):
+    """Drives the trainer: evaluates each global adapter on arrival and trains on it when the silo was drawn.
+
+    Attributes
+    ----------
+    round
+        Index of the current round, from the server's message.
+    report
+        What is to be said about the adapter that arrived last.
+    answers, personal
+        How that adapter, and in the end the silo's own fine-tuned one, label the ``validation`` and ``test`` splits.
+    state
+        What this silo remembers from round to round, and its copies on disk.
+    """
+
+    def __init__(
+        self,
+        args: Any,
+        device: torch.device,
+        model: Adapter,
+        splits: SiloFeatures,
+        trainer: FedClipTrainer,
+        history: AnswerHistory | None = None,
+    ) -> None:
+        index = args.rank - 1
+        counts, train, test = {index: len(splits.train)}, {index: splits}, {index: splits.test}
+        super().__init__(args, device, args.rank, model, len(splits.train), counts, train, test, trainer)
+        self.splits, self.silo_trainer = splits, trainer
+        self._history = history
+        self._compressor = ErrorFeedback(args.codec)
+        self._held: OrderedDict[str, Tensor] = OrderedDict()  # the global adapter that arrived last, where it is needed
+        self.state = RoundState(
+            RunFolder(Path(args.run_dir)).personal(trainer.silo) / "state",
+            residual=self._compressor,
+            adapter=_TrainerModel(model, remembers=args.federation == "local"),
+        )
+        self.round = 0
+        self.report: SiloReport | None = None
+        self.answers: dict[str, Answers] = {}
+        self.personal: dict[str, Answers] = {}
+
+    def update_dataset(self, client_index: int | None = None) -> None:
+        """Take the silo's own data; FedML's ``client_index or ...`` would mistake silo 0 for none."""
+        self.trainer.update_dataset(self.client_index if client_index is None else int(client_index))
+
+    def update_model(self, model_params: Mapping[str, Tensor]) -> None:
+        """Load the global adapter, or keep the silo's own where nothing is averaged, and evaluate it on own splits.
+
+        Parameters
+        ----------
+        model_params
+            The parameters themselves at first, later as the server's codec has them.
+        """
+        first = self.report is None
+        arrived = OrderedDict(model_params) if first else self._compressor.expand(model_params, self._held)
+        if self._compressor.remembers:
+            self._held = arrived
+        if first or self.args.federation == "federated":
+            super().update_model(arrived)
+        if first:
+            self.state.begin(self.round)
+        began = time.perf_counter()
+        self.answers = self._answer()
+        self.report = SiloReport(
+            silo=self.silo_trainer.silo,
+            round=self.round,
+            validation=self.answers["validation"].score,
+            test=self.answers["test"].score,
+            zero_shot={name: own.score for name, own in self.silo_trainer.zero_shot.items()} if first else {},
+            evaluate_seconds=time.perf_counter() - began,
+        )
+        if self._history is not None:
+            self._history.name = self.silo_trainer.silo
+            self._history.zero_shot, self._history.images = self.silo_trainer.zero_shot["test"], len(self.splits)
+            self._history.note(self.round, [self.answers["test"]])
+        if self.round >= self.args.comm_round:
+            self._settle()
+
+    def _settle(self) -> None:
+        """After the last round, fine-tune for this silo alone if asked to, and keep the silo's own adapter."""
+        trainer, alone = self.silo_trainer, self.args.federation == "local"
+        if self.args.personal_epochs:
+            trainer.personalize(self.splits)
+            self.personal = self._answer()
+            assert self.report is not None, "the last adapter has been evaluated"
+            self.report = replace(self.report, personal={name: own.score for name, own in self.personal.items()})
+        if self.args.personal_epochs or alone:
+            metrics = {name: own.score.accuracy for name, own in (self.personal or self.answers).items()}
+            metrics["zero_shot_validation"] = trainer.zero_shot["validation"].score.accuracy
+            saved = trainer.task.saved(self.round, trainer.model, metrics)
+            RunFolder(Path(self.args.run_dir)).save_personal(trainer.silo, saved)
+
+    def _answer(self) -> dict[str, Answers]:
+        task, adapter = self.silo_trainer.task, self.silo_trainer.model
+        return {
+            name: task.answer(adapter, data)
+            for name, data in (("validation", self.splits.validation), ("test", self.splits.test))
+        }
+
+    def train(self, round_idx: int) -> tuple[OrderedDict[str, Tensor], int]:
+        """Train in the server's round (FedML counts a silo's own), note loss and time, and return what travels."""
+        began = time.perf_counter()
+        update, samples = super().train(self.round)
+        if self.report is not None:
+            seconds = time.perf_counter() - began
+            self.report = replace(self.report, train_loss=self.silo_trainer.train_loss, train_seconds=seconds)
+        payload, _ = self._compressor.compress(update, self._held)
+        return payload, samples
+
+
+@dataclass(frozen=True)
+class _TrainerModel:
+    """The adapter of a silo as something to remember: where nothing is averaged, the server does not have it."""
+
+    model: Adapter
+    remembers: bool
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Return the parameters."""
+        return parameters_of(self.model)
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take these parameters."""
+        load_parameters(self.model, tensors)
+
+
+class FedClipSilo(StopsOnError, StaysOpen, ClientMasterManager):
+    """A silo's message handlers over MPI.
+
+    Parameters
+    ----------
+    args
+        FedML's arguments, with ``round_timeout`` in seconds.
+    adapter
+        The link to the trainer.
+    """
+
+    def __init__(self, args: Any, adapter: SiloDriver) -> None:
+        self._adapter = adapter
+        own = f"silo {told(adapter.silo_trainer.silo)} (rank {args.rank})"
+        self.names = {_SERVER: _SERVER_NAME, args.rank: own}
+        self._watchdog = Watchdog(self._complain)
+        self._patience = args.round_timeout * PATIENCE
+        self._watchdog.expect([_SERVER_NAME], self._patience)
+        super().__init__(args, adapter, args.comm, args.rank, args.worker_num, args.backend)
+
+    def where(self) -> str:
+        """Return the silo's name, rank and round."""
+        return f"{self.names[self.rank]}, round {self._adapter.round + 1}"
+
+    def _init_manager(self) -> None:
+        most = most_bytes(parameters_of(self._adapter.silo_trainer.model))
+        self.com_manager = CountingTransport(self.comm, self.rank, self.size, self.names, most, self._heard)
+        self.com_manager.add_observer(self)
+
+    def handle_message_init(self, msg_params: Message) -> None:
+        """Receive the first adapter."""
+        self._receive(msg_params, super().handle_message_init)
+
+    def handle_message_receive_model_from_server(self, msg_params: Message) -> None:
+        """Receive the adapter of a later round, or the last one."""
+        self._receive(msg_params, super().handle_message_receive_model_from_server)
+
+    def _receive(self, message: Message, train: Callable[[Message], None]) -> None:
+        number = int(message.get(ROUND))
+        self._adapter.round = self.round_idx = number
+        self._adapter.state.drop_before(int(message.get(COMPLETE)))
+        if message.get(TRAIN) or number >= self.num_rounds:
+            train(message)
+        else:
+            self._adapter.update_dataset()
+            self._adapter.update_model(message.get(MyMessage.MSG_ARG_KEY_MODEL_PARAMS))
+            self.send_message(Message(MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER, self.client_real_id, _SERVER))
+
+    def send_message(self, message: Message) -> None:
+        """Send a message, with the silo's report when it has one, and save what an update leaves behind."""
+        update = message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER
+        if update:
+            message.add_params(ROUND, self._adapter.round)
+        message.add_params(REPORT, self._adapter.report)
+        message.get_params().pop(MyMessage.MSG_ARG_KEY_CLIENT_OS, None)  # FedML would tell the operating system
+        super().send_message(message)
+        if update:
+            self._adapter.state.save(self._adapter.round + 1)
+
+    def finish(self) -> None:
+        """Leave the federation, when the slowest silo is ready and the server has noticed if another is not."""
+        self._patience *= 2
+        self._heard()
+        super().finish()
+        self._watchdog.close()
+
+    def _heard(self, rank: int = _SERVER) -> None:
+        """Give the server its time anew: it has just been heard."""
+        self._watchdog.expect([_SERVER_NAME], self._patience)
+        self._watchdog.heard(_SERVER_NAME)
+
+    def _complain(self, late: list[str]) -> None:
+        reason = f"no word from {late[0]} for {self._patience:.0f} s (round_timeout)"
+        stop_job(self.args.comm, self.where(), reason)

@@ -1,0 +1,1 @@
+"""What crosses between ranks: transport, message format, codecs."""

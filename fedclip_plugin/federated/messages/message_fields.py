@@ -1,0 +1,54 @@
+"""What our subclasses add to FedML's messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fedclip_plugin.federated.roles.task import Score
+
+ROUND = "fedclip_round"
+"""Index of the round that a message belongs to, counted from 0 as FedML does."""
+
+TRAIN = "fedclip_train"
+"""Whether the silo was drawn to train in this round; silos that were not only evaluate."""
+
+COMPLETE = "fedclip_complete"
+"""The last complete round when the message was sent: a resumed run goes on after that one or a later one."""
+
+REPORT = "fedclip_report"
+"""A :class:`SiloReport`."""
+
+
+@dataclass(frozen=True)
+class SiloReport:
+    """What a silo says about the global adapter that has just arrived, or its own where nothing is averaged.
+
+    No images and no features.
+
+    Attributes
+    ----------
+    silo
+        Name of the silo.
+    round
+        Rounds behind the adapter that was evaluated; 0 is the untrained one.
+    validation, test
+        Scores of that adapter on the silo's own splits.
+    zero_shot
+        Scores of CLIP without an adapter, by split; sent with the first report only.
+    personal
+        Scores by split of the adapter that the silo fine-tuned for itself, after the last round.
+    train_loss
+        Mean loss of the training that followed, None when the silo did not train.
+    train_seconds, evaluate_seconds
+        Wall time of that training and of this evaluation.
+    """
+
+    silo: str
+    round: int
+    validation: Score
+    test: Score
+    zero_shot: dict[str, Score] = field(default_factory=dict)
+    personal: dict[str, Score] = field(default_factory=dict)
+    train_loss: float | None = None
+    train_seconds: float = 0.0
+    evaluate_seconds: float = 0.0

@@ -1,0 +1,216 @@
+"""The server's side of the pair: screen the updates, weigh them, average them in silo order."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import torch
+from fedml.core import ServerAggregator
+from torch import Tensor
+
+from fedclip_plugin.errors import FederationError
+from fedclip_plugin.features import FeatureSet
+from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
+from fedclip_plugin.federated.roles.dp_noise import secret_noise
+from fedclip_plugin.federated.roles.server_optimizer import ServerOptimizer
+from fedclip_plugin.federated.roles.task import Answers, Score, Task
+from fedclip_plugin.federated.roles.update_check import update_fault
+from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
+from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.text import told
+
+logger = logging.getLogger(__name__)
+Updates = list[tuple[float, OrderedDict[str, Tensor]]]
+
+
+class FedClipAggregator(ServerAggregator):
+    """Averages the silos' adapters; FedML's working defences and DP apply through its hooks.
+
+    Parameters
+    ----------
+    model
+        The global adapter.
+    args
+        FedML's arguments; ``weighting``, ``codec``, ``comm_round`` and those of the server's optimiser are used.
+    task
+        Classes, text features, backbone.
+    silos
+        Names of all silos, in order.
+    min_silos
+        Fewest usable updates that a round may be made of.
+    folder
+        The run folder, where the final adapter goes.
+    zero_shot
+        How CLIP without an adapter labels the target domain, where there is one.
+    splits
+        Of each silo, by the images that it said it has, the sizes of ``train``, ``validation`` and ``test``; empty
+        where that is not known.
+
+    Attributes
+    ----------
+    answered
+        Names of the silos whose updates come next into :meth:`on_before_aggregation`, in that order.
+    compressor
+        Expands the silos' updates, and compresses the global adapter for them.
+    optimizer
+        Makes the next global adapter of the average.
+    dropped
+        Silo to reason, for the updates that the last round left out.
+    target
+        Accuracy of the newest adapter on the target domain, None when there is none or it was not this round's turn
+        (``frequency_of_the_test``). Without a federation the mean over the silos' own adapters.
+    target_answers
+        What that adapter, or each silo's own, said of the target's images.
+    """
+
+    model: Adapter
+
+    def __init__(
+        self,
+        model: Adapter,
+        args: Any,
+        task: Task,
+        silos: Sequence[str],
+        min_silos: int,
+        folder: RunFolder,
+        zero_shot: Answers | None = None,
+        splits: Sequence[Mapping[str, int]] = (),
+    ) -> None:
+        super().__init__(model, args)
+        self.task, self.silos, self.min_silos, self.folder = task, tuple(silos), min_silos, folder
+        self.answered: tuple[str, ...] = self.silos
+        self.zero_shot, self.splits = zero_shot, tuple(splits)
+        self._images = {name: sizes["train"] for name, sizes in zip(silos, splits, strict=False)}
+        self.compressor = ErrorFeedback(args.codec)
+        self.optimizer = ServerOptimizer(args.server_optimizer, args.server_lr, args.server_momentum)
+        self.dropped: dict[str, str] = {}
+        self.target: float | None = None
+        self.target_answers: tuple[Answers, ...] = ()
+        self._alone: list[Mapping[str, Tensor]] = []
+
+    def get_model_params(self) -> OrderedDict[str, Tensor]:
+        """Return the global adapter's parameters on the CPU."""
+        return parameters_of(self.model)
+
+    def set_model_params(self, model_parameters: Mapping[str, Tensor]) -> None:
+        """Load parameters into the global adapter."""
+        load_parameters(self.model, model_parameters)
+
+    def on_before_aggregation(self, raw_client_model_or_grad_list: Updates) -> tuple[Updates, list[int]]:
+        """Expand the updates, drop unusable ones, weigh the others, and hand them to FedML's defences.
+
+        Parameters
+        ----------
+        raw_client_model_or_grad_list
+            Of each silo in :attr:`answered`, sample count and parameters as they travelled.
+
+        Returns
+        -------
+        updates, indices
+            What is averaged, and its positions in the list that came in.
+
+        Raises
+        ------
+        FederationError
+            When fewer than ``min_silos`` updates are usable.
+        """
+        held = self.get_model_params()
+        template = self.compressor.template(held)
+        pairs = zip(self.answered, raw_client_model_or_grad_list, strict=True)
+        opened = [self._open(self._images.get(name), *sent, template, held) for name, sent in pairs]
+        faults = {name: found for name, found in zip(self.answered, opened, strict=True) if isinstance(found, str)}
+        self.dropped = faults
+        for name, reason in faults.items():
+            logger.warning("round %d: the update of %s is dropped: %s", self.args.round_idx + 1, told(name), reason)
+        kept = [index for index, name in enumerate(self.answered) if name not in faults]
+        if len(kept) < self.min_silos:
+            reasons = "; ".join(f"{told(name)}: {reason}" for name, reason in faults.items())
+            raise FederationError(
+                f"round {self.args.round_idx + 1}: {len(kept)} usable updates, min_silos is {self.min_silos} "
+                f"({reasons}); mend those silos and resume {self.folder.path}, or lower fedclip_args.min_silos"
+            )
+        # FedML averages into the first dictionary it is given, and its plain runner moves updates to the GPU.
+        updates = []
+        for index in kept:
+            (samples, _), update = raw_client_model_or_grad_list[index], opened[index]
+            assert not isinstance(update, str), "a fault is not kept"
+            updates.append((self._weight(samples), OrderedDict((name, value.cpu()) for name, value in update.items())))
+        self._alone = [dict(update) for _, update in updates] if self.args.federation == "local" else []
+        updates, chosen = super().on_before_aggregation(updates)
+        return updates, [kept[index] for index in chosen]
+
+    def on_after_aggregation(self, aggregated_model_or_grad: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
+        """Let FedML add central differential privacy and its after-aggregation defences, then step on the server."""
+        with secret_noise():
+            average: OrderedDict[str, Tensor] = super().on_after_aggregation(aggregated_model_or_grad)
+        return self.optimizer.step(self.get_model_params(), average)
+
+    def test(self, test_data: FeatureSet | None, device: torch.device, args: Any) -> tuple[float, float, int, int]:
+        """Score what :meth:`score_target` scores, and save the global adapter when it is the last one.
+
+        Returns
+        -------
+        tuple
+            Accuracy, 0, number of images, number of correct ones; the four figures that FedML keeps.
+        """
+        self.score_target(test_data)
+        if args.round_idx == args.comm_round - 1:
+            self.save(args.comm_round)
+            self.folder.mark_final(args.comm_round)
+        scores = [answers.score for answers in self.target_answers] or [Score(0, 0)]
+        return self.target or 0.0, 0.0, scores[0].count, scores[0].correct
+
+    def score_target(self, target: FeatureSet | None) -> None:
+        """Note what the newest adapter, or each silo's own where nothing is averaged, says of the target domain."""
+        if target is None:
+            self.target = None
+            return
+        self.target_answers = tuple(self._answers(target))
+        self.target = fmean(answers.score.accuracy for answers in self.target_answers)
+
+    def save(self, number: int) -> None:
+        """Write the global adapter as that of round ``number``, with its accuracy on the target domain.
+
+        Where nothing is averaged the silos' own adapters are scored and not this one: it carries no metrics.
+
+        Raises
+        ------
+        OSError
+            When the disk is full or the folder cannot be written.
+        """
+        averaged = self.args.federation == "federated"
+        metrics = {"target": self.target} if averaged and self.target is not None else {}
+        self.folder.save_round(self.task.saved(number, self.model, metrics))
+
+    def _answers(self, target: FeatureSet) -> Iterator[Answers]:
+        if not self._alone:
+            yield self.task.answer(self.model, target)
+            return
+        together = OrderedDict((name, tensor.clone()) for name, tensor in self.get_model_params().items())
+        for update in self._alone:
+            self.set_model_params(update)
+            yield self.task.answer(self.model, target)
+        self.set_model_params(together)
+
+    def _open(
+        self,
+        images: int | None,
+        samples: Any,
+        sent: Any,
+        template: Mapping[str, Tensor],
+        held: OrderedDict[str, Tensor],
+    ) -> OrderedDict[str, Tensor] | str:
+        """Return the parameters that a silo trained, or what is wrong with them."""
+        reason = update_fault(samples, sent, template, images)
+        if reason is not None:
+            return reason
+        update = self.compressor.expand(sent, held)
+        reason = update_fault(samples, update, held, images) if self.compressor.remembers else None
+        return reason or update
+
+    def _weight(self, samples: float) -> float:
+        return samples if self.args.weighting == "samples" else 1.0

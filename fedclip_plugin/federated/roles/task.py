@@ -1,0 +1,134 @@
+"""What every rank agrees on before training: classes, text features, backbone, and how good an adapter is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedclip_plugin.features import FeatureSet, TextFeatures
+from fedclip_plugin.methods import Adapter, parameters_of
+from fedclip_plugin.runs import SavedAdapter
+
+
+@dataclass(frozen=True)
+class Score:
+    """Correct answers among a number of images.
+
+    Attributes
+    ----------
+    correct
+        How many images are labelled correctly.
+    count
+        Of how many.
+    """
+
+    correct: int
+    count: int
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction between 0 and 1; 0 for no images."""
+        return self.correct / self.count if self.count else 0.0
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Labels that an adapter gave to N images.
+
+    Attributes
+    ----------
+    true, predicted
+        Class indices, ``[N]`` int64.
+    confidence
+        Probability of the predicted class, ``[N]``.
+    """
+
+    true: Tensor
+    predicted: Tensor
+    confidence: Tensor
+
+    def cpu(self) -> Answers:
+        """Return them on the CPU."""
+        return Answers(self.true.cpu(), self.predicted.cpu(), self.confidence.cpu())
+
+    @property
+    def score(self) -> Score:
+        """How many are right."""
+        return Score(int((self.predicted == self.true).sum()), len(self.true))
+
+
+@dataclass(frozen=True)
+class Task:
+    """The classification task and the frozen model behind it.
+
+    Attributes
+    ----------
+    method, backbone, fingerprint, precision
+        As in :class:`~fedclip_plugin.runs.SavedAdapter`.
+    classes, prompt_template
+        Labels in order, and their prompt.
+    text
+        Text features ``[C, d]`` and logit scale.
+    recipe_digest
+        Hash of what defines the training.
+    """
+
+    method: str
+    backbone: str
+    fingerprint: str
+    precision: str
+    classes: tuple[str, ...]
+    prompt_template: str
+    text: TextFeatures
+    recipe_digest: str
+
+    def answer(self, adapter: Adapter, data: FeatureSet) -> Answers:
+        """Return how ``adapter`` labels images.
+
+        Parameters
+        ----------
+        adapter
+            Of any method; :class:`~fedclip_plugin.methods.ZeroShot` is CLIP without one.
+        data
+            N labelled images, as the method takes them.
+        """
+        text = self.text.beside(data)
+        confidences, labels = [], []
+        with torch.no_grad():
+            classes, scale = adapter.class_features(text), adapter.scale(text)
+            for part in data.chunks():
+                logits = scale * adapter(part.features) @ classes.T
+                labels.append(logits.argmax(-1))
+                confidences.append(logits.softmax(-1).amax(-1))
+        return Answers(data.labels, torch.cat(labels), torch.cat(confidences))
+
+    def score(self, adapter: Adapter, data: FeatureSet) -> Score:
+        """Return how many of ``data``'s images ``adapter`` labels correctly; see :meth:`answer`."""
+        return self.answer(adapter, data).score
+
+    def saved(self, number: int, adapter: Adapter, metrics: Mapping[str, Any]) -> SavedAdapter:
+        """Return ``adapter``, after round ``number``, in the form that goes to disk."""
+        with torch.no_grad():
+            classes = adapter.class_features(self.text)
+            scale = float(adapter.scale(self.text))
+        own = type(adapter).class_features is not Adapter.class_features
+        return SavedAdapter(
+            method=self.method,
+            feature_dim=self.text.features.shape[1],
+            backbone=self.backbone,
+            fingerprint=self.fingerprint,
+            precision=self.precision,
+            logit_scale=scale,
+            classes=self.classes,
+            prompt_template=self.prompt_template,
+            round=number,
+            recipe_digest=self.recipe_digest,
+            text_features=self.text.features.numpy(),
+            tensors={name: tensor.numpy() for name, tensor in parameters_of(adapter).items()},
+            metrics=dict(metrics),
+            class_features=classes.float().cpu().numpy() if own else None,
+        )

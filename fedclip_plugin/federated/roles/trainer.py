@@ -1,0 +1,164 @@
+"""A silo's side of the pair: train the adapter on what the silo holds, exactly as the reference does."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from fedml.core import ClientTrainer
+from torch import Tensor, nn
+
+from fedclip_plugin.features import FeatureSet, SiloFeatures
+from fedclip_plugin.federated.roles.dp_noise import secret_noise
+from fedclip_plugin.federated.roles.task import Answers, Task
+from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
+
+SHUFFLE, PERSONAL = 1, 3
+"""What a random generator is for, beside seed, silo and round (2 draws silos)."""
+
+ADAM_BETAS = (0.9, 0.98)
+ADAM_EPSILON = 1e-6
+
+
+class FedClipTrainer(ClientTrainer):
+    """Trains the adapter of one silo; knows nothing of how updates travel.
+
+    The optimiser is the reference's (microsoft/PersonalizedFL, ``fedclip/``): Adam with coupled weight decay, made
+    afresh every round; batches of ``batch_size``, a last batch of a single image left out. FedProx adds
+    ``mu / 2 ||w - w_global||^2`` to the loss (Li et al. 2020, arXiv 1812.06127, equation 2).
+
+    Parameters
+    ----------
+    model
+        The adapter.
+    args
+        FedML's arguments; ``learning_rate``, ``weight_decay``, ``proximal_mu``, ``batch_size``, ``epochs``,
+        ``personal_epochs`` and ``random_seed`` are used.
+    task
+        Classes, text features, backbone.
+    silo
+        Name of the silo, for messages.
+    zero_shot
+        How CLIP without an adapter labels the silo's ``validation`` and ``test`` splits, where that is known.
+    """
+
+    model: Adapter
+
+    def __init__(
+        self, model: Adapter, args: Any, task: Task, silo: str, zero_shot: Mapping[str, Answers] | None = None
+    ) -> None:
+        super().__init__(model, args)
+        self.task = task
+        self.silo = silo
+        self.zero_shot = dict(zero_shot or {})
+        self.train_loss = float("nan")
+
+    def get_model_params(self) -> OrderedDict[str, Tensor]:
+        """Return the adapter's parameters on the CPU."""
+        return parameters_of(self.model)
+
+    def set_model_params(self, model_parameters: Mapping[str, Tensor]) -> None:
+        """Load parameters into the adapter."""
+        load_parameters(self.model, model_parameters)
+
+    def train(self, train_data: SiloFeatures, device: torch.device, args: Any) -> None:
+        """Train for ``args.epochs`` epochs on the silo's train split.
+
+        Parameters
+        ----------
+        train_data
+            The silo's splits, as the method takes them.
+        device
+            Where adapter and data are.
+        args
+            FedML's arguments, with ``round_idx``.
+        """
+        rng = np.random.default_rng([args.random_seed, self.id, args.round_idx, SHUFFLE])
+        self.train_loss = self._fit(train_data.train, args.epochs, rng, args.proximal_mu)
+
+    def personalize(self, train_data: SiloFeatures) -> None:
+        """Fine-tune the adapter for the silo alone, ``personal_epochs`` epochs on its train split."""
+        rng = np.random.default_rng([self.args.random_seed, self.id, self.args.comm_round, PERSONAL])
+        self._fit(train_data.train, self.args.personal_epochs, rng, proximal_mu=0.0)
+
+    def on_after_local_training(self, train_data: SiloFeatures, device: torch.device, args: Any) -> None:
+        """Let FedML add local differential privacy, with noise of the silo's own."""
+        with secret_noise():
+            super().on_after_local_training(train_data, device, args)
+
+    def test(self, test_data: FeatureSet, device: torch.device, args: Any) -> dict[str, float]:
+        """Return FedML's usual figures for ``test_data``: ``test_correct``, ``test_total`` and ``test_loss``.
+
+        Parameters
+        ----------
+        test_data
+            N labelled images, as the method takes them.
+        device, args
+            Unused; FedML passes them.
+        """
+        score, text = self.task.score(self.model, test_data), self.task.text.beside(test_data)
+        with torch.no_grad():
+            losses = [
+                nn.functional.cross_entropy(self.model.logits(part.features, text), part.labels, reduction="sum")
+                for part in test_data.chunks()
+            ]
+        return {"test_correct": score.correct, "test_total": score.count, "test_loss": float(sum(losses))}
+
+    def _fit(self, data: FeatureSet, epochs: int, rng: np.random.Generator, proximal_mu: float) -> float:
+        """Train and return the mean loss; a method without parameters has a loss all the same."""
+        text = self.task.text.beside(data)
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        anchors = [parameter.detach().clone() for parameter in parameters] if proximal_mu else []
+        optimizer = self._optimizer(parameters) if parameters else None
+        total, seen = torch.zeros((), device=data.labels.device), 0
+        for batch in batches(data, self.args.batch_size, epochs, rng):
+            loss = self.model.loss(batch.features, batch.labels, text)
+            if optimizer is not None:
+                loss.backward()
+                if proximal_mu:
+                    _pull(parameters, anchors, proximal_mu)
+                optimizer.step()
+                optimizer.zero_grad()
+            total, seen = total + loss.detach() * len(batch), seen + len(batch)
+        return float(total) / seen if seen else float("nan")
+
+    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Adam:
+        return torch.optim.Adam(
+            parameters,
+            lr=self.args.learning_rate,
+            betas=ADAM_BETAS,
+            eps=ADAM_EPSILON,
+            weight_decay=self.args.weight_decay,
+            fused=True,
+        )
+
+
+def _pull(parameters: list[nn.Parameter], anchors: list[Tensor], mu: float) -> None:
+    """Add the gradient of FedProx's proximal term, ``mu (w - w_global)``."""
+    for parameter, anchor in zip(parameters, anchors, strict=True):
+        assert parameter.grad is not None, "every trained parameter takes part in the loss"
+        parameter.grad.add_(parameter.detach() - anchor, alpha=mu)
+
+
+def batches(data: FeatureSet, size: int, epochs: int, rng: np.random.Generator) -> Iterator[FeatureSet]:
+    """Yield shuffled batches of ``size`` images; a last batch of one image is left out, as the reference does.
+
+    Parameters
+    ----------
+    data
+        N labelled images.
+    size
+        Images in a batch.
+    epochs
+        Passes over the data, each in an order of its own.
+    rng
+        Source of the orders: one ``permutation(N)`` an epoch, then one view of each image where there are views.
+    """
+    for _ in range(epochs):
+        order = torch.from_numpy(rng.permutation(len(data))).to(data.labels.device)
+        seen = data.drawn(rng)
+        for start in range(0, len(data) - 1, size):
+            yield seen.select(order[start : start + size])

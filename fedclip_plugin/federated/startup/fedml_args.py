@@ -1,0 +1,77 @@
+"""FedML's start-up, without its network calls, its seeding of global generators and its capture of stdout."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedclip_plugin.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+_LOCAL_RANK_KEYS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK")
+
+
+def start_fedml(recipe: Recipe, run_dir: Path) -> Any:
+    """Return FedML's arguments for this rank, with MPI initialised.
+
+    ``fedml.init`` asks its maker's server for a configuration, without a time limit, whatever the recipe says; there is
+    no setting against it. These are the steps of ``fedml.init`` for cross-silo MPI (fedml 0.9.6) without that one, and
+    without the global seeding that would make every rank draw the same numbers.
+
+    Parameters
+    ----------
+    recipe
+        A checked recipe.
+    run_dir
+        The run folder.
+
+    Raises
+    ------
+    AssertionError
+        From FedML, when the number of MPI processes is not the number of silos plus one.
+    """
+    import fedml
+    from fedml.arguments import Arguments
+
+    args = Arguments(
+        argparse.Namespace(yaml_config_file="", run_id="0", rank=0, role="client", using_mlops=False),
+        training_type=recipe.common_args.training_type,
+        comm_backend=recipe.comm_args.backend,
+    )
+    for key, value in recipe.flat().items():
+        setattr(args, key, value)
+    args.run_dir = str(run_dir)
+    args.silos_per_round = args.client_num_per_round
+    # To FedML every silo takes part in every round; AveragingDriver draws those that train.
+    args.client_num_per_round = args.worker_num = args.client_num_in_total
+    fedml._global_training_type, fedml._global_comm_backend = args.training_type, args.backend
+    fedml.mlops.pre_setup(args)  # without it the first mlops.event() would call fedml.init, and with it the network
+    fedml._init_cross_silo_horizontal(args)
+    fedml._manage_profiling_args(args)
+    args.client_id_list = str([args.rank] if args.rank else list(range(1, args.worker_num + 1)))
+    return args
+
+
+def choose_device(args: Any) -> torch.device:
+    """Return where this rank computes.
+
+    FedML's GPU mapping if the recipe has one, else a GPU by local rank (ranks on one host share its GPUs evenly),
+    else the CPU.
+    """
+    if not args.using_gpu or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if getattr(args, "gpu_mapping_file", None):
+        import fedml
+
+        device: torch.device = fedml.device.get_device(args)
+    else:
+        local = next((int(os.environ[key]) for key in _LOCAL_RANK_KEYS if key in os.environ), args.rank)
+        device = torch.device("cuda", local % torch.cuda.device_count())
+    torch.cuda.set_device(device)  # else pinned memory would open a context on the first GPU too
+    return device

@@ -1,0 +1,144 @@
+"""Whether a run can begin: one recipe, memory on every machine, room on the server's disk; every rank hears of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fedclip_plugin.backbone import locate_backbone
+from fedclip_plugin.errors import BackboneError, FedClipError, MemoryShortageError
+from fedclip_plugin.federated.managers.watchdog import together
+from fedclip_plugin.federated.startup.memory_check import RankMemory, require_memory_of
+from fedclip_plugin.federated.startup.memory_estimate import footprint, update_bytes
+from fedclip_plugin.federated.startup.rank_status import exchange_status, go_on, require_one_recipe
+from fedclip_plugin.federated.startup.start_messages import GoOn, Opened, Present, Room, fault_kind
+from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.runs.provenance import recipe_text
+
+_OTHER_FILES = 16 * 2**20
+"""Bytes for logs, metrics, class features and a report."""
+
+_LINKED_ROUNDS = 3
+"""Rounds on disk besides the newest ones: best, final, and the one that is being written."""
+
+_COPIES = 3
+"""Copies of adapters where there are no links: best, final, and the one that is being written."""
+
+_STATE_ROUNDS = 3
+"""Rounds of ``state/`` on disk at once: the last complete one, the one after it, and one that is being written."""
+
+_MOMENTS = {"adam": 2, "sgd": 1}
+"""Of the server's optimisers that remember: tensors for each of the adapter's."""
+
+
+def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
+    """Compare what the run takes with what the hosts have, and prepare the run folder on rank 0.
+
+    Parameters
+    ----------
+    comm
+        MPI communicator; every rank calls this.
+    folder
+        The run folder; only rank 0 touches it.
+    recipe
+        The checked recipe.
+    resume
+        Whether rounds that are there may be continued.
+
+    Returns
+    -------
+    int
+        Rounds that are complete already; 0 for a fresh run.
+
+    Raises
+    ------
+    FedClipError
+        On every rank, when recipes differ, a machine has too little memory, or the folder cannot be used.
+    """
+    silos, limit = recipe.silo_names() or (), recipe.fedclip_args.start_timeout
+    names = ["server", *silos, *(f"rank {rank}" for rank in range(len(silos) + 1, comm.Get_size()))]
+
+    def same_recipe(cards: list[Present]) -> list[GoOn]:
+        require_one_recipe(cards, names)
+        return go_on(cards)
+
+    exchange_status(comm, Present(recipe=recipe.digest()), names, limit, same_recipe)
+    backbone, card, fault = _backbone(recipe), Room(), None
+    try:
+        with together(comm, f"rank {comm.Get_rank()}, before round 1", "the count of memory", limit):
+            first, ranks = _ranks_here(comm)
+        if backbone is not None and first:  # one rank speaks for a machine
+            require_memory_of(footprint(recipe, backbone), ranks)
+    except MemoryShortageError as error:
+        card, fault = Room(fault=fault_kind(error), needed=error.needed, there=error.there), error
+
+    def opened(cards: list[Room]) -> list[Opened]:
+        return [Opened(_prepare(folder, recipe, resume, backbone))] * len(cards)
+
+    return exchange_status(comm, card, names, limit, opened, fault).rounds
+
+
+def _ranks_here(comm: Any) -> tuple[bool, list[RankMemory]]:
+    """Return whether this is the first rank on its machine, and what those there say of their memory.
+
+    Every rank calls this. MPI knows who is on one machine: no rank says where it is.
+    """
+    from mpi4py import MPI
+
+    here = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    ranks: list[RankMemory] = here.allgather(RankMemory.here(comm.Get_rank() == 0))
+    first = here.Get_rank() == 0
+    here.Free()
+    return first, ranks
+
+
+def _prepare(folder: RunFolder, recipe: Recipe, resume: bool, backbone: Path | None) -> int:
+    """Claim the folder, make it ready where folder and disk allow it, and return the rounds that are complete."""
+    folder.claim()
+    try:
+        return _make_ready(folder, recipe, resume, backbone)
+    except FedClipError:
+        folder.release()
+        raise
+
+
+def _make_ready(folder: RunFolder, recipe: Recipe, resume: bool, backbone: Path | None) -> int:
+    text, digest, needed = recipe_text(recipe), recipe.digest(), _OTHER_FILES
+    last = folder.last_complete() if folder.check(text, digest, resume) else None
+    if backbone is not None:
+        update = update_bytes(recipe, backbone)
+        copies = 0 if folder.has_links() else _COPIES * update
+        needed += max(0, copies + adapter_space(recipe, update) - _held_on_disk(folder))
+    folder.prepare(text, digest, needed, resume)
+    return last["round"] if last else 0
+
+
+def adapter_space(recipe: Recipe, update: int) -> int:
+    """Return the bytes of disk that the server's adapters and states take at most.
+
+    Parameters
+    ----------
+    recipe
+        A checked recipe.
+    update
+        Bytes of one adapter.
+    """
+    settings = recipe.fedclip_args
+    remembers = settings.server_optimizer == "adam" or settings.server_momentum > 0
+    states = (settings.codec != "none") + remembers * _MOMENTS.get(settings.server_optimizer, 0)
+    return update * (settings.keep_rounds + _LINKED_ROUNDS + _STATE_ROUNDS * states)
+
+
+def _backbone(recipe: Recipe) -> Path | None:
+    """Return the backbone's folder; None where there is none, of which the ranks tell when they load it."""
+    try:
+        return locate_backbone(recipe.fedclip_args.backbone)
+    except BackboneError:
+        return None
+
+
+def _held_on_disk(folder: RunFolder) -> int:
+    """Return the bytes of the adapters and states that are there, which a run that goes on replaces by and by."""
+    places = (folder.adapters, folder.state)
+    return sum(file.stat().st_size for place in places for file in place.rglob("*") if file.is_file())

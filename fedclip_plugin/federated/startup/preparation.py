@@ -1,0 +1,266 @@
+"""From a recipe to features: what each rank loads before the first round, and nothing of any other rank."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from fedclip_miniature import DOMAINS, ensure_miniature
+from fedclip_plugin.data import ImageSet, remarks, silo_image_set, silo_names, target_image_set
+from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.features import FeatureSet, FeatureSource, SiloFeatures, TextFeatures, prompts_of
+from fedclip_plugin.features.text_features import require_distinct
+from fedclip_plugin.federated.rank_output import confined
+from fedclip_plugin.federated.roles.task import Answers, Task
+from fedclip_plugin.federated.startup.load_images import Inputs, split
+from fedclip_plugin.federated.startup.rank_status import (
+    agree_on_classes,
+    agree_on_precision,
+    exchange_status,
+    go_on,
+    require_one_backbone,
+    require_own_names,
+)
+from fedclip_plugin.federated.startup.start_messages import Agreed, Encoded, GoOn, RankStatus, Ready, fault_kind
+from fedclip_plugin.methods import AdapterInputs, ZeroShot
+from fedclip_plugin.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+C = TypeVar("C", bound=RankStatus)
+V = TypeVar("V", bound=GoOn)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a rank holds when training may begin.
+
+    Attributes
+    ----------
+    task
+        What all ranks agree on.
+    name
+        This rank's: its silo, or ``server``.
+    silos
+        Names of all silos, in order; a silo knows no other one: empty.
+    splits
+        A silo's images as the method takes them; None on the server.
+    target
+        The target domain's; None on silos and without a target.
+    frozen
+        What the adapter is built on.
+    zero_shot
+        How CLIP without an adapter labels ``validation`` and ``test``, or ``target``.
+    images
+        On the server, how many images each silo has that can be used, in order.
+    """
+
+    task: Task
+    name: str
+    silos: tuple[str, ...]
+    splits: SiloFeatures | None
+    target: FeatureSet | None
+    frozen: AdapterInputs
+    zero_shot: Mapping[str, Answers] = field(default_factory=dict)
+    images: tuple[int, ...] = ()
+
+
+class Preparation:
+    """Loads one rank's images, agrees with the others on the task, and encodes.
+
+    Parameters
+    ----------
+    recipe
+        A checked recipe.
+    comm
+        MPI communicator.
+    device
+        Where this rank computes.
+    progress
+        Whether the rank with most to do shows a bar on stderr.
+    say
+        Called on the server with a line for the console.
+    """
+
+    def __init__(self, recipe: Recipe, comm: Any, device: torch.device, progress: bool, say: Say) -> None:
+        self._recipe, self._settings = recipe, recipe.fedclip_args
+        self._comm, self._rank, self._device = comm, comm.Get_rank(), device
+        self._progress, self._say = progress, say
+        self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
+        known = ("server", *(recipe.silo_names() or ()))
+        self._names = [*known, *(f"rank {rank}" for rank in range(len(known), comm.Get_size()))]
+        self._usable: tuple[int, ...] = ()
+
+    def run(self) -> Prepared:
+        """Return what this rank trains or scores with.
+
+        Raises
+        ------
+        FedClipError
+            On every rank, when any rank found something wrong; the server's message lists all of it.
+        """
+        images, source, agreed = self._list()
+        source.agree(agreed.precision)
+        inputs, text = self._encode(images, source, agreed)
+        frozen = AdapterInputs(text, prompts_of(agreed.classes, self._settings.prompt_template), source.clip)
+        task = Task(
+            method=self._settings.method,
+            backbone=self._settings.backbone,
+            fingerprint=source.fingerprint,
+            precision=agreed.precision,
+            classes=agreed.classes,
+            prompt_template=self._settings.prompt_template,
+            text=text,
+            recipe_digest=self._recipe.digest(),
+        )
+        parts, splits, target = dict[str, FeatureSet](), None, None
+        if inputs is not None and self._rank == 0:
+            parts, target = {"target": inputs.features}, inputs.taken.to(self._device)
+        elif inputs is not None:
+            held, splits = self._split(inputs.features), self._split(inputs.taken).to(self._device)
+            parts = {"validation": held.validation, "test": held.test}
+        zero_shot = {name: task.answer(ZeroShot(), data) for name, data in parts.items()}
+        silos = () if self._rank else tuple(self._names[1:])
+        return Prepared(task, self._names[self._rank], silos, splits, target, frozen, zero_shot, self._usable)
+
+    def _list(self) -> tuple[ImageSet | None, FeatureSource, Agreed]:
+        """List this rank's images without opening them, and hear what is agreed on."""
+        found: tuple[ImageSet | None, FeatureSource] | None = None
+        card, fault = Ready(), None
+        try:
+            images = self._images()
+            for line in remarks(images) if images else ():
+                _warn(line)
+            if self._rank and images:
+                self._names[self._rank] = images.name
+            source = self._source()
+            found = images, source
+            card = Ready(
+                name=self._names[self._rank],
+                classes=images.classes if images else (),
+                images=len(images) if images else 0,
+                to_encode=source.count_missing(images, self._views()) if images else 0,
+                fingerprint=source.fingerprint,
+                precision=source.settle(images) if images else "",
+            )
+        except (FedClipError, OSError) as error:  # such as a cache folder that cannot be written
+            card, fault = Ready(name=self._names[self._rank], fault=fault_kind(error)), error
+        agreed = self._roll_call(card, self._agree, fault)
+        assert found is not None, "exchange_status raises when a card has an error"
+        return *found, agreed
+
+    def _agree(self, cards: list[Ready]) -> list[Agreed]:
+        """On the server: from what the silos hold to what the federation is about."""
+        require_own_names(cards)
+        self._names[1:] = [card.name for card in cards[1:]]
+        require_one_backbone(cards)
+        precision = agree_on_precision(cards)
+        classes = agree_on_classes(cards, self._settings.classes and tuple(self._settings.classes))
+        self._announce(cards)
+        counts = [card.to_encode for card in cards]
+        longest = counts.index(max(counts)) if any(counts) else None
+        return [Agreed(classes, precision, self._progress and rank == longest) for rank in range(len(cards))]
+
+    def _images(self) -> ImageSet | None:
+        """List this rank's own images; those of the built-in data set are drawn first."""
+        domains = DOMAINS if self._drawn else None
+        if self._rank and self._drawn:
+            self._names[1:] = silo_names(self._recipe, domains=domains)
+        own = self._names[self._rank] if self._rank else self._settings.target_domain
+        root = self._draw([own] if own else []) if self._drawn else None
+        if self._rank == 0:
+            return target_image_set(self._recipe, root)
+        return silo_image_set(self._recipe, self._rank - 1, root, domains=domains)
+
+    def _draw(self, domains: Sequence[str]) -> Path:
+        """Draw domains of the built-in data set where they are not drawn yet, and return the root."""
+        return ensure_miniature(
+            Path(self._recipe.data_args.data_cache_dir),
+            self._settings.images_per_class,
+            self._settings.difficulty,
+            domains=domains,
+            progress=self._progress and self._rank == 1,
+        )
+
+    def _source(self) -> FeatureSource:
+        settings = self._settings
+        return FeatureSource(
+            settings.backbone,
+            self._device,
+            settings.precision,
+            Path(settings.feature_cache_dir),
+            settings.encode_batch_size,
+            settings.encode_workers or max(2, torch.get_num_threads()),
+        )
+
+    def _encode(
+        self, images: ImageSet | None, source: FeatureSource, agreed: Agreed
+    ) -> tuple[Inputs | None, TextFeatures]:
+        found: tuple[Inputs | None, TextFeatures] | None = None
+        card, fault = Encoded(), None
+        try:
+            text = source.text(agreed.classes, self._settings.prompt_template)
+            require_distinct(text, agreed.classes, self._settings.prompt_template)
+            to_encode = source.count_missing(images, self._views()) if images and agreed.bar else 0
+            with self._bar(to_encode) as bar:
+                advance = bar.update if bar is not None else _ignore
+                inputs = Inputs.load(self._settings, source, images, self._views(), advance) if images else None
+            if self._rank and inputs:
+                self._split(inputs.features)
+            found = inputs, text
+            card = Encoded(images=len(inputs.features), skipped=inputs.faults) if inputs else Encoded()
+        except (FedClipError, OSError) as error:
+            card, fault = Encoded(fault=fault_kind(error)), error
+        self._roll_call(card, self._take_counts, fault)
+        assert found is not None, "exchange_status raises when a card has an error"
+        return found
+
+    def _take_counts(self, cards: list[Encoded]) -> list[GoOn]:
+        self._usable = tuple(card.images for card in cards[1:])
+        skipped = [f"{name} {card.skipped}" for name, card in zip(self._names, cards, strict=True) if card.skipped]
+        if skipped:
+            self._say(f"skipped unreadable images: {', '.join(skipped)} (logs/ says which)")
+        return go_on(cards)
+
+    def _views(self) -> int:
+        """Return how many augmented views of each image this rank encodes; the target is only tested on."""
+        return self._settings.augmented_views if self._rank else 0
+
+    def _split(self, data: FeatureSet) -> SiloFeatures:
+        return split(data, self._recipe.common_args.random_seed)
+
+    def _roll_call(self, card: C, judge: Callable[[list[C]], Sequence[V]], fault: Exception | None) -> V:
+        return exchange_status(self._comm, card, self._names, self._settings.start_timeout, judge, fault)
+
+    def _announce(self, cards: Sequence[Ready]) -> None:
+        told = ", ".join(f"{card.name} {card.images:,}" for card in cards[1:])
+        target = f"; target {self._settings.target_domain} {cards[0].images:,}" if cards[0].images else ""
+        self._say(f"images: {told}{target}")
+        todo = sum(card.to_encode for card in cards)
+        self._say(f"encoding {todo:,} images once with {self._settings.backbone}" if todo else "features: all cached")
+
+    def _bar(self, to_encode: int) -> AbstractContextManager[Any]:
+        if not to_encode or confined():
+            return nullcontext()
+        name = self._names[self._rank]
+        bar: AbstractContextManager[Any] = tqdm(total=to_encode, desc=f"encode {name}", unit="image")
+        return bar
+
+
+@lru_cache(maxsize=64)
+def _warn(line: str) -> None:
+    """Say a line once, however many federations of a study this rank takes part in."""
+    logger.warning("%s", line)
+
+
+def _ignore(count: int) -> None:
+    """Take no notice of progress."""

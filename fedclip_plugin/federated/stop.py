@@ -1,0 +1,36 @@
+"""The end of a whole job: said once, on every rank's behalf."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from typing import Any, NoReturn
+
+from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.federated.rank_output import say
+from fedclip_plugin.streams import refusal
+
+
+def stop_job(comm: Any, who: str, error: BaseException | str) -> NoReturn:
+    """Say why on stderr and end every rank of the job with exit code 1.
+
+    Parameters
+    ----------
+    comm
+        MPI communicator; None where MPI is closing: mpirun ends the others then.
+    who
+        Silo and round, such as ``silo cartoon (rank 2), round 3``.
+    error
+        The exception (its traceback is printed unless the user caused it), or a sentence.
+    """
+    if isinstance(error, OSError) and error.filename is not None:
+        text = refusal(error)
+    elif isinstance(error, BaseException) and not isinstance(error, FedClipError):
+        text = "".join(traceback.format_exception(error))
+    else:
+        text = str(error)
+    short = text if isinstance(error, str) else f"{type(error).__name__}; its log, on its machine, says more"
+    say(f"fedclip: the job stops: {who}: {text.rstrip()}", f"fedclip: the job stops: {who}: {short}")
+    if comm is not None:
+        comm.Abort(1)
+    os._exit(1)

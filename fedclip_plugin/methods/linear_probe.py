@@ -1,0 +1,41 @@
+"""A linear classifier on the image feature that starts as CLIP's own (Radford et al. 2021, arXiv 2103.00020)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from fedclip_plugin.features import TextFeatures
+from fedclip_plugin.methods.base import AdapterInputs
+from fedclip_plugin.methods.zero_shot import ZeroShot
+
+
+class LinearProbe(ZeroShot):
+    """Train one row a class; an image's logits are its scaled cosines with the rows.
+
+    The linear probe of CLIP's section 3.2, with rows that start at the text features, as the classifiers of Wortsman
+    et al. (2022, arXiv 2109.01903, section 3) do: round 0 is zero-shot CLIP. Rows count at unit length, and there are
+    no biases, so that what is trained is a matrix of class features like any other.
+
+    Shapes: B images in a batch, C classes, d feature width. Parameters: ``C d``; 3,584 for 7 classes and d = 512.
+
+    Parameters
+    ----------
+    frozen
+        Gives the text features.
+    generator
+        Not used: nothing starts at random.
+    dtype
+        Of the rows.
+    """
+
+    def __init__(
+        self, frozen: AdapterInputs, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(frozen.text.features.to(dtype, copy=True))
+
+    def class_features(self, text: TextFeatures) -> Tensor:
+        """Return the rows at unit length, ``[C, d]``."""
+        return normalize(self.rows, dim=-1)

@@ -1,0 +1,79 @@
+"""LoRA on CLIP's image tower, through peft (Hu et al. 2022, arXiv 2106.09685)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedclip_plugin.methods.base import AdapterInputs
+from fedclip_plugin.methods.pixel_base import PixelAdapter
+from fedclip_plugin.recipe.methods import LORA_ALPHA, LORA_RANK, LORA_TARGETS
+
+_NAME = "default"  # peft's own for an adapter
+
+
+class Lora(PixelAdapter):
+    """Add a trained matrix of low rank to the query and value projections of every layer; all else is frozen.
+
+    ``W' = W + (alpha / r) B A`` (section 4.1) with alpha = r; A begins as ``torch.nn.Linear``, B at 0, so that round 0
+    is zero-shot CLIP. Query and value are the paper's choice (section 4.2). The text side stays as it is.
+
+    Shapes: w width of the tower, r rank. Parameters: ``4 r w`` a layer; 147,456 for r = 4 and ViT-B/32.
+
+    Parameters
+    ----------
+    frozen
+        Gives the backbone, whose image tower is taken over.
+    generator
+        Source of the initial A.
+    dtype
+        Of the parameters.
+    """
+
+    def __init__(
+        self, frozen: AdapterInputs, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        clip = frozen.clip()
+        super().__init__(clip)
+        model = clip.hand_over().to(dtype)
+        _inject(model.vision_model)
+        # Before the tower, which holds the same matrices: a parameter goes by the first name that it is found under.
+        self.layers = nn.ModuleList(_matrices(layer.self_attn) for layer in model.vision_model.encoder.layers)
+        self.vision_model, self.visual_projection = model.vision_model, model.visual_projection
+        for name, matrix in self.layers.named_parameters():
+            if name.endswith(".a.weight"):
+                drawn = torch.empty(matrix.shape, dtype=dtype)  # on the CPU: the same on every device
+                matrix.data.copy_(nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator))
+
+    def _tower_weights(self) -> dict[str, Tensor]:
+        """Return the weights with LoRA's products added."""
+        every = super()._tower_weights()
+        plain = {name.replace(".base_layer", ""): weight for name, weight in every.items() if ".lora_" not in name}
+        for number, layer in enumerate(self.vision_model.encoder.layers):
+            for target in LORA_TARGETS:
+                added = getattr(layer.self_attn, target).get_delta_weight(_NAME).detach()
+                name = f"encoder.layers.{number}.self_attn.{target}.weight"
+                plain[name] = plain[name] + added
+        return plain
+
+
+def _inject(tower: Any) -> None:
+    """Put LoRA into a tower, all else frozen."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules=list(LORA_TARGETS))
+    with torch.random.fork_rng(devices=[]):  # peft draws A from the global generator
+        inject_adapter_in_model(config, tower, adapter_name=_NAME)
+
+
+def _matrices(attention: Any) -> nn.ModuleDict:
+    """Return the trained matrices of one layer, by projection."""
+    return nn.ModuleDict(
+        {
+            target: nn.ModuleDict({"a": layer.lora_A[_NAME], "b": layer.lora_B[_NAME]})
+            for target, layer in ((target, getattr(attention, target)) for target in LORA_TARGETS)
+        }
+    )

@@ -1,0 +1,31 @@
+"""CLIP as it is: nothing is trained (Radford et al. 2021, arXiv 2103.00020, section 3.1)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fedclip_plugin.features import TextFeatures
+from fedclip_plugin.methods.base import Adapter
+from fedclip_plugin.methods.losses import classification_loss
+
+
+class ZeroShot(Adapter):
+    """Compare image features with class features; also the image side of methods that train the class side alone.
+
+    Shapes: B images in a batch, d feature width. Parameters: none.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the features as the backbone gives them, ``[B, d]``, at unit length."""
+        return normalize(inputs, dim=-1)
+
+    def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures) -> Tensor:
+        """Return the mean cross entropy of a batch over all classes, a scalar.
+
+        Parameters
+        ----------
+        inputs, labels, text
+            As for :meth:`Adapter.loss <fedclip_plugin.methods.base.Adapter.loss>`.
+        """
+        return classification_loss(self(inputs), self.class_features(text), labels, self.scale(text))

@@ -1,7 +1,0 @@
-"""The pretraining of clip-tiny on drawings (imports torch and transformers)."""
-
-from fedclip_plugin.miniature.pretraining.model_card import PretrainReport, model_card
-from fedclip_plugin.miniature.pretraining.pretrain import IMAGES, STEPS, pretrain
-from fedclip_plugin.miniature.pretraining.zero_shot import zero_shot, zero_shot_table
-
-__all__ = ["IMAGES", "STEPS", "PretrainReport", "model_card", "pretrain", "zero_shot", "zero_shot_table"]

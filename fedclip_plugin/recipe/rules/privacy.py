@@ -1,0 +1,154 @@
+"""Which keys go with which noise, defence and attack; FedML shares one key name between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fedclip_plugin.recipe.faults import Fault
+from fedclip_plugin.recipe.schema.sections import SWITCHES
+
+VARIANTS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
+    "defense_args.defense_type": {
+        "krum": {"needs": ("byzantine_client_num",), "may": ()},
+        "multikrum": {"needs": ("byzantine_client_num", "krum_param_m"), "may": ()},
+        "wise_median": {"needs": (), "may": ()},
+        "norm_diff_clipping": {"needs": ("norm_bound",), "may": ()},
+    },
+    "attack_args.attack_type": {
+        "byzantine": {"needs": ("attack_mode", "byzantine_client_num"), "may": ()},
+        "model_replacement": {"needs": (), "may": ("malicious_client_id",)},
+    },
+}
+"""``section.key`` to its values to the keys of the section that each needs and may have besides."""
+
+
+def drop_foreign(raw: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Take out of un-flattened sections what belongs to another section's variant.
+
+    Parameters
+    ----------
+    raw
+        Sections made from FedML's flat arguments, where ``byzantine_client_num`` lands in both the
+        defence's and the attack's section.
+
+    Returns
+    -------
+    dict
+        The same sections, without the keys that the chosen variants do not take.
+    """
+    sections = {name: dict(keys) for name, keys in raw.items()}
+    for where, variants in VARIANTS.items():
+        section, key = where.split(".")
+        chosen = sections.get(section, {}).get(key)
+        if chosen in variants:
+            foreign = _optional(variants) - set(variants[chosen]["needs"]) - set(variants[chosen]["may"])
+            sections[section] = {k: v for k, v in sections[section].items() if k not in foreign}
+    return sections
+
+
+def without_idle(raw: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Leave out sections that say nothing but that they are switched off, as FedML's own examples have them.
+
+    Parameters
+    ----------
+    raw
+        Section name to a mapping of keys.
+
+    Returns
+    -------
+    dict
+        The same, without e.g. ``dp_args: {enable_dp: false}``.
+    """
+    idle = {name: {switch: False} for name, switch in SWITCHES.items()}
+    return {name: keys for name, keys in raw.items() if name not in idle or keys != idle[name]}
+
+
+def variant_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield a fault for each key that a chosen variant needs and lacks, or has and does not take.
+
+    Parameters
+    ----------
+    values
+        ``section.key`` to its value, for keys valid by themselves.
+
+    Yields
+    ------
+    Fault
+        One per key.
+    """
+    for where, variants in VARIANTS.items():
+        section, key = where.split(".")
+        chosen = values.get(where)
+        if chosen is None:
+            continue
+        needs, may = variants[chosen]["needs"], variants[chosen]["may"]
+        for name in sorted(_optional(variants)):
+            place = f"{section}.{name}"
+            if name in needs and place in values and values[place] is None:
+                yield Fault(place, f"is required by {key}: {chosen}")
+            if name not in (*needs, *may) and values.get(place) is not None:
+                yield Fault(place, f"not used by {key}: {chosen}; leave it out", values[place])
+
+
+def guard_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield faults between the numbers of noise, defence, attack and silos.
+
+    Parameters
+    ----------
+    values
+        ``section.key`` to its value, for keys valid by themselves.
+
+    Yields
+    ------
+    Fault
+        Numbers that FedML would refuse in the middle of a run, or overwrite one with the other.
+    """
+    yield from _gaussian(values)
+    yield from _krum(values)
+    yield from _attackers(values)
+
+
+def _optional(variants: Mapping[str, Mapping[str, tuple[str, ...]]]) -> set[str]:
+    return {name for variant in variants.values() for names in variant.values() for name in names}
+
+
+def _gaussian(values: Mapping[str, Any]) -> Iterator[Fault]:
+    if values.get("dp_args.mechanism_type") != "gaussian":
+        return
+    epsilon, delta = values.get("dp_args.epsilon"), values.get("dp_args.delta")
+    if epsilon is not None and epsilon > 1:
+        yield Fault("dp_args.epsilon", "must be at most 1 with mechanism gaussian; or use laplace", epsilon)
+    if delta == 0:
+        yield Fault("dp_args.delta", "must be greater than 0 with mechanism gaussian; e.g. 0.00001", delta)
+
+
+def _krum(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Hold FedML's ``2 b + 2 <= n - m`` for the fewest updates that a round may close with."""
+    bad = values.get("defense_args.byzantine_client_num")
+    kept = {"krum": 1, "multikrum": values.get("defense_args.krum_param_m")}.get(
+        values.get("defense_args.defense_type", "")
+    )
+    drawn = values.get("train_args.client_num_per_round")
+    if bad is None or kept is None or drawn is None:
+        return
+    updates = values.get("fedclip_args.min_silos") or drawn
+    needed = 2 * bad + 2 + kept
+    if updates < needed:
+        key = "min_silos" if updates < drawn else "client_num_per_round"
+        rule = f"needs {needed} updates a round (2 b + 2 + m) but {key} is {updates}; lower it or add silos"
+        yield Fault("defense_args.byzantine_client_num", rule, bad)
+
+
+def _attackers(values: Mapping[str, Any]) -> Iterator[Fault]:
+    bad, drawn = values.get("attack_args.byzantine_client_num"), values.get("train_args.client_num_per_round")
+    defended = values.get("defense_args.byzantine_client_num")
+    chosen = values.get("attack_args.malicious_client_id")
+    if bad and drawn and bad > drawn:
+        yield Fault("attack_args.byzantine_client_num", f"must be at most client_num_per_round, {drawn}", bad)
+    if chosen is not None and drawn and chosen >= drawn:
+        rule = f"must be less than client_num_per_round, {drawn}; silos are counted from 0"
+        yield Fault("attack_args.malicious_client_id", rule, chosen)
+    if bad and defended and bad != defended:
+        rule = f"must equal defense_args.byzantine_client_num, {defended}: FedML has one key for both"
+        yield Fault("attack_args.byzantine_client_num", rule, bad)

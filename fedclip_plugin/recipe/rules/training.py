@@ -1,0 +1,58 @@
+"""The rules between the keys that say how adapters are trained, averaged and sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fedclip_plugin.recipe.faults import Fault
+from fedclip_plugin.recipe.methods import METHODS
+from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
+
+Values = Mapping[str, Any]
+
+
+def training_faults(values: Values) -> Iterator[Fault]:
+    """Yield the faults between keys of training.
+
+    Parameters
+    ----------
+    values
+        ``section.key`` to its value, for every key that is valid by itself.
+    """
+    yield from _local(values)
+    yield from _views(values)
+    yield from _server_optimizer(values)
+
+
+def _local(values: Values) -> Iterator[Fault]:
+    if values.get("fedclip_args.federation") != "local":
+        return
+    for key in ("codec", "proximal_mu", "server_optimizer"):
+        value, idle = values.get(f"fedclip_args.{key}"), FedClipArgs.model_fields[key].default
+        if value not in {None, idle}:
+            yield Fault(f"fedclip_args.{key}", "federation: local averages nothing; leave it out", value)
+    total, drawn = values.get("train_args.client_num_in_total"), values.get("train_args.client_num_per_round")
+    if total and drawn and drawn < total:
+        rule = f"federation: local trains every silo in every round; set it to client_num_in_total, {total}"
+        yield Fault("train_args.client_num_per_round", rule, drawn)
+
+
+def _views(values: Values) -> Iterator[Fault]:
+    views, method = values.get("fedclip_args.augmented_views"), values.get("fedclip_args.method")
+    if views and method and METHODS[method].inputs == "pixels":
+        rule = f"only for methods on features, which encode each view once; method {method} is on pixels; leave it out"
+        yield Fault("fedclip_args.augmented_views", rule, views)
+
+
+def _server_optimizer(values: Values) -> Iterator[Fault]:
+    used = {"server_lr": ("sgd", "adam"), "server_momentum": ("sgd",)}
+    chosen = values.get("fedclip_args.server_optimizer")
+    for key, optimizers in used.items():
+        value, idle = values.get(f"fedclip_args.{key}"), FedClipArgs.model_fields[key].default
+        if chosen and value not in {None, idle} and chosen not in optimizers:
+            rule = f"only for server_optimizer: {' or '.join(optimizers)}; leave it out"
+            yield Fault(f"fedclip_args.{key}", rule, value)
+    if chosen == "adam" and values.get("fedclip_args.server_lr") == FedClipArgs.model_fields["server_lr"].default:
+        rule = "must be given with server_optimizer: adam, which moves each parameter by about so much; 0.01 is a start"
+        yield Fault("fedclip_args.server_lr", rule)

@@ -1,0 +1,1 @@
+"""The keys of a recipe: their types, defaults and meaning."""

@@ -1,0 +1,129 @@
+"""The section of our own: everything FedML has no key for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedclip_plugin.recipe.prompts import USUAL_TEMPLATE
+from fedclip_plugin.recipe.schema.types import (
+    BackboneName,
+    Count,
+    Flag,
+    FolderName,
+    FolderNames,
+    MethodName,
+    NonNegative,
+    Positive,
+    PromptTemplate,
+    Section,
+    UserPath,
+    Whole,
+)
+
+
+class FedClipArgs(Section):
+    """``fedclip_args``: backbone, method, images, and how the job behaves.
+
+    Paths may hold ``~`` and environment variables; a relative path is relative to the folder in which the
+    command runs.
+
+    Attributes
+    ----------
+    backbone
+        ``clip-tiny`` (built in), a hub name (``owner/name``), or a folder (with a ``/``).
+    method
+        A name of `fedclip_plugin.recipe.METHODS`.
+    data_layout
+        ``domains``: root/<domain>/<class>/<image>, one domain per silo; ``classes``: root/<class>/<image>,
+        split among silos; ``silos``: one folder per silo.
+    data_root
+        The root, or a pattern with ``{silo}`` for the silo's name. None only for `dataset: miniature`, or
+        with `data_silo_config` and no target domain.
+    domains
+        Domain folders, in silo order; None: all, sorted.
+    silos
+        Silo folders, in silo order, for ``silos``.
+    target_domain
+        The domain that no silo trains on and the server tests on; None: no such test.
+    classes
+        Class folders in label order; None: as found.
+    prompt_template
+        With one ``{}`` for the class name.
+    precision
+        Of the backbone. ``auto`` picks the fastest that agrees with fp32 on a few images.
+    feature_cache_dir
+        Where encoded images are kept.
+    on_bad_image
+        An unreadable image stops the run, or is skipped and counted.
+    weighting
+        ``uniform``: every silo counts alike, as in the paper's reference code (``client_weights`` of
+        microsoft/PersonalizedFL, fedclip/), whatever its size; ``samples``: by its number of training images, which is
+        FedAvg as McMahan et al. (2017, arXiv 1602.05629) define it. Both go with ``federated_optimizer: FedAvg``.
+    federation
+        ``federated``, or ``local``: every silo trains alone and nothing is averaged, the baseline without federation.
+    proximal_mu
+        Weight of FedProx's proximal term in every silo's loss (Li et al. 2020, arXiv 1812.06127); 0 is FedAvg.
+    server_optimizer, server_lr, server_momentum
+        FedOpt (Reddi et al. 2021, arXiv 2003.00295): what the server does with the average. ``none`` takes it as the
+        next adapter; so does ``sgd`` with learning rate 1 and momentum 0.
+    codec
+        How updates travel, both ways: as they are, or as differences in 16 or 8 bits with error feedback.
+    augmented_views
+        Augmented views that are encoded once beside each of a silo's images, so that they are there whatever the seed's
+        split; every epoch sees a training image or one of its views. Each costs one more encoding, and more of a change
+        of style is survived; 0 trains on the images alone.
+    personal_epochs
+        Epochs in which each silo, after the last round, fine-tunes an adapter of its own; kept under ``personal/``.
+    min_silos
+        Usable updates a round needs; None: all that were drawn.
+    min_images_per_silo
+        A silo with fewer images is refused.
+    start_timeout, round_timeout
+        Seconds a silent rank is waited for: before round 0 (loading, encoding), and in a round.
+    run_dir
+        Where the run is written; None: ``runs/`` and the recipe's name.
+    images_per_class, difficulty
+        Of the miniature only: images per class and domain; how hard the drawings are.
+    keep_rounds
+        Round adapters kept on disk besides best and final.
+    encode_batch_size, encode_workers
+        Images per forward pass, and threads that decode them; None: this rank's share of the host's cores, 2 or more.
+    offline
+        Refuses ``enable_wandb`` unless ``WANDB_MODE=offline`` is set; everything else opens no connection anyway.
+    """
+
+    backbone: BackboneName = "clip-tiny"
+    method: MethodName = "fedclip"
+    data_layout: Literal["domains", "classes", "silos"] = "domains"
+    data_root: UserPath | None = None
+    domains: FolderNames | None = None
+    silos: FolderNames | None = None
+    target_domain: FolderName | None = None
+    classes: FolderNames | None = None
+    prompt_template: PromptTemplate = USUAL_TEMPLATE
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    feature_cache_dir: UserPath = Path(".fedclip/features")
+    on_bad_image: Literal["error", "skip"] = "error"
+    weighting: Literal["uniform", "samples"] = "uniform"
+    federation: Literal["federated", "local"] = "federated"
+    proximal_mu: NonNegative = 0.0
+    server_optimizer: Literal["none", "sgd", "adam"] = "none"
+    server_lr: Positive = 1.0
+    server_momentum: Annotated[NonNegative, Field(lt=1)] = 0.0
+    codec: Literal["none", "fp16", "int8"] = "none"
+    augmented_views: Annotated[Whole, Field(ge=0, le=16)] = 0
+    personal_epochs: Annotated[Whole, Field(ge=0)] = 0
+    min_silos: Count | None = None
+    min_images_per_silo: Count = 10
+    start_timeout: Positive = 1800.0
+    round_timeout: Positive = 300.0
+    run_dir: UserPath | None = None
+    images_per_class: Count = 80
+    difficulty: Annotated[NonNegative, Field(le=3)] = 1.0
+    keep_rounds: Count = 3
+    encode_batch_size: Count = 64
+    encode_workers: Count | None = None
+    offline: Flag = True

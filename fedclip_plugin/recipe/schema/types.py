@@ -1,0 +1,125 @@
+"""The kinds of values that recipe keys take: strict numbers, names, paths; no silent conversions.
+
+The one conversion is a mercy: YAML 1.1 reads ``5e-5`` (no dot) as text, which every user meets with a
+learning rate. `Real` takes such text as the number it plainly is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from fedclip_plugin.recipe.faults import listed
+from fedclip_plugin.recipe.methods import METHODS
+from fedclip_plugin.recipe.prompts import require_template
+
+MOST = 2**32 - 1
+"""Largest whole number: of a seed, and more than there is of anything else."""
+
+_EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
+_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\}?)")
+
+
+def _exponent_text(value: Any) -> Any:
+    """Turn ``"5e-5"`` into ``5e-05``; hand anything else on."""
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+
+
+def expand_user(text: str) -> str:
+    """Replace ``~`` and environment variables in a path.
+
+    Parameters
+    ----------
+    text
+        A path as a user writes it.
+
+    Returns
+    -------
+    str
+        The path with ``~``, ``$NAME`` and ``${NAME}`` replaced; a relative path stays relative.
+
+    Raises
+    ------
+    ValueError
+        If a variable is not set, there is no such user, or the text is empty.
+    """
+    if not text.strip():
+        raise ValueError("must not be empty; leave the key out to get its default")
+    expanded = os.path.expanduser(os.path.expandvars(text))  # noqa: PTH111 (keeps "{silo}", never raises)
+    unset = _VARIABLE.search(expanded)
+    if unset:
+        raise ValueError(f"environment variable {unset.group()} is not set; export it or write the path out")
+    if expanded.startswith("~"):
+        user = expanded.partition("/")[0]
+        raise ValueError(f"there is no user {user} on this machine; write the path out, from / on")
+    return expanded
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, str | Path):
+        raise ValueError("must be a path; put it in quotes")
+    return Path(expand_user(str(value)))
+
+
+def _folder_name(name: str) -> str:
+    if not name.strip() or name in {".", ".."} or "/" in name or "\0" in name:
+        raise ValueError("must be the name of one folder, without '/'; paths go into fedclip_args.data_root")
+    return name
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise ValueError(f"names {listed(map(repr, twice))} more than once; name each once")
+    return names
+
+
+def _method(name: str) -> str:
+    """Refuse a name outside the table the way pydantic refuses a value outside a ``Literal``."""
+    if name not in METHODS:
+        expected = " or ".join(map(repr, METHODS))
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+    return name
+
+
+def _backbone(name: str) -> str:
+    """Take ``clip-tiny``, a hub name (always ``owner/name``) or a path (always with a ``/``)."""
+    if "/" in name or name.startswith(("~", "$")):
+        return expand_user(name)
+    if name != "clip-tiny":
+        expected = "'clip-tiny', a hub name (owner/name), or a folder (./name)"
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+    return name
+
+
+def _no_ids(value: Any) -> Any:
+    """Take ``null`` and ``[]`` for FedML's ``"[]"``: all three leave the list to FedML."""
+    return "[]" if value is None or value == [] else value
+
+
+Flag = Annotated[bool, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True, le=MOST)]
+Count = Annotated[Whole, Field(ge=1)]
+Real = Annotated[float, BeforeValidator(_exponent_text), Field(strict=True, allow_inf_nan=False)]
+Positive = Annotated[Real, Field(gt=0)]
+NonNegative = Annotated[Real, Field(ge=0)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+FolderName = Annotated[str, Field(strict=True), AfterValidator(_folder_name)]
+FolderNames = Annotated[tuple[FolderName, ...], Field(min_length=1), AfterValidator(_distinct)]
+UserPath = Annotated[Path, BeforeValidator(_path)]
+PromptTemplate = Annotated[str, Field(strict=True), AfterValidator(require_template)]
+MethodName = Annotated[str, Field(strict=True), AfterValidator(_method)]
+ClientIds = Annotated[Literal["[]"], BeforeValidator(_no_ids)]
+BackboneName = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_backbone)]
+
+
+class Section(BaseModel):
+    """Base of a recipe's sections: read-only, and only the keys that are declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())

@@ -1,0 +1,129 @@
+"""The page of one run."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from fedclip_plugin.recipe import METHODS, Recipe
+from fedclip_plugin.report.closing_table import summary_rows, table_cells, zero_shot_warnings
+from fedclip_plugin.report.made_with import provenance
+from fedclip_plugin.report.page import Page, Picture, Section, Table
+from fedclip_plugin.report.run.round_arrays import RoundArrays
+from fedclip_plugin.report.run.run_pictures import accuracy_by_cost, accuracy_by_round, time_by_phase, training_loss
+from fedclip_plugin.report.run.target_answers import answer_target
+from fedclip_plugin.report.run.target_section import TITLE, target_section
+from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.text import percent, size
+
+_ALONE = (
+    "In this run nothing was averaged: every silo has an adapter of its own, on its own machine, and there is no "
+    "global one whose answers could be shown. The accuracy on the target is the mean over the silos' adapters."
+)
+_NO_ROUND = "No round is complete yet: there is only the untrained adapter."
+
+
+def run_page(recipe: Recipe, folder: RunFolder) -> Page:
+    """Return a run's report.
+
+    Parameters
+    ----------
+    recipe
+        As the run folder keeps it.
+    folder
+        The run; has at least round 0.
+
+    Raises
+    ------
+    RunFolderError
+        When the metrics are missing or damaged.
+    """
+    history, target = RoundArrays.read(folder), recipe.fedclip_args.target_domain
+    method = METHODS[recipe.fedclip_args.method].title
+    trained = len(history.records) > 1
+    alone = recipe.fedclip_args.federation == "local"
+    whose = "silos' own adapters" if alone else "global adapter"
+    loss = trained and not np.isnan(history.column("train_loss")).all()
+    answer = partial(answer_target, recipe, folder)
+    answers = Section(TITLE, notes=[_ALONE]) if alone else target_section(answer, history.selected.target)
+    return Page(
+        title=f"{method} on {recipe.data_args.dataset}" + (f", {target} held out" if target else ""),
+        lead=f"Run {folder.path.resolve().name}: {len(history.silos)} silos, {len(history.records) - 1} rounds, "
+        f"backbone {recipe.fedclip_args.backbone}, seed {recipe.common_args.random_seed}.",
+        facts=_facts(history, target),
+        sections=[
+            _summary(history, folder, recipe, method),
+            Section("Accuracy by round", pictures=[accuracy_by_round(history, target, whose)]),
+            _drawn("Training loss", training_loss(history) if loss else None, "No silo told of a training loss."),
+            _drawn("Accuracy against cost", accuracy_by_cost(history, target) if trained else None, _NO_ROUND),
+            _drawn("Time of a round", time_by_phase(history) if trained else None, _NO_ROUND),
+            answers,
+            _measured(history, target),
+            provenance(folder.recipe, "The resolved recipe, defaults included, as the run folder keeps it."),
+        ],
+    )
+
+
+def _drawn(title: str, picture: Picture | None, otherwise: str) -> Section:
+    return Section(title, pictures=[picture]) if picture else Section(title, notes=[otherwise])
+
+
+def _facts(history: RoundArrays, target: str | None) -> list[tuple[str, str]]:
+    best, first, rounds = history.selected, history.records[0], len(history.records) - 1
+    facts = [("sources, zero-shot → best round", _change(history.zero_shot_mean("test"), best.test))]
+    if target:
+        facts.append((f"target {target}, zero-shot → best round", _change(first.zero_shot_target, best.target)))
+    if rounds:
+        sent = history.bytes_so_far()[-1] / rounds / len(history.silos)
+        facts.append(("sent per round and silo, up and down", size(sent)))
+        facts.append(("seconds per round, mean", f"{history.seconds_so_far()[-1] / rounds:.3f} s"))
+    return facts
+
+
+def _change(before: float | None, after: float | None) -> str:
+    return f"{percent(before)} → {percent(after)} %"
+
+
+def _summary(history: RoundArrays, folder: RunFolder, recipe: Recipe, method: str) -> Section:
+    target, asked = recipe.fedclip_args.target_domain, recipe.train_args.comm_round
+    done = len(history.records) - 1
+    head, *rows = table_cells(summary_rows(folder.lines(), method), target)
+    first = history.records[0]
+    counts = ", ".join(f"{name} {silo.images['test']}" for name, silo in first.silos.items())
+    caption = f"Sources: the silos' own test splits ({counts} images)."
+    if target:
+        caption += f" Target: {target}, on which no silo trained ({first.images_target} images)."
+    notes = [f"This run is not complete: {done} of {asked} rounds are done."] if done < asked else []
+    notes += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in zero_shot_warnings(folder.lines())]
+    dropped = [f"round {record.round}: {', '.join(record.dropped)}" for record in history.records if record.dropped]
+    if dropped:
+        notes.append(f"Updates that were dropped as unusable: {'; '.join(dropped)}.")
+    text = "The best round is the one of the highest mean accuracy on the silos' validation splits; no test decides it."
+    return Section("Summary", text=[text], notes=notes, tables=[Table(head, rows, caption)])
+
+
+def _measured(history: RoundArrays, target: str | None) -> Section:
+    first = history.records[0]
+    splits = "; ".join(
+        f"{name} {silo.images['validation']} and {silo.images['test']}" for name, silo in first.silos.items()
+    )
+    rows = [
+        ["training loss", "each silo's rank", "its training split, mean over the round's batches"],
+        ["validation and test accuracy", "each silo's rank", f"its own validation and test images: {splits}"],
+        *(
+            [["target accuracy", "the server's rank", f"all {first.images_target} images of {target}"]]
+            if target
+            else []
+        ),
+        ["zero-shot CLIP", "the same ranks, before round 1", "the same images"],
+        ["bytes", "the server's transport", "every message of a round, as it was sent and received"],
+        [
+            "seconds",
+            "the server's clock; train and evaluate by the silos'",
+            "each round, start-up and encoding left out",
+        ],
+        ["answers on the target", "the machine that wrote this page", "the target's images, with adapters/best"],
+    ]
+    shown = [row for row in rows if target or "target" not in row[0]]
+    return Section("What was measured where", tables=[Table(["measured", "where", "on what"], shown, numbers=False)])

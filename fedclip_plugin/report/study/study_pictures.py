@@ -1,0 +1,168 @@
+"""A study's results as pictures, each with its words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+import numpy.typing as npt
+
+from fedclip_plugin.report.page import Picture
+from fedclip_plugin.report.plots.bars import Bar, BarPanel, accuracy_bars
+from fedclip_plugin.report.plots.forest import Difference, forest
+from fedclip_plugin.report.plots.panels import Curve, accuracy_panels
+from fedclip_plugin.report.plots.points import Point, cost_points
+from fedclip_plugin.study import CellResult, StudyResults
+from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column
+from fedclip_plugin.study.tables.bootstrap import Interval
+from fedclip_plugin.study.tables.cost_table import federates
+from fedclip_plugin.study.tables.statistics import Kind, Spread
+
+
+def mean_curve(findings: StudyResults, case: str) -> Curve | None:
+    """Return a case's curve on the targets, or on the sources in a study without targets.
+
+    Parameters
+    ----------
+    findings
+        Results of the study.
+    case
+        Its name.
+
+    Returns
+    -------
+    Curve or None
+        None while no seed is known on every target. Grid points may differ in their number of rounds: the curve ends
+        with the shortest.
+    """
+    targets = findings.plan.study.held_out()
+    by_seed: dict[int, list[CellResult]] = {}
+    for result in findings.of_case(case):
+        by_seed.setdefault(result.seed, []).append(result)
+    whole = [results for results in by_seed.values() if len(results) == len(targets)]
+    if not whole:
+        return None
+    length = min(len(result.curve.round) for results in whole for result in results)
+    seeds = np.array([np.mean([_curve(result)[:length] for result in results], axis=0) for results in whole])
+    zero_shot = float(np.mean([_zero_shot(result) for results in whole for result in results]))
+    return Curve(
+        findings.plan.study.cases[case].title,
+        np.array(whole[0][0].curve.round[:length]),
+        seeds.mean(0),
+        zero_shot,
+        spread=seeds.std(0, ddof=1) if len(seeds) > 1 else None,
+    )
+
+
+def _curve(result: CellResult) -> npt.NDArray[np.float64]:
+    values = result.curve.test if result.target is None else result.curve.target
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _zero_shot(result: CellResult) -> float:
+    accuracy = result.target_accuracy
+    return result.source_mean("zero_shot") if accuracy is None else accuracy.zero_shot
+
+
+_MEAN = "mean"
+_ON = {"generalization": "the target domain", "personalization": "the silos' own test splits"}
+
+
+def bars(findings: StudyResults, rows: Sequence[AccuracyRow], kind: Kind) -> Picture:
+    """Draw the accuracy of every case on every domain and their mean."""
+    titles = _titles(findings)
+    panels = []
+    for domain in [*_domains(findings, rows), _MEAN]:
+        found = {row.title: _at(row.selected, domain) for row in rows}
+        zero_shot = next((level.mean for row in rows if (level := _at(row.zero_shot, domain))), None)
+        panels.append(BarPanel(domain, [_bar(title, found.get(title)) for title in titles], zero_shot))
+    return Picture(
+        f"{kind}_bars",
+        accuracy_bars(panels),
+        f"Bars of the accuracy on {_ON[kind]} for {len(rows)} cases and {len(panels) - 1} domains.",
+        f"Accuracy on {_ON[kind]} at the selected round: mean and standard deviation over seeds. A bar that ends left "
+        "of the dashed line is worse than CLIP without any training; whether a gap is more than chance is told by the "
+        "next figure.",
+    )
+
+
+def differences(findings: StudyResults, rows: Sequence[AccuracyRow], kind: Kind) -> Picture:
+    """Draw the difference of every case to zero-shot CLIP with its interval."""
+    titles = _titles(findings)
+    panels = []
+    for domain in [*_domains(findings, rows), _MEAN]:
+        found = {row.title: row.difference if domain == _MEAN else row.by_domain.get(domain) for row in rows}
+        panels.append((domain, [_difference(title, found.get(title)) for title in titles]))
+    return Picture(
+        f"{kind}_differences",
+        forest(panels),
+        f"Differences to zero-shot CLIP on {_ON[kind]} with 95 % intervals.",
+        f"Points above zero-shot CLIP on {_ON[kind]} with the 95 % interval of a paired bootstrap over test images, "
+        "averaged over seeds. A hollow mark is no gain and no loss: its interval holds 0.",
+    )
+
+
+def curves(findings: StudyResults) -> Picture | None:
+    """Draw the accuracy by round of every case that has run on every target; None when none has."""
+    found = [curve for case in findings.plan.study.cases if (curve := mean_curve(findings, case))]
+    if not found:
+        return None
+    where = _ON["generalization" if findings.plan.study.targets else "personalization"]
+    return Picture(
+        "accuracy_by_round",
+        accuracy_panels(found, "mean over domains", "standard deviation over seeds"),
+        f"Accuracy on {where} by round for {len(found)} cases.",
+        f"Mean accuracy on {where} by round; the band is the standard deviation over seeds. A curve that falls after "
+        "its top shows what the choice of a round hides.",
+    )
+
+
+def costs(findings: StudyResults, rows: Sequence[AccuracyRow]) -> Picture | None:
+    """Draw accuracy against bytes and seconds, a point a case that has run on every target; None when none has."""
+    known = [row for row in rows if row.selected.mean]
+    if not known:
+        return None
+    zero_shot = next((row.zero_shot.mean.mean for row in known if row.zero_shot.mean), None)
+    return Picture(
+        "accuracy_by_cost",
+        cost_points([_point(findings, row) for row in known], zero_shot),
+        f"Accuracy of {len(known)} cases against bytes and seconds, both logarithmic.",
+        "Mean accuracy at the selected round against what all silos had sent and received, and against the wall time "
+        "of the rounds, until then; means over domains and seeds. Left and high is good. A case that sends nothing has "
+        "no place on the left axis.",
+    )
+
+
+def _point(findings: StudyResults, row: AccuracyRow) -> Point:
+    results = findings.of_case(row.case)
+    assert row.selected.mean is not None, "the caller looked"
+    return Point(
+        row.title,
+        row.selected.mean.mean,
+        federates(findings, row.case)
+        * fmean(result.curve.bytes[result.curve.round.index(result.selected_round)] for result in results),
+        fmean(result.costs.seconds_to_selected for result in results),
+    )
+
+
+def _titles(findings: StudyResults) -> list[str]:
+    return [case.title for case in findings.plan.study.cases.values()]
+
+
+def _domains(findings: StudyResults, rows: Sequence[AccuracyRow]) -> list[str]:
+    """Return the domains of which something is known, targets in the study's order first."""
+    known = dict.fromkeys(domain for row in rows for domain in row.selected.domains)
+    return [domain for domain in dict.fromkeys([*(findings.plan.study.targets or ()), *known]) if domain in known]
+
+
+def _at(column: Column, domain: str) -> Spread | None:
+    return column.mean if domain == _MEAN else column.domains.get(domain)
+
+
+def _bar(title: str, found: Spread | None) -> Bar:
+    return Bar(title, found.mean, found.deviation) if found else Bar(title, None)
+
+
+def _difference(title: str, found: Interval | None) -> Difference:
+    return Difference(title, found.mean, found.low, found.high) if found else Difference(title, None)

@@ -1,0 +1,141 @@
+"""Check a whole study, every cell's recipe included, and list every fault; nothing here stops at the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from fedclip_plugin.recipe.check import check
+from fedclip_plugin.recipe.faults import ABSENT, Fault, closest, from_pydantic
+from fedclip_plugin.recipe.rules.privacy import without_idle
+from fedclip_plugin.recipe.schema.types import Section
+from fedclip_plugin.study.definition.study import Case, Study, StudyName, cell_sections, count_cells
+from fedclip_plugin.study.definition.study_rules import (
+    base_faults,
+    case_faults,
+    image_faults,
+    settings_faults,
+    title_faults,
+)
+
+MOST_CELLS = 5_000
+"""Most federations of a study; each takes seconds or more."""
+
+
+def check_study(raw: Mapping[Any, Any]) -> list[Fault]:
+    """List every fault of a study.
+
+    Parameters
+    ----------
+    raw
+        What the file holds, with the base recipe's sections under ``recipe``.
+
+    Returns
+    -------
+    list of Fault
+        Empty for a valid study. Cells are checked wherever their parts are valid by themselves.
+    """
+    values: dict[str, Any] = {}
+    cases: dict[str, Case] = {}
+    faults = list(_fields("", Study, {**raw, "cases": ABSENT} if "cases" in raw else raw, values))
+    faults += _cases(raw.get("cases", ABSENT), cases)
+    if "recipe" not in values:
+        return faults
+    base, shared = values["recipe"], values.get("settings", {})
+    faults += base_faults(base)
+    faults += settings_faults("set", shared)
+    below = {**_flat(base), **shared}
+    faults += image_faults(below, values.get("targets") or ())
+    faults += title_faults(cases)
+    for name, case in cases.items():
+        faults += case_faults(f"cases.{name}", case, below)
+    targets, seeds = values.get("targets") or (None,), values.get("seeds") or (0,)
+    if (cells := count_cells(cases, targets, seeds)) > MOST_CELLS:
+        rule = f"make {cells:,} cells with all grids, targets and seeds; a study has {MOST_CELLS:,} at most"
+        return [*faults, Fault("cases", rule)]
+    return faults + list(_cells(base, _known(shared), targets, seeds[0], cases))
+
+
+def _fields(where: str, model: type[Section], given: Mapping[Any, Any], values: dict[str, Any]) -> Iterator[Fault]:
+    """Check a mapping key by key; put its valid values, defaults included, into `values`."""
+    names = {field.alias or name: name for name, field in model.model_fields.items()}
+    for key in given:
+        if key not in names:
+            rule = f"unknown key; there are {', '.join(names)}"
+            yield Fault(f"{where}{key}", rule, given[key], closest(key, names))
+    for key, name in names.items():
+        field = model.model_fields[name]
+        if key not in given and field.is_required():
+            yield Fault(f"{where}{key}", "is required")
+        elif key not in given:
+            values[name] = field.get_default(call_default_factory=True)
+        elif given[key] is not ABSENT:
+            annotated: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+            yield from _value(f"{where}{key}", annotated, given[key], name, values)
+
+
+def _value(where: str, annotation: Any, given: Any, name: str, values: dict[str, Any]) -> Iterator[Fault]:
+    try:
+        values[name] = TypeAdapter(annotation).validate_python(given)
+    except ValidationError as error:
+        yield from from_pydantic(where, given, error.errors())
+
+
+def _cases(given: Any, cases: dict[str, Case]) -> Iterator[Fault]:
+    """Check each case by itself; put the valid ones into `cases`."""
+    if given is ABSENT:
+        return
+    if not isinstance(given, Mapping) or not given:
+        yield Fault("cases", "must hold at least one case, as in 'fedclip: {title: FedCLIP}'", given)
+        return
+    for name, content in given.items():
+        where = f"cases.{name}"
+        values: dict[str, Any] = {}
+        faults = list(_value(where, StudyName, name, "", {}))
+        if isinstance(content, Mapping):
+            faults += _fields(f"{where}.", Case, content, values)
+        else:
+            faults.append(Fault(where, "must hold keys: title, and perhaps set and grid", content))
+        if not faults:
+            cases[name] = Case.model_validate(content)
+        yield from faults
+
+
+def _cells(
+    base: Mapping[Any, Any],
+    shared: Mapping[str, Any],
+    targets: tuple[str | None, ...],
+    seed: int,
+    cases: Mapping[str, Case],
+) -> Iterator[Fault]:
+    """Check every cell's recipe; what is wrong with several of them is told where it is met first."""
+    seen: set[str] = set()
+
+    def _new(where: str, layers: tuple[Mapping[str, Any], ...], target: str | None) -> Iterator[Fault]:
+        sections = without_idle(cell_sections(base, (shared, *map(_known, layers)), target, seed))
+        for fault in check(sections):
+            if fault.line() not in seen:
+                seen.add(fault.line())
+                yield Fault(f"{where}: {fault.where}", fault.rule, fault.value, fault.meant)
+
+    for target in targets:
+        yield from _new(f"recipe with target {target}" if target else "recipe", (), target)
+    told = frozenset(seen)
+    for name, case in cases.items():
+        for number, point in enumerate(case.grid):
+            seen = set(told) if number == 0 else seen
+            where = f"cases.{name}" if case.grid == ({},) else f"cases.{name}.grid[{number}]"
+            for target in targets:
+                yield from _new(where, (case.settings, point), target)
+
+
+def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out names that a study does not take; they are told by `settings_faults`."""
+    return {name: value for name, value in settings.items() if not any(settings_faults("", {name: value}))}
+
+
+def _flat(base: Mapping[Any, Any]) -> dict[str, Any]:
+    sections = {name: keys for name, keys in base.items() if isinstance(keys, Mapping)}
+    return {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()}

@@ -1,0 +1,187 @@
+"""The rules of studies: what cells share, what the study sets itself, and how large a grid may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fedclip_plugin.recipe.faults import Fault, listed
+from fedclip_plugin.recipe.methods import METHODS
+from fedclip_plugin.recipe.overrides import name_fault
+from fedclip_plugin.recipe.schema.sections import SWITCHES
+from fedclip_plugin.study.definition.study import Case
+
+POINTS: dict[str, int] = {"features": 6, "pixels": 3}
+"""Most points of a grid, by what the method is trained on; one budget for all methods of a kind."""
+
+OWN: dict[str, str] = {
+    "fedclip_args.target_domain": "is the study's; list the domains under targets",
+    "common_args.random_seed": "is the study's; list the numbers under seeds",
+    "fedclip_args.run_dir": "is the study's; choose the results folder with --out",
+    "fedclip_args.keep_rounds": "is the study's: best and final adapters are kept; leave it out",
+    "validation_args.frequency_of_the_test": "is the study's: every round is tested; leave it out",
+}
+"""Keys that a study sets itself."""
+
+_OF_A_CASE = ("fedclip_args.method", "fedclip_args.federation")
+"""What makes a row of the tables, and no point of a grid."""
+
+RESERVED = ("target", "server")
+"""Names that results give to the target domain's answers and to the server."""
+
+_SHARED: frozenset[str] = frozenset(
+    f"fedclip_args.{key}"
+    for key in (
+        *("backbone", "precision", "data_layout", "data_root", "domains", "silos", "classes", "images_per_class"),
+        *("difficulty", "on_bad_image", "min_images_per_silo"),
+    )
+) | {"train_args.client_num_in_total"}
+"""What all cells must have in common, so that one job holds them and each answers for the same images."""
+
+
+def base_faults(base: Mapping[Any, Any]) -> Iterator[Fault]:
+    """Yield what a base recipe has that no study takes.
+
+    Parameters
+    ----------
+    base
+        Its sections.
+
+    Yields
+    ------
+    Fault
+        One per section or key.
+    """
+    for section, switch in SWITCHES.items():
+        if base.get(section) not in (None, {switch: False}):
+            yield Fault(f"recipe: {section}", f"{_ONE_PER_PROCESS}; take it out")
+    tracking = base.get("tracking_args")
+    if isinstance(tracking, Mapping) and tracking.get("enable_wandb"):
+        rule = "wandb follows one run a process and a study has many in one; set it to false"
+        yield Fault("recipe: tracking_args.enable_wandb", rule, tracking["enable_wandb"])
+
+
+def settings_faults(where: str, settings: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what is wrong with the names of settings; their values are checked with the recipe.
+
+    Parameters
+    ----------
+    where
+        ``set``, or a place in a case.
+    settings
+        ``section.key`` to value.
+
+    Yields
+    ------
+    Fault
+        One per name.
+    """
+    for name, value in settings.items():
+        section, place = name.partition(".")[0], f"{where}.{name}"
+        if name in OWN:
+            yield Fault(place, OWN[name], value)
+        elif section in SWITCHES:
+            yield Fault(place, f"{_ONE_PER_PROCESS}; leave it out", value)
+        elif name.startswith("tracking_args."):
+            yield Fault(place, "is about one run, not about a study; leave it out", value)
+        else:
+            fault = name_fault(place, name)
+            yield from (fault,) if fault else ()
+
+
+def image_faults(shared: Mapping[str, Any], targets: Sequence[str]) -> Iterator[Fault]:
+    """Yield what keeps the answers for single images from being told apart.
+
+    Parameters
+    ----------
+    shared
+        ``section.key`` to value of the base recipe and the study's settings.
+    targets
+        Domains that are held out.
+
+    Yields
+    ------
+    Fault
+        One per key.
+    """
+    layout = shared.get("fedclip_args.data_layout")
+    if layout == "classes":
+        rule = "deals the images out anew with each seed, so that seeds cannot be compared image by image"
+        yield Fault("fedclip_args.data_layout", f"{rule}; a study takes domains or silos", layout)
+    named = {"targets": targets} | {
+        f"fedclip_args.{key}": shared.get(f"fedclip_args.{key}") for key in ("domains", "silos")
+    }
+    for place, names in named.items():
+        for name in names if isinstance(names, list | tuple) else ():
+            if name in RESERVED:
+                yield Fault(
+                    place, f"must not name {' or '.join(RESERVED)}, as results call other things so; rename it", name
+                )
+
+
+def title_faults(cases: Mapping[str, Case]) -> Iterator[Fault]:
+    """Yield every title that an earlier case has already.
+
+    Parameters
+    ----------
+    cases
+        Name to case.
+
+    Yields
+    ------
+    Fault
+        One per title.
+    """
+    first: dict[str, str] = {}
+    for name, case in cases.items():
+        if first.setdefault(case.title, name) != name:
+            rule = f"is the title of case {first[case.title]} too; tables and pictures need another"
+            yield Fault(f"cases.{name}.title", rule, case.title)
+
+
+def case_faults(where: str, case: Case, below: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what is wrong with a case's settings and grid.
+
+    Parameters
+    ----------
+    where
+        ``cases.<name>``.
+    case
+        A case that is valid by itself.
+    below
+        ``section.key`` to value of the base recipe and the study's settings, which the case's are laid over.
+
+    Yields
+    ------
+    Fault
+        One per name or point.
+    """
+    layers = {f"{where}.set": case.settings}
+    layers |= {f"{where}.grid[{number}]": point for number, point in enumerate(case.grid)}
+    for place, settings in layers.items():
+        yield from settings_faults(place, settings)
+        for name in settings:
+            if name in _SHARED or name.startswith("data_args."):
+                yield Fault(f"{place}.{name}", "all cells share it; move it to the study's set", settings[name])
+    yield from _grid(where, case, below)
+
+
+def _grid(where: str, case: Case, below: Mapping[str, Any]) -> Iterator[Fault]:
+    keys = set(case.grid[0])
+    for number, point in enumerate(case.grid):
+        if set(point) != keys:
+            rule = f"must set the same keys as the grid's first point, {listed(sorted(keys))}"
+            yield Fault(f"{where}.grid[{number}]", rule, point)
+        for name in _OF_A_CASE:
+            if name in point:
+                yield Fault(f"{where}.grid[{number}].{name}", "makes a case of its own, not a point", point[name])
+    for name in sorted(keys & set(case.settings)):
+        yield Fault(f"{where}.set.{name}", "is set by the grid too; keep one", case.settings[name])
+    method = {**below, **case.settings}.get("fedclip_args.method", "fedclip")
+    kind = METHODS[method].inputs if isinstance(method, str) and method in METHODS else "features"
+    if len(case.grid) > POINTS[kind]:
+        rule = f"must have at most {POINTS[kind]} points for a method on {kind}; it has {len(case.grid)}"
+        yield Fault(f"{where}.grid", rule)
+
+
+_ONE_PER_PROCESS = "FedML keeps noise, defence and attack once a process, and a study has many federations in one"

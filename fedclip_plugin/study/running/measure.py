@@ -1,0 +1,190 @@
+"""From what a cell's ranks measured to its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from statistics import fmean
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedclip_plugin.data import split_60_20_20
+from fedclip_plugin.errors import DataError
+from fedclip_plugin.federated.roles.answer_history import AnswerHistory
+from fedclip_plugin.machine import cores, processor, resident_bytes
+from fedclip_plugin.runs.provenance import code_revision
+from fedclip_plugin.runs.run_folder import RoundLine
+from fedclip_plugin.study.definition.study_rules import RESERVED
+from fedclip_plugin.study.running.answer_counts import Drawn, Pictured
+from fedclip_plugin.study.running.cell_result import Accuracy, CellResult, Costs, Curve, Machine, SourceAccuracy
+from fedclip_plugin.study.running.own_answers import Answers
+from fedclip_plugin.study.running.plan import Cell
+from fedclip_plugin.study.running.study_messages import CellPart
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a cell when it has run.
+
+    Attributes
+    ----------
+    lines
+        Of its ``metrics.jsonl``, round 0 first.
+    parts
+        By rank, the server's first.
+    parameters
+        How many were trained.
+    drawn
+        What is drawn of the target domain; None without one.
+    """
+
+    lines: Sequence[RoundLine]
+    parts: Sequence[CellPart]
+    parameters: int
+    drawn: Drawn | None
+
+
+def own_answers(cell: Cell, history: AnswerHistory, selected: int) -> Answers | None:
+    """Return what a rank answered in the selected round, which it keeps; None on a server without a target.
+
+    Parameters
+    ----------
+    cell
+        Which cell.
+    history
+        What its adapters answered.
+    selected
+        The selected round.
+    """
+    if history.zero_shot is None:
+        return None
+    return Answers.of(
+        cell.digest,
+        true=history.zero_shot.true.cpu().numpy(),
+        zero_shot=history.zero_shot.predicted.cpu().numpy(),
+        selected=torch.stack([row.predicted for row in history.rounds[selected]]).numpy(),
+        positions=_test_split(history.images, cell.recipe.common_args.random_seed),
+    )
+
+
+def rank_part(answers: Answers | None) -> CellPart:
+    """Return what a rank tells the server of a cell."""
+    return CellPart(answers.counts() if answers else None, resident_bytes(peak=True))
+
+
+def drawn(history: AnswerHistory, selected: int) -> Drawn | None:
+    """Return what is drawn of the target domain, on the server; None without a target.
+
+    Parameters
+    ----------
+    history, selected
+        As for :func:`own_answers`.
+    """
+    if history.zero_shot is None:
+        return None
+    true = history.zero_shot.true.cpu().numpy()
+    sides = (history.zero_shot.cpu(), history.rounds[selected][0])
+    zero_shot, adapter = (Pictured.of(true, side.predicted.numpy(), side.confidence.double().numpy()) for side in sides)
+    return Drawn(zero_shot=zero_shot, selected=adapter)
+
+
+def cell_result(cell: Cell, measured: Measured) -> CellResult:
+    """Return a cell's result.
+
+    Parameters
+    ----------
+    cell
+        Which cell.
+    measured
+        What its ranks measured.
+
+    Raises
+    ------
+    DataError
+        When a silo has a name that results give to something else; only folders tell, so it is known this late.
+    """
+    lines = measured.lines
+    first, last = lines[0], lines[-1]
+    best: RoundLine = next(line for line in lines if line["round"] == last["best_round"])
+    silos = list(first["silos"])
+    if taken := set(RESERVED) & set(silos):
+        raise DataError(
+            f"a study has no silo named {' or '.join(taken)}, as its results call other things so: rename it"
+        )
+    counts = zip(["target", *silos], (part.counts for part in measured.parts), strict=True)
+    target = cell.target is not None
+    return CellResult(
+        case=cell.case,
+        method=cell.recipe.fedclip_args.method,
+        target=cell.target,
+        seed=cell.seed,
+        point=cell.point,
+        settings=dict(cell.settings),
+        digest=cell.digest,
+        code=code_revision(),
+        rounds=last["round"],
+        selected_round=best["round"],
+        validation=Accuracy(
+            zero_shot=fmean(silo["zero_shot"]["validation"] for silo in first["silos"].values()),
+            selected=best["validation"],
+            last=last["validation"],
+        ),
+        target_accuracy=Accuracy(zero_shot=first["zero_shot_target"], selected=best["target"], last=last["target"])
+        if target
+        else None,
+        sources={name: _source(name, first, best, last) for name in silos},
+        curve=_curve(lines),
+        counts={name: own for name, own in counts if own is not None},
+        drawn=measured.drawn,
+        costs=_costs(measured, silos, best["round"]),
+        machine=_machine(),
+    )
+
+
+def _source(name: str, first: RoundLine, best: RoundLine, last: RoundLine) -> SourceAccuracy:
+    own = last["silos"][name]
+    return SourceAccuracy(
+        zero_shot=first["silos"][name]["zero_shot"]["test"],
+        selected=best["silos"][name]["test"],
+        last=own["test"],
+        personal=own["personal"]["test"] if "personal" in own else None,
+        images=own["images"]["test"],
+    )
+
+
+def _curve(lines: Sequence[RoundLine]) -> Curve:
+    return Curve(
+        round=tuple(line["round"] for line in lines),
+        validation=tuple(line["validation"] for line in lines),
+        test=tuple(line["test"] for line in lines),
+        target=tuple(line["target"] for line in lines),
+        bytes=tuple(accumulate(line["bytes_up"] + line["bytes_down"] for line in lines)),
+        seconds=tuple(accumulate(line["seconds"].get("round", 0.0) for line in lines)),
+    )
+
+
+def _costs(measured: Measured, silos: Sequence[str], selected: int) -> Costs:
+    rounds = [line for line in measured.lines if line["round"] > 0]
+    return Costs(
+        parameters_trained=measured.parameters,
+        parameters_sent=measured.parameters,
+        bytes_up=fmean(line["bytes_up"] for line in rounds) / len(silos),
+        bytes_down=fmean(line["bytes_down"] for line in rounds) / len(silos),
+        seconds={phase: fmean(line["seconds"][phase] for line in rounds) for phase in rounds[0]["seconds"]},
+        seconds_total=sum(line["seconds"]["round"] for line in rounds),
+        seconds_to_selected=sum(line["seconds"]["round"] for line in rounds if line["round"] <= selected),
+        peak_bytes=dict(zip(["server", *silos], (part.peak_bytes for part in measured.parts), strict=True)),
+    )
+
+
+def _test_split(images: int | None, seed: int) -> NDArray[np.int64] | None:
+    """Return which of a silo's images its test split is; None on the server, which tests on all."""
+    return None if images is None else split_60_20_20(images, seed).test
+
+
+def _machine() -> Machine:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return Machine(cpu=processor(), cores=cores(), gpu=gpu)

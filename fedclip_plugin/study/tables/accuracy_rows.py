@@ -1,0 +1,146 @@
+"""One row of a study's accuracy tables as numbers: what tables, plots and CSV show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedclip_plugin.study.running.answer_counts import Kinds
+from fedclip_plugin.study.running.cell_result import CellResult
+from fedclip_plugin.study.running.study_messages import Question
+from fedclip_plugin.study.tables.bootstrap import Interval, interval
+from fedclip_plugin.study.tables.statistics import Kind, Spread, accuracies, over_domains, questions, spread
+from fedclip_plugin.study.tables.study_results import StudyResults
+
+
+@dataclass(frozen=True)
+class Column:
+    """Accuracies of one kind of adapter.
+
+    Attributes
+    ----------
+    domains
+        By domain, over seeds.
+    mean
+        Mean over domains, over seeds; None while a target is missing.
+    """
+
+    domains: dict[str, Spread]
+    mean: Spread | None
+
+    @property
+    def average(self) -> float | None:
+        """The mean over domains and seeds; None while a target is missing."""
+        return self.mean.mean if self.mean else None
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """Accuracies of one case.
+
+    Attributes
+    ----------
+    case, title
+        Its name and its name in tables.
+    kind
+        What the accuracies are about.
+    zero_shot, selected, last
+        Zero-shot CLIP on the same images, the selected round, the last round.
+    personal
+        After local fine-tuning; None where there was none.
+    difference
+        Selected less zero-shot, mean over domains; None while a target is missing, or where no rank has all the answers
+        that an interval takes.
+    by_domain
+        The same for each domain.
+    seeds
+        Seeds for which every target is known; only they enter means over domains.
+    """
+
+    case: str
+    title: str
+    kind: Kind
+    zero_shot: Column
+    selected: Column
+    last: Column
+    personal: Column | None
+    difference: Interval | None
+    by_domain: dict[str, Interval]
+    seeds: tuple[int, ...]
+
+
+def accuracy_row(findings: StudyResults, case: str, kind: Kind) -> AccuracyRow | None:
+    """Return a case's accuracies, None as long as nothing is known of it.
+
+    Parameters
+    ----------
+    findings
+        Results of the study.
+    case
+        Its name.
+    kind
+        Which accuracies.
+    """
+    results = findings.of_case(case)
+    seeds = _complete_seeds(findings, results)
+    every, told = (_kinds(findings, chosen, kind) for chosen in (results, whole(findings, case)))
+    if not every:
+        return None
+    by_domain = {name: interval([found]) for name, found in every.items() if found}
+    known = [found for found in told.values() if found]
+    fine_tuned = all(accuracy.personal is not None for result in results for accuracy in result.sources.values())
+    return AccuracyRow(
+        case=case,
+        title=findings.plan.study.cases[case].title,
+        kind=kind,
+        zero_shot=_column(results, kind, "zero_shot", seeds),
+        selected=_column(results, kind, "selected", seeds),
+        last=_column(results, kind, "last", seeds),
+        personal=_column(results, kind, "personal", seeds) if fine_tuned and kind == "personalization" else None,
+        difference=interval(known) if len(known) == len(told) else None,
+        by_domain={name: found for name, found in by_domain.items() if found},
+        seeds=seeds,
+    )
+
+
+def accuracy_rows(findings: StudyResults, kind: Kind) -> list[AccuracyRow]:
+    """Return the accuracies of every case of which something is known, in the study's order."""
+    found = (accuracy_row(findings, case, kind) for case in findings.plan.study.cases)
+    return [row for row in found if row is not None]
+
+
+def whole(findings: StudyResults, case: str) -> list[CellResult]:
+    """Return the results of a case with the seeds for which every target is known."""
+    results = findings.of_case(case)
+    seeds = _complete_seeds(findings, results)
+    return [result for result in results if result.seed in seeds]
+
+
+def wanted(findings: StudyResults, case: str) -> set[Question]:
+    """Return what the ranks have to be asked for a case's intervals: federations that are told of together."""
+    kinds: tuple[Kind, Kind] = ("generalization", "personalization")
+    sets = (findings.of_case(case), whole(findings, case))
+    found = {question for kind in kinds for chosen in sets for question in questions(chosen, kind).values()}
+    return {question for question in found if len(question.cells) > 1}
+
+
+def unasked(findings: StudyResults) -> list[str]:
+    """Return the cases of which the ranks have still to be asked something."""
+    return [case for case in findings.plan.study.cases if wanted(findings, case) - findings.joint.keys()]
+
+
+def _kinds(findings: StudyResults, results: Sequence[CellResult], kind: Kind) -> dict[str, Kinds | None]:
+    return {domain: findings.kinds(question) for domain, question in questions(results, kind).items()}
+
+
+def _complete_seeds(findings: StudyResults, results: Sequence[CellResult]) -> tuple[int, ...]:
+    targets: dict[str | None, set[int]] = {target: set() for target in findings.plan.study.held_out()}
+    for result in results:
+        targets[result.target].add(result.seed)
+    return tuple(sorted(set.intersection(*targets.values())))
+
+
+def _column(results: Sequence[CellResult], kind: Kind, column: str, seeds: Sequence[int]) -> Column:
+    values = accuracies(results, kind, column)
+    spreads = {name: spread(list(by_seed.values())) for name, by_seed in values.items()}
+    return Column({name: found for name, found in spreads.items() if found}, over_domains(values, seeds))

@@ -1,0 +1,108 @@
+"""Generalization and personalization, apart: accuracy by domain, over seeds, beside zero-shot CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column, accuracy_rows
+from fedclip_plugin.study.tables.bootstrap import Interval
+from fedclip_plugin.study.tables.statistics import Kind, Spread
+from fedclip_plugin.study.tables.study_results import StudyResults
+from fedclip_plugin.study.tables.titled_table import Table
+from fedclip_plugin.text import percent
+
+_TITLES: dict[Kind, str] = {
+    "generalization": "Generalization: accuracy in % on the target domain, on which no silo trains",
+    "personalization": "Personalization: accuracy in % on the silos' own test splits",
+}
+_NOTES: dict[Kind, str] = {
+    "generalization": "accuracy: of the round, and the grid point, of the highest mean source validation, +- standard "
+    "deviation over seeds; difference: in points, with its 95 % interval by paired bootstrap over test images; it is "
+    "none where the interval holds 0; intervals are not widened for the number of cases.",
+    "personalization": "columns as in generalization; a silo's test split is another one with each seed, and the "
+    "deviation over seeds holds that too.",
+}
+_FINE_TUNED = "fine-tuned: each silo's own adapter, trained on from that of the last round, not of the selected one."
+_ZERO_SHOT = "zero-shot CLIP"
+
+_UNKNOWN = (
+    "{}: no interval, which takes all answers for an image together: no rank has them all on its machine any more, or "
+    "the study is still to ask for them (run it again)"
+)
+
+
+def accuracy_table(findings: StudyResults, kind: Kind) -> Table | None:
+    """Return the table of one kind of accuracy, zero-shot CLIP first; None when nothing is known.
+
+    Parameters
+    ----------
+    findings
+        Results of a study, complete or not.
+    kind
+        Which accuracies.
+    """
+    rows = accuracy_rows(findings, kind)
+    if not rows:
+        return None
+    domains = _domains(findings, rows)
+    personal = any(row.personal for row in rows)
+    head = ["accuracy in %", *domains, "mean", "difference to zero-shot", "last round", "seeds"]
+    head[-1:-1] = ["fine-tuned"] if personal else []
+    full = next((row for row in rows if row.zero_shot.mean), rows[0])
+    zero_shot = _without_deviation(full.zero_shot) if kind == "generalization" else full.zero_shot
+    table = [_cells(_ZERO_SHOT, zero_shot, domains) + [""] * (len(head) - len(domains) - 2)]
+    wanted = len(findings.plan.study.seeds)
+    for row in rows:
+        cells = _cells(row.title, row.selected, domains)
+        cells += [_difference(row.difference), percent(row.last.average)]
+        cells += [_accuracy(row.personal.mean if row.personal else None)] if personal else []
+        table.append([*cells, str(wanted) if len(row.seeds) == wanted else f"{len(row.seeds)} of {wanted}"])
+    notes = [_NOTES[kind], *([_FINE_TUNED] if personal else []), *_own_zero_shot(full, rows)]
+    notes += [_UNKNOWN.format(row.title) for row in rows if row.selected.mean and row.difference is None]
+    return Table(_TITLES[kind] + _missing(findings), head, table, tuple(notes))
+
+
+def _domains(findings: StudyResults, rows: Sequence[AccuracyRow]) -> list[str]:
+    """Return the domains of all rows, targets in the study's order first."""
+    targets = [target for target in findings.plan.study.held_out() if target]
+    found = dict.fromkeys(name for row in rows for name in row.selected.domains)
+    return [*(name for name in targets if name in found), *(name for name in found if name not in targets)]
+
+
+def _cells(title: str, column: Column, domains: Sequence[str]) -> list[str]:
+    return [title, *(_accuracy(column.domains.get(name)) for name in domains), _accuracy(column.mean)]
+
+
+def _without_deviation(column: Column) -> Column:
+    """Leave the deviation out: zero-shot CLIP has no seed, and the target's images are the same with every seed."""
+    domains = {name: Spread(found.mean, None) for name, found in column.domains.items()}
+    return Column(domains, column.mean and Spread(column.mean.mean, None))
+
+
+def _accuracy(found: Spread | None) -> str:
+    if found is None:
+        return "-"
+    return percent(found.mean) + ("" if found.deviation is None else f" +- {100 * found.deviation:.1f}")
+
+
+def _difference(found: Interval | None) -> str:
+    if found is None:
+        return "-"
+    ends = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    return f"{found.verdict if found.verdict == 'no difference' else f'{100 * found.mean:+.1f}'} {ends}"
+
+
+def _missing(findings: StudyResults) -> str:
+    found, total = len(findings.results), findings.plan.total()
+    return "" if found == total else f" (incomplete: {found} of {total} cells)"
+
+
+def _own_zero_shot(shown: AccuracyRow, rows: Sequence[AccuracyRow]) -> list[str]:
+    """Say where a case is compared with another zero-shot than the first row's, such as one with its own prompts."""
+    told = []
+    for row in rows:
+        common = [name for name in row.zero_shot.domains if name in shown.zero_shot.domains]
+        if any(abs(row.zero_shot.domains[n].mean - shown.zero_shot.domains[n].mean) > 1e-9 for n in common):
+            own = f"zero-shot CLIP as this case has it scores {percent(row.zero_shot.average)}"
+            told.append(f"{row.title}: {own}; its difference is to that.")
+    return told

@@ -1,0 +1,53 @@
+"""A study's results as one text: every table, then the cases that a reader looks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from fedclip_plugin.study.tables.accuracy_tables import accuracy_table
+from fedclip_plugin.study.tables.choices_table import choices_table
+from fedclip_plugin.study.tables.cost_table import cost_table
+from fedclip_plugin.study.tables.csv_text import to_csv
+from fedclip_plugin.study.tables.headline_cases import closing
+from fedclip_plugin.study.tables.study_results import StudyResults
+from fedclip_plugin.study.tables.titled_table import Table
+from fedclip_plugin.text import plain_markdown, printable
+
+Form = Literal["text", "markdown", "csv"]
+
+_WRITERS: dict[str, tuple[Callable[[Table], str], Callable[[str], str]]] = {
+    "text": (Table.to_text, printable),
+    "markdown": (Table.to_markdown, plain_markdown),
+}
+"""By form, what writes a table, and a sentence."""
+
+
+def tables(findings: StudyResults) -> list[Table]:
+    """Return a study's tables: generalization, personalization, costs, grid points; none without rows."""
+    found = (
+        accuracy_table(findings, "generalization"),
+        accuracy_table(findings, "personalization"),
+        cost_table(findings),
+        choices_table(findings),
+    )
+    return [table for table in found if table is not None]
+
+
+def summary(findings: StudyResults, form: Form = "text") -> str:
+    """Return everything that is known of a study.
+
+    Parameters
+    ----------
+    findings
+        Its results, complete or not; what is missing is said first.
+    form
+        ``text`` for the console, ``markdown``, or ``csv`` with a number a line.
+    """
+    if form == "csv":
+        return to_csv(findings)
+    if not findings.results:
+        return f"study {findings.plan.study.study}: no cell of {findings.plan.total()} has a result yet"
+    last = [line for line in (closing(findings, "generalization"), closing(findings, "personalization")) if line]
+    write_table, write_line = _WRITERS[form]
+    return "\n\n".join([*map(write_table, tables(findings)), *map(write_line, last)])

@@ -1,0 +1,104 @@
+"""Imports run one way through the whole house, and what is checked before a job starts needs no heavy library."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fedclip_edge
+import fedclip_export
+import fedclip_miniature
+import fedclip_plugin
+from fedclip_plugin.methods import ADAPTERS
+from fedclip_plugin.recipe import METHODS
+
+PACKAGES = {
+    package.__name__: Path(package.__file__).parent
+    for package in (fedclip_edge, fedclip_export, fedclip_miniature, fedclip_plugin)
+}
+DEVICE = [
+    *("fedclip_edge.errors", "fedclip_edge.terminal", "fedclip_edge.safe_files", "fedclip_edge.files"),
+    "fedclip_edge.images",
+    *("fedclip_edge.bundle", "fedclip_edge.device", "fedclip_edge.runtime", "fedclip_edge.cli"),
+]
+ORDER = [
+    *DEVICE,
+    *("fedclip_plugin.errors", "fedclip_plugin.text", "fedclip_plugin.streams", "fedclip_plugin.machine"),
+    *("fedclip_plugin.ranks", "fedclip_plugin.recipe", "fedclip_plugin.runs", "fedclip_plugin.data"),
+    *("fedclip_miniature", "fedclip_plugin.backbone", "fedclip_plugin.features", "fedclip_plugin.methods"),
+    *("fedclip_plugin.federated", "fedclip_plugin", "fedclip_export", "fedclip_plugin.study"),
+    *("fedclip_plugin.what_leaves", "fedclip_plugin.report", "fedclip_plugin.cli", "fedclip_plugin.__main__"),
+]
+"""A part may import those before it. ``fedclip_plugin`` itself hands on public names."""
+
+LIGHT = ["", ".recipe", ".runs", ".data", ".runs.provenance", ".study", ".cli.main", ".cli.run", ".cli.study"]
+FILES = [(name, path) for name, folder in PACKAGES.items() for path in sorted(folder.rglob("*.py"))]
+
+
+def module_of(package, path):
+    """Return a file's dotted name."""
+    inside = path.relative_to(PACKAGES[package]).with_suffix("").parts
+    return ".".join([package, *(name for name in inside if name != "__init__")])
+
+
+def place(module):
+    """Return the part of the house that a dotted name belongs to; None for other libraries."""
+    names = module.split(".")
+    parts = (".".join(names[:count]) for count in range(len(names), 0, -1))
+    return next((part for part in parts if part in ORDER), None)
+
+
+def imported(package, path):
+    """Yield the absolute name of everything that a file imports, in functions too."""
+    own = [package, *path.relative_to(PACKAGES[package]).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = own[: len(own) + 1 - node.level] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{name}.{alias.name}" for alias in node.names) if name in PACKAGES else [name]
+
+
+@pytest.mark.parametrize(("package", "path"), FILES, ids=[module_of(*file) for file in FILES])
+def test_imports_run_one_way(package, path):
+    own = place(module_of(package, path))
+    allowed = ORDER[: ORDER.index(own) + 1] if own in ORDER else DEVICE
+    if package == "fedclip_edge":
+        allowed = DEVICE[: DEVICE.index(own) + 1] if own in DEVICE else DEVICE
+    allowed = [*allowed, "fedclip_plugin"] if own != "fedclip_edge" else allowed
+    ours = [name for module in imported(package, path) if (name := place(module))]
+    assert [name for name in ours if name not in allowed] == []
+
+
+def test_every_part_has_its_place():
+    plugin = PACKAGES["fedclip_plugin"]
+    parts = {path.stem for path in plugin.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    known = {name.partition(".")[2] for name in ORDER if name.startswith("fedclip_plugin.")}
+    assert parts - {"__init__"} == known
+    edge = PACKAGES["fedclip_edge"]
+    parts = {path.stem for path in edge.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert parts - {"__init__"} == {name.partition(".")[2] for name in DEVICE}
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_modules_import_nothing_heavy(module):
+    heavy = ["torch", "fedml", "transformers", "mpi4py", "onnx", "onnxruntime"]
+    code = f"import sys, fedclip_plugin{module}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_command_line_and_a_launch_that_is_refused_import_nothing_heavy():
+    code = (
+        "import sys; from fedclip_plugin.cli.main import main; code = main(['launch', 'no/such.yaml']); "
+        "print(code, [name for name in ('torch', 'fedml', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2 []"
+
+
+def test_the_table_of_methods_and_the_table_of_adapters_name_the_same():
+    assert set(METHODS) == set(ADAPTERS)

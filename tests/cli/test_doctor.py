@@ -1,0 +1,109 @@
+"""The doctor diagnoses a machine on which anything may be broken, and goes on."""
+
+import re
+
+import pytest
+
+from fedclip_plugin.cli import doctor as doctor_module
+from fedclip_plugin.cli.main import main
+from fedclip_plugin.cli.probes.onnxruntime_probe import probe_onnxruntime
+from fedclip_plugin.cli.probes.probe import Probe, probe
+from fedclip_plugin.errors import BackboneError, FedClipError
+
+
+def chapters(monkeypatch, *names):
+    """Let the doctor examine some chapters only; the others start processes, which take seconds."""
+    kept = tuple(chapter for chapter in doctor_module._CHAPTERS if chapter[0] in names)
+    assert len(kept) == len(names)
+    monkeypatch.setattr(doctor_module, "_CHAPTERS", kept)
+
+
+def broken(error):
+    def examine():
+        yield "ok", "begun"
+        raise error
+
+    return examine
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FedClipError("no mpirun"), "FAULT no mpirun"),
+        (ImportError("libx.so\nis gone"), "FAULT cannot be examined: ImportError: libx.so\\nis gone"),
+        (FileNotFoundError(2, "No such file"), "FAULT cannot be examined: FileNotFoundError: [Errno 2] No such file"),
+        (RuntimeError("Could not determine home directory."), "FAULT cannot be examined: RuntimeError: Could not"),
+    ],
+)
+def test_a_chapter_that_fails_is_a_line_and_the_next_is_read(capsys, monkeypatch, error, told):
+    monkeypatch.setattr(
+        doctor_module, "_CHAPTERS", (("one", broken(error)), ("two", lambda: iter([("ok", "here\x1b")])))
+    )
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["one", "  ok    begun"] and lines[2].strip().startswith(told)
+    assert lines[3:] == ["two", "  ok    here\\x1b", "1 fault: mend first"]
+
+
+@pytest.mark.parametrize(
+    ("program", "fault"),
+    [
+        ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("import os; os.kill(os.getpid(), 11)", "ended by signal 11"),
+        ("raise SystemExit(3)", "it said nothing"),
+        ("print('x')", ""),
+        ("import time; time.sleep(9)", "no answer within 0.5 s"),
+    ],
+)
+def test_a_probe_tells_how_it_ended(monkeypatch, program, fault):
+    if "sleep" in program:
+        monkeypatch.setattr("fedclip_plugin.cli.probes.probe._SECONDS", 0.5)
+    assert probe(program).fault == fault
+
+
+def test_a_command_that_cannot_be_started_is_told():
+    assert probe("/nowhere/mpirun", "--version") == Probe(
+        "/nowhere/mpirun cannot be started: No such file or directory"
+    )
+
+
+def test_onnxruntime_that_ends_its_process_is_told(monkeypatch):
+    monkeypatch.setattr(
+        "fedclip_plugin.cli.probes.onnxruntime_probe.probe", lambda program: Probe("ended by signal 11")
+    )
+    with pytest.raises(BackboneError, match="onnxruntime cannot be used: ended by signal 11; uninstall"):
+        probe_onnxruntime()
+
+
+def test_what_a_package_lacks_is_told_beside_the_rest(capsys, monkeypatch):
+    chapters(monkeypatch, "packages", "FedML")
+    monkeypatch.setattr(doctor_module, "probe", lambda *words: Probe("ModuleNotFoundError: No module named 'it'"))
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "note  pip cannot look for clashes" in out
+    assert "FAULT fedml cannot be imported: ModuleNotFoundError" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "told"),
+    [
+        ("HOME", "/nowhere", "note  HOME is /nowhere, which is no folder"),
+        ("HOME", "", "ok    HOME is /"),
+        ("TMPDIR", "/nowhere/at/all", "FAULT TMPDIR is /nowhere/at/all, which is no folder"),
+    ],
+)
+def test_what_the_surroundings_lack_is_told(capsys, monkeypatch, name, harm, told):
+    chapters(monkeypatch, "surroundings")
+    monkeypatch.setenv(name, harm)
+    assert main(["doctor"]) == ("FAULT" in told)
+    assert told in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_told(capsys, monkeypatch, tmp_path):
+    chapters(monkeypatch, "surroundings")
+    gone = tmp_path / "gone"
+    monkeypatch.setattr("pathlib.Path.cwd", lambda: gone)
+    assert main(["doctor"]) == 1
+    assert re.search(
+        r"FAULT folder for runs and caches: \S*gone\S*: No such file or directory", capsys.readouterr().out
+    )

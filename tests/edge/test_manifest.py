@@ -1,0 +1,208 @@
+"""Canonical bytes, and a manifest that says exactly what schema 1 allows."""
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+import pytest
+
+from fedclip_edge.bundle import FileEntry, Manifest, canonical
+from fedclip_edge.errors import BundleError
+from tests.support import forge
+
+
+def reason(function, *arguments):
+    with pytest.raises(BundleError) as caught:
+        function(*arguments)
+    return caught.value.reason
+
+
+@pytest.fixture
+def described(delivered):
+    return forge.read(delivered)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{}, [], {"b": [1, -2, None, True, False], "a": {"x": "y"}}, 'é\u2028\U0001f600"\\\x7f\n', 2**53 - 1, -(2**53) + 1],
+)
+def test_canonical_bytes_come_back(value):
+    raw = canonical.dump(value)
+    assert raw.isascii() and canonical.parse(raw) == value and canonical.dump(canonical.parse(raw)) == raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"", "not-json"),
+        (b"{", "not-json"),
+        (b"\xff", "not-json"),
+        (b"\xef\xbb\xbf{}", "not-json"),
+        (b"NaN", "not-json"),
+        (b"[Infinity]", "not-json"),
+        (b'"a\nb"', "not-json"),
+        (b"[" * 100_000, "not-json"),
+        (b"[" * 33 + b"]" * 33, "not-json"),
+        (b'{"a":1,"a":1}', "duplicate-key"),
+        (b'{"a":{"b":1,"b":2}}', "duplicate-key"),
+        (b"{} ", "not-canonical"),
+        (b'{"a": 1}', "not-canonical"),
+        (b'{"b":1,"a":2}', "not-canonical"),
+        (b'"\xc3\xa9"', "not-canonical"),
+        (b'"\\u00E9"', "not-canonical"),
+        (b'"\\/"', "not-canonical"),
+        (b'{"\\u00e9":1}', "not-canonical"),
+        (b"1.0", "not-canonical"),
+        (b"1e5", "not-canonical"),
+        (b"-0", "not-canonical"),
+        (b"9007199254740992", "not-canonical"),
+        (b"9" * 10_000, "not-canonical"),
+    ],
+)
+def test_any_other_spelling_is_refused(raw, code):
+    assert reason(canonical.parse, raw) == code
+
+
+@pytest.mark.parametrize("value", [0.5, {"a": [1.0]}, 2**53, {"é": 1}, {1: 2}, b"x", float("nan"), {1, 2}])
+def test_what_has_no_canonical_form_is_not_written(value):
+    assert reason(canonical.dump, value) == "not-canonical"
+
+
+def test_depth_is_counted_outside_strings_only():
+    assert canonical.parse(canonical.dump("[" * 1000 + '"{' * 50))
+    assert canonical.parse(b"[" * 32 + b"]" * 32)
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b'"' + b'\\"' * 500_000, "not-json"),
+        (b"{" + b",".join(b'"%d":0' % number for number in range(90_000)) + b',"89999":0}', "duplicate-key"),
+        (b'"' * 1_000_001, "not-json"),
+        (b"[" + b"0," * 500_000 + b"0]", "schema"),
+    ],
+    ids=["escaped quotes", "many keys", "quotes", "numbers"],
+)
+def test_hostile_text_takes_no_longer_than_friendly_text(raw, code):
+    start = time.process_time()
+    assert reason(Manifest.from_bytes, raw) == code
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("make", [forge.bundle, forge.update])
+def test_a_manifest_comes_back_byte_for_byte(make, tmp_path):
+    raw = (make(tmp_path / "made") / "manifest.json").read_bytes()
+    manifest = Manifest.from_bytes(raw)
+    assert manifest.to_bytes() == raw == forge.canonical(json.loads(raw))
+    assert manifest.is_update == (make is forge.update)
+
+
+def test_a_manifest_says_what_it_was_given(described):
+    manifest = Manifest.from_bytes(forge.canonical(described))
+    assert (manifest.sequence, manifest.round, manifest.labels) == (100, 1, forge.LABELS)
+    head = forge.head(1)
+    assert manifest.file("head") == ("head.onnx", FileEntry("head", len(head), forge.sha256(head), False))
+    with pytest.raises(KeyError):
+        manifest.file("encoder-data")
+    golden = manifest.golden
+    np.testing.assert_array_equal(golden.features, forge.features(forge.images()))
+    np.testing.assert_allclose(golden.logits, golden.features @ forge.head_weights(1).T, atol=1e-6)
+    assert [image.shape for image in golden.images] == list(forge.IMAGE_SHAPES)
+    assert all((ours == given).all() for ours, given in zip(golden.images, forge.images(), strict=True))
+
+
+def test_a_manifest_that_was_changed_keeps_every_field(described):
+    manifest = Manifest.from_bytes(forge.canonical(described))
+    later = dataclasses.replace(manifest, sequence=101, expires=5, parity={"int8": {"cosine": "0.99"}})
+    expected = described | {"sequence": 101, "expires": 5, "parity": {"int8": {"cosine": "0.99"}}}
+    assert later.to_bytes() == forge.canonical(expected)
+
+
+def test_the_encoder_digest_covers_names_and_data(tmp_path):
+    inside = Manifest.from_bytes((forge.bundle(tmp_path / "inside") / "manifest.json").read_bytes())
+    outside = Manifest.from_bytes((forge.bundle(tmp_path / "outside", external=True) / "manifest.json").read_bytes())
+    graph, data = forge.encoder_outside()
+    lines = f"encoder.onnx {forge.sha256(graph)}\nencoder.onnx.data {forge.sha256(data)}\n"
+    assert outside.encoder_digest() == forge.sha256(lines.encode())
+    assert inside.encoder_digest() == forge.sha256(f"encoder.onnx {forge.sha256(forge.encoder())}\n".encode())
+
+
+WRONG = [
+    ("product", ""),
+    ("product", 7),
+    ("sequence", -1),
+    ("sequence", True),
+    ("sequence", None),
+    ("not_before", "today"),
+    ("expires", -1),
+    ("labels", []),
+    ("labels", ["a", 1, "c"]),
+    ("labels", ["\ud800", "b", "c"]),
+    ("prompt_template", None),
+    ("method", ""),
+    ("round", "1"),
+    ("adapter", {"sha256": "x", "recipe_digest": ""}),
+    ("adapter", {"sha256": "0" * 64}),
+    ("backbone", {"name": "a", "fingerprint": "A" * 64}),
+    ("backbone", "tiny"),
+    ("feature_dim", 0),
+    ("image_size", 1 << 20),
+    ("precision", "bf16"),
+    ("precision", ["fp32"]),
+    ("files", {}),
+    ("onnxruntime", {"lowest": "new", "tested": []}),
+    ("onnxruntime", {"lowest": "1.16", "tested": "1.26"}),
+    ("onnxruntime", {"lowest": "1" * 5000 + ".0", "tested": []}),
+    ("versions", {"torch": 2}),
+    ("golden", []),
+    ("golden", {"features": "AAAA", "logits": "AAAA", "images": []}),
+    ("parity", {"fp32": 1}),
+    ("parity", ["a"]),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG)
+def test_a_wrong_field_is_named(key, value, described):
+    with pytest.raises(BundleError, match=key) as caught:
+        Manifest.from_bytes(forge.canonical(described | {key: value}))
+    assert caught.value.reason == "malformed"
+
+
+@pytest.mark.parametrize("key", Manifest.__dataclass_fields__)
+def test_every_key_is_required(key, described):
+    del described[key]
+    assert reason(Manifest.from_bytes, forge.canonical(described)) == ("schema" if key == "schema" else "malformed")
+
+
+def test_golden_images_come_one_for_each_example(described):
+    described["golden"]["images"].pop()
+    assert reason(Manifest.from_bytes, forge.canonical(described)) == "malformed"
+
+
+@pytest.mark.parametrize("spelling", ["AA==", "AAAA\n", "AB==", "AAA", "\u00e9"])
+def test_base64_has_one_spelling(spelling, described):
+    described["golden"]["images"][0]["rgb"] = spelling
+    assert reason(Manifest.from_bytes, forge.canonical(described)) == "malformed"
+
+
+def test_a_file_has_the_name_of_its_role(described):
+    described["files"]["model.onnx"] = described["files"].pop("encoder.onnx")
+    with pytest.raises(BundleError, match=r"encoder in encoder\.onnx") as caught:
+        Manifest.from_bytes(forge.canonical(described))
+    assert caught.value.reason == "malformed"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "/x", "C:x", "A", ".x", "", "x" * 65, "manifest.sig", "x\n"])
+def test_only_plain_file_names(name, described):
+    described["files"][name] = described["files"].pop("encoder.onnx")
+    assert reason(Manifest.from_bytes, forge.canonical(described)) == "file-name"
+
+
+def test_half_an_update_is_refused(described):
+    described["files"]["encoder.onnx"]["installed"] = True
+    assert reason(Manifest.from_bytes, forge.canonical(described)) == "malformed"
+
+
+def test_a_manifest_beyond_its_limit_is_not_parsed():
+    assert reason(Manifest.from_bytes, b"[" * (1 << 21)) == "too-large"

@@ -1,0 +1,77 @@
+"""A device's environment has onnxruntime, Pillow and cryptography, and nothing of training: everything runs there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support import forge
+from tests.support.paths import EDGE, ROOT
+
+ABSENT = ("torch", "transformers", "fedml", "onnx", "fedclip_plugin")
+CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Return the ``bin`` folder of a virtual environment with ``export/edge[cpu,image,verify]`` alone."""
+    place = tmp_path_factory.mktemp("device") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", place], check=True)
+    source = place.with_name("export")  # a copy, since building leaves its traces beside setup.py
+    shutil.copytree(EDGE, source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    options = ["--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
+    command = [place / "bin" / "pip", "install", *options, f"{source}[cpu,image,verify]"]
+    done = subprocess.run(command, capture_output=True, text=True, env=CLEAN)
+    assert done.returncode == 0, done.stderr
+    return place / "bin"
+
+
+@pytest.fixture
+def edge(environment, tmp_path):
+    """Return a function that runs ``fedclip-edge`` there, and gives exit code, stdout and stderr."""
+
+    def run(*words):
+        command = [environment / "fedclip-edge", *(str(word) for word in words)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=CLEAN)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def test_nothing_of_training_is_installed(environment):
+    program = f"import importlib.util as u; print([n for n in {ABSENT} if u.find_spec(n)])"
+    done = subprocess.run([environment / "python", "-I", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_whole_story_of_a_device(edge, tmp_path, delivered, signer, public):
+    pixels = np.random.default_rng(4).integers(0, 256, (16, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    device, update = tmp_path / "device", forge.update(tmp_path / "update", key=signer)
+
+    def label(round):
+        return forge.LABELS[int(np.argmax(forge.features([pixels]) @ forge.head_weights(round).T))]
+
+    def predicted():
+        code, out, err = edge("predict", device, "picture.png", "--json")
+        assert (code, err) == (0, "")
+        told = json.loads(out)
+        return told["round"], told["answers"][0]["label"]
+
+    assert edge("verify", delivered, "--key", public)[0] == 0
+    assert edge("update", device, delivered, "--key", public)[:2] == (0, "installed round 1\n")
+    assert predicted() == (1, label(1))
+    assert edge("update", device, update)[:2] == (0, "round 1 -> 2: head replaced\n")
+    assert predicted() == (2, label(2))
+    assert edge("update", device, update)[0] == 1
+    assert edge("rollback", device)[:2] == (0, "round 2 -> 1: head replaced\n")
+    assert predicted() == (1, label(1))
+    code, out, _ = edge("doctor", device)
+    assert code == 0 and out.endswith("fit to serve\n")
+    assert ["ok", "CPUExecutionProvider", "can", "be", "used"] in [line.split() for line in out.splitlines()]
+    assert edge("bench", device)[0] == 0

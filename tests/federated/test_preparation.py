@@ -1,0 +1,161 @@
+"""What a rank finds before training: its own images, or what is wrong, said to all."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fedclip_plugin.backbone import BUILT_IN, locate_backbone
+from fedclip_plugin.errors import FedClipError, RunFolderError
+from fedclip_plugin.federated.build import build
+from fedclip_plugin.federated.startup import memory_check
+from fedclip_plugin.federated.startup.fedml_main_limits import require_plain
+from fedclip_plugin.federated.startup.preflight import open_run
+from fedclip_plugin.federated.startup.preparation import Preparation
+from fedclip_plugin.federated.startup.start_messages import Room
+from fedclip_plugin.recipe import load_recipe
+from fedclip_plugin.runs import RunFolder
+from tests.support.mpi_world import World
+
+CPU = torch.device("cpu")
+
+
+class Alone:
+    """A communicator of the server alone."""
+
+    def Get_rank(self):
+        return 0
+
+    def Get_size(self):
+        return 1
+
+    def Split_type(self, kind):
+        return self
+
+    def allgather(self, value):
+        return [value]
+
+    def Free(self):
+        pass
+
+
+def prepare(recipe):
+    said = []
+    return Preparation(load_recipe(recipe), Alone(), CPU, progress=False, say=said.append).run(), said
+
+
+def test_the_server_holds_the_target_domain_only(workshop):
+    prepared, _ = prepare(workshop.recipe("alone", fedclip_args__classes=CLASSES))
+    assert prepared.splits is None
+    assert len(prepared.target) == 84
+    assert prepared.task.classes == tuple(CLASSES)
+
+
+def test_a_feature_cache_that_cannot_be_written_is_an_error_of_that_rank(workshop, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    recipe = workshop.recipe("no_cache", fedclip_args__feature_cache_dir=str(tmp_path / "file" / "features"))
+    with pytest.raises(FedClipError, match=r"server: the feature cache .*features cannot be written \(Not a dir"):
+        prepare(recipe)
+
+
+CLASSES = ["dog", "elephant", "giraffe", "guitar", "horse", "house", "person"]
+
+
+def test_classes_that_look_the_same_are_refused_before_images_are_encoded(workshop, tmp_path):
+    changes = {"classes": CLASSES, "prompt_template": "very " * 40 + "{}", "feature_cache_dir": str(tmp_path)}
+    recipe = workshop.recipe("cut_off", **{f"fedclip_args__{key}": value for key, value in changes.items()})
+    with pytest.raises(FedClipError, match="all 7 classes look the same to CLIP"):
+        prepare(recipe)
+    assert list(tmp_path.glob("*/fp32/*")) == []
+
+
+def test_a_broken_backbone_is_refused_before_images_are_encoded(workshop, tmp_path):
+    clip = shutil.copytree(locate_backbone(BUILT_IN), tmp_path / "clip")
+    (clip / "tokenizer.json").unlink()
+    changes = {"classes": CLASSES, "backbone": str(clip), "feature_cache_dir": str(tmp_path / "features")}
+    recipe = workshop.recipe("broken", **{f"fedclip_args__{key}": value for key, value in changes.items()})
+    with pytest.raises(FedClipError, match=r"1 of 1 ranks cannot start\n  server: backbone .* has no tokenizer"):
+        prepare(recipe)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"train_args__client_num_per_round": 2}, ["client_num_per_round = 2: every silo takes part", "set it to 3"]),
+        ({"fedclip_args__codec": "int8"}, ["codec = int8: adapters travel as they are; set it to none"]),
+        (
+            {"fedclip_args__federation": "local", "fedclip_args__personal_epochs": 2},
+            ["federation = local: every silo goes on from the average", "personal_epochs = 2: silos are done"],
+        ),
+        ({"tracking_args__enable_tensorboard": True}, ["enable_tensorboard = True: nobody collects"]),
+    ],
+)
+def test_a_main_of_ones_own_is_refused_what_only_our_runner_does(workshop, capsys, changes, told):
+    recipe = load_recipe(workshop.recipe("plain", **changes))
+    with pytest.raises(SystemExit, match="2"):
+        build(SimpleNamespace(**recipe.flat(), rank=0, comm=Alone()), CPU)
+    said = capsys.readouterr().err
+    assert all(words in said for words in [*told, "start it with fedclip launch"])
+
+
+def test_a_main_of_ones_own_may_ask_for_what_the_pair_does_itself(workshop):
+    changes = {"proximal_mu": 0.1, "server_optimizer": "adam", "server_lr": 0.01, "augmented_views": 2}
+    recipe = load_recipe(workshop.recipe("pair", **{f"fedclip_args__{key}": value for key, value in changes.items()}))
+    assert require_plain(recipe) is None
+
+
+def opened(comm, place, recipe):
+    return open_run(comm, RunFolder(place / "run"), load_recipe(recipe), resume=False)
+
+
+def test_a_run_begins_where_there_is_room(workshop, tmp_path):
+    assert opened(Alone(), tmp_path, workshop.recipe("roomy")) == 0
+    assert (tmp_path / "run" / "recipe.yaml").is_file()
+
+
+def little_memory(monkeypatch, server):
+    """Leave 0.1 GB to every rank, or to every silo."""
+    real = memory_check.RankMemory
+
+    def here(is_server):
+        return real(is_server, *((10**12, 0) if is_server and not server else (10**8, 10**8)))
+
+    monkeypatch.setattr(memory_check.RankMemory, "here", here)
+
+
+def test_a_run_that_cannot_fit_begins_nowhere(workshop, tmp_path, monkeypatch):
+    little_memory(monkeypatch, server=True)
+    with pytest.raises(FedClipError, match=r"server: .* on this host: 0\.7 GB for the server.*there are 0\.6 GB"):
+        opened(Alone(), tmp_path, workshop.recipe("crowded"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_machine_is_judged_by_its_own_ranks_and_only_a_shortage_leaves_it(workshop, tmp_path, monkeypatch, capfd):
+    recipe, world = load_recipe(workshop.recipe("hosts")), World(4, ["near", "far", "far", "far"])
+    little_memory(monkeypatch, server=False)
+    told = world.together(lambda comm: open_run(comm, RunFolder(tmp_path / "run"), recipe, resume=False))
+    assert str(told[0]).splitlines() == [
+        "1 of 4 ranks cannot start",
+        "  art_painting: its machine has too little memory: up to 2.3 GB are needed there, and there are 0.8 GB "
+        "(MemoryShortageError; its own line, or its log, says it in full)",
+    ]
+    assert {type(content).__name__ for *_, content in world.crossed} == {"Present", "GoOn", "Room", "CannotStart"}
+    assert world.crossed.count((2, 0, Room())) == world.crossed.count((3, 0, Room())) == 1
+    assert capfd.readouterr().err.count("fedclip: art_painting (rank 1): this federation takes up to 2.3 GB") == 1
+
+
+def test_a_disk_too_small_for_the_adapters_is_refused_beforehand(workshop, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**8))
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    monkeypatch.setattr(
+        "fedclip_plugin.federated.startup.preflight.locate_backbone", lambda name: tmp_path
+    )  # ViT-B/32's shape
+    changes = {"fedclip_args__method": "full"}
+    with pytest.raises(RunFolderError, match="has 100 MB free and the run needs 3647 MB"):
+        opened(Alone(), tmp_path, workshop.recipe("full_disk", **changes))
+    assert opened(Alone(), tmp_path, workshop.recipe("small_disk")) == 0
+
+
+def test_a_missing_backbone_is_left_to_the_roll_call(workshop, tmp_path):
+    assert opened(Alone(), tmp_path, workshop.recipe("nowhere", fedclip_args__backbone="./nowhere")) == 0

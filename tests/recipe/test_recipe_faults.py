@@ -1,0 +1,355 @@
+"""Every way in which a recipe can be wrong is refused with its own words, and all of them at once."""
+
+import copy
+
+import pytest
+import yaml
+
+from fedclip_plugin.errors import RecipeError
+from fedclip_plugin.recipe import load_recipe
+from fedclip_plugin.recipe.check import check
+from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, REFUSED_SECTIONS, REFUSED_VALUES, SECRETS
+from fedclip_plugin.recipe.schema.sections import SECTIONS, homes
+
+GOOD = {
+    "common_args": {"training_type": "cross_silo"},
+    "data_args": {"dataset": "pacs"},
+    "train_args": {
+        "federated_optimizer": "FedAvg",
+        "client_num_in_total": 3,
+        "client_num_per_round": 3,
+        "comm_round": 5,
+    },
+    "validation_args": {"frequency_of_the_test": 1},
+    "comm_args": {"backend": "MPI"},
+    "fedclip_args": {
+        "data_root": "data/PACS",
+        "domains": ["art_painting", "cartoon", "photo", "sketch"],
+        "target_domain": "sketch",
+    },
+}
+CLASSES = {
+    "fedclip_args.data_layout": "classes",
+    "fedclip_args.domains": None,
+    "fedclip_args.target_domain": None,
+    "data_args.partition_method": "homo",
+}
+SILOS = {
+    "fedclip_args.data_layout": "silos",
+    "fedclip_args.domains": None,
+    "fedclip_args.target_domain": None,
+    "fedclip_args.silos": ["a", "b", "c"],
+}
+DP = {
+    "enable_dp": True,
+    "dp_solution_type": "cdp",
+    "mechanism_type": "gaussian",
+    "epsilon": 0.9,
+    "delta": 1e-5,
+}
+DP = {f"dp_args.{key}": value for key, value in (DP | {"sensitivity": 0.001}).items()}
+KRUM = {"defense_args.enable_defense": True, "defense_args.defense_type": "krum"}
+KRUM |= {"defense_args.byzantine_client_num": 1}
+FIVE = {
+    "train_args.client_num_in_total": 5,
+    "train_args.client_num_per_round": 5,
+    "fedclip_args.domains": None,
+    "fedclip_args.target_domain": None,
+}
+BYZANTINE = {"attack_args.enable_attack": True, "attack_args.attack_type": "byzantine"}
+BYZANTINE |= {"attack_args.attack_mode": "flip", "attack_args.byzantine_client_num": 1}
+
+
+def changed(changes):
+    """The good recipe with `section.key` set, or taken out where the value is None."""
+    raw = copy.deepcopy(GOOD)
+    for where, value in changes.items():
+        section, key = where.split(".")
+        raw.setdefault(section, {})[key] = value
+        if value is None:
+            del raw[section][key]
+    return raw
+
+
+def lines(raw):
+    return [fault.line() for fault in check(raw)]
+
+
+VALID = {
+    "domains": {},
+    "all domains": {"fedclip_args.domains": None},
+    "no target": {"fedclip_args.target_domain": None, "fedclip_args.domains": ["a", "b", "c"]},
+    "iid": CLASSES,
+    "named classes silos": CLASSES | {"fedclip_args.silos": ["a", "b", "c"]},
+    "dirichlet": CLASSES | {"data_args.partition_method": "hetero", "data_args.partition_alpha": 0.5},
+    "silos": SILOS,
+    "silo pattern": SILOS | {"fedclip_args.data_root": "/srv/{silo}/images"},
+    "silos with target": SILOS | {"fedclip_args.target_domain": "d"},
+    "silo files": SILOS | {"fedclip_args.data_root": None, "data_args.data_silo_config": ["1", "2", "3"]},
+    "miniature": {"data_args.dataset": "miniature", "fedclip_args.data_root": None},
+    "central dp": DP,
+    "local dp laplace": DP | {"dp_args.dp_solution_type": "ldp", "dp_args.mechanism_type": "laplace"},
+    "krum": FIVE | KRUM,
+    "multikrum": FIVE
+    | {"train_args.client_num_in_total": 6, "train_args.client_num_per_round": 6}
+    | KRUM
+    | {"defense_args.defense_type": "multikrum", "defense_args.krum_param_m": 2},
+    "median": {"defense_args.enable_defense": True, "defense_args.defense_type": "wise_median"},
+    "norm clipping": {
+        "defense_args.enable_defense": True,
+        "defense_args.defense_type": "norm_diff_clipping",
+        "defense_args.norm_bound": 0.05,
+    },
+    "attack and krum": FIVE | KRUM | BYZANTINE,
+    "replacement": {"attack_args.enable_attack": True, "attack_args.attack_type": "model_replacement"},
+    "gpu mapping": {"device_args.gpu_mapping_file": "gpu.yaml", "device_args.gpu_mapping_key": "k"},
+    "fedml's empty id list": {"train_args.client_id_list": []},
+    "exponent without a dot": {"train_args.learning_rate": "5e-5"},
+}
+
+
+@pytest.mark.parametrize("changes", VALID.values(), ids=VALID)
+def test_what_works_is_accepted(changes):
+    assert lines(changed(changes)) == []
+
+
+INVALID = [
+    # unknown and misplaced keys
+    ({"train_args.comm_rounds": 3}, "train_args.comm_rounds = 3: unknown key", "did you mean 'comm_round'?"),
+    ({"train_args.qqq": 3}, "train_args.qqq = 3: unknown key", "comm_round"),
+    ({"common_args.learning_rat": 3}, "common_args.learning_rat", "did you mean 'train_args.learning_rate'?"),
+    ({"common_args.batch_size": 8}, "common_args.batch_size = 8: is in the wrong section", "train_args"),
+    ({"trian_args.batch_size": 8}, "trian_args: unknown section", "did you mean 'train_args'?"),
+    ({"security_args.batch_size": 8}, "security_args: unknown section; sections are common_args", ""),
+    ({"environment_args.bootstrap": "b.sh"}, "environment_args: ", "cloud"),
+    ({"data_args.1": 8}, "data_args.1", "unknown key"),
+    # missing
+    ({"train_args.comm_round": None}, "train_args.comm_round: is required", ""),
+    ({"comm_args.backend": None}, "comm_args.backend: is required", ""),
+    ({"data_args.dataset": None}, "data_args.dataset: is required", ""),
+    ({"fedclip_args.data_root": None}, "fedclip_args.data_root: is required", "miniature"),
+    # types and ranges
+    ({"train_args.comm_round": 0}, "train_args.comm_round = 0: must be at least 1", ""),
+    ({"train_args.comm_round": "ten"}, 'train_args.comm_round = "ten": must be a whole number', ""),
+    ({"train_args.comm_round": 2.5}, "comm_round = 2.5: must be a whole number", ""),
+    ({"train_args.comm_round": True}, "comm_round = true: must be a whole number", ""),
+    ({"train_args.batch_size": 1}, "batch_size = 1: must be at least 2", ""),
+    ({"train_args.learning_rate": 0}, "learning_rate = 0: must be greater than 0", ""),
+    ({"train_args.learning_rate": "fast"}, "must be a number", ""),
+    ({"train_args.learning_rate": True}, "must be a number", ""),
+    ({"train_args.learning_rate": float("nan")}, "learning_rate = NaN: must be a finite number", ""),
+    ({"train_args.learning_rate": "1e999"}, "learning_rate", "finite"),
+    ({"train_args.weight_decay": -1}, "must be at least 0", ""),
+    ({"common_args.random_seed": -1}, "random_seed = -1: must be at least 0", ""),
+    ({"common_args.random_seed": 2**32}, "must be at most 4294967295", ""),
+    ({"device_args.using_gpu": "yes"}, 'using_gpu = "yes": must be true or false', ""),
+    ({"data_args.dataset": 7}, "dataset = 7: must be text; put it in quotes", ""),
+    ({"data_args.dataset": ""}, "must not be empty", ""),
+    ({"fedclip_args.domains": "a, b"}, "must be a list", ""),
+    ({"fedclip_args.domains": []}, "must not be an empty list", ""),
+    ({"fedclip_args.classes": ["yes", True]}, "fedclip_args.classes[1] = true: must be text", "quotes"),
+    ({"fedclip_args.classes": ["a", "b", "a"]}, "names 'a' more than once", ""),
+    ({"fedclip_args.classes": ["a/b"]}, "fedclip_args.classes[0]", "without '/'"),
+    ({"fedclip_args.target_domain": ".."}, "must be the name of one folder", ""),
+    ({"fedclip_args.data_root": 3}, "must be a path", ""),
+    ({"fedclip_args.data_root": ""}, "must not be empty", ""),
+    ({"fedclip_args.data_root": "$NO_SUCH_VARIABLE/x"}, "$NO_SUCH_VARIABLE is not set", "export it"),
+    ({"fedclip_args.data_root": "${NO_SUCH_VARIABLE/x"}, "${NO_SUCH_VARIABLE/x is not set", "export it"),
+    ({"fedclip_args.run_dir": "~no-such-user/x"}, "there is no user ~no-such-user", "write the path out"),
+    ({"fedclip_args.prompt_template": "a picture"}, "exactly one '{}'", ""),
+    ({"fedclip_args.prompt_template": "{} and {}"}, "exactly one '{}'", ""),
+    ({"fedclip_args.prompt_template": "a {x} of {}"}, "exactly one '{}'", ""),
+    ({"fedclip_args.backbone": "clip_tiny"}, "owner/name", "did you mean 'clip-tiny'?"),
+    (
+        {"fedclip_args.method": "fedclipp"},
+        "must be 'zero_shot' or 'fedclip'",
+        "did you mean 'fedclip'?",
+    ),
+    ({"fedclip_args.precision": "FP32"}, "'bf16'", "did you mean 'fp32'?"),
+    ({"fedclip_args.on_bad_image": "ignore"}, "'error' or 'skip'", ""),
+    ({"fedclip_args.weighting": "sample"}, "", "did you mean 'samples'?"),
+    ({"model_args.model": "lr"}, "must be 'fedclip_adapter'", ""),
+    ({"fedclip_args.round_timeout": 0}, "must be greater than 0", ""),
+    ({"comm_args.backend": "mpi"}, "must be 'MPI'", "did you mean 'MPI'?"),
+    ({"train_args.comm_round": 10**12}, "must be at most 4294967295", ""),
+    # silos and ranks
+    ({"train_args.client_num_in_total": 10_001}, "must be at most 10000", ""),
+    (
+        {"train_args.client_num_in_total": 4},
+        "must equal the number of silos, 3",
+        "art_painting, cartoon, photo",
+    ),
+    (
+        SILOS | {"fedclip_args.silos": ["a", "b"]},
+        "must equal the number of silos, 2 (a, b)",
+        "fedclip_args.silos",
+    ),
+    (CLASSES | {"fedclip_args.silos": ["a"]}, "must equal the number of silos, 1", ""),
+    (
+        {"train_args.client_num_per_round": 4},
+        "client_num_per_round = 4: must be at most client_num_in_total, 3",
+        "",
+    ),
+    ({"fedclip_args.min_silos": 4}, "min_silos = 4: must be at most client_num_per_round, 3", ""),
+    ({"data_args.data_silo_config": ["a.yaml"]}, "one file per silo, 3; it lists 1", ""),
+    # layouts
+    (
+        {"fedclip_args.target_domain": "skech"},
+        "must be one of fedclip_args.domains",
+        "did you mean 'sketch'?",
+    ),
+    (SILOS | {"fedclip_args.target_domain": "a"}, "must not be one of fedclip_args.silos", ""),
+    (CLASSES | {"fedclip_args.target_domain": "a"}, "has no domains to hold out", ""),
+    (CLASSES | {"fedclip_args.domains": ["a"]}, "only for data_layout: domains", ""),
+    (
+        CLASSES | {"data_args.partition_method": None},
+        "partition_method: is required by data_layout: classes",
+        "",
+    ),
+    (CLASSES | {"data_args.partition_method": "hetero"}, "partition_alpha: is required by", ""),
+    (CLASSES | {"data_args.partition_alpha": 0.5}, "only for partition_method: hetero", ""),
+    (CLASSES | {"fedclip_args.data_root": "/srv/{silo}"}, "take {silo} out", ""),
+    (SILOS | {"fedclip_args.silos": None}, "fedclip_args.silos: is required by data_layout: silos", ""),
+    (
+        SILOS
+        | {"fedclip_args.data_root": None, "fedclip_args.target_domain": "d"}
+        | {"data_args.data_silo_config": ["1", "2", "3"]},
+        "fedclip_args.data_root: is required",
+        "",
+    ),
+    ({"fedclip_args.silos": ["a", "b", "c"]}, "only for data_layout: silos or classes", ""),
+    ({"data_args.partition_method": "homo"}, "only for data_layout: classes", ""),
+    ({"data_args.partition_method": "iid"}, "must be 'homo' or 'hetero'", ""),
+    # the miniature
+    ({"data_args.dataset": "miniature"}, "dataset: miniature draws its own images", "another name"),
+    (
+        CLASSES | {"data_args.dataset": "miniature", "fedclip_args.data_root": None},
+        "dataset: miniature comes as domains",
+        "",
+    ),
+    ({"fedclip_args.images_per_class": 20}, "only for dataset: miniature", ""),
+    ({"fedclip_args.difficulty": 2}, "only for dataset: miniature", ""),
+    # GPUs
+    ({"device_args.gpu_mapping_file": "g.yaml"}, "gpu_mapping_key: is required beside", ""),
+    ({"device_args.gpu_mapping_key": "k"}, "gpu_mapping_file: is required beside", ""),
+    # noise, defences, attacks
+    (DP | {"dp_args.epsilon": 2}, "must be at most 1 with mechanism gaussian", "laplace"),
+    (DP | {"dp_args.delta": 0}, "must be greater than 0 with mechanism gaussian", ""),
+    (DP | {"dp_args.delta": None}, "must be greater than 0 with mechanism gaussian", ""),
+    (DP | {"dp_args.sensitivity": None}, "dp_args.sensitivity: is required", ""),
+    (DP | {"dp_args.max_grad_norm": 1.0}, "clips the weights instead of the update", "norm_diff_clipping"),
+    (DP | {"dp_args.mechanism_type": "Gauss"}, "'gaussian' or 'laplace'", "did you mean 'gaussian'?"),
+    (KRUM, "needs 5 updates a round (2 b + 2 + m) but client_num_per_round is 3", ""),
+    (FIVE | KRUM | {"fedclip_args.min_silos": 4}, "needs 5 updates a round", "min_silos is 4"),
+    (FIVE | KRUM | {"defense_args.byzantine_client_num": None}, "is required by defense_type: krum", ""),
+    (FIVE | KRUM | {"defense_args.krum_param_m": 2}, "krum_param_m = 2: not used by defense_type: krum", ""),
+    (
+        FIVE | KRUM | {"defense_args.defense_type": "multikrum", "defense_args.krum_param_m": 2},
+        "needs 6 updates a round",
+        "",
+    ),
+    (
+        {"defense_args.enable_defense": True, "defense_args.defense_type": "norm_diff_clipping"},
+        "norm_bound: is required by defense_type: norm_diff_clipping",
+        "",
+    ),
+    (BYZANTINE | {"attack_args.byzantine_client_num": 4}, "must be at most client_num_per_round, 3", ""),
+    (BYZANTINE | {"attack_args.attack_mode": None}, "attack_mode: is required by attack_type: byzantine", ""),
+    (BYZANTINE | {"attack_args.malicious_client_id": 0}, "not used by attack_type: byzantine", ""),
+    (
+        FIVE | KRUM | BYZANTINE | {"attack_args.byzantine_client_num": 2},
+        "must equal defense_args.byzantine_client_num, 1",
+        "",
+    ),
+    (
+        {"attack_args.enable_attack": True, "attack_args.attack_type": "model_replacement"}
+        | {"attack_args.malicious_client_id": 3},
+        "must be less than client_num_per_round, 3",
+        "",
+    ),
+    # one value only
+    ({"common_args.using_mlops": True}, "using_mlops = true", "crashes"),
+    ({"train_args.client_id_list": "[1, 2, 3]"}, "client_id_list", "hangs"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "start", "more"), INVALID, ids=[f"{i}-{row[1][:40]}" for i, row in enumerate(INVALID)]
+)
+def test_one_fault_is_one_line_that_says_rule_and_fix(changes, start, more):
+    told = lines(changed(changes))
+
+    assert any(start in line and more in line for line in told), told
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("key", sorted(set(REFUSED_KEYS) - set(SECRETS)))
+def test_fedml_keys_that_go_wrong_are_refused_in_every_section(key):
+    for section in SECTIONS:
+        (line,) = [text for text in lines(changed({f"{section}.{key}": 1})) if f"{section}.{key} = 1" in text]
+        assert line == f"{section}.{key} = 1: {REFUSED_KEYS[key]}"
+
+
+@pytest.mark.parametrize("key", SECRETS)
+def test_secrets_are_not_repeated(key):
+    assert lines(changed({f"tracking_args.{key}": "s3cret"})) == [f"tracking_args.{key}: {REFUSED_KEYS[key]}"]
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key in REFUSED_VALUES for value in REFUSED_VALUES[key]])
+def test_fedml_values_that_go_wrong_are_refused_with_the_reason(key, value):
+    where = f"{homes(key)[0]}.{key}"
+
+    for spelling in (value, value.upper()):
+        told = lines(changed({where: spelling}))
+        assert f'{where} = "{spelling}": {REFUSED_VALUES[key][value]}' in told
+
+
+def test_every_refusal_says_what_to_do():
+    reasons = [*REFUSED_KEYS.values(), *REFUSED_SECTIONS.values()]
+    reasons += [reason for values in REFUSED_VALUES.values() for reason in values.values()]
+
+    assert [reason for reason in reasons if not any(w in reason for w in ("use ", "leave it out", "belongs to"))] == []
+    assert [key for key in REFUSED_KEYS if homes(key)] == []
+    assert [key for key in REFUSED_VALUES if not homes(key)] == []
+
+
+@pytest.mark.parametrize("content", [None, 3, "text", ["a"]])
+def test_a_section_without_keys_is_refused(content):
+    (line,) = [text for text in lines(GOOD | {"model_args": content}) if text.startswith("model_args")]
+
+    assert "keys" in line
+
+
+def test_a_key_at_the_top_is_sent_to_its_section():
+    assert lines(GOOD | {"batch_size": 8}) == ["batch_size = 8: is a key, not a section; it belongs to train_args"]
+
+
+def test_all_faults_come_at_once(tmp_path):
+    path = tmp_path / "bad.yaml"
+    bad = changed(
+        {
+            "train_args.comm_rounds": 3,
+            "train_args.learning_rate": "fast",
+            "comm_args.backend": "GRPC",
+            "train_args.client_num_per_round": 4,
+            "fedclip_args.target_domain": "skech",
+        }
+    )
+    path.write_text(yaml.safe_dump(bad))
+
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, ["train_args.client_num_in_total=2", "comm_round=3"])
+
+    first, *rest = str(caught.value).splitlines()
+    assert first == f"RECIPE: 6 errors in {path}"
+    assert len(rest) == 6
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("junk", [None, 1, -1, 0, 1.5, "x", "", True, [], [1], {}, {"a": 1}, [[]], "{", "$X", "~"])
+def test_no_value_of_any_key_escapes_as_another_exception(junk):
+    for section, model in SECTIONS.items():
+        for key in model.model_fields:
+            raw = copy.deepcopy(GOOD)
+            raw.setdefault(section, {})[key] = junk
+            assert all(isinstance(line, str) for line in lines(raw))

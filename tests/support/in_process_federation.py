@@ -1,0 +1,167 @@
+"""A server and three silos in one process: the product's own managers, with messages that wait to be delivered."""
+
+import random
+from contextlib import contextmanager
+
+import torch
+
+from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
+from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
+from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipServer
+from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
+from fedclip_plugin.federated.messages.message_pickle import PackedMessage
+from fedclip_plugin.federated.messages.transport import decode, encode
+from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+from fedclip_plugin.federated.roles.answer_history import AnswerHistory
+from fedclip_plugin.federated.roles.task import Task
+from fedclip_plugin.federated.roles.trainer import FedClipTrainer
+from fedclip_plugin.methods import ZeroShot, create_adapter, load_parameters
+from fedclip_plugin.runs import RunFolder
+from tests.support.workshop import fedml_args, frozen
+
+WIDTH, CLASSES, SILOS = 8, ("cat", "dog", "hen"), ("art", "cartoon", "photo")
+CPU = torch.device("cpu")
+
+
+class Wire:
+    """In place of MPI: encoded messages wait in one line for each pair of ranks."""
+
+    def __init__(self):
+        self.lines = {}
+        self.managers = {}
+        self.over = set()
+
+    def pairs(self):
+        """Return the pairs of ranks between which a message waits."""
+        return sorted(pair for pair, line in self.lines.items() if line and pair[1] not in self.over)
+
+    def deliver(self, pair):
+        payload = self.lines[pair].pop(0)
+        message, manager = decode(payload), self.managers[pair[1]]
+        manager.com_manager.bytes_received += len(payload)
+        manager._heard(pair[0])
+        manager.receive_message(message.get_type(), message)
+
+
+class End:
+    """One rank's end of the wire, as the managers see it."""
+
+    def __init__(self, wire, rank):
+        self.wire, self.rank = wire, rank
+        self.bytes_sent = self.bytes_received = 0
+
+    def send_message(self, message):
+        parcel = encode(message)
+        payload = PackedMessage(parcel.label, tuple(memoryview(bytearray(content)) for content in parcel.contents))
+        self.bytes_sent += len(payload)
+        self.wire.lines.setdefault((self.rank, int(message.get_receiver_id())), []).append(payload)
+
+    def stop_receive_message(self):
+        self.wire.over.add(self.rank)
+
+
+class Wired:
+    """Mixin: the managers without MPI."""
+
+    def _init_manager(self):
+        self.com_manager = End(self.comm, self.rank)
+        self.comm.managers[self.rank] = self
+
+
+class Server(Wired, FedClipServer):
+    pass
+
+
+class Silo(Wired, FedClipSilo):
+    pass
+
+
+def arguments(wire, rank, **changes):
+    return fedml_args(
+        **{
+            "comm": wire,
+            "rank": rank,
+            "worker_num": 3,
+            "backend": "GRPC",
+            "scenario": "horizontal",
+            "dataset": "own",
+            "using_mlops": False,
+            "enable_wandb": False,
+            "client_id_list": str([rank] if rank else [1, 2, 3]),
+            "client_num_in_total": 3,
+            "client_num_per_round": 3,
+            "silos_per_round": 3,
+            "comm_round": 4,
+            "batch_size": 8,
+            "frequency_of_the_test": 1,
+            "round_timeout": 1e6,
+            "start_round": 0,
+            "run_id": "0",
+        }
+        | changes
+    )
+
+
+def silo_features(number):
+    generator = torch.Generator().manual_seed(number)
+    parts = [FeatureSet(torch.randn(n, WIDTH, generator=generator), torch.arange(n) % 3) for n in (20, 10, 10)]
+    return SiloFeatures(*parts)
+
+
+@contextmanager
+def one_thread():
+    """Compute in one thread: tensors of eight numbers are not worth waking another one for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Federation:
+    """A server and three silos on a wire."""
+
+    def __init__(self, folder, start_round=0, adapter=None, target=None, **changes):
+        from fedml import mlops
+
+        self.wire, self.folder, self.lines = Wire(), RunFolder(folder), []
+        self.folder.prepare("# digest: d\n", "d", 0, resume=start_round > 0)
+        text = torch.nn.functional.normalize(torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(9)), dim=-1)
+        task = Task("fedclip", "clip-tiny", "0", "fp32", CLASSES, "a {}", TextFeatures(text, 20.0), "d")
+        settings = {"start_round": start_round, "run_dir": str(folder), **changes}
+        self.histories = [AnswerHistory() for _ in range(4)]
+        args = arguments(self.wire, 0, **settings)
+        mlops.pre_setup(args)
+        model = create_adapter("fedclip", frozen(WIDTH), 0)
+        if adapter is not None:
+            load_parameters(model, {name: torch.tensor(array) for name, array in adapter.tensors.items()})
+        least, sizes = args.silos_per_round, {"train": 20, "validation": 10, "test": 10}
+        pair = FedClipAggregator(model, args, task, SILOS, least, self.folder, splits=[sizes] * 3)
+        recorder = RoundRecorder(self.folder, SILOS, 3, self.lines.append)
+        self.server = Server(args, AveragingDriver(args, target, pair, self.histories[0]), recorder)
+        if start_round == 0:
+            pair.score_target(target)
+            self.server.begin()
+        self.silos = [self._silo(rank, task, settings) for rank in (1, 2, 3)]
+        for manager in (*self.silos, self.server):
+            manager.register_message_receive_handlers()
+            manager.handle_message_connection_ready(None)
+
+    def _silo(self, rank, task, settings):
+        args = arguments(self.wire, rank, **settings)
+        model = create_adapter("fedclip", frozen(WIDTH), 0)
+        data = silo_features(rank)
+        parts = {"validation": data.validation, "test": data.test}
+        zero_shot = {name: task.answer(ZeroShot(), part) for name, part in parts.items()}
+        trainer = FedClipTrainer(model, args, task, SILOS[rank - 1], zero_shot)
+        return Silo(args, SiloDriver(args, CPU, model, data, trainer, self.histories[rank]))
+
+    def run(self, seed=None, until=lambda: False, held=()):
+        """Deliver messages, in an order that ``seed`` mixes; those from ranks in ``held`` wait until the end."""
+        rng = random.Random(seed)
+        with one_thread():
+            while (pairs := self.wire.pairs()) and not until():
+                free = [pair for pair in pairs if pair[0] not in held] or pairs
+                self.wire.deliver(rng.choice(free) if seed is not None else free[0])
+        return self

@@ -1,0 +1,213 @@
+"""What several tests share: recipes, federations in one process, and federations under the real mpirun."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import yaml
+
+from fedclip_plugin.backbone import BUILT_IN, locate_backbone
+from fedclip_plugin.cli.mpirun.command import Launch
+from fedclip_plugin.features import TextFeatures, prompts_of
+from fedclip_plugin.methods import AdapterInputs
+from fedclip_plugin.runs import RunFolder
+from tests.support.paths import FEDERATIONS, ROOT
+
+MISBEHAVING = FEDERATIONS / "misbehaving_rank.py"
+PLAIN_MAIN = FEDERATIONS / "plain_fedml_main.py"
+FEDCLIP = ("-m", "fedclip_plugin", "run")
+LAUNCH = ("-m", "fedclip_plugin", "launch")
+IMAGES_PER_CLASS = 12
+SILOS = ("silo_a", "silo_b", "silo_c")
+CLIP_TINY_WIDTH = 128
+
+
+OWN_SILOS = {
+    "data_args__dataset": "own",
+    "fedclip_args__data_layout": "silos",
+    "fedclip_args__silos": list(SILOS),
+    "fedclip_args__domains": None,
+    "fedclip_args__target_domain": None,
+    "fedclip_args__images_per_class": None,
+}
+"""What turns the small recipe into one for a folder of three silos; ``fedclip_args__data_root`` comes on top."""
+
+
+def fedml_args(**given):
+    """Return the arguments that trainer and aggregator read, as a plain namespace."""
+    usual = {
+        "federated_optimizer": "FedAvg",
+        "learning_rate": 1e-2,
+        "weight_decay": 0.2,
+        "batch_size": 32,
+        "epochs": 1,
+        "random_seed": 0,
+        "round_idx": 0,
+        "comm_round": 3,
+        "weighting": "uniform",
+        "federation": "federated",
+        "proximal_mu": 0.0,
+        "personal_epochs": 0,
+        "codec": "none",
+        "server_optimizer": "none",
+        "server_lr": 1.0,
+        "server_momentum": 0.0,
+    }
+    return SimpleNamespace(**usual | given)
+
+
+def clip_tiny():
+    """Return the built-in backbone, loaded afresh: methods on pixels take it over."""
+    from fedclip_plugin.backbone.clip import FrozenClip
+
+    return FrozenClip(locate_backbone(BUILT_IN), torch.device("cpu"))
+
+
+def frozen(width, classes=3):
+    """Return what an adapter is built on: random unit-length text features; a backbone only for clip-tiny's width."""
+    text = torch.nn.functional.normalize(
+        torch.randn(classes, width, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+
+    def no_backbone():
+        raise AssertionError("this test has no backbone")
+
+    prompts = tuple(f"a picture of a class_{number}" for number in range(classes))
+    return AdapterInputs(TextFeatures(text, 20.0), prompts, clip_tiny if width == CLIP_TINY_WIDTH else no_backbone)
+
+
+def frozen_clip_tiny(classes, template="a picture of a {}"):
+    """Return what an adapter of the built-in backbone is built on, with the classes' own text features."""
+    clip, prompts = clip_tiny(), prompts_of(classes, template)
+    return AdapterInputs(TextFeatures(clip.encode_prompts(prompts), clip.logit_scale), prompts, clip_tiny)
+
+
+def results(lines):
+    """Return lines of ``metrics.jsonl`` without what no two runs share: times, and bytes that depend on them."""
+    return [
+        {key: value for key, value in line.items() if key not in ("seconds", "bytes_up", "bytes_down")}
+        for line in lines
+    ]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes
+    ----------
+    code
+        Exit code of mpirun.
+    out, err
+        Its stdout and stderr.
+    seconds
+        Wall time.
+    folder
+        The run folder.
+    lines
+        Lines of ``metrics.jsonl`` when the job had ended.
+    """
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+    folder: RunFolder
+    lines: list
+
+    @property
+    def rounds(self):
+        """The lines on stdout that tell of a round."""
+        return re.findall(r"^round .*", self.out, re.MULTILINE)
+
+    def adapter_bytes(self, name):
+        """Bytes of an adapter's tensors."""
+        return (self.folder.adapters / name / "adapter.safetensors").read_bytes()
+
+    def log(self, rank):
+        """Text of a rank's log."""
+        return (self.folder.path / "logs" / f"rank_{rank}.log").read_text(encoding="utf-8")
+
+
+class Workshop:
+    """Writes small recipes and runs them; images and features are made once for all of them.
+
+    Parameters
+    ----------
+    place
+        Folder for recipes, run folders and caches.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.data, self.features = place / "data", place / "features"
+
+    def recipe(self, name, **changes):
+        """Write the miniature's recipe, small, with ``section__key=value`` changes (None removes a key)."""
+        sections = {
+            "common_args": {"training_type": "cross_silo", "random_seed": 0},
+            "data_args": {"dataset": "miniature", "data_cache_dir": str(self.data)},
+            "train_args": {
+                "federated_optimizer": "FedAvg",
+                "client_num_in_total": 3,
+                "client_num_per_round": 3,
+                "comm_round": 3,
+                "epochs": 1,
+                "batch_size": 32,
+                "learning_rate": 1e-3,
+                "weight_decay": 0.0,
+            },
+            "validation_args": {"frequency_of_the_test": 1},
+            "comm_args": {"backend": "MPI"},
+            "fedclip_args": {
+                "domains": ["art_painting", "cartoon", "photo", "sketch"],
+                "target_domain": "sketch",
+                "images_per_class": IMAGES_PER_CLASS,
+                "feature_cache_dir": str(self.features),
+                "start_timeout": 240.0,
+                "round_timeout": 60.0,
+                "precision": "fp32",
+            },
+        }
+        for change, value in changes.items():
+            section, key = change.split("__")
+            sections.setdefault(section, {})[key] = value
+        kept = {
+            section: {key: value for key, value in keys.items() if value is not None}
+            for section, keys in sections.items()
+        }
+        path = self.place / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
+        return path
+
+    def run(self, recipe, *words, run=None, ranks=4, program=FEDCLIP, env=None, wrap=(), limit=180):
+        """Start ``mpirun`` as ``fedclip launch`` does, wait, and return how it ended."""
+        folder = RunFolder(run or self.place / "runs" / Path(recipe).stem)
+        own = [] if program[0] == str(PLAIN_MAIN) else ["--run", str(folder.path)]
+        command = [sys.executable, *program, str(recipe), *own, *map(str, words)]
+        if program != LAUNCH:
+            command = Launch(ranks).command(command)
+        began = time.monotonic()
+        done = subprocess.run(
+            [*wrap, *command],
+            cwd=self.place,
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)} | (env or {}),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=limit,
+        )
+        seconds = time.monotonic() - began
+        return Outcome(done.returncode, done.stdout, done.stderr, seconds, folder, folder.lines())
+
+    def sabotage(self, recipe, deed, *words, **options):
+        """Run with one rank misbehaving; see ``tests/federations/misbehaving_rank.py`` for the deeds."""
+        return self.run(recipe, *words, program=(str(MISBEHAVING), deed, "run"), **options)
