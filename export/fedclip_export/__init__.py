@@ -1,3 +1,5 @@
-"""From a federated FedCLIP adapter to signed ONNX bundles, and the small runtime that serves them on a device."""
+"""From a federated FedCLIP adapter to signed ONNX bundles and updates."""
 
-__version__ = "0.1.0"
+from fedclip_edge import __version__
+
+__all__ = ["__version__"]

@@ -65,7 +65,8 @@ class Machine:
 
     def make(self, *words, missing="nothing"):
         """Call ``make setup``; return how it ended and what pip was asked for, without the options of each call."""
-        for name in ("Makefile", "environment.sh", "constraints.txt", "setup.py", "export/edge/setup.py"):
+        packaging = ("setup.py", "pyproject.toml", "export/edge/pyproject.toml")
+        for name in ("Makefile", "environment.sh", "constraints.txt", *packaging):
             if not (self.checkout / name).exists():
                 (self.checkout / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.checkout / name)

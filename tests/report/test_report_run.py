@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -284,11 +283,6 @@ def test_no_figure_touches_the_state_that_pyplot_shares():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
-
-
-def test_the_template_is_packaged():
-    setup = Path("setup.py").read_text(encoding="utf-8")
-    assert '"fedclip_plugin.report": ["page.html"]' in setup
 
 
 @pytest.mark.parametrize(
