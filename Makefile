@@ -7,6 +7,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 RECIPE ?= miniature/clip_tiny_fedclip
 DEMO := runs/demo
+JOBS ?= 2
 PACKAGES := fedclip_plugin fedclip_miniature recipes export benchmarks tests setup.py
 
 # The environment's pip, held to the tested versions.
@@ -57,8 +58,10 @@ demo: setup ## a federation on the built-in miniature, a signed bundle, predicti
 	$(BIN)/fedclip-edge update $(DEMO)/device $(DEMO)/update
 	$(BIN)/fedclip-edge predict $(DEMO)/device .fedclip/data/*/sketch/*/*03.png
 
+# Federations take all cores and are run one after the other; the rest is shared by JOBS processes of one thread each.
 test: setup ## all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --ignore=tests/federations
+	$(BIN)/python -m pytest tests/federations
 
 test-devices: setup ## the same bundles in Node and in a headless browser; needs Node 20 and Chromium
 	@command -v npm > /dev/null || { echo "npm is missing: test-devices needs Node 20 (and Chromium)"; exit 1; }

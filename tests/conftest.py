@@ -8,6 +8,14 @@ from fedclip_miniature import ensure_miniature
 from tests.support.workshop import IMAGES_PER_CLASS, SILOS, Workshop
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Let what a test logged cross between processes: names that are not UTF-8 cannot."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
+
+
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory):
     """Recipes, run folders and caches for the whole session: images are drawn and encoded once."""
