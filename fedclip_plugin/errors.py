@@ -2,30 +2,7 @@
 
 from __future__ import annotations
 
-
-class FedClipError(Exception):
-    """Base of every error that a user can cause and mend; the command line prints it as one line.
-
-    Parameters
-    ----------
-    text
-        What was given, the rule, and how to mend it.
-    in_recipe
-        How else to mend it where there is a recipe; a command without one leaves it out.
-
-    Attributes
-    ----------
-    text
-        As given.
-    exit_code
-        What the process exits with: 2 for bad input, 1 for a federation that stopped.
-    """
-
-    exit_code: int = 2
-
-    def __init__(self, text: str, in_recipe: str = "") -> None:
-        super().__init__(text + in_recipe)
-        self.text = text
+from fedclip_edge.errors import FedClipError as FedClipError
 
 
 class RecipeError(FedClipError):

@@ -1,4 +1,4 @@
-"""Numbers, names and tables as text, for the console and for Markdown."""
+"""Numbers, values and tables as text, for the console and for Markdown."""
 
 from __future__ import annotations
 
@@ -6,34 +6,9 @@ import html
 import re
 from collections.abc import Sequence
 
+from fedclip_edge.terminal import printable
+
 _MARKS = re.compile(r"[\\`*|]|(?<=\])\(")  # what Markdown reads as more than a letter, beside tags
-
-
-def printable(text: str) -> str:
-    r"""Return a name from elsewhere on one line, with everything escaped that a terminal or a log would obey.
-
-    Control characters, line breaks, direction marks and bytes that were not UTF-8 (surrogates) become escapes such as
-    ``\x1b``; letters of every script stay as they are.
-    """
-    return _escape(text, "")
-
-
-def harmless(text: str) -> str:
-    """Return lines of text with everything escaped as :func:`printable` does, but for line breaks and tabs."""
-    return _escape(text, "\n\t")
-
-
-def message(text: str) -> str:
-    """Return one message, harmless; its lines after the first are indented, so that none passes for another message.
-
-    A line break in a name, or in what a library says, can then forge no line of a log.
-    """
-    first, *others = harmless(text).split("\n")
-    return "\n".join([first, *(f"  {line}" if line[:2].strip() else line for line in others)])
-
-
-def _escape(text: str, kept: str) -> str:
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def told(value: object, most: int = 80) -> str:
@@ -45,22 +20,8 @@ def told(value: object, most: int = 80) -> str:
     return str(value) if value is None or type(value) in (bool, int, float) else f"a {told(type(value).__name__)}"
 
 
-def align(table: Sequence[Sequence[str]]) -> str:
-    """Return a table as text: first column to the left, the others to the right, a rule under the head."""
-    table = [[printable(cell) for cell in row] for row in table]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
 def markdown(table: Sequence[Sequence[str]]) -> str:
-    """Return a table as Markdown, aligned as :func:`align` does."""
+    """Return a table as Markdown, the first column to the left, the others to the right."""
     head, *body = [[plain_markdown(cell) for cell in row] for row in table]
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from fedclip_edge.terminal import align
+
 HEADER = ("what", "median", "unit", "of", "goal", "note")
 
 
@@ -83,16 +85,7 @@ def number_text(value: float) -> str:
 def table(title: str, figures: Sequence[Figure]) -> str:
     """Return a topic's figures as an aligned text table under its title."""
     rows = [HEADER, *(figure.cells() for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    right = {1, 3}
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([f"== {title}", lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    return f"== {title}\n{align(rows, left=(0, 2, 4, 5))}"
 
 
 def as_json(figures: Sequence[Figure]) -> list[dict[str, Any]]:

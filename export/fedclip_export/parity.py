@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedclip_edge.terminal import align
 from fedclip_export.arrays import Array
 from fedclip_export.device_chain import DeviceChain
 from fedclip_export.reference import Reference
-from fedclip_plugin.text import align
 
 
 def centred_cosine(reference: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:

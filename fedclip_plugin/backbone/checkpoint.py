@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.backbone.clip_config import LFS, ClipConfig, Shape, read_clip_config, read_json
 from fedclip_plugin.errors import BackboneError
-from fedclip_plugin.text import printable
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fedclip_edge.terminal import align, message, printable
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
@@ -37,7 +38,6 @@ from fedclip_plugin.methods import Adapter, ZeroShot, scores
 from fedclip_plugin.methods.registry import restore_adapter
 from fedclip_plugin.recipe import METHODS
 from fedclip_plugin.runs import SavedAdapter, load_adapter
-from fedclip_plugin.text import align, message, printable
 
 
 class Loaded(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.text import printable
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 

@@ -10,10 +10,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedclip_edge.terminal import StreamError, message, refusal, run_command
 from fedclip_plugin import __version__
 from fedclip_plugin.errors import FedClipError
-from fedclip_plugin.streams import StreamError, refusal, run_command
-from fedclip_plugin.text import message
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedclip_edge.terminal import message, printable
 from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.recipe import (
     Recipe,
@@ -19,7 +20,6 @@ from fedclip_plugin.recipe import (
     study_files,
 )
 from fedclip_plugin.study.definition import load_study
-from fedclip_plugin.text import message, printable
 
 
 def list_recipes() -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.report.page import Page
@@ -16,7 +17,6 @@ from fedclip_plugin.runs.atomic import sweep
 from fedclip_plugin.runs.lock import FolderLock
 from fedclip_plugin.runs.writing import writing
 from fedclip_plugin.study import ResultsFolder
-from fedclip_plugin.text import printable
 
 _SHOWN = 12
 _INSTALL = "install one that has them, such as Noto Sans CJK, and write the report again"

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from fedclip_edge.terminal import say_at_once
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import ATTENDED, Ending, end_with_parent
 from fedclip_plugin.data import require_images_here
@@ -27,7 +28,6 @@ from fedclip_plugin.ranks import share_cores, world
 from fedclip_plugin.recipe import Recipe, default_run_dir, find_recipe, load_recipe
 from fedclip_plugin.report.tensorboard import TensorBoard, require_tensorboard
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.streams import say_at_once
 
 _SPEAKER_SECONDS = 30.0
 _LEAVE_SECONDS = 60.0

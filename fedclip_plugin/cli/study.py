@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import end_with_parent
 from fedclip_plugin.cli.run import end_rank, hush_fedml, leave
@@ -21,7 +22,6 @@ from fedclip_plugin.study.definition import Study, load_study
 from fedclip_plugin.study.running.estimate import estimate_table
 from fedclip_plugin.study.tables.accuracy_rows import unasked
 from fedclip_plugin.study.tables.summary import Form, summary
-from fedclip_plugin.text import message, printable
 
 _HOME = Path("runs/studies")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedclip_edge.terminal import align, printable
 from fedclip_plugin.data.names import name_fault
 from fedclip_plugin.data.proposals import Proposal, proposals
-from fedclip_plugin.text import printable
 
 _MOST_LINES = 20
 
@@ -88,7 +88,7 @@ class FolderReport:
         """Return the report as lines for a terminal, without a final line end."""
         parts = [
             self._headline(),
-            "\n".join(_table(self.counts, self.classes)),
+            _table(self.counts, self.classes),
             self._facts(),
             _section("Unreadable", [f"{file}: {reason}" for file, reason in self.unreadable]),
             _section("Problems", self.problems),
@@ -140,7 +140,7 @@ def _section(title: str, lines: Sequence[str]) -> str:
     return "\n".join([f"{title} ({len(lines)}):", *shown, *more])
 
 
-def _table(counts: dict[str, dict[str, int]], classes: Sequence[str]) -> list[str]:
+def _table(counts: dict[str, dict[str, int]], classes: Sequence[str]) -> str:
     domains = list(counts)
     rows: list[list[str]] = [["class", *domains, "total"]]
     for name in classes:
@@ -150,15 +150,8 @@ def _table(counts: dict[str, dict[str, int]], classes: Sequence[str]) -> list[st
     rows.append(["total", *map(str, totals), str(sum(totals))])
     if len(domains) == 1:  # the total would repeat the one column
         rows = [row[:-1] for row in rows]
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(_align(row, widths)) for row in rows]
+    return align(rows, rule=False)
 
 
 def _sum(cells: Iterable[int | None]) -> int:
     return sum(cell for cell in cells if cell is not None)
-
-
-def _align(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    first, *others = zip(row, widths, strict=True)
-    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.images import IMAGE_SUFFIXES, suffix_of
 from fedclip_plugin.data.names import require_names, twins
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.text import printable
 
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
 

@@ -18,8 +18,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.data.unreadable_images import UnreadableImageError
-from fedclip_plugin.text import printable
 
 IMAGE_SUFFIXES: tuple[str, ...] = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 """Suffixes, in lower case, of the files that count as images."""

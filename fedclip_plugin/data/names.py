@@ -6,8 +6,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.text import printable
 
 _BREAKS = frozenset({"Cc", "Zl", "Zp"})
 """Unicode's categories of control characters and of line and paragraph separators."""

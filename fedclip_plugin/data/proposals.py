@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from fedclip_plugin.text import printable
+from fedclip_edge.terminal import printable
 
 _SILOS = 3
 """Silos of the recipes that share one folder out."""

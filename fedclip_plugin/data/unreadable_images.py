@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.text import printable
 
 
 class UnreadableImageError(DataError):

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_tensors
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.runs.atomic import write_file
-from fedclip_plugin.text import printable
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fedclip_edge.terminal import message
 from fedclip_plugin.data import sizes_60_20_20
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.rank_output import keep_own_words
@@ -20,7 +21,6 @@ from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import Adapter, create_adapter
 from fedclip_plugin.recipe import Recipe, default_run_dir, load_recipe
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.text import message
 
 Parts = tuple[list[Any], Adapter, FedClipTrainer | None, FedClipAggregator | None]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fedclip_edge.terminal import say_at_once
 from fedclip_plugin.ranks import one_host, world
-from fedclip_plugin.streams import say_at_once
 
 _console: int | None = None
 """The console of a silo whose stdout and stderr go to its log."""

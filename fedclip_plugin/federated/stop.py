@@ -6,9 +6,9 @@ import os
 import traceback
 from typing import Any, NoReturn
 
+from fedclip_edge.terminal import refusal
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.rank_output import say
-from fedclip_plugin.streams import refusal
 
 
 def stop_job(comm: Any, who: str, error: BaseException | str) -> NoReturn:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from fedclip_plugin.text import printable
+from fedclip_edge.terminal import printable
 
 _NAMED = 5
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import RecipeError
-from fedclip_plugin.text import printable
 
 ABSENT: Any = object()
 """Stands for the value of a key that is not there."""

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from fedclip_plugin.text import printable
+from fedclip_edge.terminal import printable
 
 USUAL_TEMPLATE = "a picture of a {}"
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from fedclip_edge.terminal import align
 from fedclip_plugin.runs import below_zero_shot, zero_shot_validation
 from fedclip_plugin.runs.run_folder import RoundLine
-from fedclip_plugin.text import align, percent, size
+from fedclip_plugin.text import percent, size
 
 Row = tuple[str, dict[str, float], float | None]
 """Label, accuracy by silo on its test split, accuracy on the target domain."""

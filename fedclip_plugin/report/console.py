@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import torch
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.federated.managers.round_recorder import Line
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.recipe import METHODS, Recipe
 from fedclip_plugin.report.closing_table import format_table, round_text, summary_rows, zero_shot_warnings
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.text import printable
 
 
 class Console:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.recipe.methods import METHODS
 from fedclip_plugin.recipe.prompts import require_template
-from fedclip_plugin.text import printable
 
 _WIDEST = 1_000_000
 _LAST_ROUND = 2**31 - 1

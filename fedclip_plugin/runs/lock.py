@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import FolderInUseError
 from fedclip_plugin.runs.writing import writing
-from fedclip_plugin.text import printable
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ DEVICE = [
 ]
 ORDER = [
     *DEVICE,
-    *("fedclip_plugin.errors", "fedclip_plugin.text", "fedclip_plugin.streams", "fedclip_plugin.machine"),
+    *("fedclip_plugin.errors", "fedclip_plugin.text", "fedclip_plugin.machine"),
     *("fedclip_plugin.ranks", "fedclip_plugin.recipe", "fedclip_plugin.runs", "fedclip_plugin.data"),
     *("fedclip_miniature", "fedclip_plugin.backbone", "fedclip_plugin.features", "fedclip_plugin.methods"),
     *("fedclip_plugin.federated", "fedclip_plugin", "fedclip_export", "fedclip_plugin.study"),

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from fedclip_plugin import streams
+from fedclip_edge import terminal
+from fedclip_edge.terminal import SafeStream, StreamError, align, message, printable, refusal, run_command
 from fedclip_plugin.cli import main
 from fedclip_plugin.federated.startup.rank_log import log_to
 from fedclip_plugin.runs.atomic import append_line, write_file, write_folder
-from fedclip_plugin.streams import SafeStream, StreamError, refusal, run_command
-from fedclip_plugin.text import align, markdown, message, printable
+from fedclip_plugin.text import markdown
 
 NASTY = "a\x1b]0;owned\x07b\rc\u202ed\x9b2Je\udcff"
 HARMLESS = "a\\x1b]0;owned\\x07b\\rc\\u202ed\\x9b2Je\\udcff"
@@ -187,5 +187,5 @@ def test_tables_hold_any_cell():
 
 def test_say_at_once_speaks_the_console_s_encoding(capfd, monkeypatch):
     monkeypatch.setattr(sys, "stderr", console("ascii")[0])
-    streams.say_at_once("fedclip: é\udcff")
+    terminal.say_at_once("fedclip: é\udcff")
     assert capfd.readouterr().err == "fedclip: \\xe9\\udcff\n"

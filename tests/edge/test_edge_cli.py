@@ -215,7 +215,7 @@ def test_what_the_system_refuses_is_named(edge, delivered, pictures, monkeypatch
     monkeypatch.setattr(commands, "open_classifier", refused)
     code, out, err = edge("predict", delivered, *pictures, *json_too)
     assert code == 1
-    assert err == "fedclip-edge: a\\nb: No space left on device; mend that, and run the same command again\n"
+    assert err == "fedclip-edge: a\\nb: No space left on device; free space there, and run the same command again\n"
     assert not json_too or "No space left" in json.loads(out)["error"]["message"]
 
 

@@ -94,7 +94,7 @@ def test_a_job_ends_though_nobody_can_be_told(monkeypatch):
     def refused(stream, text):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fedclip_plugin.streams.os.write", refused)
+    monkeypatch.setattr("fedclip_edge.terminal.os.write", refused)
     comm = World(2).rank(0)
     with pytest.raises(SystemExit):
         stop.stop_job(comm, "rank 0", "enough")

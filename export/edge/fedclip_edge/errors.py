@@ -1,18 +1,36 @@
-"""The typed errors of the device side; every message says what was given, the rule, and how to fix it."""
+"""The base of all typed errors, and those of the device side; a message says what was given, the rule, the remedy."""
 
 from __future__ import annotations
 
 
-class ExportError(Exception):
+class FedClipError(Exception):
     """Base of every error that a user can cause and mend; the command lines print it as one line.
+
+    Parameters
+    ----------
+    text
+        What was given, the rule, and how to mend it.
+    in_recipe
+        How else to mend it where there is a recipe; a command without one leaves it out.
 
     Attributes
     ----------
+    text
+        As given.
     exit_code
-        What the process exits with: 2 for bad input, 1 for an export or an update that failed its checks.
+        What the process exits with: 2 for bad input, 1 for a federation that stopped, and for an export or an update
+        that failed its checks.
     """
 
     exit_code: int = 2
+
+    def __init__(self, text: str, in_recipe: str = "") -> None:
+        super().__init__(text + in_recipe)
+        self.text = text
+
+
+class ExportError(FedClipError):
+    """Base of the errors of exports and of the device side."""
 
 
 class MissingPackageError(ExportError):

@@ -1,20 +1,41 @@
-"""The standard streams of a command: any name on any console, and one sentence when the system refuses something."""
+"""What a command writes: text that no name can command, aligned tables, and one sentence when the system refuses."""
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO, cast
 
-from fedclip_edge.errors import ExportError
+from fedclip_edge.errors import FedClipError
 
 INTERRUPTED, READER_LEFT = 128 + 2, 128 + 13
 """Exit codes, as a shell reports a program that SIGINT or SIGPIPE has ended."""
 
+_LAYOUT = "\n\t"
+_MOVES_OF_BARS = re.compile(r"(?:\n|\x1b\[A)+")  # what tqdm writes to go from one bar to another
+_WRITE = "free space there, and run the same command again"
+_REMEDIES = {
+    errno.ENOSPC: _WRITE,
+    errno.EDQUOT: _WRITE,
+    errno.EROFS: "it lies on a read-only file system: give another place, or work in a folder that can be written",
+    errno.EACCES: "give this user the right to it, or give another place",
+    errno.EPERM: "give this user the right to it, or give another place",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of the path is a file: check the path",
+    errno.EISDIR: "it is a folder, and a file is needed: check the path",
+    errno.EEXIST: "remove it, or give another name",
+    errno.ELOOP: "the link leads to itself: remove it",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
 
-class StreamError(ExportError):
+
+class StreamError(FedClipError):
     """Standard output or standard error that cannot be written, such as one that goes to a full disk."""
 
 
@@ -22,6 +43,14 @@ class ReaderLeftError(StreamError):
     """Whoever reads the output, such as ``head``, has seen enough; nobody has to be told."""
 
     exit_code = READER_LEFT
+
+
+class LineFormatter(logging.Formatter):
+    """Writes records of which no name can make more than one, nor command a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as lines of which only the first is not indented."""
+        return message(super().format(record))
 
 
 class SafeStream:
@@ -33,10 +62,12 @@ class SafeStream:
         What is written to.
     name
         What an error calls it.
+    bars
+        Whether progress bars are drawn on it: they go back to the beginning of the line, and a line up.
     """
 
-    def __init__(self, stream: TextIO, name: str) -> None:
-        self._stream, self._name = stream, name
+    def __init__(self, stream: TextIO, name: str, bars: bool = False) -> None:
+        self._stream, self._name, self._bars = stream, name, bars
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
@@ -48,7 +79,7 @@ class SafeStream:
         StreamError
             When the stream cannot be written.
         """
-        self._guard(self._stream.write, _escape(text, "\n\t"))
+        self._guard(self._stream.write, self._escaped(text))
         return len(text)
 
     def flush(self) -> None:
@@ -57,6 +88,13 @@ class SafeStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+    def _escaped(self, text: str) -> str:
+        if not self._bars:
+            return printable(text, _LAYOUT)
+        if _MOVES_OF_BARS.fullmatch(text):
+            return text
+        return "\r" * text.startswith("\r") + printable(text.removeprefix("\r"), _LAYOUT)
 
     def _guard(self, act: Callable[..., Any], *arguments: str) -> None:
         try:
@@ -69,9 +107,47 @@ class SafeStream:
             ) from error
 
 
-def printable(text: str) -> str:
-    """Return a text from elsewhere on one line, with everything escaped that a terminal would obey."""
-    return _escape(text, "")
+def printable(text: str, kept: str = "") -> str:
+    r"""Return a text from elsewhere on one line, with everything escaped that a terminal or a log would obey.
+
+    Control characters, line breaks, direction marks and bytes that were not UTF-8 (surrogates) become escapes such as
+    ``\x1b``; letters of every script stay as they are, and so do the characters in ``kept``.
+    """
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def message(text: str) -> str:
+    """Return one printable message; its lines after the first are indented, so that none passes for another message.
+
+    A line break in a name, or in what a library says, can then forge no line of a log.
+    """
+    first, *others = printable(text, _LAYOUT).split("\n")
+    return "\n".join([first, *(f"  {line}" if line[:2].strip() else line for line in others)])
+
+
+def align(table: Sequence[Sequence[str]], left: Sequence[int] = (0,), rule: bool = True) -> str:
+    """Return a table as text, its columns to the right, with a rule under the head.
+
+    Parameters
+    ----------
+    table
+        Rows of cells, the head first.
+    left
+        Columns that stand to the left.
+    rule
+        Whether a rule is drawn.
+    """
+    table = [[printable(cell) for cell in row] for row in table]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+    rules = ["-" * (sum(widths) + 2 * len(widths) - 2)] if rule else []
+    return "\n".join([lines[0], *rules, *lines[1:]])
 
 
 def run_command(program: str, command: Callable[[], int], interrupted: str = "interrupted") -> int:
@@ -97,7 +173,9 @@ def run_command(program: str, command: Callable[[], int], interrupted: str = "in
     if sys.stdout is None:
         print(f"{program}: standard output is closed; send it to a file, or to {os.devnull}", file=sys.stderr)
         return StreamError.exit_code
-    out, err = SafeStream(sys.stdout, "standard output"), SafeStream(sys.stderr, "standard error")
+    out, err = SafeStream(sys.stdout, "standard output"), SafeStream(sys.stderr, "standard error", bars=True)
+    if logging.lastResort is not None:  # what writes warnings where no log is kept
+        logging.lastResort.setFormatter(LineFormatter("%(levelname)s: %(message)s"))
     with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, err)):
         try:
             try:
@@ -115,19 +193,34 @@ def run_command(program: str, command: Callable[[], int], interrupted: str = "in
 
 
 def refusal(error: OSError) -> str:
-    """Return what the operating system refused as one line: the path and its words."""
+    """Return what the operating system refused as one line: the path, its words, and what to do."""
     places = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-    told = f"{error.strerror or error}; mend that, and run the same command again"
-    return f"{' -> '.join(places)}: {told}" if places else told
+    remedy = _REMEDIES.get(error.errno or 0, "mend that, and run the same command again")
+    if not places:
+        return f"{error.strerror or error}; {remedy} (with --debug it is said where)"
+    return f"{' -> '.join(places)}: {error.strerror}; {remedy}"
 
 
-def _escape(text: str, kept: str) -> str:
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode("ascii") for c in text)
+def say_at_once(text: str, descriptor: int = 2) -> None:
+    """Write a message to standard error past all buffers, for a process that ends in the next moment.
+
+    Where nothing can be written nobody listens, and the process ends all the same.
+
+    Parameters
+    ----------
+    text
+        The message, without a line break at its end.
+    descriptor
+        Where to, if not to standard error.
+    """
+    encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+    with suppress(OSError):
+        os.write(descriptor, f"{message(text)}\n".encode(encoding, "backslashreplace"))
 
 
 def _tell(err: SafeStream, text: str) -> None:
     with suppress(StreamError):  # then nobody listens
-        err.write(f"{printable(text)}\n")
+        err.write(f"{message(text)}\n")
         err.flush()
 
 

@@ -7,9 +7,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.cli.mpirun.open_mpi import find_mpirun, mpi_library
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending, attend
-from fedclip_plugin.text import printable
 
 
 @dataclass(frozen=True)

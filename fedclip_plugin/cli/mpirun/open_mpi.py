@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import FedClipError
-from fedclip_plugin.text import printable
 
 _OURS = "Open MPI"  # the launcher speaks no other's options
 _MAKERS = {"Open MPI": _OURS, "Intel": "Intel MPI", "MVAPICH": "MVAPICH", "MPICH": "MPICH", "HYDRA": "MPICH"}

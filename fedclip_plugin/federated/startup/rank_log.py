@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedclip_edge.terminal import LineFormatter, printable
 from fedclip_plugin.federated.rank_output import confined, say
 from fedclip_plugin.runs.writing import reason
-from fedclip_plugin.streams import LineFormatter
-from fedclip_plugin.text import printable
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.data import common_classes
 from fedclip_plugin.errors import DataError, FedClipError
 from fedclip_plugin.federated.messages.exchange import Exchange
@@ -18,7 +19,6 @@ from fedclip_plugin.federated.startup.start_messages import (
     Ready,
     Room,
 )
-from fedclip_plugin.text import printable
 
 C = TypeVar("C", bound=RankStatus)
 V = TypeVar("V", bound=GoOn)

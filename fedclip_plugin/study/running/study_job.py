@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import FedClipError, FederationError, RunFolderError
 from fedclip_plugin.federated.job import Job
 from fedclip_plugin.federated.messages.exchange import Exchange
@@ -29,7 +30,6 @@ from fedclip_plugin.study.running.results_folder import ResultsFolder
 from fedclip_plugin.study.running.study_messages import Ask, CellPart, Joint, Over, Question, RunCell, Selected
 from fedclip_plugin.study.tables.accuracy_rows import wanted
 from fedclip_plugin.study.tables.study_results import StudyResults
-from fedclip_plugin.text import printable
 
 _KEPT_PARAMETERS = 4_000_000
 """Adapters of more parameters are dropped when their cell is done: a fully fine-tuned ViT-B/32 takes 605 MB."""

@@ -7,12 +7,12 @@ import io
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column, accuracy_rows
 from fedclip_plugin.study.tables.choices_table import mean_validation
 from fedclip_plugin.study.tables.cost_table import case_costs, federates
 from fedclip_plugin.study.tables.statistics import Kind
 from fedclip_plugin.study.tables.study_results import StudyResults
-from fedclip_plugin.text import printable
 
 HEAD = ("case", "part", "measure", "domain", "value", "deviation", "low", "high")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

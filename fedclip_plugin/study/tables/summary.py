@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.study.tables.accuracy_tables import accuracy_table
 from fedclip_plugin.study.tables.choices_table import choices_table
 from fedclip_plugin.study.tables.cost_table import cost_table
@@ -12,7 +13,7 @@ from fedclip_plugin.study.tables.csv_text import to_csv
 from fedclip_plugin.study.tables.headline_cases import closing
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.titled_table import Table
-from fedclip_plugin.text import plain_markdown, printable
+from fedclip_plugin.text import plain_markdown
 
 Form = Literal["text", "markdown", "csv"]
 

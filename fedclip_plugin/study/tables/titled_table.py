@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedclip_plugin.text import align, markdown, plain_markdown, printable
+from fedclip_edge.terminal import align, printable
+from fedclip_plugin.text import markdown, plain_markdown
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from fedclip_edge.runtime.bench import BATCH, HEIGHT, WIDTH, Bench
 from fedclip_edge.runtime.change import Change
 from fedclip_edge.runtime.prediction import Prediction
 from fedclip_edge.runtime.self_test import SelfTest
-from fedclip_edge.terminal import printable
+from fedclip_edge.terminal import align, printable
 
 _LAST_MOMENT = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
@@ -88,21 +88,12 @@ def bench_table(result: Bench) -> str:
     rows.append(["images per second", *rates, ""])
     return "\n".join(
         [
-            _align(rows),
+            align(rows),
             f"open {result.open_ms:.0f} ms (verify, three sessions, self-test); "
             f"new head {result.swap_ms:.1f} ms (session, self-test)",
             "all is measured in a run of its own, so it is not quite the sum of the stages",
         ]
     )
-
-
-def _align(table: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) if index else cell.ljust(width) for index, (cell, width) in pairs).rstrip()
-        for pairs in (enumerate(zip(row, widths, strict=True)) for row in table)
-    ]
-    return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
 
 
 def _tested(tested: SelfTest) -> str:
