@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.setup.ratios import Figure, as_json, table
 from benchmarks.setup.this_machine import describe
 from benchmarks.setup.workload import FULL, QUICK, Scale
-from fedclip_plugin.runs.atomic import write_file
+from fedclip_edge.files import write_file
 
 TOPICS = ("rounds", "startup", "encode", "memory", "costs", "scaling")
 """Modules with a ``TITLE`` and a ``measure(scale, work)``."""

@@ -12,11 +12,10 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
+from fedclip_edge.files import remove_abandoned
 from fedclip_miniature.objects.catalogue import CLASSES
 from fedclip_miniature.styles.federated import FEDERATED_STYLES, render_federated
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.runs.atomic import remove_abandoned
-from fedclip_plugin.runs.writing import writing
 
 DOMAINS: tuple[str, ...] = tuple(FEDERATED_STYLES)
 """The domains: art_painting, cartoon, photo, sketch."""
@@ -139,8 +138,13 @@ def ensure_miniature(
     for domain in wanted:
         if (root / domain).is_dir():
             continue
-        with writing(root, DataError):
+        try:
             root.mkdir(parents=True, exist_ok=True)
             remove_abandoned(root, domain)
             _render_domain(root, domain, images_per_class, difficulty, progress)
+        except OSError as error:
+            raise DataError(
+                f"{root} cannot be written: {error.strerror or error}; free some space there, make it writable, or "
+                "name another place"
+            ) from error
     return root

@@ -5,7 +5,6 @@ Imports nothing that reads thread counts: :func:`fedclip_plugin.ranks.share_core
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -21,13 +20,6 @@ def processor() -> str:
         return platform.machine()
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.machine())
-
-
-def cores() -> int:
-    """Return how many cores this process may use; on a system that cannot tell, such as macOS, all of the machine's."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def resident_bytes(peak: bool = False) -> int:

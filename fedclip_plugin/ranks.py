@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fedclip_plugin.machine import cores
+from fedclip_edge.machine import cores
 
 _RANK_KEYS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK")
 _SIZE_KEYS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")

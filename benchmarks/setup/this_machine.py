@@ -7,7 +7,8 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from fedclip_plugin.machine import cores, processor
+from fedclip_edge.machine import cores
+from fedclip_plugin.machine import processor
 
 _PACKAGES = ("fedml", "torch", "transformers", "mpi4py", "numpy")
 

@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 
 from fedclip_edge.errors import ConversionError
-from fedclip_export.arrays import Image
+from fedclip_edge.images import Pixels
 from fedclip_miniature import CLASSES, DOMAINS, render_image
 from fedclip_plugin.data import open_rgb
 from fedclip_plugin.data.image_folders import find_images
@@ -47,7 +47,7 @@ class Samples:
     calibration: tuple[Path, ...]
     check: tuple[Path, ...]
 
-    def golden(self) -> list[Image]:
+    def golden(self) -> list[Pixels]:
         """Return small versions of a few images, uint8 ``[H, W, 3]``, spread over `check`."""
         step = len(self.check) // GOLDEN
         images = [open_rgb(path) for path in self.check[::step][:GOLDEN]]

@@ -10,12 +10,11 @@ import onnx
 
 from fedclip_edge.errors import ParityError
 from fedclip_export.check_images import Samples
-from fedclip_export.device_chain import DeviceChain
 from fedclip_export.graphs.encoder import encoder_graph
 from fedclip_export.graphs.heads import head_graph
 from fedclip_export.graphs.preprocess import preprocess_graph, read_spec
 from fedclip_export.graphs.quantize import quantize
-from fedclip_export.parity import Parity, ParityCheck, parity_table
+from fedclip_export.parity import DeviceChain, Parity, ParityCheck, parity_table
 from fedclip_export.reference import Reference
 from fedclip_export.source import Source
 
@@ -88,7 +87,9 @@ def choose_graphs(
             encoders[candidate] = quantize(encoders["fp32"], candidate, calibration)
         if candidate not in chains:
             tell(f"comparing onnxruntime with PyTorch: {', '.join(encoders)}")
-            chains |= {name: DeviceChain(preprocess, encoders[name], head) for name in encoders if name not in chains}
+            chains |= {
+                name: DeviceChain.load(preprocess, encoders[name], head) for name in encoders if name not in chains
+            }
             rows = check.measure(chains)
         fault = next(row for row in rows if row.precision == candidate).fault()
         if fault is None:

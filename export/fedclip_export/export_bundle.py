@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 
 from fedclip_edge.bundle import Manifest, write_bundle
 from fedclip_edge.bundle.golden import Golden
 from fedclip_edge.errors import ConversionError
+from fedclip_edge.images import Pixels
 from fedclip_edge.runtime import EdgeClassifier
-from fedclip_export.arrays import Image
 from fedclip_export.check_images import gather
 from fedclip_export.encoder_precision import Graphs, choose_graphs
 from fedclip_export.graphs.encoder import save_encoder
@@ -119,12 +118,12 @@ def _files(graphs: Graphs, scratch: Path, external_data: bool) -> dict[str, Path
 def _manifest(
     source: Source,
     graphs: Graphs,
-    images: Sequence[Image],
+    images: Sequence[Pixels],
     files: dict[str, Path],
     release: Release,
 ) -> Manifest:
     chain = graphs.chain
-    features = np.concatenate([chain.features(chain.pixels_of(image)) for image in images])
+    features = chain.features(images)
     torch_ms = graphs.parity[0].latency_ms
     return Manifest(
         **release.fields(),

@@ -15,8 +15,8 @@ from fedclip_edge.bundle.golden import Golden
 from fedclip_edge.bundle.opening import read_files
 from fedclip_edge.bundle.signed_manifest import read_manifest
 from fedclip_edge.errors import ConversionError, ParityError
-from fedclip_export.arrays import Array
-from fedclip_export.device_chain import open_session
+from fedclip_edge.runtime.serving import Array, score
+from fedclip_edge.runtime.sessions import SessionMaker
 from fedclip_export.graphs.finalize import to_bytes
 from fedclip_export.graphs.heads import Store, head_graph, require_head
 from fedclip_export.reference import adapter_logits
@@ -112,5 +112,4 @@ def _check(source: Source, head: bytes, store: Store) -> float:
 
 
 def _logits(head: bytes, features: Array) -> Array:
-    logits: Array = open_session(head).run(["logits"], {"image_features": features})[0]
-    return logits
+    return score(SessionMaker.choose("cpu", 1, spinning=False).head(head), features)[0]

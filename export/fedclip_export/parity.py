@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+import onnxruntime
 import torch
 
+from fedclip_edge.images import read_rgb
+from fedclip_edge.runtime.serving import Array, ImageEncoder, score
+from fedclip_edge.runtime.sessions import SessionMaker
 from fedclip_edge.terminal import align
-from fedclip_export.arrays import Array
-from fedclip_export.device_chain import DeviceChain
+from fedclip_export.graphs.finalize import to_bytes
 from fedclip_export.reference import Reference
 
 
@@ -116,6 +120,37 @@ class Parity:
         } | {f"speed_vs_torch_batch_{size}": f"{torch_ms[size] / ms:.2f}" for size, ms in self.latency_ms.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class DeviceChain(ImageEncoder):
+    """The three graphs of a bundle as a device runs them, on one thread as PyTorch when latencies are compared.
+
+    Attributes
+    ----------
+    head
+        The head's session.
+    megabytes, load_ms
+        Size of the encoder, and milliseconds that onnxruntime took to load it.
+    """
+
+    head: onnxruntime.InferenceSession
+    megabytes: float
+    load_ms: float
+
+    @classmethod
+    def load(cls, preprocess: onnx.ModelProto, encoder: onnx.ModelProto, head: onnx.ModelProto) -> DeviceChain:
+        """Load three graphs."""
+        maker, encoder_bytes = SessionMaker.choose("cpu", 1, spinning=False), to_bytes(encoder)
+        began = time.perf_counter()
+        session = maker.encoder(encoder_bytes)
+        load_ms = 1e3 * (time.perf_counter() - began)
+        first, last = maker.preprocess(to_bytes(preprocess)), maker.head(to_bytes(head))
+        return cls(first, session, last, len(encoder_bytes) / 1e6, load_ms)
+
+    def logits(self, features: Array) -> Array:
+        """Return logits ``[N, C]``."""
+        return score(self.head, features)[0]
+
+
 class ParityCheck:
     """Compares device chains with the reference on one set of image files.
 
@@ -130,7 +165,7 @@ class ParityCheck:
     def __init__(self, reference: Reference, paths: Sequence[Path]) -> None:
         self._reference, self._paths = reference, paths
         self._pixels = reference.pixels(paths)
-        self._features = _chunked(reference.features, self._pixels)
+        self._features = _chunked(reference.encode, self._pixels)
         self._logits = reference.logits(self._features)
 
     def measure(self, chains: Mapping[str, DeviceChain]) -> list[Parity]:
@@ -140,8 +175,8 @@ class ParityCheck:
         return [own, *(self._compare(name, chain, latencies[name]) for name, chain in chains.items())]
 
     def _compare(self, precision: str, chain: DeviceChain, latency: Mapping[int, float]) -> Parity:
-        same_pixels = chain.logits(_chunked(chain.features, self._pixels))
-        features = _chunked(chain.features, chain.pixels(self._paths))
+        same_pixels = chain.logits(_chunked(chain.encode, self._pixels))
+        features = chain.features(map(read_rgb, self._paths))
         logits = chain.logits(features)
         return Parity(
             precision,
@@ -193,7 +228,7 @@ def _latencies(chains: Mapping[str, Reference | DeviceChain], pixels: Array) -> 
         for _ in range(repeats + 1):  # the first run of each warms up; it is never the fastest
             for name, chain in chains.items():
                 began = time.perf_counter()
-                chain.logits(chain.features(batch))
+                chain.logits(chain.encode(batch))
                 best[name][size] = min(best[name].get(size, np.inf), 1e3 * (time.perf_counter() - began))
     torch.set_num_threads(threads)
     return best

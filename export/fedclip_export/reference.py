@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedclip_export.arrays import Array
+from fedclip_edge.runtime.serving import Array
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.data import open_rgb
 from fedclip_plugin.features import TextFeatures
@@ -37,7 +37,7 @@ class Reference:
         """Return what CLIP sees of image files, ``[N, 3, S, S]``, by PIL."""
         return np.stack([self.clip.preprocess(open_rgb(path)) for path in paths])
 
-    def features(self, pixels: Array) -> Array:
+    def encode(self, pixels: Array) -> Array:
         """Return image features ``[N, d]``."""
         return self.clip.encode_pixels(torch.from_numpy(pixels)).numpy()
 

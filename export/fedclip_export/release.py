@@ -16,7 +16,7 @@ from fedclip_edge.bundle import FileEntry, Manifest
 from fedclip_edge.bundle.keys import sign
 from fedclip_edge.bundle.manifest_schema import ROLES
 from fedclip_edge.errors import ConversionError
-from fedclip_plugin.runs.atomic import sweep
+from fedclip_edge.files import sweep
 from fedclip_plugin.runs.lock import FolderLock
 from fedclip_plugin.text import size
 

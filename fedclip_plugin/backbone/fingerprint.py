@@ -6,8 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from fedclip_edge.files import write_file
 from fedclip_plugin.backbone.checkpoint import PROCESSORS, weight_files
-from fedclip_plugin.runs.atomic import write_file
 
 _TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt")
 _CHUNK = 1 << 22

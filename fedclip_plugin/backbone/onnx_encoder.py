@@ -11,6 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fedclip_edge.errors import BundleError
+from fedclip_edge.runtime.serving import ImageEncoder
+from fedclip_edge.runtime.sessions import SessionMaker
 from fedclip_plugin.backbone.towers import finite
 from fedclip_plugin.errors import BackboneError
 
@@ -41,42 +44,42 @@ class OnnxEncoder:
         preprocess = encoder.with_name("preprocess.onnx")
         self.device = torch.device("cpu")
         self._path = encoder
-        self._encoder = _session(encoder, "pixel_values", "image_features")
-        self._preprocess = _session(preprocess, "image", "pixel_values")
-        self.fingerprint = _fingerprint(self._encoder, encoder)
+        self._graphs = _load(preprocess, encoder)
+        self.fingerprint = _fingerprint(self._graphs.encoder, encoder)
         """Hash of the backbone that the encoder was exported from."""
-        self.feature_dim: int = self._encoder.get_outputs()[0].shape[1]
+        self.feature_dim = self._graphs.feature_dim
         """Width d of the features."""
-        if _fingerprint(self._preprocess, preprocess) != self.fingerprint:
+        if _fingerprint(self._graphs.preprocess, preprocess) != self.fingerprint:
             raise BackboneError(
                 f"{preprocess} and {encoder} were made from different backbones; take both of one bundle"
             )
 
     def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
         """Return the pixels that the encoder sees of an RGB image, ``[3, S, S]``."""
-        pixels: npt.NDArray[np.float32] = self._preprocess.run(["pixel_values"], {"image": np.asarray(image)})[0][0]
+        pixels: npt.NDArray[np.float32] = self._graphs.pixel_values(np.asarray(image))[0]
         return pixels
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Return image features, ``[B, d]`` float32, from ``[B, 3, S, S]``."""
-        features = torch.from_numpy(self._encoder.run(["image_features"], {"pixel_values": pixels.numpy()})[0])
-        return finite(features, str(self._path))
+        return finite(torch.from_numpy(self._graphs.encode(pixels.numpy())), str(self._path))
 
 
-def _session(path: Path, takes: str, gives: str) -> Any:
-    import onnxruntime
-
-    if not path.is_file():
-        raise BackboneError(f"{path} is missing; give the encoder.onnx of a bundle, with preprocess.onnx beside it")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+def _load(preprocess: Path, encoder: Path) -> ImageEncoder:
+    for path in (preprocess, encoder):
+        if not path.is_file():
+            raise BackboneError(f"{path} is missing; give the encoder.onnx of a bundle, with preprocess.onnx beside it")
+    maker = SessionMaker.choose("cpu", None, spinning=False)
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own classes derive from Exception alone
-        raise BackboneError(f"onnxruntime cannot load {path}: {error}; export the bundle again") from error
-    if (session.get_inputs()[0].name, session.get_outputs()[0].name) != (takes, gives):
-        raise BackboneError(f"{path} is not a graph from {takes} to {gives}; give the encoder.onnx of a bundle")
-    return session
+        graphs = ImageEncoder(maker.preprocess(preprocess.read_bytes()), maker.encoder(encoder))
+    except BundleError as error:
+        raise BackboneError(f"the graphs in {encoder.parent} cannot be used: {error}") from error
+    for path, session, names in (
+        (encoder, graphs.encoder, ("pixel_values", "image_features")),
+        (preprocess, graphs.preprocess, ("image", "pixel_values")),
+    ):
+        if (session.get_inputs()[0].name, session.get_outputs()[0].name) != names:
+            raise BackboneError(f"{path} is not a graph from {' to '.join(names)}; give the encoder.onnx of a bundle")
+    return graphs
 
 
 def _fingerprint(session: Any, path: Path) -> str:

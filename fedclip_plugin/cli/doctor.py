@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
+from fedclip_edge.machine import cores
 from fedclip_edge.terminal import printable, refusal
 from fedclip_plugin.cli.probes.probe import probe
 from fedclip_plugin.errors import FedClipError
-from fedclip_plugin.machine import cores
 
 Finding = tuple[str, str]
 """``ok``, ``note`` or ``FAULT``, and a sentence."""

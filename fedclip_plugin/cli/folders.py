@@ -55,8 +55,8 @@ def sheet(out: Path, per_cell: int) -> int:
     """
     if out.suffix.lower() not in _PICTURES:
         raise DataError(f"{out}: the name of a picture must end in {', '.join(_PICTURES)}")
+    from fedclip_edge.files import naming
     from fedclip_miniature import draw_sheet
-    from fedclip_plugin.runs.atomic import naming
 
     with naming(out):
         draw_sheet(out, per_cell=per_cell)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedclip_edge.files import sweep
 from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.recipe import load_recipe
@@ -13,7 +14,6 @@ from fedclip_plugin.report.page import Page
 from fedclip_plugin.report.run.run_page import run_page
 from fedclip_plugin.report.study.study_page import study_page
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.runs.atomic import sweep
 from fedclip_plugin.runs.lock import FolderLock
 from fedclip_plugin.runs.writing import writing
 from fedclip_plugin.study import ResultsFolder

@@ -1,58 +1,79 @@
-"""Decode an image file to RGB, exactly and safely, whatever colour mode it is stored in."""
+"""Image files of a data set: how one is stored, and the errors for those that cannot be used."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-import stat
-import struct
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from fedclip_edge.images import MAX_PIXELS, WITH_ALPHA, open_image, reason, upright_rgb
+from fedclip_edge.safe_files import open_plain
 from fedclip_edge.terminal import printable
-from fedclip_plugin.data.unreadable_images import UnreadableImageError
+from fedclip_plugin.errors import DataError
 
 IMAGE_SUFFIXES: tuple[str, ...] = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 """Suffixes, in lower case, of the files that count as images."""
 
-MAX_PIXELS: int = 64_000_000
-"""Largest image that is decoded, in pixels: 192 MB of RGB; a header that promises more is refused unread."""
-
-MAX_ASPECT: int = 5_000
-"""Longer over shorter side: the shorter one is resized to CLIP's input, and the longer one grows with it."""
-
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-_ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
-_WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _DARK = 64  # of 256: what 14 bits of 16 leave
-_ORIENTATION_TAG = 0x0112
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
-# Without O_NONBLOCK a named pipe would hold the reader for ever; O_BINARY is for Windows.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_UPRIGHT_BY_ORIENTATION = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+
+
+class UnreadableImageError(DataError):
+    """An image file that is missing, no plain file, empty, truncated, too large, or no image.
+
+    Only this error is what ``on_bad_image: skip`` leaves out and counts.
+
+    Parameters
+    ----------
+    path
+        The file.
+    reason
+        What is wrong with it.
+    remedy
+        What to do about it.
+
+    Attributes
+    ----------
+    path, reason, remedy
+        As given.
+    """
+
+    def __init__(self, path: Path, reason: str, remedy: str = "Replace or remove the file") -> None:
+        super().__init__(f"cannot read image {printable(str(path))}: {reason}. {remedy}")
+        self.path = path
+        self.reason = reason
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[Path, str, str]]:
+        """Rebuild from what was given, so that a worker process can send the error."""
+        return type(self), (self.path, self.reason, self.remedy)
+
+
+class UnreadableImagesError(DataError):
+    """Images of a set that cannot be read, where none may be left out.
+
+    Parameters
+    ----------
+    name
+        The silo or domain.
+    count
+        Images of the set.
+    faults
+        One for each that cannot be read, at least one.
+    """
+
+    def __init__(self, name: str, count: int, faults: Sequence[UnreadableImageError]) -> None:
+        first = f"{printable(str(faults[0].path))} ({faults[0].reason})"
+        super().__init__(
+            f"{printable(name)}: {len(faults)} of {count} images cannot be read, the first: {first}; repair or remove "
+            "them (fedclip check FOLDER lists all)",
+            in_recipe=", or set fedclip_args.on_bad_image to skip",
+        )
 
 
 def suffix_of(file: str) -> str:
@@ -85,12 +106,10 @@ class Stored:
 
 
 def open_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Read one image file as an upright RGB image.
+    """Read one image file as an upright RGB image, by the rules of :func:`fedclip_edge.images.read_rgb`.
 
-    JPEG, PNG, WebP and BMP are known by their content, not by their suffix. EXIF (or XMP) orientation is
-    applied; transparency is laid over white; greyscale, palette and CMYK are converted; of 16-bit samples the
-    high byte is kept; of an animation the first frame. Colour profiles are not applied, as CLIP's own
-    preprocessing does not. JPEG is always decoded at full size. Safe to call from several threads.
+    Colour profiles are not applied, as CLIP's own preprocessing does not. JPEG is always decoded at full size. Safe to
+    call from several threads.
 
     Parameters
     ----------
@@ -135,10 +154,9 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, S
         As `open_rgb`.
     """
     with _reading(path), open_plain(path) as stream:
-        image = _open_checked(stream, max_pixels)
+        image = open_image(stream, max_pixels)
         wide = _is_wide(image)
-        image.load()
-        rgb = _to_upright_rgb(image)
+        rgb = upright_rgb(image)
         stream.seek(0)
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
         return rgb, Stored(str(image.format), image.mode, rgb.size, digest, _low_bits(rgb) if wide else None)
@@ -153,34 +171,13 @@ def low_bits_of(path: Path) -> int | None:
         As `open_rgb`.
     """
     with _reading(path), open_plain(path) as stream:
-        image = _open_checked(stream, MAX_PIXELS)
-        return _low_bits(_to_upright_rgb(image)) if _is_wide(image) else None
-
-
-def open_plain(path: Path) -> BufferedReader:
-    """Open a plain file, be it through a link; anything else is refused without being opened, or waited for.
-
-    Raises
-    ------
-    OSError
-        When it cannot be opened.
-    ValueError
-        When it is no plain file.
-    """
-    _require_plain(path.stat())
-    descriptor = os.open(path, _FLAGS)
-    try:
-        _require_plain(os.fstat(descriptor))  # another file may have taken its place
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+        image = open_image(stream)
+        return _low_bits(upright_rgb(image)) if _is_wide(image) else None
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Turn whatever goes wrong with a file into the error that names it."""
-    _hush_pillow()
     try:
         yield
     except MemoryError:  # the machine's fault, not the file's
@@ -189,43 +186,11 @@ def _reading(path: Path) -> Iterator[None]:
         raise UnreadableImageError(path, _reason(path, error)) from error
 
 
-def _require_plain(found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((kind for is_kind, kind in _KINDS if is_kind(found.st_mode)), "something else")
-        raise ValueError(f"it is {kind}, not a plain file")
-
-
-def _hush_pillow() -> None:
-    """Keep Pillow's warnings off the console: of EXIF that cannot be parsed, of images that are refused anyway.
-
-    They name a line of Pillow and no file. `warnings.catch_warnings` would be undone by another thread that decodes, so
-    the filters stay; Pillow's deprecations still show.
-    """
-    for kind in (UserWarning, Image.DecompressionBombWarning):
-        if ("ignore", None, kind, re.compile("PIL"), 0) not in warnings.filters:
-            warnings.filterwarnings("ignore", category=kind, module="PIL")
-
-
-def _open_checked(stream: BinaryIO, max_pixels: int) -> Image.Image:
-    if not stream.read(1):
-        raise ValueError("the file is empty (0 bytes)")
-    stream.seek(0)
-    image = Image.open(stream, formats=_FORMATS)
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ValueError(
-            f"{width} x {height} pixels is more than the limit of {max_pixels / 1e6:g} million; make it smaller"
-        )
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ValueError(f"{width} x {height} pixels is thinner than 1 to {MAX_ASPECT:,}; crop it")
-    return image
-
-
 def _is_wide(image: Image.Image) -> bool:
     """Return whether an image that is not loaded yet has 16-bit samples, and no transparency to lie on white."""
     tiles = getattr(image, "tile", ())
     stored = str(tiles[0][3]) if tiles else ""
-    return (image.mode in _WIDE_MODES or ";16" in stored) and image.mode not in _ALPHA_MODES
+    return (image.mode == "I" or ";16" in image.mode + stored) and image.mode not in WITH_ALPHA
 
 
 def _low_bits(rgb: Image.Image) -> int | None:
@@ -233,39 +198,7 @@ def _low_bits(rgb: Image.Image) -> int | None:
     return 8 + brightest.bit_length() if brightest < _DARK else None
 
 
-def _to_upright_rgb(image: Image.Image) -> Image.Image:
-    rotation = _UPRIGHT_BY_ORIENTATION.get(_orientation(image))
-    rgb = _to_rgb(image)
-    if rotation is None:
-        return rgb
-    upright = rgb.transpose(rotation)
-    upright.info.clear()  # transpose() hands the EXIF block on, and a later reader would rotate a second time
-    return upright
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, struct.error):
-        return 1  # metadata that cannot be parsed says nothing about pixels that can
-    return value if isinstance(value, int) else 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _WIDE_MODES:  # Pillow's own conversion clips at 255 instead of scaling
-        high_byte = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255)
-        return Image.fromarray(high_byte.astype(np.uint8)).convert("RGB")
-    if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
 def _reason(path: Path, error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "its content is not a JPEG, PNG, WebP or BMP image"
     if isinstance(error, FileNotFoundError) and path.is_symlink():
         return f"it is a link to {printable(str(path.readlink()))}, which is not there"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+    return reason(error)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import secrets
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +17,9 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_tensors
 
+from fedclip_edge.files import remove_abandoned, write_file
 from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.runs.atomic import write_file
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +27,6 @@ Array = npt.NDArray[Any]
 
 _SMALL = 4096
 """A part in which fewer rows are still of use is taken into the next one that is written."""
-
-_ABANDONED = 3600.0
-"""Seconds after which a half-written part is nobody's any more."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +134,8 @@ class Parts:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{self._next_number():06d}-{secrets.token_hex(4)}.safetensors"
             write_file(path, _to_bytes(whole))
-            self._remove([*replaced, *_abandoned(self.folder)])
+            self._remove(replaced)
+            remove_abandoned(self.folder)
         self._parts = {path: part for path, part in self._parts.items() if path not in replaced}
         self._corrupt = []
         self._parts[path] = whole
@@ -192,18 +189,6 @@ def naming_cache(folder: Path) -> Iterator[None]:
             "let it be written, or have another folder take its place (fedclip_args.feature_cache_dir in a recipe; "
             "fedclip evaluate keeps it in .fedclip/features of the folder in which it is started)"
         ) from error
-
-
-def _abandoned(folder: Path) -> list[Path]:
-    """Return what killed processes left half-written a while ago."""
-    return [left for left in folder.glob(".*.tmp") if time.time() - _changed(left) > _ABANDONED]
-
-
-def _changed(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:  # it just became whole
-        return time.time()
 
 
 def _to_bytes(part: Part) -> bytes:

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from fedclip_edge.files import replacing
 from fedclip_plugin.data import ImageSet
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features.cache_parts import naming_cache
 from fedclip_plugin.features.feature_cache import image_set_hash
-from fedclip_plugin.runs.atomic import replacing
 from fedclip_plugin.text import size
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedclip_edge.files import write_file
 from fedclip_plugin.data import ImageSet
 from fedclip_plugin.features.cache_parts import Part, Parts, naming_cache
 from fedclip_plugin.features.views import AUGMENTATION_VERSION
-from fedclip_plugin.runs.atomic import write_file
 
 CACHE_VERSION = 2
 """Raise it when the same image would get other features: a change in decoding, preprocessing or encoding."""

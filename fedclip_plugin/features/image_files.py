@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fedclip_edge.safe_files import open_plain
 from fedclip_edge.terminal import printable
 from fedclip_plugin.data import ImageSet, UnreadableImageError, UnreadableImagesError
-from fedclip_plugin.data.images import open_plain
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features.cache_parts import Part, Parts
 from fedclip_plugin.features.encoding import Batch

@@ -11,10 +11,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from fedclip_edge.files import write_folder
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.report.plots.fonts import missing_letters
 from fedclip_plugin.report.plots.style import png, svg
-from fedclip_plugin.runs.atomic import write_folder
 
 _WIDE = 7
 """Columns from which on a table is set in smaller type."""

@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from fedclip_edge.files import write_file, write_folder
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.runs.adapter_header import header_fault, tensors_fault
-from fedclip_plugin.runs.atomic import write_file, write_folder
 from fedclip_plugin.text import percent, size
 
 FORMAT_VERSION = 2

@@ -26,9 +26,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from fedclip_edge.files import append_line, has_links, is_same, point_to, remove, sweep, write_file
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter
-from fedclip_plugin.runs.atomic import append_line, has_links, is_same, point_to, remove, sweep, write_file
 from fedclip_plugin.runs.job_folder import JobFolder
 from fedclip_plugin.runs.writing import reason, writing
 

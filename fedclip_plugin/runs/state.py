@@ -14,8 +14,8 @@ import numpy.typing as npt
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from fedclip_edge.files import sweep, write_folder
 from fedclip_plugin.errors import RunFolderError
-from fedclip_plugin.runs.atomic import sweep, write_folder
 from fedclip_plugin.runs.writing import writing
 
 FORMAT_VERSION = 1

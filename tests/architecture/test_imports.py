@@ -19,8 +19,8 @@ PACKAGES = {
     for package in (fedclip_edge, fedclip_export, fedclip_miniature, fedclip_plugin)
 }
 DEVICE = [
-    *("fedclip_edge.errors", "fedclip_edge.terminal", "fedclip_edge.safe_files", "fedclip_edge.files"),
-    "fedclip_edge.images",
+    *("fedclip_edge.machine", "fedclip_edge.errors", "fedclip_edge.terminal", "fedclip_edge.safe_files"),
+    *("fedclip_edge.files", "fedclip_edge.images"),
     *("fedclip_edge.bundle", "fedclip_edge.device", "fedclip_edge.runtime", "fedclip_edge.cli"),
 ]
 ORDER = [

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from fedclip_edge.machine import cores
 from fedclip_plugin import machine
 from fedclip_plugin.federated.startup.memory_check import RankMemory
 
@@ -28,11 +29,11 @@ def elsewhere(monkeypatch, tmp_path):
 
 def test_cores_are_those_of_this_process(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {1, 5, 7}, raising=False)
-    assert machine.cores() == 3
+    assert cores() == 3
 
 
 def test_a_system_that_tells_less_is_enough(elsewhere):
-    assert machine.cores() == 6
+    assert cores() == 6
     assert machine.resident_bytes() == elsewhere.rss
     assert machine.resident_bytes(peak=True) > 0
     assert RankMemory.here("photo").held == elsewhere.rss

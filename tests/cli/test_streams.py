@@ -10,10 +10,10 @@ import sys
 import pytest
 
 from fedclip_edge import terminal
+from fedclip_edge.files import append_line, write_file, write_folder
 from fedclip_edge.terminal import SafeStream, StreamError, align, message, printable, refusal, run_command
 from fedclip_plugin.cli import main
 from fedclip_plugin.federated.startup.rank_log import log_to
-from fedclip_plugin.runs.atomic import append_line, write_file, write_folder
 from fedclip_plugin.text import markdown
 
 NASTY = "a\x1b]0;owned\x07b\rc\u202ed\x9b2Je\udcff"

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from fedclip_edge.errors import BundleError, ExportError, MissingPackageError, ProviderError
-from fedclip_edge.runtime import providers, sessions
+from fedclip_edge.machine import cores
+from fedclip_edge.runtime import providers
 from fedclip_edge.runtime.cuda_libraries import missing_libraries, needed_libraries
 from fedclip_edge.runtime.providers import CPU, CUDA
 from fedclip_edge.runtime.sessions import SessionMaker
-from fedclip_plugin.machine import cores
 from tests.support import forge
 
 TENSORRT = "TensorrtExecutionProvider"
@@ -173,7 +173,7 @@ def test_sessions_have_the_threads_and_manners_that_were_asked_for(tmp_path):
     for option in options.values():
         assert option.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     spinning = SessionMaker.choose("cpu", None, spinning=True)
-    assert spinning.threads == sessions.cores() == cores()
+    assert spinning.threads == cores()
     entry = spinning.head(forge.head()).get_session_options().get_session_config_entry
     assert entry("session.intra_op.allow_spinning") == "1"
 

@@ -123,7 +123,7 @@ def test_a_folder_is_no_image(classifier, tmp_path):
 
 def test_limit_of_pixels_is_the_classifiers(delivered):
     with EdgeClassifier(delivered, provider="cpu", max_pixels=100) as classifier:
-        with pytest.raises(ImageError, match="over the limit"):
+        with pytest.raises(ImageError, match="more than the limit"):
             classifier.predict(photo())
         assert classifier.predict(photo(shape=(8, 8, 3))).label in forge.LABELS
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fedclip_edge.files import replacing
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.preprocessing import Normalization, Preprocessing
@@ -23,7 +24,6 @@ from fedclip_plugin.errors import BackboneError, DataError
 from fedclip_plugin.features import FeatureSource
 from fedclip_plugin.features import encoding as encode_module
 from fedclip_plugin.features.crop_cache import PixelCache
-from fedclip_plugin.runs.atomic import replacing
 
 CPU = torch.device("cpu")
 SIZES = ((50, 40), (64, 64), (65, 64), (64, 65), (200, 31), (3, 4), (300, 200))

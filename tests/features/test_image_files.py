@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
+from fedclip_edge import files
 from fedclip_plugin.data import UnreadableImageError, scan_folder
 from fedclip_plugin.features import cache_parts, image_files
 from fedclip_plugin.features.cache_parts import Part, Parts
 from fedclip_plugin.features.encoding import Batch
 from fedclip_plugin.features.image_files import ImageFiles
-from fedclip_plugin.runs import atomic
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_what_is_added_is_written_once(tmp_path, monkeypatch):
 
     def count(path, content):
         written.append(len(content))
-        atomic.write_file(path, content)
+        files.write_file(path, content)
 
     monkeypatch.setattr("fedclip_plugin.features.cache_parts.write_file", count)
     monkeypatch.setattr("fedclip_plugin.features.cache_parts._SMALL", 5)

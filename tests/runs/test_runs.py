@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedclip_edge.files import point_to, write_file, write_folder
 from fedclip_plugin.errors import AdapterFileError, RunFolderError
 from fedclip_plugin.runs import RunFolder, SavedAdapter, load_adapter, save_adapter
 from fedclip_plugin.runs.adapter_file import add_metrics
-from fedclip_plugin.runs.atomic import point_to, write_file, write_folder
 from fedclip_plugin.runs.state import StateSeries
 
 

@@ -1,36 +1,112 @@
-"""Writing files and folders that appear whole or not at all, and stay."""
+"""Files and folders that appear whole or not at all, and stay: temporary name, fsync, rename."""
 
 from __future__ import annotations
 
+import errno
+import filecmp
+import glob
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from fedclip_edge.safe_files import check_listed, open_regular
 
+_ABANDONED = 3600.0
+"""Seconds after which a half-written file is nobody's any more."""
+
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+"""What file systems without symbolic links answer."""
+
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it.
+    """Write ``content`` under ``path`` so that a reader sees the old file or the new one, never half of it.
+
+    Parameters
+    ----------
+    path
+        Final name; its folder exists.
+    content
+        All bytes of the file.
 
     Raises
     ------
     OSError
         When the disk is full or the folder cannot be written; the old file is untouched then.
     """
-    temporary = temporary_name(path)
+    with replacing(path) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the disk name what was written: Python names a file that cannot be opened, not one that is full.
+
+    Raises
+    ------
+    OSError
+        That of the block.
+    """
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream whose content appears under ``path`` when it is whole; for files too large to hold in memory.
+
+    What a killed process left of a file of this name is removed first.
+
+    Parameters
+    ----------
+    path
+        Final name; its folder exists.
+
+    Raises
+    ------
+    OSError
+        As :func:`write_file`.
+    """
+    remove_abandoned(path.parent, path.name)
+    temporary = _temporary(path)
+    try:
+        with naming(path), temporary.open("wb") as stream:
+            yield stream
             _sync(stream)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    _sync_folder(path.parent)
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write small files as one folder that appears in one step; a folder of that name is replaced.
+
+    Parameters
+    ----------
+    path
+        Final name of the folder; its parent exists.
+    files
+        File name to content.
+
+    Raises
+    ------
+    OSError
+        As :func:`new_folder`, and when a file has the name.
+    """
+    if path.is_file() and not path.is_symlink():  # somebody's
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    with new_folder(path) as folder:
+        fill(folder, files)
 
 
 @contextmanager
@@ -44,17 +120,17 @@ def new_folder(path: Path) -> Iterator[Path]:
     OSError
         When the disk is full or the parent cannot be written.
     """
-    temporary = temporary_name(path)
+    temporary = _temporary(path)
     try:
         temporary.mkdir()
         yield temporary
-        sync_folder(temporary)
+        _sync_folder(temporary)
         remove(path)
         temporary.replace(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    sync_folder(path.parent)
+    _sync_folder(path.parent)
 
 
 def fill(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -66,7 +142,7 @@ def fill(folder: Path, files: Mapping[str, bytes]) -> None:
         When one cannot be written.
     """
     for name, content in files.items():
-        with (folder / name).open("xb") as stream:
+        with naming(folder / name), (folder / name).open("xb") as stream:
             stream.write(content)
             _sync(stream)
 
@@ -99,6 +175,57 @@ def protect(folder: Path) -> None:
             path.chmod(0o444)
 
 
+def point_to(link: Path, target: str) -> None:
+    """Make ``link`` a symbolic link to ``target`` (a folder beside it), in one step.
+
+    On a file system without links (FAT, exFAT, many network shares) it becomes a copy of the folder.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be written; the old link is untouched then.
+    """
+    temporary = _temporary(link)
+    try:
+        temporary.symlink_to(target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        files = sorted((link.parent / target).iterdir())
+        if not _holds(link, files):
+            write_folder(link, {file.name: file.read_bytes() for file in files})
+        return
+    if link.is_dir() and not link.is_symlink():  # a copy, from when the folder lay elsewhere
+        shutil.rmtree(link)
+    temporary.replace(link)
+
+
+def is_same(link: Path, folder: Path) -> bool:
+    """Return whether ``link`` leads to a folder, or is the copy that :func:`point_to` makes without links."""
+    if not (link.exists() and folder.exists()):
+        return False
+    return link.resolve() == folder.resolve() or _holds(link, sorted(folder.iterdir()))
+
+
+def has_links(folder: Path) -> bool:
+    """Return whether symbolic links can be made in a folder.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be written.
+    """
+    probe = _temporary(folder / "link")
+    try:
+        probe.symlink_to("nothing")
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            return False
+        raise
+    probe.unlink()
+    return True
+
+
 def remove(path: Path) -> None:
     """Delete a file, a link or a whole folder; what is not there is no fault.
 
@@ -113,28 +240,85 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def temporary_name(path: Path) -> Path:
-    """Return a name beside ``path`` that no other process uses."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left half-written in a folder in which nobody else works now.
 
-
-def sync_folder(folder: Path) -> None:
-    """Force the names in a folder to disk, where the system knows how (Windows does not).
+    Parameters
+    ----------
+    folder
+        The folder; it need not exist.
+    name
+        Final name of what was being written; None takes everything.
 
     Raises
     ------
     OSError
-        When the disk refuses.
+        When something cannot be deleted.
     """
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    for left in folder.glob(_half_written(name)):
+        remove(left)
+
+
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Remove what was half-written so long ago that nobody writes it any more.
+
+    Parameters
+    ----------
+    folder
+        A folder in which others may be writing now.
+    name
+        Final name of the file or folder; None takes everything.
+    """
+    for left in folder.glob(_half_written(name)):
+        with suppress(FileNotFoundError):  # another process was faster
+            if time.time() - left.lstat().st_mtime > _ABANDONED:
+                remove(left)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line and force it to disk.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written.
+    """
+    with naming(path), path.open("ab") as stream:
+        stream.write(f"{line}\n".encode())
+        _sync(stream)
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name that no other process uses, on this host or on another that shares the disk."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
+def _half_written(name: str | None) -> str:
+    """Return the pattern of :func:`_temporary`."""
+    return f".{'*' if name is None else glob.escape(name)}.*.tmp"
+
+
+def _holds(folder: Path, files: Sequence[Path]) -> bool:
+    """Return whether a folder holds copies of these files and nothing else."""
+    if not folder.is_dir() or sorted(file.name for file in folder.iterdir()) != [file.name for file in files]:
+        return False
+    return all(filecmp.cmp(file, folder / file.name, shallow=False) for file in files)
 
 
 def _sync(stream: BinaryIO) -> None:
     stream.flush()
     os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the names in a folder to disk, where the system knows how (Windows does not)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network shares cannot force a folder to disk
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Any image a caller holds, as upright RGB pixels, by the rules that training read its images with."""
+"""Any image as upright RGB pixels, by one set of rules for training and for devices."""
 
 from __future__ import annotations
 
@@ -34,9 +34,13 @@ The cost of one that large: 192 MB of RGB, and up to 0.7 GB beside it while it i
 MAX_ASPECT: int = 5_000
 """Longer over shorter side: the shorter one is resized to CLIP's input, and the longer one grows with it."""
 
+WITH_ALPHA: tuple[str, ...] = ("RGBA", "LA", "PA", "RGBa", "La")
+"""Pillow's modes of images with transparency."""
+
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-_WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _ORIENTATION = 0x0112
+_TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+"""What makes an image upright, by EXIF orientation from 2 on."""
 
 
 def read_rgb(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -71,13 +75,14 @@ def read_rgb(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Pixels:
             return _from_array(image, max_pixels)
         if _is_pil(image):
             _require_range(image)
-            return _decode(image, max_pixels)
+            _check_size(*image.size, max_pixels)
+            return np.array(upright_rgb(image))
         with _open_stream(image) as stream:
-            return _decode(_open_image(stream), max_pixels)
+            return np.array(upright_rgb(open_image(stream, max_pixels)))
     except (MemoryError, MissingPackageError):  # not the image's fault
         raise
     except Exception as error:  # bad bytes make Pillow raise OSError, SyntaxError, struct.error, KeyError ...
-        raise ImageError(f"cannot read image {name}: {_reason(error)}") from error
+        raise ImageError(f"cannot read image {name}: {reason(error)}") from error
 
 
 def _is_pil(image: object) -> TypeGuard[Image.Image]:
@@ -114,7 +119,18 @@ def _open_stream(image: object) -> BinaryIO:
     raise TypeError("give a path, bytes, a PIL image, or an array uint8 [height, width, 3]")
 
 
-def _open_image(stream: BinaryIO) -> Image.Image:
+def open_image(stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open an encoded image; its format and size are checked, and its pixels are not read yet.
+
+    Raises
+    ------
+    ValueError
+        When it is empty, or beyond the limits.
+    MissingPackageError
+        When Pillow is not installed.
+    Exception
+        What Pillow raises of bad bytes: OSError, SyntaxError, struct.error, KeyError ...
+    """
     try:
         from PIL import Image
     except ImportError as error:
@@ -125,7 +141,9 @@ def _open_image(stream: BinaryIO) -> Image.Image:
     if not stream.read(1):
         raise ValueError("it is empty (0 bytes)")
     stream.seek(0)
-    return Image.open(stream, formats=_FORMATS)
+    image = Image.open(stream, formats=_FORMATS)
+    _check_size(*image.size, max_pixels)
+    return image
 
 
 def _hush_pillow() -> None:
@@ -145,27 +163,24 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if not width * height:
         raise ValueError(f"{width} x {height} pixels, so there is nothing in it")
     if width * height > max_pixels:
-        raise ValueError(f"{width} x {height} pixels, over the limit of {max_pixels / 1e6:g} million; make it smaller")
+        raise ValueError(
+            f"{width} x {height} pixels is more than the limit of {max_pixels / 1e6:g} million; make it smaller"
+        )
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ValueError(f"{width} x {height} pixels, thinner than 1 to {MAX_ASPECT:,}; crop it")
+        raise ValueError(f"{width} x {height} pixels is thinner than 1 to {MAX_ASPECT:,}; crop it")
 
 
-def _decode(image: Image.Image, max_pixels: int) -> Pixels:
-    """Return any PIL image as upright RGB; its size is checked before its pixels are read."""
-    _check_size(*image.size, max_pixels)
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Decode an image whose size was checked, and return it as upright RGB; raises what Pillow raises of bad bytes."""
+    from PIL import Image
+
     image.load()
-    return _turn_upright(np.array(_to_rgb(image), dtype=np.uint8), _orientation(image))
-
-
-def _turn_upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Undo an EXIF orientation: 5 to 8 swap the axes first, then each value flips none, one or both."""
+    rgb, orientation = _to_rgb(image), _orientation(image)
     if orientation not in range(2, 9):
-        return pixels
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    rows = -1 if orientation in (3, 4, 7, 8) else 1
-    columns = -1 if orientation in (2, 3, 6, 7) else 1
-    return np.ascontiguousarray(pixels[::rows, ::columns])
+        return rgb
+    upright = rgb.transpose(Image.Transpose[_TURNS[orientation - 2]])
+    upright.info.clear()  # transpose() hands the EXIF block on, and a later reader would rotate a second time
+    return upright
 
 
 def _orientation(image: Image.Image) -> int:
@@ -184,14 +199,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(np.clip(wide >> 8, 0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "La":  # Pillow knows no way from it to RGBA
         image = image.convert("LA")
-    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+    if image.mode in WITH_ALPHA or "transparency" in image.info:
         layer = image.convert("RGBA")
         paper = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(paper, layer).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return what is wrong with an image, from what was raised while it was read."""
     if type(error).__name__ == "UnidentifiedImageError":
         return "its content is not a JPEG, PNG, WebP or BMP image"
     if isinstance(error, OSError) and error.strerror:

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -19,10 +20,17 @@ _CHUNK = 1 << 20
 # Without O_NONBLOCK a named pipe would hold the reader for ever; O_BINARY is for Windows.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _OF_OTHERS = _FLAGS | getattr(os, "O_NOFOLLOW", 0)
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
-def open_plain(path: Path) -> BinaryIO:
-    """Open a file that the user named, be it through a link; a pipe or a device is refused without waiting for it.
+def open_plain(path: Path) -> BufferedReader:
+    """Open a plain file, be it through a link; anything else is refused without being opened, or waited for.
 
     Raises
     ------
@@ -31,11 +39,14 @@ def open_plain(path: Path) -> BinaryIO:
     ValueError
         When it is no plain file.
     """
+    _require_plain(path.stat())
     descriptor = os.open(path, _FLAGS)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        _require_plain(os.fstat(descriptor))  # another file may have taken its place
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
         os.close(descriptor)
-        raise ValueError("it is a folder, a pipe or a device; give a plain file")
-    return os.fdopen(descriptor, "rb")
+        raise
 
 
 def stamp(found: os.stat_result) -> tuple[int, int, int]:
@@ -145,6 +156,12 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise BundleError("missing-file", f"{path} cannot be read: {error.strerror}") from error
+
+
+def _require_plain(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((kind for is_kind, kind in _KINDS if is_kind(found.st_mode)), "something else")
+        raise ValueError(f"it is {kind}, not a plain file")
 
 
 def _require_regular(path: Path, found: os.stat_result) -> None:

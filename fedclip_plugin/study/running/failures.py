@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fedclip_plugin.runs.atomic import append_line
+from fedclip_edge.files import append_line
 from fedclip_plugin.runs.writing import writing
 
 LIMIT = 2

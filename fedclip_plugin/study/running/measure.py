@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedclip_edge.machine import cores
 from fedclip_plugin.data import split_60_20_20
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.federated.roles.answer_history import AnswerHistory
-from fedclip_plugin.machine import cores, processor, resident_bytes
+from fedclip_plugin.machine import processor, resident_bytes
 from fedclip_plugin.runs.provenance import code_revision
 from fedclip_plugin.runs.run_folder import RoundLine
 from fedclip_plugin.study.definition.study_rules import RESERVED

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from fedclip_plugin.runs.atomic import write_file
+from fedclip_edge.files import write_file
 from fedclip_plugin.study.running.answer_counts import Counts, Kinds
 
 Numbers = NDArray[np.int64]

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from fedclip_edge.files import sweep, write_file
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.recipe.yaml_reader import read_yaml
-from fedclip_plugin.runs.atomic import sweep, write_file
 from fedclip_plugin.runs.job_folder import JobFolder
 from fedclip_plugin.runs.provenance import code_revision, versions
 from fedclip_plugin.runs.writing import writing

@@ -12,8 +12,9 @@ from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_edge.cli.open_device import open_classifier
 from fedclip_edge.cli.printing import print_json
 from fedclip_edge.errors import BundleError, ExportError
+from fedclip_edge.machine import cores
 from fedclip_edge.runtime.providers import clash, examine, installed_distributions
-from fedclip_edge.runtime.sessions import SessionMaker, cores
+from fedclip_edge.runtime.sessions import SessionMaker
 from fedclip_edge.terminal import printable
 
 Finding = tuple[str, str, str]

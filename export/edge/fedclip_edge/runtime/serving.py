@@ -1,4 +1,4 @@
-"""The state that one prediction uses from its start to its end: a verified bundle and its three sessions."""
+"""The three graphs of a bundle in onnxruntime: what one prediction uses from its start to its end."""
 
 from __future__ import annotations
 
@@ -25,21 +25,17 @@ CHUNK: int = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Serving:
-    """A verified bundle and its sessions; never changed, only replaced as a whole.
+class ImageEncoder:
+    """From images to their features, by onnxruntime.
 
     Attributes
     ----------
-    bundle
-        What was verified: manifest, key, the head's bytes.
-    preprocess, encoder, head
+    preprocess, encoder
         onnxruntime sessions; each may run in several threads at once.
     """
 
-    bundle: Bundle
     preprocess: InferenceSession
     encoder: InferenceSession
-    head: InferenceSession
 
     def features(self, images: Iterable[Pixels]) -> Array:
         """Return image features, float32 [B, d], not normalised; memory is bounded by `CHUNK`, not by B.
@@ -50,7 +46,12 @@ class Serving:
             RGB pixels, each uint8 [H, W, 3] of its own size; read one at a time.
         """
         parts = [self.encode(np.concatenate(chunk)) for chunk in _chunks(map(self.pixel_values, images))]
-        return np.concatenate(parts) if parts else np.empty((0, self.bundle.manifest.feature_dim), np.float32)
+        return np.concatenate(parts) if parts else np.empty((0, self.feature_dim), np.float32)
+
+    @property
+    def feature_dim(self) -> int:
+        """Width d of the features."""
+        return int(self.encoder.get_outputs()[0].shape[1])
 
     def pixel_values(self, image: Pixels) -> Array:
         """Return one image resized, cropped and normalised, float32 [1, 3, S, S]."""
@@ -62,10 +63,31 @@ class Serving:
         result: Array = self.encoder.run(["image_features"], {"pixel_values": pixel_values})[0]
         return result
 
+
+@dataclass(frozen=True, eq=False)
+class Serving(ImageEncoder):
+    """A verified bundle and its sessions; never changed, only replaced as a whole.
+
+    Attributes
+    ----------
+    head
+        As the other sessions.
+    bundle
+        What was verified: manifest, key, the head's bytes.
+    """
+
+    head: InferenceSession
+    bundle: Bundle
+
     def score(self, features: Array) -> tuple[Array, Array]:
         """Return logits and probabilities, both float32 [B, C], of features [B, d]."""
-        logits, probabilities = self.head.run(["logits", "probabilities"], {"image_features": features})
-        return logits, probabilities
+        return score(self.head, features)
+
+
+def score(head: InferenceSession, features: Array) -> tuple[Array, Array]:
+    """Return the logits and probabilities, both float32 [B, C], that a head gives for features [B, d]."""
+    logits, probabilities = head.run(["logits", "probabilities"], {"image_features": features})
+    return logits, probabilities
 
 
 def build_serving(bundle: Bundle, maker: SessionMaker, running: Serving | None = None) -> Serving:
@@ -90,12 +112,12 @@ def build_serving(bundle: Bundle, maker: SessionMaker, running: Serving | None =
     """
     head = maker.head(bundle.head)
     if running is not None and same_base(bundle, running.bundle):
-        return Serving(bundle, running.preprocess, running.encoder, head)
+        return Serving(running.preprocess, running.encoder, head, bundle)
     if bundle.encoder is None or bundle.preprocess is None:
         raise BundleError("incomplete", f"{bundle.folder} is an update: give the full bundle that it goes with")
     encoder = maker.encoder(bundle.encoder)
     bundle.require_unchanged()  # onnxruntime read by path what was hashed before: was it the same file?
-    return Serving(bundle, maker.preprocess(bundle.preprocess), encoder, head)
+    return Serving(maker.preprocess(bundle.preprocess), encoder, head, bundle)
 
 
 def same_base(one: Bundle, other: Bundle) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedclip_edge.errors import BundleError, ExportError, ProviderError
+from fedclip_edge.machine import cores
 from fedclip_edge.runtime.providers import CPU, CUDA, choose, onnxruntime
 
 if TYPE_CHECKING:
@@ -19,13 +19,6 @@ _CUDA_OPTIONS = {"use_tf32": "0"}  # 10 bits of mantissa would move fp32 logits 
 
 MAX_THREADS: int = 256
 """More threads would only make onnxruntime ask the system for what no machine of this kind has."""
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -76,8 +69,8 @@ class SessionMaker:
         providers, note = choose(provider)
         return cls(tuple(providers), note, threads or min(cores(), MAX_THREADS), spinning)
 
-    def encoder(self, path: Path) -> InferenceSession:
-        """Return the encoder's session, opened by path so that external data is mapped, not copied.
+    def encoder(self, model: Path | bytes) -> InferenceSession:
+        """Return the encoder's session; one opened by path maps external data and does not copy it.
 
         Raises
         ------
@@ -86,7 +79,7 @@ class SessionMaker:
         ProviderError
             onnxruntime cannot run it on the provider that was chosen, or fell back from it.
         """
-        session = self._make(str(path), "encoder", self.providers, self.threads)
+        session = self._make(model if isinstance(model, bytes) else str(model), "encoder", self.providers, self.threads)
         got = session.get_providers()[0]
         if got != self.providers[0]:  # onnxruntime falls back without an error
             raise ProviderError(
