@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedclip_edge.bundle.manifest_schema import PRECISIONS
-from fedclip_edge.errors import ExportError, MissingPackageError
+from fedclip_edge.errors import ExportError, FedClipError
 from fedclip_edge.terminal import StreamError, printable, refusal, run_command
 from fedclip_export import __version__
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 _LARGEST = 2**53 - 1  # the largest whole number that every JSON reader keeps
 _CENTURY = 36_500
-_CONVERTER = ("fedclip_plugin", "onnx", "onnxruntime", "onnxscript", "PIL", "safetensors", "torch", "transformers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,12 +41,13 @@ def _act(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     try:
         print(options.act(options), flush=True)
-    except Exception as error:
-        told = _told(error)
-        if told is None or options.debug or isinstance(error, StreamError):
+    except (FedClipError, OSError) as error:
+        if options.debug or isinstance(error, StreamError):
             raise
-        print(f"fedclip-export: {printable(told[0])}", file=sys.stderr, flush=True)
-        return told[1]
+        # an export has no recipe, nor what an error advises for one
+        text, code = (refusal(error), 2) if isinstance(error, OSError) else (error.text, error.exit_code)
+        print(f"fedclip-export: {printable(text)}", file=sys.stderr, flush=True)
+        return code
     return 0
 
 
@@ -117,7 +116,6 @@ def _keygen(options: argparse.Namespace) -> str:
 
 
 def _bundle(options: argparse.Namespace) -> str:
-    _require_converter()
     from fedclip_export.export_bundle import BundleOptions, make_bundle
 
     chosen = BundleOptions(
@@ -127,7 +125,6 @@ def _bundle(options: argparse.Namespace) -> str:
 
 
 def _update(options: argparse.Namespace) -> str:
-    _require_converter()
     from fedclip_export.export_update import make_update
 
     return make_update(options.adapter, options.against, options.out, options.store, _release(options))
@@ -141,27 +138,6 @@ def _release(options: argparse.Namespace) -> Release:
     from fedclip_export.release import Release
 
     return Release(options.product, options.sequence, options.valid_days, options.sign)
-
-
-def _require_converter() -> None:
-    missing = [name for name in _CONVERTER if find_spec(name) is None]
-    if missing:
-        raise MissingPackageError(
-            f"{', '.join(missing)} not installed; exporting needs it: pip install 'fedclip-export[convert]', where the "
-            "adapter was trained"
-        )
-
-
-def _told(error: Exception) -> tuple[str, int] | None:
-    """Return what an error that the user can mend says, and its exit code; None for any other."""
-    if isinstance(error, ExportError):
-        return str(error), error.exit_code
-    if isinstance(error, OSError):
-        return refusal(error), ExportError.exit_code
-    errors = sys.modules.get("fedclip_plugin.errors")
-    if errors and isinstance(error, errors.FedClipError):
-        return str(error.text), int(error.exit_code)  # an export has no recipe, nor what an error advises for one
-    return None
 
 
 def _count(text: str, limit: int = _LARGEST) -> int:

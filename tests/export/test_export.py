@@ -12,7 +12,7 @@ from PIL import Image
 from fedclip_edge.bundle import Trust, open_bundle
 from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_edge.runtime import EdgeClassifier, install
-from fedclip_export import encoder_precision, parity
+from fedclip_export import export_bundle, parity
 from fedclip_export.cli import main
 from fedclip_export.graphs.finalize import to_bytes
 from fedclip_export.graphs.preprocess import preprocess_graph, read_spec
@@ -107,7 +107,7 @@ def test_every_precision_passes_its_gate_and_opens(place, precision):
     out = f"bundle_{precision}"
     assert export(place, "round_3", out, "--precision", precision) == 0
     manifest = open_bundle(place / out, Trust()).manifest
-    assert manifest.precision in ({precision} if precision != "auto" else set(encoder_precision.AUTO))
+    assert manifest.precision in ({precision} if precision != "auto" else set(export_bundle.AUTO))
     row = manifest.parity[manifest.precision]
     assert float(row["centred_cosine"]) >= parity.LOWEST_COSINE
     assert float(row["top1_agreement"]) >= parity.LOWEST_TOP1
@@ -133,7 +133,7 @@ def test_auto_falls_back_to_full_precision_when_the_gate_is_out_of_reach(place, 
     assert export(place, "round_3", "bundle_fallback", "--precision", "auto") == 0
     manifest = open_bundle(place / "bundle_fallback", Trust()).manifest
     assert manifest.precision == "fp32"
-    assert set(manifest.parity) == set(encoder_precision.AUTO)
+    assert set(manifest.parity) == set(export_bundle.AUTO)
 
 
 def test_too_few_images_are_refused(place, capsys):
@@ -225,7 +225,7 @@ def test_an_expired_bundle_still_gets_updates(place, monkeypatch):
     ],
 )
 def test_a_bad_release_is_refused_before_the_work(place, capsys, monkeypatch, words, message):
-    monkeypatch.setattr(encoder_precision, "encoder_graph", None)
+    monkeypatch.setattr(export_bundle, "encoder_graph", None)
     try:
         code = export(place, "round_3", "bundle_release", *words)
     except SystemExit as exit:
