@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.setup.ratios import Figure, as_json, table
-from benchmarks.setup.this_machine import describe
 from benchmarks.setup.workload import FULL, QUICK, Scale
 from fedclip_edge.files import write_file
+from fedclip_edge.machine import cores
+from fedclip_plugin.machine import processor
 
 TOPICS = ("rounds", "startup", "encode", "memory", "costs", "scaling")
 """Modules with a ``TITLE`` and a ``measure(scale, work)``."""
+
+_PACKAGES = ("fedml", "torch", "transformers", "mpi4py", "numpy")
 
 HOME = Path(".fedclip/benchmarks")
 
@@ -61,6 +67,17 @@ def run(names: Sequence[str], scale: Scale, work: Path, out: Path) -> int:
         print(f"\n{table(module.TITLE, figures)}\n({topics[name]['seconds']} s)", flush=True)
     print(f"\nkept in {out}")
     return 0
+
+
+def describe() -> dict[str, Any]:
+    """Return processor, cores, load and versions, as kept in ``benchmarks.json``."""
+    return {
+        "processor": processor(),
+        "cores": cores(),
+        "load_1_min": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
 
 
 def _write(out: Path, document: Mapping[str, Any]) -> None:

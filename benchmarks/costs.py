@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from benchmarks.federation import Federation
 from benchmarks.random_clip import random_clip
-from benchmarks.ranks.costs_rank import RECIPE
+from benchmarks.scaling import federate as random_federations
 from benchmarks.setup.mpi_jobs import run_job
+from benchmarks.setup.random_images import write_silos
 from benchmarks.setup.ratios import Figure, of_samples
-from benchmarks.setup.silo_folders import write_silos
 from benchmarks.setup.workload import PACS_SOURCES, Scale
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip_size import read_clip_size
@@ -20,6 +21,7 @@ from fedclip_plugin.federated.startup.memory_estimate import BASE_SHARED, footpr
 from fedclip_plugin.recipe import find_recipe, load_recipe
 
 TITLE = "costs: FedCLIP against full fine-tuning under FedAvg; two silos, from image files to the last round"
+RECIPE = "own_images/vit_b32_fedclip_silo_folders"
 SILOS = ("silo_a", "silo_b")
 ROUNDS = 200
 TIME_GOAL, BYTES_GOAL, INT8_GOAL = 283.0, 288.0, 1100.0
@@ -33,6 +35,63 @@ METHODS = {
     "full": ("full", ["fedclip_args.method=full"]),
 }
 """Key to name and recipe; ``int8`` finds the features that ``fedclip`` has encoded."""
+
+
+@dataclass(frozen=True)
+class Federation:
+    """A finished job of ``benchmarks.ranks.job_rank``.
+
+    Attributes
+    ----------
+    ranks
+        What the ranks reported, the server's first.
+    images
+        Of each silo.
+    """
+
+    ranks: Sequence[dict[str, Any]]
+    images: int
+
+    @property
+    def server(self) -> dict[str, Any]:
+        """The server's report."""
+        return self.ranks[0]
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """The lines of the rounds that trained."""
+        return [line for line in self.server["lines"] if line["round"] > 0]
+
+    @property
+    def peaks(self) -> list[int]:
+        """Highest resident bytes of each rank, the server's first."""
+        return [rank["peak"] for rank in self.ranks]
+
+    def phase(self, name: str) -> list[float]:
+        """Return the seconds of a phase in each round."""
+        return [line["seconds"][name] for line in self.rounds]
+
+    def bytes_a_silo(self, way: str) -> float:
+        """Return bytes that a silo sends (``up``) or receives (``down``) in a round, the mean over rounds."""
+        return sum(int(line[f"bytes_{way}"]) for line in self.rounds) / len(self.rounds) / (len(self.ranks) - 1)
+
+    def seconds(self, rounds: int) -> float:
+        """Return seconds from loading to the last of ``rounds`` rounds: as measured, or extrapolated beyond that."""
+        if rounds == len(self.rounds):
+            return float(self.server["total"])
+        return float(self.server["set_up"]) + rounds * median(self.phase("round"))
+
+    def seconds_with(self, images: int, rounds: int) -> float:
+        """Return the same for silos of so many images, which training and evaluation take as long for as here."""
+        of_images = median(a + b for a, b in zip(self.phase("train"), self.phase("evaluate"), strict=True))
+        rest = max(0.0, median(self.phase("round")) - of_images)
+        return float(self.server["set_up"]) + rounds * (of_images * images / self.images + rest)
+
+    def forward_seconds(self) -> float:
+        """Return the seconds of evaluating one image, in the silo that takes longest."""
+        splits = self.rounds[0]["silos"].values()
+        evaluated: int = max(sum(silo["images"].values()) for silo in splits)
+        return median(self.phase("evaluate")) / evaluated
 
 
 def measure(scale: Scale, work: Path) -> list[Figure]:
@@ -80,8 +139,8 @@ def federate(backbone: str, images: int, scale: Scale, work: Path) -> dict[str, 
     for method in METHODS:
         results = work / method
         job = run_job(
-            "benchmarks.ranks.costs_rank",
-            _overrides(method, backbone, scale, work),
+            "benchmarks.ranks.job_rank",
+            [RECIPE, *_overrides(method, backbone, scale, work)],
             results,
             ranks=len(SILOS) + 1,
             limit=_LIMIT_SECONDS,
@@ -93,10 +152,9 @@ def federate(backbone: str, images: int, scale: Scale, work: Path) -> dict[str, 
 
 def cached_round(backbone: Path, scale: Scale, work: Path) -> float:
     """Return the seconds of a round of FedCLIP with PACS's largest domain in each silo, as cached features."""
-    size = f"{max(PACS_SOURCES)}x{read_clip_size(backbone).dim}"
-    words = ["--silos", str(len(SILOS)), "--rounds", str(scale.rounds), size]
-    job = run_job("benchmarks.ranks.scaling_rank", words, work / "costs_cached", ranks=len(SILOS) + 1)
-    lines = job.ranks[0]["federations"][size]["lines"]
+    size = (max(PACS_SOURCES), read_clip_size(backbone).dim)
+    server = random_federations(scale.rounds, work / "costs_cached", len(SILOS), [size])[0]
+    lines = server["federations"][0]["lines"]
     return median(float(line["seconds"]["round"]) for line in lines if line["round"] > scale.skipped)
 
 
@@ -140,9 +198,11 @@ def ratios(name: str, full: Federation, ours: Federation, int8: Federation, goal
     """Return full fine-tuning against FedCLIP, each resource on its own line."""
 
     def traffic(one: Federation) -> float:
+        """Return bytes a round and silo, both ways."""
         return one.bytes_a_silo("up") + one.bytes_a_silo("down")
 
     def ratio(what: str, value: float, goal: float | None = None, note: str = "") -> Figure:
+        """Return a ratio that has a goal where ``goals`` says so."""
         return Figure(f"{name}: {what}, full / FedCLIP", value, "x", at_least=goal if goals else None, note=note)
 
     count, parameters = len(full.rounds), full.server["parameters"] / ours.server["parameters"]

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import gc
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from benchmarks.epochs import compare_epochs
 from benchmarks.random_clip import random_clip
-from benchmarks.setup.encode_subject import Subject, rank_threads
+from benchmarks.reference import EpochSettings, reference_epoch
+from benchmarks.setup.mpi_jobs import RANKS
 from benchmarks.setup.random_images import write_jpegs
-from benchmarks.setup.ratios import Figure
+from benchmarks.setup.ratios import Figure, of_samples
 from benchmarks.setup.workload import Scale
-from benchmarks.throughput import compare_throughput
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.backbone.precision import candidate
+from fedclip_plugin.data import ImageSet, open_rgb
+from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
+from fedclip_plugin.features.encoding import encode_files
+from fedclip_plugin.federated.roles.task import Task
+from fedclip_plugin.federated.roles.trainer import FedClipTrainer
+from fedclip_plugin.methods import Adapter, AttentionGate
+from fedclip_plugin.ranks import threads_per_rank
 
 TITLE = "encode: once against in every epoch (a rank's threads); files against the forward pass (all threads)"
 GOAL = 283.0
+ROUNDS = 200
+TEMPLATE = "a picture of a {}"
+SETTINGS = EpochSettings(batch_size=32, learning_rate=5e-5, weight_decay=0.2)
+_CACHED_EPOCHS = 5
+_WARMING_IMAGES = 8
+_THROUGHPUT_GOALS = {"cpu": 0.9, "cuda": 0.8}
+BATCH, WORKERS = 64, 2
+Result = TypeVar("Result")
 
 
 def measure(scale: Scale, work: Path) -> list[Figure]:
@@ -31,3 +57,248 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
         figures = compare_epochs(tiny.first(scale.tiny_images), scale.passes)
         figures += compare_epochs(large.first(scale.large_images), 1, None if scale.small_backbone else GOAL)
     return figures + compare_throughput(large.first(scale.throughput_images), scale.passes)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured.
+
+    Attributes
+    ----------
+    name
+        For the figures' names.
+    clip
+        The backbone, in float32 between measurements.
+    images
+        Files.
+    device
+        Where the backbone runs.
+    """
+
+    name: str
+    clip: FrozenClip
+    images: ImageSet
+    device: torch.device
+
+    def precisions(self) -> list[str]:
+        """Return float32, and what ``auto`` would try on this device if that is another."""
+        return list(dict.fromkeys(("fp32", candidate(self.device))))
+
+    def first(self, count: int) -> Subject:
+        """Return the same with the first ``count`` images only."""
+        images = self.images.subset(np.arange(min(count, len(self.images))))
+        return Subject(self.name, self.clip, images, self.device)
+
+    def pixels(self) -> Tensor:
+        """Return the images as CLIP sees them, ``[N, 3, S, S]``."""
+        return torch.from_numpy(np.stack([self.clip.preprocess(open_rgb(path)) for path in self.images.paths()]))
+
+    def encode(self) -> npt.NDArray[np.float32]:
+        """Encode all files as the product does, and return their features ``[N, d]``.
+
+        Raises
+        ------
+        UnreadableImageError
+            When a file cannot be read.
+        """
+        features, faults = encode_files(self.clip, self.images.paths(), BATCH, WORKERS, lambda count: None)
+        if faults:
+            raise faults[0]
+        return np.stack([features[index] for index in range(len(self.images))])
+
+    @contextmanager
+    def computing_in(self, precision: str) -> Iterator[None]:
+        """Let the backbone compute in ``precision`` for the length of the block."""
+        before, self.clip.precision = self.clip.precision, precision
+        try:
+            yield
+        finally:
+            self.clip.precision = before
+
+
+@contextmanager
+def rank_threads() -> Iterator[None]:
+    """Compute with as many threads as one rank of the four has on this machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads_per_rank(RANKS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def timed(act: Callable[[], Result], repeats: int) -> tuple[list[float], Result]:
+    """Return seconds of each of ``repeats`` calls (1 or more), and what the last one returned."""
+    seconds: list[float] = []
+    results: list[Result] = []
+    for _ in range(repeats):
+        gc.collect()
+        began = time.perf_counter()
+        results = [act()]
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return seconds, results[0]
+
+
+def compare_epochs(subject: Subject, repeats: int, goal: float | None = None) -> list[Figure]:
+    """Compare an epoch of the reference algorithm with an epoch over cached features.
+
+    Decoding is left out of the reference's epoch, and so are its evaluations, which encode again as well: the ratio is
+    a lower bound. Encoding once includes decoding.
+
+    Parameters
+    ----------
+    subject
+        Backbone and images.
+    repeats
+        Epochs of the reference.
+    goal
+        Least ratio over 200 rounds.
+    """
+    warm_up(subject)
+    labels = torch.from_numpy(subject.images.labels)
+    prompts = [TEMPLATE.format(name) for name in subject.images.classes]
+    pixels, adapter = subject.pixels(), _adapter(subject)
+    again, _ = timed(lambda: reference_epoch(subject.clip, adapter, pixels, labels, prompts, SETTINGS), repeats)
+    once: dict[str, float] = {}
+    for precision in subject.precisions():
+        with subject.computing_in(precision):
+            seconds, features = timed(subject.encode, 1)
+        once[precision] = seconds[0]
+    train = cached_epoch(subject, FeatureSet(torch.from_numpy(features), labels).to(subject.device), prompts)
+    train()
+    cached, _ = timed(train, _CACHED_EPOCHS)
+    return ratios(f"{subject.name}, {len(labels)} images", once, again, cached, goal)
+
+
+def ratios(
+    name: str, once: Mapping[str, float], again: Sequence[float], cached: Sequence[float], goal: float | None
+) -> list[Figure]:
+    """Return the figures of one backbone.
+
+    Parameters
+    ----------
+    name
+        Backbone and images.
+    once
+        Precision to seconds of encoding all files once.
+    again
+        Seconds of each re-encoding epoch.
+    cached
+        Seconds of each epoch over cached features.
+    goal
+        Least ratio over 200 rounds, in the last precision of ``once``.
+    """
+    figures = [
+        of_samples(
+            f"{name}: re-encoding epoch", again, "s", note="fp32; images and prompts of every batch; no decoding"
+        ),
+        of_samples(f"{name}: cached epoch", [1000 * seconds for seconds in cached], "ms"),
+        Figure(f"{name}: re-encoding / cached epoch", median(again) / median(cached), "x", len(again)),
+    ]
+    for precision, seconds in once.items():
+        total = ROUNDS * median(again) / (seconds + ROUNDS * median(cached))
+        note = f"EXTRAPOLATED from {len(again)} re-encoding and {len(cached)} cached epochs"
+        aim = goal if precision == list(once)[-1] else None
+        figures += [
+            Figure(f"{name}: encode once, {precision}", seconds, "s", note="decoding included"),
+            Figure(f"{name}: {ROUNDS} rounds, {precision}", total, "x", len(again), at_least=aim, note=note),
+        ]
+    return figures
+
+
+def warm_up(subject: Subject) -> None:
+    """Run everything once on a few images, so that threads, allocators and files are warm."""
+    few = subject.first(_WARMING_IMAGES)
+    prompts = [TEMPLATE.format(name) for name in few.images.classes]
+    labels = torch.from_numpy(few.images.labels)
+    reference_epoch(few.clip, _adapter(few), few.pixels(), labels, prompts, SETTINGS)
+    for precision in few.precisions():
+        with few.computing_in(precision):
+            few.encode()
+
+
+def cached_epoch(subject: Subject, data: FeatureSet, prompts: Sequence[str]) -> Callable[[], None]:
+    """Return the product's own training of one round on features."""
+    text = TextFeatures(subject.clip.encode_prompts(prompts), subject.clip.logit_scale)
+    task = Task("fedclip", subject.name, "", "fp32", subject.images.classes, TEMPLATE, text, "")
+    args = Namespace(
+        learning_rate=SETTINGS.learning_rate,
+        weight_decay=SETTINGS.weight_decay,
+        batch_size=SETTINGS.batch_size,
+        proximal_mu=0.0,
+        epochs=1,
+        random_seed=0,
+        round_idx=0,
+    )
+    trainer = FedClipTrainer(_adapter(subject), args, task, "silo")
+    trainer.set_id(0)
+    splits = SiloFeatures(data, data, data)
+    return lambda: trainer.train(splits, subject.device, args)
+
+
+def _adapter(subject: Subject) -> Adapter:
+    return AttentionGate(subject.clip.feature_dim, torch.Generator().manual_seed(0)).to(subject.device)
+
+
+def compare_throughput(subject: Subject, repeats: int) -> list[Figure]:
+    """Compare encoding files with the forward pass alone, in float32 and in what ``auto`` would try.
+
+    Parameters
+    ----------
+    subject
+        Backbone and files of PACS's size.
+    repeats
+        Measurements of either, taken in turn.
+    """
+    figures: list[Figure] = []
+    batches = subject.pixels().split(BATCH)
+    for precision in subject.precisions():
+        files, forward = [], []
+        with subject.computing_in(precision):
+            subject.clip.encode_pixels(batches[0])
+            for _ in range(repeats):
+                files.append(_clocks(subject.encode))
+                forward.append(_clocks(lambda: [subject.clip.encode_pixels(batch) for batch in batches]))
+        figures += rates(
+            f"{subject.name} {precision}", len(subject.images), files, forward, _THROUGHPUT_GOALS[subject.device.type]
+        )
+    return figures
+
+
+def rates(
+    name: str,
+    count: int,
+    files: Sequence[tuple[float, float]],
+    forward: Sequence[tuple[float, float]],
+    goal: float,
+) -> list[Figure]:
+    """Return throughputs and their ratio.
+
+    Parameters
+    ----------
+    name
+        Backbone and precision.
+    count
+        Number of images.
+    files, forward
+        Wall and processor seconds of each measurement.
+    goal
+        Least share of the forward pass's throughput.
+    """
+    pairs = list(zip(files, forward, strict=True))
+    note = f"{count} files of 227 x 227, {WORKERS} decoding threads"
+    return [
+        of_samples(f"{name}: encode JPEG files", [count / wall for wall, _ in files], "images/s", note=note),
+        of_samples(f"{name}: forward pass alone", [count / wall for wall, _ in forward], "images/s"),
+        of_samples(f"{name}: files / forward", [b[0] / a[0] for a, b in pairs], "x", at_least=goal),
+        of_samples(f"{name}: same in processor time", [b[1] / a[1] for a, b in pairs], "x", note="less noisy"),
+    ]
+
+
+def _clocks(act: Callable[[], object]) -> tuple[float, float]:
+    """Return wall and processor seconds of one call, over all threads."""
+    began = time.process_time()
+    wall, _ = timed(act, 1)
+    return wall[0], time.process_time() - began

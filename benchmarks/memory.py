@@ -18,8 +18,8 @@ _MB = 1e6
 
 def measure(scale: Scale, work: Path) -> list[Figure]:
     """Return peaks and growth from the federation of ``rounds`` and four ranks that only import fedml."""
-    bare = run_job("benchmarks.ranks.startup_rank", ["--import-only"], work / "memory_import").ranks
-    return weigh(federate("fedclip", scale.rounds, True, work).ranks, bare, scale)
+    bare = run_job("benchmarks.ranks.job_rank", [], work / "memory_import").ranks
+    return weigh(federate("fedclip", scale.rounds, True, work), bare, scale)
 
 
 def weigh(ranks: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]], scale: Scale) -> list[Figure]:

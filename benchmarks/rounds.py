@@ -7,15 +7,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.setup.mpi_jobs import JobResult, run_job
+from benchmarks.setup.mpi_jobs import run_job
 from benchmarks.setup.ratios import Figure, of_samples
+from benchmarks.setup.synthetic import Work
 from benchmarks.setup.workload import PACS_SOURCES, PACS_TARGET, Scale
 
 TITLE = "rounds: 525,312 parameters, three silos, one mpirun job of four ranks"
 GOAL_MS = 30.0
 PHASES = ("train", "evaluate", "aggregate", "target", "exchange", "round")
 _IDLE_IMAGES = 16
-_IDLE_SOURCES = (_IDLE_IMAGES,) * 3
 _MEANING = {
     "train": "slowest silo",
     "evaluate": "slowest silo, validation and test",
@@ -27,8 +27,8 @@ _MEANING = {
 
 
 @cache  # `memory` weighs the federation that `rounds` has timed
-def federate(runner: str, rounds: int, busy: bool, work: Path) -> JobResult:
-    """Run one federation on random features.
+def federate(runner: str, rounds: int, busy: bool, work: Path) -> list[dict[str, Any]]:
+    """Run one federation on random features, and return what its ranks reported.
 
     Parameters
     ----------
@@ -41,10 +41,12 @@ def federate(runner: str, rounds: int, busy: bool, work: Path) -> JobResult:
     work
         Folder for results.
     """
-    sources, target = (PACS_SOURCES, PACS_TARGET) if busy else (_IDLE_SOURCES, _IDLE_IMAGES)
-    words = ["--runner", runner, "--rounds", str(rounds), "--target", str(target)]
-    words += ["--sources", *map(str, sources)]
-    return run_job("benchmarks.ranks.rounds_rank", words, work / f"rounds_{runner}_{'busy' if busy else 'idle'}")
+    held = Work(PACS_SOURCES, PACS_TARGET) if busy else Work((_IDLE_IMAGES,) * 3, _IDLE_IMAGES)
+    words = ["--runner", runner, "--rounds", str(rounds), str(held)]
+    ranks = run_job(
+        "benchmarks.ranks.features_rank", words, work / f"rounds_{runner}_{'busy' if busy else 'idle'}"
+    ).ranks
+    return [rank["federations"][0] | {"peak": rank["peak"]} for rank in ranks]
 
 
 def measure(scale: Scale, work: Path) -> list[Figure]:
@@ -54,8 +56,8 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
         rounds = scale.rounds if busy else scale.idle_rounds
         kind = "PACS's counts" if busy else f"{_IDLE_IMAGES} images a silo"
         ours, plain = (federate(runner, rounds, busy, work) for runner in ("fedclip", "fedml"))
-        figures += compare(kind, ours.ranks, plain.ranks, scale.skipped)
-    sizes = ours.ranks[1]["bytes"]
+        figures += compare(kind, ours, plain, scale.skipped)
+    sizes = ours[1]["bytes"]
     figures += [
         Figure("message with an adapter, ours", sizes["fedclip"], "bytes", note=f"{sizes['tensors']:,} are tensors"),
         Figure("message with an adapter, plain FedML", sizes["fedml"], "bytes"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.setup.mpi_jobs import run_job
 from benchmarks.setup.ratios import Figure, of_samples
-from benchmarks.setup.synthetic import WIDTH
+from benchmarks.setup.synthetic import WIDTH, Work
 from benchmarks.setup.workload import Scale
 from fedclip_plugin.federated.startup.memory_check import available_bytes
 from fedclip_plugin.federated.startup.memory_estimate import BASE_OWN, BASE_SHARED
@@ -18,6 +18,7 @@ TITLE = "scaling: silos (oversubscribed on this machine), images, parameters; ra
 FEW_IMAGES, SILOS = 16, 3
 IMAGES = (100, 1_000, 10_000)
 WIDTHS = (128, 512, 1024, 2048)
+SIZES = [*((images, WIDTH) for images in IMAGES), *((FEW_IMAGES, width) for width in WIDTHS)]
 _LIMIT_SECONDS = 1500.0
 _MB = 1e6
 
@@ -31,15 +32,34 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
             note = f"left out: takes {need / 1e9:.0f} GB of memory, and there are {room / 1e9:.0f} GB"
             figures.append(Figure(f"{count} silos", count, "-", note=note))
             continue
-        ranks = _run(scale, work, count, [f"{FEW_IMAGES}x{WIDTH}"])
+        ranks = federate(scale.rounds, work / f"scaling_{count}", count, [(FEW_IMAGES, WIDTH)])
         figures += by_silos(count, ranks, scale.skipped)
-    sizes = [*(f"{images}x{WIDTH}" for images in IMAGES), *(f"{FEW_IMAGES}x{width}" for width in WIDTHS)]
-    return figures + by_size(_run(scale, work, SILOS, sizes)[0]["federations"], scale.skipped)
+    ranks = federate(scale.rounds, work / "scaling_sizes", SILOS, SIZES)
+    return figures + by_size(ranks[0]["federations"], scale.skipped)
+
+
+def federate(rounds: int, results: Path, silos: int, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """Run a federation on random features for each size, in one job, and return what its ranks reported.
+
+    Parameters
+    ----------
+    rounds
+        Of each federation.
+    results
+        Folder for what the ranks report.
+    silos
+        How many there are.
+    sizes
+        Images of a silo, and width of the features.
+    """
+    held = [str(Work((images,) * silos, images, width)) for images, width in sizes]
+    words = ["--rounds", str(rounds), *held]
+    return run_job("benchmarks.ranks.features_rank", words, results, ranks=silos + 1, limit=_LIMIT_SECONDS).ranks
 
 
 def by_silos(count: int, ranks: Sequence[dict[str, Any]], skipped: int) -> list[Figure]:
     """Return how long a round of ``count`` silos takes, as a whole and for each of them, and what its ranks hold."""
-    (found,) = ranks[0]["federations"].values()
+    (found,) = ranks[0]["federations"]
     exchange = _milliseconds(found, "exchange", skipped)
     name, note = f"{count} silos", f"{found['parameters']:,} parameters, {FEW_IMAGES} images a silo"
     return [
@@ -51,11 +71,10 @@ def by_silos(count: int, ranks: Sequence[dict[str, Any]], skipped: int) -> list[
     ]
 
 
-def by_size(federations: dict[str, dict[str, Any]], skipped: int) -> list[Figure]:
-    """Return how training grows with the images, and the exchange with the parameters."""
+def by_size(federations: Sequence[dict[str, Any]], skipped: int) -> list[Figure]:
+    """Return how training grows with the images, and the exchange with the parameters; one federation of each size."""
     figures: list[Figure] = []
-    for images in IMAGES:
-        found = federations[f"{images}x{WIDTH}"]
+    for images, found in zip(IMAGES, federations, strict=False):
         train = _milliseconds(found, "train", skipped)
         figures += [
             of_samples(f"{images:,} images a silo: train", train, "ms", note="the slowest silo, 60 % of the images"),
@@ -64,8 +83,7 @@ def by_size(federations: dict[str, dict[str, Any]], skipped: int) -> list[Figure
                 f"{images:,} images a silo: train, for 1,000 images", 1000 * median(train) / images, "ms", len(train)
             ),
         ]
-    for width in WIDTHS:
-        found = federations[f"{FEW_IMAGES}x{width}"]
+    for found in federations[len(IMAGES) :]:
         exchange, size = _milliseconds(found, "exchange", skipped), 4 * found["parameters"]
         traffic = sum(found["lines"][-1][way] for way in ("bytes_up", "bytes_down"))
         figures += [
@@ -75,12 +93,6 @@ def by_size(federations: dict[str, dict[str, Any]], skipped: int) -> list[Figure
             ),
         ]
     return figures
-
-
-def _run(scale: Scale, work: Path, silos: int, sizes: Sequence[str]) -> list[dict[str, Any]]:
-    words = ["--silos", str(silos), "--rounds", str(scale.rounds), *sizes]
-    results = work / f"scaling_{silos}_{len(sizes)}"
-    return run_job("benchmarks.ranks.scaling_rank", words, results, ranks=silos + 1, limit=_LIMIT_SECONDS).ranks
 
 
 def _milliseconds(found: dict[str, Any], phase: str, skipped: int) -> list[float]:

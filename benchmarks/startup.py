@@ -11,6 +11,7 @@ from benchmarks.setup.ratios import Figure, of_samples
 from benchmarks.setup.workload import Scale
 
 TITLE = "startup: the miniature recipe with a warm cache, four ranks; phases as the server's rank sees them"
+RECIPE = ("miniature/clip_tiny_fedclip", "train_args.comm_round=2")
 GOAL = 1.5
 PHASES = (
     "python",
@@ -37,7 +38,7 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
     _start(work)
     starts, imports = [], []
     for _ in range(scale.starts):
-        imports.append(run_job("benchmarks.ranks.startup_rank", ["--import-only"], work / "startup_import"))
+        imports.append(run_job("benchmarks.ranks.job_rank", [], work / "startup_import"))
         starts.append(_start(work))
     return summarize(starts, imports)
 
@@ -70,7 +71,7 @@ def summarize(starts: Sequence[JobResult], imports: Sequence[JobResult]) -> list
 
 
 def _start(work: Path) -> JobResult:
-    return run_job("benchmarks.ranks.startup_rank", [], work / "startup")
+    return run_job("benchmarks.ranks.job_rank", RECIPE, work / "startup")
 
 
 def _phase(start: JobResult, phase: str) -> float:

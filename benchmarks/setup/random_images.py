@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,27 @@ def write_jpegs(folder: Path, count: int) -> ImageSet:
             _draw(index).save(folder / name, quality=_QUALITY)
     labels = np.arange(count, dtype=np.int64) % len(CLASSES)
     return ImageSet("benchmark", folder, CLASSES, files, labels)
+
+
+def write_silos(root: Path, silos: Sequence[str], count: int) -> Path:
+    """Write ``root/<silo>/<class>/<image>``, afresh, and return ``root``.
+
+    Parameters
+    ----------
+    root
+        Where; the images themselves are kept beside it, for the next time.
+    silos
+        Names.
+    count
+        Images of each silo, JPEG files as PACS has them, its classes in turn.
+    """
+    shutil.rmtree(root, ignore_errors=True)
+    images = write_jpegs(root.with_name("jpegs"), count * len(silos))
+    for index, (file, label) in enumerate(zip(images.paths(), images.labels, strict=True)):
+        folder = root / silos[index // count] / images.classes[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder)
+    return root
 
 
 def _draw(index: int) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -34,13 +35,12 @@ def random_task(generator: torch.Generator, width: int = WIDTH) -> Task:
     )
 
 
-def prepared(rank: int, sources: Sequence[int], target: int, width: int = WIDTH) -> Prepared:
-    """Return what a rank would hold after loading and encoding.
+@dataclass(frozen=True)
+class Work:
+    """What a federation on random features holds; as text, ``100,100,100:16:512``.
 
-    Parameters
+    Attributes
     ----------
-    rank
-        0 for the server, silos from 1.
     sources
         Images of each silo; split 60/20/20.
     target
@@ -48,13 +48,30 @@ def prepared(rank: int, sources: Sequence[int], target: int, width: int = WIDTH)
     width
         Of the features.
     """
-    task = random_task(torch.Generator().manual_seed(0), width)
+
+    sources: Sequence[int]
+    target: int
+    width: int = WIDTH
+
+    def __str__(self) -> str:
+        return f"{','.join(map(str, self.sources))}:{self.target}:{self.width}"
+
+    @classmethod
+    def parse(cls, text: str) -> Work:
+        """Return what a text of :meth:`__str__` says."""
+        sources, target, width = text.split(":")
+        return cls([int(count) for count in sources.split(",")], int(target), int(width))
+
+
+def prepared(rank: int, work: Work) -> Prepared:
+    """Return what a rank (0 for the server, silos from 1) would hold after loading and encoding."""
+    task = random_task(torch.Generator().manual_seed(0), work.width)
     frozen = AdapterInputs(task.text, prompts_of(task.classes, task.prompt_template), _no_backbone)
-    silos = tuple(f"silo_{index}" for index in range(len(sources)))
+    silos = tuple(f"silo_{index}" for index in range(len(work.sources)))
     generator = torch.Generator().manual_seed(rank + 1)
     if rank == 0:
-        return Prepared(task, "server", silos, None, random_set(target, generator, width), frozen)
-    data = random_set(sources[rank - 1], generator, width)
+        return Prepared(task, "server", silos, None, random_set(work.target, generator, work.width), frozen)
+    data = random_set(work.sources[rank - 1], generator, work.width)
     split = split_60_20_20(len(data), 0)
     parts = SiloFeatures(data.select(split.train), data.select(split.validation), data.select(split.test))
     return Prepared(task, silos[rank - 1], (), parts, None, frozen)

@@ -7,16 +7,15 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import costs, encode, epochs, memory, rounds, scaling, startup, throughput
-from benchmarks.federation import Federation
+from benchmarks import costs, encode, memory, rounds, scaling, startup
+from benchmarks.costs import Federation
+from benchmarks.encode import Subject
 from benchmarks.random_clip import write_random_clip
 from benchmarks.reference import encode_padded
 from benchmarks.setup import synthetic
-from benchmarks.setup.encode_subject import Subject
 from benchmarks.setup.mpi_jobs import JobResult
-from benchmarks.setup.random_images import SIDE, write_jpegs
+from benchmarks.setup.random_images import SIDE, write_jpegs, write_silos
 from benchmarks.setup.ratios import Figure, as_json, number_text, of_samples, table
-from benchmarks.setup.silo_folders import write_silos
 from benchmarks.setup.workload import PACS_SOURCES, QUICK
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.data import open_rgb
@@ -86,27 +85,27 @@ def test_files_have_the_size_of_pacs(subject):
 
 
 def test_epochs_are_compared_and_the_extrapolation_is_called_one(subject):
-    figures = by_name(epochs.compare_epochs(subject, 1, goal=2.0))
+    figures = by_name(encode.compare_epochs(subject, 1, goal=2.0))
     assert figures["small, 8 images: re-encoding / cached epoch"].value > 0
     assert "EXTRAPOLATED" in figures["small, 8 images: 200 rounds, fp32"].note
     assert subject.clip.precision == "fp32"
 
 
 def test_the_extrapolation_adds_up():
-    figures = by_name(epochs.ratios("x", {"fp32": 10.0, "bf16": 5.0}, [20.0], [0.05, 0.05, 0.05], goal=283.0))
+    figures = by_name(encode.ratios("x", {"fp32": 10.0, "bf16": 5.0}, [20.0], [0.05, 0.05, 0.05], goal=283.0))
     assert figures["x: 200 rounds, fp32"].value == pytest.approx(200 * 20 / (10 + 200 * 0.05))
     assert figures["x: 200 rounds, fp32"].goal() == ""
     assert figures["x: 200 rounds, bf16"].goal() == ">= 283 MISSED"
 
 
 def test_throughput_is_compared_in_every_precision(subject):
-    figures = throughput.compare_throughput(subject, 1)
+    figures = encode.compare_throughput(subject, 1)
     assert len(figures) == 4 * len(subject.precisions())
     assert all(figure.value > 0 for figure in figures)
 
 
 def test_the_federation_of_rounds_has_the_adapter_of_vit_b32():
-    server, silo = (synthetic.prepared(rank, (10, 20, 30), 7) for rank in (0, 2))
+    server, silo = (synthetic.prepared(rank, synthetic.Work((10, 20, 30), 7)) for rank in (0, 2))
     adapter = create_adapter(silo.task.method, silo.frozen, seed=0)
     assert sum(parameter.numel() for parameter in adapter.parameters()) == synthetic.PARAMETERS == 525_312
     assert len(server.target) == 7
@@ -223,22 +222,19 @@ def test_silos_have_folders_of_classes(tmp_path):
 
 def test_scaling_tells_what_a_silo_and_a_byte_cost():
     lines = [line(number, exchange=0.03, train=0.002) for number in range(8)]
-    ranks = [{"federations": {"16x512": {"parameters": 1000, "lines": lines}}, "peak": 1_000_000_000}]
+    ranks = [{"federations": [{"parameters": 1000, "lines": lines}], "peak": 1_000_000_000}]
     figures = by_name(scaling.by_silos(3, ranks, skipped=5))
     assert figures["3 silos: exchange for each silo"].value == pytest.approx(10)
     assert figures["3 silos: exchange"].repeats == 2
-    sizes = [
-        *(f"{images}x{synthetic.WIDTH}" for images in scaling.IMAGES),
-        *(f"16x{width}" for width in scaling.WIDTHS),
-    ]
-    figures = by_name(scaling.by_size({size: {"parameters": 250_000, "lines": lines} for size in sizes}, skipped=5))
+    federations = [{"parameters": 250_000, "lines": lines}] * len(scaling.SIZES)
+    figures = by_name(scaling.by_size(federations, skipped=5))
     assert figures["1,000 images a silo: train, for 1,000 images"].value == pytest.approx(2)
     assert figures["1.00 MB of parameters: traffic"].value == pytest.approx(3000 / 30 / 1000)
 
 
 def test_silos_for_which_there_is_no_memory_are_left_out(monkeypatch, tmp_path):
     monkeypatch.setattr(scaling, "available_bytes", lambda: 10**9)
-    monkeypatch.setattr(scaling, "_run", lambda scale, work, silos, sizes: [{"federations": {}}])
+    monkeypatch.setattr(scaling, "federate", lambda rounds, results, silos, sizes: [{"federations": []}])
     monkeypatch.setattr(scaling, "by_size", lambda federations, skipped: [])
     figures = scaling.measure(QUICK, tmp_path)
     assert [figure.value for figure in figures] == list(QUICK.silos)

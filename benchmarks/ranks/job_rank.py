@@ -1,4 +1,4 @@
-"""One rank of the jobs behind ``startup``: the miniature recipe with time stamps, or a bare ``import fedml``."""
+"""One rank of the jobs behind ``startup`` and ``costs``: a whole federation, or imports alone, with time stamps."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from fedclip_plugin.machine import resident_bytes  # noqa: E402
 if TYPE_CHECKING:
     import torch
 
-RECIPE = "miniature/clip_tiny_fedclip"
-ROUNDS = 2
+    from fedclip_plugin.federated.roles.task import Task
 
 
 class Stamps:
@@ -29,10 +28,13 @@ class Stamps:
     ----------
     steps
         Name of a step to when it was over, in seconds of ``time.monotonic``, which all processes of a machine share.
+    parameters, precision
+        How many are trained, and what the images are encoded in; on the server's rank.
     """
 
     def __init__(self) -> None:
         self.steps: dict[str, float] = {"python": STARTED}
+        self.parameters, self.precision = 0, ""
 
     def stamp(self, step: str) -> None:
         """Note that ``step`` is over."""
@@ -47,11 +49,12 @@ class Stamps:
         """Note the end of MPI's and FedML's initialisation."""
         self.stamp("mpi")
 
-    def train(self, task: Any, parameters: int) -> None:
+    def train(self, task: Task, parameters: int) -> None:
         """Note that all features are there."""
         self.stamp("features")
+        self.parameters, self.precision = parameters, task.precision
 
-    def line(self, line: dict[str, Any]) -> None:
+    def line(self, line: Any) -> None:
         """Note the first round: the line of round 0 is written when all silos have trained on the first adapter."""
         self.stamp("first round")
 
@@ -60,7 +63,8 @@ def main() -> int:
     """Take part as one rank, and report."""
     parser = argparse.ArgumentParser()
     parser.add_argument("results", type=Path)
-    parser.add_argument("--import-only", action="store_true")
+    parser.add_argument("recipe", nargs="?", help="without one, torch and fedml are imported and nothing more")
+    parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     stamps = Stamps()
@@ -70,21 +74,32 @@ def main() -> int:
     import fedml  # noqa: F401
 
     stamps.stamp("import fedml")
-    if not options.import_only:
-        _federate(options.results / "run", stamps)
+    facts = _federate(options, stamps) if options.recipe else {}
     loaded = "transformers" in sys.modules
-    report(options.results, {"steps": stamps.steps, "transformers": loaded, "peak": resident_bytes(peak=True)})
+    facts |= {"steps": stamps.steps, "transformers": loaded, "peak": resident_bytes(peak=True)}
+    report(options.results, facts)
     return 0
 
 
-def _federate(run_dir: Path, stamps: Stamps) -> None:
+def _federate(options: argparse.Namespace, stamps: Stamps) -> dict[str, Any]:
     from fedclip_plugin.federated.job import Job
     from fedclip_plugin.recipe import find_recipe, load_recipe
     from fedclip_plugin.runs import RunFolder
 
-    recipe = load_recipe(find_recipe(RECIPE), [f"train_args.comm_round={ROUNDS}"])
+    recipe, folder = load_recipe(find_recipe(options.recipe), options.overrides), RunFolder(options.results / "run")
     stamps.stamp("import fedclip_plugin")
-    Job(recipe, RunFolder(run_dir), resume=False, progress=False, observer=stamps).run()
+    Job(recipe, folder, resume=False, progress=False, observer=stamps).run()
+    stamps.stamp("end")
+    if "mpi" not in stamps.steps:  # a silo's rank: only the server's hears of the job
+        return {}
+    began, trained, end = (stamps.steps[step] for step in ("mpi", "features", "end"))
+    return {
+        "parameters": stamps.parameters,
+        "precision": stamps.precision,
+        "set_up": trained - began,
+        "total": end - began,
+        "lines": folder.lines(),
+    }
 
 
 if __name__ == "__main__":

@@ -1,18 +1,10 @@
-"""One rank of the job behind ``rounds`` and ``memory``: a real federation on random features, timed from inside.
-
-``FEDCLIP_BENCH_PROFILE=1`` also writes a profile of every rank's main thread into the results folder.
-"""
+"""One rank of the jobs behind ``rounds``, ``memory`` and ``scaling``: federations on random features, one by one."""
 
 from __future__ import annotations
 
 import argparse
-import cProfile
 import functools
-import io
-import json
-import os
 import pickle
-import pstats
 import sys
 import time
 from collections.abc import Callable
@@ -25,19 +17,18 @@ from fedml.core.distributed.communication.message import Message
 from fedml.cross_silo.client.message_define import MyMessage
 
 from benchmarks.setup.mpi_jobs import report
-from benchmarks.setup.synthetic import prepared
+from benchmarks.setup.synthetic import Work, prepared
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.managers.runner import FedClipRunner
 from fedclip_plugin.federated.messages.message_pickle import encode
 from fedclip_plugin.federated.startup.fedml_args import start_fedml
 from fedclip_plugin.federated.startup.rank_log import log_to
 from fedclip_plugin.machine import resident_bytes
+from fedclip_plugin.methods import parameters_of
 from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
 
-RECIPE = "miniature/clip_tiny_fedclip"
-PROFILE = "FEDCLIP_BENCH_PROFILE"
-_SHOWN_FUNCTIONS = 40
+RECIPE = "own_images/vit_b32_fedclip_silo_folders"
 
 
 class Clock:
@@ -75,50 +66,49 @@ class Clock:
 
 def main() -> int:
     """Take part as one rank, and report."""
-    options = _parser().parse_args()
-    after_imports = resident_bytes()
-    run_dir = options.results / "run"
-    recipe = load_recipe(find_recipe(RECIPE), [f"train_args.comm_round={options.rounds}"])
-    args = start_fedml(recipe, run_dir)
-    with log_to(run_dir / "logs", args.rank):
-        _take_part(options, args, recipe, run_dir, after_imports)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--runner", choices=("fedclip", "fedml"), default="fedclip")
+    parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("work", nargs="+", type=Work.parse, help="of a federation; all have as many silos")
+    options = parser.parse_args()
+    count = len(options.work[0].sources)
+    words = [
+        f"fedclip_args.silos=[{', '.join(f'silo_{index}' for index in range(count))}]",
+        f"train_args.client_num_in_total={count}",
+        f"train_args.client_num_per_round={count}",
+        f"train_args.comm_round={options.rounds}",
+        "device_args.using_gpu=false",
+    ]
+    recipe = load_recipe(find_recipe(RECIPE), words)
+    facts = [
+        _federate(recipe, options.results / f"run_{index}", work, options.runner)
+        for index, work in enumerate(options.work)
+    ]
+    report(options.results, {"federations": facts, "peak": resident_bytes(peak=True)})
     return 0
 
 
-def _take_part(options: argparse.Namespace, args: Any, recipe: Recipe, run_dir: Path, after_imports: int) -> None:
-    folder = RunFolder(run_dir)
-    if args.rank == 0:
-        folder.prepare("# digest: benchmark\n", "benchmark", 0, resume=False)
-    held = prepared(args.rank, options.sources, options.target)
-    device = torch.device("cpu")
-    dataset, model, trainer, aggregator = make_pair(args, device, recipe, held, folder)
-    clock = _watch(trainer, aggregator)
-    facts = {"bytes": _message_sizes(model), "after_imports": after_imports}
-    facts["before_rounds"] = resident_bytes()
-
-    def federate() -> None:
-        """Run the rounds under the runner that was asked for."""
-        if options.runner == "fedclip":
+def _federate(recipe: Recipe, run_dir: Path, work: Work, runner: str) -> dict[str, Any]:
+    """Run one federation, and return what this rank knows of it."""
+    folder, args = RunFolder(run_dir), start_fedml(recipe, run_dir)
+    with log_to(run_dir / "logs", args.rank):
+        if args.rank == 0:
+            folder.prepare("# digest: benchmark\n", "benchmark", 0, resume=False)
+        device = torch.device("cpu")
+        dataset, model, trainer, aggregator = make_pair(args, device, recipe, prepared(args.rank, work), folder)
+        clock, sizes = _watch(trainer, aggregator), _message_sizes(model)
+        if runner == "fedclip":
             FedClipRunner(args, device, dataset, model, trainer, aggregator).run()
         else:
             FedMLRunner(args, device, dataset, model, trainer, aggregator)  # its constructor trains
-
-    _profiled(federate, options.results / f"profile_rank_{args.rank}.txt")
-    lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()] if args.rank == 0 else []
-    report(
-        options.results,
-        facts | {"spans": clock.spans, "lines": lines, "memory": clock.memory, "peak": resident_bytes(peak=True)},
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("results", type=Path)
-    parser.add_argument("--runner", choices=("fedclip", "fedml"), required=True)
-    parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--sources", type=int, nargs=3, required=True)
-    parser.add_argument("--target", type=int, required=True)
-    return parser
+    return {
+        "parameters": sum(tensor.numel() for tensor in parameters_of(model).values()),
+        "bytes": sizes,
+        "spans": clock.spans,
+        "memory": clock.memory,
+        "lines": folder.lines() if args.rank == 0 else [],
+    }
 
 
 def _watch(trainer: Any, aggregator: Any) -> Clock:
@@ -139,18 +129,6 @@ def _message_sizes(model: torch.nn.Module) -> dict[str, int]:
     tensors = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     plain = len(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
     return {"tensors": tensors, "fedml": plain, "fedclip": len(encode(message))}
-
-
-def _profiled(act: Callable[[], None], file: Path) -> None:
-    if not os.environ.get(PROFILE):
-        act()
-        return
-    profile = cProfile.Profile()
-    profile.runcall(act)
-    text = io.StringIO()
-    pstats.Stats(profile, stream=text).sort_stats("tottime").print_stats(_SHOWN_FUNCTIONS)
-    pstats.Stats(profile, stream=text).sort_stats("cumulative").print_stats(_SHOWN_FUNCTIONS)
-    file.write_text(text.getvalue(), encoding="utf-8")
 
 
 if __name__ == "__main__":
