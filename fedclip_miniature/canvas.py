@@ -6,16 +6,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from fedclip_miniature.objects.body_parts import Part
 from fedclip_miniature.palette import Palette
-from fedclip_miniature.place import CANVAS
-from fedclip_miniature.shapes import Points
+from fedclip_miniature.shapes import Part, Points
 
 Plane = npt.NDArray[np.float32]
 """A canvas of floats: [CANVAS, CANVAS], or [CANVAS, CANVAS, 3] for colour, 0 to 255."""
 
 Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
+
+CANVAS = 128
+"""Side in pixels of the square on which everything is drawn."""
 
 SIZE = 64
 """Side in pixels of the finished image."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fedclip_miniature.objects.body_parts import Role
+from fedclip_miniature.shapes import Role
 
 Colour = npt.NDArray[np.float64]
 Palette = dict[Role, Colour]
@@ -90,11 +90,6 @@ def make_palette(main: RGB | Colour, second: RGB | Colour | None, rng: np.random
         "gold": varied((246, 186, 58), rng, 6),
         "skin": varied(SKINS[int(rng.integers(len(SKINS)))], rng, 5),
     }
-
-
-def named_palette(colour: str, rng: np.random.Generator) -> Palette:
-    """Make a palette of a named colour of `COLOURS`."""
-    return make_palette(COLOURS[colour], None, rng)
 
 
 def coat_palette(class_name: str, rng: np.random.Generator) -> Palette:

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fedclip_miniature.canvas import Plane, noise
+from fedclip_miniature.canvas import CANVAS, Plane, noise
 from fedclip_miniature.palette import RGB
-from fedclip_miniature.place import CANVAS
 
 SETTINGS: dict[str, tuple[RGB, RGB]] = {
     "grass": ((150, 198, 236), (110, 162, 74)),

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedclip_miniature.objects.body_parts import Jitter, Part, eye, part
-from fedclip_miniature.shapes import Point, Points, blob, capsule, ellipse, polygon, tube
+from fedclip_miniature.shapes import Jitter, Part, Point, Points, blob, capsule, ellipse, eye, part, polygon, tube
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fedclip_miniature.objects import animals as beasts
 from fedclip_miniature.objects import people_and_instruments as small
 from fedclip_miniature.objects import things, vehicles
-from fedclip_miniature.objects.body_parts import Jitter, Part
+from fedclip_miniature.shapes import Jitter, Part
 
 CLASSES: tuple[str, ...] = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 """The classes of the federated data, as in PACS."""

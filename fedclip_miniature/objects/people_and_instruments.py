@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedclip_miniature.objects.body_parts import Jitter, Part, eye, part
-from fedclip_miniature.shapes import Points, blob, capsule, dome, ellipse, polygon, rectangle, tube
+from fedclip_miniature.shapes import (
+    Jitter,
+    Part,
+    Points,
+    blob,
+    capsule,
+    dome,
+    ellipse,
+    eye,
+    part,
+    polygon,
+    rectangle,
+    tube,
+)
 
 
 def rabbit(jitter: Jitter) -> list[Part]:

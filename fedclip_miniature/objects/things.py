@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedclip_miniature.objects.body_parts import Jitter, Part, part
-from fedclip_miniature.shapes import Points, blob, capsule, dome, ellipse, polygon, rectangle, tube
+from fedclip_miniature.shapes import Jitter, Part, Points, blob, capsule, dome, ellipse, part, polygon, rectangle, tube
 
 
 def _window(x: float, y: float, size: float) -> list[Part]:

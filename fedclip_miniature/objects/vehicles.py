@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fedclip_miniature.objects.body_parts import Jitter, Part, part
-from fedclip_miniature.shapes import blob, ellipse, polygon, rectangle
+from fedclip_miniature.shapes import Jitter, Part, blob, ellipse, part, polygon, rectangle
 
 
 def car(jitter: Jitter) -> list[Part]:

@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from fedclip_miniature.canvas import SIZE
-from fedclip_miniature.drawing import draw
+from fedclip_miniature.canvas import CANVAS, SIZE
+from fedclip_miniature.drawing import Pose, draw
 from fedclip_miniature.objects.catalogue import OBJECTS
 from fedclip_miniature.palette import COLOURS, make_palette
-from fedclip_miniature.place import CANVAS, Pose
 from fedclip_miniature.pretraining.captions import caption
 from fedclip_miniature.scenery import SETTINGS
 from fedclip_miniature.styles.pretraining import PRETRAINING_STYLES

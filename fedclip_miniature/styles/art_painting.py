@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from fedclip_miniature.canvas import Plane, blurred, blurred_colour, coloured, edges, noise, reduced, relief
+from fedclip_miniature.canvas import CANVAS, Plane, blurred, blurred_colour, coloured, edges, noise, reduced, relief
 from fedclip_miniature.drawing import Drawing
 from fedclip_miniature.palette import RGB
-from fedclip_miniature.place import CANVAS
 from fedclip_miniature.scenery import scenery
 
 SCHOOLS: tuple[tuple[RGB, RGB, RGB], ...] = (

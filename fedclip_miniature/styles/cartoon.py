@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from fedclip_miniature.canvas import Mask, Plane, coloured, edges, labels, reduced, relief, thickened
+from fedclip_miniature.canvas import CANVAS, Mask, Plane, coloured, edges, labels, reduced, relief, thickened
 from fedclip_miniature.drawing import Drawing
 from fedclip_miniature.palette import RGB, Palette
-from fedclip_miniature.place import CANVAS
 
 GROUNDS: tuple[RGB, ...] = (
     (255, 224, 112),

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedclip_miniature.canvas import (
+    CANVAS,
     SIZE,
     Plane,
     blurred,
@@ -20,7 +21,6 @@ from fedclip_miniature.canvas import (
     relief,
 )
 from fedclip_miniature.drawing import Drawing
-from fedclip_miniature.place import CANVAS
 from fedclip_miniature.scenery import scenery
 
 

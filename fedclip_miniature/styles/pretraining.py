@@ -8,9 +8,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fedclip_miniature.canvas import blurred_colour, cast_shadow, coloured, edges, noise, reduced, relief, thickened
+from fedclip_miniature.canvas import (
+    CANVAS,
+    blurred_colour,
+    cast_shadow,
+    coloured,
+    edges,
+    noise,
+    reduced,
+    relief,
+    thickened,
+)
 from fedclip_miniature.drawing import Drawing, Style
-from fedclip_miniature.place import CANVAS
 from fedclip_miniature.scenery import SETTINGS, scenery
 from fedclip_miniature.styles.photo import PhotoLook, photo
 

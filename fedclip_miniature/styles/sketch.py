@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from fedclip_miniature.canvas import Mask, Plane, blurred, edges, labels, noise, reduced, relief, thickened
+from fedclip_miniature.canvas import CANVAS, Mask, Plane, blurred, edges, labels, noise, reduced, relief, thickened
 from fedclip_miniature.drawing import Drawing
-from fedclip_miniature.place import CANVAS
 
 
 def _shaken(lines: Plane, reach: float, rng: np.random.Generator) -> Plane:

@@ -5,14 +5,12 @@ import pytest
 from PIL import Image
 
 from fedclip_miniature import CLASSES, DOMAINS, OBJECTS, draw_sheet, render_image
-from fedclip_miniature.canvas import area, edges, labels, thickened
-from fedclip_miniature.drawing import draw
-from fedclip_miniature.objects.body_parts import part
+from fedclip_miniature.canvas import CANVAS, area, edges, labels, thickened
+from fedclip_miniature.dataset import FEDERATED_STYLES
+from fedclip_miniature.drawing import Pose, draw
 from fedclip_miniature.palette import random_palette
-from fedclip_miniature.place import CANVAS, Pose
 from fedclip_miniature.scenery import SETTINGS, scenery
-from fedclip_miniature.shapes import capsule, ellipse, rectangle, spline
-from fedclip_miniature.styles.federated import FEDERATED_STYLES
+from fedclip_miniature.shapes import capsule, ellipse, part, rectangle, spline
 from fedclip_miniature.styles.pretraining import PRETRAINING_STYLES
 from fedclip_plugin.errors import DataError
 
