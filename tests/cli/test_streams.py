@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from fedclip_edge import terminal
+from fedclip_edge.errors import BundleError
 from fedclip_edge.files import append_line, write_file, write_folder
 from fedclip_edge.terminal import SafeStream, StreamError, align, message, printable, refusal, run_command
 from fedclip_plugin.cli import main
@@ -137,6 +138,15 @@ def test_what_the_system_refuses_is_a_path_its_words_and_a_remedy(monkeypatch, c
     assert err.startswith(f"fedclip: {told}") and len(err.splitlines()) == 1
     with pytest.raises(OSError):
         main.main(["ls", "--debug"])
+
+
+def test_an_error_of_the_device_side_ends_a_command_as_one_line_with_its_exit_code(monkeypatch, capsys):
+    def fail():
+        raise BundleError("hash", "bundle/head.onnx is not as listed")
+
+    monkeypatch.setattr(main, "_require_folder", fail)
+    assert main.main(["ls"]) == BundleError.exit_code == 1
+    assert capsys.readouterr().err == "fedclip: bundle/head.onnx is not as listed\n"
 
 
 def test_a_full_disk_is_named_by_what_was_written(tmp_path):

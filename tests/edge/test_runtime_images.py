@@ -203,7 +203,7 @@ def test_without_pillow_arrays_work_and_files_say_what_to_install(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "PIL", None)
     assert read_rgb(picture()).shape == (24, 40, 3)
-    with pytest.raises(MissingPackageError, match=r"fedclip-export\[image\]"):
+    with pytest.raises(MissingPackageError, match=r"fedclip-edge\[image\]"):
         read_rgb(READABLE["bmp"])
 
 

@@ -135,7 +135,7 @@ def open_image(stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.Image:
         from PIL import Image
     except ImportError as error:
         raise MissingPackageError(
-            "decoding an image file needs Pillow: pip install 'fedclip-export[image]', or give an array uint8 [H, W, 3]"
+            "decoding an image file needs Pillow: pip install 'fedclip-edge[image]', or give an array uint8 [H, W, 3]"
         ) from error
     _hush_pillow()
     if not stream.read(1):
