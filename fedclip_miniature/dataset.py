@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from fedclip_edge.files import remove_abandoned
+from fedclip_edge.files import remove_abandoned, writing_to
 from fedclip_miniature.drawing import Drawing, Pose, draw
 from fedclip_miniature.objects.catalogue import CLASSES
 from fedclip_miniature.palette import Palette, coat_palette, random_palette
@@ -210,13 +210,8 @@ def ensure_miniature(
     for domain in wanted:
         if (root / domain).is_dir():
             continue
-        try:
+        with writing_to(root, DataError):
             root.mkdir(parents=True, exist_ok=True)
             remove_abandoned(root, domain)
             _render_domain(root, domain, images_per_class, difficulty, progress)
-        except OSError as error:
-            raise DataError(
-                f"{root} cannot be written: {error.strerror or error}; free some space there, make it writable, or "
-                "name another place"
-            ) from error
     return root

@@ -13,6 +13,7 @@ import onnxruntime
 from fedclip_edge.bundle import Manifest, write_bundle
 from fedclip_edge.bundle.golden import Golden
 from fedclip_edge.errors import ConversionError, ParityError
+from fedclip_edge.files import writing_to
 from fedclip_edge.images import Pixels
 from fedclip_edge.runtime import EdgeClassifier
 from fedclip_export.check_images import Samples, gather
@@ -29,7 +30,6 @@ from fedclip_export.source import Source, package_versions, read_source
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
-from fedclip_plugin.runs.writing import writing
 
 AUTO = ("int8", "int8-weights", "fp32")
 """What ``auto`` tries, in this order: the first that passes the gate is taken."""
@@ -233,7 +233,7 @@ def _manifest(
 def _write_and_try(out: Path, manifest: Manifest, files: dict[str, Path], release: Release) -> None:
     """Write the bundle beside its place, open it as a device would, and only then give it its name."""
     with (
-        writing(out, ConversionError),
+        writing_to(out, ConversionError),
         tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent) as place,
     ):
         trial = Path(place) / out.name

@@ -16,7 +16,7 @@ from fedclip_plugin.runs import SavedAdapter, load_adapter
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _NAMED_PACKAGES = (
-    "fedclip-export",
+    "fedclip-edge",
     "fedclip-plugin",
     "onnx",
     "onnxruntime",

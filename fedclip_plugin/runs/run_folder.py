@@ -30,7 +30,7 @@ from fedclip_edge.files import append_line, has_links, is_same, point_to, remove
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter
 from fedclip_plugin.runs.job_folder import JobFolder
-from fedclip_plugin.runs.writing import reason, writing
+from fedclip_plugin.runs.writing import writing
 
 RoundLine = dict[str, Any]
 
@@ -159,7 +159,7 @@ class RunFolder(JobFolder):
         try:
             texts = self.metrics.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            told = reason(error) if isinstance(error, OSError) else str(error)
+            told = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
             raise RunFolderError(f"{self.metrics} cannot be read: {told}; restore the file") from error
         lines: list[RoundLine] = []
         for number, text in enumerate(texts, 1):

@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from fedclip_edge.files import writing_to
 from fedclip_plugin.errors import RunFolderError
 
-_FULL = "free some space there"
-_GONE = "it was removed or renamed meanwhile: leave it alone while it is in use"
-_CLOSED = "make it writable, or name another place"
-_REMEDIES = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.ENOENT: _GONE,
-    errno.ESTALE: _GONE,
-}
 
-
-@contextmanager
-def writing(what: Path | str, kind: type[Exception] = RunFolderError) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into an error that names the place and says what to do.
+def writing(what: Path | str) -> AbstractContextManager[None]:
+    """Turn an ``OSError`` of the block into a RunFolderError that names the place and says what to do.
 
     Parameters
     ----------
     what
         The file or folder that is written.
-    kind
-        The error to raise.
 
     Raises
     ------
     RunFolderError
-        Or an error of `kind`, when the block raises an ``OSError``.
+        When the block raises an ``OSError``.
     """
-    try:
-        yield
-    except OSError as error:
-        raise kind(f"{what} cannot be written: {reason(error)}; {_REMEDIES.get(error.errno or 0, _CLOSED)}") from error
-
-
-def reason(error: OSError) -> str:
-    """Return why the system refused, without number and path."""
-    return error.strerror or str(error)
+    return writing_to(what, RunFolderError)
 
 
 def require_place(folder: Path, what: str, option: str) -> None:

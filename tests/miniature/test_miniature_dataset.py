@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +9,6 @@ from PIL import Image
 
 from fedclip_miniature import CLASSES, DOMAINS, dataset, ensure_miniature, render_image
 from fedclip_plugin.errors import DataError
-
-
-def _ensure(arguments):
-    folder, domains = arguments
-    return ensure_miniature(Path(folder), 2, domains=domains)
 
 
 def test_layout_and_content(tmp_path):
@@ -83,9 +77,9 @@ def test_losing_the_race_for_a_domain_is_no_error(tmp_path, monkeypatch):
 
 
 def test_several_processes_at_once(tmp_path):
-    tasks = [(str(tmp_path), None), (str(tmp_path), ["sketch", "photo"]), (str(tmp_path), ["sketch"])]
+    tasks = [(tmp_path, 2, 1.0, domains) for domains in (None, ["sketch", "photo"], ["sketch"])]
     with multiprocessing.get_context("spawn").Pool(3) as pool:
-        roots = pool.map(_ensure, tasks, chunksize=1)
+        roots = pool.starmap(ensure_miniature, tasks, chunksize=1)
     assert len(set(roots)) == 1
     assert sorted(path.name for path in roots[0].iterdir()) == sorted(DOMAINS)
     assert len(list(roots[0].glob("*/*/*.png"))) == 2 * len(CLASSES) * len(DOMAINS)

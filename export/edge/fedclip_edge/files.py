@@ -22,6 +22,15 @@ _ABANDONED = 3600.0
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 """What file systems without symbolic links answer."""
 
+_FULL = "free some space there"
+_GONE = "it was removed or renamed meanwhile: leave it alone while it is in use"
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.ENOENT: _GONE,
+    errno.ESTALE: _GONE,
+}
+
 
 def write_file(path: Path, content: bytes) -> None:
     """Write ``content`` under ``path`` so that a reader sees the old file or the new one, never half of it.
@@ -57,6 +66,29 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None:
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def writing_to(what: Path | str, kind: type[Exception]) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into an error that names the place and says what to do.
+
+    Parameters
+    ----------
+    what
+        The file or folder that is written.
+    kind
+        The error to raise.
+
+    Raises
+    ------
+    Exception
+        An error of `kind`, when the block raises an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "make it writable, or name another place")
+        raise kind(f"{what} cannot be written: {error.strerror or error}; {remedy}") from error
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from fedclip_edge.terminal import LineFormatter, printable
 from fedclip_plugin.federated.rank_output import confined, say
-from fedclip_plugin.runs.writing import reason
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +21,7 @@ class _RankLog(logging.FileHandler):
         """Say so, and take no further record."""
         self.setLevel(logging.CRITICAL + 1)
         error = sys.exc_info()[1]
-        told = reason(error) if isinstance(error, OSError) else repr(error)
+        told = (error.strerror or str(error)) if isinstance(error, OSError) else repr(error)
         file = printable(self.baseFilename)
         say(f"WARNING: {file} cannot be written any more: {told}", "WARNING: a silo's log is cut short")
 
@@ -31,7 +30,7 @@ class _RankLog(logging.FileHandler):
         try:
             super().close()
         except OSError as error:
-            say(f"WARNING: the end of {printable(self.baseFilename)} is lost: {reason(error)}")
+            say(f"WARNING: the end of {printable(self.baseFilename)} is lost: {error.strerror or error}")
 
 
 @contextmanager
@@ -56,7 +55,7 @@ def log_to(folder: Path, rank: int) -> Iterator[None]:
         handlers[-1].setFormatter(formatter)
         root.addHandler(handlers[-1])
     except OSError as error:
-        logger.warning("rank %d keeps no log in %s: %s", rank, folder, reason(error))
+        logger.warning("rank %d keeps no log in %s: %s", rank, folder, error.strerror or error)
     try:
         yield
     finally:
