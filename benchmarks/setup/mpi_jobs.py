@@ -28,14 +28,11 @@ class JobResult:
     ----------
     began
         When mpirun was started, in seconds of ``time.monotonic``, which all processes of a machine share.
-    seconds
-        Wall time of the whole job.
     ranks
         What each rank reported, in the order of the ranks.
     """
 
     began: float
-    seconds: float
     ranks: list[dict[str, Any]]
 
 
@@ -68,11 +65,10 @@ def run_job(
     began = time.monotonic()
     environment = os.environ | {"OMP_NUM_THREADS": str(threads_per_rank(ranks))}
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit, env=environment)
-    seconds = time.monotonic() - began
     if done.returncode:
         raise RuntimeError(f"{module} ended with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
     files = [results / f"rank_{rank}.json" for rank in range(ranks)]
-    return JobResult(began, seconds, [json.loads(file.read_text(encoding="utf-8")) for file in files])
+    return JobResult(began, [json.loads(file.read_text(encoding="utf-8")) for file in files])
 
 
 def report(results: Path, facts: dict[str, Any]) -> None:

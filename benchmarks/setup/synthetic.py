@@ -16,7 +16,6 @@ from fedclip_plugin.methods import AdapterInputs
 
 WIDTH = 512
 CLASSES = 7
-PARAMETERS = 2 * (WIDTH**2 + WIDTH)
 LOGIT_SCALE = 100.0
 
 

@@ -26,8 +26,9 @@ DEVICE = [
 ORDER = [
     *DEVICE,
     *("fedclip_plugin.errors", "fedclip_plugin.text", "fedclip_plugin.machine"),
+    "fedclip_miniature",
     *("fedclip_plugin.ranks", "fedclip_plugin.recipe", "fedclip_plugin.runs", "fedclip_plugin.data"),
-    *("fedclip_miniature", "fedclip_plugin.backbone", "fedclip_plugin.features", "fedclip_plugin.methods"),
+    *("fedclip_plugin.backbone", "fedclip_plugin.features", "fedclip_plugin.methods"),
     *("fedclip_plugin.federated", "fedclip_plugin", "fedclip_export", "fedclip_plugin.study"),
     *("fedclip_plugin.what_leaves", "fedclip_plugin.report", "fedclip_plugin.cli", "fedclip_plugin.__main__"),
 ]
