@@ -15,8 +15,7 @@ from fedclip_edge.bundle.golden import Golden
 from fedclip_edge.bundle.opening import read_files
 from fedclip_edge.bundle.signed_manifest import read_manifest
 from fedclip_edge.errors import ConversionError, ParityError
-from fedclip_edge.runtime.serving import Array, score
-from fedclip_edge.runtime.sessions import SessionMaker
+from fedclip_edge.runtime.sessions import Array, SessionMaker, score
 from fedclip_export.graphs.finalize import to_bytes
 from fedclip_export.graphs.heads import Store, head_graph, require_head
 from fedclip_export.reference import adapter_logits

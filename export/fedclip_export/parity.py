@@ -15,8 +15,7 @@ import onnxruntime
 import torch
 
 from fedclip_edge.images import read_rgb
-from fedclip_edge.runtime.serving import Array, ImageEncoder, score
-from fedclip_edge.runtime.sessions import SessionMaker
+from fedclip_edge.runtime.sessions import Array, ImageEncoder, SessionMaker, score
 from fedclip_edge.terminal import align
 from fedclip_export.graphs.finalize import to_bytes
 from fedclip_export.reference import Reference

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedclip_edge.runtime.serving import Array
+from fedclip_edge.runtime.sessions import Array
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.data import open_rgb
 from fedclip_plugin.features import TextFeatures

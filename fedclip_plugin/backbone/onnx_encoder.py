@@ -12,8 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from fedclip_edge.errors import BundleError
-from fedclip_edge.runtime.serving import ImageEncoder
-from fedclip_edge.runtime.sessions import SessionMaker
+from fedclip_edge.runtime.sessions import ImageEncoder, SessionMaker
 from fedclip_plugin.backbone.towers import finite
 from fedclip_plugin.errors import BackboneError
 

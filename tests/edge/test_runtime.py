@@ -13,7 +13,7 @@ from PIL import Image
 
 from fedclip_edge.bundle import Golden
 from fedclip_edge.runtime import BundleError, EdgeClassifier, ExportError, ImageError
-from fedclip_edge.runtime import serving as serving_module
+from fedclip_edge.runtime import sessions as sessions_module
 from fedclip_edge.runtime.edge_classifier import UNCHECKED
 from fedclip_edge.runtime.self_test import self_test
 from tests.support import forge
@@ -67,7 +67,7 @@ def test_every_form_of_an_image_gives_the_same_answer(classifier, tmp_path):
 
 
 def test_a_batch_gives_what_single_images_give(classifier, monkeypatch):
-    monkeypatch.setattr(serving_module, "CHUNK", 4)
+    monkeypatch.setattr(sessions_module, "CHUNK", 4)
     images = [photo(seed, (8 * (1 + seed % 3), 8, 3)) for seed in range(10)]
     batch = classifier.predict_batch(iter(images))
     assert [answer.label for answer in batch] == [classifier.predict(image).label for image in images]
@@ -77,11 +77,11 @@ def test_a_batch_gives_what_single_images_give(classifier, monkeypatch):
 
 
 def test_images_are_decoded_one_chunk_ahead_at_most(classifier, monkeypatch):
-    monkeypatch.setattr(serving_module, "CHUNK", 2)
+    monkeypatch.setattr(sessions_module, "CHUNK", 2)
     running = classifier.serving
     encoded, drawn = [], []
     monkeypatch.setattr(
-        serving_module.Serving, "encode", lambda self, pixels: encoded.append(len(drawn)) or np.zeros((len(pixels), 4))
+        sessions_module.Serving, "encode", lambda self, pixels: encoded.append(len(drawn)) or np.zeros((len(pixels), 4))
     )
     running.features(drawn.append(n) or photo() for n in range(5))
     assert encoded == [2, 4, 5]

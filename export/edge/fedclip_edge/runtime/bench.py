@@ -12,8 +12,7 @@ import numpy as np
 
 from fedclip_edge.bundle import PublicKey
 from fedclip_edge.runtime.live_bundle import Slot
-from fedclip_edge.runtime.serving import Serving
-from fedclip_edge.runtime.sessions import SessionMaker
+from fedclip_edge.runtime.sessions import Serving, SessionMaker
 
 BATCH: int = 8
 HEIGHT, WIDTH = 480, 640

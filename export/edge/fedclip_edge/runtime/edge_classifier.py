@@ -17,8 +17,7 @@ from fedclip_edge.runtime.change import Change
 from fedclip_edge.runtime.live_bundle import Slot
 from fedclip_edge.runtime.prediction import Prediction
 from fedclip_edge.runtime.providers import clash
-from fedclip_edge.runtime.serving import Array, Serving
-from fedclip_edge.runtime.sessions import SessionMaker
+from fedclip_edge.runtime.sessions import Array, Serving, SessionMaker
 
 UNCHECKED: str = "signature not checked (no key): hashes were checked, the origin was not"
 """The warning of a bundle that was opened without a key."""

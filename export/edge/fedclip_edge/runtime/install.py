@@ -10,8 +10,7 @@ from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_edge.device import Device
 from fedclip_edge.runtime.providers import onnxruntime
 from fedclip_edge.runtime.self_test import self_test
-from fedclip_edge.runtime.serving import build_serving
-from fedclip_edge.runtime.sessions import SessionMaker
+from fedclip_edge.runtime.sessions import SessionMaker, build_serving
 
 
 def install(

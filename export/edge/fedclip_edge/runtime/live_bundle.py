@@ -14,8 +14,7 @@ from fedclip_edge.errors import BundleError, ExportError
 from fedclip_edge.runtime.change import Change
 from fedclip_edge.runtime.providers import onnxruntime
 from fedclip_edge.runtime.self_test import self_test
-from fedclip_edge.runtime.serving import Serving, build_serving, same_base
-from fedclip_edge.runtime.sessions import SessionMaker
+from fedclip_edge.runtime.sessions import Serving, SessionMaker, build_serving, same_base
 
 
 class Slot:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedclip_edge.errors import BundleError
-from fedclip_edge.runtime.serving import Array, Serving
+from fedclip_edge.runtime.sessions import Array, Serving
 
 HEAD_TOLERANCE: float = 1e-4
 """Largest |difference| of a logit from golden features: the arithmetic of one small float32 graph."""
