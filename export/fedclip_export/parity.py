@@ -137,7 +137,15 @@ class DeviceChain(ImageEncoder):
 
     @classmethod
     def load(cls, preprocess: onnx.ModelProto, encoder: onnx.ModelProto, head: onnx.ModelProto) -> DeviceChain:
-        """Load three graphs."""
+        """Load three graphs.
+
+        Raises
+        ------
+        ConversionError
+            When one does not pass onnx's checker.
+        BundleError
+            When onnxruntime cannot load one.
+        """
         maker, encoder_bytes = SessionMaker.choose("cpu", 1, spinning=False), to_bytes(encoder)
         began = time.perf_counter()
         session = maker.encoder(encoder_bytes)
