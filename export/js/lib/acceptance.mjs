@@ -57,7 +57,7 @@ export function checkProduct(manifest, product) {
  * @throws {BundleError} `runtime-too-old`
  */
 export function checkRuntime({ onnxruntime: { lowest } }, runtime) {
-  const numbers = (/** @type {string} */ version) => version.split(".").map((part) => Number.parseInt(part, 10));
+  const numbers = (version) => version.split(".").map((part) => Number.parseInt(part, 10));
   const have = numbers(runtime ?? lowest);
   const [at, need] = [...numbers(lowest).entries()].find(([index, part]) => part !== (have[index] ?? 0)) ?? [0, 0];
   if ((have[at] ?? 0) < need)
@@ -117,10 +117,10 @@ function checkParts(manifest, installed) {
     throw new BundleError("other-preprocess", "The update was made for another preprocessing than the installed one.");
   const [wanted, given] = [manifest.feature_dim, installed.manifest.feature_dim];
   if (wanted !== given)
-    throw new BundleError("feature-width", `The update is for features of width ${wanted}; the encoder gives ${given}.`);
+    throw new BundleError("feature-width", `The update is for features of width ${wanted}, not ${given}.`);
 }
 
-/** @param {Manifest} manifest checked @param {string} role start of the roles that count @returns {string} names, hashes */
+/** @param {Manifest} manifest checked @param {string} role start of the roles that count */
 function namesOf(manifest, role) {
   const parts = baseEntries(manifest).filter((entry) => entry.role.startsWith(role));
   return parts.map(({ name, sha256 }) => `${name} ${sha256}`).sort().join();

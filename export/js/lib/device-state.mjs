@@ -97,13 +97,13 @@ export const isOwn = (name) => name === STATE || /^(round|encoder)-/.test(name);
 
 /** @param {any} state from JSON @returns {state is State} whether it is one */
 function isState(state) {
-  const isRound = (/** @type {any} */ value) => value === null || (Number.isSafeInteger(value) && value >= 0);
+  const isRound = (value) => value === null || (Number.isSafeInteger(value) && value >= 0);
   return (
     typeof state?.product === "string" &&
     Number.isSafeInteger(state.sequence) &&
     isRound(state.current) &&
     isRound(state.previous) &&
     Array.isArray(state.keys) &&
-    state.keys.every((/** @type {any} */ key) => typeof key === "string")
+    state.keys.every((key) => typeof key === "string")
   );
 }

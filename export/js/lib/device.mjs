@@ -1,6 +1,6 @@
 import { checkProduct, checkRuntime, expiryWarnings } from "./acceptance.mjs";
 import { isOwn, readState, refuseRecords, STATE, writeState, writing } from "./device-state.mjs";
-import { EdgeClassifier } from "./edge-classifier.mjs";
+import { changeOf, EdgeClassifier } from "./edge-classifier.mjs";
 import { asideOf, BundleError, EdgeError } from "./errors.mjs";
 import { importPublicKey } from "./keys.mjs";
 import { baseEntries, entryOf } from "./manifest.mjs";
@@ -15,6 +15,7 @@ export const UNCHECKED = "signature not checked (no key): hashes were checked, t
 
 /** @typedef {import("./manifest.mjs").Manifest} Manifest */
 /** @typedef {import("./keys.mjs").PublicKey} PublicKey */
+/** @typedef {import("./edge-classifier.mjs").Change} Change */
 /** @typedef {import("./open-bundle.mjs").Bundle} Bundle */
 /** @typedef {import("./signed-manifest.mjs").Source} Source */
 /** @typedef {import("./signed-manifest.mjs").Trust} Trust */
@@ -31,22 +32,6 @@ export const UNCHECKED = "signature not checked (no key): hashes were checked, t
  * @property {Source | null} [base] where encoder and preprocessing are read from, when they are not to be stored
  */
 
-/**
- * What an update or a rollback did.
- *
- * @typedef {object} Change
- * @property {number | null} oldRound round that served before, null when none did
- * @property {number | null} oldSequence its sequence
- * @property {number} round federation round that serves now
- * @property {number} sequence its sequence
- * @property {boolean} encoderReplaced false when only the head was
- * @property {string[]} labelsAdded labels that the old round did not have
- * @property {string[]} labelsRemoved labels that the new one no longer has
- * @property {string[]} keysAdded ids of the keys that are trusted newly
- * @property {string} givenUp what to call a damaged round that a rollback left; else empty
- * @property {number} milliseconds time that it took
- */
-
 /** A device: the encoder once, the head of the current and of the previous round, and what it must never forget. */
 export class Device {
   #ort;
@@ -58,7 +43,7 @@ export class Device {
 
   /**
    * @param {any} ort the onnxruntime module (onnxruntime-node, onnxruntime-web)
-   * @param {import("./device-state.mjs").Storage} storage where it keeps what it has; only one program at a time may change it
+   * @param {import("./device-state.mjs").Storage} storage where it keeps what it has; one program at a time may write
    * @param {Settings} [settings] what to trust and how to run
    */
   constructor(ort, storage, { keys = [], product = "fedclip", allowUnsigned = false, session = {}, base = null } = {}) {
@@ -205,15 +190,15 @@ export class Device {
     if (current === null) throw new BundleError("device-state", `${this.#storage.place}: nothing is installed yet`);
     if (this.#serving?.manifest.sequence === current) return null;
     const trust = await this.#trust(state);
-    let fault = null;
+    let fault = "";
     const next = await this.#load(current, trust).catch((error) => {
       if (!(error instanceof BundleError) || previous === null) throw error;
-      fault = `the round of sequence ${current} cannot be used (${asideOf(error)}): give the same update, or a full bundle`;
+      fault = `the round of sequence ${current} cannot be used (${asideOf(error)}); the same update mends it`;
       return this.#load(previous, trust).catch((second) => {
         throw second instanceof BundleError ? error : second; // the current round's is the one to mend
       });
     });
-    this.#fallback = fault === null ? null : `${fault}; until then, round ${next.manifest.round} answers`;
+    this.#fallback = fault === "" ? null : `${fault}; until then round ${next.manifest.round} answers`;
     const change = await this.#swap(next);
     return change.sequence === change.oldSequence ? null : change;
   }
@@ -229,12 +214,13 @@ export class Device {
     const { manifest } = signed;
     checkProduct(manifest, trust.product);
     checkRuntime(manifest, versionOf(this.#ort));
-    if (manifest.sequence !== sequence) refuseRecords(this.#storage, `${roundName(sequence)} holds sequence ${manifest.sequence}`);
+    const { sequence: found } = manifest;
+    if (found !== sequence) refuseRecords(this.#storage, `${roundName(sequence)} holds sequence ${found}`);
     const head = await readListed(source, entryOf(manifest, "head"));
     return this.#start({ ...signed, head, base: null });
   }
 
-  /** @param {Bundle} bundle verified @returns {Promise<EdgeClassifier>} tested; with the stored encoder if it has none */
+  /** @param {Bundle} bundle verified; an update is given the stored encoder */
   async #start(bundle) {
     const { session, base: elsewhere } = this.#settings;
     const { manifest } = bundle;
@@ -281,14 +267,13 @@ export class Device {
   async #newestManifest({ current, previous }) {
     const rounds = [current, previous].filter((one) => one !== null);
     const sources = rounds.map((sequence) => within(this.#storage, roundName(sequence)));
-    for (const source of [...sources, this.#settings.base ?? []].flat()) {
-      const anyones = { keys: [], allowUnsigned: true }; // whoever signed it: it only tells which encoder is installed
-      const signed = await readManifest(source, anyones).catch((error) => {
+    for (const source of [...sources, this.#settings.base ?? []].flat())
+      try {
+        // Whoever signed it: it only tells which encoder is installed.
+        return (await readManifest(source, { keys: [], allowUnsigned: true })).manifest;
+      } catch (error) {
         if (!(error instanceof BundleError)) throw error;
-        return null;
-      });
-      if (signed !== null) return signed.manifest;
-    }
+      }
     return null;
   }
 
@@ -331,7 +316,8 @@ export class Device {
   /** Delete what no kept round needs; what cannot be deleted does no harm. @param {...(Manifest | null)} kept */
   async #prune(...kept) {
     const needed = kept.flatMap((one) => (one === null ? [] : [roundName(one.sequence), baseName(one)]));
-    const unused = (await this.#storage.list()).filter((name) => name !== STATE && isOwn(name) && !needed.includes(name));
+    const needless = (name) => isOwn(name) && name !== STATE && !needed.includes(name);
+    const unused = (await this.#storage.list()).filter(needless);
     await Promise.allSettled(unused.map((name) => this.#storage.remove(name)));
   }
 
@@ -346,10 +332,11 @@ export class Device {
     if (state !== null && state.product !== product)
       throw new BundleError("product", `${this.#storage.place} serves "${state.product}", not "${product}".`);
     const stored = state === null ? [] : await this.#stored(state);
-    const strange = stored.length > 0 && keys.find(({ id }) => !stored.some((key) => key.id === id));
+    const ids = stored.map(({ id }) => id);
+    const strange = stored.length > 0 && keys.find(({ id }) => !ids.includes(id));
     if (strange)
       throw new EdgeError(
-        `${this.#storage.place} enforces its own keys (${stored.map(({ id }) => id).join(", ")}); ${strange.id} is not` +
+        `${this.#storage.place} enforces its own keys (${ids.join(", ")}); ${strange.id} is not` +
           " one of them. A signed bundle can announce it (--next-key), or 'fedclip-edge-node keys' adds it.",
       );
     return { keys: stored.length > 0 ? stored : keys, product, allowUnsigned };
@@ -357,26 +344,14 @@ export class Device {
 
   /** @param {State} state as recorded @returns {Promise<PublicKey[]>} the keys in it */
   async #stored({ keys }) {
-    return Promise.all(keys.map(importPublicKey)).catch((error) => refuseRecords(this.#storage, `its keys: ${asideOf(error)}`));
+    const refuse = (error) => refuseRecords(this.#storage, `its keys: ${asideOf(error)}`);
+    return Promise.all(keys.map(importPublicKey)).catch(refuse);
   }
 
   /** @param {EdgeClassifier} next serves from now on @returns {Promise<Change>} what is different */
   async #swap(next) {
     const old = this.#serving;
-    const { round, sequence, labels } = next.manifest;
-    const before = old?.manifest.labels ?? [];
-    const change = {
-      oldRound: old?.manifest.round ?? null,
-      oldSequence: old?.manifest.sequence ?? null,
-      round,
-      sequence,
-      encoderReplaced: !old?.fits(next.manifest),
-      labelsAdded: old === null ? [] : labels.filter((label) => !before.includes(label)),
-      labelsRemoved: before.filter((label) => !labels.includes(label)),
-      keysAdded: [],
-      givenUp: "",
-      milliseconds: 0,
-    };
+    const change = changeOf(old, next);
     this.#serving = next;
     await old?.retire();
     return change;
@@ -404,9 +379,9 @@ export function warningsOf({ manifest, keyId }) {
   return [...(keyId === null ? [UNCHECKED] : []), ...expiryWarnings(manifest)];
 }
 
-const roundName = (/** @type {number} */ sequence) => `round-${sequence}`;
+const roundName = (sequence) => `round-${sequence}`;
 
-const baseName = (/** @type {Manifest} */ manifest) =>
+const baseName = (manifest) =>
   `encoder-${baseEntries(manifest).map((entry) => entry.sha256.slice(0, 12)).sort().join("-")}`;
 
 /** @param {Pick<Source, "read">} storage of a device @param {string} folder in it @returns {Source} its files */

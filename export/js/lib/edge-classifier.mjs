@@ -26,6 +26,22 @@ import { makeBase, makeSession } from "./sessions.mjs";
  * @property {{preprocess: number, encoder: number, head: number}} milliseconds time of each graph
  */
 
+/**
+ * What an update or a rollback did.
+ *
+ * @typedef {object} Change
+ * @property {number | null} oldRound round that served before, null when none did
+ * @property {number | null} oldSequence its sequence
+ * @property {number} round federation round that serves now
+ * @property {number} sequence its sequence
+ * @property {boolean} encoderReplaced false when only the head was
+ * @property {string[]} labelsAdded labels that the old round did not have
+ * @property {string[]} labelsRemoved labels that the new one no longer has
+ * @property {string[]} keysAdded ids of the keys that are trusted newly
+ * @property {string} givenUp what to call a damaged round that a rollback left; else empty
+ * @property {number} milliseconds time that it took
+ */
+
 /** The three graphs of one verified bundle, self-tested and ready to classify. */
 export class EdgeClassifier {
   /** @type {any} */ #ort;
@@ -132,7 +148,7 @@ export class EdgeClassifier {
     await Promise.all(unused.map((session) => session?.release()));
   }
 
-  /** @param {RgbImage} image decoded @returns {Promise<{features: any, times: {preprocess: number, encoder: number}}>} */
+  /** @param {RgbImage} image decoded */
   async #encode({ data, height, width }) {
     if (data.length !== height * width * 3)
       throw new RangeError(`${data.length} bytes are not ${height} x ${width} x 3`);
@@ -146,10 +162,32 @@ export class EdgeClassifier {
   }
 
   #test() {
-    const score = async (/** @type {Float32Array} */ features, /** @type {number} */ rows) => {
+    const score = async (features, rows) => {
       const tensor = new this.#ort.Tensor("float32", features, [rows, this.manifest.feature_dim]);
       return (await this.#head.run({ image_features: tensor })).logits.data;
     };
     return selfTest(this.manifest, score, async (image) => (await this.#encode(image)).features.data);
   }
+}
+
+/**
+ * @param {EdgeClassifier | null} old what served before, null when nothing did
+ * @param {EdgeClassifier} next what serves now
+ * @returns {Change} what is different
+ */
+export function changeOf(old, next) {
+  const { round, sequence, labels } = next.manifest;
+  const before = old?.manifest.labels ?? [];
+  return {
+    oldRound: old?.manifest.round ?? null,
+    oldSequence: old?.manifest.sequence ?? null,
+    round,
+    sequence,
+    encoderReplaced: !old?.fits(next.manifest),
+    labelsAdded: old === null ? [] : labels.filter((label) => !before.includes(label)),
+    labelsRemoved: before.filter((label) => !labels.includes(label)),
+    keysAdded: [],
+    givenUp: "",
+    milliseconds: 0,
+  };
 }

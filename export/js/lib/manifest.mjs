@@ -55,7 +55,7 @@ const RESERVED = ["manifest.json", "manifest.sig"];
 export function parseManifest(raw) {
   const fields = parseJson(raw);
   if (fields?.schema !== SCHEMA)
-    throw new BundleError("schema", `The manifest is not of schema ${SCHEMA}, the only one known: update this program.`);
+    throw new BundleError("schema", `The manifest is not of schema ${SCHEMA}: update this program.`);
   checkObject({ next_keys: [], ...fields }, FIELDS, "manifest");
   const entries = readEntries(fields.files);
   const isUpdate = entries.some((entry) => entry.installed);
@@ -90,16 +90,16 @@ function parseJson(raw) {
   }
 }
 
-const isObject = (/** @type {any} */ value) => typeof value === "object" && value !== null && !Array.isArray(value);
-const isText = (/** @type {any} */ value) => typeof value === "string";
-const isName = (/** @type {any} */ value) => isText(value) && value !== "";
-const isCount = (/** @type {any} */ value) => Number.isSafeInteger(value) && value >= 0;
-const isTime = (/** @type {any} */ value) => value === null || isCount(value);
-const upTo = (/** @type {number} */ most) => (/** @type {any} */ value) => isCount(value) && value > 0 && value <= most;
-const matches = (/** @type {RegExp} */ form) => (/** @type {any} */ value) => isText(value) && form.test(value);
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isText = (value) => typeof value === "string";
+const isName = (value) => isText(value) && value !== "";
+const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
+const isTime = (value) => value === null || isCount(value);
+const upTo = (most) => (value) => isCount(value) && value > 0 && value <= most;
+const matches = (form) => (value) => isText(value) && form.test(value);
 const listOf =
-  (/** @type {(value: any) => boolean} */ rule, least = 0, most = Infinity) =>
-  (/** @type {any} */ value) =>
+  (rule, least = 0, most = Infinity) =>
+  (value) =>
     Array.isArray(value) && value.length >= least && value.length <= most && value.every(rule);
 
 const isHash = matches(/^[0-9a-f]{64}$/);
@@ -174,7 +174,7 @@ function readEntries(files) {
   return entries;
 }
 
-/** @param {any} fields as in the JSON @param {boolean} isUpdate whether it carries no images @returns {Manifest["golden"]} */
+/** @param {any} fields as in the JSON @param {boolean} isUpdate whether it carries no images */
 function readGolden({ golden, feature_dim: width, labels }, isUpdate) {
   checkObject(golden, GOLDEN, "golden");
   const features = readBase64(golden.features, "features");
@@ -184,7 +184,7 @@ function readGolden({ golden, feature_dim: width, labels }, isUpdate) {
   if (logits.length !== 4 * count * labels.length)
     throw new BundleError("labels", `golden.logits does not hold ${count} x ${labels.length} numbers. Make it again.`);
   if (golden.images.length !== (isUpdate ? 0 : count)) refuse("there must be one golden image for each golden feature");
-  const images = golden.images.map((/** @type {any} */ image) => {
+  const images = golden.images.map((image) => {
     checkObject(image, IMAGE, "golden.images");
     const data = readBase64(image.rgb, "images");
     if (data.length !== image.height * image.width * 3) refuse("golden.images must hold height x width x 3 bytes");

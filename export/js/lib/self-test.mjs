@@ -71,12 +71,12 @@ function rowsOf(numbers, width) {
   return Array.from({ length: numbers.length / width }, (_, at) => numbers.subarray(at * width, (at + 1) * width));
 }
 
-/** @param {Float32Array[]} found features @param {Float32Array[]} golden features @returns {number} their mean cosine */
+/** @param {Float32Array[]} found features @param {Float32Array[]} golden features */
 function meanCosine(found, golden) {
-  const sum = (/** @type {number} */ column) => golden.reduce((total, row) => total + row[column], 0);
+  const sum = (column) => golden.reduce((total, row) => total + row[column], 0);
   const centre = Array.from(golden[0], (_, column) => (golden.length > 1 ? sum(column) / golden.length : 0));
-  const centred = (/** @type {Float32Array} */ row) => Array.from(row, (value, at) => value - centre[at]);
-  const dot = (/** @type {number[]} */ left, /** @type {number[]} */ right) =>
+  const centred = (row) => Array.from(row, (value, at) => value - centre[at]);
+  const dot = (left, right) =>
     left.reduce((total, value, at) => total + value * right[at], 0);
   const cosines = found.map((row, at) => {
     const [one, two] = [centred(row), centred(golden[at])];
@@ -85,9 +85,9 @@ function meanCosine(found, golden) {
   return cosines.reduce((total, value) => total + value, 0) / cosines.length;
 }
 
-/** @param {Float32Array} found logits @param {Float32Array} golden logits @returns {boolean} whether a clear first label is kept */
+/** @param {Float32Array} found logits @param {Float32Array} golden logits @returns whether a clear label is kept */
 function isSameLabel(found, golden) {
-  const first = (/** @type {Float32Array} */ logits) => ranked(logits, Array.from(logits.keys(), String));
+  const first = (logits) => ranked(logits, Array.from(logits.keys(), String));
   const [best, second] = first(golden);
   const clear = second !== undefined && best.probability - second.probability > CLEAR_MARGIN;
   return !clear || first(found)[0].label === best.label;

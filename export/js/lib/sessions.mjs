@@ -2,7 +2,7 @@ import { BundleError } from "./errors.mjs";
 
 /** @typedef {import("./manifest.mjs").Manifest} Manifest */
 
-/** @type {Record<string, (manifest: Manifest) => string[][]>} Inputs and outputs of each graph: name, type and sizes. */
+/** @type {Record<string, (manifest: Manifest) => string[][]>} inputs and outputs of each graph: name, type, sizes */
 const PORTS = {
   preprocess: ({ image_size: side }) => [["image uint8 *,*,3"], [`pixel_values float32 1,3,${side},${side}`]],
   encoder: ({ image_size: side, feature_dim: width }) => [
@@ -47,7 +47,7 @@ export async function makeBase(ort, manifest, files, options) {
  * @throws {BundleError} `graph`, or `labels` when a head has more or fewer of them
  */
 export async function makeSession(ort, role, model, manifest, options) {
-  const session = await ort.InferenceSession.create(model, options).catch((/** @type {Error} */ error) => {
+  const session = await ort.InferenceSession.create(model, options).catch((error) => {
     throw new BundleError("graph", `onnxruntime cannot load the ${role}: ${error.message}`);
   });
   const found = [session.inputMetadata, session.outputMetadata].map(portsOf);
@@ -69,4 +69,6 @@ export const versionOf = (ort) => ort.env.versions.node ?? ort.env.versions.web 
 
 /** @param {Array<{name: string, type: string, shape: Array<string | number>}>} ports @returns {string[]} sorted */
 const portsOf = (ports) =>
-  ports.map(({ name, type, shape }) => `${name} ${type} ${shape.map((size) => (Number(size) > 0 ? size : "*"))}`).sort();
+  ports
+    .map(({ name, type, shape }) => `${name} ${type} ${shape.map((size) => (Number(size) > 0 ? size : "*"))}`)
+    .sort();

@@ -12,7 +12,7 @@ const SIGNATURE_SIZE = 64;
  *
  * @typedef {object} Source
  * @property {(name: string, limit: number) => Promise<Uint8Array<ArrayBuffer> | null>} read the file's first
- *   `limit` + 1 bytes, so that more than `limit` are noticed; null when there is no such file. Whatever is not a regular
+ *   `limit` + 1 bytes, so that more than `limit` are noticed; null when there is no such file. Whatever is no regular
  *   file is refused with `not-regular`
  * @property {() => Promise<string[] | null>} list what the folder holds, null where that cannot be known
  */

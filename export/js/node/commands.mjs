@@ -4,7 +4,8 @@ import { UNCHECKED, warningsOf } from "../lib/device.mjs";
 import { BundleError, EdgeError, ImageError } from "../lib/errors.mjs";
 import { decodeFile } from "./decode.mjs";
 import { FolderStorage, folderDevice, loadBundle, loadKeys } from "./index.mjs";
-import { answerLine, changeFacts, changeText, manifestFacts, manifestText, note, printable, printJson } from "./printing.mjs";
+import { answerLine, changeFacts, changeText, manifestFacts, manifestText } from "./printing.mjs";
+import { note, printable, printJson } from "./printing.mjs";
 
 /** A wrong command line. */
 export class UsageError extends EdgeError {}
@@ -19,6 +20,7 @@ export class UsageError extends EdgeError {}
  * @property {string[]} remove ids of keys to trust no longer
  */
 
+/** @typedef {import("./index.mjs").Options} Options */
 /** @typedef {Pick<import("../lib/edge-classifier.mjs").EdgeClassifier, "manifest" | "keyId" | "predict">} Serving */
 /** @typedef {{serving: Serving, warnings: string[]}} Opened what serves, and what an operator should know */
 
@@ -47,9 +49,10 @@ export const COMMANDS = {
     const [folder] = exactly(words, ["a folder"], "verify");
     await requireFolder(folder);
     const [kind, found, warnings] = await verified(folder, options, against);
-    if (json) printJson({ ...manifestFacts(folder, kind, found), warnings });
+    const facts = manifestFacts(folder, kind, found);
+    if (json) printJson({ ...facts, warnings });
     else {
-      console.log(manifestText(folder, kind, found));
+      console.log(manifestText(facts));
       warnings.forEach(note);
     }
     return 0;
@@ -83,7 +86,7 @@ export const COMMANDS = {
   },
 };
 
-/** @param {string} folder of either @param {import("./index.mjs").Options} options @returns {Promise<Opened>} what serves */
+/** @param {string} folder of either @param {Options} options @returns {Promise<Opened>} what serves */
 async function open(folder, options) {
   await requireFolder(folder);
   const device = await folderDevice(folder, options);
@@ -136,7 +139,7 @@ async function tryToPredict(serving, image, top) {
   }
 }
 
-/** @param {string[]} words @param {string[]} wanted what they are @param {string} command @returns {string[]} the words */
+/** @param {string[]} words after the command @param {string[]} wanted what they are @param {string} command */
 function exactly(words, wanted, command) {
   if (words.length === wanted.length) return words;
   throw new UsageError(`${command} takes ${wanted.join(" and ")}, not ${words.length} words`);
@@ -159,7 +162,7 @@ async function requireNoBundle(folder) {
     );
 }
 
-/** @param {string} folder of a device @param {import("./index.mjs").Options} options @returns {Promise<import("../lib/device.mjs").Device>} it */
+/** @param {string} folder of a device @param {Options} options what to trust */
 async function existing(folder, options) {
   await requireNoBundle(folder);
   await requireFolder(folder);
@@ -174,7 +177,7 @@ function identity({ serving: { manifest, keyId }, warnings }) {
   return { product, round, sequence, key_id: keyId, provider: "CPUExecutionProvider", warnings };
 }
 
-/** @param {Opened} opened what serves @param {object} facts for a program @param {string} text for people @param {boolean} json which */
+/** @param {Opened} opened what serves @param {object} facts for a program @param {string} text @param {boolean} json */
 function sayChange(opened, facts, text, json) {
   if (json) return printJson({ ...identity(opened), ...facts });
   console.log(text);

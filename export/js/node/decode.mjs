@@ -35,7 +35,8 @@ export async function decodeFile(path) {
 export async function decodeBytes(bytes) {
   if (formatOf(bytes) === "bmp") return decodeBmp(bytes);
   try {
-    const options = { autoOrient: true, failOn: /** @type {const} */ ("error"), ignoreIcc: true, limitInputPixels: false };
+    const failOn = /** @type {const} */ ("error");
+    const options = { autoOrient: true, failOn, ignoreIcc: true, limitInputPixels: false };
     const { space, width, height } = await sharp(bytes, options).metadata();
     checkSize(width, height);
     const target = space === "cmyk" ? "cmyk" : "srgb";
@@ -48,7 +49,7 @@ export async function decodeBytes(bytes) {
   }
 }
 
-/** @param {Buffer} data pixels @param {number} channels of each @param {string} space theirs @returns {Uint8Array} RGB */
+/** @param {Buffer} data pixels @param {number} channels of each @param {string} space theirs */
 function toRgb(data, channels, space) {
   if (channels === 3) return new Uint8Array(data);
   const rgb = new Uint8Array((data.length / 4) * 3);
@@ -65,7 +66,7 @@ function overWhite(colour, alpha) {
   return ((sum >> 8) + sum) >> 15;
 }
 
-/** As Pillow: every ink takes its share of what black leaves. @param {number} ink 0 to 255 @param {number} black 0 to 255 */
+/** As Pillow: every ink takes its share of what black leaves. @param {number} ink @param {number} black */
 function ofInks(ink, black) {
   const light = 255 - black;
   const product = ink * light + 128;

@@ -19,9 +19,9 @@ FOLDER is a bundle as delivered, or a device folder.
   --debug           show where an error arose`;
 
 function readArguments() {
-  const text = /** @type {const} */ ({ type: "string" });
+  const text = /** @type {const} */ ({ type: "string", multiple: false });
   const texts = /** @type {const} */ ({ type: "string", multiple: true });
-  const flag = /** @type {const} */ ({ type: "boolean", default: false });
+  const flag = /** @type {const} */ ({ type: "boolean", multiple: false, default: false });
   const help = /** @type {const} */ ({ ...flag, short: "h" });
   const words = { key: texts, add: texts, remove: texts, product: text, threads: text, top: text, against: text };
   try {

@@ -1,6 +1,6 @@
 import { moment } from "../lib/acceptance.mjs";
 
-/** @typedef {import("../lib/device.mjs").Change} Change */
+/** @typedef {import("../lib/edge-classifier.mjs").Change} Change */
 /** @typedef {Pick<import("../lib/edge-classifier.mjs").EdgeClassifier, "manifest" | "keyId" | "tested">} Verified */
 
 /**
@@ -13,7 +13,7 @@ export function printable(text) {
 
 /** @param {object} value printed as one JSON object, in ASCII, which every terminal and every pipe can carry */
 export function printJson(value) {
-  const escape = (/** @type {string} */ unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  const escape = (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
   console.log(JSON.stringify(value, null, 1).replace(/[\u007f-\uffff]/g, escape));
 }
 
@@ -68,40 +68,29 @@ export function changeFacts(change) {
  * @param {string} folder where it lies
  * @param {string} kind `bundle`, `update` or `device`
  * @param {Verified} found what was verified
- * @returns {string} one aligned line for each fact
- */
-export function manifestText(folder, kind, { manifest, keyId, tested: { head, chain, cosine } }) {
-  const { round, product, sequence, not_before: since, expires, backbone, labels } = manifest;
-  const images = chain === null ? "" : `; images within ${short(chain)}, centred cosine ${cosine?.toFixed(4)}`;
-  const facts = {
-    round: `${round} of ${product}, sequence ${sequence}`,
-    signature: keyId === null ? "not checked: no key is held (give one with --key)" : `by key ${keyId}`,
-    valid: `${since === null ? "" : `from ${moment(since)} `}${expires === null ? "without limit" : `until ${moment(expires)}`}`,
-    encoder: `${backbone.name}, ${manifest.precision}, ${manifest.feature_dim} features`,
-    labels: `${labels.length}: ${labels.join(", ")}`,
-    files: Object.entries(sizesOf(manifest)).map(([name, size]) => `${name} ${size} bytes`).join(", "),
-    "self-test": `head within ${short(head)} of the golden logits${images}`,
-  };
-  const lines = Object.entries(facts).map(([name, text]) => `  ${name.padEnd(9)}  ${text}`);
-  return [`${folder}: ${kind} accepted`, ...lines].map(printable).join("\n");
-}
-
-/**
- * @param {string} folder where it lies
- * @param {string} kind `bundle`, `update` or `device`
- * @param {Verified} found what was verified
- * @returns {object} the same facts for a program, with Python's names
+ * @returns what it is, for a program, with Python's names
  */
 export function manifestFacts(folder, kind, { manifest, keyId, tested }) {
   const { product, round, sequence, not_before, expires, labels, backbone, precision } = manifest;
+  const carried = manifest.entries.filter((entry) => !entry.installed);
+  const bytes = Object.fromEntries(carried.map((entry) => [entry.name, entry.size]));
   const facts = { folder, kind, product, round, sequence, not_before, expires, key_id: keyId, labels, precision };
-  return { ...facts, backbone: backbone.name, bytes: sizesOf(manifest), self_test: tested };
+  return { ...facts, backbone: backbone.name, bytes, self_test: tested };
 }
 
-/** @param {import("../lib/manifest.mjs").Manifest} manifest lists files @returns {Record<string, number>} bytes of those carried */
-function sizesOf({ entries }) {
-  return Object.fromEntries(entries.filter((entry) => !entry.installed).map(({ name, size }) => [name, size]));
+/**
+ * @param {ReturnType<typeof manifestFacts>} facts of what was verified
+ * @returns {string} one aligned line for each of them
+ */
+export function manifestText({ folder, kind, not_before: since, expires, key_id: keyId, ...facts }) {
+  const lines = {
+    signature: keyId === null ? "not checked: no key is held (give one with --key)" : `by key ${keyId}`,
+    "valid from": since === null ? "always" : moment(since),
+    expires: expires === null ? "never" : moment(expires),
+    ...facts,
+  };
+  const plain = (value) =>
+    typeof value === "object" ? JSON.stringify(value).replace(/[[\]{}"]/g, "").replace(/[,:]/g, "$& ") : String(value);
+  const texts = Object.entries(lines).map(([name, value]) => `  ${name.padEnd(10)}  ${plain(value)}`);
+  return [`${folder}: ${kind} accepted`, ...texts].map(printable).join("\n");
 }
-
-/** @param {number} value a difference @returns {string} with one digit */
-const short = (value) => (value === 0 || value >= 1e-4 ? value.toPrecision(1) : value.toExponential(0));

@@ -90,8 +90,8 @@ async function writeFiles(to, files) {
 }
 
 function readArguments() {
-  const text = /** @type {const} */ ({ type: "string" });
-  const flag = /** @type {const} */ ({ type: "boolean", default: false });
+  const text = /** @type {const} */ ({ type: "string", multiple: false });
+  const flag = /** @type {const} */ ({ type: "boolean", multiple: false, default: false });
   const key = /** @type {const} */ ({ type: "string", multiple: true });
   const options = { bundle: text, update: text, key, "allow-unsigned": flag, out: text, help: { ...flag, short: "h" } };
   try {

@@ -29,14 +29,18 @@ function fileFor(root, url) {
   }
 }
 
-const options = /** @type {const} */ ({ port: { type: "string", default: "8000" }, plain: { type: "boolean" } });
+const options = /** @type {const} */ ({
+  port: { type: "string", multiple: false, default: "8000" },
+  plain: { type: "boolean" },
+});
 const { values, positionals } = parseArgs({ allowPositionals: true, options });
 if (positionals.length !== 1 || !/^[0-9]{1,5}$/.test(values.port)) {
   console.error("use: node serve.mjs SITE [--port 8000] [--plain]");
   process.exit(2);
 }
 const root = resolve(positionals[0]);
-const headers = { "x-content-type-options": "nosniff", "cache-control": "no-cache", ...(values.plain ? {} : ISOLATION) };
+const isolation = values.plain ? {} : ISOLATION;
+const headers = { "x-content-type-options": "nosniff", "cache-control": "no-cache", ...isolation };
 const server = createServer((request, response) => {
   const file = fileFor(root, request.url ?? "/");
   if (file === null) return response.writeHead(404, headers).end();

@@ -44,9 +44,10 @@ function readPixels(bitmap) {
       context.drawImage(bitmap, -left, -top);
       const [columns, rows] = [Math.min(TILE, width - left), Math.min(TILE, height - top)];
       const rgba = context.getImageData(0, 0, columns, rows).data;
-      for (let row = 0; row < rows; row += 1)
-        for (let from = 4 * row * columns, to = 3 * ((top + row) * width + left), end = from + 4 * columns; from < end; from += 4, to += 3)
-          [data[to], data[to + 1], data[to + 2]] = [rgba[from], rgba[from + 1], rgba[from + 2]];
+      for (let at = 0; at < rows * columns; at += 1) {
+        const to = 3 * ((top + Math.floor(at / columns)) * width + left + (at % columns));
+        for (let channel = 0; channel < 3; channel += 1) data[to + channel] = rgba[4 * at + channel];
+      }
     }
   return { data, height, width };
 }

@@ -26,7 +26,7 @@ async function start() {
 
 /** @param {Site} site that serves */
 function listen(site) {
-  const see = (/** @type {FileList | null | undefined} */ files) => files?.[0] && look(site, files[0]);
+  const see = (files) => files?.[0] && look(site, files[0]);
   for (const input of document.querySelectorAll("input"))
     input.addEventListener("change", () => {
       see(input.files);
@@ -77,8 +77,10 @@ async function check(site) {
   try {
     const change = await site.update();
     if (change === null) view.showNews("No newer round has been published.");
-    else view.showNews(`Round ${change.round} serves now. It took ${Math.ceil(change.milliseconds)} ms to put in place.`);
-    if (change !== null && shown !== null) await answer(site, shown);
+    else {
+      view.showNews(`Round ${change.round} serves now. It took ${Math.ceil(change.milliseconds)} ms to put in place.`);
+      if (shown !== null) await answer(site, shown);
+    }
   } catch (error) {
     const newest = /** @type {any} */ (error).reason === "replay";
     view.showNews(newest ? "You have the newest round." : `Not updated: ${view.explain(error)}`, !newest);

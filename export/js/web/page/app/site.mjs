@@ -41,11 +41,12 @@ export class Site {
    */
   static async open(ort, folder, onProgress) {
     const { product, keys: names } = JSON.parse(await fetchText(new URL("site.json", folder)));
-    const pems = await Promise.all(names.map((/** @type {string} */ name) => fetchText(new URL(name, folder))));
+    const pems = await Promise.all(names.map((name) => fetchText(new URL(name, folder))));
     const keys = await Promise.all(pems.map(loadPublicKey));
     const bundle = webSource(new URL("bundle/", folder), onProgress);
-    const settings = { keys, product, allowUnsigned: keys.length === 0, session: { logSeverityLevel: 3 }, base: bundle };
-    const device = new Device(ort, new BrowserStorage(folder, product), settings);
+    const trust = { keys, product, allowUnsigned: keys.length === 0 };
+    const session = { logSeverityLevel: 3 };
+    const device = new Device(ort, new BrowserStorage(folder, product), { ...trust, session, base: bundle });
     await takeKeys(device, keys, `fedclip-edge-keys:${product}:${folder.pathname}`);
     const site = new Site(device, bundle, webSource(new URL("update/", folder)));
     await site.#start();
@@ -70,11 +71,12 @@ export class Site {
     const refusal = await refusalOf(() => this.device.update(this.#bundle));
     if (refusal === null) return;
     if (fault !== null || !this.device.serves) throw refusal;
-    if (!NOTHING_NEWER.includes(refusal.reason)) this.warnings = [`The site's newer bundle is refused: ${refusal.message}`];
+    if (!NOTHING_NEWER.includes(refusal.reason)) this.warnings = [`A newer bundle is refused: ${refusal.message}`];
   }
 }
 
-/** Keys that the site names newly count from now on, those that it names no longer do not; announced ones stay.
+/**
+ * Keys that the site names newly count from now on, those that it names no longer do not; announced ones stay.
  *
  * @param {Device} device of this page
  * @param {readonly PublicKey[]} keys that the site names

@@ -1,9 +1,9 @@
 const MOST_BARS = 10;
 const format = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const megabytes = (/** @type {number} */ bytes) => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
-const milliseconds = (/** @type {number} */ value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+const megabytes = (bytes) => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
+const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
 // Never 0 % or 100 %: a model is not that sure.
-const percent = (/** @type {number} */ share) =>
+const percent = (share) =>
   share < 0.001 ? "<0.1%" : share > 0.999 ? ">99.9%" : format.format(share);
 
 /**
@@ -91,7 +91,7 @@ export function showAnswer({ label, probability, top, milliseconds: { preprocess
   showHeadline(`${label}, ${percent(probability)}`);
   const bars = find("bars");
   const shown = top.slice(0, MOST_BARS);
-  while (bars.children.length < shown.length) bars.append(find("bar").content.cloneNode(true));
+  while (bars.children.length < shown.length) bars.append(find("bar").content.firstElementChild.cloneNode(true));
   for (const [at, entry] of shown.entries()) {
     const [name, share, track] = bars.children[at].children;
     name.textContent = entry.label;
