@@ -13,13 +13,14 @@ export function webSource(folder, onProgress = () => {}) {
       if (response === null) return null;
       const bytes = new Uint8Array(limit + 1);
       let filled = 0;
-      for await (const part of /** @type {AsyncIterable<Uint8Array>} */ (response.body)) {
-        const fitting = part.subarray(0, bytes.length - filled);
+      const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+      for (let part = await reader.read(); !part.done && filled <= limit; part = await reader.read()) {
+        const fitting = part.value.subarray(0, bytes.length - filled);
         bytes.set(fitting, filled);
         filled += fitting.length;
         onProgress(name, filled, limit);
-        if (filled > limit) break; // which cancels the download
       }
+      await reader.cancel();
       return bytes.subarray(0, filled);
     },
   };
