@@ -16,9 +16,9 @@ pinned = $(shell grep '^$(1)==' constraints.txt)+$(TORCH)
 MPI_WORKS := from fedclip_plugin.cli.mpirun.open_mpi import find_mpirun, mpi_library; find_mpirun(); mpi_library()
 
 # The CPU libraries of onnxruntime-node are in its package; its install step would fetch those for CUDA.
-NPM := ONNXRUNTIME_NODE_INSTALL=skip npm install --no-package-lock --no-audit --no-fund --loglevel=error
+NPM_CI := cd export/js && ONNXRUNTIME_NODE_INSTALL=skip npm ci --no-audit --no-fund --loglevel=error
 
-.PHONY: help setup demo test test-devices wheels quality style bench clean
+.PHONY: help setup demo test test-devices wheels quality quality-js style bench clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ -/'
@@ -65,18 +65,21 @@ test: setup ## all tests
 
 test-devices: setup ## the same bundles in Node and in a headless browser; needs Node 20 and Chromium
 	@command -v npm > /dev/null || { echo "npm is missing: test-devices needs Node 20 (and Chromium)"; exit 1; }
-	cd export/node && $(NPM)
-	cd export/web && $(NPM)
-	cd tests/devices/support && $(NPM)
+	$(NPM_CI)
 	FEDCLIP_REQUIRE_DEVICES=1 $(BIN)/python -m pytest tests/devices
 
 wheels: setup ## wheels of both distributions, tried in a fresh environment in another folder
 	sh tests/try_wheels.sh .venv dist
 
-quality: setup ## ruff with docstring rules, mypy --strict
+quality: setup ## ruff with docstring rules, mypy --strict, and quality-js where npm is
 	$(BIN)/ruff check $(PACKAGES)
 	$(BIN)/ruff format --check $(PACKAGES)
 	$(BIN)/mypy
+	@if command -v npm > /dev/null; then $(MAKE) quality-js; else echo "npm is missing: JavaScript was not checked"; fi
+
+quality-js: ## the types of the JavaScript by tsc, eslint; needs Node 20
+	$(NPM_CI)
+	cd export/js && npm run --silent check
 
 style: setup ## format, and fix what can be fixed
 	$(BIN)/ruff format $(PACKAGES)
@@ -86,4 +89,4 @@ bench: setup ## ratios in one run: round overhead, start-up, encode once
 	$(BIN)/python -m benchmarks
 
 clean: ## remove everything that was made
-	rm -rf .venv .fedclip runs build dist *.egg-info export/edge/*.egg-info export/edge/build */*/node_modules .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .fedclip runs build dist *.egg-info export/edge/*.egg-info export/edge/build export/js/node_modules .pytest_cache .mypy_cache .ruff_cache

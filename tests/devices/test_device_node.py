@@ -7,10 +7,13 @@ import subprocess
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_plugin.data.images import open_rgb
 from tests.devices.support import compare, hosts
+
+UNSIGNED = ["--allow-unsigned"]
 
 
 def predict(delivery, images=()):
@@ -71,13 +74,13 @@ def test_command_predicts(node, delivery, pictures):
 
 def test_command_answers_the_other_images(node, delivery, pictures, tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
-    done = hosts.run(node, hosts.COMMAND, "predict", delivery.bundle, tmp_path / "x.jpg", pictures[0])
+    done = hosts.run(node, hosts.COMMAND, "predict", delivery.bundle, tmp_path / "x.jpg", pictures[0], *UNSIGNED)
     assert done.returncode == 2 and "x.jpg: The picture is cut off" in done.stderr
     assert re.fullmatch(rf"{pictures[0]}( +\w+ 0\.\d\d\d){{3}}\n", done.stdout)
 
 
 def test_command_ends_quietly_when_nobody_reads(node, delivery, pictures):
-    command = [node, hosts.COMMAND, "predict", delivery.bundle, *[pictures[0]] * 50]
+    command = [node, hosts.COMMAND, "predict", delivery.bundle, *[pictures[0]] * 50, *UNSIGNED]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         running.stdout.readline()
         running.stdout.close()
@@ -88,12 +91,13 @@ def test_command_ends_quietly_when_nobody_reads(node, delivery, pictures):
     ("arguments", "code", "said"),
     [
         (["predict", "{bundle}"], 2, "at least one image"),
-        (["predict", "{bundle}", "/nowhere.png"], 2, "/nowhere.png"),
+        (["predict", "{bundle}", "/nowhere.png", "--allow-unsigned"], 2, "/nowhere.png"),
         (["predict", "/nowhere", "x.png"], 2, "there is no folder /nowhere"),
-        (["verify", "{update}"], 1, "refused (incomplete)"),
+        (["verify", "{bundle}"], 1, "refused (unsigned)"),
+        (["verify", "{update}", "--allow-unsigned"], 1, "refused (incomplete)"),
         (["update", "{bundle}", "{update}"], 2, "is a bundle as delivered"),
         (["rollback", "/nowhere"], 2, "there is no folder /nowhere"),
-        (["verify", "{bundle}", "--product", "other"], 1, "refused (product)"),
+        (["verify", "{bundle}", "--product", "other", "--allow-unsigned"], 1, "refused (product)"),
         (["verify", "{bundle}", "--colour"], 2, "--colour"),
         (["dance", "{bundle}"], 2, "use: fedclip-edge-node"),
     ],
@@ -107,18 +111,18 @@ def test_command_says_what_is_wrong(node, delivery, arguments, code, said):
 
 def test_command_refuses_what_is_no_picture(node, delivery, tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
-    (tmp_path / "wide.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\0\1\0\0" * 2 + b"\x08\2\0\0\0")
+    Image.new("1", (8001, 8000)).save(tmp_path / "wide.png")
     for name, said in (("x.jpg", "cut off"), ("wide.png", "more than the limit of 64 million")):
-        done = hosts.run(node, hosts.COMMAND, "predict", delivery.bundle, tmp_path / name)
+        done = hosts.run(node, hosts.COMMAND, "predict", delivery.bundle, tmp_path / name, *UNSIGNED)
         assert done.returncode == 2 and said in done.stderr
 
 
 def test_external_data(node, signer_scene, tmp_path):
     """An encoder whose weights lie in a file of their own is served, and refused when they are changed."""
     folder = signer_scene.bundle(tmp_path / "bundle", external=True)
-    assert hosts.run(node, hosts.COMMAND, "verify", folder).returncode == 0
+    assert hosts.run(node, hosts.COMMAND, "verify", folder, *UNSIGNED).returncode == 0
     shutil.copyfile(folder / "head.onnx", folder / "encoder.onnx.data")
-    done = hosts.run(node, hosts.COMMAND, "verify", folder)
+    done = hosts.run(node, hosts.COMMAND, "verify", folder, *UNSIGNED)
     assert done.returncode == 1 and "refused (size)" in done.stderr
 
 

@@ -1,14 +1,16 @@
 // Answers one question of the tests with headless Chromium on a built site: a JSON job on stdin, its answer on stdout.
 import { spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
 import { pageActions } from "./chromium_page.mjs";
 
-const SERVER = fileURLToPath(new URL("../../export/web/serve.mjs", import.meta.url));
+const PACKAGE = new URL("../../../export/js/", import.meta.url);
+const { chromium } = createRequire(new URL("package.json", PACKAGE))("playwright-core");
+const SERVER = fileURLToPath(new URL("web/serve.mjs", PACKAGE));
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu"];
 
 const ACTIONS = {
@@ -18,21 +20,21 @@ const ACTIONS = {
     const page = await blankPage(browser, address);
     return page.evaluate(
       async ({ images }) => {
-        const { Device } = await import("./app/device.mjs");
+        const { Site } = await import("./app/site.mjs");
         const { decodeBlob } = await import("./app/decode.mjs");
         const { ort, threads } = await import("./app/runtime.mjs");
         const begin = performance.now();
-        const { classifier } = await Device.open(ort, new URL("./", location.href));
+        const { device } = await Site.open(ort, new URL("./", location.href));
         const load = performance.now() - begin;
         const answer = async (image) => {
-          const { label, logits, milliseconds } = await classifier.predict(image);
+          const { label, logits, milliseconds } = await device.predict(image);
           return { label, logits: [...logits], milliseconds };
         };
         const golden = [];
-        for (const image of classifier.manifest.golden.images) golden.push(await answer(image));
+        for (const image of device.manifest.golden.images) golden.push(await answer(image));
         const files = [];
         for (const image of images) files.push(await answer(await decodeBlob(await (await fetch(image)).blob())));
-        return { load, threads, golden, files, keyId: classifier.keyId, round: classifier.manifest.round };
+        return { load, threads, golden, files, keyId: device.serving.keyId, round: device.manifest.round };
       },
       { images: job.images },
     );
@@ -45,12 +47,12 @@ const ACTIONS = {
     for (const { name, folder, victim } of job.cases) {
       reasons[name] = await page.evaluate(
         async ({ folder, victim }) => {
-          const { Device } = await import("./app/device.mjs");
+          const { Site } = await import("./app/site.mjs");
           const { ort } = await import("./app/runtime.mjs");
-          const open = () => Device.open(ort, new URL(`${folder}/`, location.href));
-          const device = victim === "update" ? await open() : null;
+          const open = () => Site.open(ort, new URL(`${folder}/`, location.href));
+          const site = victim === "update" ? await open() : null;
           try {
-            const done = await (device === null ? open() : device.update());
+            const done = await (site === null ? open() : site.update());
             return done === null ? "none published" : null;
           } catch (error) {
             return error.reason ?? String(error);

@@ -13,9 +13,9 @@ import pytest
 from tests.support.paths import EXPORT, ROOT
 
 HERE = Path(__file__).resolve().parent
-NODE_PACKAGE, WEB_PACKAGE = EXPORT / "node", EXPORT / "web"
+PACKAGE = EXPORT / "js"
 ARTEFACTS = ROOT / "build" / "devices"
-COMMAND = NODE_PACKAGE / "bin" / "fedclip-edge-node.mjs"
+COMMAND, BUILD = PACKAGE / "node" / "fedclip-edge-node.mjs", PACKAGE / "web" / "build.mjs"
 TIMEOUT_S = 300
 TOLERANCE = 1e-4
 
@@ -31,17 +31,13 @@ def require_node():
     node = shutil.which("node")
     if node is None:
         lack("Node is not installed")
-    if not (NODE_PACKAGE / "node_modules" / "onnxruntime-node").is_dir():
-        lack("export/node has no node_modules")
+    if not (PACKAGE / "node_modules" / "onnxruntime-node").is_dir():
+        lack("export/js has no node_modules")
     return node
 
 
 def require_chromium():
     node = require_node()
-    if not (HERE / "node_modules" / "playwright-core").is_dir():
-        lack("tests/devices/support has no node_modules")
-    if not (WEB_PACKAGE / "node_modules" / "onnxruntime-web").is_dir():
-        lack("export/web has no node_modules")
     if chromium() is None:
         lack("Chromium is not installed (CHROMIUM may name it)")
     return node
@@ -69,7 +65,7 @@ def build_site(out, bundle, update=None, keys=()):
     options = ["--bundle", bundle, "--out", out] + (["--update", update] if update else [])
     for key in keys:
         options += ["--key", key]
-    done = run(shutil.which("node"), WEB_PACKAGE / "build.mjs", *options)
+    done = run(shutil.which("node"), BUILD, *options)
     assert done.returncode == 0, done.stderr
     return out
 

@@ -1,30 +1,26 @@
-"""What happens to device folders: commands, and damage between them; D is the folder, other words name deliveries."""
+"""What happens to device folders: commands and damage between them, and what each command has to answer.
 
-import shutil
-
-
-def overwrite(path, content):
-    path.unlink()  # a device makes the files of its rounds read-only
-    path.write_bytes(content)
+D is the folder, other words name deliveries. An answer is the round that serves afterwards, or the reason of a refusal.
+"""
 
 
 def damage_head(device):
-    head = next((device / "rounds").glob("200/head.onnx"))
-    overwrite(head, head.read_bytes()[:-1])
+    head = device / "round-200" / "head.onnx"
+    head.write_bytes(head.read_bytes()[:-1])
 
 
-def damage_manifest(device):
-    for path in (device / "rounds").glob("*/manifest.json"):
-        overwrite(path, path.read_bytes()[:-1])
+def damage_manifests(device):
+    for path in device.glob("round-*/manifest.json"):
+        path.write_bytes(path.read_bytes()[:-1])
 
 
 def lose_base(device):
-    shutil.rmtree(device / "base")
+    next(device.glob("encoder-*/encoder.onnx")).unlink()
 
 
 def flip_base(device):
-    for path in (device / "base").glob("*/encoder.onnx"):
-        overwrite(path, bytes([*path.read_bytes()[:-1], 7]))
+    path = next(device.glob("encoder-*/encoder.onnx"))
+    path.write_bytes(bytes([*path.read_bytes()[:-1], 7]))
 
 
 def lose_state(device):
@@ -32,60 +28,69 @@ def lose_state(device):
 
 
 def spoil_state(device):
-    (device / "state.json").write_bytes(b'{"schema":1}')
+    (device / "state.json").write_bytes(b'{"sequence":1}')
 
 
 def spoil_key(device):
-    next((device / "keys").glob("*.pub")).write_bytes(b"no key")
+    state = (device / "state.json").read_text()
+    (device / "state.json").write_text(state.replace('"keys":["', '"keys":["!'))
 
 
-def lose_keys(device):
-    shutil.rmtree(device / "keys")
-
-
-def bar_keys(device):
-    lose_keys(device)
-    (device / "keys").write_bytes(b"no folder, so that nobody can list it")
-
-
-def rotate(device):
-    next((device / "keys").glob("*.pub")).unlink()
-    shutil.copyfile(device.parent / "b.pub", device / "keys" / "b.pub")
-
-
-THIRD, SAME = ["update", "D", "third"], ["update", "D", "same"]
-FIRST, KEYLESS = ["update", "D", "bundle", "--key", "a.pub"], ["update", "D", "unsigned"]
-NEXT, BACK, LOOK, ASK = ["update", "D", "update-a"], ["rollback", "D"], ["verify", "D"], ["predict", "D", "x.png"]
+ANY = "--allow-unsigned"
+FIRST, KEYLESS = ["update", "D", "bundle", "--key", "a.pub"], ["update", "D", "unsigned", ANY]
+NEXT, THIRD, SAME = ["update", "D", "update-a"], ["update", "D", "third"], ["update", "D", "same"]
+BACK, LOOK, ASK = ["rollback", "D"], ["verify", "D"], ["predict", "D", "x.png"]
+HELD = ["keys", "D"]
 STORIES = {
-    "a key that is not kept": [FIRST, [*ASK, "--key", "b.pub"], [*NEXT, "--key", "b.pub"], [*NEXT, "--key", "a.pub"]],
-    "keys for a device without": [KEYLESS, [*ASK, "--key", "a.pub"], [*NEXT, "--key", "b.pub"],
-                                  [*NEXT, "--key", "a.pub"]],
-    "kept keys are enforced": [KEYLESS, [*NEXT, "--key", "a.pub"], ["update", "D", "unsigned"], ASK, BACK],
-    "first of two keys": [[*FIRST, "--key", "b.pub"], ["update", "D", "update-b"], ASK],
-    "not signed by the key": [["update", "D", "bundle", "--key", "b.pub"], LOOK],
-    "an update first": [["update", "D", "update-a"], FIRST],
-    "head damaged, given again": [FIRST, NEXT, damage_head, ASK, LOOK, NEXT, LOOK, NEXT],
-    "head damaged, given up": [FIRST, NEXT, damage_head, BACK, ASK, NEXT, BACK],
-    "head damaged, newer": [FIRST, NEXT, damage_head, THIRD, BACK],
-    "only round damaged": [FIRST, damage_manifest, ASK, NEXT, FIRST, ASK],
-    "all manifests damaged": [FIRST, NEXT, damage_manifest, ASK, NEXT, SAME, ASK],
-    "base lost": [FIRST, NEXT, lose_base, ASK, BACK, NEXT, THIRD, SAME, ASK, BACK],
-    "base changed": [FIRST, NEXT, flip_base, ASK, ["update", "D", "bundle"], SAME, ASK],
-    "base changed, newer": [FIRST, NEXT, flip_base, ["update", "D", "newer"], ASK],
-    "state lost": [FIRST, lose_state, ASK, NEXT, FIRST, BACK],
-    "state spoiled": [FIRST, spoil_state, ASK, NEXT],
-    "key spoiled": [FIRST, spoil_key, ASK, NEXT],
-    "keys lost": [FIRST, lose_keys, ASK, NEXT, [*NEXT, "--key", "a.pub"]],
-    "keys not to be read": [FIRST, bar_keys, ASK, NEXT, [*NEXT, "--key", "a.pub"]],
-    "rotation": [FIRST, NEXT, rotate, ASK, ["update", "D", "update-b"], THIRD],
-    "rollback": [FIRST, BACK, NEXT, BACK, BACK, NEXT, THIRD, BACK],
-    "older and other": [FIRST, NEXT, FIRST, ["update", "D", "update-outside"], ["update", "D", "other"],
-                        THIRD],
-    "against": [FIRST, ["verify", "update-a", "--against", "D"], ["verify", "update-a", "--against", "bundle"], NEXT,
-                ["verify", "update-a", "--against", "D"], ["verify", "update-a"],
-                ["verify", "bundle", "--against", "D"]],
-    "other product": [FIRST, [*ASK, "--product", "other"], [*NEXT, "--product", "other"]],
-    "no folder": [ASK, LOOK, BACK, ["update", "D", "nowhere"], ["update", "x.png", "bundle"],
-                  ["update", "bundle", "update-a"]],
-    "images": [["predict", "bundle", "x.png", "nowhere.png", "a.pub"], ["predict", "bundle", "x.png", "--top", "9"]],
+    "unsigned": [(["update", "D", "unsigned"], "unsigned"), (KEYLESS, 1), (ASK, "unsigned"), ([*ASK, ANY], 1)],
+    "a key that is not kept": [(FIRST, 1), ([*ASK, "--key", "b.pub"], "EdgeError"),
+                               ([*NEXT, "--key", "b.pub"], "EdgeError"), ([*NEXT, "--key", "a.pub"], 2)],
+    "keys for a device without": [(KEYLESS, 1), ([*ASK, "--key", "a.pub"], "unsigned"),
+                                  ([*NEXT, "--key", "b.pub"], "signature"), ([*NEXT, "--key", "a.pub"], 2),
+                                  ([*THIRD, ANY], 3), (["update", "D", "unsigned-third", ANY], "unsigned")],
+    "kept keys are enforced": [(FIRST, 1), (["update", "D", "unsigned-third", ANY], "unsigned"),
+                               (["update", "D", "update-b", ANY], "signature"), (ASK, 1)],
+    "first of two keys": [([*FIRST, "--key", "b.pub"], 1), (["update", "D", "update-b"], 2), (ASK, 2)],
+    "not signed by the key": [(["update", "D", "bundle", "--key", "b.pub"], "signature"), (LOOK, "EdgeError")],
+    "an update first": [([*NEXT, "--key", "a.pub"], "incomplete"), (FIRST, 1)],
+    "head damaged, given again": [(FIRST, 1), (NEXT, 2), damage_head, (ASK, 1), (NEXT, 2), (LOOK, 2), (NEXT, "replay")],
+    "head damaged, given up": [(FIRST, 1), (NEXT, 2), damage_head, (BACK, 1), (ASK, 1), (NEXT, "replay"),
+                               (BACK, "device-state")],
+    "head damaged, newer": [(FIRST, 1), (NEXT, 2), damage_head, (THIRD, 3), (BACK, 1)],
+    "only round damaged": [(FIRST, 1), damage_manifests, (ASK, "signature"), (NEXT, "incomplete"), (FIRST, 1),
+                           (ASK, 1)],
+    "all manifests damaged": [(FIRST, 1), (NEXT, 2), damage_manifests, (ASK, "signature"), (NEXT, "incomplete"),
+                              (SAME, 2), (ASK, 2)],
+    "base lost": [(FIRST, 1), (NEXT, 2), lose_base, (ASK, "missing-file"), (BACK, "missing-file"),
+                  (NEXT, "missing-file"), (THIRD, "missing-file"), (SAME, 2), (ASK, 2)],
+    "base changed": [(FIRST, 1), (NEXT, 2), flip_base, (ASK, "hash"), (FIRST, "rollback"), (SAME, 2), (ASK, 2)],
+    "state lost": [(FIRST, 1), lose_state, (ASK, "device-state"), (NEXT, "device-state"), (FIRST, "device-state"),
+                   (BACK, "device-state")],
+    "state spoiled": [(FIRST, 1), spoil_state, (ASK, "device-state"), (NEXT, "device-state")],
+    "key spoiled": [(FIRST, 1), spoil_key, (ASK, "device-state"), (NEXT, "device-state")],
+    "rollback": [(FIRST, 1), (BACK, "device-state"), (NEXT, 2), (BACK, 1), (BACK, "device-state"), (NEXT, "replay"),
+                 (THIRD, 3), (BACK, 1)],
+    "older and other": [(FIRST, 1), (NEXT, 2), (FIRST, "rollback"), (["update", "D", "update-outside"], "replay"),
+                        (["update", "D", "third-outside"], "other-encoder"), (["update", "D", "other"], 3),
+                        (THIRD, "replay"), (ASK, 3), (BACK, 2)],
+    "external data": [(["update", "D", "outside", "--key", "a.pub"], 1), (["update", "D", "update-outside"], 2),
+                      (ASK, 2), (BACK, 1)],
+    "against": [(FIRST, 1), (["verify", "update-a", "--against", "D"], 2),
+                (["verify", "update-a", "--against", "bundle", "--key", "a.pub"], 2), (NEXT, 2),
+                (["verify", "update-a", "--against", "D"], "replay"),
+                (["verify", "update-a", "--key", "a.pub"], "incomplete"),
+                (["verify", "bundle", "--against", "D"], "rollback")],
+    "other product": [(FIRST, 1), ([*ASK, "--product", "other"], "product"),
+                      ([*NEXT, "--product", "other"], "product")],
+    "no folder": [(ASK, "EdgeError"), (LOOK, "EdgeError"), (BACK, "EdgeError"),
+                  (["update", "D", "nowhere"], "EdgeError"), (["update", "x.png", "bundle"], "EdgeError"),
+                  (["update", "bundle", "update-a"], "EdgeError")],
+    "keys rotate": [(FIRST, 1), (["update", "D", "third-announced"], "signature"), (["update", "D", "announces"], 2),
+                    (HELD, ["a", "b"]), (["update", "D", "third-announced"], 3), ([*HELD, "--remove", "a"], ["b"]),
+                    (["update", "D", "fourth-a"], "signature"), ([*HELD, "--remove", "b"], "EdgeError"), (ASK, 3)],
+    "keys of nobody": [(KEYLESS, 1), (["update", "D", "announces", ANY], 2), (HELD, [])],
+    "keys of a refused update": [(FIRST, 1), (NEXT, 2), (["update", "D", "announces"], "replay"), (HELD, ["a"])],
+    "keys that are none": [(FIRST, 1), (["update", "D", "announces-wrong"], "malformed"), (HELD, ["a"])],
+    "keys by hand": [(FIRST, 1), ([*HELD, "--add", "b.pub", "--remove", "a"], ["b"]), (ASK, "signature"),
+                     (["update", "D", "update-b"], 2), (ASK, 2)],
 }  # fmt: skip
