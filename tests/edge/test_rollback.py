@@ -9,7 +9,7 @@ from fedclip_edge.bundle import acceptance
 from fedclip_edge.cli import main
 from fedclip_edge.device import Device
 from fedclip_edge.errors import BundleError, ExportError
-from fedclip_edge.runtime import EdgeClassifier, install, live_bundle, serving
+from fedclip_edge.runtime import EdgeClassifier, install, live_bundle, sessions
 from fedclip_edge.runtime.sessions import SessionMaker
 from tests.support import forge, tampering
 from tests.support.served_rounds import IMAGES, answers, expected, reopened_round
@@ -90,7 +90,7 @@ def test_an_error_of_onnxruntime_in_the_self_test_is_a_refusal(delivered, monkey
     def encode(self, pixel_values):
         raise RuntimeError("[ONNXRuntimeError] : 6")
 
-    monkeypatch.setattr(serving.Serving, "encode", encode)
+    monkeypatch.setattr(sessions.Serving, "encode", encode)
     with pytest.raises(BundleError, match="onnxruntime cannot run it") as caught:
         EdgeClassifier(delivered, provider="cpu")
     assert caught.value.reason == "self-test"
