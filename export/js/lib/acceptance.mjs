@@ -7,8 +7,9 @@ import { baseEntries, entryOf } from "./manifest.mjs";
  * What the device runs now; an update must fit it and be newer.
  *
  * @typedef {object} Installed
- * @property {number} sequence the highest that this device ever accepted; one less when that round is damaged
+ * @property {number} sequence the highest that this device ever accepted
  * @property {Manifest | null} manifest of an installed round, null when none can be read
+ * @property {boolean} [damaged] whether the round of that sequence serves no longer and may be installed again
  * @property {boolean} [rolledBack] whether a rollback left the round of that sequence
  */
 
@@ -80,6 +81,7 @@ export function expiryWarnings(manifest) {
 /** @param {Manifest} manifest checked @param {Installed | null} installed what the device has */
 function checkSequence({ sequence }, installed) {
   if (installed === null || sequence > installed.sequence) return;
+  if (installed.damaged && sequence === installed.sequence) return;
   if (sequence < installed.sequence)
     throw new BundleError(
       "rollback",

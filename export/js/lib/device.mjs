@@ -246,8 +246,8 @@ export class Device {
   }
 
   /**
-   * What a new bundle is verified against. A damaged current round may be installed again: then the sequence is one
-   * below the highest. One that a rollback left may not.
+   * What a new bundle is verified against. A damaged current round may be installed again, but not one that a rollback
+   * left.
    *
    * @param {State} state as recorded
    * @returns {Promise<import("./acceptance.mjs").Installed>} what is installed
@@ -257,10 +257,10 @@ export class Device {
       if (!(error instanceof BundleError)) throw error;
       return error;
     });
-    const damaged = opened instanceof BundleError || this.#fallback !== null;
-    const rolledBack = state.current !== state.sequence;
-    const sequence = damaged && !rolledBack ? state.sequence - 1 : state.sequence;
-    return { sequence, rolledBack, manifest: await this.#newestManifest(state) };
+    const { sequence, current } = state;
+    const rolledBack = current !== sequence;
+    const damaged = !rolledBack && (opened instanceof BundleError || this.#fallback !== null);
+    return { sequence, damaged, rolledBack, manifest: await this.#newestManifest(state) };
   }
 
   /** @param {State} state as recorded @returns {Promise<Manifest | null>} the first one that can be read */
