@@ -96,6 +96,15 @@ def _add_release(command: argparse.ArgumentParser) -> None:
     command.add_argument("--adapter", type=Path, required=True, help="such as runs/NAME/adapters/best")
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="what to write; must not exist")
     command.add_argument("--sign", type=Path, metavar="KEY", help="private key that 'keygen' made")
+    command.add_argument(
+        "--next-key",
+        dest="next_keys",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="public key that devices hold from then on as well; may be repeated",
+    )
     command.add_argument("--product", default="fedclip", help="devices of another product refuse it")
     command.add_argument("--sequence", type=_count, metavar="N", help="place in the order (default: UTC seconds)")
     command.add_argument("--valid-days", type=_days, metavar="N", help="days after which devices refuse it")
@@ -137,7 +146,7 @@ def _tell(line: str) -> None:
 def _release(options: argparse.Namespace) -> Release:
     from fedclip_export.release import Release
 
-    return Release(options.product, options.sequence, options.valid_days, options.sign)
+    return Release(options.product, options.sequence, options.valid_days, options.sign, tuple(options.next_keys))
 
 
 def _count(text: str, limit: int = _LARGEST) -> int:

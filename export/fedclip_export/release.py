@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_edge.bundle import FileEntry, Manifest
-from fedclip_edge.bundle.keys import sign
-from fedclip_edge.bundle.manifest_schema import ROLES
-from fedclip_edge.errors import ConversionError
+from fedclip_edge.bundle.keys import load_public_keys, sign
+from fedclip_edge.bundle.manifest_schema import MAX_NEXT_KEYS, ROLES
+from fedclip_edge.errors import ConversionError, ExportError
 from fedclip_edge.files import sweep
 from fedclip_plugin.runs.lock import FolderLock
 from fedclip_plugin.text import size
@@ -38,25 +38,33 @@ class Release:
         Days after which devices no longer install it; None is for ever.
     private_key
         File of the Ed25519 key that signs; None leaves it unsigned.
+    next_keys
+        Files of public keys that a device which accepts the release holds from then on as well.
     """
 
     product: str
     sequence: int | None = None
     valid_days: int | None = None
     private_key: Path | None = None
+    next_keys: tuple[Path, ...] = ()
 
     def check(self) -> None:
-        """See that the private key can sign, before anything is made.
+        """See that the private key can sign and the next keys can be read, before anything is made.
 
         Raises
         ------
         ExportError
-            When it is missing, or no Ed25519 private key.
+            When one is missing or no Ed25519 key, or next keys are too many or announced without a signature.
         MissingPackageError
             When ``cryptography`` is not installed.
         """
         if self.private_key is not None:
             sign(b"", self.private_key)
+        elif self.next_keys:
+            raise ExportError("devices take a next key only from a signed release: sign with --sign KEY")
+        if len(self.next_keys) > MAX_NEXT_KEYS:
+            raise ExportError(f"{len(self.next_keys)} next keys; a release announces at most {MAX_NEXT_KEYS}")
+        load_public_keys(self.next_keys)
 
     def fields(self, above: int = -1) -> dict[str, Any]:
         """Return the manifest's fields.
@@ -77,6 +85,7 @@ class Release:
             "sequence": self._number(now, above),
             "not_before": None,
             "expires": None if self.valid_days is None else now + self.valid_days * _DAY,
+            "next_keys": load_public_keys(self.next_keys),
         }
 
     def summary(self, out: Path, manifest: Manifest) -> str:
@@ -87,10 +96,9 @@ class Release:
             f"{len(manifest.labels)} labels, sequence {manifest.sequence}, {signed}"
         )
         lines = [title, *(_line(name, file) for name, file in sorted(manifest.files.items()))]
+        lines += [f"  devices will hold the key {key.id} as well" for key in manifest.next_keys]
         if self.private_key is None:
-            lines.append(
-                "  a device that holds a key will refuse it: sign with --sign KEY ('fedclip-export keygen' makes one)"
-            )
+            lines.append("  devices will refuse it: sign with --sign KEY ('fedclip-export keygen' makes one)")
         return "\n".join(lines)
 
     def _number(self, now: int, above: int) -> int:

@@ -80,12 +80,14 @@ def test_another_product_is_refused(device, tmp_path, signer):
 
 
 def test_a_device_begins_with_a_full_bundle(tmp_path, device, signer):
-    update = open_bundle(forge.update(tmp_path / "update", key=signer), Trust(), installed=device.installed())
+    update = open_bundle(
+        forge.update(tmp_path / "update", key=signer), Trust(allow_unsigned=True), installed=device.installed()
+    )
     assert reason(Device(tmp_path / "new").create, update) == "incomplete"
 
 
 def test_a_folder_in_use_is_not_taken(tmp_path, device, delivered):
-    bundle = open_bundle(delivered, Trust())
+    bundle = open_bundle(delivered, Trust(allow_unsigned=True))
     assert reason(device.create, bundle) == "device-state"
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("x")

@@ -19,13 +19,13 @@ def test_keys_of_the_first_installation_are_enforced_ever_after(device, tmp_path
     assert reason(install, device, forge.update(tmp_path / "unsigned")) == "unsigned"
     mallory = attacked(tmp_path / "mallory", "signed with an unknown key", signer)
     assert reason(install, device, mallory) == "signature"
-    careless = open_bundle(tmp_path / "unsigned", Trust(), installed=device.installed())
+    careless = open_bundle(tmp_path / "unsigned", Trust(allow_unsigned=True), installed=device.installed())
     assert reason(device.commit, careless) == "unsigned"
 
 
 def test_a_key_that_did_not_sign_the_first_bundle_is_not_stored(tmp_path, delivered):
     other, device = keys.generate(tmp_path / "other"), Device(tmp_path / "device")
-    bundle = open_bundle(delivered, Trust())
+    bundle = open_bundle(delivered, Trust(allow_unsigned=True))
     assert reason(device.create, bundle, [other]) == "unsigned"
     assert not device.folder.exists()
 
@@ -70,7 +70,7 @@ def test_the_way_back_to_a_round_whose_key_was_removed_is_told(device, tmp_path,
 
 def test_a_device_without_keys_keeps_those_of_its_first_signed_update(tmp_path, delivered, signer, held):
     device = Device(tmp_path / "device")
-    device.create(open_bundle(delivered, Trust()))
+    device.create(open_bundle(delivered, Trust(allow_unsigned=True)))
     assert device.keys == () and current(device).key_id is None
     assert current(device, held).key_id == held[0].id and device.keys == (), "looking stores nothing"
     update = opened(device, forge.update(tmp_path / "update", key=signer), held)
@@ -83,7 +83,7 @@ def test_a_device_without_keys_keeps_those_of_its_first_signed_update(tmp_path, 
 
 def test_keys_that_did_not_sign_the_update_are_not_kept(tmp_path, signer, held):
     device = Device(tmp_path / "device")
-    device.create(open_bundle(forge.bundle(tmp_path / "full"), Trust()))
+    device.create(open_bundle(forge.bundle(tmp_path / "full"), Trust(allow_unsigned=True)))
     unsigned = opened(device, forge.update(tmp_path / "unsigned"))
     assert reason(device.commit, unsigned, held) == "unsigned" and device.keys == ()
     device.commit(opened(device, forge.update(tmp_path / "signed", key=signer), held), held)
@@ -93,7 +93,7 @@ def test_keys_that_did_not_sign_the_update_are_not_kept(tmp_path, signer, held):
 
 def test_a_key_that_was_copied_to_a_device_without_any_is_enforced_for_good(tmp_path, delivered, signer, public, held):
     device = Device(tmp_path / "device")
-    device.create(open_bundle(delivered, Trust()))
+    device.create(open_bundle(delivered, Trust(allow_unsigned=True)))
     assert not device.state.keyed
     (device.folder / "keys").mkdir()
     shutil.copy(public, device.folder / "keys")
@@ -128,7 +128,9 @@ LOST = {
 
 @pytest.mark.parametrize("name", LOST)
 def test_lost_keys_are_damage_and_no_permission(name, device, tmp_path, held, monkeypatch):
-    unsigned = open_bundle(forge.update(tmp_path / "unsigned"), Trust(), installed=device.installed())
+    unsigned = open_bundle(
+        forge.update(tmp_path / "unsigned"), Trust(allow_unsigned=True), installed=device.installed()
+    )
     LOST[name](device.folder / "keys", monkeypatch)
     for act in (
         lambda: device.trust("fedclip"),
@@ -147,7 +149,7 @@ def test_lost_keys_are_damage_and_no_permission(name, device, tmp_path, held, mo
 
 def test_a_crash_while_the_first_keys_are_stored_leaves_a_device_that_opens(tmp_path, delivered, signer, held):
     plain = Device(tmp_path / "plain")
-    plain.create(open_bundle(delivered, Trust()))
+    plain.create(open_bundle(delivered, Trust(allow_unsigned=True)))
     update, step, seen = forge.update(tmp_path / "update", key=signer), 0, []
     while True:
         device = Device(shutil.copytree(plain.folder, tmp_path / f"device{step}"))

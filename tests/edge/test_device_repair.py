@@ -125,7 +125,7 @@ def test_damaged_records_say_how_to_repair(name, device, tmp_path, signer, deliv
             act()
         assert "manifest" not in str(caught.value)
         assert caught.value.reason == "device-state"
-    assert reason(device.create, open_bundle(delivered, Trust())) == "device-state"
+    assert reason(device.create, open_bundle(delivered, Trust(allow_unsigned=True))) == "device-state"
 
 
 def test_lost_records_are_damage_and_not_a_fresh_start(device, delivered):
@@ -133,7 +133,7 @@ def test_lost_records_are_damage_and_not_a_fresh_start(device, delivered):
     assert device.exists
     with pytest.raises(BundleError, match=r"\(state.json is missing or cannot be read\)"):
         device.installed()
-    assert reason(device.create, open_bundle(delivered, Trust())) == "device-state"
+    assert reason(device.create, open_bundle(delivered, Trust(allow_unsigned=True))) == "device-state"
 
 
 # ---------------------------------------------------------------- crashes and full disks

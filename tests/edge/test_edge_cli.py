@@ -11,7 +11,6 @@ import pytest
 from fedclip_edge import terminal
 from fedclip_edge.bundle import keys
 from fedclip_edge.cli import commands, main
-from fedclip_edge.cli import verify as verify_module
 from fedclip_edge.errors import BundleError
 from fedclip_edge.runtime import providers
 from tests.support import forge, tampering
@@ -72,18 +71,38 @@ def test_update_installs_then_updates_and_rollback_goes_back(edge, tmp_path, del
 
 
 def test_update_as_json_says_whether_it_installed(edge, tmp_path, delivered, signer):
-    first = json.loads(edge("update", tmp_path / "device", delivered, "--json")[1])
+    first = json.loads(edge("update", tmp_path / "device", delivered, "--json", "--allow-unsigned")[1])
     assert first["installed"] and first["sequence"] == 100 and first["old_round"] is None
     assert first["encoder_replaced"] and first["labels_added"] == list(forge.LABELS)
     forge.bundle(tmp_path / "full", 2, 200, key=signer, encoder_seed=3)
-    second = json.loads(edge("update", tmp_path / "device", tmp_path / "full", "--json")[1])
+    second = json.loads(edge("update", tmp_path / "device", tmp_path / "full", "--json", "--allow-unsigned")[1])
     assert not second["installed"] and second["encoder_replaced"] and second["old_round"] == 1
     assert list(first) == list(second)
 
 
+def test_without_a_key_nothing_is_opened_or_installed_unless_it_is_allowed(edge, tmp_path, delivered, pictures):
+    forge.bundle(tmp_path / "unsigned")
+    device = tmp_path / "device"
+    for folder, reason in ((delivered, "signature"), (tmp_path / "unsigned", "unsigned")):
+        for words in (
+            ("predict", folder, pictures[0]),
+            ("verify", folder),
+            ("update", device, folder),
+            ("bench", folder),
+        ):
+            code, out, err = edge(*words)
+            assert (code, out) == (1, "") and f"refused ({reason})" in err and "--allow-unsigned" in err
+    assert not device.exists()
+    assert edge("update", device, tmp_path / "unsigned", "--allow-unsigned")[:2] == (0, "installed round 1\n")
+    code, _, err = edge("predict", device, pictures[0])
+    assert code == 1 and "refused (unsigned)" in err
+    code, _, err = edge("predict", device, pictures[0], "--allow-unsigned")
+    assert code == 0 and "signature not checked (no key)" in err
+
+
 def test_a_first_installation_that_is_refused_leaves_no_device(edge, tmp_path, delivered, signer):
     forge.update(tmp_path / "update", key=signer)
-    code, _, err = edge("update", tmp_path / "device", tmp_path / "update")
+    code, _, err = edge("update", tmp_path / "device", tmp_path / "update", "--allow-unsigned")
     assert code == 1 and "refused (incomplete)" in err and not (tmp_path / "device").exists()
     code, _, err = edge("rollback", delivered)
     assert code == 2 and "is a bundle as delivered, not a device folder; name a new folder" in err
@@ -115,7 +134,7 @@ def test_rollback_of_a_device_that_fell_back_gives_the_damaged_round_up(edge, de
 @pytest.mark.parametrize("signed", [True, False])
 def test_a_key_given_to_a_device_without_any_is_kept_by_an_update(edge, tmp_path, signer, public, pictures, signed):
     device = tmp_path / "device"
-    edge("update", device, forge.bundle(tmp_path / "full", key=signer if signed else None))
+    edge("update", device, forge.bundle(tmp_path / "full", key=signer if signed else None), "--allow-unsigned")
     code, _, err = edge("predict", device, pictures[0], "--key", public)
     assert (code, "signed by key" in err) == ((0, True) if signed else (1, False))
     code, _, err = edge("update", device, forge.update(tmp_path / "update", key=signer), "--key", public)
@@ -153,19 +172,19 @@ def test_names_that_are_no_folders_are_told(edge, device, delivered, tmp_path, p
     for words in (("update", delivered, update), ("rollback", delivered)):
         code, _, err = edge(*words)
         assert code == 2 and f"{delivered} is a bundle as delivered, not a device folder; name a new folder" in err
-    code, _, err = edge("predict", delivered, tmp_path)
+    code, _, err = edge("predict", delivered, tmp_path, "--allow-unsigned")
     assert code == 2 and f"it is a folder; give its files, such as {tmp_path}/*.jpg" in err
     code, out, _ = edge("doctor", nowhere)
     assert code == 1 and f"there is no folder {nowhere}" in out
 
 
 def test_verify_of_an_update_asks_what_it_is_for(edge, tmp_path, signer):
-    code, _, err = edge("verify", forge.update(tmp_path / "update", key=signer))
+    code, _, err = edge("verify", forge.update(tmp_path / "update", key=signer), "--allow-unsigned")
     assert code == 1 and "this is an update: name what it is for with --against DEVICE" in err
 
 
 def test_another_product_is_told_with_and_without_a_device(edge, device, delivered, tmp_path, signer):
-    code, _, err = edge("verify", delivered, "--product", "other")
+    code, _, err = edge("verify", delivered, "--product", "other", "--allow-unsigned")
     assert code == 1 and "for the product 'fedclip', so --product other does not fit" in err
     forge.update(tmp_path / "update", key=signer, product="other")
     code, _, err = edge("update", device, tmp_path / "update")
@@ -173,16 +192,16 @@ def test_another_product_is_told_with_and_without_a_device(edge, device, deliver
 
 
 def test_without_onnxruntime_files_and_signatures_are_verified(edge, device, delivered, tmp_path, signer, monkeypatch):
-    monkeypatch.setattr(verify_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(commands, "find_spec", lambda name: None)
     monkeypatch.setattr(providers, "importlib", None)
     forge.update(tmp_path / "update", key=signer)
     for words in ((device,), (tmp_path / "update", "--against", device)):
         code, out, err = edge("verify", *words)
         assert (code, err) == (0, "")
         assert "onnxruntime is not installed: files and signature checked, answers not tested" in out
-    code, out, _ = edge("verify", delivered)
+    code, out, _ = edge("verify", delivered, "--allow-unsigned")
     assert code == 0 and "onnxruntime is not installed: files checked, answers not tested" in out
-    assert json.loads(edge("verify", delivered, "--json")[1])["self_test"] is None
+    assert json.loads(edge("verify", delivered, "--json", "--allow-unsigned")[1])["self_test"] is None
     for name in ("bit flip in head.onnx", "signed with an unknown key", "older sequence"):
         folder = attacked(tmp_path / name, name, signer)
         code, _, err = edge("verify", folder, "--against", device)

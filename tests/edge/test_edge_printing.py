@@ -36,13 +36,13 @@ def test_predict_prints_aligned_lines_and_then_who_said_so(edge, delivered, publ
 
 
 def test_predict_without_a_key_says_so_once(edge, delivered, pictures):
-    err = edge("predict", delivered, pictures[0])[2]
+    err = edge("predict", delivered, pictures[0], "--allow-unsigned")[2]
     assert err.splitlines()[0] == "round 1, sequence 100, signature not checked (no key)"
     assert err.count("not checked") == 1
 
 
 def test_predict_as_json(edge, delivered, pictures):
-    code, out, err = edge("predict", delivered, *pictures, "--json", "--provider", "cpu")
+    code, out, err = edge("predict", delivered, *pictures, "--json", "--provider", "cpu", "--allow-unsigned")
     told = json.loads(out)
     assert code == 0 and err == ""
     assert {key: told[key] for key in ("product", "round", "sequence", "key_id", "provider")} == {
@@ -57,10 +57,10 @@ def test_predict_as_json(edge, delivered, pictures):
 def test_a_bad_image_is_named_and_the_others_are_answered(edge, delivered, pictures, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"nothing")
-    code, out, err = edge("predict", delivered, pictures[0], bad, pictures[1])
+    code, out, err = edge("predict", delivered, pictures[0], bad, pictures[1], "--allow-unsigned")
     assert code == 2 and len(out.splitlines()) == 2
     assert f"fedclip-edge: cannot read image {bad}: " in err
-    code, out, _ = edge("predict", delivered, pictures[0], bad, "--json")
+    code, out, _ = edge("predict", delivered, pictures[0], bad, "--json", "--allow-unsigned")
     answers = json.loads(out)["answers"]
     assert code == 2 and answers[0]["label"] in forge.LABELS and answers[1].keys() == {"image", "error"}
 
@@ -89,7 +89,7 @@ def test_verify_as_json(edge, delivered, public):
 
 def test_dates_beyond_the_calendar_are_printed_as_seconds(edge, tmp_path):
     forge.bundle(tmp_path / "bundle", expires=2**52)
-    assert f"until {2**52} s UTC" in edge("verify", tmp_path / "bundle")[1]
+    assert f"until {2**52} s UTC" in edge("verify", tmp_path / "bundle", "--allow-unsigned")[1]
 
 
 # ---------------------------------------------------------------- readers and terminals
@@ -98,7 +98,16 @@ def test_dates_beyond_the_calendar_are_printed_as_seconds(edge, tmp_path):
 @pytest.mark.parametrize("json_too", [(), ("--json",)])
 def test_a_reader_that_leaves_early_ends_it_quietly(delivered, pictures, json_too):
     images = [str(pictures[0])] * 40
-    command = [sys.executable, "-m", "fedclip_edge.cli", "predict", str(delivered), *images, *json_too]
+    command = [
+        sys.executable,
+        "-m",
+        "fedclip_edge.cli",
+        "predict",
+        str(delivered),
+        *images,
+        "--allow-unsigned",
+        *json_too,
+    ]
     with subprocess.Popen(command, cwd=EDGE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
@@ -119,9 +128,9 @@ def test_what_a_terminal_would_obey_is_escaped(edge, tmp_path, signer):
         ("update", device, tmp_path / "update"),
         ("verify", folder, "--key", tmp_path / "no\x07.pub"),
     ):
-        _, out, err = edge(*words)
+        _, out, err = edge(*words, "--allow-unsigned")
         assert all(c == "\n" or c.isprintable() for c in out + err) and "Traceback" not in err
-    code, out, _ = edge("predict", folder, picture)
+    code, out, _ = edge("predict", folder, picture, "--allow-unsigned")
     assert code == 0 and len(out.splitlines()) == 1
     assert "a\\x07b.png" in out and "red \\x1b[31m" in out and "two\\nlines" in out and "na\u00efve" in out
 
@@ -132,7 +141,7 @@ def test_labels_and_names_that_stdout_cannot_encode_are_escaped(tmp_path, json_t
     picture = os.fsencode(tmp_path) + b"/\xff.png"
     with open(picture, "wb") as stream:  # noqa: PTH123 - a name that is no text
         Image.new("RGB", (8, 8)).save(stream, "PNG")
-    command = [sys.executable, "-m", "fedclip_edge.cli", "predict", folder, picture, *json_too]
+    command = [sys.executable, "-m", "fedclip_edge.cli", "predict", folder, picture, "--allow-unsigned", *json_too]
     environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
     done = subprocess.run(command, cwd=EDGE, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0 and done.stdout.isascii() and "\\udcff.png" in done.stdout
@@ -147,7 +156,7 @@ def test_labels_and_names_that_stdout_cannot_encode_are_escaped(tmp_path, json_t
 
 
 def test_bench_measures_every_stage(edge, delivered):
-    code, out, _ = edge("bench", delivered, "--threads", 1)
+    code, out, _ = edge("bench", delivered, "--threads", 1, "--allow-unsigned")
     assert code == 0
     for text in (
         "preprocess 640 x 480",
@@ -160,7 +169,7 @@ def test_bench_measures_every_stage(edge, delivered):
         "1 thread",
     ):
         assert text in out
-    told = json.loads(edge("bench", delivered, "--json")[1])
+    told = json.loads(edge("bench", delivered, "--json", "--allow-unsigned")[1])
     assert set(told["stages"]) == {"preprocess", "encoder", "head", "all"}
     assert min(told["open_ms"], told["swap_ms"], *told["images_per_second"].values()) > 0
 
@@ -176,7 +185,7 @@ def test_doctor_finds_faults(edge, tmp_path, monkeypatch):
     def missing():
         raise MissingPackageError("onnxruntime is not installed")
 
-    code, out, _ = edge("doctor", tmp_path)
+    code, out, _ = edge("doctor", tmp_path, "--allow-unsigned")
     assert code == 1 and "refused (missing-file)" in out and "1 fault:" in out
     monkeypatch.setattr(doctor_module, "clash", lambda: "both are installed")
     assert "FAULT" in edge("doctor")[1]

@@ -144,13 +144,13 @@ def test_windows_line_ends_do_not_matter(tmp_path):
 def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
     public = keys.generate(tmp_path / "k")
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    assert keys.load_public_keys([tmp_path / "k.pub"])[0].id == public.id
     for act in (
+        lambda: keys.load_public_keys([tmp_path / "k.pub"]),
         lambda: public.verify(b"", b""),
         lambda: keys.sign(b"", tmp_path / "k"),
         lambda: keys.generate(tmp_path),
     ):
-        with pytest.raises(MissingPackageError, match=r"fedclip-export\[verify\]"):
+        with pytest.raises(MissingPackageError, match=r"fedclip-edge\[verify\]"):
             act()
 
 

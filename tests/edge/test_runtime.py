@@ -122,7 +122,7 @@ def test_a_folder_is_no_image(classifier, tmp_path):
 
 
 def test_limit_of_pixels_is_the_classifiers(delivered):
-    with EdgeClassifier(delivered, provider="cpu", max_pixels=100) as classifier:
+    with EdgeClassifier(delivered, allow_unsigned=True, provider="cpu", max_pixels=100) as classifier:
         with pytest.raises(ImageError, match="more than the limit"):
             classifier.predict(photo())
         assert classifier.predict(photo(shape=(8, 8, 3))).label in forge.LABELS
@@ -135,7 +135,7 @@ def test_what_it_says_about_itself(classifier, delivered, public):
     assert classifier.key_id == prediction.key_id and len(classifier.key_id) == 16
     assert classifier.provider == "CPUExecutionProvider"
     assert UNCHECKED not in classifier.warnings
-    with EdgeClassifier(delivered, provider="cpu") as without_key:
+    with EdgeClassifier(delivered, allow_unsigned=True, provider="cpu") as without_key:
         assert without_key.key_id is None and UNCHECKED in without_key.warnings
         assert without_key.predict(photo()).key_id is None
 
@@ -151,7 +151,7 @@ def test_external_data_is_found(tmp_path, signer, public):
 
 
 def test_opening_twice_gives_two_independent_classifiers(delivered):
-    first, second = (EdgeClassifier(delivered, provider="cpu") for _ in range(2))
+    first, second = (EdgeClassifier(delivered, allow_unsigned=True, provider="cpu") for _ in range(2))
     expected = first.predict(photo()).logits
     first.close()
     np.testing.assert_array_equal(second.predict(photo()).logits, expected)
@@ -159,7 +159,7 @@ def test_opening_twice_gives_two_independent_classifiers(delivered):
 
 
 def test_closed_is_closed(delivered):
-    with EdgeClassifier(delivered, provider="cpu") as classifier:
+    with EdgeClassifier(delivered, allow_unsigned=True, provider="cpu") as classifier:
         classifier.close()
         classifier.close()
         for act in (
@@ -203,10 +203,10 @@ def test_tampered_bundles_are_not_opened(tmp_path, signer, public, name):
 def test_an_update_is_no_bundle_and_a_missing_folder_is_named(tmp_path):
     forge.update(tmp_path / "update")
     with pytest.raises(BundleError) as caught:
-        EdgeClassifier(tmp_path / "update")
+        EdgeClassifier(tmp_path / "update", allow_unsigned=True)
     assert caught.value.reason == "incomplete"
     with pytest.raises(BundleError, match="nowhere") as caught:
-        EdgeClassifier(tmp_path / "nowhere")
+        EdgeClassifier(tmp_path / "nowhere", allow_unsigned=True)
     assert caught.value.reason == "missing-file"
 
 
@@ -236,12 +236,12 @@ def moved(by, precision):
 def test_golden_images_are_judged_by_precision(tmp_path, by, precision, accepted):
     folder = forge.bundle(tmp_path / "bundle", **moved(by, precision))
     if accepted:
-        with EdgeClassifier(folder, provider="cpu") as classifier:
+        with EdgeClassifier(folder, allow_unsigned=True, provider="cpu") as classifier:
             tested = self_test(classifier.serving)
             assert tested.head <= 1e-4 and tested.cosine == pytest.approx(1 / np.hypot(1, by), abs=1e-3)
         return
     with pytest.raises(BundleError, match=r"self-test failed: .*images?'s? \w+ (are|have)") as caught:
-        EdgeClassifier(folder, provider="cpu")
+        EdgeClassifier(folder, allow_unsigned=True, provider="cpu")
     assert caught.value.reason == "self-test"
 
 

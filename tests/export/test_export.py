@@ -78,7 +78,7 @@ def test_a_device_answers_as_the_trainer_does(place, photo, capsys):
     assert predict(place / "round_3", [photo], None, len(CLASSES), as_json=False) == 0
     told = capsys.readouterr().out.split()[1:]
     trained = dict(zip(told[::2], map(float, told[1::2]), strict=True))
-    answer = EdgeClassifier(place / "bundle").predict(photo, top=len(CLASSES))
+    answer = EdgeClassifier(place / "bundle", keys=[place / "keys" / "release.pub"]).predict(photo, top=len(CLASSES))
     assert dict(answer.top) == pytest.approx(trained, abs=1e-3)
 
 
@@ -106,7 +106,7 @@ def test_half_precision_storage_halves_the_update(place):
 def test_every_precision_passes_its_gate_and_opens(place, precision):
     out = f"bundle_{precision}"
     assert export(place, "round_3", out, "--precision", precision) == 0
-    manifest = open_bundle(place / out, Trust()).manifest
+    manifest = open_bundle(place / out, Trust(allow_unsigned=True)).manifest
     assert manifest.precision in ({precision} if precision != "auto" else set(export_bundle.AUTO))
     row = manifest.parity[manifest.precision]
     assert float(row["centred_cosine"]) >= parity.LOWEST_COSINE
@@ -117,7 +117,10 @@ def test_drawings_and_external_data_give_the_same_encoder(place, photo):
     words = ["--adapter", str(place / "round_3"), "--out", str(place / "bundle_external"), "--external-data"]
     assert main(["bundle", *words]) == 0
     assert (place / "bundle_external" / "encoder.onnx.data").stat().st_size > 1e6
-    one, other = (EdgeClassifier(place / name).predict(photo).logits for name in ("bundle", "bundle_external"))
+    one, other = (
+        EdgeClassifier(place / name, allow_unsigned=True).predict(photo).logits
+        for name in ("bundle", "bundle_external")
+    )
     assert np.array_equal(one, other)
 
 
@@ -131,7 +134,7 @@ def test_beyond_tolerance_nothing_is_written(place, capsys, monkeypatch):
 def test_auto_falls_back_to_full_precision_when_the_gate_is_out_of_reach(place, monkeypatch):
     monkeypatch.setattr(parity, "LOWEST_COSINE", 1 - 1e-7)
     assert export(place, "round_3", "bundle_fallback", "--precision", "auto") == 0
-    manifest = open_bundle(place / "bundle_fallback", Trust()).manifest
+    manifest = open_bundle(place / "bundle_fallback", Trust(allow_unsigned=True)).manifest
     assert manifest.precision == "fp32"
     assert set(manifest.parity) == set(export_bundle.AUTO)
 

@@ -3,8 +3,11 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 
+from fedclip_edge.bundle import keys
+from fedclip_edge.errors import ExportError
 from fedclip_edge.runtime import EdgeClassifier, install
 from fedclip_export.export_update import make_update
 from fedclip_export.graphs.heads import HEADS
@@ -21,11 +24,29 @@ def adapter(method, round):
     return dataclasses.replace(made, fingerprint=forge.sha256(b"backbone"), classes=forge.LABELS)
 
 
-def release(saved, place, against, sequence):
+def release(saved, place, against, sequence, **settings):
     save_adapter(place / f"adapter_{sequence}", saved)
     out = place / f"update_{sequence}"
-    make_update(place / f"adapter_{sequence}", against, out, "fp32", Release(forge.PRODUCT, sequence))
+    make_update(place / f"adapter_{sequence}", against, out, "fp32", Release(forge.PRODUCT, sequence, **settings))
     return out
+
+
+def test_a_release_announces_the_next_key_and_only_when_it_is_signed(tmp_path):
+    first, second = (keys.generate(tmp_path / name) for name in ("first", "second"))
+    full, announced = forge.bundle(tmp_path / "bundle", key=tmp_path / "first"), (tmp_path / "second.pub",)
+    saved = adapter("fedclip", round=2)
+    with pytest.raises(ExportError, match="only from a signed release"):
+        release(saved, tmp_path, full, 200, next_keys=announced)
+    with pytest.raises(ExportError, match="at most 8"):
+        release(saved, tmp_path, full, 201, next_keys=9 * announced, private_key=tmp_path / "first")
+    one = release(saved, tmp_path, full, 202, next_keys=announced, private_key=tmp_path / "first")
+    other = release(saved, tmp_path, full, 203, private_key=tmp_path / "second")
+    install(tmp_path / "device", full, keys=[tmp_path / "first.pub"], provider="cpu")
+    with EdgeClassifier(tmp_path / "device", provider="cpu") as classifier:
+        classifier.update(one)
+        assert classifier.key_id == first.id
+        classifier.update(other)
+        assert classifier.key_id == second.id
 
 
 @torch.no_grad()
@@ -36,8 +57,8 @@ def trained_answer(saved):
 
 def test_a_device_answers_by_whichever_method_came_last(tmp_path):
     full = forge.bundle(tmp_path / "bundle")
-    install(tmp_path / "device", full, provider="cpu")
-    with EdgeClassifier(tmp_path / "device", provider="cpu") as classifier:
+    install(tmp_path / "device", full, allow_unsigned=True, provider="cpu")
+    with EdgeClassifier(tmp_path / "device", allow_unsigned=True, provider="cpu") as classifier:
         for sequence, method in enumerate((*HEADS, *reversed(HEADS)), start=200):
             saved = adapter(method, round=sequence)
             classifier.update(release(saved, tmp_path, full, sequence))

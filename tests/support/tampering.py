@@ -12,7 +12,6 @@ from tests.support.forge import (
     base64_of,
     bundle,
     canonical,
-    encoder,
     features,
     head,
     head_graph,
@@ -172,21 +171,6 @@ def head_with_hidden_external_data():
     )
     made.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
     made.graph.node.append(helper.make_node("If", ["yes"], ["unused"], then_branch=branch, else_branch=branch))
-    return made.SerializeToString(deterministic=True)
-
-
-def head_with_function():
-    made = onnx.load_from_string(head(2))
-    node = helper.make_node("Identity", ["x"], ["y"])
-    made.functions.append(helper.make_function("", "Gemm", ["x"], ["y"], [node], [helper.make_opsetid("", 18)]))
-    return made.SerializeToString(deterministic=True)
-
-
-def encoder_with(operator):
-    """Return an encoder that uses one of onnxruntime's own operators, to no end."""
-    made = onnx.load_from_string(encoder())
-    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    made.graph.node.append(helper.make_node(operator, ["projection", "projection"], ["unused"], domain="com.microsoft"))
     return made.SerializeToString(deterministic=True)
 
 

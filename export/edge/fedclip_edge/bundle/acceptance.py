@@ -18,13 +18,16 @@ class Trust:
     Attributes
     ----------
     keys
-        Any one of these must have signed it; with none, only hashes are checked.
+        Any one of these must have signed it.
     product
         For which product it must be.
+    allow_unsigned
+        Whether, when no key is held, hashes alone are enough.
     """
 
     keys: tuple[PublicKey, ...] = ()
     product: str = "fedclip"
+    allow_unsigned: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,13 @@ class Installed:
     preprocess: str
     feature_dim: int
     rolled_back: bool = False
+
+    @classmethod
+    def after(cls, manifest: Manifest, sequence: int | None = None, rolled_back: bool = False) -> Installed:
+        """Return what a device has once a manifest is installed; `sequence` is the manifest's unless it is given."""
+        preprocess = manifest.file("preprocess")[1].sha256
+        highest = manifest.sequence if sequence is None else sequence
+        return cls(highest, manifest.encoder_digest(), preprocess, manifest.feature_dim, rolled_back)
 
 
 def check_product(manifest: Manifest, product: str, *, on_device: bool = False) -> None:
@@ -104,12 +114,12 @@ def check_time(manifest: Manifest, now: float) -> None:
     """
     if manifest.not_before is not None and now < manifest.not_before:
         raise BundleError(
-            "not-yet-valid", f"the bundle is valid from {_utc(manifest.not_before)}; check this device's clock, or wait"
+            "not-yet-valid", f"the bundle is valid from {utc(manifest.not_before)}; check this device's clock, or wait"
         )
     if manifest.expires is not None and now >= manifest.expires:
         raise BundleError(
             "expired",
-            f"the bundle expired at {_utc(manifest.expires)}; check this device's clock, or fetch a newer one",
+            f"the bundle expired at {utc(manifest.expires)}; check this device's clock, or fetch a newer one",
         )
 
 
@@ -166,7 +176,8 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _utc(seconds: int) -> str:
+def utc(seconds: int) -> str:
+    """Return a moment as text; beyond the calendar's end in seconds."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (ValueError, OverflowError, OSError):

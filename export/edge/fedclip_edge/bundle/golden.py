@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedclip_edge.bundle import manifest_schema
+from fedclip_edge.bundle.manifest_schema import IMAGE, require_object
 from fedclip_edge.errors import BundleError
 
 
@@ -44,13 +44,13 @@ class Golden:
         }
 
 
-def parse_golden(value: object, feature_dim: int, labels: int, full: bool) -> Golden:
+def parse_golden(golden: dict[str, Any], feature_dim: int, labels: int, full: bool) -> Golden:
     """Read the object under ``golden``.
 
     Parameters
     ----------
-    value
-        What was parsed.
+    golden
+        It, its keys already checked.
     feature_dim, labels
         d and C, to which the arrays must fit.
     full
@@ -61,14 +61,13 @@ def parse_golden(value: object, feature_dim: int, labels: int, full: bool) -> Go
     BundleError
         ``malformed``, ``labels`` (the logits are for another number of labels) or ``not-finite``.
     """
-    golden = manifest_schema.require_object(value, manifest_schema.GOLDEN, "golden")
-    features = _decode(golden["features"], "golden.features")
+    features = decode(golden["features"], "golden.features")
     if not features or len(features) % (4 * feature_dim):
         raise BundleError(
             "malformed", f"golden.features has {len(features)} bytes, but has to be float32 [K, {feature_dim}]"
         )
     count = len(features) // (4 * feature_dim)
-    logits = _decode(golden["logits"], "golden.logits")
+    logits = decode(golden["logits"], "golden.logits")
     if len(logits) != 4 * count * labels:
         raise BundleError(
             "labels",
@@ -87,8 +86,8 @@ def parse_golden(value: object, feature_dim: int, labels: int, full: bool) -> Go
 
 def _parse_image(value: object, index: int) -> NDArray[np.uint8]:
     where = f"golden.images[{index}]"
-    image = manifest_schema.require_object(value, manifest_schema.IMAGE, where)
-    pixels, shape = _decode(image["rgb"], f"{where}.rgb"), (image["height"], image["width"], 3)
+    image = require_object(value, IMAGE, where)
+    pixels, shape = decode(image["rgb"], f"{where}.rgb"), (image["height"], image["width"], 3)
     if len(pixels) != shape[0] * shape[1] * 3:
         raise BundleError("malformed", f"{where}.rgb has {len(pixels)} bytes, but has to be uint8 {list(shape)}")
     return np.frombuffer(pixels, np.uint8).reshape(shape)
@@ -105,7 +104,14 @@ def _encode(array: NDArray[Any], kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(array, kind).tobytes()).decode("ascii")
 
 
-def _decode(text: str, where: str) -> bytes:
+def decode(text: str, where: str) -> bytes:
+    """Return the bytes of base64 that is written in the standard form.
+
+    Raises
+    ------
+    BundleError
+        ``malformed``, naming `where`.
+    """
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -15,10 +13,7 @@ from fedclip_edge.errors import ExportError, MissingPackageError
 from fedclip_edge.safe_files import open_plain
 
 CONTEXT = b"fedclip-bundle-v1\0"
-SIGNATURE_SIZE = 64
-_PEM = (b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----")
-# RFC 8410: SubjectPublicKeyInfo of an Ed25519 key is this prefix and the 32 bytes of the key.
-_PREFIX = bytes.fromhex("302a300506032b6570032100")
+KEY_SIZE, SIGNATURE_SIZE = 32, 64
 _MAX_PEM = 1 << 16
 
 
@@ -28,17 +23,33 @@ class PublicKey:
 
     Attributes
     ----------
-    id
-        First 16 hex digits of the SHA-256 of the raw 32 bytes.
-    pem
-        The key as PEM (SubjectPublicKeyInfo), always spelt the same.
+    raw
+        The 32 bytes of the key.
     path
         The file it was read from, for messages; None when it came from elsewhere.
     """
 
-    id: str
-    pem: bytes
+    raw: bytes
     path: Path | None = field(default=None, compare=False)
+
+    @property
+    def id(self) -> str:
+        """First 16 hex digits of the SHA-256 of the raw bytes."""
+        return hashlib.sha256(self.raw).hexdigest()[:16]
+
+    @property
+    def pem(self) -> bytes:
+        """The key as PEM (SubjectPublicKeyInfo).
+
+        Raises
+        ------
+        MissingPackageError
+            When ``cryptography`` is not installed.
+        """
+        form, ed25519 = _cryptography()
+        key = ed25519.Ed25519PublicKey.from_public_bytes(self.raw)
+        pem: bytes = key.public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+        return pem
 
     def verify(self, signature: bytes, manifest: bytes) -> bool:
         """Tell whether ``signature`` over these manifest bytes was made with this key's private half.
@@ -48,37 +59,25 @@ class PublicKey:
         MissingPackageError
             When ``cryptography`` is not installed.
         """
-        _cryptography()
+        _, ed25519 = _cryptography()
         from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
         try:
-            Ed25519PublicKey.from_public_bytes(_raw(self.pem)).verify(signature, CONTEXT + manifest)
+            ed25519.Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, CONTEXT + manifest)
         except InvalidSignature:
             return False
         return True
 
 
-def parse_public_key(pem: bytes) -> PublicKey:
-    """Read a public key; what stands beside it, such as its private half, is left out.
-
-    Raises
-    ------
-    ValueError
-        When this is not the PEM of an Ed25519 public key.
-    """
-    raw = _raw(pem)
-    body = base64.b64encode(_PREFIX + raw)
-    return PublicKey(hashlib.sha256(raw).hexdigest()[:16], b"\n".join((_PEM[0], body, _PEM[1], b"")))
-
-
 def load_public_keys(paths: Sequence[Path]) -> tuple[PublicKey, ...]:
-    """Read public keys from PEM files.
+    """Read public keys from PEM files; what stands beside one, such as its private half, is left out.
 
     Raises
     ------
     ExportError
         When one cannot be read or is something else, such as the private half.
+    MissingPackageError
+        When ``cryptography`` is not installed.
     """
     return tuple(_load(Path(path)) for path in paths)
 
@@ -93,23 +92,20 @@ def generate(private_path: Path) -> PublicKey:
     MissingPackageError
         When ``cryptography`` is not installed.
     """
-    _cryptography()
-    from cryptography.hazmat.primitives import serialization as form
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    key = Ed25519PrivateKey.generate()
+    form, ed25519 = _cryptography()
+    key = ed25519.Ed25519PrivateKey.generate()
     private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
-    public = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+    public = PublicKey(key.public_key().public_bytes_raw())
     public_path = private_path.with_name(private_path.name + ".pub")
     if os.path.lexists(public_path):
         raise ExportError(f"{public_path} exists; keys are never overwritten: choose another name")
     _write_new(private_path, private, 0o600)
     try:
-        _write_new(public_path, public, 0o644)
+        _write_new(public_path, public.pem, 0o644)
     except ExportError:
         private_path.unlink()
         raise
-    return parse_public_key(public)
+    return public
 
 
 def sign(manifest: bytes, private_path: Path) -> bytes:
@@ -122,43 +118,37 @@ def sign(manifest: bytes, private_path: Path) -> bytes:
     MissingPackageError
         When ``cryptography`` is not installed.
     """
-    _cryptography()
+    form, ed25519 = _cryptography()
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        key = load_pem_private_key(_read(private_path), None)
+        key = form.load_pem_private_key(_read(private_path), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ExportError(
             f"{private_path} is not a private key that can sign ({error}); make one with keygen"
         ) from error
-    if not isinstance(key, Ed25519PrivateKey):
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise ExportError(f"{private_path} holds another kind of key; bundles are signed with Ed25519: use keygen")
-    return key.sign(CONTEXT + manifest)
+    signature: bytes = key.sign(CONTEXT + manifest)
+    return signature
 
 
 def _load(path: Path) -> PublicKey:
+    form, ed25519 = _cryptography()
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     try:
-        return replace(parse_public_key(_read(path)), path=path)
-    except ValueError as error:
+        _, begin, rest = _read(path).partition(b"-----BEGIN PUBLIC KEY-----")
+        if not begin or begin in rest:
+            raise ValueError("it has to hold one BEGIN PUBLIC KEY block")
+        key = form.load_pem_public_key(begin + rest)
+        if not isinstance(key, ed25519.Ed25519PublicKey):
+            raise ValueError("it is a key of another kind")
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise ExportError(
             f"{path} is not an Ed25519 public key in PEM ({error}); give the .pub file that keygen wrote"
         ) from error
-
-
-def _raw(pem: bytes) -> bytes:
-    _, begin, rest = pem.partition(_PEM[0])
-    body, end, after = rest.partition(_PEM[1])
-    if not begin or not end or _PEM[0] in after:
-        raise ValueError("it has to hold one BEGIN PUBLIC KEY block")
-    try:
-        content = base64.b64decode(b"".join(body.split()), validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"its base64 is damaged: {error}") from error
-    if len(content) != len(_PREFIX) + 32 or not content.startswith(_PREFIX):
-        raise ValueError("it is a key of another kind")
-    return content[len(_PREFIX) :]
+    return PublicKey(key.public_bytes_raw(), path)
 
 
 def _read(path: Path) -> bytes:
@@ -184,11 +174,14 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         os.fsync(stream.fileno())
 
 
-def _cryptography() -> ModuleType:
+def _cryptography() -> tuple[ModuleType, ModuleType]:
+    """Return cryptography's ``serialization`` and ``ed25519``, imported when a key is first used."""
     try:
-        import cryptography
+        import cryptography  # noqa: F401
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError as error:
         raise MissingPackageError(
-            "signatures need the package cryptography: pip install 'fedclip-export[verify]'"
+            "signatures need the package cryptography: pip install 'fedclip-edge[verify]'"
         ) from error
-    return cryptography
+    return serialization, ed25519

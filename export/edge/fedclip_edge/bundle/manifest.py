@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fedclip_edge.bundle import canonical, manifest_schema
-from fedclip_edge.bundle.golden import Golden, parse_golden
+from fedclip_edge.bundle.golden import Golden, decode, parse_golden
+from fedclip_edge.bundle.keys import KEY_SIZE, PublicKey
 from fedclip_edge.errors import BundleError
 
 MAX_MANIFEST = 1 << 20
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 _NEEDED = {"head", "encoder", "preprocess"}
+_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Manifest:
         What it was made with, and how closely it agreed; informative.
     golden
         Known answers for the self-test.
+    next_keys
+        Keys that a device which accepts this manifest holds from then on; left out of the JSON when there are none.
     """
 
     product: str
@@ -84,6 +91,7 @@ class Manifest:
     versions: Mapping[str, str]
     golden: Golden
     parity: Mapping[str, Any]
+    next_keys: tuple[PublicKey, ...] = ()
     schema: int = 1
 
     @property
@@ -118,16 +126,13 @@ class Manifest:
         return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """Return the canonical bytes, the ones that are signed.
-
-        Raises
-        ------
-        BundleError
-            ``not-canonical`` when a field holds something that JSON of this schema cannot, such as a float.
-        """
+        """Return the bytes that are signed."""
         value = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         value["golden"] = self.golden.to_json()
         value["files"] = {name: dataclasses.asdict(entry) for name, entry in self.files.items()}
+        value["next_keys"] = [base64.b64encode(key.raw).decode("ascii") for key in self.next_keys]
+        if not self.next_keys:
+            del value["next_keys"]
         return canonical.dump({key: dict(item) if isinstance(item, Mapping) else item for key, item in value.items()})
 
     @classmethod
@@ -137,27 +142,38 @@ class Manifest:
         Raises
         ------
         BundleError
-            ``too-large``, ``not-json``, ``duplicate-key``, ``not-canonical``, ``schema``, ``malformed``,
-            ``file-name``, ``labels`` or ``not-finite``.
+            ``too-large``, ``not-json``, ``duplicate-key``, ``schema``, ``malformed``, ``file-name``, ``labels`` or
+            ``not-finite``.
         """
         if len(raw) > MAX_MANIFEST:
             raise BundleError("too-large", f"the manifest has {len(raw)} bytes; the limit is {MAX_MANIFEST}")
-        value = canonical.parse(raw)
-        if not isinstance(value, dict) or type(value.get("schema")) is not int or value["schema"] != 1:
+        value = {"next_keys": [], **canonical.parse(raw)}
+        if type(value.get("schema")) is not int or value["schema"] != 1:
             raise BundleError("schema", "the manifest is not of schema 1, the only one known here; update this package")
         manifest_schema.require_object(value, manifest_schema.MANIFEST, "the manifest")
-        manifest_schema.require_object(value["adapter"], manifest_schema.ADAPTER, "adapter")
-        manifest_schema.require_object(value["backbone"], manifest_schema.BACKBONE, "backbone")
-        manifest_schema.require_object(value["onnxruntime"], manifest_schema.ONNXRUNTIME, "onnxruntime")
         files = _parse_files(value["files"])
         full = not any(entry.installed for entry in files.values())
         golden = parse_golden(value["golden"], value["feature_dim"], len(value["labels"]), full)
-        return cls(**{**value, "labels": tuple(value["labels"]), "files": files, "golden": golden})
+        keys = tuple(_parse_key(text) for text in value["next_keys"])
+        labels = tuple(value["labels"])
+        return cls(**{**value, "labels": labels, "files": files, "golden": golden, "next_keys": keys})
+
+
+def _parse_key(text: str) -> PublicKey:
+    raw = decode(text, "next_keys")
+    if len(raw) != KEY_SIZE:
+        raise BundleError("malformed", f"next_keys holds a key of {len(raw)} bytes; Ed25519 keys have {KEY_SIZE}")
+    return PublicKey(raw)
 
 
 def _parse_files(value: dict[str, object]) -> dict[str, FileEntry]:
     for name in value:
-        manifest_schema.require_file_name(name)
+        if not _FILE_NAME.fullmatch(name) or name in (MANIFEST, SIGNATURE):
+            raise BundleError(
+                "file-name",
+                f"the manifest lists a file {name[:80]!r}; names have 1 to 64 of a-z 0-9 . _ -, start with a letter or "
+                f"digit, and are none of {MANIFEST}, {SIGNATURE}",
+            )
     entries = {
         name: FileEntry(**manifest_schema.require_object(item, manifest_schema.FILE, f"files[{name!r}]"))
         for name, item in value.items()

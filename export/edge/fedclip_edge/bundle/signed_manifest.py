@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedclip_edge.bundle.acceptance import Trust
-from fedclip_edge.bundle.keys import SIGNATURE_SIZE, PublicKey
-from fedclip_edge.bundle.manifest import MAX_MANIFEST, Manifest
+from fedclip_edge.bundle.keys import SIGNATURE_SIZE
+from fedclip_edge.bundle.manifest import MANIFEST, MAX_MANIFEST, SIGNATURE, Manifest
 from fedclip_edge.errors import BundleError
 from fedclip_edge.safe_files import open_regular, read_capped, reading
-
-MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 
 
 @dataclass(frozen=True)
 class SignedManifest:
-    """A manifest whose signature was checked (when keys are held), and nothing else yet.
+    """A manifest whose signature was checked (unless unsigned ones are allowed), and nothing else yet.
 
     Attributes
     ----------
@@ -46,7 +44,7 @@ def read_manifest(folder: Path, trust: Trust) -> SignedManifest:
     """
     raw = read_capped(folder / MANIFEST, MAX_MANIFEST)
     signature = _read_signature(folder)
-    key_id = _signer(raw, signature, trust.keys) if trust.keys else None
+    key_id = _signer(raw, signature, trust)
     return SignedManifest(Manifest.from_bytes(raw), raw, signature, key_id)
 
 
@@ -61,14 +59,26 @@ def _read_signature(folder: Path) -> bytes | None:
     return signature
 
 
-def _signer(raw: bytes, signature: bytes | None, keys: tuple[PublicKey, ...]) -> str:
+def _signer(raw: bytes, signature: bytes | None, trust: Trust) -> str | None:
+    if trust.allow_unsigned and not trust.keys:
+        return None
     if signature is None:
-        raise BundleError("unsigned", "the bundle is not signed, but this device takes only signed ones; sign it")
-    for key in keys:
+        raise BundleError(
+            "unsigned",
+            "the bundle is not signed, but this device takes only signed ones; sign it, or for development allow "
+            "unsigned ones (--allow-unsigned, allow_unsigned=True)",
+        )
+    if not trust.keys:
+        raise BundleError(
+            "signature",
+            "no public key is held that could tell who signed the bundle; give one (--key), or for development do "
+            "without (--allow-unsigned, allow_unsigned=True)",
+        )
+    for key in trust.keys:
         if key.verify(signature, raw):
             return key.id
     raise BundleError(
         "signature",
-        f"the manifest was changed, or signed by none of the keys held ({', '.join(key.id for key in keys)}); fetch "
-        "the bundle again, or add the new public key",
+        f"the manifest was changed, or signed by none of the keys held ({', '.join(key.id for key in trust.keys)}); "
+        "fetch the bundle again, or add the new public key",
     )

@@ -1,24 +1,28 @@
-"""The commands that open a bundle: predict, update, rollback, bench."""
+"""The commands that open a bundle: predict, verify, update, rollback, bench."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from fedclip_edge.bundle import Bundle, open_bundle
 from fedclip_edge.bundle.keys import load_public_keys
-from fedclip_edge.cli.open_device import open_classifier, open_if_sound, require_folder, require_no_bundle
-from fedclip_edge.cli.printing import answer_line, bench_table, change_text, print_json, print_notes
+from fedclip_edge.bundle.manifest import MANIFEST
+from fedclip_edge.cli.printing import answer_line, bench_table, change_text, manifest_lines, print_json, print_notes
 from fedclip_edge.device import Device
-from fedclip_edge.errors import ExportError, ImageError
+from fedclip_edge.errors import BundleError, ExportError, ImageError
 from fedclip_edge.runtime.bench import BATCH
 from fedclip_edge.runtime.bench import bench as measure
-from fedclip_edge.runtime.edge_classifier import UNCHECKED, EdgeClassifier
+from fedclip_edge.runtime.edge_classifier import UNCHECKED, EdgeClassifier, Prediction
 from fedclip_edge.runtime.install import install
-from fedclip_edge.runtime.prediction import Prediction
-from fedclip_edge.runtime.sessions import SessionMaker
+from fedclip_edge.runtime.self_test import SelfTest, self_test
 from fedclip_edge.terminal import printable
+
+_FIRST = "the first argument is a bundle or a device folder"
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -45,19 +49,42 @@ def predict(options: argparse.Namespace) -> int:
     return 2 if bad else 0
 
 
+def verify(options: argparse.Namespace) -> int:
+    """Print what a folder holds after all checks and self-tests; return 0 (a refusal is raised)."""
+    _require_folder(options.folder)
+    if options.against is not None:
+        _require_folder(options.against, "--against names a device folder or a bundle")
+    try:
+        bundle, tested, warnings = _test(options) if find_spec("onnxruntime") else _check_files(options)
+    except BundleError as error:
+        if error.reason != "incomplete" or options.against is not None:
+            raise
+        raise BundleError("incomplete", "this is an update: name what it is for with --against DEVICE") from error
+    kind = "update" if bundle.manifest.is_update else "bundle"
+    if options.against is None and Device(options.folder).exists:
+        kind = "device"
+    if options.json:
+        print_json({**_facts(options, kind, bundle, tested), "warnings": list(warnings)})
+        return 0
+    print("\n".join(manifest_lines(options.folder, kind, bundle.manifest, bundle.key_id, tested)))
+    print_notes(warnings)
+    return 0
+
+
 def update(options: argparse.Namespace) -> int:
     """Install an update, or a full bundle to a device folder that is new or damaged; return 0."""
-    require_no_bundle(options.device)
-    require_folder(options.source, "the second argument is the folder of an update or a bundle")
+    _require_no_bundle(options.device)
+    _require_folder(options.source, "the second argument is the folder of an update or a bundle")
     device = Device(options.device)
     keys = device.keys
-    classifier = open_if_sound(options.device, options)
+    classifier = _open_if_sound(options.device, options)
     if classifier is None:
         install(
             options.device,
             options.source,
             keys=options.keys,
             product=options.product,
+            allow_unsigned=options.allow_unsigned,
             provider=options.provider,
             threads=options.threads,
         )
@@ -67,7 +94,7 @@ def update(options: argparse.Namespace) -> int:
         change = classifier.update(options.source)
         text, facts = change_text(change), {"installed": False, **asdict(change)}
     with classifier:
-        kept = [key.id for key in device.keys] if not keys else []
+        kept = [key.id for key in device.keys if key not in keys]
         _say_change(options, classifier, text, {**facts, "keys_kept": kept})
         if not options.json:
             print_notes(f"key {name} is kept and enforced from now on" for name in kept)
@@ -76,8 +103,8 @@ def update(options: argparse.Namespace) -> int:
 
 def rollback(options: argparse.Namespace) -> int:
     """Let the round before answer again; return 0."""
-    require_no_bundle(options.device)
-    require_folder(options.device)
+    _require_no_bundle(options.device)
+    _require_folder(options.device)
     if not Device(options.device).exists:
         raise ExportError(f"{options.device} is no device folder: 'fedclip-edge update' makes one")
     with open_classifier(options.device, options) as classifier:
@@ -88,24 +115,117 @@ def rollback(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """Print how long opening, each stage and a change of head take; return 0."""
-    require_folder(options.folder)
-    maker = SessionMaker.choose(options.provider, options.threads, spinning=False)
-    result = measure(options.folder, load_public_keys(options.keys), options.product, maker)
+    _require_folder(options.folder)
+    result = measure(lambda: open_classifier(options.folder, options))
     if options.json:
         rates = {"one": result.images_per_second(False), "batch": result.images_per_second(True)}
-        print_json(
-            {
-                **asdict(result),
-                "batch_size": BATCH,
-                "images_per_second": rates,
-                "provider": maker.providers[0],
-                "threads": maker.threads,
-            }
-        )
+        print_json({**asdict(result), "batch_size": BATCH, "images_per_second": rates})
     else:
         print(bench_table(result))
-        print(f"{maker.providers[0]}, {maker.threads} thread{'s' if maker.threads > 1 else ''}")
+        print(f"{result.provider}, {result.threads} thread{'s' if result.threads > 1 else ''}")
     return 0
+
+
+def _require_folder(folder: Path, what: str = _FIRST) -> None:
+    """Refuse a name that is no folder.
+
+    Parameters
+    ----------
+    folder
+        As the user named it.
+    what
+        Which folder is meant, for who named a file.
+
+    Raises
+    ------
+    ExportError
+        There is none, or it is a file.
+    """
+    if not folder.exists():
+        raise ExportError(f"there is no folder {folder}")
+    if not folder.is_dir():
+        raise ExportError(f"{folder} is a file; {what}")
+
+
+def _require_no_bundle(folder: Path) -> None:
+    """Refuse a file, or a bundle as delivered, where a device folder is meant, be it a new one.
+
+    Raises
+    ------
+    ExportError
+        It is one of these.
+    """
+    if folder.exists():
+        _require_folder(folder, "the first argument is a device folder")
+    if (folder / MANIFEST).exists() and not Device(folder).exists:
+        raise ExportError(
+            f"{folder} is a bundle as delivered, not a device folder; name a new folder, to which "
+            f"'fedclip-edge update DEVICE {folder}' installs it"
+        )
+
+
+def open_classifier(folder: Path, options: argparse.Namespace) -> EdgeClassifier:
+    """Return what a bundle or a device folder serves.
+
+    Raises
+    ------
+    ExportError
+        There is none or it is a file, or as `EdgeClassifier`.
+    """
+    _require_folder(folder)
+    return EdgeClassifier(
+        folder,
+        keys=options.keys,
+        product=options.product,
+        allow_unsigned=options.allow_unsigned,
+        provider=options.provider,
+        threads=options.threads,
+    )
+
+
+def _open_if_sound(folder: Path, options: argparse.Namespace) -> EdgeClassifier | None:
+    """Return what a device folder serves; None when it is not there yet or refused, and has to be installed to."""
+    if not Device(folder).exists:
+        return None
+    try:
+        return open_classifier(folder, options)
+    except BundleError:  # the installation that follows mends it, or says why it cannot
+        return None
+
+
+def _test(options: argparse.Namespace) -> tuple[Bundle, SelfTest, tuple[str, ...]]:
+    with open_classifier(options.against or options.folder, options) as classifier:
+        serving = classifier.serving if options.against is None else classifier.check(options.folder)
+        return serving.bundle, self_test(serving), classifier.warnings
+
+
+def _check_files(options: argparse.Namespace) -> tuple[Bundle, None, tuple[str, ...]]:
+    """Check what can be checked without onnxruntime."""
+    device = Device(options.against or options.folder)
+    trust = device.trust(options.product, load_public_keys(options.keys), options.allow_unsigned)
+    bundle = device.current(trust) if device.exists else open_bundle(device.folder, trust)
+    if options.against is not None:
+        bundle = open_bundle(options.folder, trust, installed=device.installed() or bundle.installed())
+    return bundle, None, (device.fallback,) if device.fallback else ()
+
+
+def _facts(options: argparse.Namespace, kind: str, bundle: Bundle, tested: SelfTest | None) -> dict[str, object]:
+    manifest = bundle.manifest
+    return {
+        "folder": str(options.folder),
+        "kind": kind,
+        "product": manifest.product,
+        "round": manifest.round,
+        "sequence": manifest.sequence,
+        "not_before": manifest.not_before,
+        "expires": manifest.expires,
+        "key_id": bundle.key_id,
+        "labels": list(manifest.labels),
+        "backbone": manifest.backbone["name"],
+        "precision": manifest.precision,
+        "bytes": {name: entry.size for name, entry in manifest.files.items() if not entry.installed},
+        "self_test": None if tested is None else asdict(tested),
+    }
 
 
 def _identity(classifier: EdgeClassifier) -> dict[str, Any]:

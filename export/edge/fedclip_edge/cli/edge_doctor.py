@@ -9,7 +9,7 @@ from importlib import metadata
 
 from fedclip_edge import __version__
 from fedclip_edge.bundle.keys import load_public_keys
-from fedclip_edge.cli.open_device import open_classifier
+from fedclip_edge.cli.commands import open_classifier
 from fedclip_edge.cli.printing import print_json
 from fedclip_edge.errors import BundleError, ExportError
 from fedclip_edge.machine import cores
@@ -21,8 +21,8 @@ Finding = tuple[str, str, str]
 """``ok``, ``note`` or ``FAULT``; what was looked at; what was found."""
 
 _OPTIONAL = {
-    "pillow": "arrays can be predicted, image files cannot: pip install 'fedclip-export[image]'",
-    "cryptography": "signatures cannot be checked: pip install 'fedclip-export[verify]'",
+    "pillow": "arrays can be predicted, image files cannot: pip install 'fedclip-edge[image]'",
+    "cryptography": "signatures cannot be checked: pip install 'fedclip-edge[verify]'",
 }
 
 
@@ -44,7 +44,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 def _packages() -> Iterator[Finding]:
     yield "ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {cores()} cores"
-    yield "ok", "fedclip-export", __version__
+    yield "ok", "fedclip-edge", __version__
     yield "ok", "numpy", metadata.version("numpy")
     for name, without in _OPTIONAL.items():
         try:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fedclip_edge.bundle import Manifest
+from fedclip_edge.bundle.acceptance import utc
 from fedclip_edge.runtime.bench import BATCH, HEIGHT, WIDTH, Bench
-from fedclip_edge.runtime.change import Change
-from fedclip_edge.runtime.prediction import Prediction
+from fedclip_edge.runtime.edge_classifier import Prediction
+from fedclip_edge.runtime.install import Change
 from fedclip_edge.runtime.self_test import SelfTest
 from fedclip_edge.terminal import align, printable
-
-_LAST_MOMENT = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -108,15 +106,9 @@ def _untested(key_id: str | None) -> str:
 
 
 def _validity(manifest: Manifest) -> str:
-    since = f"from {_moment(manifest.not_before)} " if manifest.not_before is not None else ""
-    until = f"until {_moment(manifest.expires)}" if manifest.expires is not None else "without limit"
+    since = f"from {utc(manifest.not_before)} " if manifest.not_before is not None else ""
+    until = f"until {utc(manifest.expires)}" if manifest.expires is not None else "without limit"
     return since + until
-
-
-def _moment(seconds: int) -> str:
-    if seconds > _LAST_MOMENT:
-        return f"{seconds} s UTC"
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _size(count: int) -> str:

@@ -12,7 +12,7 @@ from fedclip_edge.bundle import acceptance
 from fedclip_edge.bundle.acceptance import Installed, Trust
 from fedclip_edge.bundle.keys import PublicKey
 from fedclip_edge.bundle.opening import Bundle, is_left_behind
-from fedclip_edge.device.keys import KEYS, require_among, store_keys, stored_keys
+from fedclip_edge.device.keys import KEYS, add_keys, require_among, store_keys, stored_keys
 from fedclip_edge.device.recovery import completed, installed_parts, open_current, open_previous, way_back
 from fedclip_edge.device.rounds import BASES, ROUNDS, prune, write_base, write_round
 from fedclip_edge.device.state import LOCK, STATE, DeviceState, exclusive, writing
@@ -75,7 +75,7 @@ class Device:
         """
         return self._keys(self.state) if self.exists else ()
 
-    def trust(self, product: str, keys: Sequence[PublicKey] = ()) -> Trust:
+    def trust(self, product: str, keys: Sequence[PublicKey] = (), allow_unsigned: bool = False) -> Trust:
         """Return what a bundle has to prove: the product, and signed by one of the keys that are stored here.
 
         Parameters
@@ -84,6 +84,8 @@ class Device:
             What the caller serves.
         keys
             Must be among the stored ones; where none is stored, one of these must have signed.
+        allow_unsigned
+            Whether hashes alone are enough where no key is stored or given.
 
         Raises
         ------
@@ -96,7 +98,7 @@ class Device:
             raise BundleError("product", f"the device folder {self.folder} is for {own!r}, not for {product!r}")
         stored = self.keys
         require_among(self.folder, stored, keys)
-        return Trust(stored or tuple(keys), product)
+        return Trust(stored or tuple(keys), product, allow_unsigned)
 
     def installed(self) -> Installed | None:
         """Return what the device has and the highest sequence it ever accepted; None before the first installation.
@@ -122,7 +124,7 @@ class Device:
         return bundle if bundle.encoder is not None else completed(self.folder, bundle)
 
     def create(self, bundle: Bundle, keys: Sequence[PublicKey] = ()) -> None:
-        """Install the first bundle; keys given now are stored, and enforced for ever after.
+        """Install the first bundle; keys given now, and those it announces, are stored and enforced for ever after.
 
         Parameters
         ----------
@@ -146,12 +148,14 @@ class Device:
             with exclusive(self.folder):
                 self._require_vacant()
                 write_file(self.folder / _INSTALLING, b"")
-                store_keys(self.folder, keys)
+                store_keys(self.folder, _with_next(keys, bundle))
                 self._install(bundle, None, keyed=bool(keys))
                 (self.folder / _INSTALLING).unlink()
 
     def commit(self, bundle: Bundle, keys: Sequence[PublicKey] = ()) -> None:
         """Make a checked bundle or update the current round; a crash at any moment leaves the old one or the new one.
+
+        Keys that it announces are stored first, when one that is held has signed it.
 
         Parameters
         ----------
@@ -169,16 +173,18 @@ class Device:
         with writing(self.folder), exclusive(self.folder):
             state = self.state
             held, installed = self._keys(state), self._installed(state)
-            trust = Trust(held or tuple(keys), state.product)
+            trust = self._own_trust(state, held or tuple(keys))
             acceptance.check_product(bundle.manifest, state.product, on_device=True)
             acceptance.check_sequence(bundle.manifest, installed)
             acceptance.check_parts(bundle.manifest, installed)
             _require_signed(bundle, trust.keys)
             previous = way_back(self.folder, state, trust, {str(bundle.manifest.sequence), self._unusable})
+            if held:
+                add_keys(self.folder, held, bundle.manifest.next_keys)
             self._install(bundle, previous, keyed=state.keyed or bool(held))
             if keys and not held:
                 # In this order a crash leaves no moment at which keys are enforced that are not there.
-                store_keys(self.folder, keys)
+                store_keys(self.folder, _with_next(keys, bundle))
                 replace(self.state, keyed=True).write(self.folder)
 
     def current(self, trust: Trust, runtime: str | None = None) -> Bundle:
@@ -243,14 +249,19 @@ class Device:
             state = self.state
             if seen not in (None, state):
                 raise BundleError("device-state", f"another process changed {self.folder} meanwhile; try again")
-            open_previous(self.folder, state, Trust(self._keys(state), state.product), None)
+            open_previous(self.folder, state, self._own_trust(state, self._keys(state)), None)
             replace(state, current=str(state.previous), previous=None).write(self.folder)
 
     def _keys(self, state: DeviceState) -> tuple[PublicKey, ...]:
         return stored_keys(self.folder, keyed=state.keyed)
 
+    @staticmethod
+    def _own_trust(state: DeviceState, keys: Sequence[PublicKey]) -> Trust:
+        """Return what the rounds that were accepted here have to prove; without keys, that is no signature."""
+        return Trust(tuple(keys), state.product, allow_unsigned=True)
+
     def _installed(self, state: DeviceState) -> Installed:
-        trust, checked = Trust(self._keys(state), state.product), state.current == self._checked
+        trust, checked = self._own_trust(state, self._keys(state)), state.current == self._checked
         return installed_parts(self.folder, state, trust, checked=checked)
 
     def _install(self, bundle: Bundle, previous: str | None, *, keyed: bool) -> None:
@@ -259,7 +270,7 @@ class Device:
         write_round(self.folder, bundle)
         DeviceState(product, bundle.manifest.sequence, name, previous, keyed).write(self.folder)
         self._checked = name
-        prune(self.folder, {name} if previous is None else {name, previous}, Trust((), product))
+        prune(self.folder, {name} if previous is None else {name, previous}, Trust((), product, allow_unsigned=True))
 
     def _require_vacant(self) -> None:
         if self.exists:
@@ -271,6 +282,11 @@ class Device:
                 "device-state",
                 f"{self.folder} holds other things ({', '.join(sorted(strange))[:200]}); name a new folder",
             )
+
+
+def _with_next(keys: Sequence[PublicKey], bundle: Bundle) -> tuple[PublicKey, ...]:
+    """Return keys, one of which signed the bundle, and those that it announces."""
+    return tuple(dict.fromkeys((*keys, *bundle.manifest.next_keys))) if keys else ()
 
 
 def _require_signed(bundle: Bundle, keys: Sequence[PublicKey]) -> None:

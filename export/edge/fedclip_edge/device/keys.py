@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedclip_edge.bundle.keys import PublicKey, load_public_keys
 from fedclip_edge.errors import BundleError, ExportError
-from fedclip_edge.files import fill, new_folder
+from fedclip_edge.files import fill, new_folder, write_file
 
 KEYS = "keys"
 
@@ -27,6 +27,19 @@ def store_keys(folder: Path, keys: Sequence[PublicKey]) -> None:
             fill(temporary, {f"{key.id}.pub": key.pem for key in keys})
     elif place.exists():
         shutil.rmtree(place)
+
+
+def add_keys(folder: Path, held: Sequence[PublicKey], announced: Sequence[PublicKey]) -> None:
+    """Keep those keys too that a bundle signed by a held one announces.
+
+    Raises
+    ------
+    OSError
+        When one cannot be written.
+    """
+    for key in announced:
+        if key not in held:
+            write_file(folder / KEYS / f"{key.id}.pub", key.pem)
 
 
 def require_among(folder: Path, stored: Sequence[PublicKey], given: Sequence[PublicKey]) -> None:

@@ -25,7 +25,7 @@ _Used = TypeVar("_Used")
 def called(folder: Path, name: str) -> str:
     """Return what to call a round that may be damaged: by its number where its manifest can be read."""
     try:
-        return f"round {read_manifest(folder / ROUNDS / name, Trust()).manifest.round}"
+        return f"round {read_manifest(folder / ROUNDS / name, Trust(allow_unsigned=True)).manifest.round}"
     except BundleError:
         return f"the round of sequence {name}"
 
@@ -65,8 +65,7 @@ def installed_parts(folder: Path, state: DeviceState, trust: Trust, *, checked: 
     sequence, manifest = state.sequence - damaged, _newest_manifest(folder, state, trust)
     if manifest is None:
         return Installed(sequence, "", "", 0, not newest)
-    preprocess = manifest.file("preprocess")[1].sha256
-    return Installed(sequence, manifest.encoder_digest(), preprocess, manifest.feature_dim, not newest)
+    return Installed.after(manifest, sequence, not newest)
 
 
 def open_current(
@@ -106,7 +105,8 @@ def open_previous(folder: Path, state: DeviceState, trust: Trust, runtime: str |
     try:
         return open_round(folder, name, trust, runtime)
     except BundleError as error:
-        if error.reason != "signature" or not is_good(folder, name, replace(trust, keys=()), whole=False):
+        unkeyed = replace(trust, keys=(), allow_unsigned=True)
+        if error.reason != "signature" or not is_good(folder, name, unkeyed, whole=False):
             raise
         text = (
             f"{called(folder, name)} is signed by none of the keys in {folder / KEYS}; its key was removed from there"
@@ -157,5 +157,5 @@ def _newest_manifest(folder: Path, state: DeviceState, trust: Trust) -> Manifest
     for keys in (trust.keys, ()):
         for name in filter(None, (state.current, state.previous)):
             with contextlib.suppress(BundleError):
-                return read_round(folder, name, replace(trust, keys=keys)).manifest
+                return read_round(folder, name, replace(trust, keys=keys, allow_unsigned=True)).manifest
     return None

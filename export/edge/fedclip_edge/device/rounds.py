@@ -7,11 +7,12 @@ import hashlib
 from collections.abc import Set
 from pathlib import Path
 
-from fedclip_edge.bundle import acceptance, graph_guard
+from fedclip_edge.bundle import acceptance
 from fedclip_edge.bundle.acceptance import Trust
-from fedclip_edge.bundle.manifest import Manifest
+from fedclip_edge.bundle.manifest import MANIFEST, SIGNATURE, Manifest
 from fedclip_edge.bundle.opening import MAX_HEAD, Bundle, read_base, read_small, require_exact_set
-from fedclip_edge.bundle.signed_manifest import MANIFEST, SIGNATURE, SignedManifest, read_manifest
+from fedclip_edge.bundle.signed_manifest import SignedManifest, read_manifest
+from fedclip_edge.device.keys import KEYS
 from fedclip_edge.device.state import damaged
 from fedclip_edge.errors import BundleError
 from fedclip_edge.files import copy_listed, fill, new_folder, protect, remove
@@ -51,9 +52,7 @@ def read_head(folder: Path, name: str, trust: Trust) -> tuple[SignedManifest, by
     signed, place = read_round(folder, name, trust), folder / ROUNDS / name
     head, entry = signed.manifest.file("head")
     require_exact_set(place, {MANIFEST, head} | ({SIGNATURE} if signed.signature else set()))
-    content = read_small(place, head, entry, MAX_HEAD)
-    graph_guard.check_head(content, signed.manifest)
-    return signed, content
+    return signed, read_small(place, head, entry, MAX_HEAD)
 
 
 def open_round(folder: Path, name: str, trust: Trust, runtime: str | None) -> Bundle:
@@ -117,7 +116,7 @@ def prune(folder: Path, rounds: Set[str], trust: Trust) -> None:
     What cannot be deleted (a file in use on Windows, a disk error) does no harm and is tried again after the next
     round, so failures are left at that. While a kept round cannot be read, no base is deleted.
     """
-    for path in folder.glob(".*.tmp"):
+    for path in (*folder.glob(".*.tmp"), *(folder / KEYS).glob(".*.tmp")):
         _remove(path)
     for path in (folder / ROUNDS).iterdir():
         if path.name not in rounds:

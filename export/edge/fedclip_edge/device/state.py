@@ -33,7 +33,7 @@ _FIELDS: dict[str, manifest_schema.Rule] = {
     "sequence": manifest_schema.MANIFEST["sequence"],
     "current": (_is_round, "the sequence of a round, as a string"),
     "previous": (lambda value: value is None or _is_round(value), "null or the sequence of a round, as a string"),
-    "keyed": (lambda value: isinstance(value, bool), "true or false"),
+    "keyed": manifest_schema.BOOLEAN,
 }
 
 

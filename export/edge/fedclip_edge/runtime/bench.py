@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from fedclip_edge.bundle import PublicKey
-from fedclip_edge.runtime.live_bundle import Slot
+from fedclip_edge.runtime.edge_classifier import EdgeClassifier
 from fedclip_edge.runtime.sessions import Serving, SessionMaker
 
 BATCH: int = 8
@@ -42,12 +40,16 @@ class Bench:
         Verification, three sessions and self-test.
     swap_ms
         Median of what an update does before its swap: the new head's session, and its golden features.
+    provider, threads
+        Where and with how many threads the encoder ran.
     stages
         ``preprocess`` (of a 640 x 480 image), ``encoder``, ``head``, and ``all`` of them one after the other.
     """
 
     open_ms: float
     swap_ms: float
+    provider: str
+    threads: int
     stages: dict[str, Stage]
 
     def images_per_second(self, batch: bool) -> float:
@@ -55,25 +57,14 @@ class Bench:
         return BATCH * 1e3 / self.stages["all"].batch if batch else 1e3 / self.stages["all"].one
 
 
-def bench(folder: Path, keys: tuple[PublicKey, ...], product: str, maker: SessionMaker) -> Bench:
-    """Open a bundle or a device folder, and time its stages on a made image.
-
-    Parameters
-    ----------
-    folder, keys, product
-        As `EdgeClassifier` takes them, the keys loaded.
-    maker
-        Provider and threads.
-
-    Raises
-    ------
-    BundleError
-        The folder is refused.
-    """
+def bench(opened: Callable[[], EdgeClassifier]) -> Bench:
+    """Open a bundle or a device folder, and time its stages on a made image."""
     began = time.perf_counter()
-    serving = Slot(folder, keys, product, maker).serving
+    classifier = opened()
     open_ms = 1e3 * (time.perf_counter() - began)
-    return Bench(open_ms, _median_ms(lambda: _new_head(serving, maker)), _stages(serving))
+    serving, maker = classifier.serving, classifier.maker
+    swap_ms = _median_ms(lambda: _new_head(serving, maker))
+    return Bench(open_ms, swap_ms, classifier.provider, maker.threads, _stages(serving))
 
 
 def _stages(serving: Serving) -> dict[str, Stage]:

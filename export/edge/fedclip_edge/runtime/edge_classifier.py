@@ -2,25 +2,56 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from fedclip_edge.bundle import Bundle, Manifest
+from fedclip_edge.bundle import Bundle, Manifest, Trust, open_bundle
 from fedclip_edge.bundle.keys import load_public_keys
-from fedclip_edge.errors import ExportError
+from fedclip_edge.device import Device
+from fedclip_edge.device.recovery import called
+from fedclip_edge.errors import BundleError, ExportError
 from fedclip_edge.images import MAX_PIXELS, ImageLike, read_rgb
-from fedclip_edge.runtime.change import Change
-from fedclip_edge.runtime.live_bundle import Slot
-from fedclip_edge.runtime.prediction import Prediction
-from fedclip_edge.runtime.providers import clash
-from fedclip_edge.runtime.sessions import Array, Serving, SessionMaker
+from fedclip_edge.runtime.install import Change, change_between
+from fedclip_edge.runtime.providers import clash, onnxruntime
+from fedclip_edge.runtime.self_test import build_tested
+from fedclip_edge.runtime.sessions import Array, Serving, SessionMaker, same_base
 
 UNCHECKED: str = "signature not checked (no key): hashes were checked, the origin was not"
 """The warning of a bundle that was opened without a key."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The labels of one image.
+
+    Attributes
+    ----------
+    label, probability
+        The most probable label, and its probability.
+    top
+        The most probable labels with their probabilities, best first.
+    logits
+        float32 [C], in the order of the bundle's labels.
+    round, sequence
+        The federation round whose head answered, and its bundle's sequence.
+    key_id
+        The key that signed that bundle; None when it was not checked against a key.
+    """
+
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+    logits: Array
+    round: int
+    sequence: int
+    key_id: str | None
 
 
 class EdgeClassifier:
@@ -34,11 +65,12 @@ class EdgeClassifier:
     folder
         A full bundle as delivered, or a device folder (made by `install`), which alone can be updated.
     keys
-        Public keys (PEM) any one of which must have signed; none checks hashes only. Of a device folder that holds
-        keys only its own count, and these must be among them; one that holds none keeps these from its next update
-        on.
+        Public keys (PEM) any one of which must have signed. Of a device folder that holds keys only its own count, and
+        these must be among them; one that holds none keeps these from its next update on.
     product
         The product that the bundle must name.
+    allow_unsigned
+        Whether, when no key is given or held, hashes alone are enough; for development.
     provider
         Where the encoder runs: ``auto`` (CUDA where it loads, else the CPU), ``cpu`` or ``cuda``.
     threads
@@ -47,6 +79,13 @@ class EdgeClassifier:
         Let idle threads burn their core: a little faster, unkind to whatever else runs there.
     max_pixels
         Largest image that is decoded, width x height.
+
+    Attributes
+    ----------
+    maker
+        How sessions are made here: provider and threads.
+    fallback
+        Why an older round answers than the one that the device folder names; empty when it does not.
 
     Raises
     ------
@@ -64,19 +103,38 @@ class EdgeClassifier:
         *,
         keys: Sequence[str | Path] = (),
         product: str = "fedclip",
+        allow_unsigned: bool = False,
         provider: str = "auto",
         threads: int | None = None,
         spinning: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._max_pixels = max_pixels
-        self._maker = SessionMaker.choose(provider, threads, spinning)
-        self._slot = Slot(Path(folder), load_public_keys([Path(key) for key in keys]), product, self._maker)
+        self.maker = SessionMaker.choose(provider, threads, spinning)
+        self._given = Trust(load_public_keys([Path(key) for key in keys]), product, allow_unsigned)
+        self._runtime = str(onnxruntime().__version__)
+        self._lock = threading.Lock()  # one update, rollback or reload at a time
+        self._device = Device(Path(folder))
+        self._serving: Serving | None = None  # read by predictions without the lock, replaced under it
+        self.fallback = ""
+        if self._device.exists:
+            self._open_stored()
+        else:
+            self._swap(self._build(open_bundle(Path(folder), self._trust(), runtime=self._runtime)))
 
     @property
     def serving(self) -> Serving:
-        """What answers now: the verified bundle and its sessions."""
-        return self._slot.serving
+        """What answers now: the verified bundle and its sessions.
+
+        Raises
+        ------
+        ExportError
+            After `close`.
+        """
+        serving = self._serving
+        if serving is None:
+            raise ExportError("this EdgeClassifier is closed: open another")
+        return serving
 
     @property
     def manifest(self) -> Manifest:
@@ -106,12 +164,7 @@ class EdgeClassifier:
     @property
     def provider(self) -> str:
         """Where the encoder runs, by onnxruntime's name, such as ``CPUExecutionProvider``."""
-        return self._maker.providers[0]
-
-    @property
-    def fallback(self) -> str:
-        """Why an older round answers than the one that the device folder names; empty when it does not."""
-        return self._slot.fallback
+        return self.maker.providers[0]
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -121,7 +174,7 @@ class EdgeClassifier:
             self.fallback,
             "" if self.key_id else UNCHECKED,
             f"round {self.round} has expired: update it" if expires is not None and expires <= time.time() else "",
-            self._maker.note,
+            self.maker.note,
             clash(),
         )
         return tuple(text for text in found if text)
@@ -195,7 +248,8 @@ class EdgeClassifier:
         BundleError
             `update` would refuse it.
         """
-        return self._slot.check(Path(source))
+        with self._lock:
+            return self._prepare(Path(source))
 
     def update(self, source: str | Path) -> Change:
         """Replace what answers by a newer round, without a pause; predictions under way finish on the old one.
@@ -215,7 +269,20 @@ class EdgeClassifier:
         ExportError
             This is no device folder.
         """
-        return self._slot.update(Path(source))
+        device = self._require_device()
+        with self._lock:
+            old = self.serving
+            with suppress(BundleError):  # what cannot be opened any more is what this update may mend
+                self._follow()
+            new = self._prepare(Path(source))
+            # Recording can fail (a full disk); the swap, one assignment, cannot. In this order no answer ever comes
+            # from a sequence that a power cut would forget, and nothing is recorded that has not passed its test.
+            device.commit(new.bundle, self._given.keys)
+            replaced = new.encoder is not self.serving.encoder
+            self._swap(new)
+            if replaced:
+                self._leave_delivery()
+            return change_between(old, self.serving)
 
     def reload(self) -> Change | None:
         """Serve the round that the device folder names now, which another process may have changed.
@@ -232,7 +299,12 @@ class EdgeClassifier:
         ExportError
             This is no device folder.
         """
-        return self._slot.reload()
+        self._require_device()
+        with self._lock:
+            old = self.serving
+            self._follow()
+            change = change_between(old, self.serving)
+        return None if change.sequence == change.old_sequence else change
 
     def rollback(self) -> Change:
         """Go back to the round before, which is still stored; the one that is left is never accepted again.
@@ -246,11 +318,20 @@ class EdgeClassifier:
         ExportError
             This is no device folder.
         """
-        return self._slot.rollback()
+        device = self._require_device()
+        with self._lock:
+            seen = device.state
+            self._follow()
+            old, given_up = self.serving, called(device.folder, seen.current) if self.fallback else ""
+            new = self._build(device.previous(self._trust(), self._runtime))  # tested first, as an update is
+            device.rollback(seen)
+            self._swap(new)
+        return replace(change_between(old, new), given_up=given_up)
 
     def close(self) -> None:
         """Let the sessions go; predictions under way still finish, new ones raise ExportError."""
-        self._slot.close()
+        with self._lock:
+            self._serving = None
 
     def __enter__(self) -> EdgeClassifier:
         return self
@@ -264,6 +345,48 @@ class EdgeClassifier:
         if isinstance(images, str | bytes | bytearray | memoryview) or not isinstance(images, Iterable):
             raise ExportError(f"{type(images).__name__} where several images are taken: give a list, such as [image]")
         return serving.features(read_rgb(image, self._max_pixels) for image in images)
+
+    def _follow(self) -> None:
+        """Serve what the disk names, when that is another round than the one that answers."""
+        if self._device.state.current != str(self.serving.bundle.manifest.sequence):
+            self._open_stored()
+
+    def _open_stored(self) -> None:
+        """Serve the round that the disk names, or the one before when that cannot serve here."""
+        new = self._device.serve(self._trust(), self._runtime, self._build)
+        self._swap(new, self._device.fallback or "")
+
+    def _leave_delivery(self) -> None:
+        """Serve the device's own copy of the encoder: the delivery's file may be deleted."""
+        # When the copy cannot be opened (no memory for it, a failing disk), the delivery goes on answering: it has
+        # passed its tests and is recorded, and the round before would contradict the disk.
+        with suppress(ExportError):
+            own = self._device.serve(self._trust(), self._runtime, lambda bundle: build_tested(bundle, self.maker))
+            if self._device.fallback is None:
+                self._swap(own)
+
+    def _swap(self, new: Serving, fallback: str = "") -> None:
+        self._serving, self.fallback = new, fallback
+
+    def _prepare(self, source: Path) -> Serving:
+        """Return tested sessions of what `source` offers, which must fit to what is recorded on disk at this moment."""
+        running = self.serving.bundle
+        installed = self._device.installed() or running.installed()
+        bundle = open_bundle(source, self._trust(), installed=installed, runtime=self._runtime)
+        return self._build(bundle if same_base(bundle, running) else self._device.complete(bundle))
+
+    def _build(self, bundle: Bundle) -> Serving:
+        """Return tested sessions, on the encoder that runs already where it is the same."""
+        return build_tested(bundle, self.maker, self._serving)
+
+    def _trust(self) -> Trust:
+        """Return what has to be proved by the keys on disk now."""
+        return self._device.trust(self._given.product, self._given.keys, self._given.allow_unsigned)
+
+    def _require_device(self) -> Device:
+        if not self._device.exists:
+            raise ExportError("a bundle as delivered stays as it is: install it to a device folder, and open that")
+        return self._device
 
 
 def _prediction(bundle: Bundle, logits: Array, probabilities: Array, top: int) -> Prediction:

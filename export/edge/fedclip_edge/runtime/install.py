@@ -1,16 +1,60 @@
-"""Make a device folder from a delivered bundle, or mend one."""
+"""Make a device folder from a delivered bundle, or mend one; and what an update changed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedclip_edge.bundle import open_bundle
 from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_edge.device import Device
 from fedclip_edge.runtime.providers import onnxruntime
-from fedclip_edge.runtime.self_test import self_test
-from fedclip_edge.runtime.sessions import SessionMaker, build_serving
+from fedclip_edge.runtime.self_test import build_tested
+from fedclip_edge.runtime.sessions import Serving, SessionMaker
+
+
+@dataclass(frozen=True)
+class Change:
+    """One head, or one whole bundle, in the place of another.
+
+    Attributes
+    ----------
+    old_round, old_sequence
+        What answered before.
+    round, sequence
+        What answers now.
+    encoder_replaced
+        Whether encoder and preprocessing changed as well.
+    labels_added, labels_removed
+        Labels that only the new, only the old round knows.
+    given_up
+        What to call a damaged round that a rollback left, while the round before had answered in its place; empty
+        otherwise.
+    """
+
+    old_round: int
+    old_sequence: int
+    round: int
+    sequence: int
+    encoder_replaced: bool
+    labels_added: tuple[str, ...]
+    labels_removed: tuple[str, ...]
+    given_up: str = ""
+
+
+def change_between(old: Serving, new: Serving) -> Change:
+    """Return what is different where `new` answers in the place of `old`."""
+    before, after = old.bundle.manifest, new.bundle.manifest
+    return Change(
+        old_round=before.round,
+        old_sequence=before.sequence,
+        round=after.round,
+        sequence=after.sequence,
+        encoder_replaced=new.encoder is not old.encoder,
+        labels_added=tuple(label for label in after.labels if label not in before.labels),
+        labels_removed=tuple(label for label in before.labels if label not in after.labels),
+    )
 
 
 def install(
@@ -19,6 +63,7 @@ def install(
     *,
     keys: Sequence[str | Path] = (),
     product: str = "fedclip",
+    allow_unsigned: bool = False,
     provider: str = "auto",
     threads: int | None = None,
 ) -> None:
@@ -38,6 +83,8 @@ def install(
         from then on accepts nothing that none of them signed.
     product
         The product that this bundle and every update must name.
+    allow_unsigned
+        Whether, when no key is given or held, hashes alone are enough; for development.
     provider
         Where the encoder is tested: ``auto``, ``cpu`` or ``cuda``.
     threads
@@ -52,9 +99,9 @@ def install(
     """
     target, held = Device(Path(device)), load_public_keys([Path(key) for key in keys])
     maker, version = SessionMaker.choose(provider, threads, spinning=False), str(onnxruntime().__version__)
-    trust = target.trust(product, held)
+    trust = target.trust(product, held, allow_unsigned)
     bundle = target.complete(open_bundle(Path(source), trust, installed=target.installed(), runtime=version))
-    self_test(build_serving(bundle, maker))
+    build_tested(bundle, maker)
     if target.exists:
         target.commit(bundle, held)
     else:

@@ -5,28 +5,27 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
-import io
 import sys
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from fedclip_edge.errors import MissingPackageError, ProviderError
-from fedclip_edge.runtime.cuda_libraries import missing_libraries
 
 CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
 CHOICES: tuple[str, ...] = ("auto", "cpu", "cuda")
 """What a caller may ask for; ``auto`` is CUDA where it loads, else the CPU."""
 
-_INSTALL_CUDA = "pip install 'fedclip-export[cuda]'"
+_INSTALL_CUDA = "pip install 'fedclip-edge[cuda]'"
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
-_LIBRARIES = {
-    CUDA: "libonnxruntime_providers_cuda.so",
-    "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
-}
+_OF_NVIDIA = (CUDA, "TensorrtExecutionProvider")
+# An ONNX model of one Identity: the smallest that a session can be made of.
+_SMALLEST_MODEL = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x12"
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def installed_distributions() -> list[str]:
 def examine() -> list[ProviderState]:
     """Return every provider that onnxruntime lists, and whether it can load here.
 
-    On Linux the libraries that a provider is linked to are looked for; elsewhere onnxruntime's list is believed.
+    On Linux NVIDIA's are tried, and onnxruntime says on stderr why one cannot load; elsewhere its list is believed.
 
     Raises
     ------
@@ -142,34 +141,33 @@ def _missing(detail: str) -> str:
     if found:
         return (
             f"{' and '.join(found)} is installed but broken ({detail}): pip uninstall {' '.join(_DISTRIBUTIONS)}, "
-            "then pip install 'fedclip-export[cpu]' or 'fedclip-export[gpu]', never both"
+            "then pip install 'fedclip-edge[cpu]' or 'fedclip-edge[gpu]', never both"
         )
-    return f"onnxruntime is not installed: pip install 'fedclip-export[cpu]', or {_INSTALL_CUDA} for NVIDIA GPUs"
+    return f"onnxruntime is not installed: pip install 'fedclip-edge[cpu]', or {_INSTALL_CUDA} for NVIDIA GPUs"
 
 
 def _why_not(module: ModuleType, name: str) -> str:
     """Return why a provider cannot be used; empty when nothing speaks against it."""
-    if name not in _LIBRARIES or sys.platform != "linux":
+    if name not in _OF_NVIDIA or sys.platform != "linux":
         return ""
+    if missing := _no_device():
+        return missing
     _preload(module)
-    library = Path(str(module.__file__)).parent / "capi" / _LIBRARIES[name]
-    try:
-        missing = missing_libraries(library)
-    except (OSError, ValueError) as error:
-        return str(error)
-    faults = [f"{', '.join(missing)} not found", _built_for(module)] if missing else []
-    return "; ".join(fault for fault in (_no_device(), *faults) if fault)
-
-
-def _built_for(module: ModuleType) -> str:
     version = getattr(module, "cuda_version", "")  # absent from older ones
-    return f"onnxruntime {module.__version__} is built for CUDA {version}" if version else ""
+    refused = f"onnxruntime {module.__version__}{f', built for CUDA {version},' if version else ''} cannot load it"
+    try:
+        session = module.InferenceSession(_SMALLEST_MODEL, providers=[name], enable_fallback=0)
+    except Exception as error:  # onnxruntime's errors share no base but Exception
+        return f"{refused}: {error}"
+    if session.get_providers()[0] != name:
+        return f"{refused}, and says why on stderr"
+    return ""
 
 
 def _preload(module: ModuleType) -> None:
-    """Load NVIDIA's libraries from their wheels, where onnxruntime can; what it prints is said better by `_why_not`."""
+    """Load NVIDIA's libraries from their wheels, where onnxruntime can; what it prints goes to stderr."""
     if hasattr(module, "preload_dlls"):  # from 1.21 on
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(sys.stderr):
             module.preload_dlls()
 
 

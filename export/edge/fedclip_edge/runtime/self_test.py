@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedclip_edge.bundle import Bundle
 from fedclip_edge.errors import BundleError
-from fedclip_edge.runtime.sessions import Array, Serving
+from fedclip_edge.runtime.sessions import Array, Serving, SessionMaker, build_serving
 
 HEAD_TOLERANCE: float = 1e-4
 """Largest |difference| of a logit from golden features: the arithmetic of one small float32 graph."""
@@ -48,6 +49,21 @@ class SelfTest:
     head: float
     chain: float | None
     cosine: float | None
+
+
+def build_tested(bundle: Bundle, maker: SessionMaker, running: Serving | None = None) -> Serving:
+    """Return a bundle's sessions, as :func:`~fedclip_edge.runtime.sessions.build_serving`, after their self-test.
+
+    Raises
+    ------
+    BundleError
+        They cannot be made, or ``self-test``.
+    ProviderError
+        onnxruntime fell back from the chosen provider.
+    """
+    serving = build_serving(bundle, maker, running)
+    self_test(serving)
+    return serving
 
 
 def self_test(serving: Serving) -> SelfTest:

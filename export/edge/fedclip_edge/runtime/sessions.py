@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedclip_edge.bundle import Bundle
+from fedclip_edge.bundle import Bundle, Manifest
 from fedclip_edge.errors import BundleError, ExportError, ProviderError
 from fedclip_edge.images import Pixels
 from fedclip_edge.machine import cores
@@ -207,7 +207,7 @@ def score(head: InferenceSession, features: Array) -> tuple[Array, Array]:
 
 
 def build_serving(bundle: Bundle, maker: SessionMaker, running: Serving | None = None) -> Serving:
-    """Return a bundle's sessions, on the encoder that runs already where it is the same.
+    """Return a bundle's sessions, their interface checked, on the encoder that runs already where it is the same.
 
     Parameters
     ----------
@@ -221,19 +221,23 @@ def build_serving(bundle: Bundle, maker: SessionMaker, running: Serving | None =
     Raises
     ------
     BundleError
-        ``graph``: onnxruntime cannot load a part; ``incomplete``: an update whose encoder does not run; ``hash``:
-        the encoder is another file than was checked.
+        ``graph``: onnxruntime cannot load a part, or its inputs and outputs are others than promised; ``labels``: the
+        head gives another number of logits; ``incomplete``: an update whose encoder does not run; ``hash``: the
+        encoder is another file than was checked.
     ProviderError
         onnxruntime fell back from the chosen provider.
     """
-    head = maker.head(bundle.head)
+    manifest, head = bundle.manifest, maker.head(bundle.head)
+    _require_interface("head", head, manifest)
     if running is not None and same_base(bundle, running.bundle):
         return Serving(running.preprocess, running.encoder, head, bundle)
     if bundle.encoder is None or bundle.preprocess is None:
         raise BundleError("incomplete", f"{bundle.folder} is an update: give the full bundle that it goes with")
-    encoder = maker.encoder(bundle.encoder)
+    encoder, preprocess = maker.encoder(bundle.encoder), maker.preprocess(bundle.preprocess)
     bundle.require_unchanged()  # onnxruntime read by path what was hashed before: was it the same file?
-    return Serving(maker.preprocess(bundle.preprocess), encoder, head, bundle)
+    _require_interface("encoder", encoder, manifest)
+    _require_interface("preprocess", preprocess, manifest)
+    return Serving(preprocess, encoder, head, bundle)
 
 
 def same_base(one: Bundle, other: Bundle) -> bool:
@@ -245,3 +249,29 @@ def same_base(one: Bundle, other: Bundle) -> bool:
 def _chunks(values: Iterator[Array]) -> Iterator[list[Array]]:
     while chunk := list(islice(values, CHUNK)):
         yield chunk
+
+
+def _require_interface(role: str, session: InferenceSession, manifest: Manifest) -> None:
+    """Refuse a graph whose inputs and outputs, as onnxruntime tells them, are not those that a bundle promises."""
+    size, count = manifest.image_size, len(manifest.labels)
+    features = f"image_features tensor(float) [any, {manifest.feature_dim}]"
+    promised = {
+        "preprocess": f"image tensor(uint8) [any, any, 3] -> pixel_values tensor(float) [1, 3, {size}, {size}]",
+        "encoder": f"pixel_values tensor(float) [any, 3, {size}, {size}] -> {features}",
+        "head": f"{features} -> logits tensor(float) [any, {count}]; probabilities tensor(float) [any, {count}]",
+    }[role]
+    found = f"{_told(session.get_inputs())} -> {_told(session.get_outputs())}"
+    if found == promised:
+        return
+    for port in session.get_outputs():
+        if port.name == "logits" and port.shape and isinstance(port.shape[-1], int) and port.shape[-1] != count:
+            raise BundleError(
+                "labels", f"the {role} gives {port.shape[-1]} logits, but there are {count} labels; export it again"
+            )
+    raise BundleError("graph", f"the {role} is {found[:300]}, but has to be {promised}; export it again")
+
+
+def _told(ports: Iterable[Any]) -> str:
+    """Return name, type and shape of each; ``any`` for a size that is free."""
+    shapes = ((port, ", ".join(str(n) if isinstance(n, int) else "any" for n in port.shape)) for port in ports)
+    return "; ".join(f"{port.name} {port.type} [{shape}]" for port, shape in shapes)
