@@ -48,13 +48,13 @@ demo: setup ## a federation on the built-in miniature, a signed bundle, predicti
 	@rm -rf $(DEMO)
 	$(BIN)/fedclip launch $(RECIPE) --run $(DEMO)
 	@echo
-	$(BIN)/fedclip-export keygen $(DEMO)/release
-	$(BIN)/fedclip-export bundle --adapter $(DEMO)/adapters/best --out $(DEMO)/bundle --sign $(DEMO)/release
+	$(BIN)/fedclip export keygen $(DEMO)/release
+	$(BIN)/fedclip export bundle --adapter $(DEMO)/adapters/best --out $(DEMO)/bundle --sign $(DEMO)/release
 	@echo
 	$(BIN)/fedclip-edge update $(DEMO)/device $(DEMO)/bundle --key $(DEMO)/release.pub
 	$(BIN)/fedclip-edge predict $(DEMO)/device .fedclip/data/*/sketch/*/*03.png
 	@echo
-	$(BIN)/fedclip-export update --adapter $(DEMO)/adapters/final --against $(DEMO)/bundle --out $(DEMO)/update --sign $(DEMO)/release
+	$(BIN)/fedclip export update --adapter $(DEMO)/adapters/final --against $(DEMO)/bundle --out $(DEMO)/update --sign $(DEMO)/release
 	$(BIN)/fedclip-edge update $(DEMO)/device $(DEMO)/update
 	$(BIN)/fedclip-edge predict $(DEMO)/device .fedclip/data/*/sketch/*/*03.png
 

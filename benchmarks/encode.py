@@ -31,7 +31,8 @@ from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
 from fedclip_plugin.features.encoding import encode_files
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
-from fedclip_plugin.methods import Adapter, AttentionGate
+from fedclip_plugin.methods import Adapter, AdapterInputs
+from fedclip_plugin.methods.attention_gate import AttentionGate
 from fedclip_plugin.ranks import threads_per_rank
 
 TITLE = "encode: once against in every epoch (a rank's threads); files against the forward pass (all threads)"
@@ -101,7 +102,7 @@ class Subject:
         UnreadableImageError
             When a file cannot be read.
         """
-        features, faults = encode_files(self.clip, self.images.paths(), BATCH, WORKERS, lambda count: None)
+        features, faults = encode_files(self.clip, self.images.paths(), BATCH, WORKERS)
         if faults:
             raise faults[0]
         return np.stack([features[index] for index in range(len(self.images))])
@@ -239,7 +240,9 @@ def cached_epoch(subject: Subject, data: FeatureSet, prompts: Sequence[str]) -> 
 
 
 def _adapter(subject: Subject) -> Adapter:
-    return AttentionGate(subject.clip.feature_dim, torch.Generator().manual_seed(0)).to(subject.device)
+    text = TextFeatures(torch.empty(0, subject.clip.feature_dim), subject.clip.logit_scale)
+    frozen = AdapterInputs(text, (), lambda: subject.clip)
+    return AttentionGate(frozen, torch.Generator().manual_seed(0)).to(subject.device)
 
 
 def compare_throughput(subject: Subject, repeats: int) -> list[Figure]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.towers import text_features
 from fedclip_plugin.federated.roles.trainer import ADAM_BETAS, ADAM_EPSILON
-from fedclip_plugin.methods import contrastive_loss
+from fedclip_plugin.methods.losses import contrastive_loss
 
 _MIN_BATCH = 2
 

@@ -3,7 +3,6 @@
 Nothing here imports torch; the pretraining of clip-tiny is the package `miniature.pretraining`.
 """
 
-from fedclip_miniature.contact_sheet import draw_sheet
 from fedclip_miniature.dataset import DEFAULT_DIFFICULTY, DOMAINS, ensure_miniature, render_image
 from fedclip_miniature.objects.catalogue import CLASSES, OBJECTS
 
@@ -12,7 +11,6 @@ __all__ = [
     "DEFAULT_DIFFICULTY",
     "DOMAINS",
     "OBJECTS",
-    "draw_sheet",
     "ensure_miniature",
     "render_image",
 ]

@@ -1,7 +1,13 @@
-"""The contact sheet: a few images of every domain and class on one page."""
+"""The contact sheet: a few images of every domain and class on one page.
+
+From the command line: ``python -m fedclip_miniature.contact_sheet --out PNG``.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -11,6 +17,7 @@ from fedclip_miniature.objects.catalogue import CLASSES
 
 _MARGIN, _TITLE, _GAP, _GROUP = 12, 30, 3, 12
 _LABEL = 116
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def draw_sheet(
@@ -60,3 +67,19 @@ def draw_sheet(
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw the sheet and print where it is; return the exit code."""
+    parser = argparse.ArgumentParser(prog="contact_sheet", description="Draw the built-in data set's contact sheet.")
+    parser.add_argument("--out", type=Path, default=Path("sheet.png"), metavar="PNG", help="where to (sheet.png)")
+    parser.add_argument("--per-cell", type=int, default=3, metavar="N", help="images per class and domain (3)")
+    options = parser.parse_args(argv)
+    if options.out.suffix.lower() not in _PICTURES:
+        parser.error(f"{options.out}: the name of a picture must end in {', '.join(_PICTURES)}")
+    print(draw_sheet(options.out, per_cell=options.per_cell))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 from fedclip_edge import __version__
 
 if TYPE_CHECKING:
+    from fedclip_plugin.classifier import Classifier
     from fedclip_plugin.federated.build import build
     from fedclip_plugin.federated.managers.runner import FedClipRunner
     from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
     from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 
 _HOMES = {
+    "Classifier": "fedclip_plugin.classifier",
     "FedClipAggregator": "fedclip_plugin.federated.roles.aggregator",
     "FedClipRunner": "fedclip_plugin.federated.managers.runner",
     "FedClipTrainer": "fedclip_plugin.federated.roles.trainer",
     "build": "fedclip_plugin.federated.build",
 }
 
-__all__ = ["FedClipAggregator", "FedClipRunner", "FedClipTrainer", "__version__", "build"]
+__all__ = ["Classifier", "FedClipAggregator", "FedClipRunner", "FedClipTrainer", "__version__", "build"]
 
 
 def __getattr__(name: str) -> Any:

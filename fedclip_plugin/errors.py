@@ -9,6 +9,10 @@ class RecipeError(FedClipError):
     """A recipe that is missing, malformed, or breaks a rule; lists every fault at once."""
 
 
+class MethodError(FedClipError):
+    """A method that another package registers and that cannot be used; names the package."""
+
+
 class DataError(FedClipError):
     """Images or folders that cannot be used as they are."""
 

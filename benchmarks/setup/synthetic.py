@@ -72,7 +72,7 @@ def prepared(rank: int, work: Work) -> Prepared:
         return Prepared(task, "server", silos, None, random_set(work.target, generator, work.width), frozen)
     data = random_set(work.sources[rank - 1], generator, work.width)
     split = split_60_20_20(len(data), 0)
-    parts = SiloFeatures(data.select(split.train), data.select(split.validation), data.select(split.test))
+    parts = SiloFeatures(data.subset(split.train), data.subset(split.validation), data.subset(split.test))
     return Prepared(task, silos[rank - 1], (), parts, None, frozen)
 
 

@@ -1,4 +1,4 @@
-"""The ``fedclip-export`` command line: keys, bundles and updates, where the adapter was trained."""
+"""The ``fedclip export`` command line: keys, bundles and updates, where the adapter was trained."""
 
 from __future__ import annotations
 
@@ -38,36 +38,52 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _act(argv: Sequence[str] | None) -> int:
-    options = build_parser().parse_args(argv)
+    return act(build_parser().parse_args(argv))
+
+
+def act(options: argparse.Namespace) -> int:
+    """Run the command that was given; return its exit code.
+
+    Parameters
+    ----------
+    options
+        From a parser that :func:`add` has filled.
+    """
     try:
-        print(options.act(options), flush=True)
+        print(options.export(options), flush=True)
     except (FedClipError, OSError) as error:
         if options.debug or isinstance(error, StreamError):
             raise
         # an export has no recipe, nor what an error advises for one
         text, code = (refusal(error), 2) if isinstance(error, OSError) else (error.text, error.exit_code)
-        print(f"fedclip-export: {printable(text)}", file=sys.stderr, flush=True)
+        print(f"{options.program}: {printable(text)}", file=sys.stderr, flush=True)
         return code
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+    """Return the parser of ``fedclip-export``, which is ``fedclip export`` by another name."""
     parser = argparse.ArgumentParser(
         prog="fedclip-export", description="Turn a federated adapter into ONNX that any device can run and trust."
     )
     parser.add_argument("--version", action="version", version=f"fedclip-export {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    add(parser)
+    return parser
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the commands ``keygen``, ``bundle`` and ``update``."""
+    parser.set_defaults(program=parser.prog)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", help="what to make")
     keygen = commands.add_parser("keygen", help="make a pair of Ed25519 keys to sign with")
     keygen.add_argument("path", type=Path, metavar="FILE", help="the private key; the public one is FILE.pub")
-    keygen.set_defaults(act=_keygen)
+    keygen.set_defaults(export=_keygen)
     bundle = commands.add_parser("bundle", help="everything a device needs: preprocessing, encoder, head, manifest")
     update = commands.add_parser("update", help="a later round's head, for devices that have the bundle")
     _add_bundle(bundle)
     _add_update(update)
     for command in (keygen, bundle, update):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
 
 
 def _add_bundle(command: argparse.ArgumentParser) -> None:
@@ -80,7 +96,7 @@ def _add_bundle(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--backbone", metavar="NAME", help="where the adapter's backbone is, if not where it was")
     command.add_argument("--external-data", action="store_true", help="the encoder's weights in a file of their own")
-    command.set_defaults(act=_bundle)
+    command.set_defaults(export=_bundle)
 
 
 def _add_update(command: argparse.ArgumentParser) -> None:
@@ -89,7 +105,7 @@ def _add_update(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--store", choices=("fp32", "fp16"), default="fp32", help="how weights are stored; fp16 halves the size"
     )
-    command.set_defaults(act=_update)
+    command.set_defaults(export=_update)
 
 
 def _add_release(command: argparse.ArgumentParser) -> None:

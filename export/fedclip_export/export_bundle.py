@@ -1,4 +1,4 @@
-"""``fedclip-export bundle``: from a federated adapter to a checked, signed folder for devices."""
+"""``fedclip export bundle``: from a federated adapter to a checked, signed folder for devices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fedclip_edge.runtime import EdgeClassifier
 from fedclip_export.check_images import Samples, gather
 from fedclip_export.graphs.encoder import encoder_graph, save_encoder
 from fedclip_export.graphs.finalize import to_bytes
-from fedclip_export.graphs.heads import OWN_ENCODER, head_graph
+from fedclip_export.graphs.heads import head_graph
 from fedclip_export.graphs.preprocess import preprocess_graph, read_spec
 from fedclip_export.graphs.quantize import LOWEST_RUNTIME, quantize
 from fedclip_export.graphs.tuned_encoder import write_tuned
@@ -27,9 +27,8 @@ from fedclip_export.parity import DeviceChain, Parity, ParityCheck, parity_table
 from fedclip_export.reference import Reference
 from fedclip_export.release import Release, file_entry, vacant
 from fedclip_export.source import Source, package_versions, read_source
-from fedclip_plugin.backbone import locate_backbone
-from fedclip_plugin.backbone.clip_config import read_clip_config
-from fedclip_plugin.backbone.fingerprint import fingerprint
+from fedclip_plugin.methods import METHODS
+from fedclip_plugin.methods.create import backbone_of
 
 AUTO = ("int8", "int8-weights", "fp32")
 """What ``auto`` tries, in this order: the first that passes the gate is taken."""
@@ -102,10 +101,9 @@ def _make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callabl
     options.release.check()
     source = read_source(adapter)
     notes = source.notes()
-    backbone = locate_backbone(options.backbone or source.saved.backbone)
-    source.saved.require_backbone(fingerprint(backbone), read_clip_config(backbone).dim, str(backbone))
+    backbone = backbone_of(source.saved, options.backbone)
     with tempfile.TemporaryDirectory(prefix="fedclip-export-") as scratch:
-        if source.method in OWN_ENCODER:
+        if METHODS[source.method].on_pixels:
             tell(f"{source.method} has an encoder of its own")
             tuned = Path(scratch) / "tuned"
             source, backbone = write_tuned(source, backbone, tuned), tuned

@@ -1,4 +1,4 @@
-"""``fedclip-export update``: a later round's head for devices that have the bundle."""
+"""``fedclip export update``: a later round's head for devices that have the bundle."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import torch
 
 from fedclip_edge.bundle import Manifest, Trust, write_bundle
 from fedclip_edge.bundle.acceptance import check_parts, check_product
@@ -18,9 +19,9 @@ from fedclip_edge.errors import ConversionError, ParityError
 from fedclip_edge.runtime.sessions import Array, SessionMaker, score
 from fedclip_export.graphs.finalize import to_bytes
 from fedclip_export.graphs.heads import Store, head_graph, require_head
-from fedclip_export.reference import adapter_logits
 from fedclip_export.release import Release, file_entry, vacant
 from fedclip_export.source import Source, package_versions, read_source
+from fedclip_plugin.classifier import Classifier
 
 TOLERANCES: Mapping[Store, float] = {"fp32": 1e-4, "fp16": 5e-2}
 """Largest difference of a logit from PyTorch on the same features, by how the head's weights are stored."""
@@ -31,7 +32,7 @@ _PROBES = 64
 def make_update(adapter: Path, against: Path, out: Path, store: Store, release: Release) -> str:
     """Write manifest and head of an adapter for devices that hold a bundle; return the report as text.
 
-    Needs neither torch's encoder nor images: the head is built from the adapter's own file.
+    Needs neither the backbone nor images: the head is built from the adapter's own file.
 
     Parameters
     ----------
@@ -101,7 +102,8 @@ def _read_bundle(folder: Path, product: str) -> Manifest:
 def _check(source: Source, head: bytes, store: Store) -> float:
     """Return the largest difference from PyTorch, over random features; refuse one beyond the tolerance."""
     features = np.random.default_rng(0).standard_normal((_PROBES, source.saved.feature_dim)).astype(np.float32)
-    difference = float(np.abs(_logits(head, features) - adapter_logits(source.saved, features)).max())
+    wanted = Classifier(source.saved, device="cpu").logits_of(torch.from_numpy(features)).numpy()
+    difference = float(np.abs(_logits(head, features) - wanted).max())
     if not difference <= TOLERANCES[store]:
         raise ParityError(
             f"the head's logits differ from PyTorch's by {difference:.2g}, more than {TOLERANCES[store]:g}; nothing "

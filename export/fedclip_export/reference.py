@@ -10,9 +10,8 @@ import torch
 
 from fedclip_edge.runtime.sessions import Array
 from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.data import open_rgb
-from fedclip_plugin.features import TextFeatures
-from fedclip_plugin.methods.registry import restore_adapter
 from fedclip_plugin.runs import SavedAdapter
 
 
@@ -30,8 +29,9 @@ class Reference:
     """
 
     def __init__(self, backbone: Path, saved: SavedAdapter) -> None:
-        self.clip = FrozenClip(backbone, torch.device("cpu"))
-        self._saved = saved
+        cpu = torch.device("cpu")
+        self.clip = FrozenClip(backbone, cpu)
+        self._classifier = Classifier(saved, device=cpu, clip=self.clip)
 
     def pixels(self, paths: Sequence[Path]) -> Array:
         """Return what CLIP sees of image files, ``[N, 3, S, S]``, by PIL."""
@@ -43,25 +43,4 @@ class Reference:
 
     def logits(self, features: Array) -> Array:
         """Return logits ``[N, C]``."""
-        return adapter_logits(self._saved, features)
-
-
-@torch.no_grad()
-def adapter_logits(saved: SavedAdapter, features: Array) -> Array:
-    """Return what an adapter answers in PyTorch.
-
-    Parameters
-    ----------
-    saved
-        The adapter.
-    features
-        ``[N, d]``.
-
-    Returns
-    -------
-    numpy.ndarray
-        Logits ``[N, C]``.
-    """
-    text = TextFeatures(torch.tensor(saved.text_features), saved.logit_scale)
-    logits: Array = restore_adapter(saved).logits(torch.from_numpy(features), text).numpy()
-    return logits
+        return self._classifier.logits_of(torch.from_numpy(features)).numpy()

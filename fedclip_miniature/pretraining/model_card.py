@@ -61,7 +61,7 @@ from the captions. Projection 128. Weights in fp16; load them as float32. Images
 ## How it was made
 
 ```
-fedclip pretrain --out DIR{arguments}
+python -m fedclip_miniature.pretraining --out DIR{arguments}
 ```
 
 - Corpus: {images:,} captioned drawings, the last {held_out:,} of them held out.

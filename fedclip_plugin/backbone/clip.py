@@ -36,6 +36,13 @@ class FrozenClip:
     precision
         ``fp32``, ``bf16`` or ``fp16``: the type of the encoders' matrix products; features are float32 in any case.
 
+    Attributes
+    ----------
+    folder, device, precision
+        As given.
+    preprocessing
+        Its own, from images to pixels.
+
     Raises
     ------
     BackboneError
@@ -43,7 +50,7 @@ class FrozenClip:
     """
 
     def __init__(self, folder: Path, device: torch.device, precision: str = "fp32") -> None:
-        self._folder = folder
+        self.folder = folder
         self._model = load_model(folder).requires_grad_(False).eval().to(device)
         self._tokenizer = PromptTokenizer(folder, read_clip_config(folder))
         self.preprocessing = Preprocessing(folder)
@@ -105,7 +112,7 @@ class FrozenClip:
             When some are not finite.
         """
         features = image_features(self._model, pixels.to(self.device, non_blocking=True), self.precision).cpu()
-        return finite(features, f"backbone {self._folder} in {self.precision}")
+        return finite(features, f"backbone {self.folder} in {self.precision}")
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return what the text tower takes in, on its device.
@@ -129,4 +136,4 @@ class FrozenClip:
         BackboneError
             When some are not finite.
         """
-        return finite(text_features(self._model, *self.tokenize(prompts)).cpu(), f"backbone {self._folder}")
+        return finite(text_features(self._model, *self.tokenize(prompts)).cpu(), f"backbone {self.folder}")

@@ -86,6 +86,6 @@ def _fingerprint(session: Any, path: Path) -> str:
     if told is None:
         raise BackboneError(
             f"{path} does not say which backbone it was made from; give the encoder.onnx of a bundle that "
-            "'fedclip-export bundle' wrote"
+            "'fedclip export bundle' wrote"
         )
     return str(told)

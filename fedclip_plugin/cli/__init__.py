@@ -1,1 +1,1 @@
-"""What the command line does, one module a command; heavy imports happen inside the functions."""
+"""The command line, one module a command: ``add`` says what it takes, ``act`` does it."""

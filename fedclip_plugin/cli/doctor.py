@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -18,7 +19,11 @@ Finding = tuple[str, str]
 """``ok``, ``note`` or ``FAULT``, and a sentence."""
 
 
-def doctor() -> int:
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add no argument: the command has none."""
+
+
+def act(options: argparse.Namespace) -> int:
     """Print what was found; return 0 when nothing is at fault, else 1."""
     faults = 0
     for title, examine in _CHAPTERS:

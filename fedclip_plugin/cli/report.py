@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,43 +23,32 @@ _SHOWN = 12
 _INSTALL = "install one that has them, such as Noto Sans CJK, and write the report again"
 
 
-def report_run(path: Path) -> int:
-    """Write ``report/index.html`` of a run, with its figures as PNG and SVG; return the exit code.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run folder, such as runs/NAME")
+    subject.add_argument("--study", type=Path, metavar="DIR", help="a study's results folder")
 
-    Parameters
-    ----------
-    path
-        The run folder.
+
+def act(options: argparse.Namespace) -> int:
+    """Write ``report/index.html`` of a run or a study, with its figures as PNG and SVG; return the exit code.
 
     Raises
     ------
     FedClipError
-        When there is no run, its recipe or its metrics are damaged, or the report cannot be written.
+        When there is no run, or the study's folder holds no result yet; when recipe or metrics are damaged, or the
+        report cannot be written.
     """
-    folder = RunFolder(path)
+    if options.study:
+        results = ResultsFolder(options.study)
+        results.study()
+        with _alone(options.study):
+            return _write(study_page(results), options.study)
+    folder = RunFolder(options.run)
     if not folder.recipe.is_file():
-        raise RunFolderError(f"{path} holds no recipe.yaml: give the folder of a run, such as runs/miniature")
-    with _alone(path):
-        return _write(run_page(load_recipe(folder.recipe), folder), path)
-
-
-def report_study(path: Path) -> int:
-    """Write ``report/index.html`` of a study, with its figures as PNG and SVG; return the exit code.
-
-    Parameters
-    ----------
-    path
-        The study's results folder.
-
-    Raises
-    ------
-    FedClipError
-        When it is no results folder, holds no result yet, or the report cannot be written.
-    """
-    folder = ResultsFolder(path)
-    folder.study()
-    with _alone(path):
-        return _write(study_page(folder), path)
+        raise RunFolderError(f"{options.run} holds no recipe.yaml: give the folder of a run, such as runs/miniature")
+    with _alone(options.run):
+        return _write(run_page(load_recipe(folder.recipe), folder), options.run)
 
 
 @contextmanager

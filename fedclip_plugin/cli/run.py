@@ -1,7 +1,8 @@
-"""``fedclip run`` inside mpirun, and ``fedclip launch`` that starts it."""
+"""``fedclip run``: one rank of an mpirun job."""
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import ctypes
 import os
@@ -11,19 +12,15 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from fedclip_edge.terminal import say_at_once
-from fedclip_plugin.cli.mpirun.command import Launch
-from fedclip_plugin.cli.mpirun.run_and_wait import ATTENDED, Ending, end_with_parent
-from fedclip_plugin.data import require_images_here
+from fedclip_plugin.cli.mpirun.run_and_wait import ATTENDED, end_with_parent
+from fedclip_plugin.cli.options import add_overrides
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.rank_output import keep_own_words, say
-from fedclip_plugin.federated.startup.memory_check import require_memory_here
 from fedclip_plugin.ranks import share_cores, world
 from fedclip_plugin.recipe import Recipe, default_run_dir, find_recipe, load_recipe
 from fedclip_plugin.report.tensorboard import TensorBoard, require_tensorboard
@@ -37,25 +34,21 @@ _SUMMARY_SECONDS = 7200.0
 """How long silos wait meanwhile: the server still draws up the tables of a study."""
 
 
-def run(
-    recipe_name: str, run_dir: Path | None, resume: bool, overrides: Sequence[str], progress: bool, debug: bool
-) -> NoReturn:
-    """Take part in a federation as this rank of an mpirun job.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command, which ``launch`` has too."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a file, or a name that 'fedclip ls' shows")
+    parser.add_argument(
+        "--run", dest="run_dir", type=Path, metavar="DIR", help="run folder (default: runs/ and the recipe's name)"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue after the last complete round")
+    add_overrides(parser, "override a key")
+    parser.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, default=None, help="bars while rendering and encoding"
+    )
 
-    Parameters
-    ----------
-    recipe_name
-        A path, or a name that ``fedclip ls`` shows.
-    run_dir
-        The run folder; None leaves it to the recipe.
-    resume
-        Continue after the last complete round.
-    overrides
-        ``section.key=value`` each.
-    progress
-        Show bars.
-    debug
-        Show tracebacks.
+
+def act(options: argparse.Namespace) -> NoReturn:
+    """Take part in a federation as this rank of an mpirun job.
 
     Raises
     ------
@@ -67,75 +60,22 @@ def run(
     if here:
         end_with_parent()
     try:
-        path = find_recipe(recipe_name)
-        recipe = load_recipe(path, overrides)
-        _require_world(here, recipe, recipe_name)
+        path = find_recipe(options.recipe)
+        recipe = load_recipe(path, options.overrides)
+        _require_world(here, recipe, options.recipe)
         if rank == 0:
-            _require_tracking(recipe)
-        folder = _run_dir(recipe, run_dir, path)
+            require_tracking(recipe)
+        folder = run_folder(recipe, options.run_dir, path)
         keep_own_words(folder / "logs" / f"rank_{rank}.log")
-        _federate(recipe, folder, resume, progress, rank)
+        _federate(recipe, folder, options.resume, bool(options.progress), rank)
     except FedClipError as error:
         if here is None:
             raise
-        end_rank(rank, error, debug)
+        end_rank(rank, error, options.debug)
 
 
-def launch(
-    recipe_name: str,
-    run_dir: Path | None,
-    resume: bool,
-    overrides: Sequence[str],
-    progress: bool,
-    debug: bool,
-    hostfile: Path | None,
-) -> int:
-    """Check a recipe, print the mpirun command that runs it, run it, and say what is safe when it ends early.
-
-    Parameters
-    ----------
-    recipe_name, run_dir, resume, overrides, progress, debug
-        As for :func:`run`.
-    hostfile
-        Open MPI's list of hosts, the server's first; None runs all ranks here.
-
-    Returns
-    -------
-    int
-        Exit code: that of mpirun, or 128 and the number of the signal that stopped it.
-
-    Raises
-    ------
-    FedClipError
-        When the recipe is at fault, the run folder is in use, images are missing, the hostfile is missing, this host
-        has too little memory for all ranks, or there is no mpirun.
-    """
-    path = find_recipe(recipe_name)
-    recipe = load_recipe(path, overrides)
-    _require_tracking(recipe)
-    if hostfile is not None and not hostfile.is_file():
-        raise FedClipError(f"hostfile {hostfile} does not exist: write one line a host, such as 'host1 slots=1'")
-    folder = RunFolder(_run_dir(recipe, run_dir, path))
-    if hostfile is None:  # else run folder, backbone and ranks may be on other hosts; the ranks look in any case
-        folder.require_free()
-        folder.check(recipe.to_yaml(), recipe.digest(), resume)
-        require_images_here(recipe)
-        require_memory_here([recipe])
-    words = [sys.executable, "-m", "fedclip_plugin", "run", str(path)]
-    words += ["--run", str(run_dir)] if run_dir else []
-    words += ["--resume"] if resume else []
-    words += [word for override in overrides for word in ("--set", override)]
-    words += ["--progress" if progress else "--no-progress"]
-    words += ["--debug"] if debug else []
-    job = Launch(recipe.train_args.client_num_in_total + 1, hostfile)
-    with folder.launching() if hostfile is None else nullcontext():
-        ending = job.attend(words)
-        if ending.told or ending.code not in (0, FedClipError.exit_code):  # bad input was told, and nothing was begun
-            _account_for(folder, ending, hostfile)
-    return ending.code
-
-
-def _run_dir(recipe: Recipe, given: Path | None, path: Path) -> Path:
+def run_folder(recipe: Recipe, given: Path | None, path: Path) -> Path:
+    """Return where a run goes: as given, as the recipe says, or after the recipe's own name."""
     return given or recipe.fedclip_args.run_dir or default_run_dir(path)
 
 
@@ -153,7 +93,14 @@ def _require_world(here: tuple[int, int] | None, recipe: Recipe, name: str) -> N
         )
 
 
-def _require_tracking(recipe: Recipe) -> None:
+def require_tracking(recipe: Recipe) -> None:
+    """See that TensorBoard is there where the recipe wants it.
+
+    Raises
+    ------
+    FedClipError
+        When it is not.
+    """
     if recipe.tracking_args.enable_tensorboard:
         require_tensorboard()
 
@@ -180,7 +127,7 @@ def _explain_termination(folder: RunFolder) -> None:
     """When mpirun ends the job because another rank died, say what is safe, unless a launcher does."""
 
     def _explain(number: int, frame: FrameType | None) -> None:
-        say_at_once(f"fedclip: the job was terminated; {_safe(folder)}")
+        say_at_once(f"fedclip: the job was terminated; {what_is_safe(folder)}")
         os._exit(128 + number)
 
     if ATTENDED not in os.environ:
@@ -188,17 +135,7 @@ def _explain_termination(folder: RunFolder) -> None:
             signal.signal(number, _explain)
 
 
-def _account_for(folder: RunFolder, ending: Ending, hostfile: Path | None) -> None:
-    """Say what is safe of a job that did not come to its end: mpirun drops the last words of ranks that it ends."""
-    what = "the job was terminated" if ending.told else "the job ended early"
-    if hostfile is not None and not folder.path.exists():
-        safe = f"what is complete lies in {folder.path} on the server's host; continue with --resume"
-    else:
-        safe = _safe(folder)
-    print(f"fedclip: {what}; {safe}", file=sys.stderr, flush=True)
-
-
-def _safe(folder: RunFolder) -> str:
+def what_is_safe(folder: RunFolder) -> str:
     """Return which rounds are safe, and how to go on."""
     try:
         lines = folder.lines()

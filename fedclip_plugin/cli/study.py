@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NoReturn
 from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import end_with_parent
+from fedclip_plugin.cli.options import add_overrides, add_progress
 from fedclip_plugin.cli.run import end_rank, hush_fedml, leave
 from fedclip_plugin.data import require_images_here
 from fedclip_plugin.errors import FedClipError
@@ -26,33 +28,25 @@ from fedclip_plugin.study.tables.summary import Form, summary
 _HOME = Path("runs/studies")
 
 
-def study(
-    name: str,
-    out: Path | None,
-    dry_run: bool,
-    form: Form | None,
-    overrides: Sequence[str],
-    progress: bool,
-    debug: bool,
-) -> int:
-    """Print the plan of a study and run what is missing in one mpirun job; inside mpirun, be one of its ranks.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("study", metavar="STUDY", help="a file, or a name that 'fedclip ls' shows")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="results folder (default: runs/studies/NAME)")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true", help="print the cells and an estimate of the time, and stop")
+    instead.add_argument(
+        "--table",
+        nargs="?",
+        const="text",
+        choices=("text", "markdown", "csv"),
+        help="print the tables of the results that are there, and stop",
+    )
+    add_overrides(parser, "override a key of every cell")
+    add_progress(parser)
 
-    Parameters
-    ----------
-    name
-        A path, or a name that ``fedclip ls`` shows.
-    out
-        The results folder; None takes ``runs/studies/<study>``.
-    dry_run
-        Stop after the plan.
-    form
-        Print the tables of the results that are there, in this form, and stop; None runs the study.
-    overrides
-        ``section.key=value`` each, for every cell.
-    progress
-        Show bars while rendering and encoding.
-    debug
-        Show tracebacks.
+
+def act(options: argparse.Namespace) -> int:
+    """Print the plan of a study and run what is missing in one mpirun job; inside mpirun, be one of its ranks.
 
     Returns
     -------
@@ -69,33 +63,45 @@ def study(
     if here:
         end_with_parent()
     try:
-        path = find_study(name)
-        checked = load_study(path, overrides)
-        results = ResultsFolder(out or _HOME / checked.study)
+        path = find_study(options.study)
+        checked = load_study(path, options.overrides)
+        results = ResultsFolder(options.out or _HOME / checked.study)
         if here:
-            _take_part(checked, results, progress, here)
+            _take_part(checked, results, options.progress, here)
     except FedClipError as error:
         if here:
-            end_rank(here[0], error, debug)
+            end_rank(here[0], error, options.debug)
         raise
     findings = StudyResults.read(Plan(checked), results)
-    for fault in findings.faults if dry_run or form is not None else ():  # else the job tells
+    if _print(findings, options):
+        return 0
+    _require_start(findings, results)
+    words = [word for override in options.overrides for word in ("--set", override)]
+    words += ["--progress" if options.progress else "--no-progress", *(["--debug"] if options.debug else [])]
+    return _launch(checked, results, [str(path), "--out", str(results.path), *words])
+
+
+def _print(findings: StudyResults, options: argparse.Namespace) -> bool:
+    """Print the tables of a complete study, or its plan; return whether that is all."""
+    form: Form | None = options.table
+    for fault in findings.faults if options.dry_run or form is not None else ():  # else the job tells
         print(message(fault), file=sys.stderr)
-    if form is not None or not (findings.todo() or unasked(findings)):
+    complete = not (findings.todo() or unasked(findings))
+    if form is not None or complete:
         print(summary(findings, form or "text"))
-        return 0
+        return True
     print(estimate_table(findings).to_text())
-    if dry_run:
-        return 0
+    return bool(options.dry_run)
+
+
+def _require_start(findings: StudyResults, results: ResultsFolder) -> None:
+    """See that the folder is free, and that images and memory are there for what is to run."""
     results.require_free()
     todo = findings.todo()
     for recipe in {cell.target: cell.recipe for cell in todo}.values():  # all cells have the same folders
         require_images_here(recipe)
     if todo:
         require_memory_here(cell.recipe for cell in todo)
-    options = [word for override in overrides for word in ("--set", override)]
-    options += ["--progress" if progress else "--no-progress", *(["--debug"] if debug else [])]
-    return _launch(checked, results, [str(path), "--out", str(results.path), *options])
 
 
 def _launch(checked: Study, results: ResultsFolder, words: Sequence[str]) -> int:

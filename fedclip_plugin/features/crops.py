@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -11,8 +11,8 @@ import torch
 
 from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.features.crop_cache import Block, Crops, PixelCache
-from fedclip_plugin.features.encoding import read_files
-from fedclip_plugin.features.feature_set import EncodedImages, FeatureSet
+from fedclip_plugin.features.encoding import Progress, read_files
+from fedclip_plugin.features.feature_set import EncodedImages, PixelSet
 from fedclip_plugin.features.image_files import ImageFiles
 
 _BATCH = 64  # images decoded between two writes
@@ -24,8 +24,8 @@ def cropped(
     files: ImageFiles,
     skip_bad: bool,
     workers: int,
-    on_progress: Callable[[int], None],
-) -> EncodedImages:
+    on_progress: Progress,
+) -> EncodedImages[PixelSet]:
     """Return the pixels of an image set, decoding only what is not cached.
 
     Parameters
@@ -54,7 +54,7 @@ def cropped(
         files.remember()
     kept, faults = files.judge(crops.rows, skip_bad)
     rows = torch.tensor([crops.rows[files.digest(images.files[index]) or ""] for index in kept])
-    data = FeatureSet(crops.levels, torch.from_numpy(images.labels[kept]), rows)
+    data = PixelSet(crops.levels, torch.from_numpy(images.labels[kept]), rows)
     return EncodedImages(data, kept, faults, sum(files.digest(name) in crops.rows for name in missing))
 
 
@@ -65,7 +65,7 @@ def _write(
     missing: Sequence[str],
     preprocessing: Preprocessing,
     workers: int,
-    on_progress: Callable[[int], None],
+    on_progress: Progress,
 ) -> Crops:
     """Write a new file of what is still true of the old one and of what is missing there."""
     current, side = files.digests(), preprocessing.side

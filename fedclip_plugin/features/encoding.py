@@ -23,7 +23,14 @@ Array = npt.NDArray[Any]
 See = Callable[[Image.Image], Array]
 """From an RGB image to what is made of it."""
 
+Progress = Callable[[int], Any]
+"""Called with the number of images done since the last call."""
+
 _AHEAD = 3
+
+
+def no_progress(count: int) -> None:
+    """Take no notice of progress."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,7 @@ def encode_files(
     paths: Sequence[Path],
     batch_size: int,
     workers: int,
-    on_progress: Callable[[int], None],
-    see: See | None = None,
+    on_progress: Progress = no_progress,
 ) -> tuple[dict[int, npt.NDArray[np.float32]], dict[int, UnreadableImageError]]:
     """Encode image files.
 
@@ -79,8 +85,6 @@ def encode_files(
         Decoding threads; PIL releases the interpreter lock while it decodes and resizes.
     on_progress
         Called with the number of images done since the last call.
-    see
-        From an RGB image to the pixels that are encoded; None takes the encoder's own preprocessing.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def encode_files(
     """
     features: dict[int, npt.NDArray[np.float32]] = {}
     faults: dict[int, UnreadableImageError] = {}
-    for batch in encode_batches(clip, paths, batch_size, workers, on_progress, see):
+    for batch in encode_batches(clip, paths, batch_size, workers, on_progress):
         features |= batch.arrays
         faults |= batch.faults
     return features, faults
@@ -100,10 +104,13 @@ def encode_batches(
     paths: Sequence[Path],
     batch_size: int,
     workers: int,
-    on_progress: Callable[[int], None],
+    on_progress: Progress = no_progress,
     see: See | None = None,
 ) -> Iterator[Batch]:
-    """Yield the features of image files, ``[d]`` float32 each, batch by batch; parameters as `encode_files`."""
+    """Yield the features of image files, ``[d]`` float32 each, batch by batch; parameters as `encode_files`.
+
+    ``see`` makes of an RGB image the pixels that are encoded; None takes the encoder's own preprocessing.
+    """
     for batch in read_files(see or clip.preprocess, paths, batch_size, workers):
         features: dict[int, Array] = {}
         if batch.arrays:

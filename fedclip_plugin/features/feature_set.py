@@ -1,9 +1,11 @@
-"""What a method takes in, with labels, as training and evaluation take them."""
+"""What a method takes in, with labels, as training and evaluation take them: features, or pixels."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,45 +13,100 @@ import torch
 from torch import Tensor
 
 from fedclip_plugin.data import UnreadableImageError
+from fedclip_plugin.features.text_features import TextFeatures
 
-_CHUNK_FEATURES, _CHUNK_IMAGES = 16384, 64
+S = TypeVar("S", bound="InputSet", covariant=True)
+Indices = npt.NDArray[np.int64] | Tensor
+
+
+class Batch(NamedTuple):
+    """Some images as a method takes them in, and their labels.
+
+    Attributes
+    ----------
+    inputs
+        Features ``[B, d]``, or uint8 pixels ``[B, 3, S, S]``.
+    labels
+        ``[B]`` int64, indices into the class list.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+
+
+class InputSet(ABC):
+    """Labelled images as a method takes them in.
+
+    Attributes
+    ----------
+    labels
+        ``[N]`` int64, indices into the class list.
+    """
+
+    labels: Tensor
+    chunk: ClassVar[int]
+    """Images that are evaluated at once."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield everything as one batch; FedML takes its sample input from the first batch of a data set."""
+        yield self.batch(torch.arange(len(self)))
+
+    def chunks(self) -> Iterator[Batch]:
+        """Yield the set in order, in parts that are evaluated at once."""
+        for start in range(0, len(self), self.chunk):
+            yield self.batch(torch.arange(start, min(start + self.chunk, len(self))))
+
+    def drawn(self, rng: np.random.Generator) -> Self:
+        """Return the set as one epoch sees it; where there are augmented views, of each image one."""
+        return self
+
+    def without_views(self) -> Self:
+        """Return the images themselves, without augmented views."""
+        return self
+
+    @abstractmethod
+    def batch(self, indices: Indices) -> Batch:
+        """Return a copy of the images at ``indices``, in that order."""
+
+    @abstractmethod
+    def subset(self, indices: Indices) -> Self:
+        """Return the set of the images at ``indices``, in that order."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> Self:
+        """Return the set on ``device``."""
+
+    @abstractmethod
+    def text_beside(self, text: TextFeatures) -> TextFeatures:
+        """Return text features where this set is worked on, and in its type."""
 
 
 @dataclass(frozen=True)
-class FeatureSet:
-    """Images as a method takes them in, and their labels.
+class FeatureSet(InputSet):
+    """Images as the frozen backbone sees them.
 
     Attributes
     ----------
     features
-        ``[N, d]`` as the backbone gave them (not normalised); for methods on pixels uint8 images ``[N, 3, S, S]``.
+        ``[N, d]`` as the backbone gave them (not normalised).
     labels
         ``[N]`` int64, indices into the class list.
-    rows
-        Which rows of ``features`` the N images are; None for all of them.
     views
         Features of K augmented views of each image, ``[N, K, d]``, to train on; None where there are none.
     """
 
     features: Tensor
     labels: Tensor
-
-    rows: Tensor | None = None
     views: Tensor | None = None
+    chunk: ClassVar[int] = 16384
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield everything as one batch; FedML takes its sample input from the first batch of a data set."""
-        whole = self.select(torch.arange(len(self)))
-        yield whole.features, whole.labels
-
-    def select(self, indices: npt.NDArray[np.int64] | Tensor) -> FeatureSet:
+    def batch(self, indices: Indices) -> Batch:
         """Return a copy of the images at ``indices``, in that order."""
         chosen = torch.as_tensor(indices)
-        rows = chosen if self.rows is None else self.rows[chosen.to(self.rows.device)]
-        return FeatureSet(self.features[rows.to(self.features.device)], self.labels[chosen])
+        return Batch(self.features[chosen.to(self.features.device)], self.labels[chosen])
 
     def drawn(self, rng: np.random.Generator) -> FeatureSet:
         """Return the set as one epoch sees it: of each image itself or one of its views, each with equal chance."""
@@ -59,35 +116,69 @@ class FeatureSet:
         every = torch.cat([self.features[:, None], self.views], dim=1)
         return FeatureSet(every[torch.arange(len(self), device=choices.device), choices], self.labels)
 
-    def subset(self, indices: npt.NDArray[np.int64]) -> FeatureSet:
-        """Return the images at ``indices``, in that order; pixels stay where they are, on disk perhaps."""
-        chosen = torch.as_tensor(indices)
-        if self.features.is_floating_point():
-            views = None if self.views is None else self.views[chosen]
-            return replace(self.select(chosen), views=views)
-        rows = chosen if self.rows is None else self.rows[chosen]
-        return FeatureSet(self.features, self.labels[chosen], rows)
+    def without_views(self) -> FeatureSet:
+        """Return the images themselves, without augmented views."""
+        return FeatureSet(self.features, self.labels)
 
-    def chunks(self) -> Iterator[FeatureSet]:
-        """Yield the set in order, in parts that are evaluated at once."""
-        size = _CHUNK_FEATURES if self.features.is_floating_point() else _CHUNK_IMAGES
-        for start in range(0, len(self), size):
-            yield self.select(torch.arange(start, min(start + size, len(self))))
+    def subset(self, indices: Indices) -> FeatureSet:
+        """Return the set of the images at ``indices``, in that order."""
+        return FeatureSet(*self.batch(indices), None if self.views is None else self.views[torch.as_tensor(indices)])
 
     def to(self, device: torch.device) -> FeatureSet:
-        """Return the set on ``device``; pixels stay where they are, methods move each batch."""
-        moved = self.features.to(device) if self.features.is_floating_point() else self.features
+        """Return the set on ``device``."""
         views = None if self.views is None else self.views.to(device)
-        return FeatureSet(moved, self.labels.to(device), self.rows, views)
+        return FeatureSet(self.features.to(device), self.labels.to(device), views)
+
+    def text_beside(self, text: TextFeatures) -> TextFeatures:
+        """Return text features on the device and in the type of these."""
+        return text.to(self.features)
+
+
+@dataclass(frozen=True)
+class PixelSet(InputSet):
+    """Images as methods on pixels take them; they stay where they are, on disk perhaps, until a batch is taken.
+
+    Attributes
+    ----------
+    pixels
+        uint8 ``[M, 3, S, S]``, of these images and perhaps of others.
+    labels
+        ``[N]`` int64, indices into the class list.
+    rows
+        Which of them the N images are, ``[N]``.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    rows: Tensor
+    chunk: ClassVar[int] = 64
+
+    def batch(self, indices: Indices) -> Batch:
+        """Return a copy of the images at ``indices``, in that order; methods move it to their device."""
+        chosen = torch.as_tensor(indices)
+        return Batch(self.pixels[self.rows[chosen.to(self.rows.device)]], self.labels[chosen])
+
+    def subset(self, indices: Indices) -> PixelSet:
+        """Return the set of the images at ``indices``, in that order."""
+        chosen = torch.as_tensor(indices)
+        return PixelSet(self.pixels, self.labels[chosen], self.rows[chosen])
+
+    def to(self, device: torch.device) -> PixelSet:
+        """Return the set with its labels on ``device``."""
+        return PixelSet(self.pixels, self.labels.to(device), self.rows)
+
+    def text_beside(self, text: TextFeatures) -> TextFeatures:
+        """Return text features on the device of the labels."""
+        return TextFeatures(text.features.to(self.labels.device), text.logit_scale)
 
 
 @dataclass(frozen=True)
 class SiloFeatures:
     """One silo's train, validation and test splits."""
 
-    train: FeatureSet
-    validation: FeatureSet
-    test: FeatureSet
+    train: InputSet
+    validation: InputSet
+    test: InputSet
 
     def __len__(self) -> int:
         return len(self.train) + len(self.validation) + len(self.test)
@@ -98,8 +189,8 @@ class SiloFeatures:
 
 
 @dataclass(frozen=True)
-class EncodedImages:
-    """What a method takes in of an image set.
+class EncodedImages(Generic[S]):
+    """What was made of an image set.
 
     Attributes
     ----------
@@ -113,7 +204,7 @@ class EncodedImages:
         How many images were encoded or cropped just now; the others came from the cache.
     """
 
-    data: FeatureSet
+    data: S
     kept: list[int]
     faults: list[UnreadableImageError]
     encoded: int

@@ -18,8 +18,9 @@ from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.data import ImageSet, UnreadableImageError
 from fedclip_plugin.features.cache_parts import Parts, naming_cache
 from fedclip_plugin.features.crop_cache import PixelCache
+from fedclip_plugin.features.encoding import Progress, decode, encode_batches, no_progress, stack_pixels
 from fedclip_plugin.features.feature_cache import CACHE_VERSION, FeatureCache, image_set_hash
-from fedclip_plugin.features.feature_set import EncodedImages, FeatureSet
+from fedclip_plugin.features.feature_set import EncodedImages, FeatureSet, PixelSet
 from fedclip_plugin.features.image_files import ImageFiles
 from fedclip_plugin.features.text_features import TextFeatures
 from fedclip_plugin.features.views import augment
@@ -46,10 +47,14 @@ class FeatureSource:
     cache_dir
         Folder of the feature cache.
     batch_size, workers
-        Images in a forward pass; decoding threads.
+        Images in a forward pass; decoding threads, 0 for as many as torch uses.
+    load
+        From the backbone's folder to the backbone, on ``device``; None loads it afresh.
 
     Attributes
     ----------
+    folder
+        The backbone's.
     fingerprint, feature_dim
         Of the backbone: its hash, and the width of its features.
     precision
@@ -64,26 +69,34 @@ class FeatureSource:
     """
 
     def __init__(
-        self, backbone: str, device: torch.device, precision: str, cache_dir: Path, batch_size: int, workers: int
+        self,
+        backbone: str,
+        device: torch.device,
+        precision: str,
+        cache_dir: Path,
+        batch_size: int,
+        workers: int,
+        load: Callable[[Path], FrozenClip] | None = None,
     ) -> None:
         self.backbone = backbone
-        self._folder = locate_backbone(backbone)
+        self.folder = locate_backbone(backbone)
         self._automatic = precision == "auto"
         self.precision: str | None = None if self._automatic else precision
         with naming_cache(cache_dir):
-            self.fingerprint = fingerprint(self._folder, memory=cache_dir / "fingerprints.json")
-        self.feature_dim = read_clip_config(self._folder).dim
+            self.fingerprint = fingerprint(self.folder, memory=cache_dir / "fingerprints.json")
+        self.feature_dim = read_clip_config(self.folder).dim
         self._cache = FeatureCache(cache_dir / f"v{CACHE_VERSION}-{self.fingerprint[:16]}")
         self._files = cache_dir / f"v{CACHE_VERSION}-files"
         self._pixels = PixelCache(self._cache.folder / "pixels")
         self._device = device
-        self._batch_size, self._workers = batch_size, workers
+        self._batch_size, self._workers = batch_size, workers or max(2, torch.get_num_threads())
+        self._load = load
 
     @cached_property
     def _clip(self) -> FrozenClip:
         from fedclip_plugin.backbone.clip import FrozenClip
 
-        return FrozenClip(self._folder, self._device)
+        return self._load(self.folder) if self._load else FrozenClip(self.folder, self._device)
 
     @property
     def loaded(self) -> bool:
@@ -136,8 +149,8 @@ class FeatureSource:
         self.precision = precision
 
     def images(
-        self, images: ImageSet, skip_bad: bool, on_progress: Callable[[int], None], view: int = 0
-    ) -> EncodedImages:
+        self, images: ImageSet, skip_bad: bool, on_progress: Progress = no_progress, view: int = 0
+    ) -> EncodedImages[FeatureSet]:
         """Return the features of ``images``, encoding only what is not cached.
 
         Parameters
@@ -169,7 +182,7 @@ class FeatureSource:
         data = FeatureSet(torch.from_numpy(features), torch.from_numpy(images.labels[kept]))
         return EncodedImages(data, kept, faults, sum(files.digest(name) in kept_features for name in missing))
 
-    def pixels(self, images: ImageSet, skip_bad: bool, on_progress: Callable[[int], None]) -> EncodedImages:
+    def pixels(self, images: ImageSet, skip_bad: bool, on_progress: Progress = no_progress) -> EncodedImages[PixelSet]:
         """Return ``images`` as methods on pixels take them, uint8 mapped from a file; decode only what is not cached.
 
         Parameters
@@ -184,17 +197,15 @@ class FeatureSource:
         """
         from fedclip_plugin.features.crops import cropped
 
-        return cropped(self._pixels, self._folder, self._image_files(images), skip_bad, self._workers, on_progress)
+        return cropped(self._pixels, self.folder, self._image_files(images), skip_bad, self._workers, on_progress)
 
     def _image_files(self, images: ImageSet) -> ImageFiles:
         return ImageFiles(images, Parts(self._files / image_set_hash(images)), self._workers)
 
     def _encode(
-        self, names: Sequence[str], files: ImageFiles, on_progress: Callable[[int], None], view: int
+        self, names: Sequence[str], files: ImageFiles, on_progress: Progress, view: int
     ) -> dict[str, NDArray[np.float32]]:
         """Return features ``[d]`` by digest, of the images that can be read."""
-        from fedclip_plugin.features.encoding import encode_batches
-
         assert self.precision is not None, "settled before anything is encoded"
         clip, paths = self._clip, files.paths(names)
         clip.precision = self.precision
@@ -210,7 +221,6 @@ class FeatureSource:
 
     def _choose_precision(self, images: ImageSet) -> str:
         from fedclip_plugin.backbone.precision import CHECKED_IMAGES, choose
-        from fedclip_plugin.features.encoding import decode, stack_pixels
 
         step = max(1, len(images) // CHECKED_IMAGES)
         decoded = [decode(self._clip.preprocess, path) for path in images.paths()[::step][:CHECKED_IMAGES]]

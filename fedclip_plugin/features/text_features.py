@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.features.feature_set import FeatureSet
 from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
 
 
@@ -31,11 +30,6 @@ class TextFeatures:
     def to(self, like: Tensor) -> TextFeatures:
         """Return them on the device and in the type of ``like``."""
         return TextFeatures(self.features.to(like), self.logit_scale)
-
-    def beside(self, data: FeatureSet) -> TextFeatures:
-        """Return them where ``data`` is worked on; pixels may lie elsewhere until a batch is taken."""
-        like = data.features if data.features.is_floating_point() else self.features
-        return TextFeatures(self.features.to(data.labels.device, like.dtype), self.logit_scale)
 
 
 _NEAR = 1e-5

@@ -17,7 +17,7 @@ from fedclip_plugin.federated.startup.preparation import Preparation
 from fedclip_plugin.federated.startup.rank_log import log_to
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import parameters_of
-from fedclip_plugin.methods.registry import load_saved
+from fedclip_plugin.methods.create import load_saved
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RunFolder
 

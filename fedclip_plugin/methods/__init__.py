@@ -1,36 +1,52 @@
-"""What sits on the frozen features: one file a method, and the table that names them."""
+"""What sits on the frozen features: one file a method, and the table that names them.
 
-from fedclip_plugin.methods.attention_gate import AttentionGate
-from fedclip_plugin.methods.base import Adapter, AdapterInputs
-from fedclip_plugin.methods.clip_adapter import ClipAdapter
-from fedclip_plugin.methods.full import Full
-from fedclip_plugin.methods.linear_probe import LinearProbe
-from fedclip_plugin.methods.lora import Lora
-from fedclip_plugin.methods.losses import classification_loss, contrastive_loss, scores
-from fedclip_plugin.methods.parameters import load_parameters, parameters_of
-from fedclip_plugin.methods.pixel_base import PixelAdapter
-from fedclip_plugin.methods.prompt import Prompt
-from fedclip_plugin.methods.registry import ADAPTERS, create_adapter
-from fedclip_plugin.methods.sigmoid_gate import SigmoidGate
-from fedclip_plugin.methods.zero_shot import ZeroShot
+Names are handed on lazily, so that the table, which recipes are checked against, comes without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedclip_plugin.methods.base import Adapter, AdapterInputs, HeadGraph
+    from fedclip_plugin.methods.create import adapter_class, create_adapter, restore_adapter
+    from fedclip_plugin.methods.losses import scores
+    from fedclip_plugin.methods.parameters import load_parameters, parameters_of
+    from fedclip_plugin.methods.pixel_base import PixelAdapter
+    from fedclip_plugin.methods.registry import METHODS, Method
+    from fedclip_plugin.methods.zero_shot import ZeroShot
 
 __all__ = [
-    "ADAPTERS",
+    "METHODS",
     "Adapter",
-    "AttentionGate",
-    "ClipAdapter",
     "AdapterInputs",
-    "Full",
-    "LinearProbe",
-    "Lora",
+    "HeadGraph",
+    "Method",
     "PixelAdapter",
-    "Prompt",
-    "SigmoidGate",
     "ZeroShot",
-    "classification_loss",
-    "contrastive_loss",
+    "adapter_class",
     "create_adapter",
     "load_parameters",
     "parameters_of",
+    "restore_adapter",
     "scores",
 ]
+
+_HOMES = {
+    "base": ("Adapter", "AdapterInputs", "HeadGraph"),
+    "create": ("adapter_class", "create_adapter", "restore_adapter"),
+    "losses": ("scores",),
+    "parameters": ("load_parameters", "parameters_of"),
+    "pixel_base": ("PixelAdapter",),
+    "registry": ("METHODS", "Method"),
+    "zero_shot": ("ZeroShot",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module on first use (PEP 562)."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+import torch
 from torch import Tensor, nn
 
 from fedclip_plugin.features import TextFeatures
-from fedclip_plugin.methods.losses import contrastive_loss
+from fedclip_plugin.methods.losses import contrastive_loss, scores
+from fedclip_plugin.methods.parameters import load_parameters, require_parameters, to_tensors
+from fedclip_plugin.runs import SavedAdapter
 
 if TYPE_CHECKING:
     from fedclip_plugin.backbone.clip import FrozenClip
@@ -39,6 +42,19 @@ class AdapterInputs:
         return int(self.text.features.shape[1])
 
 
+class HeadGraph(Protocol):
+    """The ONNX graph that a method adds its nodes to; tensors go by their names in it."""
+
+    def op(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        """Append a node of ONNX's standard domain and return the name of its one output."""
+
+    def parameter(self, name: str, *shape: int) -> str:
+        """Return one of the adapter's parameters, by the name that the module gives it."""
+
+    def floats(self, values: Sequence[float], shape: tuple[int, ...]) -> str:
+        """Return a float32 constant."""
+
+
 class Adapter(nn.Module):
     """A method: from a silo's inputs to unit-length image features, from class prompts to class features.
 
@@ -46,7 +62,59 @@ class Adapter(nn.Module):
     (:func:`~fedclip_plugin.methods.parameters.parameters_of`).
 
     Shapes: B images in a batch, C classes, d feature width, S side of the input image in pixels.
+
+    Parameters
+    ----------
+    frozen
+        What it is built on.
+    generator
+        Source of the initial weights, on the CPU.
+    dtype
+        Of the parameters; float32 in training, float64 in exactness tests.
+
+    Attributes
+    ----------
+    trains_classes
+        Whether :meth:`class_features` are trained; they are saved beside the text features then.
     """
+
+    trains_classes: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        frozen: AdapterInputs | None = None,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+
+    @classmethod
+    def create(cls, frozen: AdapterInputs, generator: torch.Generator, dtype: torch.dtype) -> Self:
+        """Return a new adapter; where building one takes more than the constructor, a method overrides this."""
+        return cls(frozen, generator, dtype)
+
+    @classmethod
+    def restore(cls, saved: SavedAdapter, frozen: AdapterInputs) -> Self:
+        """Return a saved adapter.
+
+        Parameters
+        ----------
+        saved
+            Of this method.
+        frozen
+            What it was built on.
+
+        Raises
+        ------
+        ValueError
+            When a tensor's name or shape is not the method's.
+        """
+        tensors, generator = to_tensors(saved.tensors), torch.Generator()
+        with torch.device("meta"):  # compared before memory is taken for what a stranger's header says
+            require_parameters(cls.create(frozen, generator, torch.float32), tensors)
+        adapter = cls.create(frozen, generator, torch.float32)
+        load_parameters(adapter, tensors)
+        return adapter
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return image features of unit length, ``[B, d]``.
@@ -58,10 +126,32 @@ class Adapter(nn.Module):
         """
         raise NotImplementedError
 
+    @staticmethod
+    def head(graph: HeadGraph, features: str, width: int) -> str:
+        """Add what :meth:`forward` does to image features, before they are normalised, to a device's ONNX graph.
+
+        A method on features without it cannot be exported.
+
+        Parameters
+        ----------
+        graph
+            The graph.
+        features
+            Name of the image features in it, ``[B, d]``.
+        width
+            d.
+
+        Returns
+        -------
+        str
+            Name of the result, ``[B, d]``.
+        """
+        raise NotImplementedError
+
     def class_features(self, text: TextFeatures) -> Tensor:
         """Return class features of unit length, ``[C, d]``.
 
-        Only methods that train the class side override this; what is overridden is saved beside the text features.
+        Only methods that train the class side override this; they set :attr:`trains_classes` too.
         """
         return self.frozen_class_features(text)
 
@@ -83,8 +173,7 @@ class Adapter(nn.Module):
         text
             The frozen text features, on the device and in the type of the parameters.
         """
-        similarity: Tensor = self(inputs) @ self.class_features(text).T
-        return self.scale(text) * similarity
+        return scores(self(inputs), self.class_features(text), self.scale(text))
 
     def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures) -> Tensor:
         """Return the mean loss of a batch, a scalar: CLIP's symmetric in-batch contrastive loss, as the reference.

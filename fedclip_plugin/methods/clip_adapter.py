@@ -7,34 +7,34 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fedclip_plugin.methods.base import Adapter
-from fedclip_plugin.recipe.methods import CLIP_ADAPTER_RATIO, CLIP_ADAPTER_REDUCTION
+from fedclip_plugin.methods.base import Adapter, AdapterInputs, HeadGraph
+from fedclip_plugin.methods.registry import CLIP_ADAPTER_REDUCTION
+
+RATIO = 0.2
+"""Share of the bottleneck's result in the feature."""
 
 
 class ClipAdapter(Adapter):
     """Mix the result of a bottleneck into the image feature.
 
-    ``f' = 0.2 relu(W2 relu(W1 f)) + 0.8 f``, then unit length; no biases, as the paper's code.
+    ``f' = 0.2 relu(W2 relu(W1 f)) + 0.8 f``, then unit length; no biases, as the paper's code. Initial weights are
+    uniform as ``torch.nn.Linear`` has them.
 
     Shapes: B images in a batch, d feature width. Parameters: ``d^2 / 2``; 131,072 for d = 512.
 
     Parameters
     ----------
-    feature_dim
-        d.
-    generator
-        Source of the initial weights (uniform as ``torch.nn.Linear`` has it).
-    dtype
-        Of the parameters.
+    frozen, generator, dtype
+        As for :class:`~fedclip_plugin.methods.base.Adapter`.
     """
 
     def __init__(
-        self, feature_dim: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+        self, frozen: AdapterInputs, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
     ) -> None:
         super().__init__()
-        width = max(1, feature_dim // CLIP_ADAPTER_REDUCTION)
-        self.down = nn.Linear(feature_dim, width, bias=False, dtype=dtype)
-        self.up = nn.Linear(width, feature_dim, bias=False, dtype=dtype)
+        width, inner = frozen.feature_dim, _inner(frozen.feature_dim)
+        self.down = nn.Linear(width, inner, bias=False, dtype=dtype)
+        self.up = nn.Linear(inner, width, bias=False, dtype=dtype)
         for layer in (self.down, self.up):
             bound = 1 / math.sqrt(layer.in_features)
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
@@ -42,4 +42,16 @@ class ClipAdapter(Adapter):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return adapted features of unit length, ``[B, d]``, from features as the backbone gives them."""
         bottleneck = torch.relu(self.up(torch.relu(self.down(inputs))))
-        return nn.functional.normalize(CLIP_ADAPTER_RATIO * bottleneck + (1 - CLIP_ADAPTER_RATIO) * inputs, dim=-1)
+        return nn.functional.normalize(RATIO * bottleneck + (1 - RATIO) * inputs, dim=-1)
+
+    @staticmethod
+    def head(graph: HeadGraph, features: str, width: int) -> str:
+        """Add the bottleneck to a graph; see :meth:`Adapter.head <fedclip_plugin.methods.base.Adapter.head>`."""
+        down = graph.op("Gemm", features, graph.parameter("down.weight", _inner(width), width), transB=1)
+        up = graph.op("Gemm", graph.op("Relu", down), graph.parameter("up.weight", width, _inner(width)), transB=1)
+        bottleneck = graph.op("Mul", graph.op("Relu", up), graph.floats([RATIO], ()))
+        return graph.op("Add", bottleneck, graph.op("Mul", features, graph.floats([1 - RATIO], ())))
+
+
+def _inner(width: int) -> int:
+    return max(1, width // CLIP_ADAPTER_REDUCTION)

@@ -24,13 +24,11 @@ class Full(PixelAdapter):
 
     Parameters
     ----------
-    frozen
-        Gives the backbone and the prompts.
-    generator
-        Not used: nothing starts at random.
-    dtype
-        Of the parameters.
+    frozen, generator, dtype
+        As for :class:`~fedclip_plugin.methods.base.Adapter`; nothing starts at random.
     """
+
+    trains_classes = True
 
     ids: Tensor
     mask: Tensor

@@ -22,13 +22,11 @@ class LinearProbe(ZeroShot):
 
     Parameters
     ----------
-    frozen
-        Gives the text features.
-    generator
-        Not used: nothing starts at random.
-    dtype
-        Of the rows.
+    frozen, generator, dtype
+        As for :class:`~fedclip_plugin.methods.base.Adapter`; nothing starts at random.
     """
+
+    trains_classes = True
 
     def __init__(
         self, frozen: AdapterInputs, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from fedclip_plugin.methods.base import AdapterInputs
 from fedclip_plugin.methods.pixel_base import PixelAdapter
-from fedclip_plugin.recipe.methods import LORA_ALPHA, LORA_RANK, LORA_TARGETS
+from fedclip_plugin.methods.registry import LORA_RANK, LORA_TARGETS
+
+LORA_ALPHA = 4
+"""The product of the matrices is scaled by alpha / r, 1."""
 
 _NAME = "default"  # peft's own for an adapter
 
@@ -25,12 +28,8 @@ class Lora(PixelAdapter):
 
     Parameters
     ----------
-    frozen
-        Gives the backbone, whose image tower is taken over.
-    generator
-        Source of the initial A.
-    dtype
-        Of the parameters.
+    frozen, generator, dtype
+        As for :class:`~fedclip_plugin.methods.base.Adapter`; the backbone's image tower is taken over.
     """
 
     def __init__(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -68,3 +70,8 @@ def require_parameters(adapter: nn.Module, tensors: Mapping[str, Tensor]) -> Non
     if faults:
         more = f" and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
         raise ValueError(f"parameters that do not match the method's: {', '.join(faults[:_NAMED])}{more}")
+
+
+def to_tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Tensor]:
+    """Return torch copies of named arrays."""
+    return {name: torch.tensor(array) for name, array in arrays.items()}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from fedclip_plugin.backbone.towers import image_features
 from fedclip_plugin.features import TextFeatures
-from fedclip_plugin.methods.base import Adapter
+from fedclip_plugin.methods.base import Adapter, AdapterInputs
+from fedclip_plugin.methods.parameters import load_parameters, to_tensors
+from fedclip_plugin.runs import SavedAdapter
 
 if TYPE_CHECKING:
     from fedclip_plugin.backbone.clip import FrozenClip
@@ -37,6 +40,19 @@ class PixelAdapter(Adapter):
         super().__init__()
         self.normalization = clip.preprocessing.normalization().to(clip.device)
         self.precision = "fp32" if clip.precision == "fp16" else clip.precision
+
+    @classmethod
+    def restore(cls, saved: SavedAdapter, frozen: AdapterInputs) -> Self:
+        """Return a saved adapter, whose shapes are those of the backbone's own weights.
+
+        Raises
+        ------
+        ValueError
+            When a tensor's name or shape is not the method's.
+        """
+        adapter = cls.create(frozen, torch.Generator(), torch.float32)
+        load_parameters(adapter, to_tensors(saved.tensors))
+        return adapter
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return image features of unit length, ``[B, d]``, of uint8 images ``[B, 3, S, S]`` on any device."""

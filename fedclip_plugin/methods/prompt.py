@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
-from fedclip_plugin.errors import RecipeError
+from fedclip_plugin.errors import AdapterFileError, RecipeError
+from fedclip_plugin.methods.parameters import load_parameters, to_tensors
+from fedclip_plugin.methods.registry import PROMPT_VECTORS
 from fedclip_plugin.methods.zero_shot import ZeroShot
 
 if TYPE_CHECKING:
     from fedclip_plugin.backbone.clip import FrozenClip
     from fedclip_plugin.features import TextFeatures
     from fedclip_plugin.methods.base import AdapterInputs
+    from fedclip_plugin.runs import SavedAdapter
 
-
-FREE_LENGTH = 16
-"""Context vectors where no words can be replaced: CoOp's own number."""
 
 FREE_DEVIATION = 0.02
 """Their standard deviation at first, as in CoOp."""
@@ -72,7 +72,7 @@ class ContextTower(nn.Module):
                 "method prompt nothing to learn: shorten fedclip_args.prompt_template, or put words before its {}"
             )
         words = embedding[ids[0, 1 : 1 + shared]]
-        free = torch.empty(min(FREE_LENGTH, max(room, 0)), embedding.shape[1])
+        free = torch.empty(min(PROMPT_VECTORS, max(room, 0)), embedding.shape[1])
         self.first = words if shared else nn.init.normal_(free, std=FREE_DEVIATION, generator=generator).to(words)
         added = len(self.first) - shared
         self.register_buffer("_start", embedding[ids[:, :1]])
@@ -125,19 +125,16 @@ class Prompt(ZeroShot):
         From a context to class features, ``[C, d]``; no part of what is trained, saved or sent.
     """
 
+    trains_classes = True
+
     def __init__(self, context: Tensor, encode: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.context = nn.Parameter(context.detach().clone())
         self._encode = encode
 
     @classmethod
-    def through_tower(cls, frozen: AdapterInputs, generator: torch.Generator | None, dtype: torch.dtype) -> Prompt:
+    def create(cls, frozen: AdapterInputs, generator: torch.Generator | None, dtype: torch.dtype) -> Self:
         """Build it on a text tower, which is loaded.
-
-        Parameters
-        ----------
-        frozen, generator, dtype
-            As for :func:`~fedclip_plugin.methods.registry.create_adapter`.
 
         Raises
         ------
@@ -146,6 +143,24 @@ class Prompt(ZeroShot):
         """
         tower = ContextTower(frozen.clip(), frozen.prompts, generator)
         return cls(tower.first.to(dtype), tower.forward)
+
+    @classmethod
+    def restore(cls, saved: SavedAdapter, frozen: AdapterInputs) -> Self:
+        """Return a saved adapter, which answers by the class features that were saved and cannot be trained on.
+
+        Raises
+        ------
+        AdapterFileError
+            When there are none.
+        ValueError
+            When the adapter holds other tensors than a context.
+        """
+        if saved.class_features is None:
+            raise AdapterFileError("adapter of method 'prompt' without class features: take another round of its run")
+        classes, tensors = torch.tensor(saved.class_features), to_tensors(saved.tensors)
+        adapter = cls(tensors.get("context", torch.empty(0)), lambda context: classes.to(context))
+        load_parameters(adapter, tensors)
+        return adapter
 
     def class_features(self, text: TextFeatures) -> Tensor:
         """Return the features of the class names behind the context, ``[C, d]``."""

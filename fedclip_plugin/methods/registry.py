@@ -1,164 +1,218 @@
-"""The table from a method's name to its module."""
+"""The table of methods, free of torch: recipes are checked against it, adapters are built from it.
+
+A method's entry says all that is asked of it before its module is imported. Other packages add entries through the
+entry-point group ``fedclip_plugin.methods``; see ``docs/adding_a_method.md``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections import UserDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy.typing as npt
-import torch
-
-from fedclip_plugin.errors import AdapterFileError
-from fedclip_plugin.features import TextFeatures, prompts_of
-from fedclip_plugin.methods.attention_gate import AttentionGate
-from fedclip_plugin.methods.base import Adapter, AdapterInputs
-from fedclip_plugin.methods.clip_adapter import ClipAdapter
-from fedclip_plugin.methods.full import Full
-from fedclip_plugin.methods.linear_probe import LinearProbe
-from fedclip_plugin.methods.lora import Lora
-from fedclip_plugin.methods.parameters import load_parameters, require_parameters
-from fedclip_plugin.methods.prompt import Prompt
-from fedclip_plugin.methods.sigmoid_gate import SigmoidGate
-from fedclip_plugin.methods.zero_shot import ZeroShot
-from fedclip_plugin.recipe import METHODS
-from fedclip_plugin.runs import SavedAdapter
+from fedclip_plugin.errors import MethodError
 
 if TYPE_CHECKING:
-    from fedclip_plugin.backbone.clip import FrozenClip
+    from fedclip_plugin.backbone.clip_size import ClipSize
 
-Generator = torch.Generator | None
+GROUP = "fedclip_plugin.methods"
+"""The entry-point group in which packages register methods."""
 
+CLIP_ADAPTER_REDUCTION = 4
+"""CLIP-Adapter's bottleneck is d / 4 wide."""
 
-def _on_features(module: Callable[[int, Generator, torch.dtype], Adapter]) -> Callable[..., Adapter]:
-    """Return the builder of a module that needs to know the width of the features only."""
+PROMPT_VECTORS = 16
+"""Context vectors of a prompt whose template has no words to replace: CoOp's own number."""
 
-    def _build(frozen: AdapterInputs, generator: Generator, dtype: torch.dtype) -> Adapter:
-        return module(frozen.feature_dim, generator, dtype)
+LORA_TARGETS = ("q_proj", "v_proj")
+"""LoRA's projections, in every layer of the image tower."""
 
-    return _build
-
-
-def _zero_shot(frozen: AdapterInputs, generator: Generator, dtype: torch.dtype) -> Adapter:
-    return ZeroShot()
-
-
-ADAPTERS: Mapping[str, Callable[[AdapterInputs, Generator, torch.dtype], Adapter]] = {
-    "zero_shot": _zero_shot,
-    "fedclip": _on_features(AttentionGate),
-    "sigmoid_gate": _on_features(SigmoidGate),
-    "clip_adapter": _on_features(ClipAdapter),
-    "linear_probe": LinearProbe,
-    "prompt": Prompt.through_tower,
-    "lora": Lora,
-    "full": Full,
-}
+LORA_RANK = 4
+"""Rank r of LoRA's matrices; higher fits the silos more closely and sends more bytes."""
 
 
-def _prompt_as_saved(saved: SavedAdapter) -> Adapter:
-    if saved.class_features is None:
-        raise AdapterFileError("adapter of method 'prompt' without class features: take another round of its run")
-    classes = torch.tensor(saved.class_features)
-    return Prompt(torch.tensor(saved.tensors.get("context", ())), lambda context: classes.to(context))
+def _nothing(*sizes: Any) -> int:
+    return 0
 
 
-AS_SAVED: Mapping[str, Callable[[SavedAdapter], Adapter]] = {"prompt": _prompt_as_saved}
-"""Methods that answer by what was saved where others need a tower of the backbone; these cannot be trained on."""
+@dataclass(frozen=True)
+class Method:
+    """What one federated method is called, where it comes from, what it trains, and what that takes.
+
+    Attributes
+    ----------
+    name
+        The value of ``fedclip_args.method`` in a recipe.
+    title
+        Its name in tables and plots.
+    source
+        The paper or the code it follows.
+    trains
+        What moves between silos and server, in words.
+    adapter
+        Where its class is, ``package.module:Class``; a :class:`~fedclip_plugin.methods.base.Adapter`.
+    inputs
+        What a silo trains on: ``features``, encoded once, or ``pixels`` for methods that change the image tower.
+    parameters
+        From a CLIP's size and the number of classes to the number of parameters that are trained and sent.
+    activations
+        From a CLIP's size, the number of classes and the batch size to the bytes that a training step keeps for its
+        backward pass; 0 where they do not weigh, as on features.
+    """
+
+    name: str
+    title: str
+    source: str
+    trains: str
+    adapter: str
+    inputs: Literal["features", "pixels"] = "features"
+    parameters: Callable[[ClipSize, int], int] = _nothing
+    activations: Callable[[ClipSize, int, int], int] = _nothing
+
+    @property
+    def on_pixels(self) -> bool:
+        """Whether it trains the image tower, so that images cannot be encoded once and for all."""
+        return self.inputs == "pixels"
 
 
-def create_adapter(method: str, frozen: AdapterInputs, seed: int, dtype: torch.dtype = torch.float32) -> Adapter:
-    """Build a method's adapter with weights that depend on ``seed`` and the frozen CLIP alone.
+class MethodTable(UserDict[str, Any]):
+    """Methods by name; what another package registers is imported when it is asked for, not before.
 
     Parameters
     ----------
-    method
-        A name in :data:`ADAPTERS`.
-    frozen
-        What it is built on.
-    seed
-        The recipe's ``random_seed``.
-    dtype
-        Of the parameters.
-
-    Raises
-    ------
-    KeyError
-        When no method has that name; recipes are checked against the same names beforehand.
+    built_in
+        The methods of this package.
+    registered
+        Entry points of other packages.
     """
-    return ADAPTERS[method](frozen, torch.Generator().manual_seed(seed), dtype)
+
+    def __init__(self, built_in: Iterable[Method], registered: Iterable[EntryPoint] = ()) -> None:
+        super().__init__({method.name: method for method in built_in})
+        for entry in registered:
+            known = self.data.get(entry.name, ())
+            self.data[entry.name] = (*(known if isinstance(known, tuple) else (known,)), entry)
+
+    def __getitem__(self, name: str) -> Method:
+        """Return a method.
+
+        Raises
+        ------
+        KeyError
+            When there is none of that name.
+        MethodError
+            When a package registers it wrongly, or several register it.
+        """
+        found = self.data[name]
+        method: Method = _registered(name, found) if isinstance(found, tuple) else found
+        self.data[name] = method
+        return method
 
 
-def restore_adapter(saved: SavedAdapter, backbone: str | None = None) -> Adapter:
-    """Build the module of a saved adapter and load its parameters.
-
-    Parameters
-    ----------
-    saved
-        The adapter.
-    backbone
-        Where its backbone is, for methods that answer through one of its towers; None takes the adapter's own word.
-
-    Raises
-    ------
-    AdapterFileError
-        When the method is unknown here, or a tensor's name or shape is not the method's.
-    """
-    if saved.method not in ADAPTERS:
-        raise AdapterFileError(
-            f"adapter of method {saved.method!r}; this version knows {', '.join(ADAPTERS)}: update fedclip-plugin"
+def _registered(name: str, entries: tuple[EntryPoint | Method, ...]) -> Method:
+    """Return the method that an entry point names."""
+    owners = [f"package {_package(entry)}" if isinstance(entry, EntryPoint) else "fedclip-plugin" for entry in entries]
+    if len(entries) > 1:
+        raise MethodError(
+            f"method {name!r} is registered by {' and '.join(owners)}; a name belongs to one: uninstall a package, or "
+            f"rename its entry point in the group {GROUP}"
         )
-    frozen = frozen_of(saved, backbone)
-    if saved.method in AS_SAVED:
-        adapter = AS_SAVED[saved.method](saved)
-    else:
-        if METHODS[saved.method].inputs == "features":
-            with torch.device("meta"):  # compared before memory is taken for what a stranger's header says
-                _fitting(require_parameters, create_adapter(saved.method, frozen, seed=0), saved)
-        adapter = create_adapter(saved.method, frozen, seed=0)
-    load_saved(adapter, saved)
-    return adapter
-
-
-def load_saved(adapter: Adapter, saved: SavedAdapter) -> None:
-    """Copy the parameters of a saved adapter into a module of its method.
-
-    Raises
-    ------
-    AdapterFileError
-        When a tensor's name or shape is not the method's.
-    """
-    _fitting(load_parameters, adapter, saved)
-
-
-def _fitting(act: Callable[[Adapter, dict[str, torch.Tensor]], None], adapter: Adapter, saved: SavedAdapter) -> None:
+    (entry,) = entries
+    assert isinstance(entry, EntryPoint), "what is built in is no tuple"
+    told = f"{owners[0]} registers method {name!r} as {entry.value}"
     try:
-        act(adapter, to_tensors(saved.tensors))
-    except ValueError as error:
-        raise AdapterFileError(f"adapter does not fit method {saved.method!r}: {error}") from error
+        method = entry.load()
+    except Exception as error:  # whatever the module of another package raises
+        raise MethodError(
+            f"{told}, which cannot be imported ({type(error).__name__}: {error}); mend or uninstall it"
+        ) from error
+    if not isinstance(method, Method):
+        raise MethodError(f"{told}, which is {type(method).__name__}, no fedclip_plugin.methods.Method; mend it")
+    if method.name != name:
+        raise MethodError(f"{told}, whose name is {method.name!r}; give entry point and method one name")
+    return method
 
 
-def frozen_of(saved: SavedAdapter, backbone: str | None = None) -> AdapterInputs:
-    """Return what a saved adapter was built on; its backbone is looked for when it is asked for.
-
-    Parameters
-    ----------
-    saved, backbone
-        As for :func:`restore_adapter`.
-    """
-
-    def _clip() -> FrozenClip:
-        from fedclip_plugin.backbone.clip import FrozenClip
-        from fedclip_plugin.backbone.clip_config import read_clip_config
-        from fedclip_plugin.backbone.fingerprint import fingerprint
-        from fedclip_plugin.backbone.locate import locate_backbone
-
-        place = locate_backbone(backbone or saved.backbone)
-        saved.require_backbone(fingerprint(place), read_clip_config(place).dim, str(place))
-        return FrozenClip(place, torch.device("cpu"), saved.precision)
-
-    text = TextFeatures(torch.tensor(saved.text_features), saved.logit_scale)
-    return AdapterInputs(text, prompts_of(saved.classes, saved.prompt_template), _clip)
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else entry.module
 
 
-def to_tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:
-    """Return torch copies of named arrays."""
-    return {name: torch.tensor(array) for name, array in arrays.items()}
+def _gate_parameters(size: ClipSize, classes: int) -> int:
+    return 2 * size.dim * (size.dim + 1)
+
+
+_BUILT_IN = (
+    Method(
+        name="zero_shot",
+        title="Zero-shot CLIP",
+        source="Radford et al., CLIP, ICML 2021, arXiv 2103.00020",
+        trains="nothing",
+        adapter="fedclip_plugin.methods.zero_shot:ZeroShot",
+    ),
+    Method(
+        name="fedclip",
+        title="FedCLIP",
+        source="Lu et al., FedCLIP, IEEE Data Eng. Bull. 2023; microsoft/PersonalizedFL, fedclip/",
+        trains="attention gate on the image feature, 2 (d^2 + d) parameters",
+        adapter="fedclip_plugin.methods.attention_gate:AttentionGate",
+        parameters=_gate_parameters,
+    ),
+    Method(
+        name="sigmoid_gate",
+        title="Sigmoid gate",
+        source="FedCLIP's gate with a sigmoid in place of the softmax, zero-initialised",
+        trains="gate on the image feature that starts at zero-shot CLIP, 2 (d^2 + d) parameters",
+        adapter="fedclip_plugin.methods.sigmoid_gate:SigmoidGate",
+        parameters=_gate_parameters,
+    ),
+    Method(
+        name="clip_adapter",
+        title="CLIP-Adapter",
+        source="Gao et al., CLIP-Adapter, IJCV 2024, arXiv 2110.04544",
+        trains="residual bottleneck on the image feature, d^2 / 2 parameters",
+        adapter="fedclip_plugin.methods.clip_adapter:ClipAdapter",
+        parameters=lambda size, classes: 2 * size.dim * max(1, size.dim // CLIP_ADAPTER_REDUCTION),
+    ),
+    Method(
+        name="linear_probe",
+        title="Linear probe",
+        source="Radford et al., CLIP, ICML 2021, section 3.2; rows start as in Wortsman et al., arXiv 2109.01903",
+        trains="a linear classifier that starts at the text features, C d parameters",
+        adapter="fedclip_plugin.methods.linear_probe:LinearProbe",
+        parameters=lambda size, classes: classes * size.dim,
+    ),
+    Method(
+        name="prompt",
+        title="Prompt (CoOp)",
+        source="Zhou et al., CoOp, IJCV 2022, arXiv 2109.01134; federated as PromptFL, arXiv 2208.11625",
+        trains="the words before the class name, through the text tower, M w parameters",
+        adapter="fedclip_plugin.methods.prompt:Prompt",
+        # At most, for templates of up to 16 words; their number is known only to the tokenizer.
+        parameters=lambda size, classes: PROMPT_VECTORS * size.text.width,
+        activations=lambda size, classes, batch: classes * size.text.kept_bytes,
+    ),
+    Method(
+        name="lora",
+        title="LoRA",
+        source="Hu et al., LoRA, ICLR 2022, arXiv 2106.09685",
+        trains="matrices of rank 4 on the image tower's query and value projections, 16 w parameters a layer",
+        adapter="fedclip_plugin.methods.lora:Lora",
+        inputs="pixels",
+        parameters=lambda size, classes: size.vision.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.vision.width,
+        activations=lambda size, classes, batch: batch * size.vision.kept_bytes,
+    ),
+    Method(
+        name="full",
+        title="Full fine-tuning",
+        source="FedAVG in Lu et al., FedCLIP, IEEE Data Eng. Bull. 2023; microsoft/PersonalizedFL, fedclip/",
+        trains="all of CLIP, both towers",
+        adapter="fedclip_plugin.methods.full:Full",
+        inputs="pixels",
+        parameters=lambda size, classes: size.parameters,
+        activations=lambda size, classes, batch: batch * (size.vision.kept_bytes + size.text.kept_bytes),
+    ),
+)
+
+METHODS = MethodTable(_BUILT_IN, entry_points(group=GROUP))
+"""Every method by name; a method missing here cannot be named in a recipe."""

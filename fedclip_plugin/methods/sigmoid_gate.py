@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from fedclip_plugin.methods.base import Adapter
+from fedclip_plugin.methods.attention_gate import AttentionGate, layers_graph
+from fedclip_plugin.methods.base import AdapterInputs, HeadGraph
 
 
-class SigmoidGate(Adapter):
+class SigmoidGate(AttentionGate):
     """Weigh every dimension of an image feature by a learned gate between 0 and 2.
 
     ``f' = 2 sigmoid(W2 tanh(W1 f + b1) + b2) * f``, then unit length. W2 and b2 are zero at first, so that every gate
@@ -20,27 +19,23 @@ class SigmoidGate(Adapter):
 
     Parameters
     ----------
-    feature_dim
-        d.
-    generator
-        Source of the first layer's initial weights (uniform as ``torch.nn.Linear`` has it).
-    dtype
-        Of the parameters.
+    frozen, generator, dtype
+        As for :class:`~fedclip_plugin.methods.base.Adapter`.
     """
 
     def __init__(
-        self, feature_dim: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+        self, frozen: AdapterInputs, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
     ) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(feature_dim, feature_dim, dtype=dtype)
-        self.gate = nn.Linear(feature_dim, feature_dim, dtype=dtype)
-        bound = 1 / math.sqrt(feature_dim)
-        for parameter in self.hidden.parameters():
-            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        super().__init__(frozen, generator, dtype)
         for parameter in self.gate.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return adapted features of unit length, ``[B, d]``, from features as the backbone gives them."""
-        gates = 2 * torch.sigmoid(self.gate(torch.tanh(self.hidden(inputs))))
-        return nn.functional.normalize(gates * inputs, dim=-1)
+        return nn.functional.normalize(2 * torch.sigmoid(self.layers(inputs)) * inputs, dim=-1)
+
+    @staticmethod
+    def head(graph: HeadGraph, features: str, width: int) -> str:
+        """Add the gate to a graph; see :meth:`Adapter.head <fedclip_plugin.methods.base.Adapter.head>`."""
+        gates = graph.op("Sigmoid", layers_graph(graph, features, width))
+        return graph.op("Mul", graph.op("Mul", gates, graph.floats([2.0], ())), features)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fedclip_plugin.features import TextFeatures
-from fedclip_plugin.methods.base import Adapter
+from fedclip_plugin.methods.base import Adapter, HeadGraph
 from fedclip_plugin.methods.losses import classification_loss
 
 
@@ -19,6 +19,11 @@ class ZeroShot(Adapter):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the features as the backbone gives them, ``[B, d]``, at unit length."""
         return normalize(inputs, dim=-1)
+
+    @staticmethod
+    def head(graph: HeadGraph, features: str, width: int) -> str:
+        """Add nothing: the class features in the graph are all that a method on top of this one trains."""
+        return features
 
     def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures) -> Tensor:
         """Return the mean cross entropy of a batch over all classes, a scalar.

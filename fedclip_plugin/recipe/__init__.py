@@ -12,14 +12,11 @@ from fedclip_plugin.recipe.library import (
     study_files,
 )
 from fedclip_plugin.recipe.load import load_recipe
-from fedclip_plugin.recipe.methods import METHODS, MethodSpec
 from fedclip_plugin.recipe.recipe import Recipe
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
 __all__ = [
-    "METHODS",
     "FedClipArgs",
-    "MethodSpec",
     "Recipe",
     "default_run_dir",
     "find_either",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -57,19 +56,3 @@ def reliability_picture(name: str, domain: str, found: Mapping[str, Calibration]
         f"Expected calibration error on {domain} (15 bins of equal width, Guo et al. 2017): {errors}. Bars that end "
         "below the dashed line are answers that are right less often than they claim.",
     )
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """The answers of one classifier.
-
-    Attributes
-    ----------
-    predicted
-        Class indices, ``[N]``.
-    confidence
-        Their probabilities, ``[N]``.
-    """
-
-    predicted: npt.NDArray[np.int64]
-    confidence: npt.NDArray[np.float64]

@@ -10,7 +10,8 @@ import torch
 from fedclip_edge.terminal import printable
 from fedclip_plugin.federated.managers.round_recorder import Line
 from fedclip_plugin.federated.roles.task import Task
-from fedclip_plugin.recipe import METHODS, Recipe
+from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.report.closing_table import format_table, round_text, summary_rows, zero_shot_warnings
 from fedclip_plugin.runs import RunFolder
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedclip_edge.terminal import printable
-from fedclip_plugin.recipe.methods import METHODS
+from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe.prompts import require_template
 
 _WIDEST = 1_000_000

@@ -23,6 +23,7 @@ from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.cli.main import build_parser, main
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending
+from fedclip_plugin.methods import METHODS
 from fedclip_plugin.ranks import share_cores, world
 from fedclip_plugin.recipe import recipe_files, study_files
 from fedclip_plugin.runs import SavedAdapter, save_adapter
@@ -86,7 +87,7 @@ def test_version_and_help_name_every_command(capsys):
         main(["--version"])
     assert __version__ in capsys.readouterr().out
     text = build_parser().format_help()
-    others = ("ls", "validate", "check", "sheet", "pretrain", "doctor", "evaluate", "predict")
+    others = ("ls", "validate", "check", "doctor", "evaluate", "predict", "export", "report")
     for name in ("launch", "run", "study", *others):
         assert f"    {name} " in text
 
@@ -94,6 +95,24 @@ def test_version_and_help_name_every_command(capsys):
 def test_ls_names_every_recipe(capsys):
     assert main(["ls"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(recipe_files()) + len(study_files())
+
+
+def test_ls_names_every_method_with_what_it_trains(capsys):
+    assert main(["ls", "--methods"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(METHODS)
+    assert "LoRA: matrices of rank 4" in "\n".join(lines)
+
+
+def test_export_is_the_exporters_own_command(capsys, tmp_path):
+    assert main(["export", "keygen", str(tmp_path / "keys" / "release")]) == 0
+    assert "release.pub: public key" in capsys.readouterr().out
+    gone = tmp_path / "gone"
+    assert main(["export", "bundle", "--adapter", str(gone), "--out", str(tmp_path / "bundle")]) == 2
+    assert "holds no adapter.json" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        main(["export", "update", "--help"])
+    assert "usage: fedclip export update" in capsys.readouterr().out
 
 
 def test_validate_tells_good_from_bad_and_checks_them_all(capsys, tmp_path):
@@ -277,7 +296,7 @@ def test_evaluate_leaves_out_what_cannot_be_read_when_it_is_told_to(capsys, imag
     if encoder:  # the device's encoder, played by the backbone
         clip = FrozenClip(locate_backbone(BUILT_IN), torch.device("cpu"))
         clip.fingerprint = fingerprint(locate_backbone(BUILT_IN))
-        monkeypatch.setattr("fedclip_plugin.cli.adapters.OnnxEncoder", lambda path: clip)
+        monkeypatch.setattr("fedclip_plugin.classifier.OnnxEncoder", lambda path: clip)
     words = ["evaluate", str(adapter), str(images), *(["--encoder", "encoder.onnx"] if encoder else [])]
     (images / "dog" / "bad.png").write_bytes(b"")
     assert main(words) == 2
@@ -295,18 +314,12 @@ def test_evaluate_goes_on_without_a_cache_that_cannot_be_written(capsys, images,
     if harm == "file":
         Path(".fedclip").write_text("no folder")
     else:
-        full = "fedclip_plugin.cli.adapters.tempfile.TemporaryFile"
+        full = "fedclip_plugin.cli.evaluate.tempfile.TemporaryFile"
         monkeypatch.setattr(full, lambda dir, buffering: io.FileIO("/dev/full", "w"))
     assert main(["evaluate", str(adapter), str(images)]) == 0
     told = capsys.readouterr()
     assert "zero-shot CLIP" in told.out
     assert f"note: the feature cache {Path('.fedclip/features').absolute()} cannot be written" in told.err
-
-
-def test_a_picture_whose_name_has_no_format_is_refused_before_it_is_drawn(capsys):
-    for name in ("sheet", "sheet.xyz"):
-        assert main(["sheet", "--out", name]) == 2
-        assert f"{name}: the name of a picture must end in .png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["ls"], ["doctor"], ["predict", "adapter", "a.png"]])

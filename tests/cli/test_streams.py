@@ -132,7 +132,7 @@ def test_what_the_system_refuses_is_a_path_its_words_and_a_remedy(monkeypatch, c
     def fail():
         raise error
 
-    monkeypatch.setattr("fedclip_plugin.cli.recipes.list_recipes", fail)
+    monkeypatch.setattr("fedclip_plugin.cli.ls.recipe_files", fail)
     assert main.main(["ls"]) == 2
     err = capsys.readouterr().err
     assert err.startswith(f"fedclip: {told}") and len(err.splitlines()) == 1

@@ -20,7 +20,6 @@ from fedclip_export.release import vacant
 from fedclip_export.source import Source, read_source
 from fedclip_miniature import CLASSES, ensure_miniature
 from fedclip_plugin.backbone import locate_backbone
-from fedclip_plugin.cli.adapters import predict
 from fedclip_plugin.cli.main import main as fedclip
 from fedclip_plugin.runs import load_adapter, lock
 from tests.support.random_adapters import write_adapter
@@ -75,7 +74,7 @@ def test_the_bundle_describes_its_adapter(place):
 
 def test_a_device_answers_as_the_trainer_does(place, photo, capsys):
     capsys.readouterr()
-    assert predict(place / "round_3", [photo], None, len(CLASSES), as_json=False) == 0
+    assert fedclip(["predict", str(place / "round_3"), str(photo), "--top", str(len(CLASSES))]) == 0
     told = capsys.readouterr().out.split()[1:]
     trained = dict(zip(told[::2], map(float, told[1::2]), strict=True))
     answer = EdgeClassifier(place / "bundle", keys=[place / "keys" / "release.pub"]).predict(photo, top=len(CLASSES))

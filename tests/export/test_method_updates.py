@@ -10,9 +10,9 @@ from fedclip_edge.bundle import keys
 from fedclip_edge.errors import ExportError
 from fedclip_edge.runtime import EdgeClassifier, install
 from fedclip_export.export_update import make_update
-from fedclip_export.graphs.heads import HEADS
 from fedclip_export.release import Release
-from fedclip_plugin.methods.registry import frozen_of, restore_adapter
+from fedclip_plugin.methods import METHODS
+from fedclip_plugin.methods.create import frozen_of, restore_adapter
 from fedclip_plugin.runs import save_adapter
 from tests.support import forge
 from tests.support.random_adapters import random_adapter
@@ -57,9 +57,10 @@ def trained_answer(saved):
 
 def test_a_device_answers_by_whichever_method_came_last(tmp_path):
     full = forge.bundle(tmp_path / "bundle")
+    heads = [name for name, entry in METHODS.items() if not entry.on_pixels]
     install(tmp_path / "device", full, allow_unsigned=True, provider="cpu")
     with EdgeClassifier(tmp_path / "device", allow_unsigned=True, provider="cpu") as classifier:
-        for sequence, method in enumerate((*HEADS, *reversed(HEADS)), start=200):
+        for sequence, method in enumerate((*heads, *reversed(heads)), start=200):
             saved = adapter(method, round=sequence)
             classifier.update(release(saved, tmp_path, full, sequence))
             logits = classifier.logits(forge.images())

@@ -12,15 +12,15 @@ from fedclip_edge.bundle import Trust, open_bundle
 from fedclip_edge.errors import BundleError
 from fedclip_edge.runtime import EdgeClassifier, install
 from fedclip_export.cli import main
-from fedclip_export.graphs.heads import OWN_ENCODER
 from fedclip_export.graphs.tuned_encoder import write_tuned
 from fedclip_export.source import read_source
 from fedclip_miniature import CLASSES, ensure_miniature
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.onnx_encoder import FINGERPRINT_KEY
-from fedclip_plugin.cli.adapters import predict
-from fedclip_plugin.methods.registry import restore_adapter
+from fedclip_plugin.cli.main import main as fedclip
+from fedclip_plugin.methods import METHODS
+from fedclip_plugin.methods.create import restore_adapter
 from fedclip_plugin.runs import load_adapter, save_adapter
 from tests.support.random_adapters import fresh_adapter, write_adapter
 
@@ -41,7 +41,7 @@ def trained(folder, method, round=3, seed=0):
     return folder
 
 
-@pytest.fixture(scope="module", params=sorted(OWN_ENCODER))
+@pytest.fixture(scope="module", params=[name for name, entry in METHODS.items() if entry.on_pixels])
 def method(request):
     return request.param
 
@@ -89,7 +89,7 @@ def manifest(folder):
 def test_a_device_answers_as_the_trainer_does(place, plain, images, capsys, tmp_path):
     photo = tmp_path / "photo.png"
     Image.open(next(images.glob("photo/dog/*.png"))).resize((300, 190)).save(photo)
-    assert predict(place / "round_3", [photo], None, len(CLASSES), as_json=False) == 0
+    assert fedclip(["predict", str(place / "round_3"), str(photo), "--top", str(len(CLASSES))]) == 0
     told = capsys.readouterr().out.split()[1:]
     answers = dict(EdgeClassifier(place / "bundle", allow_unsigned=True).predict(photo, top=len(CLASSES)).top)
     assert answers == pytest.approx(dict(zip(told[::2], map(float, told[1::2]), strict=True)), abs=1e-3)

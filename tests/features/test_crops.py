@@ -54,7 +54,7 @@ def crop(tmp_path, root, skip=False):
 
 
 def everything(result):
-    return result.data.select(np.arange(len(result.data)))
+    return result.data.batch(np.arange(len(result.data)))
 
 
 def cache_file(tmp_path):
@@ -67,8 +67,8 @@ def test_pixels_are_bit_for_bit_what_the_backbone_sees(tmp_path, root):
     clip = FrozenClip(locate_backbone("clip-tiny"), CPU)
     seen = torch.from_numpy(np.stack([clip.preprocess(open_rgb(path)) for path in images.paths()]))
     data = everything(crop(tmp_path, root)[0])
-    assert (data.features.dtype, tuple(data.features.shape)) == (torch.uint8, (8, 3, 64, 64))
-    assert torch.equal(clip.preprocessing.normalization()(data.features), seen)
+    assert (data.inputs.dtype, tuple(data.inputs.shape)) == (torch.uint8, (8, 3, 64, 64))
+    assert torch.equal(clip.preprocessing.normalization()(data.inputs), seen)
     assert torch.equal(data.labels, torch.from_numpy(images.labels))
 
 
@@ -91,30 +91,30 @@ def test_images_are_decoded_once(tmp_path, root):
     first, counted = crop(tmp_path, root)
     second, again = crop(tmp_path, root)
     assert (counted, first.encoded, again, second.encoded) == (8, 8, 0, 0)
-    assert torch.equal(everything(first).features, everything(second).features)
+    assert torch.equal(everything(first).inputs, everything(second).inputs)
 
 
 def test_pixels_stay_on_disk_until_they_are_looked_at(tmp_path, root):
     result, _ = crop(tmp_path, root)
     assert str(cache_file(tmp_path)) in Path("/proc/self/maps").read_text()
     part = result.data.subset(np.array([6, 1, 3]))
-    assert part.features.data_ptr() == result.data.features.data_ptr()
-    assert torch.equal(part.select(np.array([2, 0])).features, everything(result).features[[3, 6]])
+    assert part.pixels.data_ptr() == result.data.pixels.data_ptr()
+    assert torch.equal(part.batch(np.array([2, 0])).inputs, everything(result).inputs[[3, 6]])
 
 
 def test_only_what_is_new_or_changed_is_decoded(tmp_path, root):
     before, _ = crop(tmp_path, root)
-    kept = everything(before).features
+    kept = everything(before).inputs
     (root / "cat" / "1.png").unlink()
     draw(root / "dog" / "new.png", 77)
     draw(root / "dog" / "0.png", 78)
     after, counted = crop(tmp_path, root)
     data = everything(after)
-    assert (counted, after.encoded, len(data), len(after.data.features)) == (2, 2, 8, 8)
-    assert torch.equal(data.features[:3], kept[1:4])
-    assert not torch.equal(data.features[3], kept[4])
-    assert torch.equal(data.features[4:7], kept[5:])
-    assert torch.equal(everything(before).features, kept), "who mapped the old file keeps it"
+    assert (counted, after.encoded, len(data.labels), len(after.data.pixels)) == (2, 2, 8, 8)
+    assert torch.equal(data.inputs[:3], kept[1:4])
+    assert not torch.equal(data.inputs[3], kept[4])
+    assert torch.equal(data.inputs[4:7], kept[5:])
+    assert torch.equal(everything(before).inputs, kept), "who mapped the old file keeps it"
 
 
 def test_a_part_of_a_set_is_served_from_the_same_file(tmp_path, root):
@@ -122,7 +122,7 @@ def test_a_part_of_a_set_is_served_from_the_same_file(tmp_path, root):
     images = scan_folder(root, "silo", None).subset([7, 2])
     part = source(tmp_path).pixels(images, False, lambda count: None)
     assert part.encoded == 0
-    assert torch.equal(everything(part).features, everything(whole).features[[7, 2]])
+    assert torch.equal(everything(part).inputs, everything(whole).inputs[[7, 2]])
 
 
 @pytest.mark.parametrize("harm", ["cut", "levels", "note", "header", "foreign", "empty"])
@@ -139,7 +139,7 @@ def test_a_corrupt_cache_is_made_again_with_a_warning(tmp_path, root, harm, capl
         second, counted = crop(tmp_path, root)
     assert counted == 8
     assert f"{file} is corrupt" in caplog.text
-    assert torch.equal(first.features, everything(second).features)
+    assert torch.equal(first.inputs, everything(second).inputs)
     assert file.read_bytes() == good
 
 
@@ -247,7 +247,7 @@ def test_images_exchanged_in_place_are_seen_by_both_caches(tmp_path, root):
     for path in root.rglob("*.bmp"):
         os.utime(path, (1.6e9, 1.6e9))
     images = scan_folder(root, "silo", None)
-    pixels = everything(source(tmp_path).pixels(images, False, int)).features
+    pixels = everything(source(tmp_path).pixels(images, False, int)).inputs
     features = source(tmp_path).images(images, False, int).data.features
     (root / "cat").rename(root / "other")
     (root / "dog").rename(root / "cat")
@@ -255,7 +255,7 @@ def test_images_exchanged_in_place_are_seen_by_both_caches(tmp_path, root):
     assert scan_folder(root, "silo", None).files == images.files
     exchanged = [4, 5, 6, 7, 0, 1, 2, 3]
     result = source(tmp_path).pixels(images, False, int)
-    assert torch.equal(everything(result).features, pixels[exchanged])
+    assert torch.equal(everything(result).inputs, pixels[exchanged])
     encoded = source(tmp_path).images(images, False, int)
     assert torch.equal(encoded.data.features, features[exchanged])
     assert (result.encoded, encoded.encoded) == (0, 0), "both contents are known, and which file has which was seen"

@@ -179,7 +179,7 @@ print(len(source.images(images, False, print).data), "transformers" in sys.modul
 
 def test_a_feature_set_selects_and_is_one_batch():
     data = FeatureSet(torch.arange(6.0).reshape(3, 2), torch.tensor([0, 1, 2]))
-    chosen = data.select(np.array([2, 0]))
+    chosen = data.subset(np.array([2, 0]))
     assert chosen.labels.tolist() == [2, 0]
     ((features, labels),) = list(data)
     assert (len(data), features.shape, labels.shape) == (3, (3, 2), (3,))

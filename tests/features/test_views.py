@@ -78,7 +78,7 @@ def numbered(count=50, views=3):
 def test_an_epoch_sees_every_image_once_itself_or_one_of_its_views():
     rng, choices = np.random.default_rng(0), []
     for _ in range(20):
-        seen = torch.cat([batch.features for batch in batches(numbered(), 8, 1, rng)]).flatten()
+        seen = torch.cat([batch.inputs for batch in batches(numbered(), 8, 1, rng)]).flatten()
         assert sorted((seen // 10).tolist()) == list(range(50))
         choices += (seen % 10).tolist()
     counts = np.bincount(np.array(choices, dtype=int), minlength=4)
@@ -89,7 +89,7 @@ def test_an_epoch_sees_every_image_once_itself_or_one_of_its_views():
 def test_without_views_the_order_of_batches_is_what_it_always_was():
     data = replace(numbered(), views=None)
     order = np.random.default_rng(3).permutation(50)
-    seen = torch.cat([batch.features for batch in batches(data, 8, 1, np.random.default_rng(3))]).flatten()
+    seen = torch.cat([batch.inputs for batch in batches(data, 8, 1, np.random.default_rng(3))]).flatten()
     assert seen.tolist() == (10.0 * order).tolist()
 
 

@@ -19,7 +19,8 @@ from fedclip_plugin.federated.startup.memory_check import (
 )
 from fedclip_plugin.federated.startup.memory_estimate import BASE_OWN, BASE_SHARED, Footprint, footprint, update_bytes
 from fedclip_plugin.federated.startup.preflight import adapter_space
-from fedclip_plugin.recipe import METHODS, find_recipe, find_study, load_recipe, recipe_files
+from fedclip_plugin.methods import METHODS
+from fedclip_plugin.recipe import find_recipe, find_study, load_recipe, recipe_files
 from fedclip_plugin.study.definition import load_study
 
 GB = 10**9
@@ -33,7 +34,7 @@ def vit_b32(tmp_path):
 
 
 def recipe(**settings):
-    if METHODS[settings.get("fedclip_args__method", "fedclip")].inputs == "pixels":
+    if METHODS[settings.get("fedclip_args__method", "fedclip")].on_pixels:
         settings = {"fedclip_args__augmented_views": 0} | settings
     overrides = [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]
     return load_recipe(find_recipe("miniature/clip_tiny_fedclip"), overrides)

@@ -133,7 +133,7 @@ def test_three_rounds_equal_the_reencoding_reference(clip, silos, fresh_fedml, t
     for number, (name, silo) in enumerate(silos.items()):
         split = split_60_20_20(len(silo.labels), seed=3)
         data = FeatureSet(clip.images(silo.pixels), silo.labels)
-        features.append(SiloFeatures(*(data.select(part) for part in (split.train, split.validation, split.test))))
+        features.append(SiloFeatures(*(data.subset(part) for part in (split.train, split.validation, split.test))))
         trainers.append(FedClipTrainer(create_adapter("fedclip", frozen(128), 9, torch.float64), args, task, name))
         trainers[-1].set_id(number)
         references.append(Reference(clip, silo, split.train))
@@ -172,7 +172,7 @@ def test_the_frozen_clip_gives_the_features_of_transformers(clip, silos):
 
 def test_equal_labels_in_a_batch_give_the_multi_positive_gradient():
     """Images of one class share a text vector: the loss differs from the multi-positive one by a constant only."""
-    from fedclip_plugin.methods import contrastive_loss
+    from fedclip_plugin.methods.losses import contrastive_loss
 
     generator = torch.Generator().manual_seed(1)
     images = torch.nn.functional.normalize(torch.randn(6, 16, generator=generator, dtype=torch.float64), dim=-1)

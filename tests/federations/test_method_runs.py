@@ -7,10 +7,9 @@ import torch
 
 from fedclip_edge.errors import ConversionError
 from fedclip_export.graphs.finalize import to_bytes
-from fedclip_export.graphs.heads import OWN_ENCODER, head_graph
-from fedclip_plugin.methods import scores
-from fedclip_plugin.methods.registry import restore_adapter
-from fedclip_plugin.recipe import METHODS
+from fedclip_export.graphs.heads import head_graph
+from fedclip_plugin.methods import METHODS, scores
+from fedclip_plugin.methods.create import restore_adapter
 from fedclip_plugin.runs import load_adapter
 
 FURTHEST_FROM_ZERO_SHOT = {"fedclip": 0.2, "clip_adapter": 0.1}
@@ -37,7 +36,7 @@ def test_it_trains_and_reports_under_its_own_name(outcome, method):
 def test_what_it_saved_answers_on_a_device_as_here_or_says_why_not(outcome, method):
     saved = load_adapter(outcome.folder.adapters / "final")
     assert saved.method == method
-    if method in OWN_ENCODER:
+    if METHODS[method].on_pixels:
         with pytest.raises(ConversionError, match=method):
             head_graph(saved, {})
         return

@@ -10,7 +10,7 @@ import time
 import pytest
 import yaml
 
-from fedclip_plugin.recipe import METHODS
+from fedclip_plugin.methods import METHODS
 from fedclip_plugin.study import Plan, ResultsFolder, StudyResults
 from fedclip_plugin.study.definition import load_study
 from tests.support.paths import ROOT

@@ -7,13 +7,13 @@ import torch
 
 from fedclip_edge.errors import ConversionError
 from fedclip_export.graphs.finalize import to_bytes
-from fedclip_export.graphs.heads import HEADS, OWN_ENCODER, head_graph
+from fedclip_export.graphs.heads import head_graph
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
+from fedclip_plugin.backbone.clip_size import read_clip_size
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.federated.roles.task import Task
-from fedclip_plugin.methods import ADAPTERS, create_adapter, load_parameters, parameters_of
-from fedclip_plugin.methods.registry import restore_adapter
-from fedclip_plugin.recipe import METHODS
+from fedclip_plugin.methods import METHODS, create_adapter, load_parameters, parameters_of
+from fedclip_plugin.methods.create import restore_adapter
 from fedclip_plugin.runs import load_adapter, save_adapter
 from tests.support.workshop import frozen_clip_tiny
 
@@ -37,7 +37,7 @@ def method(request):
 @pytest.fixture(scope="module")
 def inputs(method):
     generator = torch.Generator().manual_seed(1)
-    if METHODS[method].inputs == "pixels":
+    if METHODS[method].on_pixels:
         return torch.randint(0, 256, (IMAGES, 3, 64, 64), dtype=torch.uint8, generator=generator)
     return torch.randn(IMAGES, 128, generator=generator)
 
@@ -71,12 +71,6 @@ def logits(adapter, inputs, frozen):
     return adapter.logits(inputs, frozen.text)
 
 
-def test_modules_heads_and_recipes_name_the_same_methods():
-    assert set(ADAPTERS) == set(METHODS)
-    assert set(HEADS) | OWN_ENCODER == set(METHODS)
-    assert not set(HEADS) & OWN_ENCODER
-
-
 def test_its_loss_falls_where_it_has_parameters(method, trained):
     adapter, losses = trained
     assert (not parameters_of(adapter)) == (method in NOTHING_TRAINED)
@@ -99,7 +93,7 @@ def test_its_parameters_are_all_that_another_silo_needs(method, trained, inputs,
     assert torch.equal(logits(other, inputs, frozen), logits(trained[0], inputs, frozen))
 
 
-@pytest.mark.parametrize("name", [name for name, spec in METHODS.items() if spec.inputs == "features"])
+@pytest.mark.parametrize("name", [name for name, spec in METHODS.items() if not spec.on_pixels])
 def test_on_features_it_holds_nothing_but_its_parameters(name, frozen):
     adapter = create_adapter(name, frozen, seed=0)
     assert set(adapter.state_dict()) == set(parameters_of(adapter))
@@ -116,10 +110,19 @@ def test_it_is_saved_and_restored(tmp_path, saved, trained, inputs, frozen):
 
 
 def test_it_answers_on_a_device_as_here_or_says_why_not(method, saved, trained, inputs, frozen):
-    if method in OWN_ENCODER:
+    if METHODS[method].on_pixels:
         with pytest.raises(ConversionError, match="full bundle"):
             head_graph(saved, {})
         return
     session = onnxruntime.InferenceSession(to_bytes(head_graph(saved, {})), providers=["CPUExecutionProvider"])
     found = session.run(["logits"], {"image_features": inputs.numpy()})[0]
     np.testing.assert_allclose(found, logits(trained[0], inputs, frozen).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 345])
+def test_its_parameters_are_counted_before_it_is_built(method, classes):
+    names = tuple(f"class {number}" for number in range(classes))
+    built = parameters_of(create_adapter(method, frozen_clip_tiny(names, TEMPLATE), seed=0))
+    size = read_clip_size(locate_backbone(BUILT_IN))
+    counted, own = METHODS[method].parameters(size, classes), sum(tensor.numel() for tensor in built.values())
+    assert counted >= own if method == "prompt" else counted == own

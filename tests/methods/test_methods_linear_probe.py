@@ -2,7 +2,9 @@
 
 import torch
 
-from fedclip_plugin.methods import LinearProbe, ZeroShot, classification_loss
+from fedclip_plugin.methods import ZeroShot
+from fedclip_plugin.methods.linear_probe import LinearProbe
+from fedclip_plugin.methods.losses import classification_loss
 from tests.support.workshop import frozen
 
 LABELS = torch.tensor([0, 1, 2, 0, 1])

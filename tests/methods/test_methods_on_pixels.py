@@ -14,17 +14,17 @@ from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.features import TextFeatures, prompts_of
-from fedclip_plugin.methods import AdapterInputs, contrastive_loss, create_adapter, load_parameters, parameters_of
-from fedclip_plugin.methods.registry import restore_adapter
-from fedclip_plugin.recipe import METHODS
-from fedclip_plugin.recipe.methods import LORA_RANK
+from fedclip_plugin.methods import METHODS, AdapterInputs, create_adapter, load_parameters, parameters_of
+from fedclip_plugin.methods.create import restore_adapter
+from fedclip_plugin.methods.losses import contrastive_loss
+from fedclip_plugin.methods.registry import LORA_RANK
 from fedclip_plugin.runs import SavedAdapter
 
 CPU = torch.device("cpu")
 TINY = locate_backbone("clip-tiny")
 CLASSES, TEMPLATE = ("dog", "elephant", "guitar"), "a picture of a {}"
 PROMPTS = prompts_of(CLASSES, TEMPLATE)
-ON_PIXELS = sorted(name for name, spec in METHODS.items() if spec.inputs == "pixels")
+ON_PIXELS = sorted(name for name, spec in METHODS.items() if spec.on_pixels)
 
 
 def load(precision="fp32"):

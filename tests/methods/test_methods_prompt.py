@@ -9,8 +9,9 @@ from fedclip_plugin.errors import AdapterFileError, RecipeError
 from fedclip_plugin.features import prompts_of
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods import create_adapter, load_parameters, parameters_of
-from fedclip_plugin.methods.prompt import FREE_LENGTH, ContextTower
-from fedclip_plugin.methods.registry import restore_adapter
+from fedclip_plugin.methods.create import restore_adapter
+from fedclip_plugin.methods.prompt import ContextTower
+from fedclip_plugin.methods.registry import PROMPT_VECTORS
 from tests.support.workshop import clip_tiny, frozen_clip_tiny
 
 CLASSES = ("dog", "polar_bear", "aquamarine grand piano")
@@ -62,7 +63,7 @@ def test_class_features_are_those_of_the_whole_tower(template, replaced):
 def test_without_words_to_replace_it_starts_at_random_in_front(template):
     first, second, other = (prompt(template, seed=seed)[0].context.detach() for seed in (5, 5, 6))
     longest = clip_tiny().tokenize(prompts_of(CLASSES, template))[0].shape[1]
-    assert first.shape == (min(FREE_LENGTH, POSITIONS - longest), 128)
+    assert first.shape == (min(PROMPT_VECTORS, POSITIONS - longest), 128)
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert 0.018 < first.std() < 0.022

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedclip_miniature import CLASSES, DOMAINS, OBJECTS, draw_sheet, render_image
+from fedclip_miniature import CLASSES, DOMAINS, OBJECTS, render_image
 from fedclip_miniature.canvas import CANVAS, area, edges, labels, thickened
+from fedclip_miniature.contact_sheet import draw_sheet, main
 from fedclip_miniature.dataset import FEDERATED_STYLES
 from fedclip_miniature.drawing import Pose, draw
 from fedclip_miniature.palette import random_palette
@@ -119,3 +120,10 @@ def test_thickened_lines_are_as_wide_as_asked():
     label[:, 64:] = 1
     for width in (1, 2, 3, 5):
         assert thickened(edges(label), width)[64].sum() == width
+
+
+def test_a_sheet_whose_name_has_no_format_is_refused_before_it_is_drawn(capsys):
+    for name in ("sheet", "sheet.xyz"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["--out", name])
+        assert f"{name}: the name of a picture must end in .png" in capsys.readouterr().err

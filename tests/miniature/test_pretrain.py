@@ -125,7 +125,7 @@ def test_the_committed_model_is_small_and_says_what_it_is():
     files = _contents(CLIP_TINY)
     assert sum(len(content) for content in files.values()) <= 4 * 2**20
     card = files["README.md"].decode()
-    for words in ("fedclip pretrain --out", "were seen in", "PACS", "zero-shot"):
+    for words in ("python -m fedclip_miniature.pretraining --out", "were seen in", "PACS", "zero-shot"):
         assert words in card
 
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from fedclip_plugin.errors import RecipeError
+from fedclip_plugin.methods import METHODS
 from fedclip_plugin.recipe import (
-    METHODS,
     Recipe,
     default_run_dir,
     find_recipe,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedclip_plugin.methods.registry import frozen_of, restore_adapter
+from fedclip_plugin.methods.create import frozen_of, restore_adapter
 from fedclip_plugin.runs import load_adapter
 
 FORMATS = sorted(Path(__file__).parent.glob("format_*"))

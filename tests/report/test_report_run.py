@@ -14,14 +14,13 @@ from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.features import FeatureSource
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods import create_adapter
-from fedclip_plugin.methods.registry import frozen_of
+from fedclip_plugin.methods.create import frozen_of
 from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.report.console import Console
 from fedclip_plugin.report.page import Page, Section, Table
 from fedclip_plugin.report.run.round_arrays import RoundArrays
 from fedclip_plugin.report.run.run_page import _summary, run_page
-from fedclip_plugin.report.run.target_answers import answer_target
-from fedclip_plugin.report.run.target_section import TITLE
+from fedclip_plugin.report.run.target_section import TITLE, answer_target
 from fedclip_plugin.runs import RunFolder, SavedAdapter
 from fedclip_plugin.runs.provenance import recipe_text
 from tests.support.page_reader import Reader
@@ -98,7 +97,7 @@ def run(tmp_path_factory, workshop):
     place = tmp_path_factory.mktemp("report")
     folder = make_run(place / "first", workshop, [line(0, 0), line(1, 1)])
     answers = answer_target(load_recipe(folder.recipe), folder)
-    truth = answers.accuracy(answers.selected)
+    truth = answers.selected.score.accuracy
     return make_run(place / "run", workshop, [line(0, 0), line(1, 1, target=truth), line(2, 1)])
 
 

@@ -10,7 +10,7 @@ from safetensors.numpy import save as save_tensors
 
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.errors import AdapterFileError
-from fedclip_plugin.methods.registry import restore_adapter
+from fedclip_plugin.methods.create import restore_adapter
 from fedclip_plugin.runs import load_adapter
 
 HEADER = {

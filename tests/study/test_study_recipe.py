@@ -9,8 +9,8 @@ import yaml
 
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.errors import RecipeError
+from fedclip_plugin.methods import METHODS
 from fedclip_plugin.recipe import (
-    METHODS,
     find_either,
     find_recipe,
     find_study,
@@ -198,5 +198,5 @@ def test_the_studies_cover_what_is_promised():
     assert study.settings["fedclip_args.images_per_class"] >= 200
     assert (len(study.targets), len(study.seeds)) == (4, 3)
     for recipe in recipes:
-        if METHODS[recipe.fedclip_args.method].inputs == "pixels":
+        if METHODS[recipe.fedclip_args.method].on_pixels:
             assert recipe.train_args.comm_round == 8

@@ -122,18 +122,18 @@ def one_thread():
 class Federation:
     """A server and three silos on a wire."""
 
-    def __init__(self, folder, start_round=0, adapter=None, target=None, **changes):
+    def __init__(self, folder, start_round=0, adapter=None, target=None, method="fedclip", **changes):
         from fedml import mlops
 
         self.wire, self.folder, self.lines = Wire(), RunFolder(folder), []
         self.folder.prepare("# digest: d\n", "d", 0, resume=start_round > 0)
         text = torch.nn.functional.normalize(torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(9)), dim=-1)
-        task = Task("fedclip", "clip-tiny", "0", "fp32", CLASSES, "a {}", TextFeatures(text, 20.0), "d")
+        task = Task(method, "clip-tiny", "0", "fp32", CLASSES, "a {}", TextFeatures(text, 20.0), "d")
         settings = {"start_round": start_round, "run_dir": str(folder), **changes}
         self.histories = [AnswerHistory() for _ in range(4)]
         args = arguments(self.wire, 0, **settings)
         mlops.pre_setup(args)
-        model = create_adapter("fedclip", frozen(WIDTH), 0)
+        model = create_adapter(method, frozen(WIDTH), 0)
         if adapter is not None:
             load_parameters(model, {name: torch.tensor(array) for name, array in adapter.tensors.items()})
         least, sizes = args.silos_per_round, {"train": 20, "validation": 10, "test": 10}
@@ -150,7 +150,7 @@ class Federation:
 
     def _silo(self, rank, task, settings):
         args = arguments(self.wire, rank, **settings)
-        model = create_adapter("fedclip", frozen(WIDTH), 0)
+        model = create_adapter(task.method, frozen(WIDTH), 0)
         data = silo_features(rank)
         parts = {"validation": data.validation, "test": data.test}
         zero_shot = {name: task.answer(ZeroShot(), part) for name, part in parts.items()}

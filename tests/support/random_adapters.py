@@ -9,7 +9,8 @@ from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.features import TextFeatures
 from fedclip_plugin.federated.roles.task import Task
-from fedclip_plugin.methods import Prompt, create_adapter
+from fedclip_plugin.methods import create_adapter
+from fedclip_plugin.methods.prompt import Prompt
 from fedclip_plugin.runs import save_adapter
 from tests.support.workshop import frozen, frozen_clip_tiny
 

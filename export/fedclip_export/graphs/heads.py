@@ -1,8 +1,8 @@
-"""From a saved adapter to head.onnx: adapter, class features and softmax, written node by node without torch."""
+"""From a saved adapter to head.onnx: adapter, class features and softmax, written node by node."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from onnx import ModelProto
 from fedclip_edge.errors import ConversionError
 from fedclip_export.graphs.finalize import finalize, require_interface
 from fedclip_export.graphs.graph_builder import GraphBuilder
-from fedclip_plugin.recipe.methods import CLIP_ADAPTER_RATIO, CLIP_ADAPTER_REDUCTION, METHODS
+from fedclip_plugin.methods import METHODS, Adapter, adapter_class
 from fedclip_plugin.runs import SavedAdapter
 
 Store = Literal["fp32", "fp16"]
@@ -76,50 +76,6 @@ class HeadBuilder(GraphBuilder):
         return self.op("Cast", stored, to=self.FLOAT) if kind is np.float16 else stored
 
 
-def _two_layers(graph: HeadBuilder, features: str, width: int) -> str:
-    """``W2 tanh(W1 f + b1) + b2``, which both gates begin with."""
-    hidden, gate = (
-        (graph.parameter(f"{layer}.weight", width, width), graph.parameter(f"{layer}.bias", width))
-        for layer in ("hidden", "gate")
-    )
-    return graph.op("Gemm", graph.op("Tanh", graph.op("Gemm", features, *hidden, transB=1)), *gate, transB=1)
-
-
-def _attention_gate(graph: HeadBuilder, features: str, width: int) -> str:
-    return graph.op("Mul", graph.op("Softmax", _two_layers(graph, features, width), axis=-1), features)
-
-
-def _sigmoid_gate(graph: HeadBuilder, features: str, width: int) -> str:
-    gates = graph.op("Sigmoid", _two_layers(graph, features, width))
-    return graph.op("Mul", graph.op("Mul", gates, graph.floats([2.0], ())), features)
-
-
-def _clip_adapter(graph: HeadBuilder, features: str, width: int) -> str:
-    inner = max(1, width // CLIP_ADAPTER_REDUCTION)
-    down = graph.op("Gemm", features, graph.parameter("down.weight", inner, width), transB=1)
-    up = graph.op("Gemm", graph.op("Relu", down), graph.parameter("up.weight", width, inner), transB=1)
-    bottleneck = graph.op("Mul", graph.op("Relu", up), graph.floats([CLIP_ADAPTER_RATIO], ()))
-    return graph.op("Add", bottleneck, graph.op("Mul", features, graph.floats([1 - CLIP_ADAPTER_RATIO], ())))
-
-
-def _as_they_are(graph: HeadBuilder, features: str, width: int) -> str:
-    return features
-
-
-HEADS: Mapping[str, Callable[[HeadBuilder, str, int], str]] = {
-    "zero_shot": _as_they_are,
-    "fedclip": _attention_gate,
-    "sigmoid_gate": _sigmoid_gate,
-    "clip_adapter": _clip_adapter,
-    "linear_probe": _as_they_are,
-    "prompt": _as_they_are,
-}
-"""By method: what the adapter does to image features ``[B, d]``, before they are normalised."""
-
-OWN_ENCODER: frozenset[str] = frozenset(name for name, spec in METHODS.items() if spec.inputs == "pixels")
-"""Methods that train the image encoder itself: no head can hold them."""
-
-
 def require_head(method: str) -> None:
     """See that a head can hold adapters of a method.
 
@@ -128,14 +84,17 @@ def require_head(method: str) -> None:
     ConversionError
         When none can, with the reason.
     """
-    if method in OWN_ENCODER:
+    if method not in METHODS:
+        raise ConversionError(f"adapter of method {method!r}, which is not known here: update fedclip-plugin")
+    if METHODS[method].on_pixels:
         raise ConversionError(
             f"adapter of method {method!r}: it changes the image encoder every round, so that a head alone would meet "
-            "another encoder on the device; make a full bundle of it: fedclip-export bundle"
+            "another encoder on the device; make a full bundle of it: fedclip export bundle"
         )
-    if method not in HEADS:
+    if adapter_class(method).head is Adapter.head:
         raise ConversionError(
-            f"adapter of method {method!r}; {', '.join(HEADS)} can be exported: update fedclip-export"
+            f"adapter of method {method!r}: its class {METHODS[method].adapter} has no head(), which says how it "
+            "becomes an ONNX graph"
         )
 
 
@@ -157,11 +116,11 @@ def head_graph(saved: SavedAdapter, metadata: Mapping[str, str], store: Store = 
     Raises
     ------
     ConversionError
-        When the method has no exporter, or the adapter's tensors are not the method's or not finite.
+        When the method has no head, or the adapter's tensors are not the method's or not finite.
     """
     require_head(saved.method)
     graph = HeadBuilder(saved.tensors, store)
-    adapted = HEADS[saved.method](graph, "image_features", saved.feature_dim)
+    adapted = adapter_class(saved.method).head(graph, "image_features", saved.feature_dim)
     unused = set(saved.tensors) - graph.taken
     if unused and saved.class_features is None:  # which come from parameters that the graph does not need
         raise ConversionError(

@@ -11,8 +11,8 @@ import torch
 
 from fedclip_export.source import Source
 from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.methods import PixelAdapter
-from fedclip_plugin.methods.registry import restore_adapter
 
 _SETTINGS = (".json", ".txt")
 _SHARDS = ".index.json"
@@ -40,7 +40,7 @@ def write_tuned(source: Source, backbone: Path, folder: Path) -> Source:
         When the adapter does not fit its method or the backbone.
     """
     saved = source.saved
-    adapter = restore_adapter(saved, str(backbone))
+    adapter = Classifier(saved, str(backbone), "cpu").adapter
     assert isinstance(adapter, PixelAdapter), "the caller looked at what the method takes in"
     model = FrozenClip(backbone, torch.device("cpu")).hand_over()
     model.load_state_dict(adapter.image_weights(), strict=False)

@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from fedclip_plugin.errors import RunFolderError
-from fedclip_plugin.methods.registry import to_tensors
+from fedclip_plugin.methods.parameters import to_tensors
 from fedclip_plugin.runs.state import StateSeries
 
 

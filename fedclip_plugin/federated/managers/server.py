@@ -12,7 +12,7 @@ from fedml.cross_silo.server.fedml_aggregator import FedMLAggregator
 from fedml.cross_silo.server.fedml_server_manager import FedMLServerManager
 from fedml.cross_silo.server.message_define import MyMessage
 
-from fedclip_plugin.features import FeatureSet
+from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.managers.handlers import StaysOpen, StopsOnError
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.managers.round_state import RoundState
@@ -41,7 +41,7 @@ class AveragingDriver(FedMLAggregator):
     """
 
     def __init__(
-        self, args: Any, target: FeatureSet | None, aggregator: FedClipAggregator, history: AnswerHistory | None = None
+        self, args: Any, target: InputSet | None, aggregator: FedClipAggregator, history: AnswerHistory | None = None
     ) -> None:
         super().__init__(None, target, 0, {}, {}, {}, args.worker_num, torch.device("cpu"), args, aggregator)
         self._history = history

@@ -13,7 +13,7 @@ from fedml.core import ServerAggregator
 from torch import Tensor
 
 from fedclip_plugin.errors import FederationError
-from fedclip_plugin.features import FeatureSet
+from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.server_optimizer import ServerOptimizer
@@ -149,7 +149,7 @@ class FedClipAggregator(ServerAggregator):
             average: OrderedDict[str, Tensor] = super().on_after_aggregation(aggregated_model_or_grad)
         return self.optimizer.step(self.get_model_params(), average)
 
-    def test(self, test_data: FeatureSet | None, device: torch.device, args: Any) -> tuple[float, float, int, int]:
+    def test(self, test_data: InputSet | None, device: torch.device, args: Any) -> tuple[float, float, int, int]:
         """Score what :meth:`score_target` scores, and save the global adapter when it is the last one.
 
         Returns
@@ -164,7 +164,7 @@ class FedClipAggregator(ServerAggregator):
         scores = [answers.score for answers in self.target_answers] or [Score(0, 0)]
         return self.target or 0.0, 0.0, scores[0].count, scores[0].correct
 
-    def score_target(self, target: FeatureSet | None) -> None:
+    def score_target(self, target: InputSet | None) -> None:
         """Note what the newest adapter, or each silo's own where nothing is averaged, says of the target domain."""
         if target is None:
             self.target = None
@@ -186,7 +186,7 @@ class FedClipAggregator(ServerAggregator):
         metrics = {"target": self.target} if averaged and self.target is not None else {}
         self.folder.save_round(self.task.saved(number, self.model, metrics))
 
-    def _answers(self, target: FeatureSet) -> Iterator[Answers]:
+    def _answers(self, target: InputSet) -> Iterator[Answers]:
         if not self._alone:
             yield self.task.answer(self.model, target)
             return

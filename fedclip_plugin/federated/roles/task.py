@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedclip_plugin.features import FeatureSet, TextFeatures
-from fedclip_plugin.methods import Adapter, parameters_of
+from fedclip_plugin.features import InputSet, TextFeatures
+from fedclip_plugin.methods import Adapter, parameters_of, scores
 from fedclip_plugin.runs import SavedAdapter
 
 
@@ -61,6 +61,30 @@ class Answers:
         return Score(int((self.predicted == self.true).sum()), len(self.true))
 
 
+@torch.no_grad()
+def answer(adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor) -> Answers:
+    """Return how an adapter labels images.
+
+    Parameters
+    ----------
+    adapter
+        Of any method.
+    data
+        N labelled images, as the method takes them.
+    classes
+        What image features are compared with, ``[C, d]``.
+    scale
+        Factor on cosine similarities.
+    """
+    labels, confidences = [], []
+    for part in data.chunks():
+        adapted = adapter(part.inputs)
+        logits = scores(adapted, classes.to(adapted), scale)
+        labels.append(logits.argmax(-1))
+        confidences.append(logits.softmax(-1).amax(-1))
+    return Answers(data.labels, torch.cat(labels), torch.cat(confidences))
+
+
 @dataclass(frozen=True)
 class Task:
     """The classification task and the frozen model behind it.
@@ -86,7 +110,7 @@ class Task:
     text: TextFeatures
     recipe_digest: str
 
-    def answer(self, adapter: Adapter, data: FeatureSet) -> Answers:
+    def answer(self, adapter: Adapter, data: InputSet) -> Answers:
         """Return how ``adapter`` labels images.
 
         Parameters
@@ -96,17 +120,11 @@ class Task:
         data
             N labelled images, as the method takes them.
         """
-        text = self.text.beside(data)
-        confidences, labels = [], []
+        text = data.text_beside(self.text)
         with torch.no_grad():
-            classes, scale = adapter.class_features(text), adapter.scale(text)
-            for part in data.chunks():
-                logits = scale * adapter(part.features) @ classes.T
-                labels.append(logits.argmax(-1))
-                confidences.append(logits.softmax(-1).amax(-1))
-        return Answers(data.labels, torch.cat(labels), torch.cat(confidences))
+            return answer(adapter, data, adapter.class_features(text), adapter.scale(text))
 
-    def score(self, adapter: Adapter, data: FeatureSet) -> Score:
+    def score(self, adapter: Adapter, data: InputSet) -> Score:
         """Return how many of ``data``'s images ``adapter`` labels correctly; see :meth:`answer`."""
         return self.answer(adapter, data).score
 
@@ -115,7 +133,6 @@ class Task:
         with torch.no_grad():
             classes = adapter.class_features(self.text)
             scale = float(adapter.scale(self.text))
-        own = type(adapter).class_features is not Adapter.class_features
         return SavedAdapter(
             method=self.method,
             feature_dim=self.text.features.shape[1],
@@ -130,5 +147,5 @@ class Task:
             text_features=self.text.features.numpy(),
             tensors={name: tensor.numpy() for name, tensor in parameters_of(adapter).items()},
             metrics=dict(metrics),
-            class_features=classes.float().cpu().numpy() if own else None,
+            class_features=classes.float().cpu().numpy() if adapter.trains_classes else None,
         )

@@ -11,7 +11,8 @@ import torch
 from fedml.core import ClientTrainer
 from torch import Tensor, nn
 
-from fedclip_plugin.features import FeatureSet, SiloFeatures
+from fedclip_plugin.features import InputSet, SiloFeatures
+from fedclip_plugin.features.feature_set import Batch
 from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
@@ -89,7 +90,7 @@ class FedClipTrainer(ClientTrainer):
         with secret_noise():
             super().on_after_local_training(train_data, device, args)
 
-    def test(self, test_data: FeatureSet, device: torch.device, args: Any) -> dict[str, float]:
+    def test(self, test_data: InputSet, device: torch.device, args: Any) -> dict[str, float]:
         """Return FedML's usual figures for ``test_data``: ``test_correct``, ``test_total`` and ``test_loss``.
 
         Parameters
@@ -99,30 +100,30 @@ class FedClipTrainer(ClientTrainer):
         device, args
             Unused; FedML passes them.
         """
-        score, text = self.task.score(self.model, test_data), self.task.text.beside(test_data)
+        score, text = self.task.score(self.model, test_data), test_data.text_beside(self.task.text)
         with torch.no_grad():
             losses = [
-                nn.functional.cross_entropy(self.model.logits(part.features, text), part.labels, reduction="sum")
+                nn.functional.cross_entropy(self.model.logits(part.inputs, text), part.labels, reduction="sum")
                 for part in test_data.chunks()
             ]
         return {"test_correct": score.correct, "test_total": score.count, "test_loss": float(sum(losses))}
 
-    def _fit(self, data: FeatureSet, epochs: int, rng: np.random.Generator, proximal_mu: float) -> float:
+    def _fit(self, data: InputSet, epochs: int, rng: np.random.Generator, proximal_mu: float) -> float:
         """Train and return the mean loss; a method without parameters has a loss all the same."""
-        text = self.task.text.beside(data)
+        text = data.text_beside(self.task.text)
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         anchors = [parameter.detach().clone() for parameter in parameters] if proximal_mu else []
         optimizer = self._optimizer(parameters) if parameters else None
         total, seen = torch.zeros((), device=data.labels.device), 0
         for batch in batches(data, self.args.batch_size, epochs, rng):
-            loss = self.model.loss(batch.features, batch.labels, text)
+            loss = self.model.loss(batch.inputs, batch.labels, text)
             if optimizer is not None:
                 loss.backward()
                 if proximal_mu:
                     _pull(parameters, anchors, proximal_mu)
                 optimizer.step()
                 optimizer.zero_grad()
-            total, seen = total + loss.detach() * len(batch), seen + len(batch)
+            total, seen = total + loss.detach() * len(batch.labels), seen + len(batch.labels)
         return float(total) / seen if seen else float("nan")
 
     def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Adam:
@@ -143,7 +144,7 @@ def _pull(parameters: list[nn.Parameter], anchors: list[Tensor], mu: float) -> N
         parameter.grad.add_(parameter.detach() - anchor, alpha=mu)
 
 
-def batches(data: FeatureSet, size: int, epochs: int, rng: np.random.Generator) -> Iterator[FeatureSet]:
+def batches(data: InputSet, size: int, epochs: int, rng: np.random.Generator) -> Iterator[Batch]:
     """Yield shuffled batches of ``size`` images; a last batch of one image is left out, as the reference does.
 
     Parameters
@@ -161,4 +162,4 @@ def batches(data: FeatureSet, size: int, epochs: int, rng: np.random.Generator) 
         order = torch.from_numpy(rng.permutation(len(data))).to(data.labels.device)
         seen = data.drawn(rng)
         for start in range(0, len(data) - 1, size):
-            yield seen.select(order[start : start + size])
+            yield seen.batch(order[start : start + size])

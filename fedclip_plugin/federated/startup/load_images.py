@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
 from fedclip_plugin.data import ImageSet, split_60_20_20
-from fedclip_plugin.features import FeatureSet, FeatureSource, SiloFeatures
-from fedclip_plugin.recipe import METHODS, FedClipArgs
+from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFeatures
+from fedclip_plugin.features.encoding import Progress
+from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.recipe import FedClipArgs
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,12 @@ class Inputs:
     """
 
     features: FeatureSet
-    taken: FeatureSet
+    taken: InputSet
     faults: int
 
     @classmethod
     def load(
-        cls,
-        settings: FedClipArgs,
-        source: FeatureSource,
-        images: ImageSet,
-        views: int,
-        on_progress: Callable[[int], None],
+        cls, settings: FedClipArgs, source: FeatureSource, images: ImageSet, views: int, on_progress: Progress
     ) -> Inputs:
         """Encode and decode what the caches lack.
 
@@ -61,16 +57,16 @@ class Inputs:
         """
         skip = settings.on_bad_image == "skip"
         encoded = source.images(images, skip, on_progress)
-        taken = encoded.data
-        if METHODS[settings.method].inputs == "pixels":
-            taken = source.pixels(images, skip, _ignore).data
+        taken: InputSet = encoded.data
+        if METHODS[settings.method].on_pixels:
+            taken = source.pixels(images, skip).data
         elif views:
             seen = [source.images(images, skip, on_progress, view).data.features for view in range(1, views + 1)]
-            taken = replace(taken, views=torch.stack(seen, dim=1))
+            taken = replace(encoded.data, views=torch.stack(seen, dim=1))
         return cls(encoded.data, taken, len(encoded.faults))
 
 
-def split(data: FeatureSet, seed: int) -> SiloFeatures:
+def split(data: InputSet, seed: int) -> SiloFeatures:
     """Return a silo's splits; only what is trained on keeps augmented views.
 
     Raises
@@ -78,9 +74,5 @@ def split(data: FeatureSet, seed: int) -> SiloFeatures:
     DataError
         When there are too few images.
     """
-    parts, plain = split_60_20_20(len(data), seed), replace(data, views=None)
+    parts, plain = split_60_20_20(len(data), seed), data.without_views()
     return SiloFeatures(data.subset(parts.train), plain.subset(parts.validation), plain.subset(parts.test))
-
-
-def _ignore(count: int) -> None:
-    """Take no notice of progress."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedclip_plugin.backbone.clip_size import FLOAT, ClipSize, read_clip_size
-from fedclip_plugin.recipe import METHODS, Recipe
+from fedclip_plugin.backbone.clip_size import FLOAT, read_clip_size
+from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.recipe import Recipe
 
 BASE_OWN, BASE_SHARED = 640_000_000, 380_000_000
 """What a rank takes with fedml, torch and transformers imported, and what all ranks of a host share (libraries)."""
@@ -68,12 +69,14 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
         When ``config.json`` does not describe a CLIP.
     """
     size, settings = read_clip_size(backbone), recipe.fedclip_args
+    method = METHODS[settings.method]
     weights, trained = FLOAT * size.parameters, update_bytes(recipe, backbone)
     lossy = LOSSY_COPIES * trained if settings.codec != "none" else 0
     arriving = recipe.train_args.client_num_per_round * trained
-    features = 0 if METHODS[settings.method].inputs == "pixels" else FLOAT * size.dim * images
+    features = 0 if method.on_pixels else FLOAT * size.dim * images
     encoding = max(settings.encode_batch_size, _EVALUATED) * size.vision.passing_bytes
-    training = TRAINING_COPIES * trained + _activations(recipe, size) + (trained if settings.proximal_mu else 0)
+    kept = method.activations(size, _classes(recipe), recipe.train_args.batch_size)
+    training = TRAINING_COPIES * trained + kept + (trained if settings.proximal_mu else 0)
     silo = weights + trained + lossy + 2 * features + max(encoding, training)
     moments = 2 * trained if settings.server_optimizer == "adam" else trained
     server = weights + arriving + lossy + features + max(encoding, SAVING_COPIES * trained) + moments
@@ -81,7 +84,7 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
 
 
 def update_bytes(recipe: Recipe, backbone: Path) -> int:
-    """Return the bytes of an adapter, as a silo sends it without a codec; for small adapters an upper bound.
+    """Return the bytes of an adapter, as a silo sends it without a codec; of a prompt, of 16 words at most.
 
     Parameters
     ----------
@@ -95,25 +98,8 @@ def update_bytes(recipe: Recipe, backbone: Path) -> int:
     BackboneError
         When ``config.json`` does not describe a CLIP.
     """
-    return FLOAT * _trained(recipe.fedclip_args.method, read_clip_size(backbone))
+    return FLOAT * METHODS[recipe.fedclip_args.method].parameters(read_clip_size(backbone), _classes(recipe))
 
 
-def _trained(method: str, size: ClipSize) -> int:
-    """Return the number of parameters that a method trains and sends; for small adapters an upper bound."""
-    if method == "full":
-        return size.parameters
-    if method == "lora":
-        from fedclip_plugin.recipe.methods import LORA_RANK, LORA_TARGETS
-
-        return size.vision.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.vision.width
-    return 2 * size.dim * (size.dim + 1)
-
-
-def _activations(recipe: Recipe, size: ClipSize) -> int:
-    """Return the bytes that a training step keeps for its backward pass."""
-    method, batch = recipe.fedclip_args.method, recipe.train_args.batch_size
-    if method == "prompt":
-        return len(recipe.fedclip_args.classes or range(_CLASSES)) * size.text.kept_bytes
-    if METHODS[method].inputs != "pixels":
-        return 0
-    return batch * (size.vision.kept_bytes + (size.text.kept_bytes if method == "full" else 0))
+def _classes(recipe: Recipe) -> int:
+    return len(recipe.fedclip_args.classes or range(_CLASSES))

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from fedclip_miniature import DOMAINS, ensure_miniature
 from fedclip_plugin.data import ImageSet, remarks, silo_image_set, silo_names, target_image_set
 from fedclip_plugin.errors import FedClipError
-from fedclip_plugin.features import FeatureSet, FeatureSource, SiloFeatures, TextFeatures, prompts_of
+from fedclip_plugin.features import FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of
+from fedclip_plugin.features.encoding import no_progress
 from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.rank_output import confined
 from fedclip_plugin.federated.roles.task import Answers, Task
@@ -68,7 +69,7 @@ class Prepared:
     name: str
     silos: tuple[str, ...]
     splits: SiloFeatures | None
-    target: FeatureSet | None
+    target: InputSet | None
     frozen: AdapterInputs
     zero_shot: Mapping[str, Answers] = field(default_factory=dict)
     images: tuple[int, ...] = ()
@@ -122,7 +123,7 @@ class Preparation:
             text=text,
             recipe_digest=self._recipe.digest(),
         )
-        parts, splits, target = dict[str, FeatureSet](), None, None
+        parts, splits, target = dict[str, InputSet](), None, None
         if inputs is not None and self._rank == 0:
             parts, target = {"target": inputs.features}, inputs.taken.to(self._device)
         elif inputs is not None:
@@ -199,7 +200,7 @@ class Preparation:
             settings.precision,
             Path(settings.feature_cache_dir),
             settings.encode_batch_size,
-            settings.encode_workers or max(2, torch.get_num_threads()),
+            settings.encode_workers or 0,
         )
 
     def _encode(
@@ -212,7 +213,7 @@ class Preparation:
             require_distinct(text, agreed.classes, self._settings.prompt_template)
             to_encode = source.count_missing(images, self._views()) if images and agreed.bar else 0
             with self._bar(to_encode) as bar:
-                advance = bar.update if bar is not None else _ignore
+                advance = bar.update if bar is not None else no_progress
                 inputs = Inputs.load(self._settings, source, images, self._views(), advance) if images else None
             if self._rank and inputs:
                 self._split(inputs.features)
@@ -235,7 +236,7 @@ class Preparation:
         """Return how many augmented views of each image this rank encodes; the target is only tested on."""
         return self._settings.augmented_views if self._rank else 0
 
-    def _split(self, data: FeatureSet) -> SiloFeatures:
+    def _split(self, data: InputSet) -> SiloFeatures:
         return split(data, self._recipe.common_args.random_seed)
 
     def _roll_call(self, card: C, judge: Callable[[list[C]], Sequence[V]], fault: Exception | None) -> V:
@@ -260,7 +261,3 @@ class Preparation:
 def _warn(line: str) -> None:
     """Say a line once, however many federations of a study this rank takes part in."""
     logger.warning("%s", line)
-
-
-def _ignore(count: int) -> None:
-    """Take no notice of progress."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fedclip_plugin.errors import MethodError
+from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe.faults import Fault
-from fedclip_plugin.recipe.methods import METHODS
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
 Values = Mapping[str, Any]
@@ -21,7 +22,7 @@ def training_faults(values: Values) -> Iterator[Fault]:
         ``section.key`` to its value, for every key that is valid by itself.
     """
     yield from _local(values)
-    yield from _views(values)
+    yield from _method(values)
     yield from _server_optimizer(values)
 
 
@@ -38,9 +39,14 @@ def _local(values: Values) -> Iterator[Fault]:
         yield Fault("train_args.client_num_per_round", rule, drawn)
 
 
-def _views(values: Values) -> Iterator[Fault]:
+def _method(values: Values) -> Iterator[Fault]:
     views, method = values.get("fedclip_args.augmented_views"), values.get("fedclip_args.method")
-    if views and method and METHODS[method].inputs == "pixels":
+    try:
+        on_pixels = method is not None and METHODS[method].on_pixels
+    except MethodError as error:  # of another package
+        yield Fault("fedclip_args.method", error.text, method)
+        return
+    if views and on_pixels:
         rule = f"only for methods on features, which encode each view once; method {method} is on pixels; leave it out"
         yield Fault("fedclip_args.augmented_views", rule, views)
 

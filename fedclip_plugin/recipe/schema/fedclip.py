@@ -35,7 +35,7 @@ class FedClipArgs(Section):
     backbone
         ``clip-tiny`` (built in), a hub name (``owner/name``), or a folder (with a ``/``).
     method
-        A name of `fedclip_plugin.recipe.METHODS`.
+        A name of `fedclip_plugin.methods.METHODS`.
     data_layout
         ``domains``: root/<domain>/<class>/<image>, one domain per silo; ``classes``: root/<class>/<image>,
         split among silos; ``silos``: one folder per silo.

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe.faults import listed
-from fedclip_plugin.recipe.methods import METHODS
 from fedclip_plugin.recipe.prompts import require_template
 
 MOST = 2**32 - 1

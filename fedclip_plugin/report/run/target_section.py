@@ -1,25 +1,106 @@
-"""The part of a run's page that looks at the answers on the target domain."""
+"""How zero-shot CLIP and a run's best adapter label the target domain's images, and the section that shows it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from fedclip_plugin.data import open_rgb
-from fedclip_plugin.errors import FedClipError
-from fedclip_plugin.report.answer_pictures import Labelled, confusion_picture, reliability_picture
+from fedclip_miniature import ensure_miniature
+from fedclip_plugin.classifier import Classifier
+from fedclip_plugin.data import ImageSet, open_rgb, target_image_set
+from fedclip_plugin.errors import DataError, FedClipError
+from fedclip_plugin.federated.roles.task import Answers
+from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.report.answer_pictures import confusion_picture, reliability_picture
 from fedclip_plugin.report.page import Picture, Section
 from fedclip_plugin.report.plots.samples import COLUMNS, Sample, sample_grid
-from fedclip_plugin.report.run.target_answers import TargetAnswers
+from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.study.running.calibration import calibrate, confusion
 from fedclip_plugin.text import percent
 
 TITLE = "Answers on the target"
 _SHOWN = 4 * COLUMNS
 _SIDE = 96
+
+
+@dataclass(frozen=True)
+class TargetAnswers:
+    """Answers for the target domain.
+
+    Attributes
+    ----------
+    images
+        The N readable images.
+    zero_shot, selected
+        CLIP without an adapter, and the best round's adapter.
+    round
+        That round.
+    """
+
+    images: ImageSet
+    zero_shot: Answers
+    selected: Answers
+    round: int
+
+
+def answer_target(recipe: Recipe, folder: RunFolder) -> TargetAnswers | None:
+    """Label the target domain's images with ``adapters/best``; images that the cache lacks are encoded.
+
+    Parameters
+    ----------
+    recipe
+        The run's recipe; its paths hold from the current folder, as when it ran.
+    folder
+        The run.
+
+    Returns
+    -------
+    TargetAnswers or None
+        None when the run has no target domain.
+
+    Raises
+    ------
+    FedClipError
+        When images, backbone or adapter are not on this machine, or do not belong together.
+    """
+    images = _target_images(recipe)
+    if images is None:
+        return None
+    settings = recipe.fedclip_args
+    classifier = Classifier.load(folder.adapters / "best", settings.backbone)
+    saved = classifier.saved
+    if images.classes != saved.classes:
+        raise DataError(
+            f"{images.root} holds the classes {', '.join(images.classes)}; the adapter was trained on "
+            f"{', '.join(saved.classes)}: give back the images that the run had"
+        )
+    found = classifier.evaluate(
+        [images],
+        skip_bad=settings.on_bad_image == "skip",
+        cache=Path(settings.feature_cache_dir),
+        batch_size=settings.encode_batch_size,
+        workers=settings.encode_workers or 0,
+    )[images.name]
+    return TargetAnswers(images.subset(found.kept), found.zero_shot, found.adapter, saved.round)
+
+
+def _target_images(recipe: Recipe) -> ImageSet | None:
+    """List the target's images; those of the built-in data set are drawn where they are not there."""
+    settings = recipe.fedclip_args
+    root: Path | None = None
+    if recipe.data_args.dataset == "miniature" and settings.data_root is None and settings.target_domain:
+        root = ensure_miniature(
+            recipe.data_args.data_cache_dir,
+            settings.images_per_class,
+            settings.difficulty,
+            domains=[settings.target_domain],
+        )
+    return target_image_set(recipe, root)
 
 
 def target_section(answer: Callable[[], TargetAnswers | None], recorded: float | None) -> Section:
@@ -41,8 +122,10 @@ def target_section(answer: Callable[[], TargetAnswers | None], recorded: float |
         return Section(TITLE, notes=["This run held no target domain out, so there is nothing to show here."])
     true, classes, domain = answers.images.labels, answers.images.classes, answers.images.name
     sides = {"zero-shot CLIP": answers.zero_shot, f"best round {answers.round}": answers.selected}
-    matrices = {title: confusion(true, side.predicted, len(classes)) for title, side in sides.items()}
-    found = {title: calibrate(side.confidence, side.predicted == true) for title, side in sides.items()}
+    predicted = {title: side.predicted.numpy() for title, side in sides.items()}
+    confidence = {title: side.confidence.double().numpy() for title, side in sides.items()}
+    matrices = {title: confusion(true, predicted[title], len(classes)) for title in sides}
+    found = {title: calibrate(confidence[title], predicted[title] == true) for title in sides}
     pictures = [
         confusion_picture("confusion", domain, matrices, classes),
         reliability_picture("reliability", domain, found),
@@ -52,10 +135,10 @@ def target_section(answer: Callable[[], TargetAnswers | None], recorded: float |
 
 
 def _told(answers: TargetAnswers, recorded: float | None) -> str:
-    now = answers.accuracy(answers.selected)
+    now = answers.selected.score.accuracy
     told = (
         f"The {len(answers.images)} images of {answers.images.name}, labelled on this machine by zero-shot CLIP "
-        f"({percent(answers.accuracy(answers.zero_shot))} %) and by the adapter of round {answers.round} "
+        f"({percent(answers.zero_shot.score.accuracy)} %) and by the adapter of round {answers.round} "
         f"({percent(now)} %)"
     )
     if recorded is None:
@@ -81,6 +164,6 @@ def _samples(answers: TargetAnswers) -> Picture:
     )
 
 
-def _sample(image: Image.Image, names: tuple[str, ...], true: int, answers: Labelled, index: int) -> Sample:
+def _sample(image: Image.Image, names: tuple[str, ...], true: int, answers: Answers, index: int) -> Sample:
     pixels: npt.NDArray[np.uint8] = np.asarray(ImageOps.fit(image, (_SIDE, _SIDE)))
-    return Sample(pixels, names[true], names[answers.predicted[index]], float(answers.confidence[index]))
+    return Sample(pixels, names[true], names[int(answers.predicted[index])], float(answers.confidence[index]))

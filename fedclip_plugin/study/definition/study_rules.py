@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe.faults import Fault, listed
-from fedclip_plugin.recipe.methods import METHODS
 from fedclip_plugin.recipe.overrides import name_fault
 from fedclip_plugin.recipe.schema.sections import SWITCHES
 from fedclip_plugin.study.definition.study import Case

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from fedclip_miniature import CLASSES, DOMAINS
-from fedclip_plugin.recipe import METHODS, Recipe
+from fedclip_plugin.backbone import BUILT_IN, locate_backbone
+from fedclip_plugin.backbone.clip_size import read_clip_size
+from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.titled_table import Table
 from fedclip_plugin.text import duration
@@ -14,8 +17,11 @@ from fedclip_plugin.text import duration
 _CELL_SECONDS = 1.0
 """What a cell takes besides its rounds."""
 
-_IMAGE_SECONDS = {"features": 1.4e-5, "prompt": 5e-5, "pixels": 8e-4}
-"""Seconds a round and image of all silos, with clip-tiny on 2 cores; elsewhere no more than the order of magnitude."""
+_IMAGE_SECONDS = {"features": 1.4e-5, "tower": 5e-5, "pixels": 8e-4}
+"""Seconds a round and image of all silos, with clip-tiny on 2 cores; elsewhere no more than the order of magnitude.
+
+``tower`` is of methods on features that keep something for the backward pass: they train through the text tower.
+"""
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,10 @@ def _told(case: CaseEstimate) -> list[str]:
 def _rough(recipe: Recipe) -> float | None:
     """Guess a cell's seconds from its images; None where the images are the user's."""
     own = recipe.fedclip_args
-    if recipe.data_args.dataset != "miniature" or own.backbone != "clip-tiny":
+    if recipe.data_args.dataset != "miniature" or own.backbone != BUILT_IN:
         return None
-    kind = "prompt" if own.method == "prompt" else METHODS[own.method].inputs
+    method, size = METHODS[own.method], read_clip_size(locate_backbone(BUILT_IN))
+    through_tower = not method.on_pixels and method.activations(size, len(CLASSES), recipe.train_args.batch_size)
+    kind = "tower" if through_tower else method.inputs
     images = own.images_per_class * len(CLASSES) * len(own.domains or DOMAINS)
     return _CELL_SECONDS + recipe.train_args.comm_round * recipe.train_args.epochs * images * _IMAGE_SECONDS[kind]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from statistics import fmean
 
-from fedclip_plugin.recipe import METHODS, Recipe
+from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, accuracy_row
 from fedclip_plugin.study.tables.statistics import Kind
 from fedclip_plugin.study.tables.study_results import StudyResults
@@ -65,8 +66,8 @@ def _is_paper(recipe: Recipe) -> bool:
 
 def _is_candidate(recipe: Recipe) -> bool:
     flat = recipe.flat()
-    on_features = METHODS[flat["method"]].inputs == "features" and flat["method"] != "zero_shot"
-    return on_features and flat.get("federation", "federated") == "federated"
+    on_features = not METHODS[flat["method"]].on_pixels
+    return on_features and flat["method"] != "zero_shot" and flat.get("federation", "federated") == "federated"
 
 
 def _validation(findings: StudyResults, case: str, seeds: Collection[int]) -> float:

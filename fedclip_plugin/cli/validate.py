@@ -1,51 +1,33 @@
-"""``fedclip ls`` and ``fedclip validate``."""
+"""``fedclip validate``: check recipes and studies."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from fedclip_edge.terminal import message, printable
+from fedclip_plugin.cli.options import add_overrides
 from fedclip_plugin.errors import RecipeError
-from fedclip_plugin.recipe import (
-    Recipe,
-    find_either,
-    is_study,
-    load_recipe,
-    recipe_files,
-    recipe_name,
-    recipe_title,
-    study_files,
-)
+from fedclip_plugin.recipe import Recipe, find_either, is_study, load_recipe
 from fedclip_plugin.study.definition import load_study
 
 
-def list_recipes() -> int:
-    """Print the recipes and studies that come with the package, a line each; return the exit code."""
-    rows = [(recipe_name(path), recipe_title(path)) for path in (*recipe_files(), *study_files())]
-    width = max(len(name) for name, _ in rows)
-    for name, text in rows:
-        print(f"{name.ljust(width)}  {text}")
-    return 0
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="a file, or a name that 'fedclip ls' shows")
+    add_overrides(parser, "override a key")
 
 
-def validate(names: Sequence[str], overrides: Sequence[str]) -> int:
-    """Check recipes and studies and print every fault of every one; return 0 when all are valid, else 2.
-
-    Parameters
-    ----------
-    names
-        Paths, or names that ``fedclip ls`` shows.
-    overrides
-        ``section.key=value`` each, as for ``fedclip launch`` and ``fedclip study``.
-    """
+def act(options: argparse.Namespace) -> int:
+    """Check recipes and studies and print every fault of every one; return 0 when all are valid, else 2."""
     code = 0
-    for name in names:
+    for name in options.recipes:
         try:
             path = find_either(name)
-            told, recipe = (_study if is_study(path) else _recipe)(path, overrides)
+            told, recipe = (_study if is_study(path) else _recipe)(path, options.overrides)
             notes = _silo_files(recipe)
             print("\n".join([f"{printable(str(path))}: {told}", *notes]))
         except RecipeError as error:

@@ -1,0 +1,331 @@
+"""Use an adapter that was trained: from images to labels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
+from fedclip_plugin.backbone.preprocessing import Preprocessing
+from fedclip_plugin.data import (
+    ImageSet,
+    UnreadableImageError,
+    UnreadableImagesError,
+    find_layout,
+    list_domains,
+    open_rgb,
+    scan_folder,
+)
+from fedclip_plugin.errors import AdapterFileError, DataError
+from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, InputSet
+from fedclip_plugin.features.encoding import encode_files
+from fedclip_plugin.federated.roles.task import Answers, answer
+from fedclip_plugin.methods import METHODS, Adapter, ZeroShot, restore_adapter, scores
+from fedclip_plugin.methods.create import backbone_of, frozen_of
+from fedclip_plugin.runs import SavedAdapter, load_adapter
+
+logger = logging.getLogger(__name__)
+
+Photo = str | Path | Image.Image | npt.NDArray[np.uint8]
+"""A file, or an image in memory: PIL's, or uint8 RGB ``[H, W, 3]``."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How an adapter and zero-shot CLIP label the images of one folder.
+
+    Attributes
+    ----------
+    zero_shot, adapter
+        Answers for the readable images, on the CPU, with their score.
+    kept
+        Indices of the readable images in the folder's list.
+    faults
+        One error for each image that was left out.
+    """
+
+    zero_shot: Answers
+    adapter: Answers
+    kept: list[int]
+    faults: list[UnreadableImageError]
+
+
+class Classifier:
+    """An adapter on its backbone.
+
+    Class features and logit scale are those that the adapter's file holds. The backbone is loaded when it is needed,
+    once: methods that train one of its towers take it over.
+
+    Shapes: N images, C classes, d width of the features.
+
+    Parameters
+    ----------
+    saved
+        The adapter.
+    backbone
+        Name or folder of its backbone; None takes the adapter's own word.
+    device
+        Where it computes; None takes the GPU where there is one.
+    clip
+        The backbone itself, where it is loaded already.
+
+    Attributes
+    ----------
+    saved
+        The adapter as its file holds it.
+    device
+        Where it computes.
+
+    Raises
+    ------
+    AdapterFileError
+        When the adapter does not fit its method.
+    """
+
+    def __init__(
+        self,
+        saved: SavedAdapter,
+        backbone: str | None = None,
+        device: str | torch.device | None = None,
+        clip: FrozenClip | None = None,
+    ) -> None:
+        self.saved = saved
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._backbone, self._folder, self._clip = backbone, None if clip is None else clip.folder, clip
+        if not self.on_pixels:
+            self.adapter  # noqa: B018  what is wrong with it is said at once
+
+    @classmethod
+    def load(cls, adapter: str | Path, backbone: str | None = None, device: str | torch.device | None = None) -> Self:
+        """Read an adapter.
+
+        Parameters
+        ----------
+        adapter
+            Its folder, such as ``runs/NAME/adapters/best``.
+        backbone, device
+            As for the class.
+
+        Raises
+        ------
+        AdapterFileError
+            When it is missing, damaged, of a newer format, or does not fit its method.
+        """
+        return cls(load_adapter(Path(adapter)), backbone, device)
+
+    @property
+    def on_pixels(self) -> bool:
+        """Whether the adapter changes the image encoder itself."""
+        return self.saved.method in METHODS and METHODS[self.saved.method].on_pixels
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """The trained module, on :attr:`device`."""
+        frozen = replace(frozen_of(self.saved), clip=self._hand_over)
+        return restore_adapter(self.saved, frozen).to(self.device)
+
+    @property
+    def clip(self) -> FrozenClip:
+        """The frozen backbone, on :attr:`device`.
+
+        Raises
+        ------
+        FedClipError
+            When it is not on this machine, or is not the adapter's.
+        """
+        if self._clip is None:
+            self._clip = FrozenClip(self._place(), self.device, self.saved.precision)
+        return self._clip
+
+    def predict(self, images: Sequence[Photo], top: int = 3) -> list[dict[str, float]]:
+        """Return the most probable labels of each image and their probabilities, the best first.
+
+        Parameters
+        ----------
+        images
+            N images.
+        top
+            Labels per image.
+
+        Raises
+        ------
+        FedClipError
+            When the backbone cannot be used, or an image cannot be read.
+        """
+        best = self.logits(images).softmax(-1).topk(min(top, len(self.saved.classes)))
+        pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        return [{self.saved.classes[i]: p for p, i in zip(*pair, strict=True)} for pair in pairs]
+
+    def encode(self, images: Sequence[Photo]) -> Tensor:
+        """Return adapted image features of unit length, ``[N, d]``; parameters as :meth:`predict`."""
+        with torch.no_grad():
+            features: Tensor = self.adapter(self._inputs(images))
+        return features
+
+    def logits(self, images: Sequence[Photo]) -> Tensor:
+        """Return class logits ``[N, C]``; parameters as :meth:`predict`."""
+        return self.logits_of(self._inputs(images))
+
+    @torch.no_grad()
+    def logits_of(self, inputs: Tensor) -> Tensor:
+        """Return class logits ``[N, C]`` of what the adapter takes in.
+
+        Parameters
+        ----------
+        inputs
+            Features as the backbone gives them, ``[N, d]``; for methods on pixels uint8 images ``[N, 3, S, S]``.
+        """
+        classes = torch.tensor(self.saved.head_features).to(self.device)
+        return scores(self.adapter(inputs.to(self.device)), classes, self.saved.logit_scale)
+
+    def image_sets(self, folder: Path) -> list[ImageSet]:
+        """List the domains of a folder, or the folder itself when its folders are classes.
+
+        Parameters
+        ----------
+        folder
+            ``<class>/<image>``, or ``<domain>/<class>/<image>``.
+
+        Raises
+        ------
+        DataError
+            When it has no class folders, or one of a class that the adapter does not know.
+        """
+        if find_layout(folder) == "classes":
+            return [scan_folder(folder, folder.name, self.saved.classes)]
+        return [scan_folder(folder / name, name, self.saved.classes) for name in list_domains(folder)]
+
+    def evaluate(
+        self,
+        images: str | Path | Sequence[ImageSet],
+        *,
+        skip_bad: bool = False,
+        cache: Path | None = None,
+        encoder: Path | None = None,
+        batch_size: int = 64,
+        workers: int = 2,
+    ) -> dict[str, Evaluation]:
+        """Label labelled images, with and without the adapter.
+
+        Parameters
+        ----------
+        images
+            A folder as for :meth:`image_sets`, or such sets.
+        skip_bad
+            Leave out images that cannot be read, and say which, instead of refusing them.
+        cache
+            Folder of the feature cache; None keeps nothing.
+        encoder
+            ``encoder.onnx`` of a bundle, to score on the features that a device sees; None takes the backbone.
+        batch_size, workers
+            Images in a forward pass; decoding threads, 0 for as many as torch uses.
+
+        Returns
+        -------
+        dict
+            By the name of the domain, or of the folder.
+
+        Raises
+        ------
+        FedClipError
+            When backbone or images cannot be used, or do not belong to the adapter.
+        """
+        parts = self.image_sets(Path(images)) if isinstance(images, str | Path) else images
+        with TemporaryDirectory() if cache is None else nullcontext(cache) as place:
+            if encoder is not None:
+                found = self._by_device(parts, encoder, skip_bad, batch_size, workers)
+            else:
+                source = self._source(Path(place), batch_size, workers)
+                found = [source.images(part, skip_bad) for part in parts]
+            taken: Sequence[InputSet] = [part.data for part in found]
+            if self.on_pixels:
+                taken = [source.pixels(part, skip_bad).data for part in parts]
+            return {
+                part.name: self._evaluation(own, inputs) for part, own, inputs in zip(parts, found, taken, strict=True)
+            }
+
+    def _evaluation(self, found: EncodedImages[FeatureSet], inputs: InputSet) -> Evaluation:
+        scale = self.saved.logit_scale
+        text, head = torch.tensor(self.saved.text_features), torch.tensor(self.saved.head_features)
+        return Evaluation(
+            answer(ZeroShot(), found.data.to(self.device), text, scale).cpu(),
+            answer(self.adapter, inputs.to(self.device), head, scale).cpu(),
+            found.kept,
+            found.faults,
+        )
+
+    def _source(self, cache: Path, batch_size: int, workers: int) -> FeatureSource:
+        """Return what encodes through a cache, by the backbone that is loaded here if it lacks something."""
+        name, precision = self._backbone or self.saved.backbone, self.saved.precision
+        source = FeatureSource(name, self.device, precision, cache, batch_size, workers, lambda folder: self.clip)
+        self.saved.require_backbone(source.fingerprint, source.feature_dim, name)
+        self._folder = source.folder
+        return source
+
+    def _by_device(
+        self, parts: Sequence[ImageSet], encoder: Path, skip_bad: bool, batch_size: int, workers: int
+    ) -> list[EncodedImages[FeatureSet]]:
+        """Encode images as a device does, by onnxruntime; nothing is cached."""
+        if self.on_pixels:
+            raise AdapterFileError(
+                f"method {self.saved.method} changes the image encoder itself: {encoder} cannot stand in for it; "
+                "leave --encoder out"
+            )
+        device_encoder = OnnxEncoder(encoder)
+        self.saved.require_backbone(device_encoder.fingerprint, device_encoder.feature_dim, str(encoder))
+        found = []
+        for part in parts:
+            rows, bad = encode_files(device_encoder, part.paths(), batch_size, workers)
+            faults = list(bad.values())
+            if faults and not skip_bad:
+                raise UnreadableImagesError(part.name, len(part), faults)
+            if not rows:
+                raise DataError(f"{part.name}: none of the {len(part)} images in {part.root} can be read")
+            for fault in faults:
+                logger.warning("%s: skipped: %s", part.name, fault)
+            kept = sorted(rows)
+            features = torch.from_numpy(np.stack([rows[index] for index in kept]))
+            data = FeatureSet(features, torch.from_numpy(part.labels[kept]))
+            found.append(EncodedImages(data, kept, faults, len(kept)))
+        return found
+
+    def _inputs(self, images: Sequence[Photo]) -> Tensor:
+        """Return what the adapter takes in of images."""
+        preprocessing = self._preprocessing
+        opened = [_open(image) for image in images]
+        if self.on_pixels:
+            return torch.from_numpy(np.stack([preprocessing.crop(image) for image in opened]))
+        seen = np.stack([preprocessing.preprocess(image) for image in opened])
+        return self.clip.encode_pixels(torch.from_numpy(seen))
+
+    @cached_property
+    def _preprocessing(self) -> Preprocessing:
+        return Preprocessing(self._place())
+
+    def _place(self) -> Path:
+        self._folder = self._folder or backbone_of(self.saved, self._backbone)
+        return self._folder
+
+    def _hand_over(self) -> FrozenClip:
+        """Give the backbone away, to a method that trains one of its towers."""
+        clip, self._clip = self.clip, None
+        return clip
+
+
+def _open(image: Any) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    return Image.fromarray(image) if isinstance(image, np.ndarray) else open_rgb(Path(image))

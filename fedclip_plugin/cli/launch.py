@@ -1,0 +1,77 @@
+"""``fedclip launch``: check a recipe, and run it under mpirun."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from fedclip_plugin.cli import run
+from fedclip_plugin.cli.mpirun.command import Launch
+from fedclip_plugin.cli.mpirun.run_and_wait import Ending
+from fedclip_plugin.data import require_images_here
+from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.federated.startup.memory_check import require_memory_here
+from fedclip_plugin.recipe import find_recipe, load_recipe
+from fedclip_plugin.runs import RunFolder
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    run.add(parser)
+    parser.add_argument("--hostfile", type=Path, metavar="FILE", help="Open MPI's list of hosts, the server's first")
+
+
+def act(options: argparse.Namespace) -> int:
+    """Check a recipe, print the mpirun command that runs it, run it, and say what is safe when it ends early.
+
+    Returns
+    -------
+    int
+        Exit code: that of mpirun, or 128 and the number of the signal that stopped it.
+
+    Raises
+    ------
+    FedClipError
+        When the recipe is at fault, the run folder is in use, images are missing, the hostfile is missing, this host
+        has too little memory for all ranks, or there is no mpirun.
+    """
+    path, hostfile = find_recipe(options.recipe), options.hostfile
+    recipe = load_recipe(path, options.overrides)
+    run.require_tracking(recipe)
+    if hostfile is not None and not hostfile.is_file():
+        raise FedClipError(f"hostfile {hostfile} does not exist: write one line a host, such as 'host1 slots=1'")
+    folder = RunFolder(run.run_folder(recipe, options.run_dir, path))
+    if hostfile is None:  # else run folder, backbone and ranks may be on other hosts; the ranks look in any case
+        folder.require_free()
+        folder.check(recipe.to_yaml(), recipe.digest(), options.resume)
+        require_images_here(recipe)
+        require_memory_here([recipe])
+    job = Launch(recipe.train_args.client_num_in_total + 1, hostfile)
+    with folder.launching() if hostfile is None else nullcontext():
+        ending = job.attend(_words(options, path))
+        if ending.told or ending.code not in (0, FedClipError.exit_code):  # bad input was told, and nothing was begun
+            _account_for(folder, ending, hostfile)
+    return ending.code
+
+
+def _words(options: argparse.Namespace, path: Path) -> list[str]:
+    """Return the command of one rank."""
+    progress = sys.stderr.isatty() if options.progress is None else options.progress
+    words = [sys.executable, "-m", "fedclip_plugin", "run", str(path)]
+    words += ["--run", str(options.run_dir)] if options.run_dir else []
+    words += ["--resume"] if options.resume else []
+    words += [word for override in options.overrides for word in ("--set", override)]
+    words += ["--progress" if progress else "--no-progress"]
+    return words + (["--debug"] if options.debug else [])
+
+
+def _account_for(folder: RunFolder, ending: Ending, hostfile: Path | None) -> None:
+    """Say what is safe of a job that did not come to its end: mpirun drops the last words of ranks that it ends."""
+    what = "the job was terminated" if ending.told else "the job ended early"
+    if hostfile is not None and not folder.path.exists():
+        safe = f"what is complete lies in {folder.path} on the server's host; continue with --resume"
+    else:
+        safe = run.what_is_safe(folder)
+    print(f"fedclip: {what}; {safe}", file=sys.stderr, flush=True)

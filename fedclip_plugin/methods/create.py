@@ -1,0 +1,148 @@
+"""Adapters by the name of their method: new ones, and those that were saved."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from fedclip_plugin.errors import AdapterFileError, MethodError
+from fedclip_plugin.features import TextFeatures, prompts_of
+from fedclip_plugin.methods.base import Adapter, AdapterInputs
+from fedclip_plugin.methods.parameters import load_parameters, to_tensors
+from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.runs import SavedAdapter
+
+if TYPE_CHECKING:
+    from fedclip_plugin.backbone.clip import FrozenClip
+
+
+def adapter_class(method: str) -> type[Adapter]:
+    """Return the class of a method.
+
+    Parameters
+    ----------
+    method
+        A name in :data:`~fedclip_plugin.methods.registry.METHODS`.
+
+    Raises
+    ------
+    KeyError
+        When no method has that name; recipes are checked against the same names beforehand.
+    MethodError
+        When what the method names is no such class.
+    """
+    place = METHODS[method].adapter
+    module, _, name = place.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise MethodError(f"method {method!r}: its adapter {place} cannot be imported: {error}; mend it") from error
+    if not (isinstance(found, type) and issubclass(found, Adapter)):
+        raise MethodError(f"method {method!r}: {place} is no subclass of fedclip_plugin.methods.Adapter; mend it")
+    return found
+
+
+def create_adapter(method: str, frozen: AdapterInputs, seed: int, dtype: torch.dtype = torch.float32) -> Adapter:
+    """Build a method's adapter with weights that depend on ``seed`` and the frozen CLIP alone.
+
+    Parameters
+    ----------
+    method
+        A name in :data:`~fedclip_plugin.methods.registry.METHODS`.
+    frozen
+        What it is built on.
+    seed
+        The recipe's ``random_seed``.
+    dtype
+        Of the parameters.
+
+    Raises
+    ------
+    KeyError, MethodError
+        As :func:`adapter_class`.
+    """
+    return adapter_class(method).create(frozen, torch.Generator().manual_seed(seed), dtype)
+
+
+def restore_adapter(saved: SavedAdapter, frozen: AdapterInputs | None = None) -> Adapter:
+    """Build the module of a saved adapter and load its parameters.
+
+    Parameters
+    ----------
+    saved
+        The adapter.
+    frozen
+        What it was built on; None looks for the backbone where the adapter says, if the method needs it.
+
+    Raises
+    ------
+    AdapterFileError
+        When the method is unknown here, or a tensor's name or shape is not the method's.
+    """
+    if saved.method not in METHODS:
+        raise AdapterFileError(
+            f"adapter of method {saved.method!r}; this version knows {', '.join(METHODS)}: update fedclip-plugin"
+        )
+    try:
+        return adapter_class(saved.method).restore(saved, frozen or frozen_of(saved))
+    except ValueError as error:
+        raise _misfit(saved, error) from error
+
+
+def load_saved(adapter: Adapter, saved: SavedAdapter) -> None:
+    """Copy the parameters of a saved adapter into a module of its method.
+
+    Raises
+    ------
+    AdapterFileError
+        When a tensor's name or shape is not the method's.
+    """
+    try:
+        load_parameters(adapter, to_tensors(saved.tensors))
+    except ValueError as error:
+        raise _misfit(saved, error) from error
+
+
+def _misfit(saved: SavedAdapter, error: ValueError) -> AdapterFileError:
+    return AdapterFileError(f"adapter does not fit method {saved.method!r}: {error}")
+
+
+def frozen_of(saved: SavedAdapter) -> AdapterInputs:
+    """Return what a saved adapter was built on; its backbone is looked for when it is asked for."""
+
+    def _clip() -> FrozenClip:
+        from fedclip_plugin.backbone.clip import FrozenClip
+
+        return FrozenClip(backbone_of(saved), torch.device("cpu"), saved.precision)
+
+    text = TextFeatures(torch.tensor(saved.text_features), saved.logit_scale)
+    return AdapterInputs(text, prompts_of(saved.classes, saved.prompt_template), _clip)
+
+
+def backbone_of(saved: SavedAdapter, given: str | None = None) -> Path:
+    """Return the folder of a saved adapter's backbone.
+
+    Parameters
+    ----------
+    saved
+        The adapter.
+    given
+        Where the backbone is; None takes the adapter's own word.
+
+    Raises
+    ------
+    BackboneError
+        When it is not on this machine.
+    AdapterFileError
+        When it is not the adapter's own.
+    """
+    from fedclip_plugin.backbone.clip_config import read_clip_config
+    from fedclip_plugin.backbone.fingerprint import fingerprint
+    from fedclip_plugin.backbone.locate import locate_backbone
+
+    place = locate_backbone(given or saved.backbone)
+    saved.require_backbone(fingerprint(place), read_clip_config(place).dim, str(place))
+    return place

@@ -1,0 +1,108 @@
+"""One way to use a saved adapter: labels, logits, features and scores, whatever its method."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fedclip_plugin
+from fedclip_miniature import CLASSES, ensure_miniature
+from fedclip_plugin.backbone import clip as clip_module
+from fedclip_plugin.classifier import Classifier
+from fedclip_plugin.data import UnreadableImageError
+from fedclip_plugin.errors import AdapterFileError
+from fedclip_plugin.methods import METHODS
+from tests.support.random_adapters import fresh_adapter, random_adapter, write_adapter
+
+DOMAINS = ("photo", "sketch")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return ensure_miniature(tmp_path_factory.mktemp("data"), 2, domains=list(DOMAINS))
+
+
+@pytest.fixture(scope="module")
+def photos(images):
+    return sorted(images.glob("photo/*/*.png"))[:5]
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Count how often CLIP is loaded."""
+    counted, load = [], clip_module.load_model
+    monkeypatch.setattr(clip_module, "load_model", lambda folder: counted.append(folder) or load(folder))
+    return counted
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_clip_is_loaded_once_and_all_ways_agree(tmp_path, images, photos, method, loads):
+    adapter = write_adapter(tmp_path / "adapter", method=method)
+    loads.clear()
+    found = Classifier.load(adapter, device="cpu").evaluate(images)
+    assert len(loads) == 1
+    assert list(found) == list(DOMAINS)
+    assert all(len(part.kept) == 2 * len(CLASSES) and not part.faults for part in found.values())
+    again = Classifier.load(adapter, device="cpu")
+    logits = again.logits(photos)
+    assert len(loads) == 2
+    torch.testing.assert_close(found["photo"].adapter.predicted[: len(photos)], logits.argmax(-1))
+    confidence = logits.softmax(-1).amax(-1)
+    torch.testing.assert_close(found["photo"].adapter.confidence[: len(photos)], confidence, atol=1e-5, rtol=0)
+    encoded = again.encode(photos)
+    torch.testing.assert_close(encoded.norm(dim=-1), torch.ones(len(photos)))
+    head = torch.tensor(again.saved.head_features)
+    torch.testing.assert_close(again.saved.logit_scale * encoded @ head.T, logits)
+    assert len(loads) == 2
+
+
+def test_predict_gives_the_best_labels_and_takes_files_and_images(tmp_path, photos):
+    classifier = Classifier.load(str(write_adapter(tmp_path / "adapter")), device="cpu")
+    opened = Image.open(photos[0])
+    answers = classifier.predict([photos[0], str(photos[0]), opened, np.asarray(opened.convert("RGB"))], top=2)
+    assert all(answer == answers[0] for answer in answers)
+    assert len(answers[0]) == 2 and list(answers[0].values()) == sorted(answers[0].values(), reverse=True)
+    assert sum(classifier.predict(photos[:1], top=len(CLASSES))[0].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_it_compares_with_the_class_features_of_the_file(photos):
+    saved = fresh_adapter()
+    turned = dataclasses.replace(saved, text_features=np.roll(saved.text_features, 1, axis=0))
+    one, other = (Classifier(adapter, device="cpu").logits(photos) for adapter in (saved, turned))
+    torch.testing.assert_close(one.roll(1, dims=1), other)
+
+
+def test_features_need_no_backbone():
+    saved = random_adapter("fedclip", width=32)
+    assert Classifier(saved, device="cpu").logits_of(torch.ones(2, 32)).shape == (2, 7)
+
+
+def test_evaluate_keeps_nothing_without_a_cache_and_encodes_once_with_one(tmp_path, images, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    adapter = write_adapter(tmp_path / "adapter")
+    first = Classifier.load(adapter, device="cpu").evaluate(images / "photo")
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+    cached = Classifier.load(adapter, device="cpu").evaluate(images / "photo", cache=tmp_path / "cache")
+    monkeypatch.setattr(clip_module, "load_model", lambda folder: pytest.fail("encoded again"))
+    again = Classifier.load(adapter, device="cpu").evaluate(images / "photo", cache=tmp_path / "cache")
+    scores = [found["photo"].adapter.score for found in (first, cached, again)]
+    assert scores[0] == scores[1] == scores[2]
+    assert scores[0].count == 2 * len(CLASSES)
+
+
+def test_what_cannot_be_used_is_named(tmp_path, photos):
+    with pytest.raises(AdapterFileError, match=r"holds no adapter\.json"):
+        Classifier.load(tmp_path)
+    with pytest.raises(AdapterFileError, match="does not fit method"):
+        Classifier.load(write_adapter(tmp_path / "short", tensors={}))
+    with pytest.raises(AdapterFileError, match="features mean something else"):
+        Classifier.load(write_adapter(tmp_path / "other", fingerprint="0" * 64)).predict(photos)
+    (tmp_path / "bad.png").write_bytes(b"")
+    with pytest.raises(UnreadableImageError):
+        Classifier.load(write_adapter(tmp_path / "adapter")).predict([tmp_path / "bad.png"])
+
+
+def test_it_is_a_public_name():
+    assert fedclip_plugin.Classifier is Classifier
