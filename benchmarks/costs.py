@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.random_clip import random_clip
 from benchmarks.scaling import federate as random_federations
-from benchmarks.setup.mpi_jobs import run_job
+from benchmarks.setup.mpi_jobs import rounds_of, run_job
 from benchmarks.setup.random_images import write_silos
 from benchmarks.setup.ratios import Figure, of_samples
 from benchmarks.setup.workload import PACS_SOURCES, Scale
@@ -19,6 +20,7 @@ from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip_size import read_clip_size
 from fedclip_plugin.federated.startup.memory_estimate import BASE_SHARED, footprint
 from fedclip_plugin.recipe import find_recipe, load_recipe
+from fedclip_plugin.runs import RoundRecord
 
 TITLE = "costs: FedCLIP against full fine-tuning under FedAvg; two silos, from image files to the last round"
 RECIPE = "own_images/vit_b32_fedclip_silo_folders"
@@ -57,10 +59,10 @@ class Federation:
         """The server's report."""
         return self.ranks[0]
 
-    @property
-    def rounds(self) -> list[dict[str, Any]]:
-        """The lines of the rounds that trained."""
-        return [line for line in self.server["lines"] if line["round"] > 0]
+    @cached_property
+    def rounds(self) -> list[RoundRecord]:
+        """The rounds that trained."""
+        return rounds_of(self.server)
 
     @property
     def peaks(self) -> list[int]:
@@ -69,11 +71,12 @@ class Federation:
 
     def phase(self, name: str) -> list[float]:
         """Return the seconds of a phase in each round."""
-        return [line["seconds"][name] for line in self.rounds]
+        return [record.seconds[name] for record in self.rounds]
 
     def bytes_a_silo(self, way: str) -> float:
         """Return bytes that a silo sends (``up``) or receives (``down``) in a round, the mean over rounds."""
-        return sum(int(line[f"bytes_{way}"]) for line in self.rounds) / len(self.rounds) / (len(self.ranks) - 1)
+        sent = sum(record.bytes_up if way == "up" else record.bytes_down for record in self.rounds)
+        return sent / len(self.rounds) / (len(self.ranks) - 1)
 
     def seconds(self, rounds: int) -> float:
         """Return seconds from loading to the last of ``rounds`` rounds: as measured, or extrapolated beyond that."""
@@ -89,8 +92,7 @@ class Federation:
 
     def forward_seconds(self) -> float:
         """Return the seconds of evaluating one image, in the silo that takes longest."""
-        splits = self.rounds[0]["silos"].values()
-        evaluated: int = max(sum(silo["images"].values()) for silo in splits)
+        evaluated = max(sum(silo.images.values()) for silo in self.rounds[0].silos.values())
         return median(self.phase("evaluate")) / evaluated
 
 
@@ -154,8 +156,7 @@ def cached_round(backbone: Path, scale: Scale, work: Path) -> float:
     """Return the seconds of a round of FedCLIP with PACS's largest domain in each silo, as cached features."""
     size = (max(PACS_SOURCES), read_clip_size(backbone).dim)
     server = random_federations(scale.rounds, work / "costs_cached", len(SILOS), [size])[0]
-    lines = server["federations"][0]["lines"]
-    return median(float(line["seconds"]["round"]) for line in lines if line["round"] > scale.skipped)
+    return median(record.seconds["round"] for record in rounds_of(server["federations"][0], scale.skipped))
 
 
 def compare(name: str, found: Mapping[str, Federation], cached: float, goals: bool) -> list[Figure]:

@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.setup.mpi_jobs import run_job
+from benchmarks.setup.mpi_jobs import rounds_of, run_job
 from benchmarks.setup.ratios import Figure, of_samples
 from benchmarks.setup.synthetic import Work
 from benchmarks.setup.workload import PACS_SOURCES, PACS_TARGET, Scale
+from fedclip_plugin.runs import RoundRecord
 
 TITLE = "rounds: 525,312 parameters, three silos, one mpirun job of four ranks"
 GOAL_MS = 30.0
@@ -77,7 +78,7 @@ def compare(kind: str, ours: Sequence[dict[str, Any]], plain: Sequence[dict[str,
     skipped
         First rounds to leave out.
     """
-    figures = phases(kind, ours[0]["lines"], skipped)
+    figures = phases(kind, rounds_of(ours[0], skipped))
     total, rest = plain_rounds(plain, skipped)
     overhead = of_samples(
         f"{kind}: plain FedMLRunner, exchange", rest, "ms", note="as ours; evaluates on no silo, saves no adapter"
@@ -89,13 +90,12 @@ def compare(kind: str, ours: Sequence[dict[str, Any]], plain: Sequence[dict[str,
     return [*figures, overhead, wall, ratio]
 
 
-def phases(kind: str, lines: Sequence[dict[str, Any]], skipped: int) -> list[Figure]:
-    """Return median milliseconds of each phase from the lines of ``metrics.jsonl``."""
-    counted = [line["seconds"] for line in lines if line["round"] > skipped]
+def phases(kind: str, rounds: Sequence[RoundRecord]) -> list[Figure]:
+    """Return median milliseconds of each phase of the rounds."""
     return [
         of_samples(
             f"{kind}: {phase}",
-            [1000 * seconds[phase] for seconds in counted],
+            [1000 * record.seconds[phase] for record in rounds],
             "ms",
             at_most=GOAL_MS if phase == "exchange" else None,
             note=_MEANING[phase],

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.setup.mpi_jobs import run_job
+from benchmarks.setup.mpi_jobs import rounds_of, run_job
 from benchmarks.setup.ratios import Figure, of_samples
 from benchmarks.setup.synthetic import WIDTH, Work
 from benchmarks.setup.workload import Scale
@@ -85,7 +85,7 @@ def by_size(federations: Sequence[dict[str, Any]], skipped: int) -> list[Figure]
         ]
     for found in federations[len(IMAGES) :]:
         exchange, size = _milliseconds(found, "exchange", skipped), 4 * found["parameters"]
-        traffic = sum(found["lines"][-1][way] for way in ("bytes_up", "bytes_down"))
+        traffic = (last := rounds_of(found)[-1]).bytes_up + last.bytes_down
         figures += [
             of_samples(f"{size / _MB:.2f} MB of parameters: exchange", exchange, "ms", note=f"{SILOS} silos"),
             Figure(
@@ -97,4 +97,4 @@ def by_size(federations: Sequence[dict[str, Any]], skipped: int) -> list[Figure]
 
 def _milliseconds(found: dict[str, Any], phase: str, skipped: int) -> list[float]:
     """Return a phase of every round but the first ones."""
-    return [1000 * line["seconds"][phase] for line in found["lines"] if line["round"] > skipped]
+    return [1000 * record.seconds[phase] for record in rounds_of(found, skipped)]

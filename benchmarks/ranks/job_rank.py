@@ -12,13 +12,14 @@ import warnings  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from benchmarks.setup.mpi_jobs import report  # noqa: E402
+from benchmarks.setup.mpi_jobs import plain_rounds, report  # noqa: E402
 from fedclip_plugin.machine import resident_bytes  # noqa: E402
 
 if TYPE_CHECKING:
     import torch
 
     from fedclip_plugin.federated.roles.task import Task
+    from fedclip_plugin.runs import RoundRecord
 
 
 class Stamps:
@@ -54,7 +55,7 @@ class Stamps:
         self.stamp("features")
         self.parameters, self.precision = parameters, task.precision
 
-    def line(self, line: Any) -> None:
+    def round(self, record: RoundRecord) -> None:
         """Note the first round: the line of round 0 is written when all silos have trained on the first adapter."""
         self.stamp("first round")
 
@@ -98,7 +99,7 @@ def _federate(options: argparse.Namespace, stamps: Stamps) -> dict[str, Any]:
         "precision": stamps.precision,
         "set_up": trained - began,
         "total": end - began,
-        "lines": folder.lines(),
+        "rounds": plain_rounds(folder),
     }
 
 

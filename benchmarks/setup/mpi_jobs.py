@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.ranks import threads_per_rank
+from fedclip_plugin.runs import RoundRecord, RunFolder
 
 RANKS = 4
 _LIMIT_SECONDS = 300
@@ -75,3 +76,14 @@ def report(results: Path, facts: dict[str, Any]) -> None:
     """Write what this rank measured, for :func:`run_job` to read."""
     rank = os.environ["OMPI_COMM_WORLD_RANK"]
     (results / f"rank_{rank}.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def plain_rounds(folder: RunFolder) -> list[str]:
+    """Return the rounds of a run, as a report may hold them."""
+    return [record.to_json() for record in folder.rounds()]
+
+
+def rounds_of(reported: Mapping[str, Any], skipped: int = 0) -> list[RoundRecord]:
+    """Return the rounds that a report holds after the first ``skipped`` ones, round 0 left out in any case."""
+    records = [RoundRecord.model_validate_json(line) for line in reported["rounds"]]
+    return [record for record in records if record.round > skipped]

@@ -138,12 +138,12 @@ def _explain_termination(folder: RunFolder) -> None:
 def what_is_safe(folder: RunFolder) -> str:
     """Return which rounds are safe, and how to go on."""
     try:
-        lines = folder.lines()
+        records = folder.rounds()
     except FedClipError as error:
         return str(error)
-    if not lines or not lines[-1].get("round"):
+    if not records or not records[-1].round:
         return f"no round is complete yet in {folder.path}; start it again with the same command"
-    return f"round {lines[-1]['round']} is complete and safe in {folder.path}; continue with --resume"
+    return f"round {records[-1].round} is complete and safe in {folder.path}; continue with --resume"
 
 
 def leave() -> NoReturn:

@@ -94,8 +94,8 @@ class Job:
             if args.start_round:
                 load_saved(model, self._folder.load_round(args.start_round))
             self._observer.train(task, sum(tensor.numel() for tensor in parameters_of(model).values()))
-        on_line, history = self._observer.line, self._history
-        FedClipRunner(args, device, dataset, model, trainer, aggregator, on_line, history).run()
+        on_round, history = self._observer.round, self._history
+        FedClipRunner(args, device, dataset, model, trainer, aggregator, on_round, history).run()
 
     def _tell(self, args: Any, text: str) -> None:
         if args.rank == 0:

@@ -2,64 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
 
-from fedclip_edge.terminal import align
-from fedclip_plugin.runs import below_zero_shot, zero_shot_validation
-from fedclip_plugin.runs.run_folder import RoundLine
+from fedclip_plugin.runs import RoundRecord, below_zero_shot
 from fedclip_plugin.text import percent, size
 
 Row = tuple[str, dict[str, float], float | None]
 """Label, accuracy by silo on its test split, accuracy on the target domain."""
 
 
-def summary_rows(lines: Sequence[RoundLine], title: str) -> list[Row]:
-    """Return the rows of the closing table from a run's lines: zero-shot, best round, last round, own adapters.
+def summary_rows(rounds: Sequence[RoundRecord], title: str) -> list[Row]:
+    """Return the rows of the closing table of a run: zero-shot, best round, last round, own adapters.
 
     Parameters
     ----------
-    lines
-        All lines of ``metrics.jsonl``; the first is round 0.
+    rounds
+        All of them, from round 0.
     title
         The method's name.
     """
-    first, last = lines[0], lines[-1]
+    first, last, best = rounds[0], rounds[-1], rounds[rounds[-1].best_round]
     rows: list[Row] = []
-    zero_shot = {name: silo["zero_shot"]["test"] for name, silo in first["silos"].items() if "zero_shot" in silo}
-    if zero_shot:
-        rows.append(("zero-shot CLIP", zero_shot, first.get("zero_shot_target")))
-    best = next(line for line in lines if line["round"] == last["best_round"])
-    for label, line in ((f"{title}, best round {best['round']}", best), (f"{title}, last round {last['round']}", last)):
-        rows.append((label, {name: silo["test"] for name, silo in line["silos"].items()}, line["target"]))
-    if all("personal" in silo for silo in last["silos"].values()):
-        own = {name: silo["personal"]["test"] for name, silo in last["silos"].items()}
+    if zero_shot := first.zero_shot("test"):
+        rows.append(("zero-shot CLIP", zero_shot, first.zero_shot_target))
+    for label, record in ((f"best round {best.round}", best), (f"last round {last.round}", last)):
+        rows.append((f"{title}, {label}", {name: silo.test for name, silo in record.silos.items()}, record.target))
+    if all(silo.personal for silo in last.silos.values()):
+        own = {name: silo.personal["test"] for name, silo in last.silos.items()}
         rows.append((f"{title}, fine-tuned by each silo", own, None))
     return rows
 
 
-def zero_shot_warnings(lines: Sequence[RoundLine]) -> list[str]:
-    """Return a sentence for the best and for the last round, where it is below zero-shot CLIP on source validation.
-
-    Parameters
-    ----------
-    lines
-        As for :func:`summary_rows`.
-    """
-    zero_shot, last = zero_shot_validation(lines[0]), lines[-1]
-    rounds = {last["best_round"]: "the best round", last["round"]: "the last round"} if last["round"] else {}
-    found = [
-        below_zero_shot(line["validation"], zero_shot, f"round {line['round']}, {rounds[line['round']]},")
-        for line in lines
-        if line["round"] in rounds
-    ]
+def zero_shot_warnings(rounds: Sequence[RoundRecord]) -> list[str]:
+    """Return a sentence for the best and for the last round, where it is below zero-shot CLIP on source validation."""
+    last = rounds[-1]
+    told = {last.best_round: "the best round", last.round: "the last round"} if last.round else {}
+    zero_shot = rounds[0].zero_shot_mean("validation")
+    found = (
+        below_zero_shot(rounds[number].validation, zero_shot, f"round {number}, {which},")
+        for number, which in told.items()
+    )
     return [sentence for sentence in found if sentence]
-
-
-def format_table(rows: Sequence[Row], target: str | None) -> str:
-    """Return rows as aligned text; see :func:`table_cells`."""
-    return align(table_cells(rows, target))
 
 
 def table_cells(rows: Sequence[Row], target: str | None) -> list[list[str]]:
@@ -86,29 +70,29 @@ def table_cells(rows: Sequence[Row], target: str | None) -> list[list[str]]:
     return [head, *body]
 
 
-def round_text(line: Mapping[str, Any], rounds: int, silos: int) -> str:
+def round_text(record: RoundRecord, rounds: int, silos: int) -> str:
     """Return a complete round as one line of text.
 
     Parameters
     ----------
-    line
-        A line of ``metrics.jsonl``.
+    record
+        The round.
     rounds
         How many rounds the recipe asks for.
     silos
         How many silos there are.
     """
-    target = "" if line["target"] is None else f"  target {percent(line['target'])}"
+    target = "" if record.target is None else f"  target {percent(record.target)}"
     parts = [
-        f"round {line['round']:>{len(str(rounds))}}/{rounds}",
-        f"{len(line['answered']) - len(line['dropped'])} of {silos} silos",
-        "no finite loss" if line["train_loss"] is None else f"loss {line['train_loss']:.4f}",
-        f"validation {percent(line['validation'])}  test {percent(line['test'])}{target}",
-        f"up {size(line['bytes_up'])} down {size(line['bytes_down'])}",
-        f"{line['seconds']['round']:.2f} s",
+        f"round {record.round:>{len(str(rounds))}}/{rounds}",
+        f"{len(record.answered) - len(record.dropped)} of {silos} silos",
+        "no finite loss" if record.train_loss is None else f"loss {record.train_loss:.4f}",
+        f"validation {percent(record.validation)}  test {percent(record.test)}{target}",
+        f"up {size(record.bytes_up)} down {size(record.bytes_down)}",
+        f"{record.seconds['round']:.2f} s",
     ]
-    if line["dropped"]:
-        parts.append(f"dropped: {', '.join(line['dropped'])}")
-    if line["best_round"] == line["round"]:
+    if record.dropped:
+        parts.append(f"dropped: {', '.join(record.dropped)}")
+    if record.best_round == record.round:
         parts.append("best")
     return "  ".join(parts)

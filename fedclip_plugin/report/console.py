@@ -7,13 +7,12 @@ from collections.abc import Callable
 
 import torch
 
-from fedclip_edge.terminal import printable
-from fedclip_plugin.federated.managers.round_recorder import Line
+from fedclip_edge.terminal import align, printable
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
-from fedclip_plugin.report.closing_table import format_table, round_text, summary_rows, zero_shot_warnings
-from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.report.closing_table import round_text, summary_rows, table_cells, zero_shot_warnings
+from fedclip_plugin.runs import RoundRecord, RunFolder
 
 
 class Console:
@@ -51,28 +50,29 @@ class Console:
             f"{task.method} on {task.text.features.shape[1]}-wide features, {len(task.classes)} classes"
         )
 
-    def line(self, line: Line) -> None:
+    def round(self, record: RoundRecord) -> None:
         """Print a complete round; round 0 is only the starting point."""
-        if line["round"]:
+        if record.round:
             train = self._recipe.train_args
-            self.say(round_text(line, train.comm_round, train.client_num_in_total))
+            self.say(round_text(record, train.comm_round, train.client_num_in_total))
 
     def finish(self) -> None:
         """Print the table and where the adapters are."""
-        lines = self._folder.lines()
-        if not lines or not lines[-1]["round"]:
+        rounds = self._folder.rounds()
+        if len(rounds) < 2:
             return
-        images = lines[0].get("images_target")
-        counts = ", ".join(f"{name} {silo['images']['test']}" for name, silo in lines[0]["silos"].items())
+        images = rounds[0].images_target
+        counts = ", ".join(f"{name} {silo.images['test']}" for name, silo in rounds[0].silos.items())
         self.say("")
         own = self._recipe.fedclip_args
-        print(format_table(summary_rows(lines, METHODS[own.method].title), own.target_domain), flush=True)
+        rows = summary_rows(rounds, METHODS[own.method].title)
+        print(align(table_cells(rows, own.target_domain)), flush=True)
         self.say(
             f"sources: their test splits ({counts} images)"
             + (f"; target: never trained on ({images} images)" if images else "")
             + f"; one run, seed {self._recipe.common_args.random_seed}"
         )
-        for sentence in zero_shot_warnings(lines):
+        for sentence in zero_shot_warnings(rounds):
             self.say(f"note: {sentence}")
         best, final = self._folder.adapters / "best", self._folder.adapters / "final"
         self.say(f"adapter: {best} (best mean source validation), {final}")

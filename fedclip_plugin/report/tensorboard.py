@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.runs.writing import writing
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from fedclip_plugin.federated.managers.observer import Observer
     from fedclip_plugin.federated.roles.task import Task
+    from fedclip_plugin.runs import RoundRecord
 
 _INSTALL = (
     "tracking_args.enable_tensorboard is true and tensorboard is not installed: pip install "
@@ -66,29 +67,22 @@ class TensorBoard:
         """Hand on what is trained."""
         self._observer.train(task, parameters)
 
-    def line(self, line: dict[str, Any]) -> None:
+    def round(self, record: RoundRecord) -> None:
         """Write a round's numbers, so that a job that is killed has them too, and hand on."""
         if self._writer is not None:
             with writing(self._folder):
-                for tag, value in scalars(line):
-                    self._writer.add_scalar(tag, value, line["round"])
+                for tag, value in scalars(record):
+                    self._writer.add_scalar(tag, value, record.round)
                 self._writer.flush()
-        self._observer.line(line)
+        self._observer.round(record)
 
 
-def scalars(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield tag and value of every number of a round: accuracies, losses, bytes, seconds.
-
-    Parameters
-    ----------
-    line
-        A line of ``metrics.jsonl``.
-    """
-    found = {"validation/mean": line["validation"], "test/mean": line["test"], "test/target": line["target"]}
-    found["loss/mean"] = line["train_loss"]
-    for name, silo in line["silos"].items():
-        found |= {f"validation/{name}": silo["validation"], f"test/{name}": silo["test"]}
-        found[f"loss/{name}"] = silo["train_loss"]
-    found |= {"bytes/up": line["bytes_up"], "bytes/down": line["bytes_down"]}
-    found |= {f"seconds/{phase}": value for phase, value in line["seconds"].items()}
+def scalars(record: RoundRecord) -> Iterator[tuple[str, float]]:
+    """Yield tag and value of every number of a round: accuracies, losses, bytes, seconds."""
+    found = {"validation/mean": record.validation, "test/mean": record.test, "test/target": record.target}
+    found["loss/mean"] = record.train_loss
+    for name, silo in record.silos.items():
+        found |= {f"validation/{name}": silo.validation, f"test/{name}": silo.test, f"loss/{name}": silo.train_loss}
+    found |= {"bytes/up": record.bytes_up, "bytes/down": record.bytes_down}
+    found |= {f"seconds/{phase}": value for phase, value in record.seconds.items()}
     yield from ((tag, float(value)) for tag, value in found.items() if value is not None)

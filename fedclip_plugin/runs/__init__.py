@@ -1,6 +1,7 @@
 """The run folder: recipe, metrics and adapters on disk; numpy and safetensors only."""
 
 from fedclip_plugin.runs.adapter_file import SavedAdapter, below_zero_shot, load_adapter, save_adapter
-from fedclip_plugin.runs.run_folder import RunFolder, zero_shot_validation
+from fedclip_plugin.runs.round_record import RoundRecord, SiloRecord
+from fedclip_plugin.runs.run_folder import RunFolder
 
-__all__ = ["RunFolder", "SavedAdapter", "below_zero_shot", "load_adapter", "save_adapter", "zero_shot_validation"]
+__all__ = ["RoundRecord", "RunFolder", "SavedAdapter", "SiloRecord", "below_zero_shot", "load_adapter", "save_adapter"]

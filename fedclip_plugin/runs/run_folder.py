@@ -23,33 +23,15 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+
+from pydantic import ValidationError
 
 from fedclip_edge.files import append_line, has_links, is_same, point_to, remove, sweep, write_file
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter
 from fedclip_plugin.runs.job_folder import JobFolder
+from fedclip_plugin.runs.round_record import RoundRecord
 from fedclip_plugin.runs.writing import writing
-
-RoundLine = dict[str, Any]
-
-
-def zero_shot_validation(first: Mapping[str, Any]) -> float | None:
-    """Return the mean over the silos of zero-shot CLIP's accuracy on their validation images.
-
-    Parameters
-    ----------
-    first
-        The line of round 0, which tells it.
-
-    Returns
-    -------
-    float or None
-        A fraction; None where a silo does not tell.
-    """
-    told = [silo.get("zero_shot", {}).get("validation") for silo in first.get("silos", {}).values()]
-    return fmean(told) if told and None not in told else None
 
 
 class RunFolder(JobFolder):
@@ -98,19 +80,19 @@ class RunFolder(JobFolder):
         RunFolderError
             As :meth:`check`; or when the folder cannot be written, or the disk is too full.
         """
-        lines = self.check(recipe_text, digest, resume)
+        records = self.check(recipe_text, digest, resume)
         self._require_room(needed_bytes)
         with writing(self._what):
             self.adapters.mkdir(parents=True, exist_ok=True)
-            self._sweep(lines)
-            if not lines or self.recipe.read_text(encoding="utf-8") != recipe_text:
-                write_file(self.recipe, self._with_history(recipe_text, lines).encode())
-            write_file(self.metrics, "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode())
-            if lines:
-                self._point("best", lines[-1]["best_round"])
+            self._sweep(records)
+            if not records or self.recipe.read_text(encoding="utf-8") != recipe_text:
+                write_file(self.recipe, self._with_history(recipe_text, records).encode())
+            write_file(self.metrics, "".join(f"{record.to_json()}\n" for record in records).encode())
+            if records:
+                self._point("best", records[-1].best_round)
 
-    def check(self, recipe_text: str, digest: str, resume: bool) -> list[RoundLine]:
-        """Return the lines of the rounds that training goes on after; empty for a fresh run. Writes nothing.
+    def check(self, recipe_text: str, digest: str, resume: bool) -> list[RoundRecord]:
+        """Return the rounds that training goes on after; empty for a fresh run. Writes nothing.
 
         Parameters
         ----------
@@ -122,19 +104,18 @@ class RunFolder(JobFolder):
         RunFolderError
             When there is something to lose and ``resume`` is off, or what is there cannot be resumed.
         """
-        lines, finished = self.lines(), (self.adapters / "final").exists()
-        self.require_in_order([line.get("round") for line in lines])
+        records, finished = self.rounds(), (self.adapters / "final").exists()
         if self.recipe.exists() and self.read_digest() is None:
             raise RunFolderError(
                 f"{self.recipe} is not a run's recipe and would be overwritten: name another folder with --run"
             )
-        done = lines[-1]["round"] if lines else 0
+        done = records[-1].round if records else 0
         if not resume and (done or finished):
             raise RunFolderError(
                 f"{self.path} already holds a run{f' of {done} rounds' if done else ''}: add --resume to continue it, "
                 "name another folder with --run, or remove it"
             )
-        if not lines and finished:
+        if not records and finished:
             raise RunFolderError(
                 f"{self.path} holds a final adapter but no metrics, as plain FedMLRunner leaves it: "
                 "there is nothing to resume from; name another folder with --run"
@@ -144,15 +125,16 @@ class RunFolder(JobFolder):
                 f"{self.path} was made by another recipe ({self._differences(recipe_text)}): a run is resumed with "
                 "the recipe it began with, only comm_round, paths and time-outs may change; name another --run"
             )
-        return lines if done else []
+        return records if done else []
 
-    def lines(self) -> list[RoundLine]:
-        """Return the lines of complete rounds, oldest first; a line torn by a crash is left out.
+    def rounds(self) -> list[RoundRecord]:
+        """Return the complete rounds from round 0; a line torn by a crash is left out.
 
         Raises
         ------
         RunFolderError
-            When a line before the last one is not JSON.
+            With the line, when one before the last is no JSON, or one is damaged, out of order, or of other silos than
+            the first; or when the best round is missing.
         """
         if not self.metrics.exists():
             return []
@@ -161,36 +143,30 @@ class RunFolder(JobFolder):
         except (OSError, UnicodeDecodeError) as error:
             told = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
             raise RunFolderError(f"{self.metrics} cannot be read: {told}; restore the file") from error
-        lines: list[RoundLine] = []
-        for number, text in enumerate(texts, 1):
+        records: list[RoundRecord] = []
+        for number, text in enumerate(texts):
+            where = f"{self.metrics}, line {number + 1}"
             try:
-                lines.append(_round_line(text))
+                line = json.loads(text)
             except ValueError as error:
-                if number == len(texts):
+                if number == len(texts) - 1:
                     break
-                raise RunFolderError(f"{self.metrics}, line {number} is not JSON: {error}; restore the file") from error
-        return lines
-
-    def require_in_order(self, rounds: Sequence[int | None]) -> None:
-        """Refuse rounds that do not follow one another from round 0.
-
-        Parameters
-        ----------
-        rounds
-            The rounds of the lines of ``metrics.jsonl``.
-
-        Raises
-        ------
-        RunFolderError
-            With what can still be used, and how to go on.
-        """
-        for number, found in enumerate(rounds):
-            if found != number:
+                raise RunFolderError(f"{where} is not JSON: {error}; restore the file") from error
+            if isinstance(line, dict) and line.get("round") != number:
                 raise RunFolderError(
-                    f"{self.metrics}, line {number + 1} is round {found} where round {number} belongs: two jobs wrote "
-                    "into this folder, or the file was edited; restore it from a copy, or train again with another "
-                    f"--run. The adapters in {self.adapters} can be used as they are"
+                    f"{where} is round {line.get('round')} where round {number} belongs: two jobs wrote into this "
+                    "folder, or the file was edited; restore it from a copy, or train again with another --run. "
+                    f"The adapters in {self.adapters} can be used as they are"
                 )
+            records.append(_record(where, line))
+            if list(records[-1].silos) != list(records[0].silos):
+                raise RunFolderError(
+                    f"{where} is of {', '.join(records[-1].silos)}; a round of {', '.join(records[0].silos)} belongs "
+                    "there: restore the file"
+                )
+        if records and (best := records[-1].best_round) >= len(records):
+            raise RunFolderError(f"{self.metrics} does not hold round {best}, the best one: restore the file")
+        return records
 
     def read_digest(self) -> str | None:
         """Return the recipe digest noted in ``recipe.yaml``'s header, None when there is none."""
@@ -233,13 +209,13 @@ class RunFolder(JobFolder):
         """Read the adapter of round ``number``; see :func:`load_adapter` for errors."""
         return load_adapter(self.round_folder(number))
 
-    def complete_round(self, line: Mapping[str, Any], keep: int, scores: Mapping[str, float] | None = None) -> None:
-        """Append a complete round's line, move ``best`` if it is the best, and drop adapters nobody needs.
+    def complete_round(self, record: RoundRecord, keep: int, scores: Mapping[str, float] | None = None) -> None:
+        """Append a complete round, move ``best`` if it is the best, and drop adapters nobody needs.
 
         Parameters
         ----------
-        line
-            The round's line; has ``round`` and ``best_round``.
+        record
+            The round.
         keep
             How many of the newest adapters stay besides ``best`` and ``final``.
         scores
@@ -250,19 +226,19 @@ class RunFolder(JobFolder):
         RunFolderError
             As :meth:`save_round`.
         """
-        own, best = self.round_folder(line["round"]), line["best_round"]
+        own, best = self.round_folder(record.round), record.best_round
         with writing(self._what):
             # The line last: a run that is killed in between is resumed before this round and repeats all of it.
             final = is_same(self.adapters / "final", own)
-            if scores and own.exists() and (final or best == line["round"]):
+            if scores and own.exists() and (final or best == record.round):
                 add_metrics(own, scores)
                 if final:
-                    self._point("final", line["round"])
+                    self._point("final", record.round)
             self._point("best", best)
-            append_line(self.metrics, json.dumps(line, allow_nan=False))
+            append_line(self.metrics, record.to_json())
             linked = {(self.adapters / name).resolve() for name in ("best", "final")}
             for number, folder in self._rounds().items():
-                if number <= line["round"] - keep and number != best and folder.resolve() not in linked:
+                if number <= record.round - keep and number != best and folder.resolve() not in linked:
                     shutil.rmtree(folder)
 
     def tidy(self, keep_linked: bool) -> None:
@@ -291,19 +267,19 @@ class RunFolder(JobFolder):
         with writing(self._what):
             self._point("final", number)
 
-    def last_complete(self) -> RoundLine | None:
-        """Return the newest line whose adapter is on disk and intact, None when there is none.
+    def last_complete(self) -> RoundRecord | None:
+        """Return the newest round, whose adapter is on disk and intact; None when there is none.
 
         Raises
         ------
         AdapterFileError
             When that adapter is truncated or altered.
         """
-        lines = self.lines()
-        if not lines:
+        records = self.rounds()
+        if not records:
             return None
-        self.load_round(lines[-1]["round"])
-        return lines[-1]
+        self.load_round(records[-1].round)
+        return records[-1]
 
     def _differences(self, recipe_text: str) -> str:
         """Return which keys of the recipe differ from the ones on disk, as text."""
@@ -314,12 +290,12 @@ class RunFolder(JobFolder):
         was, new = [line for line in before if line not in now], [line for line in now if line not in before]
         return f"there {', '.join(was) or 'nothing more'}; here {', '.join(new) or 'nothing more'}"
 
-    def _with_history(self, recipe_text: str, lines: list[RoundLine]) -> str:
+    def _with_history(self, recipe_text: str, records: Sequence[RoundRecord]) -> str:
         """Put what the earlier rounds were made with on top of the recipe of a run that goes on."""
-        if not lines:
+        if not records:
             return recipe_text
         earlier = [
-            line if line.startswith("# until round") else f"# until round {lines[-1]['round']}: {line[2:]}"
+            line if line.startswith("# until round") else f"# until round {records[-1].round}: {line[2:]}"
             for line in self.recipe.read_text(encoding="utf-8").splitlines()
             if line.startswith(("# code: ", "# versions: ", "# until round"))
         ]
@@ -334,11 +310,11 @@ class RunFolder(JobFolder):
         if self.round_folder(number).exists():
             point_to(self.adapters / name, self.round_folder(number).name)
 
-    def _sweep(self, lines: Sequence[RoundLine]) -> None:
+    def _sweep(self, records: Sequence[RoundRecord]) -> None:
         """Remove what a killed job left: half-written files, and adapters of rounds that are trained again."""
         for folder, name in ((self.adapters, None), (self.path, self.recipe.name), (self.path, self.metrics.name)):
             sweep(folder, name)
-        last = lines[-1]["round"] if lines else -1
+        last = records[-1].round if records else -1
         for number, folder in self._rounds().items():
             if number > last:
                 shutil.rmtree(folder)
@@ -354,8 +330,10 @@ class RunFolder(JobFolder):
             )
 
 
-def _round_line(text: str) -> RoundLine:
-    line = json.loads(text)
-    if not isinstance(line, dict):
-        raise ValueError("it is no object")
-    return line
+def _record(where: str, line: object) -> RoundRecord:
+    try:
+        return RoundRecord.model_validate(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the whole line"
+        raise RunFolderError(f"{where} is damaged ({key}: {first['msg']}): restore the file") from error

@@ -21,6 +21,7 @@ from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.data import open_rgb
 from fedclip_plugin.methods import create_adapter
 from fedclip_plugin.recipe import find_recipe, load_recipe
+from tests.support.round_records import round_record
 
 CPU = torch.device("cpu")
 PHASES = {"train": 0.1, "evaluate": 0.01, "aggregate": 0.003, "target": 0.004, "exchange": 0.02, "round": 0.137}
@@ -113,7 +114,7 @@ def test_the_federation_of_rounds_has_the_adapter_of_vit_b32():
 
 
 def test_rounds_compares_ours_with_plain_fedml():
-    ours = [{"lines": [{"round": number, "seconds": PHASES} for number in range(5)]}]
+    ours = [{"rounds": [line(number) for number in range(5)]}]
     server = {
         "on_before_aggregation": [(number + 0.1, number + 0.2) for number in range(4)],
         "on_after_aggregation": [(number + 0.2, number + 0.3) for number in range(4)],
@@ -142,24 +143,15 @@ def test_memory_sees_growth():
     assert memory.growth([100 + 10 * number for number in range(41)], skipped=1) == pytest.approx(10)
 
 
-def line(number, **seconds):
-    images = {"images": {"validation": 10, "test": 10}}
-    return {
-        "round": number,
-        "seconds": PHASES | seconds,
-        "silos": {"silo_a": images, "silo_b": images},
-        "bytes_up": 2000,
-        "bytes_down": 1000,
-    }
+def line(number, size=1.0, **seconds):
+    return round_record(number, seconds=PHASES | seconds, bytes_up=size * 2000, bytes_down=size * 1000).to_json()
 
 
 def federation(rounds, parameters=100, images=50, set_up=10.0, total=30.0, peaks=(4e9, 2e9, 3e9), size=1.0, **seconds):
     """A job of a server and two silos whose rounds take 1 s: 0.6 s of training, 0.2 s of evaluation."""
     seconds = {"train": 0.6, "evaluate": 0.2, "round": 1.0} | seconds
-    lines = [line(number, **seconds) for number in range(rounds + 1)]
-    for each in lines:
-        each["bytes_up"], each["bytes_down"] = size * each["bytes_up"], size * each["bytes_down"]
-    facts = {"parameters": parameters, "precision": "fp32", "set_up": set_up, "total": total, "lines": lines}
+    lines = [line(number, size, **seconds) for number in range(rounds + 1)]
+    facts = {"parameters": parameters, "precision": "fp32", "set_up": set_up, "total": total, "rounds": lines}
     first, *rest = ({"peak": int(peak)} for peak in peaks)
     return Federation([first | facts, *rest], images)
 
@@ -222,11 +214,11 @@ def test_silos_have_folders_of_classes(tmp_path):
 
 def test_scaling_tells_what_a_silo_and_a_byte_cost():
     lines = [line(number, exchange=0.03, train=0.002) for number in range(8)]
-    ranks = [{"federations": [{"parameters": 1000, "lines": lines}], "peak": 1_000_000_000}]
+    ranks = [{"federations": [{"parameters": 1000, "rounds": lines}], "peak": 1_000_000_000}]
     figures = by_name(scaling.by_silos(3, ranks, skipped=5))
     assert figures["3 silos: exchange for each silo"].value == pytest.approx(10)
     assert figures["3 silos: exchange"].repeats == 2
-    federations = [{"parameters": 250_000, "lines": lines}] * len(scaling.SIZES)
+    federations = [{"parameters": 250_000, "rounds": lines}] * len(scaling.SIZES)
     figures = by_name(scaling.by_size(federations, skipped=5))
     assert figures["1,000 images a silo: train, for 1,000 images"].value == pytest.approx(2)
     assert figures["1.00 MB of parameters: traffic"].value == pytest.approx(3000 / 30 / 1000)

@@ -45,7 +45,7 @@ def files(federation):
 def resumed(path, **settings):
     """Return the federation of a run folder, taken up after its last complete round."""
     folder = RunFolder(path)
-    done = folder.last_complete()["round"]
+    done = folder.last_complete().round
     return Federation(path, start_round=done, adapter=folder.load_round(done), **settings)
 
 
@@ -59,7 +59,7 @@ def test_a_run_resumed_after_any_round_ends_the_same(tmp_path, settings):
     for last in (1, 2, 3):
         again = resumed(tmp_path / f"torn_{last}", **settings).run()
         assert files(again) == files(straight)
-        assert results(again.folder.lines()) == results(straight.folder.lines())
+        assert results(again.folder.rounds()) == results(straight.folder.rounds())
 
 
 def test_a_run_stopped_twice_ends_the_same(tmp_path):
@@ -173,9 +173,9 @@ def test_a_silo_that_diverges_is_left_out_by_name_and_comes_back(tmp_path, codec
     run.run(until=lambda: run.server.args.round_idx == 2)
     del trainer.train
     run.run()
-    assert [list(line["dropped"]) for line in run.lines] == [[], [], ["cartoon"], [], []]
-    assert "hidden.bias" in run.lines[2]["dropped"]["cartoon"]
-    assert "NaN or infinite" in run.lines[2]["dropped"]["cartoon"]
+    assert [list(line.dropped) for line in run.lines] == [[], [], ["cartoon"], [], []]
+    assert "hidden.bias" in run.lines[2].dropped["cartoon"]
+    assert "NaN or infinite" in run.lines[2].dropped["cartoon"]
 
 
 def cut(state):

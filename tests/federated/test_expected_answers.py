@@ -210,8 +210,8 @@ def test_a_training_that_diverged_is_no_false_report(tmp_path):
     said(train_loss=NAN)(message)
     run.server.receive_message(message.get_type(), message)
     run.run()
-    assert [line["round"] for line in run.lines] == [0, 1, 2, 3, 4]
-    assert run.lines[1]["silos"]["art"]["train_loss"] is None
+    assert [line.round for line in run.lines] == [0, 1, 2, 3, 4]
+    assert run.lines[1].silos["art"].train_loss is None
     refuse = partial(pytest.fail, "a line is not strict JSON")
     for line in run.folder.metrics.read_text().splitlines():
         json.loads(line, parse_constant=lambda word: refuse())
@@ -223,8 +223,8 @@ def test_an_update_with_other_images_than_at_the_start_is_dropped_and_the_round_
     message.add_params(SAMPLES, 10**6)
     run.server.receive_message(message.get_type(), message)
     run.run()
-    assert run.lines[1]["dropped"] == {"art": "1000000 training images instead of the 20 of the start"}
-    assert [line["dropped"] for line in run.lines[2:]] == [{}, {}, {}]
+    assert run.lines[1].dropped == {"art": "1000000 training images instead of the 20 of the start"}
+    assert [line.dropped for line in run.lines[2:]] == [{}, {}, {}]
 
 
 def test_a_message_of_a_silo_that_nobody_takes_is_named(tmp_path, ended, capfd):

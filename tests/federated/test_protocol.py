@@ -24,8 +24,8 @@ def weights(federation, name="final"):
 
 def test_a_federation_ends_with_a_line_a_round(straight):
     assert straight.wire.over == {0, 1, 2, 3}
-    assert [line["round"] for line in straight.lines] == [0, 1, 2, 3, 4]
-    assert all(line["answered"] == list(SILOS) for line in straight.lines[1:])
+    assert [line.round for line in straight.lines] == [0, 1, 2, 3, 4]
+    assert all(list(line.answered) == list(SILOS) for line in straight.lines[1:])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -40,11 +40,11 @@ def test_the_order_of_messages_changes_nothing(straight, tmp_path, seed):
 def test_a_run_resumed_after_any_round_ends_the_same(straight, tmp_path, stop):
     first = Federation(tmp_path / "torn")
     first.run(until=lambda: len(first.lines) > stop)
-    done = first.folder.last_complete()["round"]
+    done = first.folder.last_complete().round
     again = Federation(tmp_path / "torn", start_round=done, adapter=first.folder.load_round(done)).run()
     assert weights(again) == weights(straight)
     assert weights(again, "best") == weights(straight, "best")
-    assert results(again.folder.lines()) == results(straight.folder.lines())
+    assert results(again.folder.rounds()) == results(straight.folder.rounds())
 
 
 def test_the_final_adapter_of_a_shorter_run_stays_until_the_longer_one_ends(straight):
@@ -55,17 +55,17 @@ def test_the_final_adapter_of_a_shorter_run_stays_until_the_longer_one_ends(stra
     longer.run()
     assert load_adapter(folder.adapters / "final").round == 10
     numbers = {int(path.name[6:]) for path in folder.adapters.glob("round_*")}
-    assert numbers == {8, 9, 10} | {folder.lines()[-1]["best_round"]}
+    assert numbers == {8, 9, 10} | {folder.rounds()[-1].best_round}
 
 
 def test_sampled_silos_train_and_all_report(tmp_path):
     runs = [Federation(tmp_path / f"{seed}", silos_per_round=2).run(seed) for seed in (1, 2)]
     draws = [np.random.default_rng([0, number, 2]).choice(3, 2, replace=False) for number in range(4)]
     for run in runs:
-        assert [line["round"] for line in run.lines] == [0, 1, 2, 3, 4]
-        assert [line["answered"] for line in run.lines[1:]] == [[SILOS[i] for i in sorted(draw)] for draw in draws]
+        assert [line.round for line in run.lines] == [0, 1, 2, 3, 4]
+        assert [list(line.answered) for line in run.lines[1:]] == [[SILOS[i] for i in sorted(draw)] for draw in draws]
         for line in run.lines[1:]:
-            assert [name for name in SILOS if line["silos"][name]["train_loss"] is not None] == line["answered"]
+            assert [name for name in SILOS if line.silos[name].train_loss is not None] == list(line.answered)
     assert weights(runs[0]) == weights(runs[1])
 
 
@@ -73,10 +73,10 @@ def test_rounds_go_on_while_a_silo_that_was_not_drawn_is_late(tmp_path):
     late = next(index for index in range(3) if index not in draw(0) and index not in draw(1))
     run = Federation(tmp_path / "late", silos_per_round=1, comm_round=2)
     run.run(until=lambda: run.server.args.round_idx == 2, held=(late + 1,))
-    assert [line["round"] for line in run.lines] == [], "no line before all have reported"
+    assert [line.round for line in run.lines] == [], "no line before all have reported"
     assert run.server._watchdog._deadlines.keys() == set(SILOS)
     run.run()
-    assert [line["round"] for line in run.lines] == [0, 1, 2]
+    assert [line.round for line in run.lines] == [0, 1, 2]
     assert not run.server._watchdog._deadlines.keys() & set(SILOS)
 
 
@@ -90,8 +90,8 @@ def test_the_history_holds_every_rounds_answers(straight):
         assert sorted(history.rounds) == [0, 1, 2, 3, 4]
         assert history.images == 40
         for line in straight.lines:
-            (answers,) = history.rounds[line["round"]]
-            assert answers.score.accuracy == line["silos"][name]["test"]
+            (answers,) = history.rounds[line.round]
+            assert answers.score.accuracy == line.silos[name].test
     assert straight.histories[0].rounds == {}, "there is no target"
 
 
@@ -100,7 +100,7 @@ def test_without_a_federation_every_silo_trains_as_if_it_were_alone(tmp_path):
     run = Federation(tmp_path / "local", target=target, federation="local").run()
     alone = run.histories[0].rounds[4]
     assert len(alone) == 3
-    assert run.lines[4]["target"] == pytest.approx(sum(own.score.accuracy for own in alone) / 3)
+    assert run.lines[4].target == pytest.approx(sum(own.score.accuracy for own in alone) / 3)
     for number, manager in enumerate(run.silos, 1):
         trainer = manager._adapter.silo_trainer
         args = arguments(None, number)
@@ -117,14 +117,14 @@ def test_without_a_federation_every_silo_trains_as_if_it_were_alone(tmp_path):
 def test_each_silo_keeps_an_adapter_fine_tuned_from_the_last_one(straight, tmp_path):
     run = Federation(tmp_path / "personal", personal_epochs=2).run()
     assert weights(run) == weights(straight), "the federation itself is the same"
-    assert all("personal" not in silo for silo in run.lines[3]["silos"].values())
+    assert not any(silo.personal for silo in run.lines[3].silos.values())
     final = run.folder.load_round(4)
     for manager in run.silos:
         trainer = manager._adapter.silo_trainer
         kept = load_adapter(run.folder.path / "personal" / trainer.silo / "adapter")
         assert not np.array_equal(kept.tensors["gate.bias"], final.tensors["gate.bias"])
         score = trainer.task.score(trainer.model, manager._adapter.splits.test)
-        assert run.lines[4]["silos"][trainer.silo]["personal"]["test"] == score.accuracy == kept.metrics["test"]
+        assert run.lines[4].silos[trainer.silo].personal["test"] == score.accuracy == kept.metrics["test"]
 
 
 def test_the_proximal_term_has_the_gradient_of_its_equation():

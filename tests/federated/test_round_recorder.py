@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
+from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, ServerReport
 from fedclip_plugin.federated.messages.message_fields import SiloReport
 from fedclip_plugin.federated.roles.task import Score
 from fedclip_plugin.runs import RunFolder, SavedAdapter, load_adapter
 
 SILOS = ("art", "photo")
-FACTS = {"answered": list(SILOS), "dropped": {}, "bytes_up": 1, "bytes_down": 2, "seconds": {"aggregate": 0.5}}
+SERVER = ServerReport(SILOS, bytes_up=1, bytes_down=2, seconds={"aggregate": 0.5})
+LATER = replace(SERVER, target=0.7, wall_seconds=4.0)
 
 
 def report(silo, number, right, loss=1.0):
@@ -35,7 +36,7 @@ def record(folder, validations, keep=3):
     lines = []
     recorder = RoundRecorder(folder, SILOS, keep, lines.append)
     for number, right in enumerate(validations):
-        recorder.server(number, FACTS, 0.7, wall_seconds=4.0)
+        recorder.server(number, LATER)
         for silo in SILOS:
             recorder.report(report(silo, number, right))
     return lines
@@ -49,36 +50,36 @@ def test_a_round_is_complete_when_server_and_all_silos_have_spoken_in_any_order(
         for who in order:
             assert lines == []
             if who == "server":
-                recorder.server(0, FACTS, None, 0.0)
+                recorder.server(0, SERVER)
             else:
                 recorder.report(report(who, 0, 6))
-        assert [line["round"] for line in lines] == [0]
-        assert lines[0]["silos"]["art"]["zero_shot"] == {"test": 0.5}
-        assert folder.lines() == lines
+        assert [line.round for line in lines] == [0]
+        assert lines[0].silos["art"].zero_shot == {"test": 0.5}
+        assert folder.rounds() == lines
 
 
 def test_a_loss_belongs_to_the_round_after_the_adapter_that_it_began_with(folder):
     lines = []
     recorder = RoundRecorder(folder, SILOS, 3, lines.append)
-    recorder.server(0, FACTS, None, 0.0)
+    recorder.server(0, SERVER)
     recorder.report(report("art", 0, 6, loss=3.0))
     recorder.report(report("photo", 0, 6, loss=None))
-    recorder.server(1, FACTS, None, 4.0)
+    recorder.server(1, replace(SERVER, wall_seconds=4.0))
     for silo in SILOS:
         recorder.report(report(silo, 1, 6, loss=2.0))
-    assert lines[0]["train_loss"] is None
-    assert lines[1]["silos"]["art"]["train_loss"] == lines[1]["train_loss"] == 3.0
-    assert lines[1]["silos"]["photo"]["train_loss"] is None
+    assert lines[0].train_loss is None
+    assert lines[1].silos["art"].train_loss == lines[1].train_loss == 3.0
+    assert lines[1].silos["photo"].train_loss is None
 
 
 def test_the_time_of_a_round_is_split_into_phases(folder):
-    seconds = record(folder, [5, 6])[1]["seconds"]
+    seconds = record(folder, [5, 6])[1].seconds
     assert seconds == {"train": 2.0, "evaluate": 0.25, "aggregate": 0.5, "exchange": 1.25, "round": 4.0}
 
 
 def test_the_best_round_is_the_first_of_the_highest_and_never_the_untrained(folder):
     lines = record(folder, [9, 6, 8, 8, 7])
-    assert [line["best_round"] for line in lines] == [0, 1, 2, 2, 2]
+    assert [line.best_round for line in lines] == [0, 1, 2, 2, 2]
     assert (folder.adapters / "best").resolve() == folder.round_folder(2).resolve()
 
 
@@ -89,11 +90,11 @@ def test_a_recorder_goes_on_where_the_lines_end(folder):
     for silo in SILOS:
         recorder.report(report(silo, 2, 8))
     assert lines == [], "round 2 has its line already"
-    recorder.server(3, FACTS, None, 4.0)
+    recorder.server(3, replace(SERVER, wall_seconds=4.0))
     for silo in SILOS:
         recorder.report(report(silo, 3, 7))
-    assert [line["best_round"] for line in lines] == [2]
-    assert [line["round"] for line in folder.lines()] == [0, 1, 2, 3]
+    assert [line.best_round for line in lines] == [2]
+    assert [line.round for line in folder.rounds()] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_the_best_adapter_carries_the_figure_that_chose_it(folder, averaged, zer
     for number, right in enumerate((9, 4, 6, 5)):
         if number == 3:  # as a run that goes on
             recorder = RoundRecorder(folder, SILOS, 3, lambda line: None, averaged)
-        recorder.server(number, FACTS, 0.7, wall_seconds=4.0)
+        recorder.server(number, LATER)
         for silo in SILOS:
             told = report(silo, number, right)
             if number == 0 and zero_shot:

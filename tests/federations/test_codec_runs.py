@@ -23,8 +23,8 @@ def test_int8_sends_a_quarter_of_the_bytes_after_the_first_adapter(happy, int8):
     assert int8.code == 0, int8.err
     for way, rounds in (("bytes_up", int8.lines[1:]), ("bytes_down", int8.lines[2:])):
         for line in rounds:
-            assert 3.5 < happy.lines[line["round"]][way] / line[way] < 4
-    assert int8.lines[1]["bytes_down"] == pytest.approx(happy.lines[1]["bytes_down"], rel=0.01)
+            assert 3.5 < getattr(happy.lines[line.round], way) / getattr(line, way) < 4
+    assert int8.lines[1].bytes_down == pytest.approx(happy.lines[1].bytes_down, rel=0.01)
 
 
 def test_int8_costs_next_to_no_accuracy(happy, int8):
@@ -38,7 +38,7 @@ def test_a_killed_run_with_int8_and_adam_ends_with_the_same_bytes(workshop, adam
     assert straight.code == 0, straight.err
     torn = workshop.place / "runs" / "int8_adam_torn"
     killed = workshop.sabotage(adam_recipe, "kill,round=3", run=torn)
-    assert [line["round"] for line in killed.lines] == [0, 1]
+    assert [line.round for line in killed.lines] == [0, 1]
     resumed = workshop.run(adam_recipe, "--resume", run=torn)
     assert resumed.code == 0, resumed.err
     assert results(resumed.lines) == results(straight.lines)

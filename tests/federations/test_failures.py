@@ -10,7 +10,7 @@ START_SECONDS = 100
 
 
 def rounds_done(outcome):
-    return [line["round"] for line in outcome.lines]
+    return [line.round for line in outcome.lines]
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_unusable_updates_are_dropped_while_enough_silos_remain(workshop):
     assert "round 1: the update of cartoon is dropped: hidden.weight holds NaN or infinite values" in outcome.err
     assert "round 2: the update of photo is dropped: hidden.weight is float32 [3, 128], expected" in outcome.err
     first, second, third = outcome.lines[1:]
-    assert list(first["dropped"]) == ["cartoon"]
-    assert list(second["dropped"]) == ["photo"]
-    assert third["dropped"] == {}
+    assert list(first.dropped) == ["cartoon"]
+    assert list(second.dropped) == ["photo"]
+    assert third.dropped == {}
     assert "2 of 3 silos" in outcome.rounds[0]
     assert "dropped: cartoon" in outcome.rounds[0]
     assert "3 of 3 silos" in outcome.rounds[2]

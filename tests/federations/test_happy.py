@@ -44,38 +44,38 @@ def test_it_says_what_it_does(happy):
 
 def test_metrics_hold_one_line_a_round(happy):
     lines = happy.lines
-    assert [line["round"] for line in lines] == [0, 1, 2, 3]
+    assert [line.round for line in lines] == [0, 1, 2, 3]
     for line in lines:
         assert line.keys() >= LINE
-        assert list(line["silos"]) == SILOS
-        assert line["dropped"] == {}
-        for silo in line["silos"].values():
-            assert 0 <= silo["validation"] <= 1
-            assert 0 <= silo["test"] <= 1
-            assert silo["images"] == {"validation": 16, "test": 16}
-        assert (line["train_loss"] is None) == (line["round"] == 0)
+        assert list(line.silos) == SILOS
+        assert line.dropped == {}
+        for silo in line.silos.values():
+            assert 0 <= silo.validation <= 1
+            assert 0 <= silo.test <= 1
+            assert silo.images == {"validation": 16, "test": 16}
+        assert (line.train_loss is None) == (line.round == 0)
     adapter = 2 * (128**2 + 128) * 4
     for line in lines[1:]:
-        assert line["answered"] == SILOS
-        assert 3 * adapter < line["bytes_up"] < 3.2 * adapter
-        assert 3 * adapter < line["bytes_down"] < 3.2 * adapter
-        assert line["seconds"].keys() >= {"train", "evaluate", "aggregate", "target", "exchange", "round"}
+        assert list(line.answered) == SILOS
+        assert 3 * adapter < line.bytes_up < 3.2 * adapter
+        assert 3 * adapter < line.bytes_down < 3.2 * adapter
+        assert line.seconds.keys() >= {"train", "evaluate", "aggregate", "target", "exchange", "round"}
     assert lines[0]["zero_shot_target"] > 0.3
     assert lines[0]["images_target"] == 84
-    scores = [line["validation"] for line in lines[1:]]
-    assert lines[-1]["best_round"] == 1 + scores.index(max(scores))
-    assert lines[-1]["train_loss"] < lines[1]["train_loss"]
+    scores = [line.validation for line in lines[1:]]
+    assert lines[-1].best_round == 1 + scores.index(max(scores))
+    assert lines[-1].train_loss < lines[1].train_loss
 
 
 def test_the_losses_are_the_expected_ones(happy):
-    found = {name: [round(line["silos"][name]["train_loss"], 6) for line in happy.lines[1:]] for name in SILOS}
+    found = {name: [round(line.silos[name].train_loss, 6) for line in happy.lines[1:]] for name in SILOS}
     for name in SILOS:
         assert found[name] == pytest.approx(LOSSES[name], rel=1e-4), found
 
 
 def test_adapters_are_on_disk(happy):
     folder = happy.folder.adapters
-    best = happy.lines[-1]["best_round"]
+    best = happy.lines[-1].best_round
     assert (folder / "best").resolve().name == f"round_{best:04d}"
     assert (folder / "final").resolve().name == "round_0003"
     assert {f"round_{number:04d}" for number in (1, 2, 3)} <= {path.name for path in folder.iterdir()}

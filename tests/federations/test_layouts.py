@@ -30,21 +30,21 @@ def test_two_of_three_silos_train_each_round(sampled):
     assert sampled.code == 0, sampled.err
     lines = sampled.lines[1:]
     draws = [np.random.default_rng([0, number, DRAW]).choice(3, 2, replace=False) for number in range(5)]
-    assert [line["answered"] for line in lines] == [[SILOS[index] for index in sorted(draw)] for draw in draws]
-    assert len({tuple(line["answered"]) for line in lines}) > 1
+    assert [list(line.answered) for line in lines] == [[SILOS[index] for index in sorted(draw)] for draw in draws]
+    assert len({tuple(line.answered) for line in lines}) > 1
     assert all("2 of 3 silos" in text for text in sampled.rounds)
 
 
 def test_every_silo_reports_every_round(sampled):
-    assert [line["round"] for line in sampled.lines] == [0, 1, 2, 3, 4, 5]
+    assert [line.round for line in sampled.lines] == [0, 1, 2, 3, 4, 5]
     for line in sampled.lines:
-        assert list(line["silos"]) == list(SILOS)
-        trained = [name for name, silo in line["silos"].items() if silo["train_loss"] is not None]
-        assert trained == line["answered"]
-        for silo in line["silos"].values():
-            assert math.isfinite(silo["validation"])
-            assert silo["images"] == {"validation": 16, "test": 16}
-        assert line["target"] is None
+        assert list(line.silos) == list(SILOS)
+        trained = [name for name, silo in line.silos.items() if silo.train_loss is not None]
+        assert trained == list(line.answered)
+        for silo in line.silos.values():
+            assert math.isfinite(silo.validation)
+            assert silo.images == {"validation": 16, "test": 16}
+        assert line.target is None
     assert "target" not in sampled.out.split("accuracy in %")[1].split("\n")[0]
 
 
@@ -76,7 +76,7 @@ def test_one_folder_is_shared_out_and_a_bad_image_is_skipped(workshop):
     assert "images: silo_1 " in outcome.out
     assert "skipped unreadable images: silo_" in outcome.out
     assert "broken.png" in "".join(outcome.log(rank) for rank in (1, 2, 3))
-    counts = [silo["images"]["validation"] for silo in outcome.lines[-1]["silos"].values()]
+    counts = [silo.images["validation"] for silo in outcome.lines[-1].silos.values()]
     assert len(set(counts)) > 1, "the partition is uneven"
     assert sum(counts) <= 0.2 * 7 * IMAGES_PER_CLASS
-    assert [line["round"] for line in outcome.lines] == [0, 1, 2]
+    assert [line.round for line in outcome.lines] == [0, 1, 2]

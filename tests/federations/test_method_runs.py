@@ -28,7 +28,7 @@ def outcome(own_job, method):
 
 def test_it_trains_and_reports_under_its_own_name(outcome, method):
     assert outcome.code == 0, outcome.err
-    losses = [line["train_loss"] for line in outcome.lines[1:]]
+    losses = [line.train_loss for line in outcome.lines[1:]]
     assert losses[-1] < losses[0] or method == "zero_shot"
     assert f"{METHODS[method].title}, last round 3" in outcome.out
 
@@ -49,5 +49,5 @@ def test_what_it_saved_answers_on_a_device_as_here_or_says_why_not(outcome, meth
 
 
 def test_round_0_is_at_zero_shot_or_near_it(method, outcome):
-    for silo in outcome.lines[0]["silos"].values():
-        assert abs(silo["test"] - silo["zero_shot"]["test"]) <= FURTHEST_FROM_ZERO_SHOT.get(method, 0.0)
+    for silo in outcome.lines[0].silos.values():
+        assert abs(silo.test - silo.zero_shot["test"]) <= FURTHEST_FROM_ZERO_SHOT.get(method, 0.0)

@@ -30,7 +30,7 @@ def test_a_killed_rank_ends_the_job_and_says_how_to_go_on(killed):
     assert "signal 9" in killed.err
     assert "is complete and safe" in killed.err
     assert "continue with --resume" in killed.err
-    assert [line["round"] for line in killed.lines] == [0, 1], "silos report on a round with their next update"
+    assert [line.round for line in killed.lines] == [0, 1], "silos report on a round with their next update"
 
 
 def test_the_resumed_run_ends_with_the_same_bytes(happy, resumed):

@@ -21,7 +21,7 @@ from fedclip_plugin.report.page import Page, Section, Table
 from fedclip_plugin.report.run.round_arrays import RoundArrays
 from fedclip_plugin.report.run.run_page import _summary, run_page
 from fedclip_plugin.report.run.target_section import TITLE, answer_target
-from fedclip_plugin.runs import RunFolder, SavedAdapter
+from fedclip_plugin.runs import RoundRecord, RunFolder, SavedAdapter
 from fedclip_plugin.runs.provenance import recipe_text
 from tests.support.page_reader import Reader
 
@@ -72,7 +72,7 @@ def make_run(place, workshop, lines, *overrides):
     folder.prepare(recipe_text(recipe), recipe.digest(), 0, resume=False)
     folder.save_round(untrained(recipe))
     for one in lines:
-        folder.complete_round(one, keep=3)
+        folder.complete_round(RoundRecord.model_validate(one), keep=3)
     return folder
 
 
@@ -248,7 +248,7 @@ def test_a_history_sums_what_was_spent(tmp_path):
     assert history.seconds_so_far().tolist() == pytest.approx([0.036, 0.072, 0.108])
     np.testing.assert_array_equal(history.column("target"), [0.5, np.nan, 0.52])
     assert history.phases() == ["train", "evaluate", "aggregate", "exchange"]
-    assert history.zero_shot_mean("test") == pytest.approx(0.65)
+    assert history.records[0].zero_shot_mean("test") == pytest.approx(0.65)
     assert history.selected.round == 1
 
 
@@ -299,6 +299,6 @@ def test_a_round_below_zero_shot_on_its_own_validation_images_is_told(tmp_path, 
     Console(recipe, folder, on_training=lambda: None).finish()
     told = [text for text in capsys.readouterr().out.splitlines() if "it did not help" in text]
     assert [text.removeprefix("note: ")[: len(start)] for text, start in zip(told, said, strict=True)] == said
-    notes = "\n".join(_summary(RoundArrays.read(folder), folder, recipe, "FedCLIP").notes)
+    notes = "\n".join(_summary(RoundArrays.read(folder), recipe, "FedCLIP").notes)
     assert [start for start in said if start[1:] not in notes] == []
     assert notes.count("it did not help") == len(said)

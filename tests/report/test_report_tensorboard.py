@@ -9,22 +9,25 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.report.tensorboard import TensorBoard, require_tensorboard, scalars
+from fedclip_plugin.runs import RoundRecord
 
 SILO = {"train_loss": 2.0, "validation": 0.75, "test": 0.5, "images": {"validation": 4, "test": 4}}
-LINE = {
-    "round": 3,
-    "silos": {"art": SILO, "photo": SILO | {"train_loss": None, "test": 0.25}},
-    "train_loss": 2.0,
-    "validation": 0.75,
-    "test": 0.375,
-    "target": 0.625,
-    "answered": ["art"],
-    "dropped": {},
-    "bytes_up": 1000,
-    "bytes_down": 2000,
-    "seconds": {"train": 0.5, "exchange": 0.25, "round": 1.0},
-    "best_round": 3,
-}
+LINE = RoundRecord.model_validate(
+    {
+        "round": 3,
+        "silos": {"art": SILO, "photo": SILO | {"train_loss": None, "test": 0.25}},
+        "train_loss": 2.0,
+        "validation": 0.75,
+        "test": 0.375,
+        "target": 0.625,
+        "answered": ["art"],
+        "dropped": {},
+        "bytes_up": 1000,
+        "bytes_down": 2000,
+        "seconds": {"train": 0.5, "exchange": 0.25, "round": 1.0},
+        "best_round": 3,
+    }
+)
 
 
 class Heard:
@@ -46,8 +49,8 @@ def read(folder):
 def test_rounds_read_back_as_they_were_written_while_the_job_still_runs(tmp_path):
     board = TensorBoard(Heard(), tmp_path)
     board.begin(2, 0, torch.device("cpu"))
-    board.line(LINE)
-    board.line(LINE | {"round": 4, "target": None, "bytes_up": 500})
+    board.round(LINE)
+    board.round(LINE.model_copy(update={"round": 4, "target": None, "bytes_up": 500}))
     found = read(tmp_path)
     assert found["bytes/up"] == [(3, 1000.0), (4, 500.0)]
     assert found["test/target"] == [(3, 0.625)]
@@ -71,12 +74,12 @@ def test_the_other_observer_hears_everything(tmp_path):
     board.say("hello")
     board.begin(2, 1, device)
     board.train("task", 7)
-    board.line(LINE)
-    assert heard.told == [("say", "hello"), ("begin", 2, 1, device), ("train", "task", 7), ("line", LINE)]
+    board.round(LINE)
+    assert heard.told == [("say", "hello"), ("begin", 2, 1, device), ("train", "task", 7), ("round", LINE)]
 
 
 def test_a_rank_that_hears_nothing_writes_nothing(tmp_path):
-    TensorBoard(Heard(), tmp_path / "events").line(LINE)
+    TensorBoard(Heard(), tmp_path / "events").round(LINE)
     assert not (tmp_path / "events").exists()
 
 

@@ -15,6 +15,7 @@ from fedclip_plugin.errors import AdapterFileError, RunFolderError
 from fedclip_plugin.runs import RunFolder, SavedAdapter, load_adapter, save_adapter
 from fedclip_plugin.runs.adapter_file import add_metrics
 from fedclip_plugin.runs.state import StateSeries
+from tests.support.round_records import round_line, round_record
 
 
 def adapter(number=1):
@@ -38,10 +39,6 @@ def adapter(number=1):
     )
 
 
-def line(number, best):
-    return {"round": number, "best_round": best}
-
-
 def prepare(folder, digest="d", resume=False):
     folder.prepare(f"# digest: {digest}\ncommon_args: {{}}\n", digest, 1, resume)
 
@@ -52,7 +49,7 @@ def trained(tmp_path):
     prepare(folder)
     for number, best in ((0, 0), (1, 1), (2, 2), (3, 2), (4, 2), (5, 2)):
         folder.save_round(adapter(number))
-        folder.complete_round(line(number, best), keep=2)
+        folder.complete_round(round_record(number, best), keep=2)
     return folder
 
 
@@ -184,14 +181,14 @@ def test_an_adapter_says_itself_when_it_did_not_help(metrics, said):
 
 def test_a_run_goes_on_after_its_last_complete_round(trained):
     prepare(trained, resume=True)
-    assert trained.last_complete() == line(5, 2)
-    assert [entry["round"] for entry in trained.lines()] == [0, 1, 2, 3, 4, 5]
+    assert trained.last_complete() == round_record(5, 2)
+    assert [entry.round for entry in trained.rounds()] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_line_torn_by_a_crash_is_left_out_and_mended(trained):
     with trained.metrics.open("a") as stream:
         stream.write('{"round": 6, "val')
-    assert trained.lines()[-1]["round"] == 5
+    assert trained.rounds()[-1].round == 5
     prepare(trained, resume=True)
     assert trained.metrics.read_text().count("\n") == 6
 
@@ -200,7 +197,7 @@ def test_a_broken_line_in_the_middle_is_an_error(trained):
     text = trained.metrics.read_text()
     trained.metrics.write_text("{oops\n" + text)
     with pytest.raises(RunFolderError, match="line 1 is not JSON"):
-        trained.lines()
+        trained.rounds()
 
 
 def test_a_used_folder_is_not_overwritten(trained):
@@ -208,7 +205,7 @@ def test_a_used_folder_is_not_overwritten(trained):
         prepare(trained)
     with pytest.raises(RunFolderError, match="another recipe"):
         prepare(trained, digest="other", resume=True)
-    assert len(trained.lines()) == 6
+    assert len(trained.rounds()) == 6
 
 
 def test_a_final_adapter_without_metrics_is_neither_overwritten_nor_resumed(tmp_path):
@@ -254,9 +251,9 @@ def test_a_run_that_ended_before_its_first_round_may_begin_again(tmp_path):
     folder = RunFolder(tmp_path / "run")
     prepare(folder)
     folder.save_round(adapter(0))
-    folder.complete_round(line(0, 0), keep=2)
+    folder.complete_round(round_record(0, 0), keep=2)
     prepare(folder, digest="other")
-    assert folder.lines() == []
+    assert folder.rounds() == []
 
 
 def test_resume_refuses_an_altered_adapter(trained):
@@ -292,7 +289,7 @@ def test_without_links_best_and_final_are_copies(without_links, trained):
     assert load_adapter(best).round == 2
     written = (best / "adapter.json").stat().st_mtime_ns
     trained.save_round(adapter(6))
-    trained.complete_round(line(6, 2), keep=2)
+    trained.complete_round(round_record(6, 2), keep=2)
     assert (best / "adapter.json").stat().st_mtime_ns == written, "the best round is the same, and not copied again"
     trained.mark_final(6)
     assert load_adapter(trained.adapters / "final").round == 6
@@ -316,7 +313,7 @@ def test_a_copy_becomes_a_link_where_there_are_links(trained):
     best.unlink()
     shutil.copytree(trained.round_folder(2), best)
     trained.save_round(adapter(6))
-    trained.complete_round(line(6, 6), keep=2)
+    trained.complete_round(round_record(6, 6), keep=2)
     assert best.is_symlink()
     assert load_adapter(best).round == 6
 
@@ -343,8 +340,8 @@ def test_what_a_killed_job_left_is_swept_at_the_next_start(trained):
 
 DEEDS = {
     "round": lambda run: run.save_round(adapter(6)),
-    "line": lambda run: run.complete_round(line(6, 5), keep=2),
-    "best": lambda run: run.complete_round(line(5, 5), keep=2),
+    "line": lambda run: run.complete_round(round_record(6, 5), keep=2),
+    "best": lambda run: run.complete_round(round_record(5, 5), keep=2),
     "final": lambda run: run.mark_final(5),
     "personal": lambda run: run.save_personal("north", adapter(6)),
     "state": lambda run: StateSeries(run.state).save(6, {"a": np.zeros(1)}),
@@ -381,16 +378,16 @@ def test_a_run_folder_that_is_removed_while_it_trains_is_named(name, trained):
 
 @pytest.mark.parametrize("rounds", [[0, 1, 1, 2], [0, 2, 1], [1, 2]])
 def test_rounds_out_of_order_are_neither_resumed_nor_reported_and_it_is_said_how_to_go_on(rounds, trained):
-    trained.metrics.write_text("".join(json.dumps(line(number, 1)) + "\n" for number in rounds))
+    trained.metrics.write_text("".join(json.dumps(round_line(number, 1)) + "\n" for number in rounds))
     for resume in (True, False):
         with pytest.raises(RunFolderError, match=r"where round \d belongs: two jobs wrote .* train again with another"):
             prepare(trained, resume=resume)
     with pytest.raises(RunFolderError, match=r"The adapters in .*/adapters can be used as they are"):
-        trained.require_in_order(rounds)
+        trained.rounds()
 
 
 @pytest.mark.parametrize("text", ["5\n{}\n", "\xff\n"])
 def test_metrics_that_are_none_are_refused(text, trained):
     trained.metrics.write_bytes(text.encode("latin-1"))
     with pytest.raises(RunFolderError, match="restore the file"):
-        trained.lines()
+        trained.rounds()

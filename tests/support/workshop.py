@@ -91,11 +91,8 @@ def frozen_clip_tiny(classes, template="a picture of a {}"):
 
 
 def results(lines):
-    """Return lines of ``metrics.jsonl`` without what no two runs share: times, and bytes that depend on them."""
-    return [
-        {key: value for key, value in line.items() if key not in ("seconds", "bytes_up", "bytes_down")}
-        for line in lines
-    ]
+    """Return rounds without what no two runs share: times, and bytes that depend on them."""
+    return [line.model_dump(exclude={"seconds", "bytes_up", "bytes_down"}) for line in lines]
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ class Outcome:
     folder
         The run folder.
     lines
-        Lines of ``metrics.jsonl`` when the job had ended.
+        The rounds of ``metrics.jsonl`` when the job had ended.
     """
 
     code: int
@@ -206,7 +203,7 @@ class Workshop:
             timeout=limit,
         )
         seconds = time.monotonic() - began
-        return Outcome(done.returncode, done.stdout, done.stderr, seconds, folder, folder.lines())
+        return Outcome(done.returncode, done.stdout, done.stderr, seconds, folder, folder.rounds())
 
     def sabotage(self, recipe, deed, *words, **options):
         """Run with one rank misbehaving; see ``tests/federations/misbehaving_rank.py`` for the deeds."""

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import torch
 
-from fedclip_plugin.federated.managers.round_recorder import Line
 from fedclip_plugin.federated.roles.task import Task
+from fedclip_plugin.runs import RoundRecord
 
 
 class Observer(Protocol):
@@ -22,5 +22,5 @@ class Observer(Protocol):
     def train(self, task: Task, parameters: int) -> None:
         """Hear that all features are there and training begins."""
 
-    def line(self, line: Line) -> None:
+    def round(self, record: RoundRecord) -> None:
         """Hear of a complete round."""

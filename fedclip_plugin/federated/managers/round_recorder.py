@@ -1,20 +1,45 @@
-"""From the silos' reports to a line a round: when all have reported, the round is complete."""
+"""From the silos' reports to a record a round: when all have reported, the round is complete."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any
 
 from fedclip_plugin.federated.messages.message_fields import SiloReport
-from fedclip_plugin.runs import RunFolder, zero_shot_validation
+from fedclip_plugin.federated.roles.task import Score
+from fedclip_plugin.runs import RoundRecord, RunFolder, SiloRecord
 
-Line = dict[str, Any]
+
+@dataclass(frozen=True)
+class ServerReport:
+    """What the server knows of a round.
+
+    Attributes
+    ----------
+    answered, dropped, bytes_up, bytes_down, target
+        As in :class:`~fedclip_plugin.runs.RoundRecord`.
+    seconds
+        Wall time by phase of the server.
+    wall_seconds
+        From sending the adapter before to sending this one.
+    zero_shot
+        Of CLIP without an adapter on the target domain; in round 0 of a run with a target.
+    """
+
+    answered: tuple[str, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    wall_seconds: float = 0.0
+    target: float | None = None
+    zero_shot: Score | None = None
 
 
 class RoundRecorder:
-    """Collects what is known of each round and writes its line once.
+    """Collects what is known of each round and writes its record once.
 
     Parameters
     ----------
@@ -24,8 +49,8 @@ class RoundRecorder:
         Names of all silos, in order.
     keep
         How many of the newest adapters stay on disk.
-    on_line
-        Called with every line that was written.
+    on_round
+        Called with every record that was written.
     averaged
         Whether what the silos score is the adapter on disk, and not one of their own.
     """
@@ -35,21 +60,21 @@ class RoundRecorder:
         folder: RunFolder,
         silos: Sequence[str],
         keep: int,
-        on_line: Callable[[Line], None],
+        on_round: Callable[[RoundRecord], None],
         averaged: bool = True,
     ) -> None:
-        self._folder, self._silos, self._keep, self._on_line = folder, tuple(silos), keep, on_line
+        self._folder, self._silos, self._keep, self._on_round = folder, tuple(silos), keep, on_round
         self._averaged = averaged
         self._reports: dict[int, dict[str, SiloReport]] = {}
-        self._server: dict[int, Line] = {}
+        self._server: dict[int, ServerReport] = {}
         self._losses: dict[int, dict[str, float]] = {}
         self._seconds: dict[int, dict[str, tuple[float, float]]] = {}
-        written = folder.lines()
-        self._zero_shot = zero_shot_validation(written[0]) if written else None
-        self._last = written[-1]["round"] if written else -1
-        self._best: Line | None = None
-        for line in written:
-            self._take_if_best(line)
+        written = folder.rounds()
+        self._zero_shot = written[0].zero_shot_mean("validation") if written else None
+        self._last = len(written) - 1
+        self._best = 0, -math.inf
+        for record in written:
+            self._take_if_best(record.round, record.validation)
 
     @property
     def last(self) -> int:
@@ -64,23 +89,10 @@ class RoundRecorder:
         self._seconds.setdefault(report.round + 1, {})[report.silo] = (report.train_seconds, report.evaluate_seconds)
         self._complete(report.round)
 
-    def server(self, number: int, facts: Mapping[str, Any], target: float | None, wall_seconds: float) -> None:
-        """Take in what the server knows of round ``number``.
-
-        Parameters
-        ----------
-        number
-            The round.
-        facts
-            ``answered``, ``dropped``, ``bytes_up``, ``bytes_down`` and ``seconds`` by phase of the server.
-        target
-            Accuracy on the target domain, None when there is none or it was not measured.
-        wall_seconds
-            From sending the adapter before to sending this one.
-        """
-        line = {**facts, "target": target}
-        line["seconds"] = self._phases(number, facts["seconds"], wall_seconds)
-        self._server[number] = line
+    def server(self, number: int, report: ServerReport) -> None:
+        """Take in what the server knows of round ``number``."""
+        seconds = self._phases(number, report.seconds, report.wall_seconds)
+        self._server[number] = replace(report, seconds=seconds)
         self._complete(number)
 
     def silent(self, number: int) -> list[str]:
@@ -99,45 +111,54 @@ class RoundRecorder:
     def _complete(self, number: int) -> None:
         if number <= self._last or number not in self._server or self.silent(number):
             return
-        reports = self._reports.pop(number)
-        line = {"round": number, **self._scores(number, reports), **self._server.pop(number)}
-        self._take_if_best(line)
-        line["best_round"] = self._best["round"] if self._best else number
-        self._zero_shot = zero_shot_validation(line) if number == 0 else self._zero_shot
-        self._folder.complete_round(line, self._keep, self._carried(line) if self._averaged else None)
+        record = self._record(number, self._reports.pop(number), self._server.pop(number))
+        if number == 0:
+            self._zero_shot = record.zero_shot_mean("validation")
+        self._folder.complete_round(record, self._keep, self._carried(record) if self._averaged else None)
         self._last = number
         for passed in [earlier for earlier in self._seconds if earlier <= number]:
             del self._seconds[passed]
-        self._on_line(line)
+        self._on_round(record)
 
-    def _scores(self, number: int, reports: Mapping[str, SiloReport]) -> Line:
+    def _record(self, number: int, reports: Mapping[str, SiloReport], server: ServerReport) -> RoundRecord:
         losses = self._losses.pop(number, {})
-        silos: dict[str, Line] = {}
-        for name in self._silos:
-            report = reports[name]
-            silos[name] = {
-                "train_loss": losses.get(name),
-                "validation": report.validation.accuracy,
-                "test": report.test.accuracy,
-                "images": {"validation": report.validation.count, "test": report.test.count},
-            }
-            if report.zero_shot:
-                silos[name]["zero_shot"] = {part: score.accuracy for part, score in report.zero_shot.items()}
-            if report.personal:
-                silos[name]["personal"] = {part: score.accuracy for part, score in report.personal.items()}
-        return {
-            "silos": silos,
-            "train_loss": fmean(losses.values()) if losses else None,
-            "validation": fmean(silo["validation"] for silo in silos.values()),
-            "test": fmean(silo["test"] for silo in silos.values()),
-        }
+        silos = {name: _silo(reports[name], losses.get(name)) for name in self._silos}
+        validation = fmean(silo.validation for silo in silos.values())
+        self._take_if_best(number, validation)
+        return RoundRecord(
+            round=number,
+            silos=silos,
+            train_loss=fmean(losses.values()) if losses else None,
+            validation=validation,
+            test=fmean(silo.test for silo in silos.values()),
+            answered=server.answered,
+            dropped=dict(server.dropped),
+            bytes_up=server.bytes_up,
+            bytes_down=server.bytes_down,
+            seconds=dict(server.seconds),
+            zero_shot_target=server.zero_shot.accuracy if server.zero_shot else None,
+            images_target=server.zero_shot.count if server.zero_shot else None,
+            target=server.target,
+            best_round=self._best[0],
+        )
 
-    def _carried(self, line: Line) -> dict[str, float]:
+    def _carried(self, record: RoundRecord) -> dict[str, float]:
         """Return what the round's adapter carries if it is the best or the last one."""
-        scores = {"validation": line["validation"], "zero_shot_validation": self._zero_shot}
+        scores = {"validation": record.validation, "zero_shot_validation": self._zero_shot}
         return {name: score for name, score in scores.items() if score is not None}
 
-    def _take_if_best(self, line: Line) -> None:
+    def _take_if_best(self, number: int, validation: float) -> None:
         """Keep the first round of the highest mean source validation; the untrained adapter (round 0) never counts."""
-        if line["round"] > 0 and (self._best is None or line["validation"] > self._best["validation"]):
-            self._best = line
+        if number > 0 and validation > self._best[1]:
+            self._best = number, validation
+
+
+def _silo(report: SiloReport, loss: float | None) -> SiloRecord:
+    return SiloRecord(
+        train_loss=loss,
+        validation=report.validation.accuracy,
+        test=report.test.accuracy,
+        images={"validation": report.validation.count, "test": report.test.count},
+        zero_shot={part: score.accuracy for part, score in report.zero_shot.items()},
+        personal={part: score.accuracy for part, score in report.personal.items()},
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from fedml import FedMLRunner
 
-from fedclip_plugin.federated.managers.round_recorder import Line, RoundRecorder
+from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipServer
 from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
 from fedclip_plugin.federated.managers.watchdog import together
@@ -16,10 +16,11 @@ from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.answer_history import AnswerHistory
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.methods import Adapter
+from fedclip_plugin.runs import RoundRecord
 
 
-def _say_nothing(line: Line) -> None:
-    """Ignore a round's line."""
+def _say_nothing(record: RoundRecord) -> None:
+    """Ignore a round."""
 
 
 class FedClipRunner(FedMLRunner):
@@ -41,8 +42,8 @@ class FedClipRunner(FedMLRunner):
         The adapter.
     client_trainer, server_aggregator
         The pair; the one of the other side may be None.
-    on_line
-        Called on the server with the line of every complete round.
+    on_round
+        Called on the server with every complete round.
     history
         Where every round's answers are kept; None keeps none.
     """
@@ -55,10 +56,10 @@ class FedClipRunner(FedMLRunner):
         model: Adapter,
         client_trainer: FedClipTrainer | None = None,
         server_aggregator: FedClipAggregator | None = None,
-        on_line: Callable[[Line], None] = _say_nothing,
+        on_round: Callable[[RoundRecord], None] = _say_nothing,
         history: AnswerHistory | None = None,
     ) -> None:
-        self._on_line, self._history = on_line, history
+        self._on_round, self._history = on_round, history
         args.start_round = getattr(args, "start_round", 0)
         args.silos_per_round = getattr(args, "silos_per_round", args.client_num_in_total)
         super().__init__(args, device, dataset, model, client_trainer, server_aggregator)
@@ -82,7 +83,7 @@ class FedClipRunner(FedMLRunner):
     def _server(self, args: Any, target: Any, pair: FedClipAggregator) -> FedClipServer:
         pair.set_id(0)
         averaged = args.federation == "federated"
-        recorder = RoundRecorder(pair.folder, pair.silos, args.keep_rounds, self._on_line, averaged)
+        recorder = RoundRecorder(pair.folder, pair.silos, args.keep_rounds, self._on_round, averaged)
         server = FedClipServer(args, AveragingDriver(args, target, pair, self._history), recorder)
         if args.start_round == 0:
             pair.score_target(target)

@@ -14,7 +14,7 @@ from fedml.cross_silo.server.message_define import MyMessage
 
 from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.managers.handlers import StaysOpen, StopsOnError
-from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
+from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, ServerReport
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import Watchdog
 from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
@@ -207,7 +207,7 @@ class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
         began, down = self._sent_at, self._bytes_down
         up = self.com_manager.bytes_received - self._received_before
         self._begin_round()
-        self._note_round(self.args.round_idx, {"bytes_up": up, "bytes_down": down}, self._sent_at - began)
+        self._note_round(self.args.round_idx, up, down, self._sent_at - began)
 
     def process_finished_status(self, client_status: str, msg_params: Message) -> None:
         """End when all silos have said goodbye; FedML would sleep 5 s first."""
@@ -221,18 +221,21 @@ class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
         """Wait no longer for what has arrived from a silo, though it may be handled much later."""
         self._watchdog.heard(self._aggregator.silos[rank - 1])
 
-    def _note_round(self, number: int, traffic: dict[str, int], wall: float) -> None:
+    def _note_round(self, number: int, up: int, down: int, wall: float) -> None:
         """Save the new adapter while the silos already work on it, and tell the recorder."""
         if number < self.round_num:
             self._aggregator.save(number)
         self._state.save(number)
-        facts = {
-            "answered": list(self._aggregator.answered),
-            "dropped": self._aggregator.dropped,
-            **traffic,
-            "seconds": self._averager.seconds,
-        }
-        self._recorder.server(number, facts, self._aggregator.target, wall)
+        report = ServerReport(
+            answered=self._aggregator.answered,
+            dropped=self._aggregator.dropped,
+            bytes_up=up,
+            bytes_down=down,
+            seconds=self._averager.seconds,
+            wall_seconds=wall,
+            target=self._aggregator.target,
+        )
+        self._recorder.server(number, report)
         self._state.drop_before(self._recorder.last)
 
     def _begin_round(self) -> None:
@@ -245,11 +248,8 @@ class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
         """Note what is known before any training, as round 0."""
         self._aggregator.save(0)
         self._averager.note(0)
-        facts: dict[str, Any] = {"answered": [], "dropped": {}, "bytes_up": 0, "bytes_down": 0, "seconds": {}}
-        if self._aggregator.zero_shot is not None:
-            score = self._aggregator.zero_shot.score
-            facts |= {"zero_shot_target": score.accuracy, "images_target": score.count}
-        self._recorder.server(0, facts, self._aggregator.target, 0.0)
+        zero_shot = self._aggregator.zero_shot.score if self._aggregator.zero_shot else None
+        self._recorder.server(0, ServerReport(target=self._aggregator.target, zero_shot=zero_shot))
 
     def _complain(self, late: list[str]) -> None:
         limit = f"{self.args.round_timeout:.0f} s (fedclip_args.round_timeout)"

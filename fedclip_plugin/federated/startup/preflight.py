@@ -111,7 +111,7 @@ def _make_ready(folder: RunFolder, recipe: Recipe, resume: bool, backbone: Path 
         copies = 0 if folder.has_links() else _COPIES * update
         needed += max(0, copies + adapter_space(recipe, update) - _held_on_disk(folder))
     folder.prepare(text, digest, needed, resume)
-    return last["round"] if last else 0
+    return last.round if last else 0
 
 
 def adapter_space(recipe: Recipe, update: int) -> int:

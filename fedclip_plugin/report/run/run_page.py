@@ -53,11 +53,11 @@ def run_page(recipe: Recipe, folder: RunFolder) -> Page:
         f"backbone {recipe.fedclip_args.backbone}, seed {recipe.common_args.random_seed}.",
         facts=_facts(history, target),
         sections=[
-            _summary(history, folder, recipe, method),
+            _summary(history, recipe, method),
             Section("Accuracy by round", pictures=[accuracy_by_round(history, target, whose)]),
-            _drawn("Training loss", training_loss(history) if loss else None, "No silo told of a training loss."),
-            _drawn("Accuracy against cost", accuracy_by_cost(history, target) if trained else None, _NO_ROUND),
-            _drawn("Time of a round", time_by_phase(history) if trained else None, _NO_ROUND),
+            _pictured("Training loss", training_loss(history) if loss else None, "No silo told of a training loss."),
+            _pictured("Accuracy against cost", accuracy_by_cost(history, target) if trained else None, _NO_ROUND),
+            _pictured("Time of a round", time_by_phase(history) if trained else None, _NO_ROUND),
             answers,
             _measured(history, target),
             provenance(folder.recipe, "The resolved recipe, defaults included, as the run folder keeps it."),
@@ -65,13 +65,13 @@ def run_page(recipe: Recipe, folder: RunFolder) -> Page:
     )
 
 
-def _drawn(title: str, picture: Picture | None, otherwise: str) -> Section:
+def _pictured(title: str, picture: Picture | None, otherwise: str) -> Section:
     return Section(title, pictures=[picture]) if picture else Section(title, notes=[otherwise])
 
 
 def _facts(history: RoundArrays, target: str | None) -> list[tuple[str, str]]:
     best, first, rounds = history.selected, history.records[0], len(history.records) - 1
-    facts = [("sources, zero-shot → best round", _change(history.zero_shot_mean("test"), best.test))]
+    facts = [("sources, zero-shot → best round", _change(first.zero_shot_mean("test"), best.test))]
     if target:
         facts.append((f"target {target}, zero-shot → best round", _change(first.zero_shot_target, best.target)))
     if rounds:
@@ -85,17 +85,17 @@ def _change(before: float | None, after: float | None) -> str:
     return f"{percent(before)} → {percent(after)} %"
 
 
-def _summary(history: RoundArrays, folder: RunFolder, recipe: Recipe, method: str) -> Section:
+def _summary(history: RoundArrays, recipe: Recipe, method: str) -> Section:
     target, asked = recipe.fedclip_args.target_domain, recipe.train_args.comm_round
     done = len(history.records) - 1
-    head, *rows = table_cells(summary_rows(folder.lines(), method), target)
+    head, *rows = table_cells(summary_rows(history.records, method), target)
     first = history.records[0]
     counts = ", ".join(f"{name} {silo.images['test']}" for name, silo in first.silos.items())
     caption = f"Sources: the silos' own test splits ({counts} images)."
     if target:
         caption += f" Target: {target}, on which no silo trained ({first.images_target} images)."
     notes = [f"This run is not complete: {done} of {asked} rounds are done."] if done < asked else []
-    notes += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in zero_shot_warnings(folder.lines())]
+    notes += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in zero_shot_warnings(history.records)]
     dropped = [f"round {record.round}: {', '.join(record.dropped)}" for record in history.records if record.dropped]
     if dropped:
         notes.append(f"Updates that were dropped as unusable: {'; '.join(dropped)}.")

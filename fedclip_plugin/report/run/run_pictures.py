@@ -24,16 +24,16 @@ def accuracy_by_round(history: RoundArrays, target: str | None, whose: str) -> P
     whose
         Which adapter's accuracies these are.
     """
-    selected = history.selected.round
+    first, selected = history.records[0], history.selected.round
     curves = [
-        Curve(name, history.rounds, history.silo(name, "test"), history.zero_shot(name, "test"), selected)
+        Curve(name, history.rounds, history.silo(name, "test"), first.zero_shot("test").get(name), selected)
         for name in history.silos
     ]
     mean = history.column("validation")
-    curves.append(Curve("mean source validation", history.rounds, mean, history.zero_shot_mean("validation"), selected))
+    curves.append(Curve("mean source validation", history.rounds, mean, first.zero_shot_mean("validation"), selected))
     if target:
-        zero_shot = history.records[0].zero_shot_target
-        curves.append(Curve(f"target: {target}", history.rounds, history.column("target"), zero_shot, selected))
+        held_out = history.column("target")
+        curves.append(Curve(f"target: {target}", history.rounds, held_out, first.zero_shot_target, selected))
     return Picture(
         "accuracy_by_round",
         accuracy_panels(curves, whose),
@@ -58,7 +58,7 @@ def training_loss(history: RoundArrays) -> Picture:
 
 def accuracy_by_cost(history: RoundArrays, target: str | None) -> Picture:
     """Draw accuracy against the bytes and the seconds spent so far."""
-    test = history.zero_shot_mean("test")
+    test = history.records[0].zero_shot_mean("test")
     series = [Series("sources, mean of the test splits", history.column("test"), test)]
     if target:
         series.append(Series(f"target: {target}", history.column("target"), history.records[0].zero_shot_target))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from fedclip_plugin.federated.managers.round_recorder import Line
 from fedclip_plugin.federated.roles.task import Task
+from fedclip_plugin.runs import RoundRecord
 
 
 class CellObserver:
@@ -30,5 +30,5 @@ class CellObserver:
         """Note how many parameters are trained."""
         self.parameters = parameters
 
-    def line(self, line: Line) -> None:
-        """Take no notice: the lines are in the cell's run folder."""
+    def round(self, record: RoundRecord) -> None:
+        """Take no notice: the rounds are in the cell's run folder."""

@@ -16,8 +16,8 @@ from fedclip_plugin.data import split_60_20_20
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.federated.roles.answer_history import AnswerHistory
 from fedclip_plugin.machine import processor, resident_bytes
+from fedclip_plugin.runs import RoundRecord, SiloRecord
 from fedclip_plugin.runs.provenance import code_revision
-from fedclip_plugin.runs.run_folder import RoundLine
 from fedclip_plugin.study.definition.study_rules import RESERVED
 from fedclip_plugin.study.running.answer_counts import Drawn, Pictured
 from fedclip_plugin.study.running.cell_result import Accuracy, CellResult, Costs, Curve, Machine, SourceAccuracy
@@ -32,8 +32,8 @@ class Measured:
 
     Attributes
     ----------
-    lines
-        Of its ``metrics.jsonl``, round 0 first.
+    rounds
+        All of them, round 0 first.
     parts
         By rank, the server's first.
     parameters
@@ -42,7 +42,7 @@ class Measured:
         What is drawn of the target domain; None without one.
     """
 
-    lines: Sequence[RoundLine]
+    rounds: Sequence[RoundRecord]
     parts: Sequence[CellPart]
     parameters: int
     drawn: Drawn | None
@@ -107,10 +107,10 @@ def cell_result(cell: Cell, measured: Measured) -> CellResult:
     DataError
         When a silo has a name that results give to something else; only folders tell, so it is known this late.
     """
-    lines = measured.lines
-    first, last = lines[0], lines[-1]
-    best: RoundLine = next(line for line in lines if line["round"] == last["best_round"])
-    silos = list(first["silos"])
+    rounds = measured.rounds
+    first, last = rounds[0], rounds[-1]
+    best = rounds[last.best_round]
+    silos = list(first.silos)
     if taken := set(RESERVED) & set(silos):
         raise DataError(
             f"a study has no silo named {' or '.join(taken)}, as its results call other things so: rename it"
@@ -126,57 +126,61 @@ def cell_result(cell: Cell, measured: Measured) -> CellResult:
         settings=dict(cell.settings),
         digest=cell.digest,
         code=code_revision(),
-        rounds=last["round"],
-        selected_round=best["round"],
+        rounds=last.round,
+        selected_round=best.round,
         validation=Accuracy(
-            zero_shot=fmean(silo["zero_shot"]["validation"] for silo in first["silos"].values()),
-            selected=best["validation"],
-            last=last["validation"],
+            zero_shot=_share(first.zero_shot_mean("validation")), selected=best.validation, last=last.validation
         ),
-        target_accuracy=Accuracy(zero_shot=first["zero_shot_target"], selected=best["target"], last=last["target"])
+        target_accuracy=Accuracy(
+            zero_shot=_share(first.zero_shot_target), selected=_share(best.target), last=_share(last.target)
+        )
         if target
         else None,
-        sources={name: _source(name, first, best, last) for name in silos},
-        curve=_curve(lines),
+        sources={name: _source(first.silos[name], best.silos[name], last.silos[name]) for name in silos},
+        curve=_curve(rounds),
         counts={name: own for name, own in counts if own is not None},
         drawn=measured.drawn,
-        costs=_costs(measured, silos, best["round"]),
+        costs=_costs(measured, silos, best.round),
         machine=_machine(),
     )
 
 
-def _source(name: str, first: RoundLine, best: RoundLine, last: RoundLine) -> SourceAccuracy:
-    own = last["silos"][name]
+def _share(known: float | None) -> float:
+    assert known is not None, "a study tests every round, and round 0 tells zero-shot CLIP's accuracies"
+    return known
+
+
+def _source(first: SiloRecord, best: SiloRecord, last: SiloRecord) -> SourceAccuracy:
     return SourceAccuracy(
-        zero_shot=first["silos"][name]["zero_shot"]["test"],
-        selected=best["silos"][name]["test"],
-        last=own["test"],
-        personal=own["personal"]["test"] if "personal" in own else None,
-        images=own["images"]["test"],
+        zero_shot=first.zero_shot["test"],
+        selected=best.test,
+        last=last.test,
+        personal=last.personal.get("test"),
+        images=last.images["test"],
     )
 
 
-def _curve(lines: Sequence[RoundLine]) -> Curve:
+def _curve(rounds: Sequence[RoundRecord]) -> Curve:
     return Curve(
-        round=tuple(line["round"] for line in lines),
-        validation=tuple(line["validation"] for line in lines),
-        test=tuple(line["test"] for line in lines),
-        target=tuple(line["target"] for line in lines),
-        bytes=tuple(accumulate(line["bytes_up"] + line["bytes_down"] for line in lines)),
-        seconds=tuple(accumulate(line["seconds"].get("round", 0.0) for line in lines)),
+        round=tuple(record.round for record in rounds),
+        validation=tuple(record.validation for record in rounds),
+        test=tuple(record.test for record in rounds),
+        target=tuple(record.target for record in rounds),
+        bytes=tuple(accumulate(record.bytes_up + record.bytes_down for record in rounds)),
+        seconds=tuple(accumulate(record.seconds.get("round", 0.0) for record in rounds)),
     )
 
 
 def _costs(measured: Measured, silos: Sequence[str], selected: int) -> Costs:
-    rounds = [line for line in measured.lines if line["round"] > 0]
+    trained = measured.rounds[1:]
     return Costs(
         parameters_trained=measured.parameters,
         parameters_sent=measured.parameters,
-        bytes_up=fmean(line["bytes_up"] for line in rounds) / len(silos),
-        bytes_down=fmean(line["bytes_down"] for line in rounds) / len(silos),
-        seconds={phase: fmean(line["seconds"][phase] for line in rounds) for phase in rounds[0]["seconds"]},
-        seconds_total=sum(line["seconds"]["round"] for line in rounds),
-        seconds_to_selected=sum(line["seconds"]["round"] for line in rounds if line["round"] <= selected),
+        bytes_up=fmean(record.bytes_up for record in trained) / len(silos),
+        bytes_down=fmean(record.bytes_down for record in trained) / len(silos),
+        seconds={phase: fmean(record.seconds[phase] for record in trained) for phase in trained[0].seconds},
+        seconds_total=sum(record.seconds["round"] for record in trained),
+        seconds_to_selected=sum(record.seconds["round"] for record in trained[:selected]),
         peak_bytes=dict(zip(["server", *silos], (part.peak_bytes for part in measured.parts), strict=True)),
     )
 

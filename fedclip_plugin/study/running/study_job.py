@@ -173,10 +173,10 @@ class StudyJob:
             forget_peak()
         history, observer = AnswerHistory(), CellObserver()
         Job(cell.recipe, folder, resume=False, progress=self._progress, observer=observer, history=history).run()
-        lines = folder.lines() if self._rank == 0 else []
+        rounds = folder.rounds() if self._rank == 0 else []
         exchange = self._exchange(cell)
         if self._rank == 0:
-            chosen = Selected(lines[-1]["best_round"])
+            chosen = Selected(rounds[-1].best_round)
             exchange.to_silos([chosen] * self._comm.Get_size())
         else:
             chosen = exchange.from_server(Selected)
@@ -189,7 +189,7 @@ class StudyJob:
             exchange.to_server(part)
         else:
             parts = [part, *exchange.from_silos(CellPart)]
-            measured = Measured(lines, parts, observer.parameters, drawn(history, selected))
+            measured = Measured(rounds, parts, observer.parameters, drawn(history, selected))
             self._keep(cell, cell_result(cell, measured), folder)
 
     def _keep_answers(self, answers: Answers, folder: RunFolder, part: str) -> None:

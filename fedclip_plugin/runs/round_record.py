@@ -1,0 +1,98 @@
+"""One complete round: what the server writes, ``metrics.jsonl`` holds, and tables, pages and benchmarks read."""
+
+from __future__ import annotations
+
+import json
+from statistics import fmean
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+Number = Annotated[int, Field(ge=0)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class SiloRecord(_Record):
+    """What a silo reported of one round.
+
+    Attributes
+    ----------
+    train_loss
+        Mean loss of the training that made the round's adapter; None without one, or a finite one.
+    validation, test
+        Accuracy of the round's adapter on the silo's own splits.
+    images
+        Images of those splits, by name.
+    zero_shot
+        Accuracy of CLIP without an adapter, by split; in round 0 alone.
+    personal
+        Accuracy of the adapter that the silo fine-tuned for itself, by split; in the last round alone.
+    """
+
+    train_loss: float | None
+    validation: Share
+    test: Share
+    images: dict[str, Number]
+    zero_shot: dict[str, Share] = {}
+    personal: dict[str, Share] = {}
+
+
+class RoundRecord(_Record):
+    """One line of ``metrics.jsonl``; round 0 is the untrained adapter.
+
+    Attributes
+    ----------
+    round
+        The rounds behind the adapter.
+    silos
+        What each silo reported, in silo order.
+    train_loss, validation, test
+        Means over the silos; the loss over those that had one.
+    answered
+        The silos that sent an update.
+    dropped
+        Silo to reason, for the updates that were left out.
+    bytes_up, bytes_down
+        Sent by all silos, and to them.
+    seconds
+        Wall time by phase; ``round`` is the whole.
+    zero_shot_target, images_target
+        Zero-shot CLIP's accuracy on the target domain, and its images; in round 0 of a run with a target.
+    target
+        Accuracy on the target domain; None without one, or where it was not this round's turn.
+    best_round
+        The first round so far of the highest mean source validation.
+    """
+
+    round: Number
+    silos: Annotated[dict[str, SiloRecord], Field(min_length=1)]
+    train_loss: float | None
+    validation: Share
+    test: Share
+    answered: tuple[str, ...]
+    dropped: dict[str, str]
+    bytes_up: Number
+    bytes_down: Number
+    seconds: dict[str, Amount]
+    zero_shot_target: Share | None = None
+    images_target: Number | None = None
+    target: Share | None
+    best_round: Number
+
+    def to_json(self) -> str:
+        """Return the record as one line of JSON; what is not known of this round is left out."""
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), allow_nan=False)
+
+    def zero_shot(self, part: str) -> dict[str, float]:
+        """Return zero-shot CLIP's accuracy on a split by silo; silos that do not tell are left out."""
+        return {name: silo.zero_shot[part] for name, silo in self.silos.items() if part in silo.zero_shot}
+
+    def zero_shot_mean(self, part: str) -> float | None:
+        """Return zero-shot CLIP's mean accuracy on a split over the silos; None where a silo does not tell."""
+        known = self.zero_shot(part)
+        return fmean(known.values()) if len(known) == len(self.silos) else None
