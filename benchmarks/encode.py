@@ -7,7 +7,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -29,15 +29,19 @@ from fedclip_plugin.backbone.precision import candidate
 from fedclip_plugin.data import ImageSet, open_rgb
 from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
 from fedclip_plugin.features.encoding import encode_files
+from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.methods import Adapter, AdapterInputs
 from fedclip_plugin.methods.attention_gate import AttentionGate
 from fedclip_plugin.ranks import threads_per_rank
+from fedclip_plugin.recipe import find_recipe, load_recipe
+from fedclip_plugin.runs import RunFolder
 
 TITLE = "encode: once against in every epoch (a rank's threads); files against the forward pass (all threads)"
 GOAL = 283.0
 ROUNDS = 200
+RECIPE = find_recipe("pacs/vit_b32_fedclip")
 TEMPLATE = "a picture of a {}"
 SETTINGS = EpochSettings(batch_size=32, learning_rate=5e-5, weight_decay=0.2)
 _CACHED_EPOCHS = 5
@@ -224,16 +228,8 @@ def cached_epoch(subject: Subject, data: FeatureSet, prompts: Sequence[str]) -> 
     """Return the product's own training of one round on features."""
     text = TextFeatures(subject.clip.encode_prompts(prompts), subject.clip.logit_scale)
     task = Task("fedclip", subject.name, "", "fp32", subject.images.classes, TEMPLATE, text, "")
-    args = Namespace(
-        learning_rate=SETTINGS.learning_rate,
-        weight_decay=SETTINGS.weight_decay,
-        batch_size=SETTINGS.batch_size,
-        proximal_mu=0.0,
-        epochs=1,
-        random_seed=0,
-        round_idx=0,
-    )
-    trainer = FedClipTrainer(_adapter(subject), args, task, "silo")
+    args, settings = Namespace(round_idx=0), replace(TrainingSettings.of(load_recipe(RECIPE)), **asdict(SETTINGS))
+    trainer = FedClipTrainer(_adapter(subject), args, settings, task, "silo", RunFolder(Path("unused")))
     trainer.set_id(0)
     splits = SiloFeatures(data, data, data)
     return lambda: trainer.train(splits, subject.device, args)

@@ -91,7 +91,7 @@ def main() -> int:
 
 def _federate(recipe: Recipe, run_dir: Path, work: Work, runner: str) -> dict[str, Any]:
     """Run one federation, and return what this rank knows of it."""
-    folder, args = RunFolder(run_dir), start_fedml(recipe, run_dir)
+    folder, args = RunFolder(run_dir), start_fedml(recipe)
     with log_to(run_dir / "logs", args.rank):
         if args.rank == 0:
             folder.prepare("# digest: benchmark\n", "benchmark", 0, resume=False)

@@ -11,11 +11,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.ranks import threads_per_rank
-from fedclip_plugin.runs import RoundRecord, RunFolder
+
+if TYPE_CHECKING:
+    from fedclip_plugin.runs import RoundRecord, RunFolder
 
 RANKS = 4
 _LIMIT_SECONDS = 300
@@ -85,5 +87,7 @@ def plain_rounds(folder: RunFolder) -> list[str]:
 
 def rounds_of(reported: Mapping[str, Any], skipped: int = 0) -> list[RoundRecord]:
     """Return the rounds that a report holds after the first ``skipped`` ones, round 0 left out in any case."""
+    from fedclip_plugin.runs import RoundRecord  # a bare rank reports without it
+
     records = [RoundRecord.model_validate_json(line) for line in reported["rounds"]]
     return [record for record in records if record.round > skipped]

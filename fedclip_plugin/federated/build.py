@@ -13,6 +13,7 @@ from fedclip_plugin.data import sizes_60_20_20
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.rank_output import keep_own_words
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.startup.fedml_main_limits import require_plain
 from fedclip_plugin.federated.startup.preflight import open_run
@@ -90,20 +91,17 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
     folder
         The run folder.
     """
-    task = prepared.task
-    args.run_dir = str(folder.path)
+    settings, task = TrainingSettings.of(recipe), prepared.task
     model = create_adapter(task.method, prepared.frozen, recipe.common_args.random_seed).to(device)
     if args.rank == 0:
         args.device_type = "cpu"  # FedML's attacks and defences ask for it; updates are averaged on the CPU
-        least = recipe.fedclip_args.min_silos or recipe.train_args.client_num_per_round
         zero_shot = prepared.zero_shot.get("target")
-        pair = FedClipAggregator(
-            model, args, task, prepared.silos, least, folder, zero_shot, [*map(sizes_60_20_20, prepared.images)]
-        )
-        return [None, None, None, prepared.target, None, None, None, len(task.classes)], model, None, pair
+        sizes = [*map(sizes_60_20_20, prepared.images)]
+        aggregator = FedClipAggregator(model, args, settings, task, prepared.silos, folder, zero_shot, sizes)
+        return [None, None, None, prepared.target, None, None, None, len(task.classes)], model, None, aggregator
     splits, index = prepared.splits, args.rank - 1
     assert splits is not None, "a silo has images"
-    trainer = FedClipTrainer(model, args, task, prepared.name, prepared.zero_shot)
+    trainer = FedClipTrainer(model, args, settings, task, prepared.name, folder, prepared.zero_shot)
     data = [
         None,
         None,

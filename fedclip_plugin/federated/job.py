@@ -63,7 +63,7 @@ class Job:
             On every rank, before training, when something is wrong with recipe, images, backbone or run folder, or
             when a host has too little memory.
         """
-        args = start_fedml(self._recipe, self._folder.path)
+        args = start_fedml(self._recipe)
         try:
             with log_to(self._folder.path / "logs", args.rank):
                 self._train(args)
@@ -75,13 +75,13 @@ class Job:
             self._folder.release()
 
     def _train(self, args: Any) -> None:
-        args.start_round = open_run(args.comm, self._folder, self._recipe, self._resume)
-        if args.start_round >= args.comm_round:
-            self._tell(args, f"{self._folder.path} has all {args.start_round} rounds already: nothing to train")
+        done = open_run(args.comm, self._folder, self._recipe, self._resume)
+        if done >= args.comm_round:
+            self._tell(args, f"{self._folder.path} has all {done} rounds already: nothing to train")
             return
         device = choose_device(args)
         if args.rank == 0:
-            self._observer.begin(args.worker_num, args.start_round, device)
+            self._observer.begin(args.worker_num, done, device)
         prepared = Preparation(
             self._recipe, args.comm, device, self._progress, lambda text: self._tell(args, text)
         ).run()
@@ -91,8 +91,8 @@ class Job:
         if device.type == "cuda":
             torch.cuda.empty_cache()  # ranks may share the GPU, and most methods are done with the backbone
         if args.rank == 0:
-            if args.start_round:
-                load_saved(model, self._folder.load_round(args.start_round))
+            if done:
+                load_saved(model, self._folder.load_round(done))
             self._observer.train(task, sum(tensor.numel() for tensor in parameters_of(model).values()))
         on_round, history = self._observer.round, self._history
         FedClipRunner(args, device, dataset, model, trainer, aggregator, on_round, history).run()

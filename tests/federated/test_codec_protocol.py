@@ -9,7 +9,7 @@ import torch
 
 import fedclip_plugin
 from fedclip_plugin.federated import stop
-from fedclip_plugin.federated.managers.server import DRAW
+from fedclip_plugin.federated.managers.server import SAMPLE
 from fedclip_plugin.federated.messages.codec import CODECS
 from fedclip_plugin.federated.messages.message_fields import COMPLETE
 from fedclip_plugin.federated.messages.transport import decode
@@ -26,7 +26,7 @@ SETTINGS = {
     "adam": ADAM,
     "int8, adam, sampled": {"codec": "int8", "silos_per_round": 1, **ADAM},
     "fp16, momentum": {"codec": "fp16", **MOMENTUM},
-    "local": {"federation": "local"},
+    "local": {"averaged": False},
 }
 
 pytestmark = pytest.mark.usefixtures("fresh_fedml")
@@ -75,7 +75,7 @@ def test_a_run_stopped_twice_ends_the_same(tmp_path):
 @pytest.mark.parametrize("codec", CODECS)
 def test_server_and_silos_hold_the_same_bits_in_every_round(tmp_path, codec):
     run = Federation(tmp_path / codec, codec=codec, **MOMENTUM)
-    loaded = [noted(owner) for owner in (run.server._aggregator, *(silo._adapter.silo_trainer for silo in run.silos))]
+    loaded = [noted(owner) for owner in (run.server._aggregator, *(silo._driver.silo_trainer for silo in run.silos))]
     run.run()
     assert [len(parameters) for parameters in loaded] == [4, 5, 5, 5], "silos get the untrained adapter too"
     for parameters in loaded[1:]:
@@ -149,11 +149,11 @@ def test_nothing_is_kept_where_nothing_is_remembered(tmp_path, settings):
 
 def test_states_stay_while_no_round_is_complete(tmp_path):
     settings = {"codec": "int8", "silos_per_round": 1, "comm_round": 6}
-    draws = [np.random.default_rng([0, number, DRAW]).choice(3, 1, replace=False)[0] for number in range(6)]
+    draws = [np.random.default_rng([0, number, SAMPLE]).choice(3, 1, replace=False)[0] for number in range(6)]
     late = next(index for index in range(3) if index not in draws[:2])
     straight = Federation(tmp_path / "straight", **settings).run()
     run = Federation(tmp_path / "late", **settings)
-    run.run(until=lambda: run.server._averager.drawn == [late], held=(late + 1,))
+    run.run(until=lambda: run.server._averager.sampled == [late], held=(late + 1,))
     assert run.lines == []
     assert len(list(run.folder.state.iterdir())) == run.server.args.round_idx + 1 >= 3
     assert results(run.run().lines) == results(straight.lines)
@@ -165,9 +165,8 @@ def test_states_stay_while_no_round_is_complete(tmp_path):
     [(codec, value) for codec in CODECS for value in (float("nan"), float("inf"))] + [("fp16", 1e6)],
 )
 def test_a_silo_that_diverges_is_left_out_by_name_and_comes_back(tmp_path, codec, value):
-    run = Federation(tmp_path / "run", codec=codec)
-    run.server._aggregator.min_silos = 2
-    trainer = run.silos[1]._adapter.silo_trainer
+    run = Federation(tmp_path / "run", codec=codec, min_silos=2)
+    trainer = run.silos[1]._driver.silo_trainer
     run.run(until=lambda: run.server.args.round_idx == 1)
     trainer.train = lambda *_: trainer.model.hidden.bias.data[:1].fill_(value)
     run.run(until=lambda: run.server.args.round_idx == 2)

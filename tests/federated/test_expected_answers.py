@@ -218,8 +218,7 @@ def test_a_training_that_diverged_is_no_false_report(tmp_path):
 
 
 def test_an_update_with_other_images_than_at_the_start_is_dropped_and_the_round_goes_on(tmp_path):
-    run, message = to_first_answer(tmp_path)
-    run.server._aggregator.min_silos = 2
+    run, message = to_first_answer(tmp_path, min_silos=2)
     message.add_params(SAMPLES, 10**6)
     run.server.receive_message(message.get_type(), message)
     run.run()

@@ -16,7 +16,7 @@ from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.roles.update_check import update_fault
 from fedclip_plugin.methods import create_adapter
 from fedclip_plugin.runs import RunFolder
-from tests.support.workshop import CLIP_TINY_WIDTH, fedml_args, frozen
+from tests.support.workshop import CLIP_TINY_WIDTH, fedml_args, frozen, training_settings
 
 WIDTH, CLASSES = 8, ("cat", "dog", "hen")
 CPU = torch.device("cpu")
@@ -40,7 +40,8 @@ def features():
 
 
 def trainer(number=0, **settings):
-    made = FedClipTrainer(create_adapter("fedclip", frozen(WIDTH), 0), fedml_args(**settings), task(), f"silo_{number}")
+    own, args, folder = training_settings(**settings), fedml_args(**settings), RunFolder(Path("run"))
+    made = FedClipTrainer(create_adapter("fedclip", frozen(WIDTH), 0), args, own, task(), f"silo_{number}", folder)
     made.set_id(number)
     return made
 
@@ -51,9 +52,9 @@ def aggregator(silos=3, least=None, train=None, **settings):
     return FedClipAggregator(
         create_adapter("fedclip", frozen(WIDTH), 0),
         args,
+        training_settings(min_silos=least or silos, **settings),
         task(),
         names,
-        least or silos,
         RunFolder(Path("run")),
         splits=[{"train": train}] * silos if train else (),
     )
@@ -211,9 +212,9 @@ def test_too_few_usable_updates_stop_the_round():
         server.on_before_aggregation([(10, update(1)), (10, None), (10, update(3))])
 
 
-@pytest.mark.parametrize(("federation", "told"), [("federated", ["target"]), ("local", [])])
-def test_only_an_adapter_that_was_scored_carries_its_accuracy(tmp_path, federation, told):
-    server = aggregator(federation=federation)
+@pytest.mark.parametrize(("averaged", "told"), [(True, ["target"]), (False, [])])
+def test_only_an_adapter_that_was_scored_carries_its_accuracy(tmp_path, averaged, told):
+    server = aggregator(averaged=averaged)
     server.folder = RunFolder(tmp_path)
     server.folder.adapters.mkdir()
     average(server, [(10, update(0.1)), (10, update(0.2)), (10, update(0.3))])

@@ -7,7 +7,7 @@ import torch
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer, _pull
 from fedclip_plugin.methods import create_adapter
 from fedclip_plugin.runs import load_adapter
-from tests.support.in_process_federation import CPU, SILOS, WIDTH, Federation, arguments, silo_features
+from tests.support.in_process_federation import CPU, SILOS, WIDTH, Federation, arguments, settings_of, silo_features
 from tests.support.workshop import frozen, results
 
 pytestmark = pytest.mark.usefixtures("fresh_fedml")
@@ -97,14 +97,15 @@ def test_the_history_holds_every_rounds_answers(straight):
 
 def test_without_a_federation_every_silo_trains_as_if_it_were_alone(tmp_path):
     target = silo_features(7).test
-    run = Federation(tmp_path / "local", target=target, federation="local").run()
+    run = Federation(tmp_path / "local", target=target, averaged=False).run()
     alone = run.histories[0].rounds[4]
     assert len(alone) == 3
     assert run.lines[4].target == pytest.approx(sum(own.score.accuracy for own in alone) / 3)
     for number, manager in enumerate(run.silos, 1):
-        trainer = manager._adapter.silo_trainer
+        trainer = manager._driver.silo_trainer
         args = arguments(None, number)
-        lone = FedClipTrainer(create_adapter("fedclip", frozen(WIDTH), 0), args, trainer.task, trainer.silo)
+        model, own = create_adapter("fedclip", frozen(WIDTH), 0), settings_of()
+        lone = FedClipTrainer(model, args, own, trainer.task, trainer.silo, run.folder)
         lone.set_id(number - 1)
         for round_idx in range(4):
             args.round_idx = round_idx
@@ -120,10 +121,10 @@ def test_each_silo_keeps_an_adapter_fine_tuned_from_the_last_one(straight, tmp_p
     assert not any(silo.personal for silo in run.lines[3].silos.values())
     final = run.folder.load_round(4)
     for manager in run.silos:
-        trainer = manager._adapter.silo_trainer
+        trainer = manager._driver.silo_trainer
         kept = load_adapter(run.folder.path / "personal" / trainer.silo / "adapter")
         assert not np.array_equal(kept.tensors["gate.bias"], final.tensors["gate.bias"])
-        score = trainer.task.score(trainer.model, manager._adapter.splits.test)
+        score = trainer.task.score(trainer.model, manager._driver.splits.test)
         assert run.lines[4].silos[trainer.silo].personal["test"] == score.accuracy == kept.metrics["test"]
 
 

@@ -24,7 +24,7 @@ from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.methods import create_adapter
 from fedclip_plugin.runs import RunFolder
-from tests.support.workshop import fedml_args, frozen
+from tests.support.workshop import fedml_args, frozen, training_settings
 
 SILOS = {"art_painting": 3, "cartoon": 5, "photo": 4}
 """Images per class: train splits of 12, 21 and 16 images, so that batches of 5 end with 2, 1 and 1."""
@@ -124,17 +124,19 @@ def as_weights(parameters):
 
 
 def test_three_rounds_equal_the_reencoding_reference(clip, silos, fresh_fedml, tmp_path):
-    args = fedml_args(batch_size=BATCH, epochs=EPOCHS, comm_round=ROUNDS, random_seed=3)
+    args, folder = fedml_args(comm_round=ROUNDS), RunFolder(tmp_path)
+    settings = training_settings(batch_size=BATCH, epochs=EPOCHS, comm_round=ROUNDS, random_seed=3)
     text = TextFeatures(clip.prompts(CLASSES), clip.scale)
     task = Task("fedclip", BUILT_IN, "0", "fp32", CLASSES, PROMPT, text, "0")
     adapter = create_adapter("fedclip", frozen(text.features.shape[1]), seed=3, dtype=torch.float64)
-    server = FedClipAggregator(adapter, args, task, list(silos), min_silos=3, folder=RunFolder(tmp_path))
+    server = FedClipAggregator(adapter, args, settings, task, list(silos), folder)
     trainers, features, references = [], [], []
     for number, (name, silo) in enumerate(silos.items()):
         split = split_60_20_20(len(silo.labels), seed=3)
         data = FeatureSet(clip.images(silo.pixels), silo.labels)
         features.append(SiloFeatures(*(data.subset(part) for part in (split.train, split.validation, split.test))))
-        trainers.append(FedClipTrainer(create_adapter("fedclip", frozen(128), 9, torch.float64), args, task, name))
+        adapter = create_adapter("fedclip", frozen(128), 9, torch.float64)
+        trainers.append(FedClipTrainer(adapter, args, settings, task, name, folder))
         trainers[-1].set_id(number)
         references.append(Reference(clip, silo, split.train))
     assert [len(reference.labels) % BATCH for reference in references] == [2, 1, 1]
@@ -146,7 +148,7 @@ def test_three_rounds_equal_the_reencoding_reference(clip, silos, fresh_fedml, t
             trainer.set_model_params(server.get_model_params())
             trainer.train(data, torch.device("cpu"), args)
             updates.append((len(data.train), trainer.get_model_params()))
-            weights, loss = reference.train(expected, args, number, args.round_idx)
+            weights, loss = reference.train(expected, settings, number, args.round_idx)
             twins.append(weights)
             assert trainer.train_loss == pytest.approx(loss, rel=1e-9)
         updates, _ = server.on_before_aggregation(updates)

@@ -26,6 +26,7 @@ from fedclip_plugin.study.running import study_job
 from tests.support.in_process_federation import Federation, silo_features
 from tests.support.mpi_world import World
 from tests.support.paths import ROOT
+from tests.support.round_records import write_rounds
 from tests.support.study_samples import IMAGES, SAMPLE, _labels, sample_result, write_study
 from tests.support.workshop import OWN_SILOS
 
@@ -178,7 +179,7 @@ def study_traffic(study, out, monkeypatch, world):
             self.history.note(1, [Answers(labels[own], row[own], sure) for row in selected])
             if rank == 0:
                 self.folder.path.mkdir(parents=True, exist_ok=True)
-                self.folder.metrics.write_text('{"best_round": 1}\n', encoding="utf-8")
+                write_rounds(self.folder.metrics, 0, 1)
 
     def result(cell, measured):
         known = sample_result(cell)

@@ -8,8 +8,8 @@ import pytest
 from fedclip_miniature import ensure_miniature
 from tests.support.workshop import IMAGES_PER_CLASS, OWN_SILOS, SILOS
 
-DRAW = 2
-"""Purpose of the generator that draws silos: ``default_rng([seed, round, DRAW])``."""
+SAMPLE = 2
+"""Purpose of the generator that draws silos: ``default_rng([seed, round, SAMPLE])``."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def sampled(workshop, own_images):
 def test_two_of_three_silos_train_each_round(sampled):
     assert sampled.code == 0, sampled.err
     lines = sampled.lines[1:]
-    draws = [np.random.default_rng([0, number, DRAW]).choice(3, 2, replace=False) for number in range(5)]
+    draws = [np.random.default_rng([0, number, SAMPLE]).choice(3, 2, replace=False) for number in range(5)]
     assert [list(line.answered) for line in lines] == [[SILOS[index] for index in sorted(draw)] for draw in draws]
     assert len({tuple(line.answered) for line in lines}) > 1
     assert all("2 of 3 silos" in text for text in sampled.rounds)

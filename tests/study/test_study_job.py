@@ -15,6 +15,7 @@ from fedclip_plugin.study.running.estimate import estimate_table
 from fedclip_plugin.study.running.study_job import StudyJob
 from fedclip_plugin.study.running.study_messages import RunCell, Selected
 from fedclip_plugin.study.tables.choices_table import choices_table
+from tests.support.round_records import write_rounds
 from tests.support.study_samples import sample_answers, sample_result, sample_results, write_study
 
 SMALL = {"seeds": [0, 1], "targets": ["photo"]}
@@ -77,7 +78,7 @@ class Loop:
         for name in ("adapters/round_0001", "state/round_0001", "personal/photo/adapter"):
             (self._folder.path / name).mkdir(parents=True)
         (self._folder.path / "adapters" / "final").symlink_to("round_0001")
-        self._folder.metrics.write_text('{"best_round": 1}\n', encoding="utf-8")
+        write_rounds(self._folder.metrics, 0, 1)
         self.deeds.get(self._cell, lambda: None)()
 
     def _exit(self, code):

@@ -17,7 +17,7 @@ from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.methods import ZeroShot, create_adapter, load_parameters
 from fedclip_plugin.runs import RunFolder
-from tests.support.workshop import fedml_args, frozen
+from tests.support.workshop import fedml_args, frozen, training_settings
 
 WIDTH, CLASSES, SILOS = 8, ("cat", "dog", "hen"), ("art", "cartoon", "photo")
 CPU = torch.device("cpu")
@@ -90,16 +90,19 @@ def arguments(wire, rank, **changes):
             "client_id_list": str([rank] if rank else [1, 2, 3]),
             "client_num_in_total": 3,
             "client_num_per_round": 3,
-            "silos_per_round": 3,
             "comm_round": 4,
-            "batch_size": 8,
             "frequency_of_the_test": 1,
-            "round_timeout": 1e6,
-            "start_round": 0,
             "run_id": "0",
         }
         | changes
     )
+
+
+def settings_of(**changes):
+    """Return the settings of the same federation."""
+    usual = {"comm_round": 4, "batch_size": 8, "round_timeout": 1e6}
+    own = usual | changes
+    return training_settings(**{"min_silos": own.get("silos_per_round", 3)} | own)
 
 
 def silo_features(number):
@@ -129,19 +132,19 @@ class Federation:
         self.folder.prepare("# digest: d\n", "d", 0, resume=start_round > 0)
         text = torch.nn.functional.normalize(torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(9)), dim=-1)
         task = Task(method, "clip-tiny", "0", "fp32", CLASSES, "a {}", TextFeatures(text, 20.0), "d")
-        settings = {"start_round": start_round, "run_dir": str(folder), **changes}
+        settings = settings_of(**changes)
         self.histories = [AnswerHistory() for _ in range(4)]
-        args = arguments(self.wire, 0, **settings)
+        args = arguments(self.wire, 0, comm_round=settings.comm_round)
         mlops.pre_setup(args)
         model = create_adapter(method, frozen(WIDTH), 0)
         if adapter is not None:
             load_parameters(model, {name: torch.tensor(array) for name, array in adapter.tensors.items()})
-        least, sizes = args.silos_per_round, {"train": 20, "validation": 10, "test": 10}
-        pair = FedClipAggregator(model, args, task, SILOS, least, self.folder, splits=[sizes] * 3)
+        sizes = {"train": 20, "validation": 10, "test": 10}
+        aggregator = FedClipAggregator(model, args, settings, task, SILOS, self.folder, splits=[sizes] * 3)
         recorder = RoundRecorder(self.folder, SILOS, 3, self.lines.append)
-        self.server = Server(args, AveragingDriver(args, target, pair, self.histories[0]), recorder)
+        self.server = Server(args, AveragingDriver(args, target, aggregator, self.histories[0]), recorder)
         if start_round == 0:
-            pair.score_target(target)
+            aggregator.score_target(target)
             self.server.begin()
         self.silos = [self._silo(rank, task, settings) for rank in (1, 2, 3)]
         for manager in (*self.silos, self.server):
@@ -149,12 +152,12 @@ class Federation:
             manager.handle_message_connection_ready(None)
 
     def _silo(self, rank, task, settings):
-        args = arguments(self.wire, rank, **settings)
+        args = arguments(self.wire, rank, comm_round=settings.comm_round)
         model = create_adapter(task.method, frozen(WIDTH), 0)
         data = silo_features(rank)
         parts = {"validation": data.validation, "test": data.test}
         zero_shot = {name: task.answer(ZeroShot(), part) for name, part in parts.items()}
-        trainer = FedClipTrainer(model, args, task, SILOS[rank - 1], zero_shot)
+        trainer = FedClipTrainer(model, args, settings, task, SILOS[rank - 1], self.folder, zero_shot)
         return Silo(args, SiloDriver(args, CPU, model, data, trainer, self.histories[rank]))
 
     def run(self, seed=None, until=lambda: False, held=()):

@@ -22,6 +22,12 @@ def round_line(number, best=0, **changes):
     } | changes
 
 
+def write_rounds(metrics, *best):
+    """Write a run's rounds to ``metrics``, given the best one of each."""
+    lines = [round_record(number, one).to_json() + "\n" for number, one in enumerate(best)]
+    metrics.write_text("".join(lines), encoding="utf-8")
+
+
 def round_record(number, best=0, **changes):
     """Return the same as a record."""
     return RoundRecord.model_validate(round_line(number, best, **changes))

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +17,7 @@ import yaml
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.features import TextFeatures, prompts_of
+from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.methods import AdapterInputs
 from fedclip_plugin.runs import RunFolder
 from tests.support.paths import FEDERATIONS, ROOT
@@ -42,18 +43,25 @@ OWN_SILOS = {
 
 
 def fedml_args(**given):
-    """Return the arguments that trainer and aggregator read, as a plain namespace."""
+    """Return the arguments that FedML reads, as a plain namespace."""
+    return SimpleNamespace(**{"federated_optimizer": "FedAvg", "round_idx": 0, "comm_round": 3} | given)
+
+
+def training_settings(**given):
+    """Return what trainer and aggregator take from a recipe; names of other keys are left out."""
     usual = {
-        "federated_optimizer": "FedAvg",
         "learning_rate": 1e-2,
         "weight_decay": 0.2,
         "batch_size": 32,
         "epochs": 1,
         "random_seed": 0,
-        "round_idx": 0,
         "comm_round": 3,
+        "silos_per_round": 3,
+        "min_silos": 3,
+        "keep_rounds": 3,
+        "round_timeout": 60.0,
         "weighting": "uniform",
-        "federation": "federated",
+        "averaged": True,
         "proximal_mu": 0.0,
         "personal_epochs": 0,
         "codec": "none",
@@ -61,7 +69,8 @@ def fedml_args(**given):
         "server_lr": 1.0,
         "server_momentum": 0.0,
     }
-    return SimpleNamespace(**usual | given)
+    names = {field.name for field in fields(TrainingSettings)}
+    return TrainingSettings(**usual | {name: value for name, value in given.items() if name in names})
 
 
 def clip_tiny():

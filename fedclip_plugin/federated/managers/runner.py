@@ -24,10 +24,10 @@ def _say_nothing(record: RoundRecord) -> None:
 
 
 class FedClipRunner(FedMLRunner):
-    """Runs the pair under FedML over MPI, without the faults of FedML 0.9.6.
+    """Runs trainer and aggregator under FedML over MPI, without the faults of FedML 0.9.6.
 
     The constructor builds; :meth:`run` trains (FedML's own constructor already trains). What the subclasses mend:
-    silo 0 trained by the wrong rank; round 1 repeating the draw of round 0; the first adapter sent once for each silo;
+    silo 0 trained by the wrong rank; round 1 repeating the silos of round 0; the first adapter sent once for each silo;
     five seconds of sleep at the end; exceptions that leave the job waiting; metrics of the silos that nobody collects.
 
     Parameters
@@ -41,7 +41,7 @@ class FedClipRunner(FedMLRunner):
     model
         The adapter.
     client_trainer, server_aggregator
-        The pair; the one of the other side may be None.
+        The one of the other side may be None.
     on_round
         Called on the server with every complete round.
     history
@@ -60,8 +60,6 @@ class FedClipRunner(FedMLRunner):
         history: AnswerHistory | None = None,
     ) -> None:
         self._on_round, self._history = on_round, history
-        args.start_round = getattr(args, "start_round", 0)
-        args.silos_per_round = getattr(args, "silos_per_round", args.client_num_in_total)
         super().__init__(args, device, dataset, model, client_trainer, server_aggregator)
 
     def _init_cross_silo_runner(
@@ -74,25 +72,27 @@ class FedClipRunner(FedMLRunner):
         server_aggregator: FedClipAggregator | None = None,
     ) -> FedClipServer | FedClipSilo:
         if args.role == "server":
-            assert server_aggregator is not None, "rank 0 needs the aggregator of the pair"
+            assert server_aggregator is not None, "rank 0 needs the aggregator"
             return self._server(args, dataset[3], server_aggregator)
-        assert client_trainer is not None, "a silo's rank needs the trainer of the pair"
+        assert client_trainer is not None, "a silo's rank needs the trainer"
         splits = dataset[5][args.rank - 1]
         return FedClipSilo(args, SiloDriver(args, device, model, splits, client_trainer, self._history))
 
-    def _server(self, args: Any, target: Any, pair: FedClipAggregator) -> FedClipServer:
-        pair.set_id(0)
-        averaged = args.federation == "federated"
-        recorder = RoundRecorder(pair.folder, pair.silos, args.keep_rounds, self._on_round, averaged)
-        server = FedClipServer(args, AveragingDriver(args, target, pair, self._history), recorder)
-        if args.start_round == 0:
-            pair.score_target(target)
+    def _server(self, args: Any, target: Any, aggregator: FedClipAggregator) -> FedClipServer:
+        aggregator.set_id(0)
+        settings = aggregator.settings
+        recorder = RoundRecorder(
+            aggregator.folder, aggregator.silos, settings.keep_rounds, self._on_round, settings.averaged
+        )
+        server = FedClipServer(args, AveragingDriver(args, target, aggregator, self._history), recorder)
+        if recorder.last < 0:
+            aggregator.score_target(target)
             server.begin()
         return server
 
     def run(self) -> None:
         """Train until the last round; every message has arrived when this returns, and MPI stays open."""
         self.runner.run()
-        args, who = self.runner.args, self.runner.where()
-        with together(args.comm, who, "the end of the federation", args.round_timeout):
-            args.comm.Barrier()
+        comm, who = self.runner.args.comm, self.runner.where()
+        with together(comm, who, "the end of the federation", self.runner.settings.round_timeout):
+            comm.Barrier()

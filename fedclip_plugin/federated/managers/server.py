@@ -25,16 +25,16 @@ from fedclip_plugin.federated.roles.answer_history import AnswerHistory
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.text import told
 
-DRAW = 2
+SAMPLE = 2
 _MODEL_MESSAGES = (MyMessage.MSG_TYPE_S2C_INIT_CONFIG, MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
 
 
 class AveragingDriver(FedMLAggregator):
-    """Drives the aggregator: draws the silos of a round and averages their updates in silo order.
+    """Drives the aggregator: samples the silos of a round and averages their updates in silo order.
 
     Attributes
     ----------
-    drawn
+    sampled
         Indices of the silos that train in the current round, ascending.
     seconds
         Wall time of the last averaging and of the last scoring on the target domain.
@@ -44,20 +44,20 @@ class AveragingDriver(FedMLAggregator):
         self, args: Any, target: InputSet | None, aggregator: FedClipAggregator, history: AnswerHistory | None = None
     ) -> None:
         super().__init__(None, target, 0, {}, {}, {}, args.worker_num, torch.device("cpu"), args, aggregator)
-        self._history = history
-        self.drawn: list[int] = []
+        self._aggregator, self._history = aggregator, history
+        self.sampled: list[int] = []
         self.seconds: dict[str, float] = {}
 
-    def draw(self, number: int) -> None:
-        """Draw the silos of round ``number``; FedML's own draw repeats round 0's and reseeds numpy."""
-        count = self.args.silos_per_round
-        rng = np.random.default_rng([self.args.random_seed, number, DRAW])
-        self.drawn = sorted(rng.choice(self.client_num, count, replace=False).tolist())
+    def sample(self, number: int) -> None:
+        """Sample the silos of round ``number``; FedML's own choice repeats round 0's and reseeds numpy."""
+        settings = self._aggregator.settings
+        rng = np.random.default_rng([settings.random_seed, number, SAMPLE])
+        self.sampled = sorted(rng.choice(self.client_num, settings.silos_per_round, replace=False).tolist())
 
     def client_selection(
         self, round_idx: int, client_id_list_in_total: list[int], client_num_per_round: int
     ) -> list[int]:
-        """Return every silo: all receive the adapter and evaluate it; only the drawn ones train."""
+        """Return every silo: all receive the adapter and evaluate it; only the sampled ones train."""
         return client_id_list_in_total
 
     def data_silo_selection(self, round_idx: int, client_num_in_total: int, client_num_per_round: int) -> list[int]:
@@ -65,20 +65,20 @@ class AveragingDriver(FedMLAggregator):
         return list(range(client_num_in_total))
 
     def add_local_trained_result(self, index: int, model_params: Any, sample_num: float) -> None:
-        """Note what a silo sent, as it is; the pair looks at it before it averages (FedML would fail on nonsense)."""
+        """Note what a silo sent, as it is; the aggregator checks it first (FedML would fail on nonsense)."""
         self.model_dict[index], self.sample_num_dict[index] = model_params, sample_num
         self.flag_client_model_uploaded_dict[index] = True
 
     def check_whether_all_receive(self) -> bool:
-        """Return whether every drawn silo has answered, and forget the answers if so."""
-        if not all(self.flag_client_model_uploaded_dict[index] for index in self.drawn):
+        """Return whether every sampled silo has answered, and forget the answers if so."""
+        if not all(self.flag_client_model_uploaded_dict[index] for index in self.sampled):
             return False
-        for index in self.drawn:
+        for index in self.sampled:
             self.flag_client_model_uploaded_dict[index] = False
         return True
 
     def aggregate(self) -> tuple[Any, list[Any], list[int]]:
-        """Average the drawn silos' updates, load what silos will see of the result, and draw those of the next round.
+        """Average the sampled silos' updates, load what silos will see of it, and sample those of the next round.
 
         Returns
         -------
@@ -86,16 +86,16 @@ class AveragingDriver(FedMLAggregator):
             What travels to the silos; the updates that were averaged, and the indices of their silos.
         """
         began = time.perf_counter()
-        pair: FedClipAggregator = self.aggregator
-        pair.answered = tuple(pair.silos[index] for index in self.drawn)
-        updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self.drawn]
-        updates, chosen = pair.on_before_aggregation(updates)
-        result = pair.on_after_aggregation(pair.aggregate(updates))
-        payload, seen = pair.compressor.compress(result, pair.get_model_params())
+        aggregator = self._aggregator
+        aggregator.answered = tuple(aggregator.silos[index] for index in self.sampled)
+        updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self.sampled]
+        updates, chosen = aggregator.on_before_aggregation(updates)
+        result = aggregator.on_after_aggregation(aggregator.aggregate(updates))
+        payload, seen = aggregator.compressor.compress(result, aggregator.get_model_params())
         self.set_global_model_params(seen)
         self.seconds = {"aggregate": time.perf_counter() - began}
-        indices = [self.drawn[index] for index in chosen]
-        self.draw(self.args.round_idx + 1)
+        indices = [self.sampled[index] for index in chosen]
+        self.sample(self.args.round_idx + 1)
         return payload, updates, indices
 
     def test_on_server_for_all_clients(self, round_idx: int) -> None:
@@ -108,10 +108,10 @@ class AveragingDriver(FedMLAggregator):
 
     def note(self, number: int) -> None:
         """Keep what was answered about the target domain after round ``number``, where somebody asked for it."""
-        pair: FedClipAggregator = self.aggregator
-        if self._history is not None and pair.target is not None:
-            self._history.zero_shot = pair.zero_shot
-            self._history.note(number, pair.target_answers)
+        aggregator = self._aggregator
+        if self._history is not None and aggregator.target is not None:
+            self._history.zero_shot = aggregator.zero_shot
+            self._history.note(number, aggregator.target_answers)
 
     def get_dummy_input_tensor(self) -> None:
         """FedML asks for a sample input to describe the model to its cloud: there is none."""
@@ -123,31 +123,34 @@ class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
     Parameters
     ----------
     args
-        FedML's arguments, with ``start_round`` (rounds already done) and the time-outs in seconds.
+        FedML's arguments.
     averager
         The link to the aggregator.
     recorder
-        Where reports go.
+        Where reports go; tells which round is to begin.
     """
 
     def __init__(self, args: Any, averager: AveragingDriver, recorder: RoundRecorder) -> None:
         self._averager, self._recorder = averager, recorder
         self._aggregator: FedClipAggregator = averager.aggregator
+        self.settings = self._aggregator.settings
         self._state = RoundState(
             self._aggregator.folder.state, residual=self._aggregator.compressor, optimizer=self._aggregator.optimizer
         )
         self.names = {0: "server (rank 0)"} | {
             rank: f"silo {told(name)} (rank {rank})" for rank, name in enumerate(self._aggregator.silos, 1)
         }
-        self._expected = ExpectedAnswers(self.names, self._aggregator.silos, self._aggregator.splits, args.comm_round)
+        self._expected = ExpectedAnswers(
+            self.names, self._aggregator.silos, self._aggregator.splits, self.settings.comm_round
+        )
         self._watchdog = Watchdog(self._complain)
         for _ in range(self._expected.ONLINE_MESSAGES):
-            self._watchdog.expect(self._aggregator.silos, args.round_timeout)
+            self._watchdog.expect(self._aggregator.silos, self.settings.round_timeout)
         self._sent_at = time.perf_counter()
         self._sent_before = self._received_before = self._bytes_down = 0
         super().__init__(args, averager, args.comm, args.rank, args.worker_num, args.backend)
-        self.args.round_idx = args.start_round
-        averager.draw(args.start_round)
+        self.args.round_idx = max(0, recorder.last)
+        averager.sample(self.args.round_idx)
 
     def where(self) -> str:
         """Return the server's round."""
@@ -178,7 +181,7 @@ class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
 
     def send_init_msg(self) -> None:
         """Send the first adapter, which travels as it is whatever the codec, and begin the first round."""
-        self._state.begin(self.args.start_round)
+        self._state.begin(self.args.round_idx)
         super().send_init_msg()
         self._begin_round()
 
@@ -190,12 +193,12 @@ class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
         if message.get_type() in _MODEL_MESSAGES:
             begins = self.args.round_idx + (message.get_type() == MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
             rank = message.get_receiver_id()
-            train = rank - 1 in self._averager.drawn
+            train = rank - 1 in self._averager.sampled
             message.add_params(ROUND, begins)
             message.add_params(TRAIN, train)
             message.add_params(COMPLETE, self._recorder.last)
             self._expected.adapter_sent(rank, begins, train)
-            self._watchdog.expect([self._aggregator.silos[rank - 1]], self.args.round_timeout)
+            self._watchdog.expect([self._aggregator.silos[rank - 1]], self.settings.round_timeout)
         super().send_message(message)
 
     def handle_message_receive_model_from_client(self, msg_params: Message) -> None:
@@ -213,7 +216,7 @@ class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
         """End when all silos have said goodbye; FedML would sleep 5 s first."""
         self.client_finished_mapping[str(msg_params.get_sender_id())] = True
         if len(self.client_finished_mapping) == self._averager.client_num:
-            self._watchdog.expect(["a silo that should leave with the others"], self.args.round_timeout)
+            self._watchdog.expect(["a silo that should leave with the others"], self.settings.round_timeout)
             self.finish()
             self._watchdog.close()
 
@@ -239,7 +242,7 @@ class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
         self._state.drop_before(self._recorder.last)
 
     def _begin_round(self) -> None:
-        """Count time and bytes anew: the drawn silos train, the others evaluate, in the end all say goodbye."""
+        """Count time and bytes anew: the sampled silos train, the others evaluate, in the end all say goodbye."""
         self._sent_at = time.perf_counter()
         self._bytes_down = self.com_manager.bytes_sent - self._sent_before
         self._sent_before, self._received_before = self.com_manager.bytes_sent, self.com_manager.bytes_received
@@ -252,7 +255,7 @@ class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
         self._recorder.server(0, ServerReport(target=self._aggregator.target, zero_shot=zero_shot))
 
     def _complain(self, late: list[str]) -> None:
-        limit = f"{self.args.round_timeout:.0f} s (fedclip_args.round_timeout)"
+        limit = f"{self.settings.round_timeout:.0f} s (fedclip_args.round_timeout)"
         stop_job(
             self.args.comm,
             self.where(),

@@ -6,7 +6,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +27,6 @@ from fedclip_plugin.federated.roles.task import Answers
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
-from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.text import told
 
 _SERVER = 0
@@ -36,7 +34,7 @@ _SERVER_NAME = "the server"
 
 
 class SiloDriver(TrainerDistAdapter):
-    """Drives the trainer: evaluates each global adapter on arrival and trains on it when the silo was drawn.
+    """Drives the trainer: evaluates each global adapter on arrival and trains on it when the silo was sampled.
 
     Attributes
     ----------
@@ -62,14 +60,14 @@ class SiloDriver(TrainerDistAdapter):
         index = args.rank - 1
         counts, train, test = {index: len(splits.train)}, {index: splits}, {index: splits.test}
         super().__init__(args, device, args.rank, model, len(splits.train), counts, train, test, trainer)
-        self.splits, self.silo_trainer = splits, trainer
+        self.splits, self.silo_trainer, self._settings = splits, trainer, trainer.settings
         self._history = history
-        self._compressor = ErrorFeedback(args.codec)
+        self._compressor = ErrorFeedback(trainer.settings.codec)
         self._held: OrderedDict[str, Tensor] = OrderedDict()  # the global adapter that arrived last, where it is needed
         self.state = RoundState(
-            RunFolder(Path(args.run_dir)).personal(trainer.silo) / "state",
+            trainer.folder.personal(trainer.silo) / "state",
             residual=self._compressor,
-            adapter=_TrainerModel(model, remembers=args.federation == "local"),
+            adapter=_TrainerModel(model, remembers=not trainer.settings.averaged),
         )
         self.round = 0
         self.report: SiloReport | None = None
@@ -92,7 +90,7 @@ class SiloDriver(TrainerDistAdapter):
         arrived = OrderedDict(model_params) if first else self._compressor.expand(model_params, self._held)
         if self._compressor.remembers:
             self._held = arrived
-        if first or self.args.federation == "federated":
+        if first or self._settings.averaged:
             super().update_model(arrived)
         if first:
             self.state.begin(self.round)
@@ -110,22 +108,22 @@ class SiloDriver(TrainerDistAdapter):
             self._history.name = self.silo_trainer.silo
             self._history.zero_shot, self._history.images = self.silo_trainer.zero_shot["test"], len(self.splits)
             self._history.note(self.round, [self.answers["test"]])
-        if self.round >= self.args.comm_round:
+        if self.round >= self._settings.comm_round:
             self._settle()
 
     def _settle(self) -> None:
         """After the last round, fine-tune for this silo alone if asked to, and keep the silo's own adapter."""
-        trainer, alone = self.silo_trainer, self.args.federation == "local"
-        if self.args.personal_epochs:
+        trainer, settings = self.silo_trainer, self._settings
+        if settings.personal_epochs:
             trainer.personalize(self.splits)
             self.personal = self._answer()
             assert self.report is not None, "the last adapter has been evaluated"
             self.report = replace(self.report, personal={name: own.score for name, own in self.personal.items()})
-        if self.args.personal_epochs or alone:
+        if settings.personal_epochs or not settings.averaged:
             metrics = {name: own.score.accuracy for name, own in (self.personal or self.answers).items()}
             metrics["zero_shot_validation"] = trainer.zero_shot["validation"].score.accuracy
             saved = trainer.task.saved(self.round, trainer.model, metrics)
-            RunFolder(Path(self.args.run_dir)).save_personal(trainer.silo, saved)
+            trainer.folder.save_personal(trainer.silo, saved)
 
     def _answer(self) -> dict[str, Answers]:
         task, adapter = self.silo_trainer.task, self.silo_trainer.model
@@ -167,26 +165,27 @@ class FedClipSilo(StopsOnError, StaysOpen, ClientMasterManager):
     Parameters
     ----------
     args
-        FedML's arguments, with ``round_timeout`` in seconds.
-    adapter
+        FedML's arguments.
+    driver
         The link to the trainer.
     """
 
-    def __init__(self, args: Any, adapter: SiloDriver) -> None:
-        self._adapter = adapter
-        own = f"silo {told(adapter.silo_trainer.silo)} (rank {args.rank})"
+    def __init__(self, args: Any, driver: SiloDriver) -> None:
+        self._driver = driver
+        self.settings = driver.silo_trainer.settings
+        own = f"silo {told(driver.silo_trainer.silo)} (rank {args.rank})"
         self.names = {_SERVER: _SERVER_NAME, args.rank: own}
         self._watchdog = Watchdog(self._complain)
-        self._patience = args.round_timeout * PATIENCE
+        self._patience = self.settings.round_timeout * PATIENCE
         self._watchdog.expect([_SERVER_NAME], self._patience)
-        super().__init__(args, adapter, args.comm, args.rank, args.worker_num, args.backend)
+        super().__init__(args, driver, args.comm, args.rank, args.worker_num, args.backend)
 
     def where(self) -> str:
         """Return the silo's name, rank and round."""
-        return f"{self.names[self.rank]}, round {self._adapter.round + 1}"
+        return f"{self.names[self.rank]}, round {self._driver.round + 1}"
 
     def _init_manager(self) -> None:
-        most = most_bytes(parameters_of(self._adapter.silo_trainer.model))
+        most = most_bytes(parameters_of(self._driver.silo_trainer.model))
         self.com_manager = CountingTransport(self.comm, self.rank, self.size, self.names, most, self._heard)
         self.com_manager.add_observer(self)
 
@@ -200,25 +199,25 @@ class FedClipSilo(StopsOnError, StaysOpen, ClientMasterManager):
 
     def _receive(self, message: Message, train: Callable[[Message], None]) -> None:
         number = int(message.get(ROUND))
-        self._adapter.round = self.round_idx = number
-        self._adapter.state.drop_before(int(message.get(COMPLETE)))
+        self._driver.round = self.round_idx = number
+        self._driver.state.drop_before(int(message.get(COMPLETE)))
         if message.get(TRAIN) or number >= self.num_rounds:
             train(message)
         else:
-            self._adapter.update_dataset()
-            self._adapter.update_model(message.get(MyMessage.MSG_ARG_KEY_MODEL_PARAMS))
+            self._driver.update_dataset()
+            self._driver.update_model(message.get(MyMessage.MSG_ARG_KEY_MODEL_PARAMS))
             self.send_message(Message(MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER, self.client_real_id, _SERVER))
 
     def send_message(self, message: Message) -> None:
         """Send a message, with the silo's report when it has one, and save what an update leaves behind."""
         update = message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER
         if update:
-            message.add_params(ROUND, self._adapter.round)
-        message.add_params(REPORT, self._adapter.report)
+            message.add_params(ROUND, self._driver.round)
+        message.add_params(REPORT, self._driver.report)
         message.get_params().pop(MyMessage.MSG_ARG_KEY_CLIENT_OS, None)  # FedML would tell the operating system
         super().send_message(message)
         if update:
-            self._adapter.state.save(self._adapter.round + 1)
+            self._driver.state.save(self._driver.round + 1)
 
     def finish(self) -> None:
         """Leave the federation, when the slowest silo is ready and the server has noticed if another is not."""

@@ -1,4 +1,4 @@
-"""The server's side of the pair: screen the updates, weigh them, average them in silo order."""
+"""The aggregator: check the updates, weigh them, average them in silo order."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.server_optimizer import ServerOptimizer
+from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Answers, Score, Task
 from fedclip_plugin.federated.roles.update_check import update_fault
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
@@ -35,13 +36,13 @@ class FedClipAggregator(ServerAggregator):
     model
         The global adapter.
     args
-        FedML's arguments; ``weighting``, ``codec``, ``comm_round`` and those of the server's optimiser are used.
+        FedML's arguments, for FedML.
+    settings
+        How to weigh, to step and to send.
     task
         Classes, text features, backbone.
     silos
         Names of all silos, in order.
-    min_silos
-        Fewest usable updates that a round may be made of.
     folder
         The run folder, where the final adapter goes.
     zero_shot
@@ -73,20 +74,20 @@ class FedClipAggregator(ServerAggregator):
         self,
         model: Adapter,
         args: Any,
+        settings: TrainingSettings,
         task: Task,
         silos: Sequence[str],
-        min_silos: int,
         folder: RunFolder,
         zero_shot: Answers | None = None,
         splits: Sequence[Mapping[str, int]] = (),
     ) -> None:
         super().__init__(model, args)
-        self.task, self.silos, self.min_silos, self.folder = task, tuple(silos), min_silos, folder
+        self.settings, self.task, self.silos, self.folder = settings, task, tuple(silos), folder
         self.answered: tuple[str, ...] = self.silos
         self.zero_shot, self.splits = zero_shot, tuple(splits)
         self._images = {name: sizes["train"] for name, sizes in zip(silos, splits, strict=False)}
-        self.compressor = ErrorFeedback(args.codec)
-        self.optimizer = ServerOptimizer(args.server_optimizer, args.server_lr, args.server_momentum)
+        self.compressor = ErrorFeedback(settings.codec)
+        self.optimizer = ServerOptimizer(settings.server_optimizer, settings.server_lr, settings.server_momentum)
         self.dropped: dict[str, str] = {}
         self.target: float | None = None
         self.target_answers: tuple[Answers, ...] = ()
@@ -127,10 +128,10 @@ class FedClipAggregator(ServerAggregator):
         for name, reason in faults.items():
             logger.warning("round %d: the update of %s is dropped: %s", self.args.round_idx + 1, told(name), reason)
         kept = [index for index, name in enumerate(self.answered) if name not in faults]
-        if len(kept) < self.min_silos:
+        if len(kept) < self.settings.min_silos:
             reasons = "; ".join(f"{told(name)}: {reason}" for name, reason in faults.items())
             raise FederationError(
-                f"round {self.args.round_idx + 1}: {len(kept)} usable updates, min_silos is {self.min_silos} "
+                f"round {self.args.round_idx + 1}: {len(kept)} usable updates, min_silos is {self.settings.min_silos} "
                 f"({reasons}); mend those silos and resume {self.folder.path}, or lower fedclip_args.min_silos"
             )
         # FedML averages into the first dictionary it is given, and its plain runner moves updates to the GPU.
@@ -139,7 +140,7 @@ class FedClipAggregator(ServerAggregator):
             (samples, _), update = raw_client_model_or_grad_list[index], opened[index]
             assert not isinstance(update, str), "a fault is not kept"
             updates.append((self._weight(samples), OrderedDict((name, value.cpu()) for name, value in update.items())))
-        self._alone = [dict(update) for _, update in updates] if self.args.federation == "local" else []
+        self._alone = [dict(update) for _, update in updates] if not self.settings.averaged else []
         updates, chosen = super().on_before_aggregation(updates)
         return updates, [kept[index] for index in chosen]
 
@@ -158,9 +159,9 @@ class FedClipAggregator(ServerAggregator):
             Accuracy, 0, number of images, number of correct ones; the four figures that FedML keeps.
         """
         self.score_target(test_data)
-        if args.round_idx == args.comm_round - 1:
-            self.save(args.comm_round)
-            self.folder.mark_final(args.comm_round)
+        if args.round_idx == self.settings.comm_round - 1:
+            self.save(self.settings.comm_round)
+            self.folder.mark_final(self.settings.comm_round)
         scores = [answers.score for answers in self.target_answers] or [Score(0, 0)]
         return self.target or 0.0, 0.0, scores[0].count, scores[0].correct
 
@@ -182,8 +183,7 @@ class FedClipAggregator(ServerAggregator):
         OSError
             When the disk is full or the folder cannot be written.
         """
-        averaged = self.args.federation == "federated"
-        metrics = {"target": self.target} if averaged and self.target is not None else {}
+        metrics = {"target": self.target} if self.settings.averaged and self.target is not None else {}
         self.folder.save_round(self.task.saved(number, self.model, metrics))
 
     def _answers(self, target: InputSet) -> Iterator[Answers]:
@@ -213,4 +213,4 @@ class FedClipAggregator(ServerAggregator):
         return reason or update
 
     def _weight(self, samples: float) -> float:
-        return samples if self.args.weighting == "samples" else 1.0
+        return samples if self.settings.weighting == "samples" else 1.0

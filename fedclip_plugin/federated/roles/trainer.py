@@ -1,4 +1,4 @@
-"""A silo's side of the pair: train the adapter on what the silo holds, exactly as the reference does."""
+"""The trainer: train the adapter on what the silo holds, exactly as the reference does."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from fedclip_plugin.features import InputSet, SiloFeatures
 from fedclip_plugin.features.feature_set import Batch
 from fedclip_plugin.federated.roles.dp_noise import secret_noise
+from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
+from fedclip_plugin.runs import RunFolder
 
 SHUFFLE, PERSONAL = 1, 3
-"""What a random generator is for, beside seed, silo and round (2 draws silos)."""
+"""What a random generator is for, beside seed, silo and round (2 samples silos)."""
 
 ADAM_BETAS = (0.9, 0.98)
 ADAM_EPSILON = 1e-6
@@ -36,12 +38,15 @@ class FedClipTrainer(ClientTrainer):
     model
         The adapter.
     args
-        FedML's arguments; ``learning_rate``, ``weight_decay``, ``proximal_mu``, ``batch_size``, ``epochs``,
-        ``personal_epochs`` and ``random_seed`` are used.
+        FedML's arguments, for FedML.
+    settings
+        How to train.
     task
         Classes, text features, backbone.
     silo
         Name of the silo, for messages.
+    folder
+        The run folder on the silo's machine.
     zero_shot
         How CLIP without an adapter labels the silo's ``validation`` and ``test`` splits, where that is known.
     """
@@ -49,11 +54,17 @@ class FedClipTrainer(ClientTrainer):
     model: Adapter
 
     def __init__(
-        self, model: Adapter, args: Any, task: Task, silo: str, zero_shot: Mapping[str, Answers] | None = None
+        self,
+        model: Adapter,
+        args: Any,
+        settings: TrainingSettings,
+        task: Task,
+        silo: str,
+        folder: RunFolder,
+        zero_shot: Mapping[str, Answers] | None = None,
     ) -> None:
         super().__init__(model, args)
-        self.task = task
-        self.silo = silo
+        self.settings, self.task, self.silo, self.folder = settings, task, silo, folder
         self.zero_shot = dict(zero_shot or {})
         self.train_loss = float("nan")
 
@@ -66,7 +77,7 @@ class FedClipTrainer(ClientTrainer):
         load_parameters(self.model, model_parameters)
 
     def train(self, train_data: SiloFeatures, device: torch.device, args: Any) -> None:
-        """Train for ``args.epochs`` epochs on the silo's train split.
+        """Train for ``epochs`` epochs on the silo's train split.
 
         Parameters
         ----------
@@ -77,13 +88,13 @@ class FedClipTrainer(ClientTrainer):
         args
             FedML's arguments, with ``round_idx``.
         """
-        rng = np.random.default_rng([args.random_seed, self.id, args.round_idx, SHUFFLE])
-        self.train_loss = self._fit(train_data.train, args.epochs, rng, args.proximal_mu)
+        rng = np.random.default_rng([self.settings.random_seed, self.id, args.round_idx, SHUFFLE])
+        self.train_loss = self._fit(train_data.train, self.settings.epochs, rng, self.settings.proximal_mu)
 
     def personalize(self, train_data: SiloFeatures) -> None:
         """Fine-tune the adapter for the silo alone, ``personal_epochs`` epochs on its train split."""
-        rng = np.random.default_rng([self.args.random_seed, self.id, self.args.comm_round, PERSONAL])
-        self._fit(train_data.train, self.args.personal_epochs, rng, proximal_mu=0.0)
+        rng = np.random.default_rng([self.settings.random_seed, self.id, self.settings.comm_round, PERSONAL])
+        self._fit(train_data.train, self.settings.personal_epochs, rng, proximal_mu=0.0)
 
     def on_after_local_training(self, train_data: SiloFeatures, device: torch.device, args: Any) -> None:
         """Let FedML add local differential privacy, with noise of the silo's own."""
@@ -115,7 +126,7 @@ class FedClipTrainer(ClientTrainer):
         anchors = [parameter.detach().clone() for parameter in parameters] if proximal_mu else []
         optimizer = self._optimizer(parameters) if parameters else None
         total, seen = torch.zeros((), device=data.labels.device), 0
-        for batch in batches(data, self.args.batch_size, epochs, rng):
+        for batch in batches(data, self.settings.batch_size, epochs, rng):
             loss = self.model.loss(batch.inputs, batch.labels, text)
             if optimizer is not None:
                 loss.backward()
@@ -129,10 +140,10 @@ class FedClipTrainer(ClientTrainer):
     def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Adam:
         return torch.optim.Adam(
             parameters,
-            lr=self.args.learning_rate,
+            lr=self.settings.learning_rate,
             betas=ADAM_BETAS,
             eps=ADAM_EPSILON,
-            weight_decay=self.args.weight_decay,
+            weight_decay=self.settings.weight_decay,
             fused=True,
         )
 

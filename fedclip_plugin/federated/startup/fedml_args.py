@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ logger = logging.getLogger(__name__)
 _LOCAL_RANK_KEYS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK")
 
 
-def start_fedml(recipe: Recipe, run_dir: Path) -> Any:
+def start_fedml(recipe: Recipe) -> Any:
     """Return FedML's arguments for this rank, with MPI initialised.
 
     ``fedml.init`` asks its maker's server for a configuration, without a time limit, whatever the recipe says; there is
@@ -28,8 +27,6 @@ def start_fedml(recipe: Recipe, run_dir: Path) -> Any:
     ----------
     recipe
         A checked recipe.
-    run_dir
-        The run folder.
 
     Raises
     ------
@@ -46,9 +43,7 @@ def start_fedml(recipe: Recipe, run_dir: Path) -> Any:
     )
     for key, value in recipe.flat().items():
         setattr(args, key, value)
-    args.run_dir = str(run_dir)
-    args.silos_per_round = args.client_num_per_round
-    # To FedML every silo takes part in every round; AveragingDriver draws those that train.
+    # To FedML every silo takes part in every round; AveragingDriver samples those that train.
     args.client_num_per_round = args.worker_num = args.client_num_in_total
     fedml._global_training_type, fedml._global_comm_backend = args.training_type, args.backend
     fedml.mlops.pre_setup(args)  # without it the first mlops.event() would call fedml.init, and with it the network
