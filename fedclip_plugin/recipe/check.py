@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fedclip_plugin.recipe.faults import ABSENT, Fault, closest, from_pydantic
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, REFUSED_SECTIONS, SECRETS, refusal
-from fedclip_plugin.recipe.rules.data import cross_faults
+from fedclip_plugin.recipe.rules import data, privacy, training
+from fedclip_plugin.recipe.rules.rule import Rule, Values
 from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, homes
 
-Values = dict[str, Any]
+_RULES: tuple[Rule, ...] = (*data.RULES, *training.RULES, *privacy.RULES)
 
 
-def check(raw: Mapping[Any, Any]) -> list[Fault]:
-    """List every fault of a recipe, those between keys included.
+def check(raw: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    """Check a recipe, rules between keys included.
 
     Parameters
     ----------
@@ -26,14 +27,74 @@ def check(raw: Mapping[Any, Any]) -> list[Fault]:
 
     Returns
     -------
+    dict
+        ``section.key`` to its value, defaults included, for every key that is valid by itself.
     list of Fault
-        Empty for a valid recipe. Rules between keys are checked wherever their keys are valid by themselves.
+        All of them; empty for a valid recipe. Rules between keys are checked wherever their keys are valid.
     """
+    values: dict[str, Any] = {}
     faults = [_not_a_section(name, raw) for name in raw if name not in SECTIONS]
-    values: Values = {}
-    for section in SECTIONS:
-        faults += _section_faults(section, raw, values)
-    return faults + cross_faults(values)
+    for section, model in SECTIONS.items():
+        given = raw.get(section, {})
+        if section not in raw and section in SWITCHES:
+            continue
+        if given is None:
+            faults.append(Fault(section, "has no keys, which crashes FedML; give it keys or leave it out"))
+        elif not isinstance(given, Mapping):
+            faults.append(Fault(section, "must hold keys, as in 'key: value'", given))
+        else:
+            own, found = check_fields(section, model, given, partial(unknown_key, section))
+            values |= {f"{section}.{key}": value for key, value in own.items()}
+            faults += found
+    return values, faults + cross_faults(values)
+
+
+def cross_faults(values: Values) -> list[Fault]:
+    """List the faults between keys; none when all rules hold."""
+    return [fault for rule in _RULES for fault in rule(values)]
+
+
+def check_fields(
+    where: str, model: type[BaseModel], given: Mapping[Any, Any], unknown: Callable[[Any, Any], Fault]
+) -> tuple[dict[str, Any], list[Fault]]:
+    """Check a mapping against the fields of a model, key by key.
+
+    Parameters
+    ----------
+    where
+        What the mapping is called in front of its keys; empty for a whole file.
+    model
+        Its fields, each by its alias where it has one.
+    given
+        The mapping; a value `ABSENT` stands for one that is told of elsewhere.
+    unknown
+        Makes the fault of a key that is no field, of the key and its value.
+
+    Returns
+    -------
+    dict
+        Field to its value, defaults included, where it is valid.
+    list of Fault
+        One or more per faulty key.
+    """
+    names = {field.alias or name: name for name, field in model.model_fields.items()}
+    faults = [unknown(key, value) for key, value in given.items() if key not in names]
+    values: dict[str, Any] = {}
+    for key, name in names.items():
+        field, place = model.model_fields[name], f"{where}.{key}" if where else key
+        if key not in given and field.is_required():
+            faults.append(Fault(place, f"is required in {where}" if where else "is required"))
+        elif key not in given:
+            values[name] = field.get_default(call_default_factory=True)
+        elif given[key] is not ABSENT:
+            try:
+                values[name] = _adapter(model, name).validate_python(given[key])
+            except ValidationError as error:
+                reason = refusal(key, given[key])
+                faults += (
+                    [Fault(place, reason, given[key])] if reason else from_pydantic(place, given[key], error.errors())
+                )
+    return values, faults
 
 
 def _not_a_section(name: Any, raw: Mapping[Any, Any]) -> Fault:
@@ -63,28 +124,6 @@ def unknown_section(where: str, name: Any) -> Fault:
     meant = closest(str(name).removesuffix("_args"), stems)
     rule = f"unknown section; sections are {', '.join(SECTIONS)}"
     return Fault(where, rule, meant=meant and f"{meant}_args")
-
-
-def _section_faults(section: str, raw: Mapping[Any, Any], values: Values) -> list[Fault]:
-    """Check one section; put its valid values, defaults included, into `values`."""
-    if section not in raw and section in SWITCHES:
-        return []
-    given = raw.get(section, {})
-    if given is None:
-        return [Fault(section, "has no keys, which crashes FedML; give it keys or leave it out")]
-    if not isinstance(given, Mapping):
-        return [Fault(section, "must hold keys, as in 'key: value'", given)]
-    fields = SECTIONS[section].model_fields
-    faults = [unknown_key(section, key, given[key]) for key in given if key not in fields]
-    for key, field in fields.items():
-        where = f"{section}.{key}"
-        if key in given:
-            faults += _value_faults(section, key, given[key], values)
-        elif field.is_required():
-            faults.append(Fault(where, f"is required in {section}"))
-        else:
-            values[where] = field.get_default(call_default_factory=True)
-    return faults
 
 
 def unknown_key(section: str, key: Any, value: Any) -> Fault:
@@ -119,17 +158,7 @@ def unknown_key(section: str, key: Any, value: Any) -> Fault:
 
 
 @cache
-def _adapter(section: str, key: str) -> TypeAdapter[Any]:
-    field = SECTIONS[section].model_fields[key]
+def _adapter(model: type[BaseModel], name: str) -> TypeAdapter[Any]:
+    field = model.model_fields[name]
     annotated: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     return TypeAdapter(annotated)
-
-
-def _value_faults(section: str, key: str, value: Any, values: Values) -> list[Fault]:
-    where = f"{section}.{key}"
-    try:
-        values[where] = _adapter(section, key).validate_python(value)
-    except ValidationError as error:
-        reason = refusal(key, value)
-        return [Fault(where, reason, value)] if reason else from_pydantic(where, value, error.errors())
-    return []

@@ -11,7 +11,7 @@ from fedclip_plugin.recipe.check import unknown_key, unknown_section
 from fedclip_plugin.recipe.faults import Fault, brief, closest
 from fedclip_plugin.recipe.fedml_refusals import SECRETS
 from fedclip_plugin.recipe.schema.sections import SECTIONS, homes
-from fedclip_plugin.recipe.yaml_loader import RecipeLoader, control_character
+from fedclip_plugin.recipe.yaml_reader import RecipeLoader, control_character
 
 _OF_LISTS = (yaml.ScalarToken, yaml.FlowSequenceStartToken, yaml.FlowEntryToken, yaml.FlowSequenceEndToken)
 

@@ -10,25 +10,13 @@ from typing import Any, Self
 import yaml
 from pydantic import model_validator
 
-from fedclip_plugin.recipe.check import check
+from fedclip_plugin.recipe.check import check, cross_faults
 from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, UNSAFE_IF_TRUE
-from fedclip_plugin.recipe.rules.data import cross_faults, told_silos
-from fedclip_plugin.recipe.rules.privacy import drop_foreign, without_idle
-from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
-from fedclip_plugin.recipe.schema.fedml import (
-    CommArgs,
-    CommonArgs,
-    DataArgs,
-    DeviceArgs,
-    ModelArgs,
-    TrackingArgs,
-    TrainArgs,
-    ValidationArgs,
-)
-from fedclip_plugin.recipe.schema.privacy import AttackArgs, DefenseArgs, DpArgs
-from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES
-from fedclip_plugin.recipe.schema.types import Section
+from fedclip_plugin.recipe.rules.data import told_silos
+from fedclip_plugin.recipe.rules.privacy import drop_foreign
+from fedclip_plugin.recipe.schema.fedml import TrackingArgs
+from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, RecipeSections, without_idle
 
 NOT_IN_DIGEST = {
     "data_args": {"data_cache_dir", "data_silo_config"},
@@ -43,35 +31,19 @@ NOT_IN_DIGEST = {
 }
 """Keys that change no result, or only continue it."""
 
-_IN_DIGEST_IF_USED = {"augmented_views": 0}
-"""Keys that came later: at these values they do not enter, so that earlier runs and results stay what they are."""
 
-
-class Recipe(Section):
+class Recipe(RecipeSections):
     """One run, completely described and checked; sections and key names are FedML's.
 
     Raises
     ------
     RecipeError
-        If a rule between keys is broken, e.g. more silos drawn than there are.
+        If a rule between keys is broken, e.g. more silos a round than there are.
 
     Notes
     -----
     Read a file with `load_recipe`, FedML's arguments with `Recipe.from_flat`: both list all faults at once.
     """
-
-    common_args: CommonArgs
-    data_args: DataArgs
-    model_args: ModelArgs = ModelArgs()
-    train_args: TrainArgs
-    validation_args: ValidationArgs
-    device_args: DeviceArgs = DeviceArgs()
-    comm_args: CommArgs
-    tracking_args: TrackingArgs = TrackingArgs()
-    dp_args: DpArgs | None = None
-    defense_args: DefenseArgs | None = None
-    attack_args: AttackArgs | None = None
-    fedclip_args: FedClipArgs = FedClipArgs()
 
     @model_validator(mode="after")
     def _rules_between_keys(self) -> Self:
@@ -104,10 +76,15 @@ class Recipe(Section):
             With one line per fault.
         """
         sections = without_idle(raw)
-        faults = [*earlier, *check(sections)]
-        if faults:
+        values, faults = check(sections)
+        if faults := [*earlier, *faults]:
             raise recipe_error(str(source), faults)
-        return cls.model_validate(sections)
+        made = {
+            name: model.model_construct(**{key: values[f"{name}.{key}"] for key in model.model_fields})
+            for name, model in SECTIONS.items()
+            if name in sections or name not in SWITCHES
+        }
+        return cls.model_construct(None, **made)  # what it is made of has just been checked
 
     @classmethod
     def from_flat(cls, flat: Mapping[str, Any]) -> Self:
@@ -186,11 +163,7 @@ class Recipe(Section):
             rounds do not enter: a run may be moved, and continued for longer.
         """
         kept = {
-            name: {
-                key: value
-                for key, value in section.items()
-                if key not in NOT_IN_DIGEST.get(name, ()) and _IN_DIGEST_IF_USED.get(key) != value
-            }
+            name: {key: value for key, value in section.items() if key not in NOT_IN_DIGEST.get(name, ())}
             for name, section in self._plain().items()
         }
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -77,7 +77,7 @@ def test_the_template_counts():
 
 def test_a_recipe_that_lists_them_is_refused():
     raw = {"fedclip_args": {"classes": ["elm", "oak", "Oak\x1b", "OAK\x1b"]}}
-    lines = [fault.line() for fault in check(raw) if fault.where == "fedclip_args.classes"]
+    lines = [fault.line() for fault in check(raw)[1] if fault.where == "fedclip_args.classes"]
     assert len(lines) == 1
     assert r"classes with the same prompt: Oak\x1b and OAK\x1b (CLIP ignores case" in lines[0]
 

@@ -72,7 +72,7 @@ def changed(changes):
 
 
 def lines(raw):
-    return [fault.line() for fault in check(raw)]
+    return [fault.line() for fault in check(raw)[1]]
 
 
 VALID = {

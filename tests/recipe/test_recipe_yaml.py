@@ -8,7 +8,7 @@ import yaml
 
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.errors import RecipeError
-from fedclip_plugin.recipe import find_either, load_recipe, yaml_loader
+from fedclip_plugin.recipe import find_either, load_recipe, yaml_reader
 from fedclip_plugin.recipe.faults import Fault, listed, show
 from fedclip_plugin.recipe.overrides import parse_override
 from fedclip_plugin.recipe.yaml_reader import MOST_BYTES
@@ -83,14 +83,14 @@ def test_a_hostile_file_is_one_line_soon(tmp_path, text, said):
 )
 def test_values_and_keys_are_counted(tmp_path, monkeypatch, limit, text):
     assert TOO_MUCH not in refusal(tmp_path / "r.yaml", text)
-    monkeypatch.setattr(yaml_loader, limit, 2)
+    monkeypatch.setattr(yaml_reader, limit, 2)
     assert TOO_MUCH in refusal(tmp_path / "r.yaml", text)
 
 
 def test_an_alias_counts_as_what_it_stands_for(monkeypatch):
-    monkeypatch.setattr(yaml_loader, "MOST_VALUES", 11)
+    monkeypatch.setattr(yaml_reader, "MOST_VALUES", 11)
     for uses, fits in ((2, True), (3, False)):
-        loader = yaml_loader.RecipeLoader(f"[&a [1, 2], {', '.join(['*a'] * uses)}]")
+        loader = yaml_reader.RecipeLoader(f"[&a [1, 2], {', '.join(['*a'] * uses)}]")
         if fits:
             assert loader.get_single_data() == [[1, 2]] * 3
         else:
@@ -99,7 +99,7 @@ def test_an_alias_counts_as_what_it_stands_for(monkeypatch):
 
 
 def test_what_a_merge_key_brings_is_not_given_twice():
-    loader = yaml_loader.RecipeLoader("a: {b: &b {x: 1}, c: &c {<<: *b, x: 2}}\nd: {<<: *c, x: 3}\n")
+    loader = yaml_reader.RecipeLoader("a: {b: &b {x: 1}, c: &c {<<: *b, x: 2}}\nd: {<<: *c, x: 3}\n")
 
     assert loader.get_single_data() == {"a": {"b": {"x": 1}, "c": {"x": 2}}, "d": {"x": 3}}
     assert loader.twice == []

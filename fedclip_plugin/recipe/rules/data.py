@@ -1,33 +1,13 @@
-"""The rules between keys. Each looks only at values valid by themselves, so that all can be told at once."""
+"""The rules between the keys that say which images there are, and whose they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from fedclip_plugin.recipe.faults import Fault, closest, listed
 from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
-from fedclip_plugin.recipe.rules.privacy import guard_faults, variant_faults
-from fedclip_plugin.recipe.rules.training import training_faults
+from fedclip_plugin.recipe.rules.rule import Rule, Values
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
-
-Values = Mapping[str, Any]
-
-
-def cross_faults(values: Values) -> list[Fault]:
-    """List the faults between keys.
-
-    Parameters
-    ----------
-    values
-        ``section.key`` to its value, for every key that is valid by itself; absent sections have none.
-
-    Returns
-    -------
-    list of Fault
-        Empty when all rules hold.
-    """
-    return [fault for rule in _RULES for fault in rule(values)]
 
 
 def told_silos(values: Values) -> tuple[str, ...] | None:
@@ -50,16 +30,6 @@ def told_silos(values: Values) -> tuple[str, ...] | None:
             return None
         return tuple(name for name in domains if name != target)
     return silos
-
-
-def _counts(values: Values) -> Iterator[Fault]:
-    total = values.get("train_args.client_num_in_total")
-    drawn = values.get("train_args.client_num_per_round")
-    least = values.get("fedclip_args.min_silos")
-    if total and drawn and drawn > total:
-        yield Fault("train_args.client_num_per_round", f"must be at most client_num_in_total, {total}", drawn)
-    if least and drawn and least > drawn:
-        yield Fault("fedclip_args.min_silos", f"must be at most client_num_per_round, {drawn}", least)
 
 
 def _silo_count(values: Values) -> Iterator[Fault]:
@@ -149,18 +119,7 @@ def _prompts(values: Values) -> Iterator[Fault]:
         yield Fault("fedclip_args.classes", same_prompts_rule(same))
 
 
-def _gpu(values: Values) -> Iterator[Fault]:
-    keys = ("device_args.gpu_mapping_file", "device_args.gpu_mapping_key")
-    if not all(key in values for key in keys):
-        return
-    given = [key for key in keys if values[key] is not None]
-    if len(given) == 1:
-        other = next(key for key in keys if key not in given)
-        yield Fault(other, f"is required beside {given[0]}")
-
-
-_RULES: tuple[Callable[[Values], Iterator[Fault]], ...] = (
-    _counts,
+RULES: tuple[Rule, ...] = (
     _silo_count,
     _silo_files,
     _target,
@@ -169,8 +128,5 @@ _RULES: tuple[Callable[[Values], Iterator[Fault]], ...] = (
     _data_root,
     _miniature,
     _prompts,
-    _gpu,
-    training_faults,
-    variant_faults,
-    guard_faults,
 )
+"""On images, silos and classes."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedclip_plugin.recipe.faults import Fault
-from fedclip_plugin.recipe.schema.sections import SWITCHES
+from fedclip_plugin.recipe.rules.rule import Rule, Values
 
 VARIANTS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "defense_args.defense_type": {
@@ -47,36 +47,8 @@ def drop_foreign(raw: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, An
     return sections
 
 
-def without_idle(raw: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Leave out sections that say nothing but that they are switched off, as FedML's own examples have them.
-
-    Parameters
-    ----------
-    raw
-        Section name to a mapping of keys.
-
-    Returns
-    -------
-    dict
-        The same, without e.g. ``dp_args: {enable_dp: false}``.
-    """
-    idle = {name: {switch: False} for name, switch in SWITCHES.items()}
-    return {name: keys for name, keys in raw.items() if name not in idle or keys != idle[name]}
-
-
-def variant_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield a fault for each key that a chosen variant needs and lacks, or has and does not take.
-
-    Parameters
-    ----------
-    values
-        ``section.key`` to its value, for keys valid by themselves.
-
-    Yields
-    ------
-    Fault
-        One per key.
-    """
+def _variants(values: Values) -> Iterator[Fault]:
+    """Yield a fault for each key that a chosen variant needs and lacks, or has and does not take."""
     for where, variants in VARIANTS.items():
         section, key = where.split(".")
         chosen = values.get(where)
@@ -91,29 +63,11 @@ def variant_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
                 yield Fault(place, f"not used by {key}: {chosen}; leave it out", values[place])
 
 
-def guard_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield faults between the numbers of noise, defence, attack and silos.
-
-    Parameters
-    ----------
-    values
-        ``section.key`` to its value, for keys valid by themselves.
-
-    Yields
-    ------
-    Fault
-        Numbers that FedML would refuse in the middle of a run, or overwrite one with the other.
-    """
-    yield from _gaussian(values)
-    yield from _krum(values)
-    yield from _attackers(values)
-
-
 def _optional(variants: Mapping[str, Mapping[str, tuple[str, ...]]]) -> set[str]:
     return {name for variant in variants.values() for names in variant.values() for name in names}
 
 
-def _gaussian(values: Mapping[str, Any]) -> Iterator[Fault]:
+def _gaussian(values: Values) -> Iterator[Fault]:
     if values.get("dp_args.mechanism_type") != "gaussian":
         return
     epsilon, delta = values.get("dp_args.epsilon"), values.get("dp_args.delta")
@@ -123,32 +77,36 @@ def _gaussian(values: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault("dp_args.delta", "must be greater than 0 with mechanism gaussian; e.g. 0.00001", delta)
 
 
-def _krum(values: Mapping[str, Any]) -> Iterator[Fault]:
+def _krum(values: Values) -> Iterator[Fault]:
     """Hold FedML's ``2 b + 2 <= n - m`` for the fewest updates that a round may close with."""
     bad = values.get("defense_args.byzantine_client_num")
     kept = {"krum": 1, "multikrum": values.get("defense_args.krum_param_m")}.get(
         values.get("defense_args.defense_type", "")
     )
-    drawn = values.get("train_args.client_num_per_round")
-    if bad is None or kept is None or drawn is None:
+    sampled = values.get("train_args.client_num_per_round")
+    if bad is None or kept is None or sampled is None:
         return
-    updates = values.get("fedclip_args.min_silos") or drawn
+    updates = values.get("fedclip_args.min_silos") or sampled
     needed = 2 * bad + 2 + kept
     if updates < needed:
-        key = "min_silos" if updates < drawn else "client_num_per_round"
+        key = "min_silos" if updates < sampled else "client_num_per_round"
         rule = f"needs {needed} updates a round (2 b + 2 + m) but {key} is {updates}; lower it or add silos"
         yield Fault("defense_args.byzantine_client_num", rule, bad)
 
 
-def _attackers(values: Mapping[str, Any]) -> Iterator[Fault]:
-    bad, drawn = values.get("attack_args.byzantine_client_num"), values.get("train_args.client_num_per_round")
+def _attackers(values: Values) -> Iterator[Fault]:
+    bad, sampled = values.get("attack_args.byzantine_client_num"), values.get("train_args.client_num_per_round")
     defended = values.get("defense_args.byzantine_client_num")
     chosen = values.get("attack_args.malicious_client_id")
-    if bad and drawn and bad > drawn:
-        yield Fault("attack_args.byzantine_client_num", f"must be at most client_num_per_round, {drawn}", bad)
-    if chosen is not None and drawn and chosen >= drawn:
-        rule = f"must be less than client_num_per_round, {drawn}; silos are counted from 0"
+    if bad and sampled and bad > sampled:
+        yield Fault("attack_args.byzantine_client_num", f"must be at most client_num_per_round, {sampled}", bad)
+    if chosen is not None and sampled and chosen >= sampled:
+        rule = f"must be less than client_num_per_round, {sampled}; silos are counted from 0"
         yield Fault("attack_args.malicious_client_id", rule, chosen)
     if bad and defended and bad != defended:
         rule = f"must equal defense_args.byzantine_client_num, {defended}: FedML has one key for both"
         yield Fault("attack_args.byzantine_client_num", rule, bad)
+
+
+RULES: tuple[Rule, ...] = (_variants, _gaussian, _krum, _attackers)
+"""On noise, defences and attacks."""

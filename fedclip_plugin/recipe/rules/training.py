@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from fedclip_plugin.errors import MethodError
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe.faults import Fault
+from fedclip_plugin.recipe.rules.rule import Rule, Values
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
-Values = Mapping[str, Any]
 
-
-def training_faults(values: Values) -> Iterator[Fault]:
-    """Yield the faults between keys of training.
-
-    Parameters
-    ----------
-    values
-        ``section.key`` to its value, for every key that is valid by itself.
-    """
-    yield from _local(values)
-    yield from _method(values)
-    yield from _server_optimizer(values)
+def _counts(values: Values) -> Iterator[Fault]:
+    total = values.get("train_args.client_num_in_total")
+    sampled = values.get("train_args.client_num_per_round")
+    least = values.get("fedclip_args.min_silos")
+    if total and sampled and sampled > total:
+        yield Fault("train_args.client_num_per_round", f"must be at most client_num_in_total, {total}", sampled)
+    if least and sampled and least > sampled:
+        yield Fault("fedclip_args.min_silos", f"must be at most client_num_per_round, {sampled}", least)
 
 
 def _local(values: Values) -> Iterator[Fault]:
@@ -33,10 +28,10 @@ def _local(values: Values) -> Iterator[Fault]:
         value, idle = values.get(f"fedclip_args.{key}"), FedClipArgs.model_fields[key].default
         if value not in {None, idle}:
             yield Fault(f"fedclip_args.{key}", "federation: local averages nothing; leave it out", value)
-    total, drawn = values.get("train_args.client_num_in_total"), values.get("train_args.client_num_per_round")
-    if total and drawn and drawn < total:
+    total, sampled = values.get("train_args.client_num_in_total"), values.get("train_args.client_num_per_round")
+    if total and sampled and sampled < total:
         rule = f"federation: local trains every silo in every round; set it to client_num_in_total, {total}"
-        yield Fault("train_args.client_num_per_round", rule, drawn)
+        yield Fault("train_args.client_num_per_round", rule, sampled)
 
 
 def _method(values: Values) -> Iterator[Fault]:
@@ -62,3 +57,17 @@ def _server_optimizer(values: Values) -> Iterator[Fault]:
     if chosen == "adam" and values.get("fedclip_args.server_lr") == FedClipArgs.model_fields["server_lr"].default:
         rule = "must be given with server_optimizer: adam, which moves each parameter by about so much; 0.01 is a start"
         yield Fault("fedclip_args.server_lr", rule)
+
+
+def _gpu(values: Values) -> Iterator[Fault]:
+    keys = ("device_args.gpu_mapping_file", "device_args.gpu_mapping_key")
+    if not all(key in values for key in keys):
+        return
+    given = [key for key in keys if values[key] is not None]
+    if len(given) == 1:
+        other = next(key for key in keys if key not in given)
+        yield Fault(other, f"is required beside {given[0]}")
+
+
+RULES: tuple[Rule, ...] = (_counts, _local, _method, _server_optimizer, _gpu)
+"""On how adapters are trained, averaged and sent, and where."""

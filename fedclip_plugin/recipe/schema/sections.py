@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, get_args
+
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 from fedclip_plugin.recipe.schema.fedml import (
     CommArgs,
@@ -16,19 +19,32 @@ from fedclip_plugin.recipe.schema.fedml import (
 from fedclip_plugin.recipe.schema.privacy import AttackArgs, DefenseArgs, DpArgs
 from fedclip_plugin.recipe.schema.types import Section
 
+
+class RecipeSections(Section):
+    """What a recipe holds, without the rules between keys; see `Recipe`."""
+
+    common_args: CommonArgs
+    data_args: DataArgs
+    model_args: ModelArgs = ModelArgs()
+    train_args: TrainArgs
+    validation_args: ValidationArgs
+    device_args: DeviceArgs = DeviceArgs()
+    comm_args: CommArgs
+    tracking_args: TrackingArgs = TrackingArgs()
+    dp_args: DpArgs | None = None
+    defense_args: DefenseArgs | None = None
+    attack_args: AttackArgs | None = None
+    fedclip_args: FedClipArgs = FedClipArgs()
+
+
+def _model(annotation: Any) -> type[Section]:
+    models: tuple[Any, ...] = get_args(annotation) or (annotation,)
+    found: type[Section] = models[0]
+    return found
+
+
 SECTIONS: dict[str, type[Section]] = {
-    "common_args": CommonArgs,
-    "data_args": DataArgs,
-    "model_args": ModelArgs,
-    "train_args": TrainArgs,
-    "validation_args": ValidationArgs,
-    "device_args": DeviceArgs,
-    "comm_args": CommArgs,
-    "tracking_args": TrackingArgs,
-    "dp_args": DpArgs,
-    "defense_args": DefenseArgs,
-    "attack_args": AttackArgs,
-    "fedclip_args": FedClipArgs,
+    name: _model(field.annotation) for name, field in RecipeSections.model_fields.items()
 }
 """Section name to its model."""
 
@@ -41,16 +57,22 @@ SWITCHES: dict[str, str] = {
 
 
 def homes(key: str) -> list[str]:
-    """Name the sections that have a key.
+    """Name the sections that have a key; none for an unknown one."""
+    return [name for name, model in SECTIONS.items() if key in model.model_fields]
+
+
+def without_idle(raw: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Leave out sections that say nothing but that they are switched off, as FedML's own examples have them.
 
     Parameters
     ----------
-    key
-        A bare key, e.g. ``batch_size``.
+    raw
+        Section name to a mapping of keys.
 
     Returns
     -------
-    list of str
-        Section names; empty for an unknown key.
+    dict
+        The same, without e.g. ``dp_args: {enable_dp: false}``.
     """
-    return [name for name, model in SECTIONS.items() if key in model.model_fields]
+    idle = {name: {switch: False} for name, switch in SWITCHES.items()}
+    return {name: keys for name, keys in raw.items() if name not in idle or keys != idle[name]}

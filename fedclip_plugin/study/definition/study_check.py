@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from fedclip_plugin.recipe.check import check
+from fedclip_plugin.recipe.check import check, check_fields
 from fedclip_plugin.recipe.faults import ABSENT, Fault, closest, from_pydantic
-from fedclip_plugin.recipe.rules.privacy import without_idle
+from fedclip_plugin.recipe.schema.sections import without_idle
 from fedclip_plugin.recipe.schema.types import Section
 from fedclip_plugin.study.definition.study import Case, Study, StudyName, cell_sections, count_cells
 from fedclip_plugin.study.definition.study_rules import (
@@ -19,6 +19,8 @@ from fedclip_plugin.study.definition.study_rules import (
     settings_faults,
     title_faults,
 )
+
+_NAME: TypeAdapter[str] = TypeAdapter(StudyName)
 
 MOST_CELLS = 5_000
 """Most federations of a study; each takes seconds or more."""
@@ -37,9 +39,8 @@ def check_study(raw: Mapping[Any, Any]) -> list[Fault]:
     list of Fault
         Empty for a valid study. Cells are checked wherever their parts are valid by themselves.
     """
-    values: dict[str, Any] = {}
     cases: dict[str, Case] = {}
-    faults = list(_fields("", Study, {**raw, "cases": ABSENT} if "cases" in raw else raw, values))
+    values, faults = _fields("", Study, {**raw, "cases": ABSENT} if "cases" in raw else raw)
     faults += _cases(raw.get("cases", ABSENT), cases)
     if "recipe" not in values:
         return faults
@@ -58,29 +59,22 @@ def check_study(raw: Mapping[Any, Any]) -> list[Fault]:
     return faults + list(_cells(base, _known(shared), targets, seeds[0], cases))
 
 
-def _fields(where: str, model: type[Section], given: Mapping[Any, Any], values: dict[str, Any]) -> Iterator[Fault]:
-    """Check a mapping key by key; put its valid values, defaults included, into `values`."""
-    names = {field.alias or name: name for name, field in model.model_fields.items()}
-    for key in given:
-        if key not in names:
-            rule = f"unknown key; there are {', '.join(names)}"
-            yield Fault(f"{where}{key}", rule, given[key], closest(key, names))
-    for key, name in names.items():
-        field = model.model_fields[name]
-        if key not in given and field.is_required():
-            yield Fault(f"{where}{key}", "is required")
-        elif key not in given:
-            values[name] = field.get_default(call_default_factory=True)
-        elif given[key] is not ABSENT:
-            annotated: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-            yield from _value(f"{where}{key}", annotated, given[key], name, values)
+def _fields(where: str, model: type[Section], given: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    keys = [field.alias or name for name, field in model.model_fields.items()]
+
+    def unknown(key: Any, value: Any) -> Fault:
+        place = f"{where}.{key}" if where else str(key)
+        return Fault(place, f"unknown key; there are {', '.join(keys)}", value, closest(key, keys))
+
+    return check_fields(where, model, given, unknown)
 
 
-def _value(where: str, annotation: Any, given: Any, name: str, values: dict[str, Any]) -> Iterator[Fault]:
+def _name_faults(where: str, name: Any) -> list[Fault]:
     try:
-        values[name] = TypeAdapter(annotation).validate_python(given)
+        _NAME.validate_python(name)
     except ValidationError as error:
-        yield from from_pydantic(where, given, error.errors())
+        return from_pydantic(where, name, error.errors())
+    return []
 
 
 def _cases(given: Any, cases: dict[str, Case]) -> Iterator[Fault]:
@@ -92,10 +86,9 @@ def _cases(given: Any, cases: dict[str, Case]) -> Iterator[Fault]:
         return
     for name, content in given.items():
         where = f"cases.{name}"
-        values: dict[str, Any] = {}
-        faults = list(_value(where, StudyName, name, "", {}))
+        faults = _name_faults(where, name)
         if isinstance(content, Mapping):
-            faults += _fields(f"{where}.", Case, content, values)
+            faults += _fields(where, Case, content)[1]
         else:
             faults.append(Fault(where, "must hold keys: title, and perhaps set and grid", content))
         if not faults:
@@ -115,7 +108,7 @@ def _cells(
 
     def _new(where: str, layers: tuple[Mapping[str, Any], ...], target: str | None) -> Iterator[Fault]:
         sections = without_idle(cell_sections(base, (shared, *map(_known, layers)), target, seed))
-        for fault in check(sections):
+        for fault in check(sections)[1]:
             if fault.line() not in seen:
                 seen.add(fault.line())
                 yield Fault(f"{where}: {fault.where}", fault.rule, fault.value, fault.meant)
