@@ -10,6 +10,7 @@ from typing import Any
 from fedclip_edge.terminal import printable
 from fedclip_plugin.backbone.clip_config import LFS, ClipConfig, Shape, read_clip_config, read_json
 from fedclip_plugin.errors import BackboneError
+from fedclip_plugin.recipe.faults import listed
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -73,8 +74,8 @@ def require_weights(
     """
     if not (missing or foreign or unfit):
         return
-    told = [f"it lacks {_few(missing)}, which would be random"] * bool(missing)
-    told += [f"it holds {_few(foreign)}, which no CLIP has"] * bool(foreign)
+    told = [f"it lacks {listed(sorted(missing), _NAMED)}, which would be random"] * bool(missing)
+    told += [f"it holds {listed(sorted(foreign), _NAMED)}, which no CLIP has"] * bool(foreign)
     told += [f"{printable(name)} is {sizes}" for name, sizes in list((unfit or {}).items())[:_NAMED]]
     reason = _usual_reason(missing, foreign) or _AGAIN
     raise BackboneError(f"backbone {folder} does not hold the weights of a CLIP: {'; '.join(told)}; {reason}")
@@ -124,7 +125,8 @@ def weight_files(folder: Path) -> list[Path]:
     files = [folder / shard for shard in sorted(set(shards.values()))]
     absent = [file.name for file in files if not file.is_file()]
     if absent:
-        raise BackboneError(f"{folder} lacks {_few(absent)}, named in {index.name}; fetch the backbone again")
+        some = listed(sorted(absent), _NAMED)
+        raise BackboneError(f"{folder} lacks {some}, named in {index.name}; fetch the backbone again")
     for file in files:
         _require_no_placeholder(file)
     return [index, *files]
@@ -163,7 +165,8 @@ def _stored_shapes(files: list[Path]) -> dict[str, Shape] | None:
         other = [f"{printable(name)} as {kind}" for name, kind in kinds.items() if kind not in _FLOATS]
         other = [text for text in other if not _BUFFER.search(text.partition(" as ")[0])]
         if other:
-            raise BackboneError(f"{path} stores {_few(other)}; give the backbone in floating point, not quantised")
+            some = listed(sorted(other), _NAMED)
+            raise BackboneError(f"{path} stores {some}; give the backbone in floating point, not quantised")
     return {name: shape for name, shape in shapes.items() if not _BUFFER.search(name)}
 
 
@@ -218,10 +221,3 @@ def _usual_reason(missing: Collection[str], foreign: Collection[str]) -> str:
     if len(towers) == 1 and not foreign and len(missing) > _NAMED:
         return f"that is its {towers.pop()} tower: save the whole CLIPModel, not one tower"
     return ""
-
-
-def _few(names: Collection[str]) -> str:
-    """Return some names and how many there are."""
-    shown = [printable(name) for name in sorted(names)[:_NAMED]]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(shown) + more

@@ -14,6 +14,7 @@ from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.images import IMAGE_SUFFIXES, suffix_of
 from fedclip_plugin.data.names import require_names, twins
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.recipe.faults import listed
 
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
 
@@ -282,14 +283,10 @@ def _check_known(found: Sequence[str], classes: Sequence[str], root: Path, name:
         hint = f" (one reads the same, and Unicode spells it differently: the folder's name is {extra[0]!a})"
     raise DataError(
         f"{name}: folder {extra[0]!r} in {root} is not one of the classes{hint}. "
-        f"Not in the list: {_some(extra)}. In the list: {_some(classes)}. "
+        f"Not in the list: {listed(extra, 10)}. In the list: {listed(classes, 10)}. "
         "Rename or remove the folder",
         in_recipe=", or add it to fedclip_args.classes",
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def no_class_folders(root: Path, name: str, loose: Sequence[str]) -> str:

@@ -22,7 +22,6 @@ from fedclip_plugin.runs.adapter_header import header_fault, tensors_fault
 from fedclip_plugin.text import percent, size
 
 FORMAT_VERSION = 2
-_READABLE = (1, FORMAT_VERSION)
 TEXT_FEATURES, CLASS_FEATURES = "text_features", "class_features"
 ADAPTER_PREFIX = "adapter."
 
@@ -184,7 +183,7 @@ def load_adapter(folder: Path) -> SavedAdapter:
     """
     header, weights = _read_header(folder), _read(folder / "adapter.safetensors")
     version = header.get("format_version")
-    if version not in _READABLE:
+    if version != FORMAT_VERSION:
         raise AdapterFileError(
             f"{folder}: adapter format {version!r}; this version reads format {FORMAT_VERSION}: update fedclip-plugin"
         )
@@ -217,9 +216,6 @@ def _sealed(header: Mapping[str, Any], weights: bytes) -> bytes:
 
 
 def _checksum(header: Mapping[str, Any], weights: bytes) -> str:
-    """Return the hash of an adapter; that of format 1 left the header out."""
-    if header["format_version"] == 1:
-        return hashlib.sha256(weights).hexdigest()
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode() + weights).hexdigest()
 
 

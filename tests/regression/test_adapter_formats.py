@@ -23,7 +23,7 @@ def saved(place):
 
 
 def test_every_format_is_kept():
-    assert [path.name for path in FORMATS] == ["format_1", "format_2", "format_2_linear_probe"]
+    assert [path.name for path in FORMATS] == ["format_2", "format_2_linear_probe"]
 
 
 def test_the_header_is_read(saved, place):

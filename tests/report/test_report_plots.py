@@ -16,7 +16,7 @@ from fedclip_plugin.report.plots.costs import Series, cost_curves
 from fedclip_plugin.report.plots.fonts import missing_letters
 from fedclip_plugin.report.plots.forest import Difference, forest
 from fedclip_plugin.report.plots.loss import loss_curves
-from fedclip_plugin.report.plots.panels import Curve, accuracy_panels
+from fedclip_plugin.report.plots.panels import AccuracyCurve, accuracy_panels
 from fedclip_plugin.report.plots.phases import phase_stack, seconds_text
 from fedclip_plugin.report.plots.points import Point, cost_points
 from fedclip_plugin.report.plots.reliability import reliability_diagrams
@@ -32,7 +32,9 @@ CONFIDENCE, CORRECT = np.array([0.95, 0.9, 0.55, 0.3]), np.array([True, False, T
 def panels():
     spread = np.full(4, 0.02)
     return accuracy_panels(
-        [Curve("art", ROUNDS, ACCURACY, 0.55, 2, spread), Curve("photo", ROUNDS, ACCURACY)], "accuracy", "deviation"
+        [AccuracyCurve("art", ROUNDS, ACCURACY, 0.55, 2, spread), AccuracyCurve("photo", ROUNDS, ACCURACY)],
+        "accuracy",
+        "deviation",
     )
 
 
@@ -114,8 +116,8 @@ def test_panels_leave_out_rounds_that_were_not_measured_and_mark_the_selected_on
 
 
 def test_panels_of_unlike_length_have_their_own_rounds():
-    long = Curve("long", np.arange(9), np.full(9, 0.5))
-    short, wide = accuracy_panels([Curve("short", ROUNDS, ACCURACY), long], "accuracy").axes
+    long = AccuracyCurve("long", np.arange(9), np.full(9, 0.5))
+    short, wide = accuracy_panels([AccuracyCurve("short", ROUNDS, ACCURACY), long], "accuracy").axes
     assert short.get_xlim()[1] < 4 < 8 < wide.get_xlim()[1]
 
 

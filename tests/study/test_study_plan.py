@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.study import CellResult, Plan, ResultsFolder, StudyResults
 from fedclip_plugin.study.definition import load_study
-from fedclip_plugin.study.running.own_answers import Answers, pack, unpack
+from fedclip_plugin.study.running.own_answers import KeptAnswers, pack, unpack
 from fedclip_plugin.study.running.plan import choose
 from tests.support.study_samples import SAMPLE, sample_result, sample_results, write_study
 
@@ -171,18 +171,18 @@ def test_a_study_may_grow_and_move_and_an_old_file_is_not_judged_by_new_rules(tm
 
 def test_answers_are_kept_by_their_rank_and_come_back(tmp_path):
     assert np.array_equal(unpack(pack([0, 1, 70_000])), [0, 1, 70_000])
-    answers = Answers.of("d", [0, 1, 2], [0, 1, 1], [[0, 1, 2], [1, 1, 1]], positions=[9, 70_000, 4])
+    answers = KeptAnswers.of("d", [0, 1, 2], [0, 1, 1], [[0, 1, 2], [1, 1, 1]], positions=[9, 70_000, 4])
     assert (unpack(answers.right).tolist(), unpack(answers.zero_shot).tolist()) == ([1, 2, 1], [1, 1, 0])
     answers.save(tmp_path, "photo")
-    assert Answers.load(tmp_path, "photo", "d") == answers
-    assert Answers.load(tmp_path, "photo", "another cell") is None
-    assert Answers.load(tmp_path, "sketch", "d") is None
+    assert KeptAnswers.load(tmp_path, "photo", "d") == answers
+    assert KeptAnswers.load(tmp_path, "photo", "another cell") is None
+    assert KeptAnswers.load(tmp_path, "sketch", "d") is None
     (tmp_path / "answers" / "photo.json").write_text("{")
-    assert Answers.load(tmp_path, "photo", "d") is None
+    assert KeptAnswers.load(tmp_path, "photo", "d") is None
     with pytest.raises(ValueError, match="do not fit"):
         pack([-1])
     with pytest.raises(ValidationError, match="do not all hold 2 images"):
-        Answers.of("d", [0, 1, 2], [0, 1, 2], [[0, 1, 2]], positions=[1, 2])
+        KeptAnswers.of("d", [0, 1, 2], [0, 1, 2], [[0, 1, 2]], positions=[1, 2])
 
 
 def test_a_result_of_another_format_is_named_and_its_cell_run_anew(plan, tmp_path):

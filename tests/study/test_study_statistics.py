@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedclip_plugin.study import Kinds
-from fedclip_plugin.study.running.own_answers import Answers, kinds_of
+from fedclip_plugin.study.running.own_answers import KeptAnswers, kinds_of
 from fedclip_plugin.study.tables.accuracy_rows import accuracy_row
 from fedclip_plugin.study.tables.bootstrap import Interval, interval
 from fedclip_plugin.study.tables.statistics import Spread, over_domains, spread
@@ -30,7 +30,7 @@ def paired(difference, images=None):
 def answers(one):
     """Answer so that the differences come about: labels are 0, and another label is wrong."""
     zero_shot, selected = np.where(one.difference > 0, 1, 0), np.where(one.difference < 0, 1, 0)
-    return Answers.of("d", np.zeros(len(one.difference), dtype=int), zero_shot, selected, one.images)
+    return KeptAnswers.of("d", np.zeros(len(one.difference), dtype=int), zero_shot, selected, one.images)
 
 
 def kinds(domains):
@@ -110,11 +110,11 @@ def test_the_same_results_give_the_same_interval_and_many_images_are_no_burden()
 
 def test_images_are_told_of_by_their_kinds_only():
     """Two federations, three images each, of which they have two in common."""
-    first = Answers.of("d", [0, 0, 0], [0, 1, 1], [0, 0, 1], positions=[4, 5, 6])
-    second = Answers.of("d", [0, 0, 0], [0, 0, 0], [1, 0, 0], positions=[4, 5, 7])
+    first = KeptAnswers.of("d", [0, 0, 0], [0, 1, 1], [0, 0, 1], positions=[4, 5, 6])
+    second = KeptAnswers.of("d", [0, 0, 0], [0, 0, 0], [1, 0, 0], positions=[4, 5, 7])
     assert kinds_of([first]) == first.counts().kinds() == Kinds(gain=(0, 1), tried=(1, 1), images=(2, 1))
     assert kinds_of([first, second]) == Kinds(gain=(-1, 0, 1), tried=(2, 1, 2), images=(1, 2, 1))
-    several = Answers.of("d", [0, 0, 0], [0, 1, 1], [[0, 0, 1], [1, 0, 1]])
+    several = KeptAnswers.of("d", [0, 0, 0], [0, 1, 1], [[0, 0, 1], [1, 0, 1]])
     assert (several.counts().zero_shot_right, several.counts().zero_shot_wrong) == ((0, 1, 0), (1, 0, 1))
     assert (several.counts().accuracy(), several.counts().zero_shot_accuracy()) == (0.5, pytest.approx(1 / 3))
     assert kinds_of([several]) == several.counts().kinds()

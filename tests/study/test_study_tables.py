@@ -25,7 +25,7 @@ from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.csv_text import to_csv
 from fedclip_plugin.study.tables.headline_cases import best_case, closing, paper_case
 from fedclip_plugin.study.tables.summary import summary
-from fedclip_plugin.study.tables.titled_table import Table
+from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.text import duration, markdown, size
 from tests.support.paths import ROOT
 from tests.support.study_samples import SAMPLE, sample_result, sample_results, write_study
@@ -356,7 +356,7 @@ def test_no_name_in_csv_is_a_formula_and_numbers_stay_numbers(monkeypatch, name,
 
 def test_what_a_study_calls_its_domains_is_no_markup_and_one_line():
     nasty = "<img src=x>|`a`\n\x1b[2J"
-    table = Table(nasty, ["name", nasty], [[nasty, "1"]], (nasty,))
+    table = StudyTable(nasty, ["name", nasty], [[nasty, "1"]], (nasty,))
     for text in (table.to_text(), table.to_markdown()):
         assert all(line.isprintable() for line in text.splitlines())
         assert len(text.splitlines()) == (7 if text.startswith("**") else 5)

@@ -14,17 +14,17 @@ from fedclip_plugin.study import (
     Cell,
     CellResult,
     Costs,
-    Curve,
     Drawn,
     Machine,
     Pictured,
     Plan,
     ResultsFolder,
+    RoundCurve,
     SourceAccuracy,
     StudyResults,
 )
 from fedclip_plugin.study.definition import load_study
-from fedclip_plugin.study.running.own_answers import Answers, kinds_of
+from fedclip_plugin.study.running.own_answers import KeptAnswers, kinds_of
 from fedclip_plugin.study.tables.accuracy_rows import wanted
 
 DOMAINS = ["art_painting", "cartoon", "photo", "sketch"]
@@ -155,12 +155,12 @@ def _gain(cell, gain):
     return known + cell.point * (0.01 if cell.target == "sketch" else -0.02)
 
 
-def sample_answers(cell: Cell, part: str, gain: float | None = None) -> Answers:
+def sample_answers(cell: Cell, part: str, gain: float | None = None) -> KeptAnswers:
     """Make up what one rank of a cell answered: the same at every call."""
     labels, zero_shot, selected, *_ = _labels(cell, part, _gain(cell, gain))
     own = slice(None) if part == "target" else split_60_20_20(IMAGES, cell.seed).test
     positions = None if part == "target" else own
-    return Answers.of(cell.digest, labels[own], zero_shot[own], selected[:, own], positions)
+    return KeptAnswers.of(cell.digest, labels[own], zero_shot[own], selected[:, own], positions)
 
 
 def _labels(cell, part, gain):
@@ -204,7 +204,7 @@ def _curve(rng, rounds, selected, validation, sources, target):
         return float(np.mean([getattr(source, column) for source in sources.values()]))
 
     a_round = 2 * 132_700 * len(sources)
-    return Curve(
+    return RoundCurve(
         round=tuple(range(rounds + 1)),
         validation=path(validation.zero_shot, validation.selected, validation.last),
         test=path(mean("zero_shot"), mean("selected"), mean("last")),

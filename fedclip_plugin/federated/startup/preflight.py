@@ -60,6 +60,7 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
     names = ["server", *silos, *(f"rank {rank}" for rank in range(len(silos) + 1, comm.Get_size()))]
 
     def same_recipe(cards: list[Present]) -> list[GoOn]:
+        """Let all go on that are of one recipe."""
         require_one_recipe(cards, names)
         return go_on(cards)
 
@@ -74,6 +75,7 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
         card, fault = Room(fault=fault_kind(error), needed=error.needed, there=error.there), error
 
     def opened(cards: list[Room]) -> list[Opened]:
+        """Make the folder ready, now that every machine has the memory."""
         return [Opened(_prepare(folder, recipe, resume, backbone))] * len(cards)
 
     return exchange_status(comm, card, names, limit, opened, fault).rounds

@@ -28,7 +28,7 @@ _MANY_POINTS = 60
 
 
 @dataclass(frozen=True)
-class Curve:
+class AccuracyCurve:
     """One panel.
 
     Attributes
@@ -56,7 +56,7 @@ class Curve:
 
 
 @styled
-def accuracy_panels(curves: Sequence[Curve], what: str, band: str = "") -> Figure:
+def accuracy_panels(curves: Sequence[AccuracyCurve], what: str, band: str = "") -> Figure:
     """Draw one panel a curve, accuracies on the same scale; rounds too, unless some curves are longer than others.
 
     Parameters
@@ -79,7 +79,7 @@ def accuracy_panels(curves: Sequence[Curve], what: str, band: str = "") -> Figur
     return figure
 
 
-def _panel(axes: Axes, curve: Curve) -> None:
+def _panel(axes: Axes, curve: AccuracyCurve) -> None:
     look, measured = looks(1)[0], ~np.isnan(curve.accuracy)
     rounds, percent = curve.rounds[measured], 100 * curve.accuracy[measured]
     if curve.spread is not None:
@@ -96,7 +96,7 @@ def _panel(axes: Axes, curve: Curve) -> None:
     axes.margins(y=0.12)
 
 
-def _legend(figure: Figure, curves: Sequence[Curve], what: str, band: str) -> None:
+def _legend(figure: Figure, curves: Sequence[AccuracyCurve], what: str, band: str) -> None:
     look = looks(1)[0]
     entries: dict[str, Artist] = {what: Line2D([], [], color=look.color, marker=".")}
     if band:

@@ -7,7 +7,7 @@ import numpy as np
 from fedclip_plugin.report.page import Picture
 from fedclip_plugin.report.plots.costs import Series, cost_curves
 from fedclip_plugin.report.plots.loss import loss_curves
-from fedclip_plugin.report.plots.panels import Curve, accuracy_panels
+from fedclip_plugin.report.plots.panels import AccuracyCurve, accuracy_panels
 from fedclip_plugin.report.plots.phases import phase_stack
 from fedclip_plugin.report.run.round_arrays import RoundArrays
 
@@ -26,14 +26,16 @@ def accuracy_by_round(history: RoundArrays, target: str | None, whose: str) -> P
     """
     first, selected = history.records[0], history.selected.round
     curves = [
-        Curve(name, history.rounds, history.silo(name, "test"), first.zero_shot("test").get(name), selected)
+        AccuracyCurve(name, history.rounds, history.silo(name, "test"), first.zero_shot("test").get(name), selected)
         for name in history.silos
     ]
     mean = history.column("validation")
-    curves.append(Curve("mean source validation", history.rounds, mean, first.zero_shot_mean("validation"), selected))
+    curves.append(
+        AccuracyCurve("mean source validation", history.rounds, mean, first.zero_shot_mean("validation"), selected)
+    )
     if target:
         held_out = history.column("target")
-        curves.append(Curve(f"target: {target}", history.rounds, held_out, first.zero_shot_target, selected))
+        curves.append(AccuracyCurve(f"target: {target}", history.rounds, held_out, first.zero_shot_target, selected))
     return Picture(
         "accuracy_by_round",
         accuracy_panels(curves, whose),

@@ -48,8 +48,7 @@ def _pictures(title: str, result: CellResult, folder: ResultsFolder) -> list[Pic
 
 def _classes(folder: ResultsFolder, result: CellResult, count: int) -> tuple[str, ...]:
     """Return the names of the classes from the adapter that the cell left, or numbers where it is not there."""
-    place = folder.path / "runs" / result.case / str(result.target) / f"seed_{result.seed}_point_{result.point}"
     try:
-        return load_adapter(RunFolder(place).adapters / "best").classes
+        return load_adapter(RunFolder(folder.run_folder(result)).adapters / "best").classes
     except AdapterFileError:
         return tuple(f"class {number}" for number in range(1, count + 1))

@@ -16,7 +16,7 @@ from fedclip_plugin.study.tables.choices_table import budget, choices_table
 from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.headline_cases import best_case, closing, paper_case
 from fedclip_plugin.study.tables.statistics import Kind
-from fedclip_plugin.study.tables.titled_table import Table as StudyTable
+from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.text import percent
 
 _KINDS: tuple[Kind, ...] = ("generalization", "personalization")
@@ -113,7 +113,7 @@ def _accuracy(findings: StudyResults, kind: Kind) -> Section:
 
 
 def _curves(findings: StudyResults) -> Section:
-    return _drawn("Accuracy by round", [picture] if (picture := curves(findings)) else [])
+    return _pictured("Accuracy by round", [picture] if (picture := curves(findings)) else [])
 
 
 def _costs(findings: StudyResults) -> Section:
@@ -127,7 +127,7 @@ def _costs(findings: StudyResults) -> Section:
     )
 
 
-def _drawn(title: str, pictures: Sequence[Picture]) -> Section:
+def _pictured(title: str, pictures: Sequence[Picture]) -> Section:
     return Section(title, pictures=pictures, notes=[] if pictures else [_NOT_YET])
 
 

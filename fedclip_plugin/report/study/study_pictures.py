@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fedclip_plugin.report.page import Picture
 from fedclip_plugin.report.plots.bars import Bar, BarPanel, accuracy_bars
 from fedclip_plugin.report.plots.forest import Difference, forest
-from fedclip_plugin.report.plots.panels import Curve, accuracy_panels
+from fedclip_plugin.report.plots.panels import AccuracyCurve, accuracy_panels
 from fedclip_plugin.report.plots.points import Point, cost_points
 from fedclip_plugin.study import CellResult, StudyResults
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column
@@ -20,7 +20,7 @@ from fedclip_plugin.study.tables.cost_table import federates
 from fedclip_plugin.study.tables.statistics import Kind, Spread
 
 
-def mean_curve(findings: StudyResults, case: str) -> Curve | None:
+def mean_curve(findings: StudyResults, case: str) -> AccuracyCurve | None:
     """Return a case's curve on the targets, or on the sources in a study without targets.
 
     Parameters
@@ -32,7 +32,7 @@ def mean_curve(findings: StudyResults, case: str) -> Curve | None:
 
     Returns
     -------
-    Curve or None
+    AccuracyCurve or None
         None while no seed is known on every target. Grid points may differ in their number of rounds: the curve ends
         with the shortest.
     """
@@ -46,7 +46,7 @@ def mean_curve(findings: StudyResults, case: str) -> Curve | None:
     length = min(len(result.curve.round) for results in whole for result in results)
     seeds = np.array([np.mean([_curve(result)[:length] for result in results], axis=0) for results in whole])
     zero_shot = float(np.mean([_zero_shot(result) for results in whole for result in results]))
-    return Curve(
+    return AccuracyCurve(
         findings.plan.study.cases[case].title,
         np.array(whole[0][0].curve.round[:length]),
         seeds.mean(0),

@@ -47,7 +47,7 @@ class SourceAccuracy(Accuracy):
     images: int
 
 
-class Curve(_Part):
+class RoundCurve(_Part):
     """One number a round, from round 0, the untrained adapter.
 
     Attributes
@@ -156,7 +156,7 @@ class CellResult(_Part):
     validation: Accuracy
     target_accuracy: Accuracy | None
     sources: dict[str, SourceAccuracy]
-    curve: Curve
+    curve: RoundCurve
     counts: dict[str, Counts]
     drawn: Drawn | None
     costs: Costs

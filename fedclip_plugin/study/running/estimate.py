@@ -11,7 +11,7 @@ from fedclip_plugin.backbone.clip_size import read_clip_size
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.study.tables.study_results import StudyResults
-from fedclip_plugin.study.tables.titled_table import Table
+from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.text import duration
 
 _CELL_SECONDS = 1.0
@@ -62,7 +62,7 @@ def estimate(findings: StudyResults) -> list[CaseEstimate]:
     return found
 
 
-def estimate_table(findings: StudyResults) -> Table:
+def estimate_table(findings: StudyResults) -> StudyTable:
     """Return the planned cells and the estimate of the time as a table."""
     study, cases = findings.plan.study, estimate(findings)
     todo = [case for case in cases if case.cells]
@@ -74,7 +74,7 @@ def estimate_table(findings: StudyResults) -> Table:
     size = f"{len(study.cases)} cases, {len(study.held_out())} targets, {len(study.seeds)} seeds"
     title = f"study {study.study}: {size}; {findings.plan.total()} cells, {missing} to run"
     note = "rounds of recorded cells are measured; the others are guessed to the order of magnitude, encoding left out"
-    return Table(title, ["to run", "cells", "rounds", "a cell", "all of them"], rows, (note, *findings.left_out()))
+    return StudyTable(title, ["to run", "cells", "rounds", "a cell", "all of them"], rows, (note, *findings.left_out()))
 
 
 def _told(case: CaseEstimate) -> list[str]:

@@ -20,8 +20,8 @@ from fedclip_plugin.runs import RoundRecord, SiloRecord
 from fedclip_plugin.runs.provenance import code_revision
 from fedclip_plugin.study.definition.study_rules import RESERVED
 from fedclip_plugin.study.running.answer_counts import Drawn, Pictured
-from fedclip_plugin.study.running.cell_result import Accuracy, CellResult, Costs, Curve, Machine, SourceAccuracy
-from fedclip_plugin.study.running.own_answers import Answers
+from fedclip_plugin.study.running.cell_result import Accuracy, CellResult, Costs, Machine, RoundCurve, SourceAccuracy
+from fedclip_plugin.study.running.own_answers import KeptAnswers
 from fedclip_plugin.study.running.plan import Cell
 from fedclip_plugin.study.running.study_messages import CellPart
 
@@ -48,7 +48,7 @@ class Measured:
     drawn: Drawn | None
 
 
-def own_answers(cell: Cell, history: AnswerHistory, selected: int) -> Answers | None:
+def own_answers(cell: Cell, history: AnswerHistory, selected: int) -> KeptAnswers | None:
     """Return what a rank answered in the selected round, which it keeps; None on a server without a target.
 
     Parameters
@@ -62,7 +62,7 @@ def own_answers(cell: Cell, history: AnswerHistory, selected: int) -> Answers | 
     """
     if history.zero_shot is None:
         return None
-    return Answers.of(
+    return KeptAnswers.of(
         cell.digest,
         true=history.zero_shot.true.cpu().numpy(),
         zero_shot=history.zero_shot.predicted.cpu().numpy(),
@@ -71,7 +71,7 @@ def own_answers(cell: Cell, history: AnswerHistory, selected: int) -> Answers | 
     )
 
 
-def rank_part(answers: Answers | None) -> CellPart:
+def rank_part(answers: KeptAnswers | None) -> CellPart:
     """Return what a rank tells the server of a cell."""
     return CellPart(answers.counts() if answers else None, resident_bytes(peak=True))
 
@@ -160,8 +160,8 @@ def _source(first: SiloRecord, best: SiloRecord, last: SiloRecord) -> SourceAccu
     )
 
 
-def _curve(rounds: Sequence[RoundRecord]) -> Curve:
-    return Curve(
+def _curve(rounds: Sequence[RoundRecord]) -> RoundCurve:
+    return RoundCurve(
         round=tuple(record.round for record in rounds),
         validation=tuple(record.validation for record in rounds),
         test=tuple(record.test for record in rounds),

@@ -47,7 +47,7 @@ def unpack(text: str) -> Numbers:
     return np.frombuffer(base64.b64decode(text, validate=True), dtype="<u4").astype(np.int64)
 
 
-class Answers(BaseModel):
+class KeptAnswers(BaseModel):
     """The answers of one federation for one set of images; make them with :meth:`of`.
 
     Attributes
@@ -143,7 +143,7 @@ class Answers(BaseModel):
         return found if found.digest == digest else None
 
 
-def kinds_of(federations: Sequence[Answers]) -> Kinds:
+def kinds_of(federations: Sequence[KeptAnswers]) -> Kinds:
     """Return how many images are of each kind in all that several federations answered for them."""
     images, index = np.unique(np.concatenate([unpack(own.images) for own in federations]), return_inverse=True)
     gains = [unpack(own.right) - own.adapters * unpack(own.zero_shot) for own in federations]

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,8 +60,8 @@ class ResultsFolder(JobFolder):
         """Return where the result of a cell is kept."""
         return self.path / "cells" / f"{cell.name}.json"
 
-    def run_folder(self, cell: Cell) -> Path:
-        """Return the run folder of a cell."""
+    def run_folder(self, cell: Cell | CellResult) -> Path:
+        """Return the run folder of a cell, or of a result."""
         return self.path / "runs" / cell.name
 
     def begin(self, study: Study) -> None:
@@ -150,15 +149,18 @@ class ResultsFolder(JobFolder):
         if not file.is_file():
             return None
         try:
-            content = file.read_bytes()
-            _refuse_other_format(file, content)
-            result = CellResult.model_validate_json(content)
+            result = CellResult.model_validate_json(file.read_bytes())
         except OSError as error:
             raise RunFolderError(
                 f"{file} cannot be read ({error.strerror}): the cell is run anew unless you make it readable"
             ) from error
         except ValidationError as error:
             first = error.errors()[0]
+            if first["loc"] == ("format_version",):
+                raise RunFolderError(
+                    f"{file} has format {str(first['input'])[:20]}, and this version of fedclip reads format {FORMAT}: "
+                    "the cell is run anew; name another folder with --out to keep the file"
+                ) from error
             place = ".".join(map(str, first["loc"])) or "the file"
             raise RunFolderError(f"{file} is damaged ({place}: {first['msg']}): the cell is run anew") from error
         if result.digest != cell.digest:
@@ -176,17 +178,3 @@ class ResultsFolder(JobFolder):
                 f"{self.path} holds results of this study with other settings, which would be replaced; "
                 f"name another folder with --out, or undo the change:{told}"
             )
-
-
-def _refuse_other_format(file: Path, content: bytes) -> None:
-    """Raise RunFolderError for a file of another format; what is no JSON object is left to the next check."""
-    try:
-        found = json.loads(content)
-    except ValueError:
-        return
-    version = found.get("format_version", FORMAT) if isinstance(found, dict) else FORMAT
-    if version != FORMAT:
-        raise RunFolderError(
-            f"{file} has format {str(version)[:20]}, and this version of fedclip reads format {FORMAT}: the cell is "
-            "run anew; name another folder with --out to keep the file"
-        )

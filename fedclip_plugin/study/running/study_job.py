@@ -24,7 +24,7 @@ from fedclip_plugin.study.running.answer_counts import Kinds
 from fedclip_plugin.study.running.cell_observer import CellObserver
 from fedclip_plugin.study.running.cell_result import CellResult
 from fedclip_plugin.study.running.measure import Measured, cell_result, drawn, own_answers, rank_part
-from fedclip_plugin.study.running.own_answers import Answers, kinds_of
+from fedclip_plugin.study.running.own_answers import KeptAnswers, kinds_of
 from fedclip_plugin.study.running.plan import Cell, Plan
 from fedclip_plugin.study.running.results_folder import ResultsFolder
 from fedclip_plugin.study.running.study_messages import Ask, CellPart, Joint, Over, Question, RunCell, Selected
@@ -192,7 +192,7 @@ class StudyJob:
             measured = Measured(rounds, parts, observer.parameters, drawn(history, selected))
             self._keep(cell, cell_result(cell, measured), folder)
 
-    def _keep_answers(self, answers: Answers, folder: RunFolder, part: str) -> None:
+    def _keep_answers(self, answers: KeptAnswers, folder: RunFolder, part: str) -> None:
         try:
             answers.save(folder.path, part)
         except OSError as error:
@@ -223,7 +223,7 @@ class StudyJob:
             return None
         cells = [cell for name in question.cells if (cell := self._plan.named(name))]
         places = [(self._results.run_folder(cell), cell.digest) for cell in cells]
-        found = [Answers.load(place, question.part, digest) for place, digest in places]
+        found = [KeptAnswers.load(place, question.part, digest) for place, digest in places]
         known = [answers for answers in found if answers]
         return kinds_of(known) if known and len(known) == len(question.cells) else None
 

@@ -8,7 +8,7 @@ from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column, accur
 from fedclip_plugin.study.tables.bootstrap import Interval
 from fedclip_plugin.study.tables.statistics import Kind, Spread
 from fedclip_plugin.study.tables.study_results import StudyResults
-from fedclip_plugin.study.tables.titled_table import Table
+from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.text import percent
 
 _TITLES: dict[Kind, str] = {
@@ -31,7 +31,7 @@ _UNKNOWN = (
 )
 
 
-def accuracy_table(findings: StudyResults, kind: Kind) -> Table | None:
+def accuracy_table(findings: StudyResults, kind: Kind) -> StudyTable | None:
     """Return the table of one kind of accuracy, zero-shot CLIP first; None when nothing is known.
 
     Parameters
@@ -59,7 +59,7 @@ def accuracy_table(findings: StudyResults, kind: Kind) -> Table | None:
         table.append([*cells, str(wanted) if len(row.seeds) == wanted else f"{len(row.seeds)} of {wanted}"])
     notes = [_NOTES[kind], *([_FINE_TUNED] if personal else []), *_own_zero_shot(full, rows)]
     notes += [_UNKNOWN.format(row.title) for row in rows if row.selected.mean and row.difference is None]
-    return Table(_TITLES[kind] + _missing(findings), head, table, tuple(notes))
+    return StudyTable(_TITLES[kind] + _missing(findings), head, table, tuple(notes))
 
 
 def _domains(findings: StudyResults, rows: Sequence[AccuracyRow]) -> list[str]:

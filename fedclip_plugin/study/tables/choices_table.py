@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from fedclip_plugin.study.tables.consistency import consistency
 from fedclip_plugin.study.tables.study_results import StudyResults
-from fedclip_plugin.study.tables.titled_table import Table
+from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.text import duration, percent
 
 
-def choices_table(findings: StudyResults) -> Table:
+def choices_table(findings: StudyResults) -> StudyTable:
     """Return the chosen point and the budget of every case."""
     targets = findings.plan.study.held_out()
     head = ["chosen", *(target or "no target" for target in targets), "validation", "points", "federations", "rounds"]
@@ -25,7 +24,7 @@ def choices_table(findings: StudyResults) -> Table:
         f"chosen by the highest mean source validation with seed {seed}, never by a test, and kept for the other "
         f"seeds; validation: that of the chosen points in %, mean over targets and seeds; {budget(findings)}"
     )
-    return Table("Grid points and budget", head, rows, (note, *findings.left_out(), *consistency(findings)))
+    return StudyTable("Grid points and budget", head, rows, (note, *findings.left_out(), *_inconsistencies(findings)))
 
 
 def mean_validation(findings: StudyResults, case: str) -> float | None:
@@ -57,3 +56,26 @@ def _choice(findings: StudyResults, case: str, target: str | None) -> str:
 
 def _given_up(findings: StudyResults, case: str, target: str | None) -> list[str]:
     return [str(cell.point) for cell in findings.plan.grid(case, target) if cell.name in findings.given_up]
+
+
+def _inconsistencies(findings: StudyResults) -> list[str]:
+    """Return a sentence for each thing in which the results of a study differ from each other and should not."""
+    told = []
+    revisions = sorted({result.code for result in findings.results.values()})
+    if len(revisions) > 1:
+        told.append(f"the results were made by {len(revisions)} revisions of the code: {', '.join(revisions)}")
+    counts = {name: sorted(found) for name, found in _images(findings).items() if len(found) > 1}
+    if counts:
+        listed = "; ".join(f"{name} {' or '.join(map(str, found))}" for name, found in counts.items())
+        told.append(f"the results are not of the same images; tested on: {listed}")
+    return told
+
+
+def _images(findings: StudyResults) -> dict[str, set[int]]:
+    """Return the numbers of images that each domain, as target and as silo, was tested on."""
+    found: dict[str, set[int]] = {}
+    for result in findings.results.values():
+        for part, counts in result.counts.items():
+            name = f"{result.target} (target)" if part == "target" else part
+            found.setdefault(name, set()).add(counts.images)
+    return found

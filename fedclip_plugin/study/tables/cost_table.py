@@ -8,7 +8,7 @@ from statistics import fmean
 
 from fedclip_plugin.study.running.cell_result import CellResult
 from fedclip_plugin.study.tables.study_results import StudyResults
-from fedclip_plugin.study.tables.titled_table import Table
+from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.text import duration, size
 
 PHASES = ("train", "evaluate", "aggregate", "target", "exchange")
@@ -75,7 +75,7 @@ def case_costs(results: Sequence[CellResult], federated: bool = True) -> CaseCos
     )
 
 
-def cost_table(findings: StudyResults) -> Table | None:
+def cost_table(findings: StudyResults) -> StudyTable | None:
     """Return what every case costs; None when nothing is known."""
     head = ["cost", "parameters trained", "sent", "up a round and silo", "down", "s a round", *PHASES]
     head += ["rounds", "to selected", "peak of a silo", "of the server"]
@@ -95,7 +95,7 @@ def cost_table(findings: StudyResults) -> Table | None:
         "bytes: - where nothing need be exchanged: without federation a round's messages only serve the evaluation.",
         f"machine: {'; '.join(machines)}",
     )
-    return Table("Costs, measured in the same runs", head, rows, notes)
+    return StudyTable("Costs, measured in the same runs", head, rows, notes)
 
 
 def _cells(costs: CaseCosts, rounds: int) -> list[str]:

@@ -12,19 +12,19 @@ from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.csv_text import to_csv
 from fedclip_plugin.study.tables.headline_cases import closing
 from fedclip_plugin.study.tables.study_results import StudyResults
-from fedclip_plugin.study.tables.titled_table import Table
+from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.text import plain_markdown
 
 Form = Literal["text", "markdown", "csv"]
 
-_WRITERS: dict[str, tuple[Callable[[Table], str], Callable[[str], str]]] = {
-    "text": (Table.to_text, printable),
-    "markdown": (Table.to_markdown, plain_markdown),
+_WRITERS: dict[str, tuple[Callable[[StudyTable], str], Callable[[str], str]]] = {
+    "text": (StudyTable.to_text, printable),
+    "markdown": (StudyTable.to_markdown, plain_markdown),
 }
 """By form, what writes a table, and a sentence."""
 
 
-def tables(findings: StudyResults) -> list[Table]:
+def tables(findings: StudyResults) -> list[StudyTable]:
     """Return a study's tables: generalization, personalization, costs, grid points; none without rows."""
     found = (
         accuracy_table(findings, "generalization"),

@@ -9,7 +9,7 @@ from fedclip_plugin.text import markdown, plain_markdown
 
 
 @dataclass(frozen=True)
-class Table:
+class StudyTable:
     """Text in rows and columns.
 
     Attributes
