@@ -1,4 +1,4 @@
-"""Messages come back as they were sent, tensors without a copy; a rank sends to itself over the real MPI."""
+"""Messages arrive whole and in order, or end the job; a rank sends to itself over the real MPI."""
 
 import pickle
 import queue
@@ -9,33 +9,18 @@ import weakref
 from collections import OrderedDict, deque
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from fedml.core.distributed.communication.message import Message
 from mpi4py import MPI
 
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.federated.messages import message_pickle as parcels
-from fedclip_plugin.federated.messages.message_fields import REPORT, SiloReport
-from fedclip_plugin.federated.messages.message_pickle import LABEL_BYTES, PackedMessage, decode, encode
+from fedclip_plugin.federated.messages.message_pickle import LABEL_BYTES, encode
 from fedclip_plugin.federated.messages.transport import CountingTransport, _Arriving
-from fedclip_plugin.federated.roles.task import Score
+from tests.support.messages import PARAMS, TENSORS, message, with_tensors
 
-PARAMS = Message.MSG_ARG_KEY_MODEL_PARAMS
 LARGE = 3_000_000
 """Numbers in a tensor that MPI does not send before the receiver asks for it."""
-
-
-def message(rank=0, **params):
-    made = Message(3, rank, rank)
-    for key, value in params.items():
-        made.add_params(key, value)
-    return made
-
-
-def with_tensors(tensors):
-    return message(**{PARAMS: tensors})
 
 
 class Handlers:
@@ -84,78 +69,6 @@ def sending(*messages):
             transport.send_message(made)
 
     return send
-
-
-TENSORS = OrderedDict(
-    b=torch.randn(3, 4),
-    a=torch.randn(5).double(),
-    half=torch.randn(2, 3).bfloat16(),
-    whole=torch.arange(4, dtype=torch.int8),
-    turned=torch.randn(4, 6).T,
-    part=torch.randn(9)[3:7],
-    scalar=torch.tensor(1.5),
-    nothing=torch.empty(0, 7),
-    true=torch.tensor([True, False]),
-)
-
-
-def test_an_adapter_travels_bit_by_bit_and_in_order():
-    sent = with_tensors(TENSORS)
-    sent.add_params(REPORT, report := SiloReport("art", 2, Score(1, 2), Score(3, 4), train_loss=0.1))
-    back = decode(encode(sent))
-    assert (back.get_type(), back.get_sender_id(), back.get_receiver_id()) == (3, 0, 0)
-    assert list(back.get(PARAMS)) == list(TENSORS)
-    assert type(back.get(PARAMS)) is OrderedDict
-    for name, tensor in TENSORS.items():
-        assert torch.equal(back.get(PARAMS)[name], tensor)
-        assert back.get(PARAMS)[name].dtype == tensor.dtype
-    assert back.get(REPORT) == report
-    assert sent.get(PARAMS) is TENSORS, "the message itself is left alone"
-
-
-def test_tensors_anywhere_in_a_message_and_arrays_travel():
-    back = decode(encode(message(state={"m": [torch.ones(2)]}, array=np.arange(3))))
-    assert torch.equal(back.get("state")["m"][0], torch.ones(2))
-    assert back.get("array").tolist() == [0, 1, 2]
-
-
-def test_a_trained_parameter_travels_as_a_plain_tensor():
-    back = decode(encode(with_tensors(OrderedDict(a=torch.nn.Parameter(torch.ones(2)))))).get(PARAMS)["a"]
-    assert type(back) is torch.Tensor
-    assert not back.requires_grad
-
-
-def test_neither_end_copies_a_tensor():
-    tensor = torch.zeros(5)
-    parcel = encode(with_tensors(OrderedDict(a=tensor)))
-    received = decode(parcel).get(PARAMS)["a"]
-    received += 1
-    assert torch.equal(tensor, torch.ones(5)), "sender, parcel and receiver share the memory"
-
-
-def test_a_label_announces_the_contents():
-    parcel = encode(with_tensors(TENSORS))
-    room = PackedMessage.expected(parcel.label, 2**20)
-    assert [content.nbytes for content in room.contents] == [content.nbytes for content in parcel.contents]
-    assert len(room) == len(parcel)
-
-
-@pytest.mark.parametrize("count", [1, 525_312])
-def test_a_message_is_hardly_larger_than_its_tensors(count):
-    assert 4 * count < len(encode(with_tensors(OrderedDict(a=torch.zeros(count))))) < 4 * count + 1000
-
-
-def test_a_message_without_an_adapter_is_one_label():
-    parcel = encode(message(client_status="ONLINE"))
-    assert parcel.contents == ()
-    assert decode(parcel).get("client_status") == "ONLINE"
-    assert PackedMessage.expected(parcel.label, 0).contents == ()
-
-
-def test_contents_go_in_pieces_that_mpi_can_count(monkeypatch):
-    monkeypatch.setattr(parcels, "PIECE_BYTES", 1000)
-    parcel = encode(with_tensors(OrderedDict(a=torch.zeros(600), b=torch.zeros(3), c=torch.zeros(0))))
-    assert [piece.nbytes for piece in parcel.pieces()] == [1000, 1000, 400, 12]
 
 
 @pytest.mark.parametrize(("piece", "large"), [(2**30, 2**25), (2**30, 0), (1000, 2**25)])

@@ -10,7 +10,7 @@ ROUND = "fedclip_round"
 """Index of the round that a message belongs to, counted from 0 as FedML does."""
 
 TRAIN = "fedclip_train"
-"""Whether the silo was drawn to train in this round; silos that were not only evaluate."""
+"""Whether the silo was sampled to train in this round; silos that were not only evaluate."""
 
 COMPLETE = "fedclip_complete"
 """The last complete round when the message was sent: a resumed run goes on after that one or a later one."""

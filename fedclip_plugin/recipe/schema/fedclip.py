@@ -78,7 +78,7 @@ class FedClipArgs(Section):
     personal_epochs
         Epochs in which each silo, after the last round, fine-tunes an adapter of its own; kept under ``personal/``.
     min_silos
-        Usable updates a round needs; None: all that were drawn.
+        Usable updates a round needs; None: all that were sampled.
     min_images_per_silo
         A silo with fewer images is refused.
     start_timeout, round_timeout

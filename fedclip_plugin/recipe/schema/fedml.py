@@ -92,7 +92,7 @@ class TrainArgs(Section):
     client_num_in_total
         Silos, 10,000 at most. The job has one rank more, the server.
     client_num_per_round
-        Silos drawn each round.
+        Silos sampled each round.
     comm_round
         Rounds.
     epochs
