@@ -106,20 +106,7 @@ def _not_a_section(name: Any, raw: Mapping[Any, Any]) -> Fault:
 
 
 def unknown_section(where: str, name: Any) -> Fault:
-    """Say that there is no such section, and which one was probably meant.
-
-    Parameters
-    ----------
-    where
-        What the line begins with.
-    name
-        The section's name as it was given.
-
-    Returns
-    -------
-    Fault
-        With the names of all sections.
-    """
+    """Say at the place ``where`` that there is no such section, which there are, and which was probably meant."""
     stems = [section.removesuffix("_args") for section in SECTIONS]
     meant = closest(str(name).removesuffix("_args"), stems)
     rule = f"unknown section; sections are {', '.join(SECTIONS)}"

@@ -70,20 +70,7 @@ class Fault:
 
 
 def show(value: Any, width: int = 60) -> str:
-    """Write a value as YAML would, shortened; what does not fit is not written out first.
-
-    Parameters
-    ----------
-    value
-        Anything that came out of a recipe.
-    width
-        Most characters of the result.
-
-    Returns
-    -------
-    str
-        One line, printable.
-    """
+    """Write a value as YAML would, on one printable line of that width; what does not fit is not written out first."""
     text, start = "", value[: width + 1] if isinstance(value, str) else value
     for part in json.JSONEncoder(default=str, ensure_ascii=False, allow_nan=True).iterencode(start):
         text += part
@@ -106,20 +93,7 @@ def listed(names: Iterable[str], most: int = 20) -> str:
 
 
 def closest(word: Any, candidates: Iterable[str]) -> str | None:
-    """Find the candidate that a mistyped word probably stands for.
-
-    Parameters
-    ----------
-    word
-        What was given; anything but text has no likeness.
-    candidates
-        The right spellings.
-
-    Returns
-    -------
-    str or None
-        One of the candidates, compared without regard to case, ``-`` and ``_``.
-    """
+    """Return the right spelling that a mistyped word probably stands for, whatever its case, ``-`` and ``_``."""
     plain = {_plain(candidate): candidate for candidate in candidates}
     if not isinstance(word, str):
         return None

@@ -16,13 +16,7 @@ _STUDIES = "studies"
 
 
 def recipe_folder() -> Path:
-    """Return the folder of the recipes: the installed `fedclip_recipes`, or the checkout's ``recipes/``.
-
-    Returns
-    -------
-    Path
-        A folder; empty of recipes only if the installation is broken.
-    """
+    """Return the folder of the recipes: the installed `fedclip_recipes`, or the checkout's ``recipes/``."""
     try:
         return Path(str(resources.files("fedclip_recipes")))
     except ModuleNotFoundError:
@@ -30,40 +24,17 @@ def recipe_folder() -> Path:
 
 
 def recipe_files() -> list[Path]:
-    """List the recipes that come along.
-
-    Returns
-    -------
-    list of Path
-        YAML files, sorted by folder and name.
-    """
+    """List the recipes that come along, sorted by folder and name."""
     return sorted(path for path in recipe_folder().glob("*/*.yaml") if path.parent.name != _STUDIES)
 
 
 def study_files() -> list[Path]:
-    """List the studies that come along.
-
-    Returns
-    -------
-    list of Path
-        YAML files, sorted by name.
-    """
+    """List the studies that come along, sorted by name."""
     return sorted((recipe_folder() / _STUDIES).glob("*.yaml"))
 
 
 def recipe_name(path: Path) -> str:
-    """Name a recipe the way `find_recipe` takes it.
-
-    Parameters
-    ----------
-    path
-        A recipe's file.
-
-    Returns
-    -------
-    str
-        ``<dataset>/<backbone>_<method>``.
-    """
+    """Name a recipe's file the way `find_recipe` takes it: ``<dataset>/<backbone>_<method>``."""
     return f"{path.parent.name}/{path.stem}"
 
 
@@ -89,23 +60,7 @@ def find_recipe(name_or_path: str | Path) -> Path:
 
 
 def find_study(name_or_path: str | Path) -> Path:
-    """Find a study by path, or by the name of one that comes along.
-
-    Parameters
-    ----------
-    name_or_path
-        A file, or ``studies/miniature``, with or without ``recipes/`` before and ``.yaml`` behind.
-
-    Returns
-    -------
-    Path
-        Something that exists; a file of the user's wins over a name.
-
-    Raises
-    ------
-    RecipeError
-        If there is neither, with the closest name.
-    """
+    """Find a study by path, or by a name such as ``studies/miniature``; otherwise as `find_recipe`."""
     return _find(name_or_path, "study", study_files())
 
 
@@ -142,35 +97,16 @@ def _find(name_or_path: str | Path, kind: str, files: Sequence[Path]) -> Path:
 
 
 def recipe_title(path: Path) -> str:
-    """Read what a recipe is, from the first line of its header.
-
-    Parameters
-    ----------
-    path
-        A recipe's file.
-
-    Returns
-    -------
-    str
-        The line without ``#``; empty for a recipe without a header.
-    """
+    """Read what a recipe is from the first line of its header, without ``#``; empty for one without a header."""
     with path.open(encoding="utf-8") as lines:
         first = lines.readline().strip()
     return first.lstrip("# ") if first.startswith("#") else ""
 
 
 def default_run_dir(path: Path) -> Path:
-    """Name the run folder of a recipe that sets no ``run_dir``.
+    """Name the run folder of a recipe's file that sets no ``run_dir``.
 
-    Parameters
-    ----------
-    path
-        The recipe's file.
-
-    Returns
-    -------
-    Path
-        ``runs/<stem>``; ``runs/<dataset>_<stem>`` for recipes that come along, which share stems.
+    It is ``runs/<stem>``, or ``runs/<dataset>_<stem>`` for recipes that come along, which share stems.
     """
     shared = path.resolve().is_relative_to(recipe_folder().resolve())
     return Path("runs") / (f"{path.parent.name}_{path.stem}" if shared else path.stem)

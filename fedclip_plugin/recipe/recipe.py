@@ -116,23 +116,13 @@ class Recipe(RecipeSections):
         return cls.checked(drop_foreign(raw), "FedML's arguments", unsafe)
 
     def flat(self) -> dict[str, Any]:
-        """Return FedML's flattened arguments: plain values, keys without a value left out.
-
-        Returns
-        -------
-        dict
-            Bare key to a plain value; paths are text, tuples are lists.
-        """
+        """Return FedML's flattened arguments: bare key to plain value; keys without a value are left out."""
         return {key: value for section in self._plain().values() for key, value in section.items()}
 
     def silo_names(self) -> tuple[str, ...] | None:
-        """Name the silos in silo order where the recipe alone tells them.
+        """Name the silos in silo order; None where the folders of `data_root` decide.
 
-        Returns
-        -------
-        tuple of str or None
-            Domains without the target domain, or `silos`; ``silo_1`` ... where images are split by number;
-            None where the folders of `data_root` decide.
+        They are the domains without the target domain, or `silos`, or ``silo_1`` ... where images are split by number.
         """
         if self.fedclip_args.data_layout == "classes" and self.fedclip_args.silos is None:
             total = self.train_args.client_num_in_total
@@ -140,13 +130,7 @@ class Recipe(RecipeSections):
         return told_silos(self._values())
 
     def to_yaml(self) -> str:
-        """Write the recipe, defaults included, as YAML that loads again to an equal recipe.
-
-        Returns
-        -------
-        str
-            Sections in order, an empty line between them.
-        """
+        """Write the recipe, defaults included, as YAML that loads again to an equal recipe."""
         blocks = [
             yaml.safe_dump({name: section}, sort_keys=False, allow_unicode=True, width=100)
             for name, section in self._plain().items()
@@ -154,13 +138,10 @@ class Recipe(RecipeSections):
         return "\n".join(blocks)
 
     def digest(self) -> str:
-        """Hash what defines the result.
+        """Return the SHA-256 of what defines the result.
 
-        Returns
-        -------
-        str
-            SHA-256 in hexadecimal. Places (images, caches, run folder), time-outs, devices and the number of
-            rounds do not enter: a run may be moved, and continued for longer.
+        Places (images, caches, run folder), time-outs, devices and the number of rounds do not enter: a run may be
+        moved, and continued for longer.
         """
         kept = {
             name: {key: value for key, value in section.items() if key not in NOT_IN_DIGEST.get(name, ())}
