@@ -40,18 +40,7 @@ _SHARED: frozenset[str] = frozenset(
 
 
 def base_faults(base: Mapping[Any, Any]) -> Iterator[Fault]:
-    """Yield what a base recipe has that no study takes.
-
-    Parameters
-    ----------
-    base
-        Its sections.
-
-    Yields
-    ------
-    Fault
-        One per section or key.
-    """
+    """Yield what the sections of a base recipe have that no study takes."""
     for section, switch in SWITCHES.items():
         if base.get(section) not in (None, {switch: False}):
             yield Fault(f"recipe: {section}", f"{_ONE_PER_PROCESS}; take it out")
@@ -62,20 +51,7 @@ def base_faults(base: Mapping[Any, Any]) -> Iterator[Fault]:
 
 
 def settings_faults(where: str, settings: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield what is wrong with the names of settings; their values are checked with the recipe.
-
-    Parameters
-    ----------
-    where
-        ``set``, or a place in a case.
-    settings
-        ``section.key`` to value.
-
-    Yields
-    ------
-    Fault
-        One per name.
-    """
+    """Yield what is wrong with the names of settings at a place; their values are checked with the recipe."""
     for name, value in settings.items():
         section, place = name.partition(".")[0], f"{where}.{name}"
         if name in OWN:
@@ -98,11 +74,6 @@ def image_faults(shared: Mapping[str, Any], targets: Sequence[str]) -> Iterator[
         ``section.key`` to value of the base recipe and the study's settings.
     targets
         Domains that are held out.
-
-    Yields
-    ------
-    Fault
-        One per key.
     """
     layout = shared.get("fedclip_args.data_layout")
     if layout == "classes":
@@ -120,18 +91,7 @@ def image_faults(shared: Mapping[str, Any], targets: Sequence[str]) -> Iterator[
 
 
 def title_faults(cases: Mapping[str, Case]) -> Iterator[Fault]:
-    """Yield every title that an earlier case has already.
-
-    Parameters
-    ----------
-    cases
-        Name to case.
-
-    Yields
-    ------
-    Fault
-        One per title.
-    """
+    """Yield every title that an earlier case has already."""
     first: dict[str, str] = {}
     for name, case in cases.items():
         if first.setdefault(case.title, name) != name:
@@ -140,21 +100,16 @@ def title_faults(cases: Mapping[str, Case]) -> Iterator[Fault]:
 
 
 def case_faults(where: str, case: Case, below: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield what is wrong with a case's settings and grid.
+    """Yield what is wrong with the settings and the grid of a case that is valid by itself.
 
     Parameters
     ----------
     where
         ``cases.<name>``.
     case
-        A case that is valid by itself.
+        The case.
     below
         ``section.key`` to value of the base recipe and the study's settings, which the case's are laid over.
-
-    Yields
-    ------
-    Fault
-        One per name or point.
     """
     layers = {f"{where}.set": case.settings}
     layers |= {f"{where}.grid[{number}]": point for number, point in enumerate(case.grid)}
