@@ -9,8 +9,7 @@ import numpy as np
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.report.closing_table import summary_rows, table_cells, zero_shot_warnings
-from fedclip_plugin.report.made_with import provenance
-from fedclip_plugin.report.page import Page, Picture, Section, Table
+from fedclip_plugin.report.page import Page, Picture, Section, Table, provenance
 from fedclip_plugin.report.run.round_arrays import RoundArrays
 from fedclip_plugin.report.run.run_pictures import accuracy_by_cost, accuracy_by_round, time_by_phase, training_loss
 from fedclip_plugin.report.run.target_section import TITLE, answer_target, target_section

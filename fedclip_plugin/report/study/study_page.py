@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedclip_plugin.errors import RunFolderError
-from fedclip_plugin.report.made_with import provenance
-from fedclip_plugin.report.page import Page, Picture, Section, Table
+from fedclip_plugin.report.page import Page, Picture, Section, Table, provenance
 from fedclip_plugin.report.study.study_answers import answers_section
 from fedclip_plugin.report.study.study_pictures import bars, costs, curves, differences
 from fedclip_plugin.study import Plan, ResultsFolder, StudyResults
