@@ -14,6 +14,7 @@ from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending
 from fedclip_plugin.runs import RunFolder
 from tests.support.paths import ROOT
+from tests.support.round_records import round_record
 
 ATTEND = """
 import signal, sys
@@ -116,12 +117,15 @@ def test_a_rank_ends_when_its_mpirun_is_killed():
     assert gone(rank)
 
 
+_FIRST = round_record(0).to_json() + "\n"
+
+
 @pytest.mark.parametrize(
     ("lines", "safe"),
     [
         ("", "no round is complete yet in run; start it again with the same command"),
-        ('{"round": 0}\n', "no round is complete yet in run; start it again with the same command"),
-        ('{"round": 0}\n{"round": 1}\n{"rou', "round 1 is complete and safe in run; continue with --resume"),
+        (_FIRST, "no round is complete yet in run; start it again with the same command"),
+        (f'{_FIRST}{round_record(1).to_json()}\n{{"rou', "round 1 is complete and safe in run; continue with --resume"),
     ],
 )
 @pytest.mark.parametrize(
