@@ -150,7 +150,8 @@ def _account_for(checked: Study, results: ResultsFolder, told: bool) -> None:
     for cell in results.failures.count():
         print(f"fedclip: the job ended in cell {cell}; with the same command it comes last", file=sys.stderr)
     results.release()
-    safe = f"{len(StudyResults.read(Plan(checked), results).results)} cells are complete and safe in {results.path}"
+    count = len(StudyResults.read(Plan(checked), results).results)
+    safe = f"{count} {'cell is' if count == 1 else 'cells are'} complete and safe in {results.path}"
     print(f"fedclip: the study was stopped; {safe}; run the same command again to go on", file=sys.stderr)
 
 

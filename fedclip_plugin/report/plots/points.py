@@ -88,12 +88,12 @@ def _write_numbers(axes: Axes, places: Mapping[int, tuple[float, float]]) -> Non
     taken = {number: axes.transData.transform(place) / dots_a_point for number, place in places.items()}
     crowd = list(taken.values())
 
-    def room(spot: npt.NDArray[np.float64]) -> float:
+    def _room(spot: npt.NDArray[np.float64]) -> float:
         return float(min(np.hypot(*(spot - other)) for other in crowd))
 
     for number, place in places.items():
         spots = [taken[number] + offset for offset in _AROUND]
-        chosen = next((spot for spot in spots if room(spot) >= _CLEAR), max(spots, key=room))
+        chosen = next((spot for spot in spots if _room(spot) >= _CLEAR), max(spots, key=_room))
         crowd.append(chosen)
         axes.annotate(
             str(number),

@@ -62,11 +62,11 @@ def check_study(raw: Mapping[Any, Any]) -> list[Fault]:
 def _fields(where: str, model: type[Section], given: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Fault]]:
     keys = [field.alias or name for name, field in model.model_fields.items()]
 
-    def unknown(key: Any, value: Any) -> Fault:
+    def _unknown(key: Any, value: Any) -> Fault:
         place = f"{where}.{key}" if where else str(key)
         return Fault(place, f"unknown key; there are {', '.join(keys)}", value, closest(key, keys))
 
-    return check_fields(where, model, given, unknown)
+    return check_fields(where, model, given, _unknown)
 
 
 def _name_faults(where: str, name: Any) -> list[Fault]:
