@@ -30,7 +30,7 @@ def test_int8_sends_a_quarter_of_the_bytes_after_the_first_adapter(happy, int8):
 def test_int8_costs_next_to_no_accuracy(happy, int8):
     for exact, lossy in zip(happy.lines, int8.lines, strict=True):
         for part in ("validation", "test", "target"):
-            assert lossy[part] == pytest.approx(exact[part], abs=0.02)
+            assert getattr(lossy, part) == pytest.approx(getattr(exact, part), abs=0.02)
 
 
 def test_a_killed_run_with_int8_and_adam_ends_with_the_same_bytes(workshop, adam_recipe):

@@ -1,5 +1,6 @@
 """A federation of four ranks that goes well: everything it says and leaves behind."""
 
+import json
 import re
 
 import pytest
@@ -45,8 +46,9 @@ def test_it_says_what_it_does(happy):
 def test_metrics_hold_one_line_a_round(happy):
     lines = happy.lines
     assert [line.round for line in lines] == [0, 1, 2, 3]
+    for text in happy.folder.metrics.read_text().splitlines():
+        assert json.loads(text).keys() >= LINE
     for line in lines:
-        assert line.keys() >= LINE
         assert list(line.silos) == SILOS
         assert line.dropped == {}
         for silo in line.silos.values():
@@ -60,8 +62,8 @@ def test_metrics_hold_one_line_a_round(happy):
         assert 3 * adapter < line.bytes_up < 3.2 * adapter
         assert 3 * adapter < line.bytes_down < 3.2 * adapter
         assert line.seconds.keys() >= {"train", "evaluate", "aggregate", "target", "exchange", "round"}
-    assert lines[0]["zero_shot_target"] > 0.3
-    assert lines[0]["images_target"] == 84
+    assert lines[0].zero_shot_target > 0.3
+    assert lines[0].images_target == 84
     scores = [line.validation for line in lines[1:]]
     assert lines[-1].best_round == 1 + scores.index(max(scores))
     assert lines[-1].train_loss < lines[1].train_loss

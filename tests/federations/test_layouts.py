@@ -49,7 +49,7 @@ def test_every_silo_reports_every_round(sampled):
 
 
 def test_only_the_adapters_that_are_needed_are_kept(sampled):
-    best = f"round_{sampled.lines[-1]['best_round']:04d}"
+    best = f"round_{sampled.lines[-1].best_round:04d}"
     kept = {path.name for path in sampled.folder.adapters.iterdir()}
     assert kept == {"best", "final", "round_0005", best}
 

@@ -1,6 +1,6 @@
 """FedML's optional sections for privacy noise, defences and simulated attacks: the parts of them that work.
 
-Each section is given whole or left out. What FedML offers here and gets wrong stands in `fedml_keys`.
+Each section is given whole or left out. What FedML offers here and gets wrong stands in `recipe/fedml_refusals.py`.
 """
 
 from __future__ import annotations
