@@ -1,6 +1,5 @@
 """A study under the real mpirun: all cells in one job, stopped, taken up again, each as a job of its own would be."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 import yaml
 
 from fedclip_plugin.methods import METHODS
+from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.study import Plan, ResultsFolder, StudyResults
 from fedclip_plugin.study.definition import load_study
 from tests.support.paths import ROOT
@@ -119,8 +119,7 @@ def test_a_cell_is_byte_for_byte_what_a_job_of_its_own_gives(workshop, own_job, 
     findings, results_folder, _ = finished
     outcome = own_job(method)
     folder = results_folder.run_folder(findings.plan.grid(method, "sketch")[0])
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert results(lines) == results(outcome.lines)
+    assert results(RunFolder(folder).rounds()) == results(outcome.lines)
     kept = (folder / "adapters" / "final" / "adapter.safetensors").read_bytes()
     assert kept == outcome.adapter_bytes("final")
 
