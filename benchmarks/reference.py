@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.towers import text_features
-from fedclip_plugin.federated.roles.trainer import ADAM_BETAS, ADAM_EPSILON
+from fedclip_plugin.federated.roles.adam import BETAS, EPSILON
 from fedclip_plugin.methods.losses import contrastive_loss
 
 _MIN_BATCH = 2
@@ -67,8 +67,8 @@ def reference_epoch(
     optimizer = torch.optim.Adam(
         adapter.parameters(),
         lr=settings.learning_rate,
-        betas=ADAM_BETAS,
-        eps=ADAM_EPSILON,
+        betas=BETAS,
+        eps=EPSILON,
         weight_decay=settings.weight_decay,
     )
     losses = []

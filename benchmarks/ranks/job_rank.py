@@ -13,6 +13,7 @@ from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
 from benchmarks.setup.mpi_jobs import plain_rounds, report  # noqa: E402
+from fedclip_plugin.federated.fedml_imports import import_fedml  # noqa: E402
 from fedclip_plugin.machine import resident_bytes  # noqa: E402
 
 if TYPE_CHECKING:
@@ -72,7 +73,10 @@ def main() -> int:
     import torch  # noqa: F401
 
     stamps.stamp("import torch")
-    import fedml  # noqa: F401
+    if options.recipe:
+        import_fedml()
+    else:
+        import fedml  # noqa: F401
 
     stamps.stamp("import fedml")
     facts = _federate(options, stamps) if options.recipe else {}

@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 import traceback
-import warnings
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -20,6 +19,7 @@ from fedclip_edge.terminal import say_at_once
 from fedclip_plugin.cli.mpirun.run_and_wait import ATTENDED, end_with_parent
 from fedclip_plugin.cli.options import add_overrides
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.federated.fedml_imports import import_fedml
 from fedclip_plugin.federated.rank_output import keep_own_words, say
 from fedclip_plugin.ranks import share_cores, world
 from fedclip_plugin.recipe import Recipe, default_run_dir, find_recipe, load_recipe
@@ -109,8 +109,8 @@ def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank:
     folder = RunFolder(run_dir)
     if rank == 0:
         folder.claim()
-    hush_fedml()
     share_cores()
+    import_fedml()
     from fedclip_plugin.federated.job import Job
     from fedclip_plugin.report.console import Console
 
@@ -177,9 +177,3 @@ def end_rank(rank: int, error: FedClipError, debug: bool) -> NoReturn:
         f"fedclip: rank {rank} ends: {type(error).__name__}; what it says stays on its machine",
     )
     os._exit(error.exit_code)
-
-
-def hush_fedml() -> None:
-    """Keep warnings about FedML's own old imports off the console; nobody here can mend them."""
-    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-    warnings.filterwarnings("ignore", message=".*doesn't match a supported version")

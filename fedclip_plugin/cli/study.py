@@ -12,9 +12,10 @@ from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import end_with_parent
 from fedclip_plugin.cli.options import add_overrides, add_progress
-from fedclip_plugin.cli.run import end_rank, hush_fedml, leave
+from fedclip_plugin.cli.run import end_rank, leave
 from fedclip_plugin.data import require_images_here
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.federated.fedml_imports import import_fedml
 from fedclip_plugin.federated.rank_output import keep_own_words
 from fedclip_plugin.federated.startup.memory_check import require_memory_here
 from fedclip_plugin.ranks import share_cores, world
@@ -123,8 +124,8 @@ def _take_part(checked: Study, results: ResultsFolder, progress: bool, here: tup
     if rank == 0:
         results.claim()
     keep_own_words(results.path / "logs" / f"rank_{rank}.log")
-    hush_fedml()
     share_cores()
+    import_fedml()
     from fedclip_plugin.study.running.study_job import StudyJob
 
     StudyJob(checked, results, progress, lambda line: _say(printable(line))).run()

@@ -16,6 +16,9 @@ import time
 
 def deeds():
     """Return the table of deeds: name to (class, method, what happens in its place)."""
+    from fedclip_plugin.federated.fedml_imports import import_fedml
+
+    import_fedml()
     from fedclip_plugin.federated.managers.silo import FedClipSilo
     from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
     from fedclip_plugin.federated.roles.trainer import FedClipTrainer

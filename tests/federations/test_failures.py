@@ -6,7 +6,7 @@ from fedclip_plugin.runs import load_adapter
 from tests.support.workshop import OWN_SILOS
 
 START_SECONDS = 100
-"""What a start takes at most on a busy machine; FedML's own import alone takes each rank 5 to 20 s."""
+"""What a start takes at most on a busy machine."""
 
 
 def rounds_done(outcome):

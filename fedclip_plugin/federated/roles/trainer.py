@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fedclip_plugin.features import InputSet, SiloFeatures
 from fedclip_plugin.features.feature_set import Batch
+from fedclip_plugin.federated.roles.adam import Adam
 from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Answers, Task
@@ -21,9 +22,6 @@ from fedclip_plugin.runs import RunFolder
 
 SHUFFLE, PERSONAL = 1, 3
 """What a random generator is for, beside seed, silo and round (2 samples silos)."""
-
-ADAM_BETAS = (0.9, 0.98)
-ADAM_EPSILON = 1e-6
 
 
 class FedClipTrainer(ClientTrainer):
@@ -124,28 +122,17 @@ class FedClipTrainer(ClientTrainer):
         text = data.text_beside(self.task.text)
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         anchors = [parameter.detach().clone() for parameter in parameters] if proximal_mu else []
-        optimizer = self._optimizer(parameters) if parameters else None
+        optimizer = Adam(parameters, self.settings.learning_rate, self.settings.weight_decay)
         total, seen = torch.zeros((), device=data.labels.device), 0
         for batch in batches(data, self.settings.batch_size, epochs, rng):
             loss = self.model.loss(batch.inputs, batch.labels, text)
-            if optimizer is not None:
+            if parameters:
                 loss.backward()
                 if proximal_mu:
                     _pull(parameters, anchors, proximal_mu)
                 optimizer.step()
-                optimizer.zero_grad()
             total, seen = total + loss.detach() * len(batch.labels), seen + len(batch.labels)
         return float(total) / seen if seen else float("nan")
-
-    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Adam:
-        return torch.optim.Adam(
-            parameters,
-            lr=self.settings.learning_rate,
-            betas=ADAM_BETAS,
-            eps=ADAM_EPSILON,
-            weight_decay=self.settings.weight_decay,
-            fused=True,
-        )
 
 
 def _pull(parameters: list[nn.Parameter], anchors: list[Tensor], mu: float) -> None:

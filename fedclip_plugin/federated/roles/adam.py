@@ -1,0 +1,60 @@
+"""Adam by torch's functional form: the first step of a ``torch.optim.Optimizer`` imports all of ``torch._dynamo``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+BETAS = (0.9, 0.98)
+EPSILON = 1e-6
+
+
+class Adam:
+    """Fused Adam with coupled weight decay, bit for bit ``torch.optim.Adam(..., fused=True)``.
+
+    Betas and epsilon are the reference's (microsoft/PersonalizedFL, ``fedclip/``).
+
+    Parameters
+    ----------
+    parameters
+        What is trained, on one device.
+    learning_rate, weight_decay
+        As in ``torch.optim.Adam``.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> None:
+        self.parameters = list(parameters)
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self._first = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self._second = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self._steps = [torch.zeros((), device=parameter.device) for parameter in self.parameters]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every parameter that has a gradient, and forget the gradients."""
+        trained = [index for index, parameter in enumerate(self.parameters) if parameter.grad is not None]
+
+        def those(values: Sequence[Tensor]) -> list[Tensor]:
+            return [values[index] for index in trained]
+
+        adam(
+            those(self.parameters),
+            [parameter.grad for parameter in self.parameters if parameter.grad is not None],
+            those(self._first),
+            those(self._second),
+            [],
+            those(self._steps),
+            fused=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            eps=EPSILON,
+            maximize=False,
+        )
+        for parameter in self.parameters:
+            parameter.grad = None

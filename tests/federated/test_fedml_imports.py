@@ -1,0 +1,65 @@
+"""FedML as our ranks import it: without what no federation over MPI uses, and clear where that is used after all."""
+
+import json
+import subprocess
+import sys
+
+from fedclip_plugin.federated.fedml_imports import UNUSED
+
+HEAVY = {"torchvision", "torch._dynamo", "wandb", "boto3", "pandas", "redis", "sqlalchemy", "fastapi"}
+
+
+def said(*lines):
+    """Return what a fresh interpreter prints that runs ``lines``."""
+    program = "\n".join(["import json, sys", *lines])
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    return json.loads(done.stdout)
+
+
+def test_a_rank_imports_none_of_it_before_its_first_step():
+    loaded = said(
+        "from fedclip_plugin.federated.fedml_imports import import_fedml",
+        "import_fedml()",
+        "import torch",
+        "import fedclip_plugin.federated.job",
+        "from fedclip_plugin.federated.roles.adam import Adam",
+        "weight = torch.nn.Parameter(torch.ones(3))",
+        "weight.square().sum().backward()",
+        "Adam([weight], 0.1, 0.0).step()",
+        f"print(json.dumps([weight.tolist(), sorted({HEAVY!r} & set(sys.modules))]))",
+    )
+    assert loaded[0] != [1.0, 1.0, 1.0]
+    assert loaded[1] == []
+
+
+def test_what_is_used_after_all_says_how_to_get_it():
+    told = said(
+        "from fedclip_plugin.errors import FedClipError",
+        "from fedclip_plugin.federated.fedml_imports import UNUSED, import_fedml",
+        "import_fedml()",
+        "from importlib import import_module",
+        "from fedml.core.security.attack.dlg_attack import DLGAttack",
+        "from fedml.core.distributed.communication.s3.remote_storage import S3Storage",
+        "told = []",
+        "for use in (DLGAttack, lambda: S3Storage.upload_file, *(import_module(name).Anything for name in UNUSED)):",
+        "    try: use()",
+        "    except FedClipError as error: told.append(str(error))",
+        "print(json.dumps(told))",
+    )
+    assert len(told) == 2 + len(UNUSED)
+    assert "without fedml.core.security.attack.dlg_attack" in told[0]
+    assert "DLGAttack was asked for; start the recipe from a main of your own" in told[0]
+    assert "S3Storage.upload_file was asked for" in told[1]
+
+
+def test_a_main_that_imports_fedml_itself_has_all_of_it():
+    assert said(
+        "import os; os.environ['WANDB_MODE'] = 'disabled'",
+        "import contextlib, io, warnings; warnings.simplefilter('ignore')",
+        "import fedml",
+        "from fedclip_plugin.federated.fedml_imports import UNUSED, import_fedml",
+        "import_fedml()",
+        "import fedclip_plugin.federated.job",
+        "from fedml.core.security.attack.dlg_attack import DLGAttack",
+        "print(json.dumps([all(sys.modules[name].__file__ for name in UNUSED), DLGAttack.__module__]))",
+    ) == [True, "fedml.core.security.attack.dlg_attack"]
