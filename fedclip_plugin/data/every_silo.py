@@ -21,11 +21,6 @@ def require_images_here(recipe: Recipe) -> None:
     Folders are listed, no image is opened. Nothing is looked at where each silo has a configuration file of its own,
     which only its rank reads, and of the built-in miniature, which is drawn by the ranks.
 
-    Parameters
-    ----------
-    recipe
-        A checked recipe.
-
     Raises
     ------
     DataError
@@ -54,8 +49,6 @@ def common_classes(by_silo: Mapping[str, Sequence[str]], listed: Sequence[str] |
 
     Parameters
     ----------
-    by_silo
-        Silo, or target domain, to its classes.
     listed
         The recipe's class list, which rules when there is one.
 

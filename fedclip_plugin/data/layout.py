@@ -31,17 +31,10 @@ def silo_names(recipe: Recipe, root: Path | None = None, domains: Sequence[str] 
 
     Parameters
     ----------
-    recipe
-        The run's recipe.
     root
         Data root to use in place of the recipe's (the built-in miniature's).
     domains
         All domains, where they are known without listing a folder (the built-in miniature's).
-
-    Returns
-    -------
-    tuple of str
-        One name per silo.
 
     Raises
     ------
@@ -65,21 +58,7 @@ def silo_names(recipe: Recipe, root: Path | None = None, domains: Sequence[str] 
 def silo_image_set(
     recipe: Recipe, silo_index: int, root: Path | None = None, domains: Sequence[str] | None = None
 ) -> ImageSet:
-    """List the images of one silo.
-
-    Parameters
-    ----------
-    recipe
-        The run's recipe.
-    silo_index
-        0-based position of the silo; its rank is one more.
-    root, domains
-        As for `silo_names`.
-
-    Returns
-    -------
-    ImageSet
-        The silo's images, named after the silo; at least ``min_images_per_silo``.
+    """List the images of one silo, at least ``min_images_per_silo``; `root` and `domains` as for `silo_names`.
 
     Raises
     ------
@@ -106,26 +85,10 @@ def silo_image_set(
 
 
 def target_image_set(recipe: Recipe, root: Path | None = None) -> ImageSet | None:
-    """List the images of the target domain, which the server alone reads.
+    """List the images of the target domain, which the server alone reads; None when the recipe names no target.
 
-    It lies where a silo of that name would lie.
-
-    Parameters
-    ----------
-    recipe
-        The run's recipe.
-    root
-        Data root to use in place of the recipe's (the built-in miniature's).
-
-    Returns
-    -------
-    ImageSet or None
-        None when the recipe names no target domain.
-
-    Raises
-    ------
-    DataError
-        The folder is missing or not as the layout asks.
+    It lies where a silo of that name would lie; `root` as for `silo_names`. A folder that is missing or not as the
+    layout asks is a DataError.
     """
     target = recipe.fedclip_args.target_domain
     if target is None:

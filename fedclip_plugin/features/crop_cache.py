@@ -35,18 +35,10 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class Crops:
-    """Images resized and cropped as CLIP sees them, in a file that is mapped into memory.
+    """Images resized and cropped as CLIP sees them, in a file that is mapped into memory."""
 
-    Attributes
-    ----------
-    levels
-        uint8 ``[M, 3, S, S]``; only the rows that are looked at are read from disk.
-    rows
-        A file's digest to the row of its image.
-    """
-
-    levels: Tensor
-    rows: Mapping[str, int]
+    levels: Tensor  # uint8 ``[M, 3, S, S]``; only rows that are looked at are read from disk
+    rows: Mapping[str, int]  # a file's digest to the row of its image
 
     def blocks(self, keys: Sequence[str]) -> Iterator[Block]:
         """Yield the images ``keys`` in blocks that fit into memory."""
@@ -60,11 +52,6 @@ class PixelCache:
 
     A file is never changed, a new one takes its place: two ranks may write at once, and who has mapped the old one
     keeps it. A corrupt file is reported and made again.
-
-    Parameters
-    ----------
-    folder
-        Made when something is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,22 +71,7 @@ class PixelCache:
         return Crops(torch.empty(0, dtype=torch.uint8), {})
 
     def require_room(self, images: ImageSet, count: int, side: int) -> None:
-        """See that ``count`` of ``images`` fit on the disk, before any is decoded.
-
-        Parameters
-        ----------
-        images
-            For the message.
-        count
-            Images to be written.
-        side
-            S.
-
-        Raises
-        ------
-        DataError
-            When they do not, or when the folder cannot be made.
-        """
+        """See that ``count`` images of side S fit on the disk, before any is decoded; a DataError when they do not."""
         with naming_cache(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         need, free = count * 3 * side * side, shutil.disk_usage(self.folder).free
@@ -111,21 +83,9 @@ class PixelCache:
             )
 
     def write(self, path: Path, side: int, blocks: Iterable[Block]) -> Crops:
-        """Write the crops of an image set and return them.
+        """Write the crops of an image set, of side S, as they come, and return them.
 
-        Parameters
-        ----------
-        path
-            From :meth:`path`.
-        side
-            S.
-        blocks
-            The images; written as they come.
-
-        Raises
-        ------
-        DataError
-            When the disk is full or the folder cannot be written; the old file is untouched then.
+        A full disk, or a folder that cannot be written, is a DataError; the old file is untouched then.
         """
         keys: list[str] = []
         with naming_cache(self.folder), replacing(path) as stream:

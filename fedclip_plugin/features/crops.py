@@ -26,25 +26,10 @@ def cropped(
     workers: int,
     on_progress: Progress,
 ) -> EncodedImages[PixelSet]:
-    """Return the pixels of an image set, decoding only what is not cached.
+    """Return the pixels of an image set, decoding only what is not cached; the backbone's folder is read only for that.
 
-    Parameters
-    ----------
-    cache
-        Where crops of this backbone's preprocessing are kept.
-    backbone
-        Its folder; read only when something has to be decoded.
-    files
-        Those of the image set.
-    skip_bad, on_progress
-        As for :meth:`FeatureSource.images <fedclip_plugin.features.feature_source.FeatureSource.images>`.
-    workers
-        Decoding threads.
-
-    Raises
-    ------
-    DataError
-        When an image is unreadable and ``skip_bad`` is off, when no image is readable, or when the disk has no room.
+    Parameters and errors are those of :meth:`~fedclip_plugin.features.feature_source.FeatureSource.images`; a disk
+    without room is a DataError too.
     """
     images = files.images
     crops = cache.read(cache.path(images))

@@ -32,11 +32,6 @@ class FeatureCache:
     """Features of one backbone, in one folder.
 
     Two ranks may write the same features at once. A corrupt file is reported and computed again.
-
-    Parameters
-    ----------
-    folder
-        ``<feature_cache_dir>/v<version>-<fingerprint>``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,13 +50,7 @@ class FeatureCache:
         return kept.rows([_PROMPTS], _FEATURES)[0], float(kept.rows([_PROMPTS], _SCALE)[0])
 
     def write_prompts(self, prompts: Sequence[str], features: Array, logit_scale: float) -> None:
-        """Write text features ``[C, d]`` and the logit scale.
-
-        Raises
-        ------
-        DataError
-            When the disk is full or the folder cannot be written.
-        """
+        """Write text features ``[C, d]`` and the logit scale; a disk that cannot be written is a DataError."""
         columns = {_FEATURES: features[None], _SCALE: np.array([logit_scale], dtype=np.float64)}
         Parts(self._prompt_folder(prompts)).add(Part([_PROMPTS], columns), {_PROMPTS})
 
@@ -81,13 +70,7 @@ class FeatureCache:
 
 
 class ImageFeatures:
-    """Features of an image set, by the digest of each file.
-
-    Parameters
-    ----------
-    folder
-        Made when something is added.
-    """
+    """Features of an image set, by the digest of each file."""
 
     def __init__(self, folder: Path) -> None:
         self._parts = Parts(folder)
@@ -100,13 +83,7 @@ class ImageFeatures:
         return self._parts.rows(digests, _FEATURES)
 
     def add(self, features: Mapping[str, Array], wanted: Collection[str]) -> None:
-        """Write features ``[d]`` by digest; those that are not ``wanted`` any more may be dropped.
-
-        Raises
-        ------
-        DataError
-            When the disk is full or the folder cannot be written; what was there is untouched then.
-        """
+        """Write features ``[d]`` by digest; others than ``wanted`` may be dropped. Errors as :meth:`Parts.add`."""
         if features:
             self._parts.add(Part(list(features), {_FEATURES: np.stack(list(features.values()))}), wanted)
 

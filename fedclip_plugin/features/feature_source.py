@@ -38,14 +38,8 @@ class FeatureSource:
 
     Parameters
     ----------
-    backbone
-        Name or folder.
-    device
-        Where the backbone runs.
     precision
         ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    cache_dir
-        Folder of the feature cache.
     batch_size, workers
         Images in a forward pass; decoding threads, 0 for as many as torch uses.
     load
@@ -59,13 +53,6 @@ class FeatureSource:
         Of the backbone: its hash, and the width of its features.
     precision
         What is encoded in; None while ``auto`` has not been settled.
-
-    Raises
-    ------
-    BackboneError
-        When the backbone is not on this machine or is not a CLIP.
-    DataError
-        When the cache cannot be written.
     """
 
     def __init__(
@@ -114,13 +101,7 @@ class FeatureSource:
         return clip
 
     def text(self, classes: tuple[str, ...], template: str) -> TextFeatures:
-        """Return the text features of ``classes`` in the prompt ``template`` (with one ``{}``).
-
-        Raises
-        ------
-        BackboneError
-            When the backbone has to be loaded and cannot be.
-        """
+        """Return the text features of ``classes`` in the prompt ``template`` (with one ``{}``)."""
         prompts = prompts_of(classes, template)
         cached = self._cache.read_prompts(prompts)
         if cached is None:
@@ -185,15 +166,7 @@ class FeatureSource:
     def pixels(self, images: ImageSet, skip_bad: bool, on_progress: Progress = no_progress) -> EncodedImages[PixelSet]:
         """Return ``images`` as methods on pixels take them, uint8 mapped from a file; decode only what is not cached.
 
-        Parameters
-        ----------
-        images, skip_bad, on_progress
-            As for :meth:`images`.
-
-        Raises
-        ------
-        DataError
-            As :meth:`images`, and when the disk has no room.
+        Parameters and errors as for :meth:`images`; a disk without room is a DataError too.
         """
         from fedclip_plugin.features.crops import cropped
 

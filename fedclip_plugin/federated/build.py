@@ -76,21 +76,7 @@ def build(args: Any, device: torch.device) -> Parts:
 
 
 def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepared, folder: RunFolder) -> Parts:
-    """Return FedML's parts for what a rank has prepared.
-
-    Parameters
-    ----------
-    args
-        FedML's arguments.
-    device
-        Where this rank computes.
-    recipe
-        The checked recipe.
-    prepared
-        The rank's features and the task.
-    folder
-        The run folder.
-    """
+    """Return FedML's parts for what a rank has prepared."""
     settings, task = TrainingSettings.of(recipe), prepared.task
     model = create_adapter(task.method, prepared.frozen, recipe.common_args.random_seed).to(device)
     if args.rank == 0:

@@ -26,11 +26,5 @@ class ZeroShot(Adapter):
         return features
 
     def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures) -> Tensor:
-        """Return the mean cross entropy of a batch over all classes, a scalar.
-
-        Parameters
-        ----------
-        inputs, labels, text
-            As for :meth:`Adapter.loss <fedclip_plugin.methods.base.Adapter.loss>`.
-        """
+        """Return the mean cross entropy of a batch over all classes, a scalar."""
         return classification_loss(self(inputs), self.class_features(text), labels, self.scale(text))

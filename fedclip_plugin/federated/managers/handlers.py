@@ -31,13 +31,7 @@ class StopsOnError(ABC):
             stop_job(self.args.comm, self.where(), error)
 
     def handle(self, kind: Any, message: Any) -> None:
-        """Give a message to its handler.
-
-        Raises
-        ------
-        FederationError
-            When there is none for its type.
-        """
+        """Give a message to the handler of its type, or raise a FederationError when there is none."""
         if kind not in self.message_handler_dict:
             sender = self.names[message.get_sender_id()]
             raise FederationError(f"{sender} sent a message of type {told(kind)}, which nobody here takes")

@@ -18,10 +18,6 @@ class ServerReport:
 
     Attributes
     ----------
-    answered, dropped, bytes_up, bytes_down, target
-        As in :class:`~fedclip_plugin.runs.RoundRecord`.
-    seconds
-        Wall time by phase of the server.
     wall_seconds
         From sending the adapter before to sending this one.
     zero_shot
@@ -41,18 +37,8 @@ class ServerReport:
 class RoundRecorder:
     """Collects what is known of each round and writes its record once.
 
-    Parameters
-    ----------
-    folder
-        The run folder.
-    silos
-        Names of all silos, in order.
-    keep
-        How many of the newest adapters stay on disk.
-    on_round
-        Called with every record that was written.
-    averaged
-        Whether what the silos score is the adapter on disk, and not one of their own.
+    ``keep`` of the newest adapters stay on disk; ``on_round`` is called with every record that was written;
+    ``averaged`` says that what the silos score is the adapter on disk, and not one of their own.
     """
 
     def __init__(

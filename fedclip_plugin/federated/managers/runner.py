@@ -34,12 +34,8 @@ class FedClipRunner(FedMLRunner):
     ----------
     args
         FedML's arguments after ``fedml.init`` or :func:`~fedclip_plugin.federated.startup.fedml_args.start_fedml`.
-    device
-        Where this rank computes.
     dataset
         FedML's list of eight, as :func:`fedclip_plugin.build` returns it.
-    model
-        The adapter.
     client_trainer, server_aggregator
         The one of the other side may be None.
     on_round

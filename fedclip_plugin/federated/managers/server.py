@@ -80,10 +80,7 @@ class AveragingDriver(FedMLAggregator):
     def aggregate(self) -> tuple[Any, list[Any], list[int]]:
         """Average the sampled silos' updates, load what silos will see of it, and sample those of the next round.
 
-        Returns
-        -------
-        payload, updates, indices
-            What travels to the silos; the updates that were averaged, and the indices of their silos.
+        Return what travels to the silos, the updates that were averaged, and the indices of their silos.
         """
         began = time.perf_counter()
         aggregator = self._aggregator
@@ -118,17 +115,7 @@ class AveragingDriver(FedMLAggregator):
 
 
 class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
-    """The server's message handlers over MPI.
-
-    Parameters
-    ----------
-    args
-        FedML's arguments.
-    averager
-        The link to the aggregator.
-    recorder
-        Where reports go; tells which round is to begin.
-    """
+    """The server's message handlers over MPI; the recorder tells which round is to begin."""
 
     def __init__(self, args: Any, averager: AveragingDriver, recorder: RoundRecorder) -> None:
         self._averager, self._recorder = averager, recorder

@@ -38,14 +38,10 @@ class SiloDriver(TrainerDistAdapter):
 
     Attributes
     ----------
-    round
-        Index of the current round, from the server's message.
     report
         What is to be said about the adapter that arrived last.
     answers, personal
         How that adapter, and in the end the silo's own fine-tuned one, label the ``validation`` and ``test`` splits.
-    state
-        What this silo remembers from round to round, and its copies on disk.
     """
 
     def __init__(
@@ -81,10 +77,7 @@ class SiloDriver(TrainerDistAdapter):
     def update_model(self, model_params: Mapping[str, Tensor]) -> None:
         """Load the global adapter, or keep the silo's own where nothing is averaged, and evaluate it on own splits.
 
-        Parameters
-        ----------
-        model_params
-            The parameters themselves at first, later as the server's codec has them.
+        The parameters themselves arrive at first, later they are as the server's codec has them.
         """
         first = self.report is None
         arrived = OrderedDict(model_params) if first else self._compressor.expand(model_params, self._held)
@@ -160,15 +153,7 @@ class _TrainerModel:
 
 
 class FedClipSilo(StopsOnError, StaysOpen, ClientMasterManager):
-    """A silo's message handlers over MPI.
-
-    Parameters
-    ----------
-    args
-        FedML's arguments.
-    driver
-        The link to the trainer.
-    """
+    """A silo's message handlers over MPI."""
 
     def __init__(self, args: Any, driver: SiloDriver) -> None:
         self._driver = driver

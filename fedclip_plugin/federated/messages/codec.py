@@ -36,11 +36,6 @@ def to_int8(values: Tensor) -> tuple[Tensor, Tensor]:
 
     Rows are along the first dimension; a vector or a scalar is one row. R is the number of rows.
 
-    Parameters
-    ----------
-    values
-        Floats of any shape.
-
     Returns
     -------
     numbers, scales

@@ -47,10 +47,7 @@ class PackedMessage:
     def expected(cls, label: bytes, most: int) -> PackedMessage:
         """Return a parcel with fresh room for the contents that ``label`` announces.
 
-        Raises
-        ------
-        ValueError
-            When it is no label, or announces more than ``most`` bytes; nothing has been allocated then.
+        What is no label, or announces more than ``most`` bytes, is a ValueError; nothing has been allocated then.
         """
         sizes = _sizes(label)
         if sum(sizes) > most:

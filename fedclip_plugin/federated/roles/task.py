@@ -43,8 +43,6 @@ class Answers:
     ----------
     true, predicted
         Class indices, ``[N]`` int64.
-    confidence
-        Probability of the predicted class, ``[N]``.
     """
 
     true: Tensor
@@ -63,19 +61,7 @@ class Answers:
 
 @torch.no_grad()
 def answer(adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor) -> Answers:
-    """Return how an adapter labels images.
-
-    Parameters
-    ----------
-    adapter
-        Of any method.
-    data
-        N labelled images, as the method takes them.
-    classes
-        What image features are compared with, ``[C, d]``.
-    scale
-        Factor on cosine similarities.
-    """
+    """Return how an adapter labels images by class features ``[C, d]`` and a factor on cosine similarities."""
     labels, confidences = [], []
     for part in data.chunks():
         adapted = adapter(part.inputs)
@@ -93,12 +79,8 @@ class Task:
     ----------
     method, backbone, fingerprint, precision
         As in :class:`~fedclip_plugin.runs.SavedAdapter`.
-    classes, prompt_template
-        Labels in order, and their prompt.
     text
         Text features ``[C, d]`` and logit scale.
-    recipe_digest
-        Hash of what defines the training.
     """
 
     method: str
@@ -111,15 +93,7 @@ class Task:
     recipe_digest: str
 
     def answer(self, adapter: Adapter, data: InputSet) -> Answers:
-        """Return how ``adapter`` labels images.
-
-        Parameters
-        ----------
-        adapter
-            Of any method; :class:`~fedclip_plugin.methods.ZeroShot` is CLIP without one.
-        data
-            N labelled images, as the method takes them.
-        """
+        """Return how ``adapter`` labels images; :class:`~fedclip_plugin.methods.ZeroShot` is CLIP without one."""
         text = data.text_beside(self.text)
         with torch.no_grad():
             return answer(adapter, data, adapter.class_features(text), adapter.scale(text))

@@ -20,11 +20,6 @@ def require_plain(recipe: Recipe) -> None:
 
     ``proximal_mu``, ``server_optimizer`` and ``augmented_views`` work there: trainer, aggregator and features do them.
 
-    Parameters
-    ----------
-    recipe
-        A checked recipe.
-
     Raises
     ------
     RecipeError

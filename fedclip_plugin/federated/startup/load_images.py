@@ -15,46 +15,17 @@ from fedclip_plugin.recipe import FedClipArgs
 
 @dataclass(frozen=True)
 class Inputs:
-    """One rank's images.
+    """One rank's images."""
 
-    Attributes
-    ----------
-    features
-        Of the backbone, which zero-shot CLIP is scored on.
-    taken
-        What the method takes in: the same features, perhaps with augmented views, or pixels.
-    faults
-        How many images cannot be read.
-    """
-
-    features: FeatureSet
-    taken: InputSet
-    faults: int
+    features: FeatureSet  # of the backbone, which zero-shot CLIP is scored on
+    taken: InputSet  # what the method takes in: the same, perhaps with augmented views, or pixels
+    faults: int  # how many images cannot be read
 
     @classmethod
     def load(
         cls, settings: FedClipArgs, source: FeatureSource, images: ImageSet, views: int, on_progress: Progress
     ) -> Inputs:
-        """Encode and decode what the caches lack.
-
-        Parameters
-        ----------
-        settings
-            The recipe's.
-        source
-            Where features come from.
-        images
-            This rank's.
-        views
-            Augmented views of each image to encode beside it.
-        on_progress
-            Called with the number of images encoded since the last call.
-
-        Raises
-        ------
-        DataError
-            As :meth:`~fedclip_plugin.features.FeatureSource.images`.
-        """
+        """Encode and decode what the caches lack, and ``views`` augmented views of each image beside it."""
         skip = settings.on_bad_image == "skip"
         encoded = source.images(images, skip, on_progress)
         taken: InputSet = encoded.data
@@ -67,12 +38,6 @@ class Inputs:
 
 
 def split(data: InputSet, seed: int) -> SiloFeatures:
-    """Return a silo's splits; only what is trained on keeps augmented views.
-
-    Raises
-    ------
-    DataError
-        When there are too few images.
-    """
+    """Return a silo's splits; only what is trained on keeps augmented views."""
     parts, plain = split_60_20_20(len(data), seed), data.without_views()
     return SiloFeatures(data.subset(parts.train), plain.subset(parts.validation), plain.subset(parts.test))

@@ -43,53 +43,22 @@ V = TypeVar("V", bound=GoOn)
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a rank holds when training may begin.
+    """What a rank holds when training may begin."""
 
-    Attributes
-    ----------
-    task
-        What all ranks agree on.
-    name
-        This rank's: its silo, or ``server``.
-    silos
-        Names of all silos, in order; a silo knows no other one: empty.
-    splits
-        A silo's images as the method takes them; None on the server.
-    target
-        The target domain's; None on silos and without a target.
-    frozen
-        What the adapter is built on.
-    zero_shot
-        How CLIP without an adapter labels ``validation`` and ``test``, or ``target``.
-    images
-        On the server, how many images each silo has that can be used, in order.
-    """
-
-    task: Task
-    name: str
-    silos: tuple[str, ...]
-    splits: SiloFeatures | None
-    target: InputSet | None
-    frozen: AdapterInputs
-    zero_shot: Mapping[str, Answers] = field(default_factory=dict)
-    images: tuple[int, ...] = ()
+    task: Task  # what all ranks agree on
+    name: str  # this rank's: its silo, or ``server``
+    silos: tuple[str, ...]  # all silos, in order; a silo knows no other one: empty
+    splits: SiloFeatures | None  # a silo's images as the method takes them; None on the server
+    target: InputSet | None  # the target domain's; None on silos and without a target
+    frozen: AdapterInputs  # what the adapter is built on
+    zero_shot: Mapping[str, Answers] = field(default_factory=dict)  # of ``validation`` and ``test``, or ``target``
+    images: tuple[int, ...] = ()  # on the server, how many usable images each silo has
 
 
 class Preparation:
     """Loads one rank's images, agrees with the others on the task, and encodes.
 
-    Parameters
-    ----------
-    recipe
-        A checked recipe.
-    comm
-        MPI communicator.
-    device
-        Where this rank computes.
-    progress
-        Whether the rank with most to do shows a bar on stderr.
-    say
-        Called on the server with a line for the console.
+    With ``progress`` the rank with most to do shows a bar on stderr; ``say`` takes the server's lines for the console.
     """
 
     def __init__(self, recipe: Recipe, comm: Any, device: torch.device, progress: bool, say: Say) -> None:
@@ -104,10 +73,7 @@ class Preparation:
     def run(self) -> Prepared:
         """Return what this rank trains or scores with.
 
-        Raises
-        ------
-        FedClipError
-            On every rank, when any rank found something wrong; the server's message lists all of it.
+        When any rank found something wrong, every rank raises a FedClipError; the server's message lists all of it.
         """
         images, source, agreed = self._list()
         source.agree(agreed.precision)
