@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.images import IMAGE_SUFFIXES, suffix_of
 from fedclip_plugin.data.names import require_names, twins
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.recipe.faults import listed
+from fedclip_plugin.recipe.faults import closest, listed
 
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
 
@@ -30,27 +29,6 @@ def list_domains(root: Path) -> tuple[str, ...]:
     for fault in broken_links(root, loose):
         raise DataError(fault)
     return tuple(names)
-
-
-def list_classes(root: Path) -> tuple[str, ...]:
-    """Return the class folders of `root`, sorted by code point.
-
-    Parameters
-    ----------
-    root
-        A folder that holds one folder per class.
-
-    Returns
-    -------
-    tuple of str
-        Class names.
-
-    Raises
-    ------
-    DataError
-        As `list_domains`.
-    """
-    return list_domains(root)
 
 
 def list_entries(folder: Path) -> tuple[list[str], list[str]]:
@@ -207,8 +185,8 @@ def _check_known(found: Sequence[str], classes: Sequence[str], root: Path, name:
     extra = [folder for folder in found if folder not in set(classes)]
     if not extra:
         return
-    close = difflib.get_close_matches(extra[0], classes, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    close = closest(extra[0], classes)
+    hint = f" (did you mean {close!r}?)" if close else ""
     if twins([extra[0], *classes]):
         hint = f" (one reads the same, and Unicode spells it differently: the folder's name is {extra[0]!a})"
     raise DataError(

@@ -59,26 +59,13 @@ def suffix_of(file: str) -> str:
 
 @dataclass(frozen=True)
 class Stored:
-    """How an image file holds its image.
+    """How an image file holds its image."""
 
-    Attributes
-    ----------
-    format, mode
-        ``JPEG``, ``PNG`` ...; ``L``, ``P``, ``CMYK`` ...
-    size
-        Width and height in pixels, upright.
-    digest
-        SHA-256 of the bytes that were decoded, in hexadecimal.
-    low_bits
-        How many bits the brightest of its 16-bit samples has, where that leaves a nearly black picture (8 to 14); None
-        of other files.
-    """
-
-    format: str
-    mode: str
-    size: tuple[int, int]
-    digest: str
-    low_bits: int | None
+    format: str  # ``JPEG``, ``PNG``
+    mode: str  # ``L``, ``P``, ``CMYK``
+    size: tuple[int, int]  # width and height in pixels, upright
+    digest: str  # SHA-256 of the bytes that were decoded, in hexadecimal
+    low_bits: int | None  # bits of the brightest 16-bit sample, where that is nearly black (8 to 14)
 
 
 def open_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:

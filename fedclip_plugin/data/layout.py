@@ -6,7 +6,6 @@ there every rank lists all file names (to compute the same partition) and opens 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.partition import partition
 from fedclip_plugin.data.silo_config import read_silo_root
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.recipe.faults import closest
 
 if TYPE_CHECKING:
     from fedclip_plugin.recipe import Recipe
@@ -119,8 +119,8 @@ def _named_folder(root: Path, name: str) -> Path:
     folder = root / name
     if not folder.exists():
         there = list_domains(root)
-        close = difflib.get_close_matches(name, there, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        close = closest(name, there)
+        hint = f" (did you mean {close!r}?)" if close else ""
         raise DataError(f"no folder {name!r} in {root}{hint}; it holds: {', '.join(there) or 'no folder'}")
     return folder
 

@@ -70,6 +70,9 @@ class Parts:
         while not self._read():
             self._parts, self._corrupt = {}, []
 
+    def __contains__(self, key: object) -> bool:
+        return key in self.where
+
     def rows(self, keys: Sequence[str], column: str) -> Array:
         """Return what a column holds for some keys, at least one, in their order."""
         places: dict[Path, list[int]] = {}
@@ -104,7 +107,8 @@ class Parts:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{self._next_number():06d}-{secrets.token_hex(4)}.safetensors"
             write_file(path, _to_bytes(whole))
-            self._remove(replaced)
+            for old_path in replaced:
+                old_path.unlink(missing_ok=True)  # another process may have taken it in too
             remove_abandoned(self.folder)
         self._parts = {path: part for path, part in self._parts.items() if path not in replaced}
         self._corrupt = []
@@ -131,11 +135,6 @@ class Parts:
 
     def _next_number(self) -> int:
         return max((int(path.name.split("-")[0]) for path in self.folder.glob("[0-9]*.safetensors")), default=0) + 1
-
-    @staticmethod
-    def _remove(paths: Sequence[Path]) -> None:
-        for path in paths:
-            path.unlink(missing_ok=True)  # another process may have taken it in too
 
 
 @contextmanager

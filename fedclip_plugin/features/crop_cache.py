@@ -1,4 +1,4 @@
-"""Cropped images on disk, for methods on pixels: written once, then mapped into memory, never loaded whole."""
+"""Cropped images for methods on pixels: written to disk once, then mapped into memory, never loaded whole."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fedclip_edge.files import replacing
+from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.data import ImageSet
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features.cache_parts import naming_cache
-from fedclip_plugin.features.feature_cache import image_set_hash
+from fedclip_plugin.features.encoding import Progress, read_files
+from fedclip_plugin.features.feature_set import EncodedImages, PixelSet
+from fedclip_plugin.features.image_files import ImageFiles, image_set_hash
 from fedclip_plugin.text import size
 
 logger = logging.getLogger(__name__)
@@ -31,6 +35,7 @@ Block = tuple[Sequence[str], NDArray[np.uint8]]
 
 _START = 512  # bytes kept for the file's header, which is written last
 _BLOCK = 256
+_BATCH = 64  # images decoded between two writes
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,55 @@ class PixelCache:
             stream.write(_header([len(keys), 3, side, side], len(note), zlib.crc32(note, checksum)))
             stream.flush()
             return _map(Path(stream.name))  # before another rank's file can take the place of this one
+
+
+def cropped(
+    cache: PixelCache,
+    backbone: Path,
+    files: ImageFiles,
+    skip_bad: bool,
+    workers: int,
+    on_progress: Progress,
+) -> EncodedImages[PixelSet]:
+    """Return the pixels of an image set, decoding only what is not cached; the backbone's folder is read only for that.
+
+    Parameters and errors are those of :meth:`~fedclip_plugin.features.feature_source.FeatureSource.images`; a disk
+    without room is a DataError too.
+    """
+    images = files.images
+    crops = cache.read(cache.path(images))
+    missing = files.missing(crops.rows)
+    if missing:
+        crops = _write(cache, crops, files, missing, Preprocessing(backbone), workers, on_progress)
+        files.remember()
+    kept, faults = files.judge(crops.rows, skip_bad)
+    rows = torch.tensor([crops.rows[files.digest(images.files[index]) or ""] for index in kept])
+    data = PixelSet(crops.levels, torch.from_numpy(images.labels[kept]), rows)
+    return EncodedImages(data, kept, faults, sum(files.digest(name) in crops.rows for name in missing))
+
+
+def _write(
+    cache: PixelCache,
+    crops: Crops,
+    files: ImageFiles,
+    missing: Sequence[str],
+    preprocessing: Preprocessing,
+    workers: int,
+    on_progress: Progress,
+) -> Crops:
+    """Write a new file of what is still true of the old one and of what is missing there."""
+    current, side = files.digests(), preprocessing.side
+    still = [digest for digest in crops.rows if digest in current]
+    cache.require_room(files.images, len(still) + len(missing), side)
+
+    def _decoded() -> Iterator[Block]:
+        for batch in read_files(preprocessing.crop, files.paths(missing), _BATCH, workers):
+            files.note(missing, batch)
+            if batch.arrays:
+                yield list(batch.digests.values()), np.stack(list(batch.arrays.values()))
+            on_progress(len(batch.arrays) + len(batch.faults))
+
+    return cache.write(cache.path(files.images), side, chain(crops.blocks(still), _decoded()))
 
 
 def _header(shape: Sequence[int], note: int, checksum: int) -> bytes:

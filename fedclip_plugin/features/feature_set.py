@@ -72,19 +72,11 @@ class InputSet(ABC):
 
 @dataclass(frozen=True)
 class FeatureSet(InputSet):
-    """Images as the frozen backbone sees them.
+    """Images as the frozen backbone sees them."""
 
-    Attributes
-    ----------
-    features
-        ``[N, d]`` as the backbone gave them (not normalised).
-    views
-        Features of K augmented views of each image, ``[N, K, d]``, to train on; None where there are none.
-    """
-
-    features: Tensor
+    features: Tensor  # ``[N, d]`` as the backbone gave them (not normalised)
     labels: Tensor
-    views: Tensor | None = None
+    views: Tensor | None = None  # of K augmented views of each image, ``[N, K, d]``, to train on
     chunk: ClassVar[int] = 16384
 
     def batch(self, indices: Indices) -> Batch:
@@ -120,19 +112,11 @@ class FeatureSet(InputSet):
 
 @dataclass(frozen=True)
 class PixelSet(InputSet):
-    """Images as methods on pixels take them; they stay where they are, on disk perhaps, until a batch is taken.
+    """Images as methods on pixels take them; they stay where they are, on disk perhaps, until a batch is taken."""
 
-    Attributes
-    ----------
-    pixels
-        uint8 ``[M, 3, S, S]``, of these images and perhaps of others.
-    rows
-        Which of them the N images are, ``[N]``.
-    """
-
-    pixels: Tensor
+    pixels: Tensor  # uint8 ``[M, 3, S, S]``, of these images and perhaps of others
     labels: Tensor
-    rows: Tensor
+    rows: Tensor  # which of them the N images are, ``[N]``
     chunk: ClassVar[int] = 64
 
     def batch(self, indices: Indices) -> Batch:

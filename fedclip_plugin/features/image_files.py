@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import stat
 from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +139,16 @@ class ImageFiles:
         except DataError as error:  # such as a cache that others keep: what is in it is of use nevertheless
             logger.warning("files that were hashed are not remembered, and hashed again next time: %s", error)
             self._fresh = {}
+
+
+def short_hash(*parts: str) -> str:
+    """Return 16 hexadecimal digits that stand for ``parts``, which may be names that are not UTF-8."""
+    return hashlib.sha256(b"\0".join(os.fsencode(part) for part in parts)).hexdigest()[:16]
+
+
+def image_set_hash(images: ImageSet, *parts: str) -> str:
+    """Return what an image set is filed under: where it lies and what it is called."""
+    return short_hash(str(images.root.resolve()), images.name, *parts)
 
 
 def stamp_of(path: Path) -> Stamp | None:

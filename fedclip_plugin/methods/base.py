@@ -20,21 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AdapterInputs:
-    """What an adapter is built on.
+    """What an adapter is built on."""
 
-    Attributes
-    ----------
-    text
-        Text features of the classes in the recipe's prompt, and CLIP's factor on cosine similarities.
-    prompts
-        One a class, in label order.
-    clip
-        Loads the frozen CLIP; called only by methods that train through one of its towers.
-    """
-
-    text: TextFeatures
-    prompts: tuple[str, ...]
-    clip: Callable[[], FrozenClip]
+    text: TextFeatures  # of the classes in the recipe's prompt
+    prompts: tuple[str, ...]  # one a class, in label order
+    clip: Callable[[], FrozenClip]  # loads the frozen CLIP; only for methods that train through one of its towers
 
     @property
     def feature_dim(self) -> int:

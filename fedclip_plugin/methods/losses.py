@@ -21,21 +21,3 @@ def contrastive_loss(adapted: Tensor, text_features: Tensor, labels: Tensor, log
     similarity = scores(adapted, text_features[labels], logit_scale)
     pairs = torch.arange(len(labels), device=labels.device)
     return (cross_entropy(similarity, pairs) + cross_entropy(similarity.T, pairs)) / 2
-
-
-def classification_loss(adapted: Tensor, class_features: Tensor, labels: Tensor, logit_scale: float | Tensor) -> Tensor:
-    """Return the mean cross entropy over all classes, whether or not the batch has images of them.
-
-    Parameters
-    ----------
-    adapted, labels, logit_scale
-        As for :func:`contrastive_loss`.
-    class_features
-        Unit-length class features, ``[C, d]``.
-
-    Returns
-    -------
-    Tensor
-        A scalar.
-    """
-    return cross_entropy(scores(adapted, class_features, logit_scale), labels)

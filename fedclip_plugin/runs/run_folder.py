@@ -31,6 +31,7 @@ from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter
 from fedclip_plugin.runs.job_folder import JobFolder
 from fedclip_plugin.runs.round_record import RoundRecord
+from fedclip_plugin.runs.state import round_folders
 from fedclip_plugin.runs.writing import writing
 
 
@@ -188,7 +189,7 @@ class RunFolder(JobFolder):
             self._point("best", best)
             append_line(self.metrics, record.to_json())
             linked = {(self.adapters / name).resolve() for name in ("best", "final")}
-            for number, folder in self._rounds().items():
+            for number, folder in round_folders(self.adapters).items():
                 if number <= record.round - keep and number != best and folder.resolve() not in linked:
                     shutil.rmtree(folder)
 
@@ -203,7 +204,7 @@ class RunFolder(JobFolder):
         names = ("best", "final")
         linked = {(self.adapters / name).resolve() for name in names} if keep_linked else set()
         with writing(self._what):
-            for folder in self._rounds().values():
+            for folder in round_folders(self.adapters).values():
                 if folder.resolve() not in linked:
                     shutil.rmtree(folder)
             for name in names:
@@ -243,11 +244,6 @@ class RunFolder(JobFolder):
         ]
         return "".join(f"{line}\n" for line in earlier) + recipe_text
 
-    def _rounds(self) -> dict[int, Path]:
-        """Return the adapters' folders by round, oldest first."""
-        found = self.adapters.glob("round_[0-9]*")
-        return dict(sorted((int(folder.name.removeprefix("round_")), folder) for folder in found))
-
     def _point(self, name: str, number: int) -> None:
         if self.round_folder(number).exists():
             point_to(self.adapters / name, self.round_folder(number).name)
@@ -257,7 +253,7 @@ class RunFolder(JobFolder):
         for folder, name in ((self.adapters, None), (self.path, self.recipe.name), (self.path, self.metrics.name)):
             sweep(folder, name)
         last = records[-1].round if records else -1
-        for number, folder in self._rounds().items():
+        for number, folder in round_folders(self.adapters).items():
             if number > last:
                 shutil.rmtree(folder)
 

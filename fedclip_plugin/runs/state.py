@@ -58,6 +58,11 @@ def _unusable(folder: Path, why: str) -> RunFolderError:
     )
 
 
+def round_folders(path: Path) -> dict[int, Path]:
+    """Return the folders such as ``round_0012`` by round, oldest first."""
+    return dict(sorted((int(folder.name.removeprefix("round_")), folder) for folder in path.glob("round_[0-9]*")))
+
+
 class StateSeries:
     """The states of one rank, one folder a round, of which only those that a resumed run may need stay."""
 
@@ -72,7 +77,7 @@ class StateSeries:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             sweep(self.path)
-            for number, folder in self._rounds().items():
+            for number, folder in round_folders(self.path).items():
                 if done == 0 or number > done:
                     shutil.rmtree(folder)
 
@@ -84,7 +89,7 @@ class StateSeries:
 
     def load(self, number: int) -> dict[str, npt.NDArray[Any]] | None:
         """Return the newest state of round ``number`` or before, as :func:`load_state`; None when there is none."""
-        found = [folder for had, folder in self._rounds().items() if had <= number]
+        found = [folder for had, folder in round_folders(self.path).items() if had <= number]
         return load_state(found[-1]) if found else None
 
     def drop_before(self, complete: int) -> None:
@@ -92,11 +97,7 @@ class StateSeries:
 
         What :meth:`load` returns for that round stays, and so does everything newer.
         """
-        found = [folder for number, folder in self._rounds().items() if number <= complete]
+        found = [folder for number, folder in round_folders(self.path).items() if number <= complete]
         with writing(self.path):
             for folder in found[:-1]:
                 shutil.rmtree(folder)
-
-    def _rounds(self) -> dict[int, Path]:
-        """Return the folders by round, oldest first."""
-        return dict(sorted((int(path.name.removeprefix("round_")), path) for path in self.path.glob("round_[0-9]*")))

@@ -13,7 +13,7 @@ from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipSer
 from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
 from fedclip_plugin.federated.managers.watchdog import together
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
-from fedclip_plugin.federated.roles.answer_history import AnswerHistory
+from fedclip_plugin.federated.roles.task import AnswerHistory
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.methods import Adapter
 from fedclip_plugin.runs import RoundRecord

@@ -13,7 +13,7 @@ from fedml.cross_silo.server.fedml_server_manager import FedMLServerManager
 from fedml.cross_silo.server.message_define import MyMessage
 
 from fedclip_plugin.features import InputSet
-from fedclip_plugin.federated.managers.handlers import StaysOpen, StopsOnError
+from fedclip_plugin.federated.managers.handlers import ManagerMixin
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, ServerReport
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import Watchdog
@@ -21,7 +21,7 @@ from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
 from fedclip_plugin.federated.messages.message_fields import COMPLETE, ROUND, TRAIN
 from fedclip_plugin.federated.messages.transport import CountingTransport, most_bytes
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
-from fedclip_plugin.federated.roles.answer_history import AnswerHistory
+from fedclip_plugin.federated.roles.task import AnswerHistory
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.text import told
 
@@ -114,7 +114,7 @@ class AveragingDriver(FedMLAggregator):
         """FedML asks for a sample input to describe the model to its cloud: there is none."""
 
 
-class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
+class FedClipServer(ManagerMixin, FedMLServerManager):
     """The server's message handlers over MPI; the recorder tells which round is to begin."""
 
     def __init__(self, args: Any, averager: AveragingDriver, recorder: RoundRecorder) -> None:

@@ -16,14 +16,13 @@ from fedml.cross_silo.client.message_define import MyMessage
 from torch import Tensor
 
 from fedclip_plugin.features import SiloFeatures
-from fedclip_plugin.federated.managers.handlers import StaysOpen, StopsOnError
+from fedclip_plugin.federated.managers.handlers import ManagerMixin
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import PATIENCE, Watchdog
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.messages.message_fields import COMPLETE, REPORT, ROUND, TRAIN, SiloReport
 from fedclip_plugin.federated.messages.transport import CountingTransport, most_bytes
-from fedclip_plugin.federated.roles.answer_history import AnswerHistory
-from fedclip_plugin.federated.roles.task import Answers
+from fedclip_plugin.federated.roles.task import AnswerHistory, Answers
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
@@ -152,7 +151,7 @@ class _TrainerModel:
         load_parameters(self.model, tensors)
 
 
-class FedClipSilo(StopsOnError, StaysOpen, ClientMasterManager):
+class FedClipSilo(ManagerMixin, ClientMasterManager):
     """A silo's message handlers over MPI."""
 
     def __init__(self, args: Any, driver: SiloDriver) -> None:

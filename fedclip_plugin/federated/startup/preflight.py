@@ -81,20 +81,16 @@ def _prepare(folder: RunFolder, recipe: Recipe, resume: bool, backbone: Path | N
     """Claim the folder, make it ready where folder and disk allow it, and return the rounds that are complete."""
     folder.claim()
     try:
-        return _make_ready(folder, recipe, resume, backbone)
+        text, digest, needed = recipe_text(recipe), recipe.digest(), _OTHER_FILES
+        last = folder.last_complete() if folder.check(text, digest, resume) else None
+        if backbone is not None:
+            update = update_bytes(recipe, backbone)
+            copies = 0 if folder.has_links() else _COPIES * update
+            needed += max(0, copies + adapter_space(recipe, update) - _held_on_disk(folder))
+        folder.prepare(text, digest, needed, resume)
     except FedClipError:
         folder.release()
         raise
-
-
-def _make_ready(folder: RunFolder, recipe: Recipe, resume: bool, backbone: Path | None) -> int:
-    text, digest, needed = recipe_text(recipe), recipe.digest(), _OTHER_FILES
-    last = folder.last_complete() if folder.check(text, digest, resume) else None
-    if backbone is not None:
-        update = update_bytes(recipe, backbone)
-        copies = 0 if folder.has_links() else _COPIES * update
-        needed += max(0, copies + adapter_space(recipe, update) - _held_on_disk(folder))
-    folder.prepare(text, digest, needed, resume)
     return last.round if last else 0
 
 
