@@ -85,18 +85,18 @@ def _train(
     observer: Observer,
     history: AnswerHistory | None,
 ) -> None:
-    def tell(text: str) -> None:
+    def _tell(text: str) -> None:
         if args.rank == 0:
             observer.say(text)
 
     done = open_run(args.comm, folder, recipe, resume)
     if done >= args.comm_round:
-        tell(f"{folder.path} has all {done} rounds already: nothing to train")
+        _tell(f"{folder.path} has all {done} rounds already: nothing to train")
         return
     device = choose_device(args)
     if args.rank == 0:
         observer.begin(args.worker_num, done, device)
-    prepared = Preparation(recipe, args.comm, device, progress, tell).run()
+    prepared = Preparation(recipe, args.comm, device, progress, _tell).run()
     task = prepared.task
     dataset, model, trainer, aggregator = make_pair(args, device, recipe, prepared, folder)
     del prepared
