@@ -87,13 +87,13 @@ def main() -> int:
 
 
 def _federate(options: argparse.Namespace, stamps: Stamps) -> dict[str, Any]:
-    from fedclip_plugin.federated.job import Job
+    from fedclip_plugin.federated.job import run_job
     from fedclip_plugin.recipe import find_recipe, load_recipe
     from fedclip_plugin.runs import RunFolder
 
     recipe, folder = load_recipe(find_recipe(options.recipe), options.overrides), RunFolder(options.results / "run")
     stamps.stamp("import fedclip_plugin")
-    Job(recipe, folder, resume=False, progress=False, observer=stamps).run()
+    run_job(recipe, folder, resume=False, progress=False, observer=stamps)
     stamps.stamp("end")
     if "mpi" not in stamps.steps:  # a silo's rank: only the server's hears of the job
         return {}

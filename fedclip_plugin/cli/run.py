@@ -111,13 +111,13 @@ def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank:
         folder.claim()
     share_cores()
     import_fedml()
-    from fedclip_plugin.federated.job import Job
+    from fedclip_plugin.federated.job import run_job
     from fedclip_plugin.report.console import Console
 
     console = Console(recipe, folder, on_training=lambda: _explain_termination(folder))
     tracked = recipe.tracking_args.enable_tensorboard
     observer = TensorBoard(console, folder.path / "tensorboard") if tracked else console
-    Job(recipe, folder, resume, progress, observer).run()
+    run_job(recipe, folder, resume, progress, observer)
     if rank == 0:
         console.finish()
     leave()

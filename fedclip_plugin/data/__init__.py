@@ -3,7 +3,7 @@
 from fedclip_plugin.data.every_silo import common_classes, require_images_here
 from fedclip_plugin.data.folder_check import check_folder
 from fedclip_plugin.data.folder_report import FolderReport
-from fedclip_plugin.data.image_folders import find_layout, list_classes, list_domains, scan_folder
+from fedclip_plugin.data.image_folders import find_layout, list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.images import IMAGE_SUFFIXES, UnreadableImageError, UnreadableImagesError, open_rgb
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
@@ -21,7 +21,6 @@ __all__ = [
     "check_folder",
     "common_classes",
     "find_layout",
-    "list_classes",
     "list_domains",
     "open_rgb",
     "partition",

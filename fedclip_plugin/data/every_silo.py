@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fedclip_plugin.data.image_set import ImageSet
@@ -21,11 +22,6 @@ def require_images_here(recipe: Recipe) -> None:
     Folders are listed, no image is opened. Nothing is looked at where each silo has a configuration file of its own,
     which only its rank reads, and of the built-in miniature, which is drawn by the ranks.
 
-    Parameters
-    ----------
-    recipe
-        A checked recipe.
-
     Raises
     ------
     DataError
@@ -35,12 +31,17 @@ def require_images_here(recipe: Recipe) -> None:
     drawn = recipe.data_args.dataset == "miniature" and recipe.fedclip_args.data_root is None
     if drawn or recipe.data_args.data_silo_config:
         return
-    found, faults = [], []
-    for images in _image_sets(recipe):
-        if isinstance(images, DataError):
-            faults.append(str(images))
-        else:
-            found.append(images)
+    silos = 1 if recipe.fedclip_args.data_layout == "classes" else len(silo_names(recipe))  # one folder: one look
+    looks: list[Callable[[], ImageSet | None]] = [partial(_splittable, recipe, index) for index in range(silos)]
+    looks.append(partial(target_image_set, recipe))
+    found: list[ImageSet] = []
+    faults: list[str] = []
+    for look in looks:
+        try:
+            images = look()
+            found += [images] if images is not None else []
+        except DataError as error:
+            faults.append(str(error))
     faults = list(dict.fromkeys(faults))  # a missing data root is one fault
     if len(faults) > 1:
         raise DataError("\n  ".join([f"{len(faults)} image folders cannot be used", *faults]))
@@ -54,8 +55,6 @@ def common_classes(by_silo: Mapping[str, Sequence[str]], listed: Sequence[str] |
 
     Parameters
     ----------
-    by_silo
-        Silo, or target domain, to its classes.
     listed
         The recipe's class list, which rules when there is one.
 
@@ -81,25 +80,8 @@ def common_classes(by_silo: Mapping[str, Sequence[str]], listed: Sequence[str] |
     )
 
 
-def _image_sets(recipe: Recipe) -> Iterator[ImageSet | DataError]:
-    """Yield what each silo has, then the target, or what is wrong with it."""
-    silos = 1 if recipe.fedclip_args.data_layout == "classes" else len(silo_names(recipe))  # one folder: one look
-    for index in range(silos):
-        try:
-            images = silo_image_set(recipe, index)
-            yield _splittable(images)
-        except DataError as error:
-            yield error
-    try:
-        target = target_image_set(recipe)
-    except DataError as error:
-        yield error
-        return
-    if target is not None:
-        yield target
-
-
-def _splittable(images: ImageSet) -> ImageSet:
+def _splittable(recipe: Recipe, index: int) -> ImageSet:
+    images = silo_image_set(recipe, index)
     try:
         split_60_20_20(len(images), seed=0)
     except DataError as error:

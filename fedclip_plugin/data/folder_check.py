@@ -36,11 +36,6 @@ def check_folder(root: Path, workers: int = 2, progress: bool = False) -> Folder
     progress
         Whether to draw a progress bar on stderr.
 
-    Returns
-    -------
-    FolderReport
-        What was found, faults included.
-
     Raises
     ------
     DataError

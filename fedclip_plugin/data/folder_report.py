@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,13 +145,9 @@ def _table(counts: dict[str, dict[str, int]], classes: Sequence[str]) -> str:
     rows: list[list[str]] = [["class", *domains, "total"]]
     for name in classes:
         row = [counts[domain].get(name) for domain in domains]
-        rows.append([name, *("-" if cell is None else str(cell) for cell in row), str(_sum(row))])
+        rows.append([name, *("-" if cell is None else str(cell) for cell in row), str(sum(cell or 0 for cell in row))])
     totals = [sum(counts[domain].values()) for domain in domains]
     rows.append(["total", *map(str, totals), str(sum(totals))])
     if len(domains) == 1:  # the total would repeat the one column
         rows = [row[:-1] for row in rows]
     return align(rows, rule=False)
-
-
-def _sum(cells: Iterable[int | None]) -> int:
-    return sum(cell for cell in cells if cell is not None)

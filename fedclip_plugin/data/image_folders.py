@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,28 +13,16 @@ from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.images import IMAGE_SUFFIXES, suffix_of
 from fedclip_plugin.data.names import require_names, twins
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.recipe.faults import listed
+from fedclip_plugin.recipe.faults import closest, listed
 
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
 
 
 def list_domains(root: Path) -> tuple[str, ...]:
-    """Return the names of the sub-folders of `root`, sorted by code point.
+    """Return the names of the sub-folders of `root`, one a domain, silo or class, sorted by code point.
 
-    Parameters
-    ----------
-    root
-        A folder that holds one folder per domain (or per silo).
-
-    Returns
-    -------
-    tuple of str
-        Folder names; hidden ones and the operating systems' own are left out.
-
-    Raises
-    ------
-    DataError
-        `root` is missing, is not a folder, or cannot be read, a folder's name cannot be used, or a link leads nowhere.
+    Hidden ones and the operating systems' own are left out. A name that cannot be used and a link that leads nowhere
+    are DataErrors, besides those of `list_entries`.
     """
     names, loose = list_entries(root)
     require_names(names, root)
@@ -44,42 +31,11 @@ def list_domains(root: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def list_classes(root: Path) -> tuple[str, ...]:
-    """Return the class folders of `root`, sorted by code point.
-
-    Parameters
-    ----------
-    root
-        A folder that holds one folder per class.
-
-    Returns
-    -------
-    tuple of str
-        Class names.
-
-    Raises
-    ------
-    DataError
-        As `list_domains`.
-    """
-    return list_domains(root)
-
-
 def list_entries(folder: Path) -> tuple[list[str], list[str]]:
     """Return the names of the sub-folders and of the files of `folder`, each sorted by code point.
 
     Links are followed; a link that leads nowhere, or in a circle, counts as a file. Hidden names (a leading dot) and
     what operating systems leave behind (``Thumbs.db``, ``desktop.ini``, ``__MACOSX`` ...) are left out.
-
-    Parameters
-    ----------
-    folder
-        The folder to list.
-
-    Returns
-    -------
-    tuple
-        Names of the sub-folders, names of the files.
 
     Raises
     ------
@@ -112,14 +68,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def broken_links(root: Path, loose: Sequence[str]) -> list[str]:
-    """Say which of the files in a folder of folders are links that should lead to a folder, and lead nowhere.
+    """Say which files in a folder of folders are links that should lead to a folder, and lead nowhere.
 
-    Parameters
-    ----------
-    root
-        The folder.
-    loose
-        Names of the files in it. One with a suffix is taken for a link to a file.
+    `loose` are the names of the files in it; one with a suffix is taken for a link to a file.
     """
     paths = [root / name for name in loose if not suffix_of(name)]
     return [
@@ -131,23 +82,9 @@ def broken_links(root: Path, loose: Sequence[str]) -> list[str]:
 
 
 def list_class(folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """Return what is in a class folder, sorted by code point.
+    """Return what is in a class folder, sorted by code point: folders, images, other files.
 
-    Parameters
-    ----------
-    folder
-        The class folder.
-
-    Returns
-    -------
-    tuple
-        Names of folders in it, which should not be there; of images, among them whatever else is named like an image,
-        be it a folder; and of other files.
-
-    Raises
-    ------
-    DataError
-        As `list_entries`.
+    Folders should not be there. Whatever is named like an image counts as one, be it a folder.
     """
     folders, files = list_entries(folder)
     images = [name for name in (*folders, *files) if is_image_name(name)]
@@ -159,22 +96,9 @@ def list_class(folder: Path) -> tuple[list[str], list[str], list[str]]:
 
 
 def find_layout(root: Path) -> str:
-    """Find out how a folder of images is laid out.
+    """Find out how a folder is laid out: ``domains`` when at least half of its folders hold folders, else ``classes``.
 
-    Parameters
-    ----------
-    root
-        Folder of folders.
-
-    Returns
-    -------
-    str
-        ``domains`` when at least half of its folders hold folders, else ``classes``.
-
-    Raises
-    ------
-    DataError
-        The folder is missing or holds no folder.
+    A folder that is missing or holds no folder is a DataError.
     """
     folders, loose = list_entries(root)
     if not folders:
@@ -191,17 +115,8 @@ def is_image_name(name: str) -> bool:
 def find_images(folder: Path) -> list[Path]:
     """Return what is named like an image in a folder and the folders below it, sorted.
 
-    Links to folders are not followed; hidden files and what operating systems leave behind are left out.
-
-    Parameters
-    ----------
-    folder
-        Where to look, at any depth.
-
-    Raises
-    ------
-    DataError
-        As `list_entries`, for any folder below.
+    Links to folders are not followed; hidden files and what operating systems leave behind are left out. Errors as
+    `list_entries`, for any folder below.
     """
     folders, images, _ = list_class(folder)
     below = [folder / name for name in folders]
@@ -217,18 +132,11 @@ def scan_folder(root: Path, name: str, classes: Sequence[str] | None = None) -> 
 
     Parameters
     ----------
-    root
-        Folder of the class folders.
     name
         The silo or domain, for messages and for the result.
     classes
         Class names in label order: every folder must be one of them, and some may be absent. None: the
         classes are the folders, sorted, and none of them may be empty.
-
-    Returns
-    -------
-    ImageSet
-        At least one image.
 
     Raises
     ------
@@ -277,8 +185,8 @@ def _check_known(found: Sequence[str], classes: Sequence[str], root: Path, name:
     extra = [folder for folder in found if folder not in set(classes)]
     if not extra:
         return
-    close = difflib.get_close_matches(extra[0], classes, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    close = closest(extra[0], classes)
+    hint = f" (did you mean {close!r}?)" if close else ""
     if twins([extra[0], *classes]):
         hint = f" (one reads the same, and Unicode spells it differently: the folder's name is {extra[0]!a})"
     raise DataError(

@@ -48,22 +48,6 @@ class ImageSet:
         return [self.root / file for file in self.files]
 
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> ImageSet:
-        """Return the images at `indices`, in that order, with the same classes.
-
-        Parameters
-        ----------
-        indices
-            Positions in `files`.
-
-        Returns
-        -------
-        ImageSet
-            A smaller set of the same name and root.
-
-        Raises
-        ------
-        IndexError
-            An index is out of range.
-        """
+        """Return the images at `indices`, positions in `files`, in that order, with the same classes, name and root."""
         chosen = np.asarray(indices, dtype=np.int64)
         return replace(self, files=tuple(self.files[i] for i in chosen.tolist()), labels=self.labels[chosen])

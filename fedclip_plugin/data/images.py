@@ -27,20 +27,6 @@ class UnreadableImageError(DataError):
     """An image file that is missing, no plain file, empty, truncated, too large, or no image.
 
     Only this error is what ``on_bad_image: skip`` leaves out and counts.
-
-    Parameters
-    ----------
-    path
-        The file.
-    reason
-        What is wrong with it.
-    remedy
-        What to do about it.
-
-    Attributes
-    ----------
-    path, reason, remedy
-        As given.
     """
 
     def __init__(self, path: Path, reason: str, remedy: str = "Replace or remove the file") -> None:
@@ -55,17 +41,7 @@ class UnreadableImageError(DataError):
 
 
 class UnreadableImagesError(DataError):
-    """Images of a set that cannot be read, where none may be left out.
-
-    Parameters
-    ----------
-    name
-        The silo or domain.
-    count
-        Images of the set.
-    faults
-        One for each that cannot be read, at least one.
-    """
+    """Images of a set that cannot be read, at least one, where none may be left out."""
 
     def __init__(self, name: str, count: int, faults: Sequence[UnreadableImageError]) -> None:
         first = f"{printable(str(faults[0].path))} ({faults[0].reason})"
@@ -83,26 +59,13 @@ def suffix_of(file: str) -> str:
 
 @dataclass(frozen=True)
 class Stored:
-    """How an image file holds its image.
+    """How an image file holds its image."""
 
-    Attributes
-    ----------
-    format, mode
-        ``JPEG``, ``PNG`` ...; ``L``, ``P``, ``CMYK`` ...
-    size
-        Width and height in pixels, upright.
-    digest
-        SHA-256 of the bytes that were decoded, in hexadecimal.
-    low_bits
-        How many bits the brightest of its 16-bit samples has, where that leaves a nearly black picture (8 to 14); None
-        of other files.
-    """
-
-    format: str
-    mode: str
-    size: tuple[int, int]
-    digest: str
-    low_bits: int | None
+    format: str  # ``JPEG``, ``PNG``
+    mode: str  # ``L``, ``P``, ``CMYK``
+    size: tuple[int, int]  # width and height in pixels, upright
+    digest: str  # SHA-256 of the bytes that were decoded, in hexadecimal
+    low_bits: int | None  # bits of the brightest 16-bit sample, where that is nearly black (8 to 14)
 
 
 def open_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -113,15 +76,8 @@ def open_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Parameters
     ----------
-    path
-        The image file.
     max_pixels
         Largest width x height that is decoded.
-
-    Returns
-    -------
-    PIL.Image.Image
-        Mode ``RGB``, decoded, with its file closed.
 
     Raises
     ------
@@ -134,25 +90,7 @@ def open_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, Stored]:
-    """Read one image file as `open_rgb` does, and say how it was stored.
-
-    Parameters
-    ----------
-    path
-        The image file.
-    max_pixels
-        Largest width x height that is decoded.
-
-    Returns
-    -------
-    tuple
-        The upright RGB image, and what its file is.
-
-    Raises
-    ------
-    UnreadableImageError
-        As `open_rgb`.
-    """
+    """Read one image file as `open_rgb` does, and say how it was stored."""
     with _reading(path), open_plain(path) as stream:
         image = open_image(stream, max_pixels)
         wide = _is_wide(image)
@@ -163,13 +101,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, S
 
 
 def low_bits_of(path: Path) -> int | None:
-    """Return `Stored.low_bits` of a file; one without 16-bit samples is not decoded.
-
-    Raises
-    ------
-    UnreadableImageError
-        As `open_rgb`.
-    """
+    """Return `Stored.low_bits` of a file; one without 16-bit samples is not decoded. Errors as `open_rgb`."""
     with _reading(path), open_plain(path) as stream:
         image = open_image(stream)
         return _low_bits(upright_rgb(image)) if _is_wide(image) else None

@@ -6,7 +6,6 @@ there every rank lists all file names (to compute the same partition) and opens 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.partition import partition
 from fedclip_plugin.data.silo_config import read_silo_root
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.recipe.faults import closest
 
 if TYPE_CHECKING:
     from fedclip_plugin.recipe import Recipe
@@ -31,17 +31,10 @@ def silo_names(recipe: Recipe, root: Path | None = None, domains: Sequence[str] 
 
     Parameters
     ----------
-    recipe
-        The run's recipe.
     root
         Data root to use in place of the recipe's (the built-in miniature's).
     domains
         All domains, where they are known without listing a folder (the built-in miniature's).
-
-    Returns
-    -------
-    tuple of str
-        One name per silo.
 
     Raises
     ------
@@ -65,21 +58,7 @@ def silo_names(recipe: Recipe, root: Path | None = None, domains: Sequence[str] 
 def silo_image_set(
     recipe: Recipe, silo_index: int, root: Path | None = None, domains: Sequence[str] | None = None
 ) -> ImageSet:
-    """List the images of one silo.
-
-    Parameters
-    ----------
-    recipe
-        The run's recipe.
-    silo_index
-        0-based position of the silo; its rank is one more.
-    root, domains
-        As for `silo_names`.
-
-    Returns
-    -------
-    ImageSet
-        The silo's images, named after the silo; at least ``min_images_per_silo``.
+    """List the images of one silo, at least ``min_images_per_silo``; `root` and `domains` as for `silo_names`.
 
     Raises
     ------
@@ -106,26 +85,10 @@ def silo_image_set(
 
 
 def target_image_set(recipe: Recipe, root: Path | None = None) -> ImageSet | None:
-    """List the images of the target domain, which the server alone reads.
+    """List the images of the target domain, which the server alone reads; None when the recipe names no target.
 
-    It lies where a silo of that name would lie.
-
-    Parameters
-    ----------
-    recipe
-        The run's recipe.
-    root
-        Data root to use in place of the recipe's (the built-in miniature's).
-
-    Returns
-    -------
-    ImageSet or None
-        None when the recipe names no target domain.
-
-    Raises
-    ------
-    DataError
-        The folder is missing or not as the layout asks.
+    It lies where a silo of that name would lie; `root` as for `silo_names`. A folder that is missing or not as the
+    layout asks is a DataError.
     """
     target = recipe.fedclip_args.target_domain
     if target is None:
@@ -156,8 +119,8 @@ def _named_folder(root: Path, name: str) -> Path:
     folder = root / name
     if not folder.exists():
         there = list_domains(root)
-        close = difflib.get_close_matches(name, there, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        close = closest(name, there)
+        hint = f" (did you mean {close!r}?)" if close else ""
         raise DataError(f"no folder {name!r} in {root}{hint}; it holds: {', '.join(there) or 'no folder'}")
     return folder
 

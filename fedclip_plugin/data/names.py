@@ -16,10 +16,7 @@ _BREAKS = frozenset({"Cc", "Zl", "Zp"})
 def name_fault(name: str) -> str | None:
     """Return what keeps a folder's name from being a class's or a silo's, None when nothing does.
 
-    Parameters
-    ----------
-    name
-        As the operating system gave it: a byte that is not UTF-8 is a surrogate in it.
+    In a name as the operating system gives it, a byte that is not UTF-8 is a surrogate.
     """
     if any("\ud800" <= letter <= "\udfff" for letter in name):
         return (
@@ -32,20 +29,7 @@ def name_fault(name: str) -> str | None:
 
 
 def require_names(names: Iterable[str], root: Path) -> None:
-    """Refuse folder names that cannot be class or silo names.
-
-    Parameters
-    ----------
-    names
-        Folders in `root`.
-    root
-        For the message.
-
-    Raises
-    ------
-    DataError
-        A name is not valid UTF-8 or has control characters, or two differ only in how Unicode spells them.
-    """
+    """Refuse names of folders in `root` that have a `name_fault`, or differ only in how Unicode spells them."""
     names = list(names)
     for name in names:
         if fault := name_fault(name):

@@ -25,8 +25,6 @@ def partition(
     ----------
     labels
         Class index of each image, of shape ``[N]``.
-    silo_count
-        Number of silos.
     method
         FedML's ``partition_method``: ``homo`` shuffles and cuts into parts whose sizes differ by at most one;
         ``hetero`` draws, class by class, each silo's share from a Dirichlet distribution, and lets silos that
@@ -36,8 +34,6 @@ def partition(
         Concentration of the Dirichlet distribution, above 0; small is very uneven. Only ``hetero`` needs it.
     minimum
         Fewest images that a silo may get, never less than 1; ``hetero`` draws again until that holds.
-    seed
-        Seed of the partition's own generator.
 
     Returns
     -------

@@ -22,21 +22,11 @@ _FEWEST = 10
 
 @dataclass(frozen=True)
 class Proposal:
-    """One way to train on a folder of images.
+    """One way to train on a folder of images."""
 
-    Attributes
-    ----------
-    what
-        Who holds which images.
-    recipe
-        The recipe to start from, as ``fedclip ls`` names it.
-    keys
-        Section to the keys that differ from the recipe's.
-    """
-
-    what: str
-    recipe: str
-    keys: Mapping[str, Mapping[str, Any]]
+    what: str  # who holds which images
+    recipe: str  # the recipe to start from, as ``fedclip ls`` names it
+    keys: Mapping[str, Mapping[str, Any]]  # section to the keys that differ from the recipe's
 
     def to_text(self) -> str:
         """Return the proposal as lines: what it is, its keys as YAML, and the command that sets them."""
@@ -61,24 +51,7 @@ class Proposal:
 def proposals(
     root: Path, layout: str, counts: Mapping[str, Mapping[str, int]], classes: Sequence[str]
 ) -> list[Proposal]:
-    """Return what fits a folder of images.
-
-    Parameters
-    ----------
-    root
-        The folder.
-    layout
-        ``domains`` (root/<folder>/<class>/<image>) or ``classes`` (root/<class>/<image>).
-    counts
-        ``counts[folder][class]``: number of images.
-    classes
-        All class names; a recipe needs them where folders lack some.
-
-    Returns
-    -------
-    list of Proposal
-        At least one.
-    """
+    """Return what fits a folder of images, at least one proposal; arguments as the attributes of `FolderReport`."""
     if layout == "classes":
         return _shared_out(root, sum(sum(row.values()) for row in counts.values()))
     lacking = any(set(row) != set(classes) for row in counts.values())

@@ -35,10 +35,7 @@ _MEASURED = 16
 def remarks(images: ImageSet) -> list[str]:
     """Return one line for pictures that are left out, and one for 16-bit files that come out nearly black.
 
-    Parameters
-    ----------
-    images
-        A silo's, or the target's. The headers of a few are looked at, and only 16-bit files are decoded.
+    The headers of a few images are looked at, and only 16-bit files are decoded.
     """
     lines = []
     if files := unused_pictures(images.ignored):
@@ -49,32 +46,16 @@ def remarks(images: ImageSet) -> list[str]:
 
 
 def unused_pictures(ignored: Sequence[str]) -> list[str]:
-    """Return those of the files that are left out which could be pictures.
+    """Return those of the ignored files which could be pictures.
 
-    Parameters
-    ----------
-    ignored
-        Files below a folder of class folders, such as `ImageSet.ignored`.
-
-    Returns
-    -------
-    list of str
-        Files of picture formats that are not read, images beside the class folders, and files without a suffix in
-        a class folder, as DICOM files often are.
+    That is: files of picture formats that are not read, images beside the class folders, and files without a suffix in
+    a class folder, as DICOM files often are.
     """
     return [file for file in ignored if _could_be_picture(file)]
 
 
 def unused_line(name: str, files: Sequence[str]) -> str:
-    """Say in one line which files of a silo or domain are not used.
-
-    Parameters
-    ----------
-    name
-        The silo or domain.
-    files
-        From `unused_pictures`, at least one.
-    """
+    """Say in one line which files (from `unused_pictures`, at least one) of a silo or domain are not used."""
     counts = Counter(suffix_of(file) or "without suffix" for file in files)
     told = ", ".join(f"{suffix} {count}" for suffix, count in sorted(counts.items()))
     count = f"{len(files)} files" if len(files) > 1 else "1 file"
@@ -97,16 +78,9 @@ def _measure_low_bits(images: ImageSet) -> dict[str, int]:
 
 
 def low_bits_line(name: str, found: Mapping[str, int], looked_at: int | None = None) -> str:
-    """Say in one line that images come out nearly black.
+    """Say in one line that images of a silo or domain come out nearly black.
 
-    Parameters
-    ----------
-    name
-        The silo or domain.
-    found
-        File to the bits that its samples use, at least one.
-    looked_at
-        Out of how many images; None for all.
+    `found` has, by file, the bits that its samples use; `looked_at` says out of how many images, None for all.
     """
     bits, first = max(found.values()), printable(next(iter(found)))
     count = f"{len(found)} images" if len(found) > 1 else "1 image"

@@ -17,28 +17,15 @@ _WANTED = "data_silo_config lists one file per silo, each with 'fedclip_args: {d
 
 
 def read_silo_root(config_files: Sequence[str | Path] | None, silo_index: int) -> Path | None:
-    """Return the data root that a silo's own file gives.
+    """Return the data root that a silo's own file gives, ``~`` and variables expanded; None without such files.
 
     The file has FedML's form, sections of keys (fedml/arguments.py, ``set_attr_from_config``), with one key::
 
         fedclip_args:
           data_root: /srv/images
 
-    It replaces ``fedclip_args.data_root`` on that silo's machine; with the layout ``silos`` it is the folder
-    of the silo's class folders itself.
-
-    Parameters
-    ----------
-    config_files
-        ``data_args.data_silo_config``: one path per silo, relative to the working directory; None when not
-        used.
-    silo_index
-        0-based position of the silo. No other silo's file is opened.
-
-    Returns
-    -------
-    Path or None
-        The folder, ``~`` and environment variables expanded; None when there is no such list of files.
+    It replaces ``fedclip_args.data_root`` on that silo's machine; with the layout ``silos`` it is the folder of the
+    silo's class folders itself. No other silo's file is opened.
 
     Raises
     ------
@@ -63,17 +50,9 @@ def read_silo_root(config_files: Sequence[str | Path] | None, silo_index: int) -
 
 
 def data_root_in(path: Path) -> str:
-    """Return the data root that a silo's file gives, as it is written there.
+    """Return the data root that a silo's file gives, as it is written there: ``~`` is that of the silo's machine.
 
-    Parameters
-    ----------
-    path
-        One of the files that `data_silo_config` lists. Its ``~`` and variables are those of the silo's machine.
-
-    Raises
-    ------
-    RecipeError
-        As for `read_silo_root`, but for what only the silo's machine knows; every fault at once.
+    Errors as for `read_silo_root`, but for what only the silo's machine knows; every fault at once.
     """
     content, faults = read_yaml(path, _WANTED)
     root: Any = ABSENT

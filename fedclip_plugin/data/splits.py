@@ -12,13 +12,7 @@ from fedclip_plugin.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Positions of the images of each part; no position is in two parts.
-
-    Attributes
-    ----------
-    train, validation, test
-        ``int64`` positions, of shape ``[n]`` each.
-    """
+    """Positions of the images of each part, ``[n]`` int64; no position is in two parts."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -26,23 +20,11 @@ class Split:
 
 
 def split_60_20_20(count: int, seed: int) -> Split:
-    """Split positions 0 to `count` - 1 as the reference does.
+    """Split positions 0 to `count` - 1 as the reference does; each part is in shuffled order.
 
-    One shuffle by numpy's legacy generator, then the first ``int(0.6 n)``, the next ``int(0.2 n)`` and the
-    next ``int(0.2 n)``. The up to two positions left over by rounding down are dropped, as the reference
-    drops them (microsoft/PersonalizedFL, folder ``fedclip``).
-
-    Parameters
-    ----------
-    count
-        Number of images, at least 5.
-    seed
-        Seed of the shuffle; the reference uses 0.
-
-    Returns
-    -------
-    Split
-        The positions of each part, in shuffled order.
+    One shuffle by numpy's legacy generator, then the first ``int(0.6 n)``, the next ``int(0.2 n)`` and the next
+    ``int(0.2 n)``. The up to two positions left over by rounding down are dropped, as the reference drops them
+    (microsoft/PersonalizedFL, folder ``fedclip``, with `seed` 0).
 
     Raises
     ------

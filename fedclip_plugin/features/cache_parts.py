@@ -31,21 +31,11 @@ _SMALL = 4096
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows, as one file holds them.
+    """Some rows, as one file holds them."""
 
-    Attributes
-    ----------
-    keys
-        One a row.
-    columns
-        Name to ``[N, ...]``, a row a key.
-    notes
-        Key to text, for some of the keys.
-    """
-
-    keys: Sequence[str]
-    columns: Mapping[str, Array]
-    notes: Mapping[str, str] = field(default_factory=dict)
+    keys: Sequence[str]  # one a row
+    columns: Mapping[str, Array]  # name to ``[N, ...]``, a row a key
+    notes: Mapping[str, str] = field(default_factory=dict)  # key to text, for some of the keys
 
     def select(self, rows: Sequence[int]) -> Part:
         """Return some of the rows."""
@@ -70,25 +60,18 @@ class Parts:
     never many, and a row is written again a few times at most, however often something is added. Two processes may add
     at once: neither changes nor needs a file of the other. A later file's row stands for an earlier one's of the same
     key. A corrupt file is reported and counts as absent.
-
-    Parameters
-    ----------
-    folder
-        Made when something is added.
-
-    Attributes
-    ----------
-    where
-        Key to the file and row that hold it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._parts: dict[Path, Part] = {}
         self._corrupt: list[Path] = []
-        self.where: dict[str, tuple[Path, int]] = {}
+        self.where: dict[str, tuple[Path, int]] = {}  # key to the file and row that hold it
         while not self._read():
             self._parts, self._corrupt = {}, []
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.where
 
     def rows(self, keys: Sequence[str], column: str) -> Array:
         """Return what a column holds for some keys, at least one, in their order."""
@@ -106,19 +89,9 @@ class Parts:
         return self._parts[self.where[key][0]].notes.get(key, "")
 
     def add(self, part: Part, wanted: Collection[str]) -> None:
-        """Write rows.
+        """Write at least one row; of the old ones, those that are ``wanted`` stay where a file is written again.
 
-        Parameters
-        ----------
-        part
-            At least one row.
-        wanted
-            Keys that are still of use, a set; others are dropped where a file is written again.
-
-        Raises
-        ------
-        DataError
-            When the disk is full or the folder cannot be written; what was there is untouched then.
+        A full disk, or a folder that cannot be written, is a DataError; what was there is untouched then.
         """
         taken = [Part([], {})] * 0
         replaced = list(self._corrupt)
@@ -134,7 +107,8 @@ class Parts:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{self._next_number():06d}-{secrets.token_hex(4)}.safetensors"
             write_file(path, _to_bytes(whole))
-            self._remove(replaced)
+            for old_path in replaced:
+                old_path.unlink(missing_ok=True)  # another process may have taken it in too
             remove_abandoned(self.folder)
         self._parts = {path: part for path, part in self._parts.items() if path not in replaced}
         self._corrupt = []
@@ -162,20 +136,12 @@ class Parts:
     def _next_number(self) -> int:
         return max((int(path.name.split("-")[0]) for path in self.folder.glob("[0-9]*.safetensors")), default=0) + 1
 
-    @staticmethod
-    def _remove(paths: Sequence[Path]) -> None:
-        for path in paths:
-            path.unlink(missing_ok=True)  # another process may have taken it in too
-
 
 @contextmanager
 def naming_cache(folder: Path) -> Iterator[None]:
     """Let an error of the disk say that it is the feature cache which cannot be written, and what to do.
 
-    Raises
-    ------
-    DataError
-        For an OSError of the block that names no file, or one in or above ``folder``.
+    A DataError takes the place of an OSError that names no file, or one in or above ``folder``.
     """
     try:
         yield

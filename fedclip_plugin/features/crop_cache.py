@@ -1,4 +1,4 @@
-"""Cropped images on disk, for methods on pixels: written once, then mapped into memory, never loaded whole."""
+"""Cropped images for methods on pixels: written to disk once, then mapped into memory, never loaded whole."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fedclip_edge.files import replacing
+from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.data import ImageSet
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features.cache_parts import naming_cache
-from fedclip_plugin.features.feature_cache import image_set_hash
+from fedclip_plugin.features.encoding import Progress, read_files
+from fedclip_plugin.features.feature_set import EncodedImages, PixelSet
+from fedclip_plugin.features.image_files import ImageFiles, image_set_hash
 from fedclip_plugin.text import size
 
 logger = logging.getLogger(__name__)
@@ -31,22 +35,15 @@ Block = tuple[Sequence[str], NDArray[np.uint8]]
 
 _START = 512  # bytes kept for the file's header, which is written last
 _BLOCK = 256
+_BATCH = 64  # images decoded between two writes
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Images resized and cropped as CLIP sees them, in a file that is mapped into memory.
+    """Images resized and cropped as CLIP sees them, in a file that is mapped into memory."""
 
-    Attributes
-    ----------
-    levels
-        uint8 ``[M, 3, S, S]``; only the rows that are looked at are read from disk.
-    rows
-        A file's digest to the row of its image.
-    """
-
-    levels: Tensor
-    rows: Mapping[str, int]
+    levels: Tensor  # uint8 ``[M, 3, S, S]``; only rows that are looked at are read from disk
+    rows: Mapping[str, int]  # a file's digest to the row of its image
 
     def blocks(self, keys: Sequence[str]) -> Iterator[Block]:
         """Yield the images ``keys`` in blocks that fit into memory."""
@@ -60,11 +57,6 @@ class PixelCache:
 
     A file is never changed, a new one takes its place: two ranks may write at once, and who has mapped the old one
     keeps it. A corrupt file is reported and made again.
-
-    Parameters
-    ----------
-    folder
-        Made when something is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,22 +76,7 @@ class PixelCache:
         return Crops(torch.empty(0, dtype=torch.uint8), {})
 
     def require_room(self, images: ImageSet, count: int, side: int) -> None:
-        """See that ``count`` of ``images`` fit on the disk, before any is decoded.
-
-        Parameters
-        ----------
-        images
-            For the message.
-        count
-            Images to be written.
-        side
-            S.
-
-        Raises
-        ------
-        DataError
-            When they do not, or when the folder cannot be made.
-        """
+        """See that ``count`` images of side S fit on the disk, before any is decoded; a DataError when they do not."""
         with naming_cache(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         need, free = count * 3 * side * side, shutil.disk_usage(self.folder).free
@@ -111,21 +88,9 @@ class PixelCache:
             )
 
     def write(self, path: Path, side: int, blocks: Iterable[Block]) -> Crops:
-        """Write the crops of an image set and return them.
+        """Write the crops of an image set, of side S, as they come, and return them.
 
-        Parameters
-        ----------
-        path
-            From :meth:`path`.
-        side
-            S.
-        blocks
-            The images; written as they come.
-
-        Raises
-        ------
-        DataError
-            When the disk is full or the folder cannot be written; the old file is untouched then.
+        A full disk, or a folder that cannot be written, is a DataError; the old file is untouched then.
         """
         keys: list[str] = []
         with naming_cache(self.folder), replacing(path) as stream:
@@ -142,6 +107,55 @@ class PixelCache:
             stream.write(_header([len(keys), 3, side, side], len(note), zlib.crc32(note, checksum)))
             stream.flush()
             return _map(Path(stream.name))  # before another rank's file can take the place of this one
+
+
+def cropped(
+    cache: PixelCache,
+    backbone: Path,
+    files: ImageFiles,
+    skip_bad: bool,
+    workers: int,
+    on_progress: Progress,
+) -> EncodedImages[PixelSet]:
+    """Return the pixels of an image set, decoding only what is not cached; the backbone's folder is read only for that.
+
+    Parameters and errors are those of :meth:`~fedclip_plugin.features.feature_source.FeatureSource.images`; a disk
+    without room is a DataError too.
+    """
+    images = files.images
+    crops = cache.read(cache.path(images))
+    missing = files.missing(crops.rows)
+    if missing:
+        crops = _write(cache, crops, files, missing, Preprocessing(backbone), workers, on_progress)
+        files.remember()
+    kept, faults = files.judge(crops.rows, skip_bad)
+    rows = torch.tensor([crops.rows[files.digest(images.files[index]) or ""] for index in kept])
+    data = PixelSet(crops.levels, torch.from_numpy(images.labels[kept]), rows)
+    return EncodedImages(data, kept, faults, sum(files.digest(name) in crops.rows for name in missing))
+
+
+def _write(
+    cache: PixelCache,
+    crops: Crops,
+    files: ImageFiles,
+    missing: Sequence[str],
+    preprocessing: Preprocessing,
+    workers: int,
+    on_progress: Progress,
+) -> Crops:
+    """Write a new file of what is still true of the old one and of what is missing there."""
+    current, side = files.digests(), preprocessing.side
+    still = [digest for digest in crops.rows if digest in current]
+    cache.require_room(files.images, len(still) + len(missing), side)
+
+    def _decoded() -> Iterator[Block]:
+        for batch in read_files(preprocessing.crop, files.paths(missing), _BATCH, workers):
+            files.note(missing, batch)
+            if batch.arrays:
+                yield list(batch.digests.values()), np.stack(list(batch.arrays.values()))
+            on_progress(len(batch.arrays) + len(batch.faults))
+
+    return cache.write(cache.path(files.images), side, chain(crops.blocks(still), _decoded()))
 
 
 def _header(shape: Sequence[int], note: int, checksum: int) -> bytes:

@@ -35,21 +35,11 @@ def no_progress(count: int) -> None:
 
 @dataclass(frozen=True)
 class Batch:
-    """What was made of some files, by index into the list of files.
+    """What was made of some files, by index into the list of files."""
 
-    Attributes
-    ----------
-    arrays
-        What was seen of each readable image, or its features.
-    digests
-        SHA-256 of the files that they were made of, in hexadecimal.
-    faults
-        Errors for files that cannot be read.
-    """
-
-    arrays: dict[int, Array]
-    digests: dict[int, str]
-    faults: dict[int, UnreadableImageError]
+    arrays: dict[int, Array]  # what was seen of each readable image, or its features
+    digests: dict[int, str]  # SHA-256, in hexadecimal, of what they were made of
+    faults: dict[int, UnreadableImageError]  # files that cannot be read
 
 
 class ImageEncoder(Protocol):
@@ -75,8 +65,6 @@ def encode_files(
 
     Parameters
     ----------
-    clip
-        The backbone.
     paths
         N files.
     batch_size
@@ -136,24 +124,7 @@ def stack_pixels(pixels: Sequence[Array], device: torch.device) -> Tensor:
 
 
 def read_files(see: See, paths: Sequence[Path], batch_size: int, workers: int) -> Iterator[Batch]:
-    """Yield images in order, while the next ones are being decoded.
-
-    Parameters
-    ----------
-    see
-        From an RGB image to an array.
-    paths
-        N files.
-    batch_size
-        Files a batch.
-    workers
-        Decoding threads.
-
-    Yields
-    ------
-    Batch
-        What was seen of each image.
-    """
+    """Yield in order what ``see`` makes of images, while the next batches are being decoded by ``workers`` threads."""
     starts = iter(range(0, len(paths), batch_size))
     pending: deque[dict[int, Future[tuple[Array, str] | UnreadableImageError]]] = deque()
     with ThreadPoolExecutor(workers) as pool:

@@ -20,28 +20,14 @@ Indices = npt.NDArray[np.int64] | Tensor
 
 
 class Batch(NamedTuple):
-    """Some images as a method takes them in, and their labels.
-
-    Attributes
-    ----------
-    inputs
-        Features ``[B, d]``, or uint8 pixels ``[B, 3, S, S]``.
-    labels
-        ``[B]`` int64, indices into the class list.
-    """
+    """Images as a method takes them in (features ``[B, d]``, or uint8 ``[B, 3, S, S]``), and their labels ``[B]``."""
 
     inputs: Tensor
     labels: Tensor
 
 
 class InputSet(ABC):
-    """Labelled images as a method takes them in.
-
-    Attributes
-    ----------
-    labels
-        ``[N]`` int64, indices into the class list.
-    """
+    """Labelled images as a method takes them in; labels ``[N]`` are int64, indices into the class list."""
 
     labels: Tensor
     chunk: ClassVar[int]
@@ -86,21 +72,11 @@ class InputSet(ABC):
 
 @dataclass(frozen=True)
 class FeatureSet(InputSet):
-    """Images as the frozen backbone sees them.
+    """Images as the frozen backbone sees them."""
 
-    Attributes
-    ----------
-    features
-        ``[N, d]`` as the backbone gave them (not normalised).
-    labels
-        ``[N]`` int64, indices into the class list.
-    views
-        Features of K augmented views of each image, ``[N, K, d]``, to train on; None where there are none.
-    """
-
-    features: Tensor
+    features: Tensor  # ``[N, d]`` as the backbone gave them (not normalised)
     labels: Tensor
-    views: Tensor | None = None
+    views: Tensor | None = None  # of K augmented views of each image, ``[N, K, d]``, to train on
     chunk: ClassVar[int] = 16384
 
     def batch(self, indices: Indices) -> Batch:
@@ -136,21 +112,11 @@ class FeatureSet(InputSet):
 
 @dataclass(frozen=True)
 class PixelSet(InputSet):
-    """Images as methods on pixels take them; they stay where they are, on disk perhaps, until a batch is taken.
+    """Images as methods on pixels take them; they stay where they are, on disk perhaps, until a batch is taken."""
 
-    Attributes
-    ----------
-    pixels
-        uint8 ``[M, 3, S, S]``, of these images and perhaps of others.
-    labels
-        ``[N]`` int64, indices into the class list.
-    rows
-        Which of them the N images are, ``[N]``.
-    """
-
-    pixels: Tensor
+    pixels: Tensor  # uint8 ``[M, 3, S, S]``, of these images and perhaps of others
     labels: Tensor
-    rows: Tensor
+    rows: Tensor  # which of them the N images are, ``[N]``
     chunk: ClassVar[int] = 64
 
     def batch(self, indices: Indices) -> Batch:
@@ -190,21 +156,9 @@ class SiloFeatures:
 
 @dataclass(frozen=True)
 class EncodedImages(Generic[S]):
-    """What was made of an image set.
+    """What was made of an image set."""
 
-    Attributes
-    ----------
-    data
-        Features or pixels, and labels, of the readable images.
-    kept
-        Indices of the readable images in the image set, ``[N]``.
-    faults
-        One error for each unreadable image.
-    encoded
-        How many images were encoded or cropped just now; the others came from the cache.
-    """
-
-    data: S
-    kept: list[int]
-    faults: list[UnreadableImageError]
-    encoded: int
+    data: S  # features or pixels, and labels, of the readable images
+    kept: list[int]  # indices of the readable images in the image set, ``[N]``
+    faults: list[UnreadableImageError]  # one error for each unreadable image
+    encoded: int  # how many were encoded or cropped just now; the others came from the cache

@@ -12,23 +12,27 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from fedclip_edge.files import write_file
 from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.data import ImageSet, UnreadableImageError
-from fedclip_plugin.features.cache_parts import Parts, naming_cache
-from fedclip_plugin.features.crop_cache import PixelCache
+from fedclip_plugin.features.cache_parts import Part, Parts, naming_cache
+from fedclip_plugin.features.crop_cache import PixelCache, cropped
 from fedclip_plugin.features.encoding import Progress, decode, encode_batches, no_progress, stack_pixels
-from fedclip_plugin.features.feature_cache import CACHE_VERSION, FeatureCache, image_set_hash
 from fedclip_plugin.features.feature_set import EncodedImages, FeatureSet, PixelSet
-from fedclip_plugin.features.image_files import ImageFiles
+from fedclip_plugin.features.image_files import ImageFiles, image_set_hash, short_hash
 from fedclip_plugin.features.text_features import TextFeatures
-from fedclip_plugin.features.views import augment
+from fedclip_plugin.features.views import AUGMENTATION_VERSION, augment
 from fedclip_plugin.recipe.prompts import prompts_of
 
 if TYPE_CHECKING:
     from fedclip_plugin.backbone.clip import FrozenClip
 
+CACHE_VERSION = 2
+"""Raise it when the same image would get other features: a change in decoding, preprocessing or encoding."""
+
+_FEATURES, _SCALE, _PROMPTS = "features", "logit_scale", "prompts"
 _CHUNK = 8192
 """Images between two writes of the cache: what a job that is killed may have to encode again."""
 
@@ -38,14 +42,8 @@ class FeatureSource:
 
     Parameters
     ----------
-    backbone
-        Name or folder.
-    device
-        Where the backbone runs.
     precision
         ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-    cache_dir
-        Folder of the feature cache.
     batch_size, workers
         Images in a forward pass; decoding threads, 0 for as many as torch uses.
     load
@@ -59,13 +57,6 @@ class FeatureSource:
         Of the backbone: its hash, and the width of its features.
     precision
         What is encoded in; None while ``auto`` has not been settled.
-
-    Raises
-    ------
-    BackboneError
-        When the backbone is not on this machine or is not a CLIP.
-    DataError
-        When the cache cannot be written.
     """
 
     def __init__(
@@ -85,10 +76,11 @@ class FeatureSource:
         with naming_cache(cache_dir):
             self.fingerprint = fingerprint(self.folder, memory=cache_dir / "fingerprints.json")
         self.feature_dim = read_clip_config(self.folder).dim
-        self._cache = FeatureCache(cache_dir / f"v{CACHE_VERSION}-{self.fingerprint[:16]}")
+        self._cache = cache_dir / f"v{CACHE_VERSION}-{self.fingerprint[:16]}"
         self._files = cache_dir / f"v{CACHE_VERSION}-files"
-        self._pixels = PixelCache(self._cache.folder / "pixels")
+        self._pixels = PixelCache(self._cache / "pixels")
         self._device = device
+        self._chosen = self._cache / f"precision-{device.type}.txt"  # what ``auto`` chose on this kind of device
         self._batch_size, self._workers = batch_size, workers or max(2, torch.get_num_threads())
         self._load = load
 
@@ -114,38 +106,34 @@ class FeatureSource:
         return clip
 
     def text(self, classes: tuple[str, ...], template: str) -> TextFeatures:
-        """Return the text features of ``classes`` in the prompt ``template`` (with one ``{}``).
-
-        Raises
-        ------
-        BackboneError
-            When the backbone has to be loaded and cannot be.
-        """
+        """Return the text features of ``classes`` in the prompt ``template`` (with one ``{}``)."""
         prompts = prompts_of(classes, template)
-        cached = self._cache.read_prompts(prompts)
-        if cached is None:
-            computed = self._clip.encode_prompts(prompts).numpy(), self._clip.logit_scale
-            self._cache.write_prompts(prompts, *computed)
-            cached = computed
-        return TextFeatures(torch.from_numpy(cached[0]), cached[1])
+        kept = Parts(self._cache / f"prompts-{short_hash(*prompts)}")
+        if _PROMPTS not in kept:
+            scale = np.array([self._clip.logit_scale], dtype=np.float64)
+            columns = {_FEATURES: self._clip.encode_prompts(prompts).numpy()[None], _SCALE: scale}
+            kept.add(Part([_PROMPTS], columns), {_PROMPTS})
+        features, factor = (kept.rows([_PROMPTS], column)[0] for column in (_FEATURES, _SCALE))
+        return TextFeatures(torch.from_numpy(features), float(factor))
 
     def count_missing(self, images: ImageSet, views: int = 0) -> int:
         """Return how many of ``images``, and of ``views`` augmented views of each, are not in the cache."""
         precision, files = self.settle(images), self._image_files(images)
-        return sum(len(files.missing(self._cache.images(images, precision, view))) for view in range(views + 1))
+        return sum(len(files.missing(self._kept(images, precision, view))) for view in range(views + 1))
 
     def settle(self, images: ImageSet) -> str:
         """Return the precision to encode in; ``auto`` compares a few of ``images`` with float32, once a machine."""
-        self.precision = self.precision or self._cache.read_precision(self._device.type)
+        if self.precision is None and self._chosen.exists():
+            self.precision = self._chosen.read_text(encoding="utf-8").strip()
         if self.precision is None:
             self.precision = self._choose_precision(images)
-            self._cache.write_precision(self._device.type, self.precision)
+            self._remember(self.precision)
         return self.precision
 
     def agree(self, precision: str) -> None:
         """Encode in what all ranks agreed on; ``auto`` will remember it, so that the next start asks for the same."""
         if self._automatic and precision != self.precision:
-            self._cache.write_precision(self._device.type, precision)
+            self._remember(precision)
         self.precision = precision
 
     def images(
@@ -170,34 +158,35 @@ class FeatureSource:
             When an image is unreadable and ``skip_bad`` is off, when no image is readable, or when the cache cannot be
             written.
         """
-        kept_features = self._cache.images(images, self.settle(images), view)
+        kept_features = self._kept(images, self.settle(images), view)
         files = self._image_files(images)
         missing = files.missing(kept_features)
         for start in range(0, len(missing), _CHUNK):
             fresh = self._encode(missing[start : start + _CHUNK], files, on_progress, view)
-            kept_features.add(fresh, files.digests())
+            if fresh:
+                kept_features.add(Part(list(fresh), {_FEATURES: np.stack(list(fresh.values()))}), files.digests())
             files.remember()
         kept, faults = files.judge(kept_features, skip_bad)
-        features = kept_features.stacked([files.digest(images.files[index]) or "" for index in kept])
+        features = kept_features.rows([files.digest(images.files[index]) or "" for index in kept], _FEATURES)
         data = FeatureSet(torch.from_numpy(features), torch.from_numpy(images.labels[kept]))
         return EncodedImages(data, kept, faults, sum(files.digest(name) in kept_features for name in missing))
 
     def pixels(self, images: ImageSet, skip_bad: bool, on_progress: Progress = no_progress) -> EncodedImages[PixelSet]:
         """Return ``images`` as methods on pixels take them, uint8 mapped from a file; decode only what is not cached.
 
-        Parameters
-        ----------
-        images, skip_bad, on_progress
-            As for :meth:`images`.
-
-        Raises
-        ------
-        DataError
-            As :meth:`images`, and when the disk has no room.
+        Parameters and errors as for :meth:`images`; a disk without room is a DataError too.
         """
-        from fedclip_plugin.features.crops import cropped
-
         return cropped(self._pixels, self.folder, self._image_files(images), skip_bad, self._workers, on_progress)
+
+    def _kept(self, images: ImageSet, precision: str, view: int) -> Parts:
+        """Return the features of ``images``, or of one augmented view of each, that are in the cache, by digest."""
+        own = (f"view {view} of augmentation {AUGMENTATION_VERSION}",) if view else ()
+        return Parts(self._cache / precision / image_set_hash(images, *own))
+
+    def _remember(self, precision: str) -> None:
+        with naming_cache(self._cache):
+            self._cache.mkdir(parents=True, exist_ok=True)
+            write_file(self._chosen, precision.encode())
 
     def _image_files(self, images: ImageSet) -> ImageFiles:
         return ImageFiles(images, Parts(self._files / image_set_hash(images)), self._workers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import stat
 from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,15 +35,6 @@ class ImageFiles:
     content. Files of equal names, sizes and times that were exchanged differ in inode or change time. A copy on another
     machine, a changed permission or a new link differs in them too, though the content is the same: such files are
     read and hashed, which takes a fraction of the time of encoding them, and remembered as they are now.
-
-    Parameters
-    ----------
-    images
-        N labelled files.
-    memory
-        Where files are remembered.
-    workers
-        Threads that hash.
     """
 
     def __init__(self, images: ImageSet, memory: Parts, workers: int) -> None:
@@ -92,13 +84,7 @@ class ImageFiles:
                 self._fresh[names[index]] = error.reason
 
     def remember(self) -> None:
-        """Write down what was found or failed since the last time.
-
-        Raises
-        ------
-        DataError
-            When the disk is full or the folder cannot be written.
-        """
+        """Write down what was found or failed since the last time; errors as :meth:`Parts.add`."""
         names = [name for name in self._fresh if name in self._stamps]
         if names:
             stamps = np.array([self._stamps[name] for name in names], dtype=np.int64)
@@ -108,21 +94,9 @@ class ImageFiles:
         self._fresh = {}
 
     def judge(self, known: Container[str], skip_bad: bool) -> tuple[list[int], list[UnreadableImageError]]:
-        """Return the indices of the readable images, and one error for each of the others.
+        """Return the indices of readable images, those with ``known`` digests, and one error for each of the others.
 
-        Parameters
-        ----------
-        known
-            Digests of readable images.
-        skip_bad
-            Leave unreadable images out (and say which) instead of refusing them.
-
-        Raises
-        ------
-        UnreadableImagesError
-            When an image is unreadable and ``skip_bad`` is off.
-        DataError
-            When no image is readable.
+        Where no image is readable that is a DataError, and without ``skip_bad`` an UnreadableImagesError if any is not.
         """
         kept = [index for index, name in enumerate(self.images.files) if self._digests.get(name, "") in known]
         bad = [name for name in self.images.files if name in self._unreadable]
@@ -165,6 +139,16 @@ class ImageFiles:
         except DataError as error:  # such as a cache that others keep: what is in it is of use nevertheless
             logger.warning("files that were hashed are not remembered, and hashed again next time: %s", error)
             self._fresh = {}
+
+
+def short_hash(*parts: str) -> str:
+    """Return 16 hexadecimal digits that stand for ``parts``, which may be names that are not UTF-8."""
+    return hashlib.sha256(b"\0".join(os.fsencode(part) for part in parts)).hexdigest()[:16]
+
+
+def image_set_hash(images: ImageSet, *parts: str) -> str:
+    """Return what an image set is filed under: where it lies and what it is called."""
+    return short_hash(str(images.root.resolve()), images.name, *parts)
 
 
 def stamp_of(path: Path) -> Stamp | None:

@@ -14,18 +14,10 @@ from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """What the classes look like to CLIP.
+    """What the classes look like to CLIP."""
 
-    Attributes
-    ----------
-    features
-        Unit-length rows, ``[C, d]`` float32.
-    logit_scale
-        CLIP's factor on cosine similarities.
-    """
-
-    features: Tensor
-    logit_scale: float
+    features: Tensor  # unit-length rows, ``[C, d]`` float32
+    logit_scale: float  # CLIP's factor on cosine similarities
 
     def to(self, like: Tensor) -> TextFeatures:
         """Return them on the device and in the type of ``like``."""
@@ -39,19 +31,7 @@ _NEAR = 1e-5
 def require_distinct(text: TextFeatures, classes: Sequence[str], template: str) -> None:
     """Refuse classes that look the same to CLIP, one of which could never be predicted.
 
-    Parameters
-    ----------
-    text
-        What the classes look like, in order.
-    classes
-        Their names.
-    template
-        The prompt's.
-
-    Raises
-    ------
-    DataError
-        When some do; names them, and says whether names or template are at fault.
+    The DataError names them, and says whether names or template are at fault.
     """
     near = torch.cdist(text.features, text.features, compute_mode="donot_use_mm_for_euclid_dist") < _NEAR
     firsts = near.int().argmax(dim=1).tolist()

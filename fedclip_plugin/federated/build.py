@@ -10,12 +10,11 @@ import torch
 
 from fedclip_edge.terminal import message
 from fedclip_plugin.data import sizes_60_20_20
-from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.errors import FedClipError, RecipeError
 from fedclip_plugin.federated.rank_output import keep_own_words
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
-from fedclip_plugin.federated.startup.fedml_main_limits import require_plain
 from fedclip_plugin.federated.startup.preflight import open_run
 from fedclip_plugin.federated.startup.preparation import Preparation, Prepared
 from fedclip_plugin.federated.stop import stop_job
@@ -39,7 +38,7 @@ def build(args: Any, device: torch.device) -> Parts:
     ``fedml.device.get_device`` (fedml 0.9.6) wants ``device_args.using_gpu`` in the recipe, though FedML calls it
     optional. All ranks call ``build`` at the same time: they agree on classes and backbone over MPI. Plain
     ``FedMLRunner`` collects no metrics, so that there is a final adapter but no best one, and it cannot do all that a
-    recipe may ask for: :func:`~fedclip_plugin.federated.startup.fedml_main_limits.require_plain` says what is refused.
+    recipe may ask for: :func:`require_plain` says what is refused.
 
     Parameters
     ----------
@@ -76,21 +75,7 @@ def build(args: Any, device: torch.device) -> Parts:
 
 
 def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepared, folder: RunFolder) -> Parts:
-    """Return FedML's parts for what a rank has prepared.
-
-    Parameters
-    ----------
-    args
-        FedML's arguments.
-    device
-        Where this rank computes.
-    recipe
-        The checked recipe.
-    prepared
-        The rank's features and the task.
-    folder
-        The run folder.
-    """
+    """Return FedML's parts for what a rank has prepared."""
     settings, task = TrainingSettings.of(recipe), prepared.task
     model = create_adapter(task.method, prepared.frozen, recipe.common_args.random_seed).to(device)
     if args.rank == 0:
@@ -117,3 +102,29 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
 
 def _quiet(text: str) -> None:
     """Say nothing on the console of somebody else's main."""
+
+
+def require_plain(recipe: Recipe) -> None:
+    """Refuse a recipe that FedML's plain runner would silently follow only in part; names every such key.
+
+    Our own runner, its messages or its console fulfil them. ``proximal_mu``, ``server_optimizer`` and
+    ``augmented_views`` work with the plain one too: trainer, aggregator and features do them.
+    """
+    asked = recipe.flat()
+    silos = asked["client_num_in_total"]
+    only_launched = {
+        "client_num_per_round": (silos, "every silo takes part in every round (FedML would mix up silos and ranks)"),
+        "codec": ("none", "adapters travel as they are"),
+        "federation": ("federated", "every silo goes on from the average"),
+        "personal_epochs": (0, "silos are done when the last average arrives"),
+        "enable_tensorboard": (False, "nobody collects the silos' metrics"),
+    }
+    faults = [
+        f"{key} = {asked[key]}: {reason}; set it to {works}"
+        for key, (works, reason) in only_launched.items()
+        if asked[key] != works
+    ]
+    if faults:
+        raise RecipeError(
+            "\n  ".join(["a main of your own cannot do all of this recipe; start it with fedclip launch, or", *faults])
+        )

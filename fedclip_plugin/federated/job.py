@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.build import make_pair
-from fedclip_plugin.federated.managers.observer import Observer
 from fedclip_plugin.federated.managers.runner import FedClipRunner
-from fedclip_plugin.federated.roles.answer_history import AnswerHistory
+from fedclip_plugin.federated.roles.task import AnswerHistory, Task
 from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fedml
 from fedclip_plugin.federated.startup.preflight import open_run
 from fedclip_plugin.federated.startup.preparation import Preparation
@@ -19,18 +18,37 @@ from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import parameters_of
 from fedclip_plugin.methods.create import load_saved
 from fedclip_plugin.recipe import Recipe
-from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.runs import RoundRecord, RunFolder
 
 
-class Job:
-    """A federation of this rank's mpirun job.
+class Observer(Protocol):
+    """Hears of a job's progress on the server's rank; silos' ranks have one that keeps quiet."""
+
+    def say(self, text: str) -> None:
+        """Take one line of text."""
+
+    def begin(self, silos: int, start_round: int, device: torch.device) -> None:
+        """Hear that ranks are up and loading begins."""
+
+    def train(self, task: Task, parameters: int) -> None:
+        """Hear that all features are there and training begins."""
+
+    def round(self, record: RoundRecord) -> None:
+        """Hear of a complete round."""
+
+
+def run_job(
+    recipe: Recipe,
+    folder: RunFolder,
+    resume: bool,
+    progress: bool,
+    observer: Observer,
+    history: AnswerHistory | None = None,
+) -> None:
+    """Train a federation until the last round; MPI stays open, so that another job may follow.
 
     Parameters
     ----------
-    recipe
-        A checked recipe.
-    folder
-        The run folder.
     resume
         Continue after the last complete round.
     progress
@@ -39,64 +57,53 @@ class Job:
         Hears how it goes; only the server's is told.
     history
         Where every round's answers are kept; None keeps none.
+
+    Raises
+    ------
+    FedClipError
+        On every rank, before training, when something is wrong with recipe, images, backbone or run folder, or
+        when a host has too little memory.
     """
+    args = start_fedml(recipe)
+    try:
+        with log_to(folder.path / "logs", args.rank):
+            _train(args, recipe, folder, resume, progress, observer, history)
+    except FedClipError:
+        raise
+    except Exception as error:
+        stop_job(args.comm, f"rank {args.rank}, outside of a round", error)
+    finally:
+        folder.release()
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        folder: RunFolder,
-        resume: bool,
-        progress: bool,
-        observer: Observer,
-        history: AnswerHistory | None = None,
-    ) -> None:
-        self._recipe, self._folder = recipe, folder
-        self._resume, self._progress, self._observer = resume, progress, observer
-        self._history = history
 
-    def run(self) -> None:
-        """Train until the last round; MPI stays open, so that another job may follow.
-
-        Raises
-        ------
-        FedClipError
-            On every rank, before training, when something is wrong with recipe, images, backbone or run folder, or
-            when a host has too little memory.
-        """
-        args = start_fedml(self._recipe)
-        try:
-            with log_to(self._folder.path / "logs", args.rank):
-                self._train(args)
-        except FedClipError:
-            raise
-        except Exception as error:
-            stop_job(args.comm, f"rank {args.rank}, outside of a round", error)
-        finally:
-            self._folder.release()
-
-    def _train(self, args: Any) -> None:
-        done = open_run(args.comm, self._folder, self._recipe, self._resume)
-        if done >= args.comm_round:
-            self._tell(args, f"{self._folder.path} has all {done} rounds already: nothing to train")
-            return
-        device = choose_device(args)
+def _train(
+    args: Any,
+    recipe: Recipe,
+    folder: RunFolder,
+    resume: bool,
+    progress: bool,
+    observer: Observer,
+    history: AnswerHistory | None,
+) -> None:
+    def _tell(text: str) -> None:
         if args.rank == 0:
-            self._observer.begin(args.worker_num, done, device)
-        prepared = Preparation(
-            self._recipe, args.comm, device, self._progress, lambda text: self._tell(args, text)
-        ).run()
-        task = prepared.task
-        dataset, model, trainer, aggregator = make_pair(args, device, self._recipe, prepared, self._folder)
-        del prepared
-        if device.type == "cuda":
-            torch.cuda.empty_cache()  # ranks may share the GPU, and most methods are done with the backbone
-        if args.rank == 0:
-            if done:
-                load_saved(model, self._folder.load_round(done))
-            self._observer.train(task, sum(tensor.numel() for tensor in parameters_of(model).values()))
-        on_round, history = self._observer.round, self._history
-        FedClipRunner(args, device, dataset, model, trainer, aggregator, on_round, history).run()
+            observer.say(text)
 
-    def _tell(self, args: Any, text: str) -> None:
-        if args.rank == 0:
-            self._observer.say(text)
+    done = open_run(args.comm, folder, recipe, resume)
+    if done >= args.comm_round:
+        _tell(f"{folder.path} has all {done} rounds already: nothing to train")
+        return
+    device = choose_device(args)
+    if args.rank == 0:
+        observer.begin(args.worker_num, done, device)
+    prepared = Preparation(recipe, args.comm, device, progress, _tell).run()
+    task = prepared.task
+    dataset, model, trainer, aggregator = make_pair(args, device, recipe, prepared, folder)
+    del prepared
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # ranks may share the GPU, and most methods are done with the backbone
+    if args.rank == 0:
+        if done:
+            load_saved(model, folder.load_round(done))
+        observer.train(task, sum(tensor.numel() for tensor in parameters_of(model).values()))
+    FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, history).run()

@@ -41,15 +41,7 @@ def keep_own_words(log: Path) -> None:
 
 
 def say(whole: str, short: str = "") -> None:
-    """Write a message on stderr.
-
-    Parameters
-    ----------
-    whole
-        The message, with whatever its reader needs.
-    short
-        What the console hears where ``whole`` is the rank's own: no path, no file name.
-    """
+    """Write a message on stderr; where it is the rank's own, the console hears ``short``: no path, no file name."""
     if not confined():
         _write(2, whole)
         return

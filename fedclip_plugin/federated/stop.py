@@ -18,8 +18,6 @@ def stop_job(comm: Any, who: str, error: BaseException | str) -> NoReturn:
     ----------
     comm
         MPI communicator; None where MPI is closing: mpirun ends the others then.
-    who
-        Silo and round, such as ``silo cartoon (rank 2), round 3``.
     error
         The exception (its traceback is printed unless the user caused it), or a sentence.
     """

@@ -15,15 +15,9 @@ class AttentionGate(Adapter):
 
     ``a(f) = softmax(W2 tanh(W1 f + b1) + b2)``, ``f' = a(f) * f``, then unit length: the reference's
     ``Linear, Tanh, Linear, Softmax`` on the image feature. A gate that is uniform changes nothing, so an untrained
-    adapter scores about zero-shot. Initial weights are uniform as ``torch.nn.Linear`` has them. It is trained by the
-    base class's loss, :func:`~fedclip_plugin.methods.losses.contrastive_loss`.
+    adapter scores about zero-shot. Initial weights are uniform as ``torch.nn.Linear`` has them.
 
     Shapes: B images in a batch, d feature width. Parameters: ``2 (d^2 + d)``; 525,312 for d = 512.
-
-    Parameters
-    ----------
-    frozen, generator, dtype
-        As for :class:`~fedclip_plugin.methods.base.Adapter`.
     """
 
     def __init__(

@@ -20,21 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AdapterInputs:
-    """What an adapter is built on.
+    """What an adapter is built on."""
 
-    Attributes
-    ----------
-    text
-        Text features of the classes in the recipe's prompt, and CLIP's factor on cosine similarities.
-    prompts
-        One a class, in label order.
-    clip
-        Loads the frozen CLIP; called only by methods that train through one of its towers.
-    """
-
-    text: TextFeatures
-    prompts: tuple[str, ...]
-    clip: Callable[[], FrozenClip]
+    text: TextFeatures  # of the classes in the recipe's prompt
+    prompts: tuple[str, ...]  # one a class, in label order
+    clip: Callable[[], FrozenClip]  # loads the frozen CLIP; only for methods that train through one of its towers
 
     @property
     def feature_dim(self) -> int:
@@ -95,20 +85,7 @@ class Adapter(nn.Module):
 
     @classmethod
     def restore(cls, saved: SavedAdapter, frozen: AdapterInputs) -> Self:
-        """Return a saved adapter.
-
-        Parameters
-        ----------
-        saved
-            Of this method.
-        frozen
-            What it was built on.
-
-        Raises
-        ------
-        ValueError
-            When a tensor's name or shape is not the method's.
-        """
+        """Return a saved adapter of this method; a ValueError when a tensor's name or shape is not the method's."""
         tensors, generator = to_tensors(saved.tensors), torch.Generator()
         with torch.device("meta"):  # compared before memory is taken for what a stranger's header says
             require_parameters(cls.create(frozen, generator, torch.float32), tensors)
@@ -119,10 +96,8 @@ class Adapter(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return image features of unit length, ``[B, d]``.
 
-        Parameters
-        ----------
-        inputs
-            Features as the backbone gives them, ``[B, d]``; for methods on pixels uint8 images, ``[B, 3, S, S]``.
+        They are made of features as the backbone gives them, ``[B, d]``; by methods on pixels of uint8 ``[B, 3, S,
+        S]``.
         """
         raise NotImplementedError
 
@@ -130,21 +105,8 @@ class Adapter(nn.Module):
     def head(graph: HeadGraph, features: str, width: int) -> str:
         """Add what :meth:`forward` does to image features, before they are normalised, to a device's ONNX graph.
 
-        A method on features without it cannot be exported.
-
-        Parameters
-        ----------
-        graph
-            The graph.
-        features
-            Name of the image features in it, ``[B, d]``.
-        width
-            d.
-
-        Returns
-        -------
-        str
-            Name of the result, ``[B, d]``.
+        The features, and the result whose name is returned, are ``[B, d]``. A method on features without a head cannot
+        be exported.
         """
         raise NotImplementedError
 
@@ -164,25 +126,12 @@ class Adapter(nn.Module):
         return text.logit_scale
 
     def logits(self, inputs: Tensor, text: TextFeatures) -> Tensor:
-        """Return class logits ``[B, C]``.
-
-        Parameters
-        ----------
-        inputs
-            As for :meth:`forward`.
-        text
-            The frozen text features, on the device and in the type of the parameters.
-        """
+        """Return class logits ``[B, C]``; ``text`` is on the device and in the type of the parameters."""
         return scores(self(inputs), self.class_features(text), self.scale(text))
 
     def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures) -> Tensor:
-        """Return the mean loss of a batch, a scalar: CLIP's symmetric in-batch contrastive loss, as the reference.
+        """Return the mean loss of a batch, a scalar, from class indices ``[B]``.
 
-        Parameters
-        ----------
-        inputs, text
-            As for :meth:`logits`.
-        labels
-            Class indices, ``[B]``.
+        This one is CLIP's symmetric in-batch contrastive loss, as the reference's.
         """
         return contrastive_loss(self(inputs), self.class_features(text), labels, self.scale(text))

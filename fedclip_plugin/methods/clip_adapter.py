@@ -21,11 +21,6 @@ class ClipAdapter(Adapter):
     uniform as ``torch.nn.Linear`` has them.
 
     Shapes: B images in a batch, d feature width. Parameters: ``d^2 / 2``; 131,072 for d = 512.
-
-    Parameters
-    ----------
-    frozen, generator, dtype
-        As for :class:`~fedclip_plugin.methods.base.Adapter`.
     """
 
     def __init__(

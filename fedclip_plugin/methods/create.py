@@ -22,17 +22,8 @@ if TYPE_CHECKING:
 def adapter_class(method: str) -> type[Adapter]:
     """Return the class of a method.
 
-    Parameters
-    ----------
-    method
-        A name in :data:`~fedclip_plugin.methods.registry.METHODS`.
-
-    Raises
-    ------
-    KeyError
-        When no method has that name; recipes are checked against the same names beforehand.
-    MethodError
-        When what the method names is no such class.
+    An unknown name is a KeyError: recipes are checked against the same names beforehand. What the method names and is
+    no such class is a MethodError.
     """
     place = METHODS[method].adapter
     module, _, name = place.partition(":")
@@ -46,24 +37,7 @@ def adapter_class(method: str) -> type[Adapter]:
 
 
 def create_adapter(method: str, frozen: AdapterInputs, seed: int, dtype: torch.dtype = torch.float32) -> Adapter:
-    """Build a method's adapter with weights that depend on ``seed`` and the frozen CLIP alone.
-
-    Parameters
-    ----------
-    method
-        A name in :data:`~fedclip_plugin.methods.registry.METHODS`.
-    frozen
-        What it is built on.
-    seed
-        The recipe's ``random_seed``.
-    dtype
-        Of the parameters.
-
-    Raises
-    ------
-    KeyError, MethodError
-        As :func:`adapter_class`.
-    """
+    """Build a method's adapter; its weights depend on ``seed`` and the frozen CLIP alone. Errors as `adapter_class`."""
     return adapter_class(method).create(frozen, torch.Generator().manual_seed(seed), dtype)
 
 
@@ -72,8 +46,6 @@ def restore_adapter(saved: SavedAdapter, frozen: AdapterInputs | None = None) ->
 
     Parameters
     ----------
-    saved
-        The adapter.
     frozen
         What it was built on; None looks for the backbone where the adapter says, if the method needs it.
 
@@ -93,13 +65,7 @@ def restore_adapter(saved: SavedAdapter, frozen: AdapterInputs | None = None) ->
 
 
 def load_saved(adapter: Adapter, saved: SavedAdapter) -> None:
-    """Copy the parameters of a saved adapter into a module of its method.
-
-    Raises
-    ------
-    AdapterFileError
-        When a tensor's name or shape is not the method's.
-    """
+    """Copy the parameters of a saved adapter into a module of its method; errors as :func:`restore_adapter`."""
     try:
         load_parameters(adapter, to_tensors(saved.tensors))
     except ValueError as error:
@@ -123,14 +89,7 @@ def frozen_of(saved: SavedAdapter) -> AdapterInputs:
 
 
 def backbone_of(saved: SavedAdapter, given: str | None = None) -> Path:
-    """Return the folder of a saved adapter's backbone.
-
-    Parameters
-    ----------
-    saved
-        The adapter.
-    given
-        Where the backbone is; None takes the adapter's own word.
+    """Return the folder of a saved adapter's backbone: where it is ``given``, or where the adapter says.
 
     Raises
     ------

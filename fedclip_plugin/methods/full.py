@@ -21,11 +21,6 @@ class Full(PixelAdapter):
 
     Shapes: B images in a batch, C classes, L tokens of the longest prompt, d feature width. Parameters: all of CLIP's;
     151,277,313 for ViT-B/32.
-
-    Parameters
-    ----------
-    frozen, generator, dtype
-        As for :class:`~fedclip_plugin.methods.base.Adapter`; nothing starts at random.
     """
 
     trains_classes = True
@@ -54,13 +49,7 @@ class Full(PixelAdapter):
         return self.logit_scale.exp()
 
     def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures) -> Tensor:
-        """Return CLIP's symmetric contrastive loss, a scalar; only the prompts of classes in the batch are encoded.
-
-        Parameters
-        ----------
-        inputs, labels, text
-            As for :meth:`Adapter.loss <fedclip_plugin.methods.base.Adapter.loss>`.
-        """
+        """Return CLIP's symmetric contrastive loss, a scalar; only the prompts of classes in the batch are encoded."""
         present, places = labels.unique(return_inverse=True)
         prompts = text_features(self, self.ids[present], self.mask[present])
         return contrastive_loss(self(inputs), prompts, places, self.scale(text))

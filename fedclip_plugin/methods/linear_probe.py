@@ -19,11 +19,6 @@ class LinearProbe(ZeroShot):
     no biases, so that what is trained is a matrix of class features like any other.
 
     Shapes: B images in a batch, C classes, d feature width. Parameters: ``C d``; 3,584 for 7 classes and d = 512.
-
-    Parameters
-    ----------
-    frozen, generator, dtype
-        As for :class:`~fedclip_plugin.methods.base.Adapter`; nothing starts at random.
     """
 
     trains_classes = True

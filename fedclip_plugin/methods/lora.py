@@ -25,11 +25,6 @@ class Lora(PixelAdapter):
     is zero-shot CLIP. Query and value are the paper's choice (section 4.2). The text side stays as it is.
 
     Shapes: w width of the tower, r rank. Parameters: ``4 r w`` a layer; 147,456 for r = 4 and ViT-B/32.
-
-    Parameters
-    ----------
-    frozen, generator, dtype
-        As for :class:`~fedclip_plugin.methods.base.Adapter`; the backbone's image tower is taken over.
     """
 
     def __init__(

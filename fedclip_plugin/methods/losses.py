@@ -8,22 +8,7 @@ from torch.nn.functional import cross_entropy
 
 
 def scores(adapted: Tensor, text_features: Tensor, logit_scale: float | Tensor) -> Tensor:
-    """Return class logits.
-
-    Parameters
-    ----------
-    adapted
-        Unit-length image features, ``[B, d]``.
-    text_features
-        Unit-length class text features, ``[C, d]``.
-    logit_scale
-        CLIP's factor on cosine similarities.
-
-    Returns
-    -------
-    Tensor
-        ``[B, C]``.
-    """
+    """Return class logits ``[B, C]`` of unit-length image features ``[B, d]`` and class features ``[C, d]``."""
     return logit_scale * adapted @ text_features.T
 
 
@@ -32,41 +17,7 @@ def contrastive_loss(adapted: Tensor, text_features: Tensor, labels: Tensor, log
 
     Every image is paired with the prompt of its own class: row i of the similarity matrix should pick column i, and
     column i row i. Images of one class share one text vector; the gradient is that of the multi-positive loss.
-
-    Parameters
-    ----------
-    adapted
-        Unit-length image features, ``[B, d]``.
-    text_features
-        Unit-length class text features, ``[C, d]``.
-    labels
-        Class indices, ``[B]``.
-    logit_scale
-        CLIP's factor on cosine similarities.
-
-    Returns
-    -------
-    Tensor
-        Mean of the image-to-text and text-to-image cross entropies, a scalar.
     """
     similarity = scores(adapted, text_features[labels], logit_scale)
     pairs = torch.arange(len(labels), device=labels.device)
     return (cross_entropy(similarity, pairs) + cross_entropy(similarity.T, pairs)) / 2
-
-
-def classification_loss(adapted: Tensor, class_features: Tensor, labels: Tensor, logit_scale: float | Tensor) -> Tensor:
-    """Return the mean cross entropy over all classes, whether or not the batch has images of them.
-
-    Parameters
-    ----------
-    adapted, labels, logit_scale
-        As for :func:`contrastive_loss`.
-    class_features
-        Unit-length class features, ``[C, d]``.
-
-    Returns
-    -------
-    Tensor
-        A scalar.
-    """
-    return cross_entropy(scores(adapted, class_features, logit_scale), labels)

@@ -25,19 +25,9 @@ def parameters_of(adapter: nn.Module) -> OrderedDict[str, Tensor]:
 
 
 def load_parameters(adapter: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy parameters into the adapter.
+    """Copy into the adapter exactly the parameters that :func:`parameters_of` names, from any device.
 
-    Parameters
-    ----------
-    adapter
-        Whose trained parameters are overwritten.
-    tensors
-        Exactly those that :func:`parameters_of` names, on any device.
-
-    Raises
-    ------
-    ValueError
-        When a name or a shape differs; nothing is copied then.
+    A name or a shape that differs is a ValueError; nothing is copied then.
     """
     require_parameters(adapter, tensors)
     with torch.no_grad():
@@ -47,20 +37,7 @@ def load_parameters(adapter: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def require_parameters(adapter: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that are not those of the adapter.
-
-    Parameters
-    ----------
-    adapter
-        Whose trained parameters they should be.
-    tensors
-        By name.
-
-    Raises
-    ------
-    ValueError
-        When a name or a shape differs.
-    """
+    """Refuse tensors whose names or shapes are not those of the adapter's trained parameters, with a ValueError."""
     own = {name: parameter for name, parameter in adapter.named_parameters() if parameter.requires_grad}
     faults = sorted(map(printable, own.keys() ^ tensors.keys())) or [
         f"{name} {list(tensors[name].shape)} instead of {list(parameter.shape)}"

@@ -26,11 +26,6 @@ class PixelAdapter(Adapter):
     without loss scaling.
 
     Shapes as for :class:`~fedclip_plugin.methods.base.Adapter`.
-
-    Parameters
-    ----------
-    clip
-        The backbone.
     """
 
     vision_model: Any
@@ -43,13 +38,7 @@ class PixelAdapter(Adapter):
 
     @classmethod
     def restore(cls, saved: SavedAdapter, frozen: AdapterInputs) -> Self:
-        """Return a saved adapter, whose shapes are those of the backbone's own weights.
-
-        Raises
-        ------
-        ValueError
-            When a tensor's name or shape is not the method's.
-        """
+        """Return a saved adapter, whose shapes are those of the backbone's own weights."""
         adapter = cls.create(frozen, torch.Generator(), torch.float32)
         load_parameters(adapter, to_tensors(saved.tensors))
         return adapter

@@ -37,10 +37,6 @@ class ContextTower(nn.Module):
 
     Parameters
     ----------
-    clip
-        Whose text tower it is; what is needed of it is copied.
-    prompts
-        One a class, in label order.
     generator
         Source of a context that is not made of words.
 
@@ -48,11 +44,6 @@ class ContextTower(nn.Module):
     ----------
     first
         What the context starts as, ``[M, w]``: the embeddings of the replaced words, or random vectors.
-
-    Raises
-    ------
-    RecipeError
-        When no words can be replaced and the prompts leave the tower no position free.
     """
 
     _start: Tensor
@@ -85,13 +76,7 @@ class ContextTower(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, context: Tensor) -> Tensor:
-        """Return class features of unit length, ``[C, d]``, in the type and on the device of the context.
-
-        Parameters
-        ----------
-        context
-            ``[M, w]``.
-        """
+        """Return class features ``[C, d]`` of unit length, in the type and on the device of the context ``[M, w]``."""
         if self._places.device != context.device or self._places.dtype != context.dtype:
             self.to(context)
         hidden = torch.cat([self._start, context.expand(len(self._start), -1, -1), self._words], dim=1) + self._places
@@ -134,27 +119,13 @@ class Prompt(ZeroShot):
 
     @classmethod
     def create(cls, frozen: AdapterInputs, generator: torch.Generator | None, dtype: torch.dtype) -> Self:
-        """Build it on a text tower, which is loaded.
-
-        Raises
-        ------
-        RecipeError
-            When the prompts leave no room for a context.
-        """
+        """Build it on a text tower, which is loaded; a RecipeError when the prompts leave no room for a context."""
         tower = ContextTower(frozen.clip(), frozen.prompts, generator)
         return cls(tower.first.to(dtype), tower.forward)
 
     @classmethod
     def restore(cls, saved: SavedAdapter, frozen: AdapterInputs) -> Self:
-        """Return a saved adapter, which answers by the class features that were saved and cannot be trained on.
-
-        Raises
-        ------
-        AdapterFileError
-            When there are none.
-        ValueError
-            When the adapter holds other tensors than a context.
-        """
+        """Return a saved adapter, which answers by the class features that were saved and cannot be trained on."""
         if saved.class_features is None:
             raise AdapterFileError("adapter of method 'prompt' without class features: take another round of its run")
         classes, tensors = torch.tensor(saved.class_features), to_tensors(saved.tensors)

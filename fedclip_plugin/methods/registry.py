@@ -78,15 +78,7 @@ class Method:
 
 
 class MethodTable(UserDict[str, Any]):
-    """Methods by name; what another package registers is imported when it is asked for, not before.
-
-    Parameters
-    ----------
-    built_in
-        The methods of this package.
-    registered
-        Entry points of other packages.
-    """
+    """Methods by name; what another package registers is imported when it is asked for, not before."""
 
     def __init__(self, built_in: Iterable[Method], registered: Iterable[EntryPoint] = ()) -> None:
         super().__init__({method.name: method for method in built_in})
@@ -95,15 +87,7 @@ class MethodTable(UserDict[str, Any]):
             self.data[entry.name] = (*(known if isinstance(known, tuple) else (known,)), entry)
 
     def __getitem__(self, name: str) -> Method:
-        """Return a method.
-
-        Raises
-        ------
-        KeyError
-            When there is none of that name.
-        MethodError
-            When a package registers it wrongly, or several register it.
-        """
+        """Return a method; a MethodError when a package registers it wrongly, or several register it."""
         found = self.data[name]
         method: Method = _registered(name, found) if isinstance(found, tuple) else found
         self.data[name] = method

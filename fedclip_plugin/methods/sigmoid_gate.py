@@ -16,11 +16,6 @@ class SigmoidGate(AttentionGate):
     is 1 and round 0 is zero-shot CLIP; dimensions do not compete for a sum of 1 as under FedCLIP's softmax.
 
     Shapes: B images in a batch, d feature width. Parameters: ``2 (d^2 + d)``; 525,312 for d = 512.
-
-    Parameters
-    ----------
-    frozen, generator, dtype
-        As for :class:`~fedclip_plugin.methods.base.Adapter`.
     """
 
     def __init__(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
 from fedclip_plugin.features import TextFeatures
 from fedclip_plugin.methods.base import Adapter, HeadGraph
-from fedclip_plugin.methods.losses import classification_loss
 
 
 class ZeroShot(Adapter):
@@ -26,11 +25,5 @@ class ZeroShot(Adapter):
         return features
 
     def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures) -> Tensor:
-        """Return the mean cross entropy of a batch over all classes, a scalar.
-
-        Parameters
-        ----------
-        inputs, labels, text
-            As for :meth:`Adapter.loss <fedclip_plugin.methods.base.Adapter.loss>`.
-        """
-        return classification_loss(self(inputs), self.class_features(text), labels, self.scale(text))
+        """Return the mean cross entropy of a batch over all classes, a scalar."""
+        return cross_entropy(self.logits(inputs, text), labels)

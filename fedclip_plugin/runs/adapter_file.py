@@ -87,22 +87,7 @@ class SavedAdapter:
         return below_zero_shot(own, zero_shot, "the adapter") if shares else None
 
     def require_backbone(self, found: str, width: int, where: str) -> None:
-        """Refuse a backbone whose features mean something else to this adapter.
-
-        Parameters
-        ----------
-        found
-            Fingerprint of the backbone at hand.
-        width
-            Of its features.
-        where
-            Where it comes from, for the message.
-
-        Raises
-        ------
-        AdapterFileError
-            When it is not the adapter's own.
-        """
+        """Refuse a backbone, from ``where``, whose features mean something else to this adapter."""
         if found != self.fingerprint:
             raise AdapterFileError(
                 f"the adapter was trained on backbone {self.backbone} with fingerprint {self.fingerprint[:12]}; "
@@ -118,12 +103,7 @@ class SavedAdapter:
 def below_zero_shot(validation: float | None, zero_shot: float | None, subject: str) -> str | None:
     """Say that an adapter is worse than zero-shot CLIP on the images that chose it; None when that is not so.
 
-    Parameters
-    ----------
-    validation, zero_shot
-        Mean source validation of both (fractions); None where it is not known.
-    subject
-        What the sentence begins with.
+    Scores are means of the source validation (fractions), None where not known; the sentence begins with ``subject``.
     """
     if validation is None or zero_shot is None or round(100 * (zero_shot - validation), 1) <= 0:
         return None
@@ -134,13 +114,7 @@ def below_zero_shot(validation: float | None, zero_shot: float | None, subject: 
 
 
 def save_adapter(folder: Path, adapter: SavedAdapter) -> None:
-    """Write ``adapter`` as ``folder``, whole or not at all.
-
-    Raises
-    ------
-    OSError
-        When the disk is full or the parent folder cannot be written.
-    """
+    """Write ``adapter`` as ``folder``, whole or not at all."""
     arrays = {TEXT_FEATURES: adapter.text_features}
     if adapter.class_features is not None:
         arrays[CLASS_FEATURES] = adapter.class_features
@@ -153,15 +127,7 @@ def save_adapter(folder: Path, adapter: SavedAdapter) -> None:
 
 
 def add_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
-    """Write into an adapter on disk what has been measured since it was saved; its weights stay as they are.
-
-    Raises
-    ------
-    AdapterFileError
-        When it cannot be read.
-    OSError
-        When the disk is full; the adapter is as it was then.
-    """
+    """Write into an adapter on disk what has been measured since it was saved; its weights stay as they are."""
     header, weights = _read_header(folder), _read(folder / "adapter.safetensors")
     header["metrics"] = {**header["metrics"], **metrics}
     del header["sha256"]

@@ -19,13 +19,7 @@ _LARGEST_SCALE = 1e6
 
 
 def header_fault(header: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with a header, one sentence; None when nothing is.
-
-    Parameters
-    ----------
-    header
-        What ``adapter.json`` holds, without format version and checksum.
-    """
+    """Return what is wrong with ``adapter.json`` without version and checksum, one sentence; None when nothing is."""
     absent, foreign = sorted(_RULES.keys() - header.keys()), sorted(header.keys() - _RULES.keys())
     if absent or foreign:
         told = [f"lacks {', '.join(absent)}"] * bool(absent)
@@ -43,17 +37,7 @@ def tensors_fault(
     classes: npt.NDArray[Any] | None,
     tensors: Mapping[str, npt.NDArray[Any]],
 ) -> str | None:
-    """Return what is wrong with an adapter's tensors, one sentence; None when nothing is.
-
-    Parameters
-    ----------
-    header
-        As for :func:`header_fault`, without fault.
-    text, classes
-        Features that the header's classes and width must fit.
-    tensors
-        The method's own.
-    """
+    """Return what is wrong with an adapter's tensors, by a header without fault, one sentence; None when nothing is."""
     wanted = (len(header["classes"]), header["feature_dim"])
     features = {"text_features": text} | ({} if classes is None else {"class_features": classes})
     for name, array in features.items():

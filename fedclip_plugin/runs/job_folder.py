@@ -13,14 +13,7 @@ from fedclip_plugin.runs.writing import require_place, writing
 class JobFolder:
     """Holds two locks: the job's own, of its server, and that of the launcher, which is there first and goes last.
 
-    Parameters
-    ----------
-    path
-        Where it is.
-    kind
-        What it is, such as ``run folder``.
-    option
-        What names another one, such as ``--run``.
+    ``kind`` and ``option`` are for messages: what it is, such as ``run folder``, and what names another one, ``--run``.
     """
 
     def __init__(self, path: Path, kind: str, option: str) -> None:
@@ -55,10 +48,7 @@ class JobFolder:
     def claim(self) -> None:
         """Make the folder, and keep every other job out of it until :meth:`release` or the end of this process.
 
-        Raises
-        ------
-        FedClipError
-            As :meth:`require_free`.
+        Errors as :meth:`require_free`.
         """
         self._make()
         self._job.take()

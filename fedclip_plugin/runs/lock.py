@@ -28,16 +28,9 @@ _LONGEST_NOTE = 300
 class FolderLock:
     """Keeps all other processes out of a folder, as far as they ask; the system lets go when the holder dies.
 
-    The file says who holds it. Where the file system has no locks, that is said, and work goes on.
-
-    Parameters
-    ----------
-    file
-        The file that is locked; its folder exists when it is taken.
-    what
-        What is kept, for messages, such as ``run folder runs/demo``.
-    instead
-        What somebody can do who comes second besides waiting, such as ``name another with --run``.
+    The file, whose folder exists when it is taken, says who holds it. Where the file system has no locks, that is said,
+    and work goes on. Messages say what is kept, such as ``run folder runs/demo``, and what somebody can do instead who
+    comes second, such as ``name another with --run``.
     """
 
     def __init__(self, file: Path, what: str, instead: str = "") -> None:
@@ -47,14 +40,8 @@ class FolderLock:
     def take(self) -> None:
         """Take the lock, and keep it until :meth:`release` or the end of the process.
 
-        Once is enough, unless the folder was removed and made again meanwhile: then it is taken anew.
-
-        Raises
-        ------
-        FolderInUseError
-            When another process has it.
-        RunFolderError
-            When the file cannot be written.
+        Once is enough, unless the folder was removed and made again meanwhile: then it is taken anew. A
+        FolderInUseError says that another process has it, a RunFolderError that the file cannot be written.
         """
         if self._held is not None:
             if _is(self._held, self.file):
@@ -68,13 +55,7 @@ class FolderLock:
                 os.pwrite(self._held, f"{os.getpid()} {os.uname().nodename}\n".encode(), 0)
 
     def require_free(self) -> None:
-        """See that nobody has the lock, and leave everything as it is.
-
-        Raises
-        ------
-        FolderInUseError
-            When another process has it.
-        """
+        """See that nobody has the lock, and leave everything as it is."""
         if self._held is None and os.access(self.file, os.R_OK | os.W_OK):
             with writing(self._what), suppress(FileNotFoundError):  # who had it has removed it
                 descriptor = self._wait(os.O_RDWR)

@@ -31,17 +31,12 @@ from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter
 from fedclip_plugin.runs.job_folder import JobFolder
 from fedclip_plugin.runs.round_record import RoundRecord
+from fedclip_plugin.runs.state import round_folders
 from fedclip_plugin.runs.writing import writing
 
 
 class RunFolder(JobFolder):
-    """The folder of one run: the server writes rounds, every silo its ``personal/`` folder, every rank its log.
-
-    Parameters
-    ----------
-    path
-        Where the run lives, such as ``runs/miniature``.
-    """
+    """The folder of one run: the server writes rounds, every silo its ``personal/`` folder, every rank its log."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "run folder", "--run")
@@ -51,34 +46,15 @@ class RunFolder(JobFolder):
         self.state = path / "state"
 
     def has_links(self) -> bool:
-        """Return whether ``best`` and ``final`` can be links here.
-
-        Raises
-        ------
-        RunFolderError
-            When the folder cannot be written.
-        """
+        """Return whether ``best`` and ``final`` can be links here."""
         with writing(self._what):
             return has_links(self.path)
 
     def prepare(self, recipe_text: str, digest: str, needed_bytes: int, resume: bool) -> None:
-        """Make the folder ready for training and prove that it can be written.
+        """Make the folder ready for training and prove that it can be written, and has ``needed_bytes`` free.
 
-        Parameters
-        ----------
-        recipe_text
-            Resolved recipe with its header of versions; ends up in ``recipe.yaml``.
-        digest
-            Hash of what defines the result; a resumed run must have the same.
-        needed_bytes
-            Free disk space asked for, in bytes.
-        resume
-            Whether rounds that are there may be continued.
-
-        Raises
-        ------
-        RunFolderError
-            As :meth:`check`; or when the folder cannot be written, or the disk is too full.
+        The text is the resolved recipe with its header of versions. Errors as :meth:`check`, and a RunFolderError when
+        the folder cannot be written, or the disk is too full.
         """
         records = self.check(recipe_text, digest, resume)
         self._require_room(needed_bytes)
@@ -94,15 +70,8 @@ class RunFolder(JobFolder):
     def check(self, recipe_text: str, digest: str, resume: bool) -> list[RoundRecord]:
         """Return the rounds that training goes on after; empty for a fresh run. Writes nothing.
 
-        Parameters
-        ----------
-        recipe_text, digest, resume
-            As for :meth:`prepare`.
-
-        Raises
-        ------
-        RunFolderError
-            When there is something to lose and ``resume`` is off, or what is there cannot be resumed.
+        A resumed run must have the same ``digest``, which stands for what defines the result. A RunFolderError says
+        that there is something to lose and ``resume`` is off, or that what is there cannot be resumed.
         """
         records, finished = self.rounds(), (self.adapters / "final").exists()
         if self.recipe.exists() and self.read_digest() is None:
@@ -182,13 +151,7 @@ class RunFolder(JobFolder):
         return self.adapters / f"round_{number:04d}"
 
     def save_round(self, adapter: SavedAdapter) -> None:
-        """Write the adapter of one round.
-
-        Raises
-        ------
-        RunFolderError
-            When the disk is full, or the folder is gone or cannot be written.
-        """
+        """Write the adapter of one round; a RunFolderError when the disk is full, or the folder gone or read-only."""
         place = self.round_folder(adapter.round)
         with writing(place):
             save_adapter(place, adapter)
@@ -212,19 +175,8 @@ class RunFolder(JobFolder):
     def complete_round(self, record: RoundRecord, keep: int, scores: Mapping[str, float] | None = None) -> None:
         """Append a complete round, move ``best`` if it is the best, and drop adapters nobody needs.
 
-        Parameters
-        ----------
-        record
-            The round.
-        keep
-            How many of the newest adapters stay besides ``best`` and ``final``.
-        scores
-            What the silos measured of the round's adapter; ``best`` and ``final`` carry it.
-
-        Raises
-        ------
-        RunFolderError
-            As :meth:`save_round`.
+        ``keep`` of the newest adapters stay besides ``best`` and ``final``, which carry ``scores``: what the silos
+        measured of the round's adapter. Errors as :meth:`save_round`.
         """
         own, best = self.round_folder(record.round), record.best_round
         with writing(self._what):
@@ -237,17 +189,14 @@ class RunFolder(JobFolder):
             self._point("best", best)
             append_line(self.metrics, record.to_json())
             linked = {(self.adapters / name).resolve() for name in ("best", "final")}
-            for number, folder in self._rounds().items():
+            for number, folder in round_folders(self.adapters).items():
                 if number <= record.round - keep and number != best and folder.resolve() not in linked:
                     shutil.rmtree(folder)
 
     def tidy(self, keep_linked: bool) -> None:
-        """Remove what only resuming needs from a finished run, and its adapters but the last ones, or all.
+        """Remove what only resuming needs from a finished run, and its adapters.
 
-        Parameters
-        ----------
-        keep_linked
-            Keep ``best``, ``final`` and the silos' own adapters.
+        ``keep_linked`` keeps ``best``, ``final`` and the silos' own adapters.
         """
         personal = self.path.glob("personal/*/state") if keep_linked else (self.path / "personal",)
         for left in (self.state, *personal):
@@ -255,7 +204,7 @@ class RunFolder(JobFolder):
         names = ("best", "final")
         linked = {(self.adapters / name).resolve() for name in names} if keep_linked else set()
         with writing(self._what):
-            for folder in self._rounds().values():
+            for folder in round_folders(self.adapters).values():
                 if folder.resolve() not in linked:
                     shutil.rmtree(folder)
             for name in names:
@@ -268,13 +217,7 @@ class RunFolder(JobFolder):
             self._point("final", number)
 
     def last_complete(self) -> RoundRecord | None:
-        """Return the newest round, whose adapter is on disk and intact; None when there is none.
-
-        Raises
-        ------
-        AdapterFileError
-            When that adapter is truncated or altered.
-        """
+        """Return the newest round, whose adapter is on disk and intact (see :func:`load_adapter`); None without one."""
         records = self.rounds()
         if not records:
             return None
@@ -301,11 +244,6 @@ class RunFolder(JobFolder):
         ]
         return "".join(f"{line}\n" for line in earlier) + recipe_text
 
-    def _rounds(self) -> dict[int, Path]:
-        """Return the adapters' folders by round, oldest first."""
-        found = self.adapters.glob("round_[0-9]*")
-        return dict(sorted((int(folder.name.removeprefix("round_")), folder) for folder in found))
-
     def _point(self, name: str, number: int) -> None:
         if self.round_folder(number).exists():
             point_to(self.adapters / name, self.round_folder(number).name)
@@ -315,7 +253,7 @@ class RunFolder(JobFolder):
         for folder, name in ((self.adapters, None), (self.path, self.recipe.name), (self.path, self.metrics.name)):
             sweep(folder, name)
         last = records[-1].round if records else -1
-        for number, folder in self._rounds().items():
+        for number, folder in round_folders(self.adapters).items():
             if number > last:
                 shutil.rmtree(folder)
 

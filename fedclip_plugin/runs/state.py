@@ -24,13 +24,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def save_state(folder: Path, arrays: Arrays) -> None:
-    """Write named arrays as ``folder``, whole or not at all.
-
-    Raises
-    ------
-    OSError
-        When the disk is full or the parent folder cannot be written.
-    """
+    """Write named arrays as ``folder``, whole or not at all."""
     weights = save_tensors({name: np.asarray(array, order="C") for name, array in arrays.items()})
     header = {"format_version": FORMAT_VERSION, "sha256": hashlib.sha256(weights).hexdigest()}
     text = json.dumps(header, indent=1, sort_keys=True) + "\n"
@@ -40,10 +34,7 @@ def save_state(folder: Path, arrays: Arrays) -> None:
 def load_state(folder: Path) -> dict[str, npt.NDArray[Any]]:
     """Read the arrays of a state and check them against their checksum.
 
-    Raises
-    ------
-    RunFolderError
-        When a file is missing, truncated, altered, or of a newer format.
+    A file that is missing, truncated, altered, or of a newer format is a RunFolderError.
     """
     try:
         header = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -67,14 +58,13 @@ def _unusable(folder: Path, why: str) -> RunFolderError:
     )
 
 
-class StateSeries:
-    """The states of one rank, one folder a round, of which only those that a resumed run may need stay.
+def round_folders(path: Path) -> dict[int, Path]:
+    """Return the folders such as ``round_0012`` by round, oldest first."""
+    return dict(sorted((int(folder.name.removeprefix("round_")), folder) for folder in path.glob("round_[0-9]*")))
 
-    Parameters
-    ----------
-    path
-        Where the folders ``round_0012`` are.
-    """
+
+class StateSeries:
+    """The states of one rank, one folder a round, of which only those that a resumed run may need stay."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -82,44 +72,24 @@ class StateSeries:
     def begin(self, done: int) -> None:
         """Make the folder, and remove what a killed run left of rounds after ``done``: they are trained again.
 
-        Parameters
-        ----------
-        done
-            Rounds that are complete; 0 for a fresh run.
-
-        Raises
-        ------
-        RunFolderError
-            When the folder cannot be written.
+        ``done`` is 0 for a fresh run.
         """
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             sweep(self.path)
-            for number, folder in self._rounds().items():
+            for number, folder in round_folders(self.path).items():
                 if done == 0 or number > done:
                     shutil.rmtree(folder)
 
     def save(self, number: int, arrays: Arrays) -> None:
-        """Write the state after round ``number``.
-
-        Raises
-        ------
-        RunFolderError
-            When the disk is full, or the folder is gone or cannot be written.
-        """
+        """Write the state after round ``number``."""
         place = self.path / f"round_{number:04d}"
         with writing(place):
             save_state(place, arrays)
 
     def load(self, number: int) -> dict[str, npt.NDArray[Any]] | None:
-        """Return the newest state of round ``number`` or before; None when there is none.
-
-        Raises
-        ------
-        RunFolderError
-            As :func:`load_state`.
-        """
-        found = [folder for had, folder in self._rounds().items() if had <= number]
+        """Return the newest state of round ``number`` or before, as :func:`load_state`; None when there is none."""
+        found = [folder for had, folder in round_folders(self.path).items() if had <= number]
         return load_state(found[-1]) if found else None
 
     def drop_before(self, complete: int) -> None:
@@ -127,11 +97,7 @@ class StateSeries:
 
         What :meth:`load` returns for that round stays, and so does everything newer.
         """
-        found = [folder for number, folder in self._rounds().items() if number <= complete]
+        found = [folder for number, folder in round_folders(self.path).items() if number <= complete]
         with writing(self.path):
             for folder in found[:-1]:
                 shutil.rmtree(folder)
-
-    def _rounds(self) -> dict[int, Path]:
-        """Return the folders by round, oldest first."""
-        return dict(sorted((int(path.name.removeprefix("round_")), path) for path in self.path.glob("round_[0-9]*")))

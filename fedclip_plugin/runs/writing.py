@@ -11,37 +11,15 @@ from fedclip_plugin.errors import RunFolderError
 
 
 def writing(what: Path | str) -> AbstractContextManager[None]:
-    """Turn an ``OSError`` of the block into a RunFolderError that names the place and says what to do.
-
-    Parameters
-    ----------
-    what
-        The file or folder that is written.
-
-    Raises
-    ------
-    RunFolderError
-        When the block raises an ``OSError``.
-    """
+    """Turn an ``OSError`` of the block into a RunFolderError that names the place and says what to do."""
     return writing_to(what, RunFolderError)
 
 
 def require_place(folder: Path, what: str, option: str) -> None:
     """See that a folder is there or can be made; nothing is written.
 
-    Parameters
-    ----------
-    folder
-        The folder.
-    what
-        What it is, such as ``run folder``.
-    option
-        What names another one, such as ``--run``.
-
-    Raises
-    ------
-    RunFolderError
-        When a file or a dangling link has the name, or it cannot be written.
+    For messages, ``what`` is such as ``run folder``, and ``option`` names another one, such as ``--run``. A file or a
+    dangling link of the name, and a place that cannot be written, are RunFolderErrors.
     """
     instead = f"name another with {option}"
     for place in (folder, *folder.parents):

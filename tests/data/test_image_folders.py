@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedclip_plugin.data import check_folder, list_classes, list_domains, scan_folder
+from fedclip_plugin.data import check_folder, list_domains, scan_folder
 from fedclip_plugin.data.image_folders import find_images
 from fedclip_plugin.errors import DataError
 
@@ -22,7 +22,7 @@ def fill(root: Path, *files: str) -> Path:
 def test_lists_classes_and_images_by_code_point(tmp_path: Path) -> None:
     fill(tmp_path, "dog-2/b.png", "dog/b.JPG", "dog/a10.jpeg", "dog/a9.webp", "dog/B.bmp", "Zebra/ü.png")
     images = scan_folder(tmp_path, "photo")
-    assert images.classes == ("Zebra", "dog", "dog-2") == list_classes(tmp_path)
+    assert images.classes == ("Zebra", "dog", "dog-2") == list_domains(tmp_path)
     assert images.files == (
         "Zebra/ü.png", "dog/B.bmp", "dog/a10.jpeg", "dog/a9.webp", "dog/b.JPG", "dog-2/b.png",
     )  # fmt: skip

@@ -12,7 +12,7 @@ from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.features import FeatureSet, FeatureSource
 from fedclip_plugin.features.views import augment
 from fedclip_plugin.federated.roles.trainer import batches
-from fedclip_plugin.federated.startup.load_images import split
+from fedclip_plugin.federated.startup.preparation import split
 from fedclip_plugin.recipe import find_recipe, load_recipe
 
 RECIPE = find_recipe("miniature/clip_tiny_fedclip")

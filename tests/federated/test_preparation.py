@@ -8,9 +8,8 @@ import torch
 
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.errors import FedClipError, RunFolderError
-from fedclip_plugin.federated.build import build
+from fedclip_plugin.federated.build import build, require_plain
 from fedclip_plugin.federated.startup import memory_check
-from fedclip_plugin.federated.startup.fedml_main_limits import require_plain
 from fedclip_plugin.federated.startup.preflight import open_run
 from fedclip_plugin.federated.startup.preparation import Preparation
 from fedclip_plugin.federated.startup.start_messages import Room

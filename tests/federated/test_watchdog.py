@@ -12,7 +12,7 @@ from fedml.core.distributed.communication.message import Message
 from fedclip_plugin.errors import DataError, FedClipError, FederationError
 from fedclip_plugin.federated import stop
 from fedclip_plugin.federated.managers import watchdog
-from fedclip_plugin.federated.managers.handlers import StopsOnError
+from fedclip_plugin.federated.managers.handlers import ManagerMixin
 from fedclip_plugin.federated.managers.watchdog import Watchdog
 from fedclip_plugin.federated.startup.rank_status import (
     Disagreement,
@@ -38,7 +38,7 @@ class Comm:
         self.codes.append(code)
 
 
-class Handler(StopsOnError):
+class Handler(ManagerMixin):
     def __init__(self, error):
         self.args = fedml_args(comm=Comm())
         self.names = {2: "silo art (rank 2)"}

@@ -162,24 +162,20 @@ def study_traffic(study, out, monkeypatch, world):
     """Run a study with federations that do nothing but answer; every rank is a thread."""
     threads, plan = Threads(), Plan(study)
 
-    class Federated:
-        def __init__(self, recipe, folder, history, **_):
-            self.folder, self.history = folder, history
-
-        def run(self):
-            cell = plan.named(self.folder.path.relative_to(out / "runs").as_posix())
-            rank = threads.local.comm.number
-            silos = [name for name in ("art_painting", "cartoon", "photo", "sketch") if name != cell.target]
-            part = silos[rank - 1] if rank else "target"
-            labels, zero_shot, selected, *_ = (torch.as_tensor(row) for row in _labels(cell, part, 0.05))
-            own = torch.as_tensor(split_60_20_20(IMAGES, cell.seed).test) if rank else torch.arange(IMAGES)
-            sure = torch.full((len(own),), 0.5)
-            self.history.name, self.history.images = part, IMAGES if rank else None
-            self.history.zero_shot = Answers(labels[own], zero_shot[own], sure)
-            self.history.note(1, [Answers(labels[own], row[own], sure) for row in selected])
-            if rank == 0:
-                self.folder.path.mkdir(parents=True, exist_ok=True)
-                write_rounds(self.folder.metrics, 0, 1)
+    def federated(recipe, folder, history, **_):
+        cell = plan.named(folder.path.relative_to(out / "runs").as_posix())
+        rank = threads.local.comm.number
+        silos = [name for name in ("art_painting", "cartoon", "photo", "sketch") if name != cell.target]
+        part = silos[rank - 1] if rank else "target"
+        labels, zero_shot, selected, *_ = (torch.as_tensor(row) for row in _labels(cell, part, 0.05))
+        own = torch.as_tensor(split_60_20_20(IMAGES, cell.seed).test) if rank else torch.arange(IMAGES)
+        sure = torch.full((len(own),), 0.5)
+        history.name, history.images = part, IMAGES if rank else None
+        history.zero_shot = Answers(labels[own], zero_shot[own], sure)
+        history.note(1, [Answers(labels[own], row[own], sure) for row in selected])
+        if rank == 0:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            write_rounds(folder.metrics, 0, 1)
 
     def result(cell, measured):
         known = sample_result(cell)
@@ -188,7 +184,7 @@ def study_traffic(study, out, monkeypatch, world):
         return known.model_copy(update={"counts": dict(counts), "drawn": measured.drawn})
 
     monkeypatch.setattr(study_job, "MPI", SimpleNamespace(COMM_WORLD=threads))
-    monkeypatch.setattr(study_job, "Job", Federated)
+    monkeypatch.setattr(study_job, "run_job", federated)
     monkeypatch.setattr(study_job, "cell_result", result)
     monkeypatch.setattr(study_job, "gc", SimpleNamespace(freeze=lambda: None, collect=lambda: None))
 

@@ -1,10 +1,11 @@
 """The linear probe: zero-shot at first, the softmax gradient by hand, and rows that count at unit length."""
 
+from dataclasses import replace
+
 import torch
 
 from fedclip_plugin.methods import ZeroShot
 from fedclip_plugin.methods.linear_probe import LinearProbe
-from fedclip_plugin.methods.losses import classification_loss
 from tests.support.workshop import frozen
 
 LABELS = torch.tensor([0, 1, 2, 0, 1])
@@ -38,7 +39,7 @@ def test_the_loss_is_the_negative_log_probability_of_the_label():
     adapted = images / images.norm(dim=-1, keepdim=True)
     probabilities = (7.0 * adapted @ text.features.T).softmax(-1)
     wanted = -sum(probabilities[i, label].log() for i, label in enumerate(LABELS)) / 5
-    torch.testing.assert_close(classification_loss(adapted, text.features, LABELS, 7.0), wanted)
+    torch.testing.assert_close(ZeroShot().loss(images, LABELS, replace(text, logit_scale=7.0)), wanted)
 
 
 def test_the_gradient_is_that_of_softmax_regression_on_the_sphere():

@@ -55,7 +55,7 @@ class Loop:
     def __init__(self, monkeypatch, out):
         self.folder, self.ran, self.said, self.deeds = ResultsFolder(out), [], [], {}
         self._patch, self._cell = monkeypatch, None
-        monkeypatch.setattr(study_job, "Job", self._job)
+        monkeypatch.setattr(study_job, "run_job", self._run)
         monkeypatch.setattr(study_job, "own_answers", lambda cell, *_: sample_answers(cell, "target"))
         monkeypatch.setattr(study_job, "drawn", lambda *_: None)
         monkeypatch.setattr(study_job, "cell_result", lambda cell, _: sample_result(cell))
@@ -68,12 +68,9 @@ class Loop:
         StudyJob(study, self.folder, False, self.said.append).run()
         return comm
 
-    def _job(self, recipe, folder, **_):
+    def _run(self, recipe, folder, **_):
         self._cell = folder.path.relative_to(self.folder.path / "runs").as_posix()
         self._folder = folder
-        return self
-
-    def run(self):
         self.ran.append(self._cell)
         for name in ("adapters/round_0001", "state/round_0001", "personal/photo/adapter"):
             (self._folder.path / name).mkdir(parents=True)

@@ -12,8 +12,7 @@ from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
 from fedclip_plugin.federated.messages.message_pickle import PackedMessage
 from fedclip_plugin.federated.messages.transport import decode, encode
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
-from fedclip_plugin.federated.roles.answer_history import AnswerHistory
-from fedclip_plugin.federated.roles.task import Task
+from fedclip_plugin.federated.roles.task import AnswerHistory, Task
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.methods import ZeroShot, create_adapter, load_parameters
 from fedclip_plugin.runs import RunFolder

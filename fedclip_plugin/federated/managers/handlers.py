@@ -11,12 +11,13 @@ from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.text import told
 
 
-class StopsOnError(ABC):
-    """Mixin for FedML's managers: an exception in a handler ends the job instead of leaving it waiting."""
+class ManagerMixin(ABC):
+    """Of FedML's managers: an exception in a handler ends the job instead of leaving it waiting."""
 
     args: Any
     names: Mapping[int, str]
     """Rank to name, of this rank and of those that send to it."""
+    com_manager: Any
     message_handler_dict: dict[Any, Callable[[Any], None]]
 
     @abstractmethod
@@ -31,24 +32,12 @@ class StopsOnError(ABC):
             stop_job(self.args.comm, self.where(), error)
 
     def handle(self, kind: Any, message: Any) -> None:
-        """Give a message to its handler.
-
-        Raises
-        ------
-        FederationError
-            When there is none for its type.
-        """
+        """Give a message to the handler of its type, or raise a FederationError when there is none."""
         if kind not in self.message_handler_dict:
             sender = self.names[message.get_sender_id()]
             raise FederationError(f"{sender} sent a message of type {told(kind)}, which nobody here takes")
         self.message_handler_dict[kind](message)
 
-
-class StaysOpen:
-    """Mixin for FedML's managers: a federation that ends closes its transport, not MPI; another may follow."""
-
-    com_manager: Any
-
     def finish(self) -> None:
-        """Leave the federation."""
+        """Leave the federation: its transport closes and MPI stays open, for another one may follow."""
         self.com_manager.stop_receive_message()

@@ -14,45 +14,23 @@ from fedclip_plugin.runs import RoundRecord, RunFolder, SiloRecord
 
 @dataclass(frozen=True)
 class ServerReport:
-    """What the server knows of a round.
-
-    Attributes
-    ----------
-    answered, dropped, bytes_up, bytes_down, target
-        As in :class:`~fedclip_plugin.runs.RoundRecord`.
-    seconds
-        Wall time by phase of the server.
-    wall_seconds
-        From sending the adapter before to sending this one.
-    zero_shot
-        Of CLIP without an adapter on the target domain; in round 0 of a run with a target.
-    """
+    """What the server knows of a round."""
 
     answered: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
     bytes_up: int = 0
     bytes_down: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    wall_seconds: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)  # wall time by phase of the server
+    wall_seconds: float = 0.0  # from sending the adapter before to sending this one
     target: float | None = None
-    zero_shot: Score | None = None
+    zero_shot: Score | None = None  # on the target domain; in round 0 of a run with a target
 
 
 class RoundRecorder:
     """Collects what is known of each round and writes its record once.
 
-    Parameters
-    ----------
-    folder
-        The run folder.
-    silos
-        Names of all silos, in order.
-    keep
-        How many of the newest adapters stay on disk.
-    on_round
-        Called with every record that was written.
-    averaged
-        Whether what the silos score is the adapter on disk, and not one of their own.
+    ``keep`` of the newest adapters stay on disk; ``on_round`` is called with every record that was written;
+    ``averaged`` says that what the silos score is the adapter on disk, and not one of their own.
     """
 
     def __init__(

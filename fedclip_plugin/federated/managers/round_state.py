@@ -30,12 +30,7 @@ class Remembers(Protocol):
 class RoundState:
     """Saves and restores what a rank remembers, by round; where nothing is remembered nothing is written.
 
-    Parameters
-    ----------
-    path
-        Where the folders ``round_0012`` go, on the rank's own machine.
-    parts
-        What remembers, by name.
+    The folders ``round_0012`` go to ``path``, on the rank's own machine; ``parts`` are what remembers, by name.
     """
 
     def __init__(self, path: Path, **parts: Remembers) -> None:
@@ -43,13 +38,7 @@ class RoundState:
         self._series = StateSeries(path)
 
     def begin(self, done: int) -> None:
-        """Begin afresh, or restore what was remembered after round ``done``.
-
-        Raises
-        ------
-        RunFolderError
-            When that is missing, truncated or altered.
-        """
+        """Begin afresh, or restore what was remembered after round ``done``; a RunFolderError when that is lost."""
         if not self._parts:
             return
         self._series.begin(done)
@@ -67,13 +56,7 @@ class RoundState:
             part.load_state(to_tensors(own))
 
     def save(self, number: int) -> None:
-        """Write what is remembered after round ``number``.
-
-        Raises
-        ------
-        OSError
-            When the disk is full or the folder cannot be written.
-        """
+        """Write what is remembered after round ``number``."""
         if self._parts:
             kept = {f"{name}.{key}": value for name, part in self._parts.items() for key, value in part.state().items()}
             self._series.save(number, {key: value.numpy() for key, value in kept.items()})

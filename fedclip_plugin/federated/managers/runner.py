@@ -13,7 +13,7 @@ from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipSer
 from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
 from fedclip_plugin.federated.managers.watchdog import together
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
-from fedclip_plugin.federated.roles.answer_history import AnswerHistory
+from fedclip_plugin.federated.roles.task import AnswerHistory
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.methods import Adapter
 from fedclip_plugin.runs import RoundRecord
@@ -34,12 +34,8 @@ class FedClipRunner(FedMLRunner):
     ----------
     args
         FedML's arguments after ``fedml.init`` or :func:`~fedclip_plugin.federated.startup.fedml_args.start_fedml`.
-    device
-        Where this rank computes.
     dataset
         FedML's list of eight, as :func:`fedclip_plugin.build` returns it.
-    model
-        The adapter.
     client_trainer, server_aggregator
         The one of the other side may be None.
     on_round

@@ -13,7 +13,7 @@ from fedml.cross_silo.server.fedml_server_manager import FedMLServerManager
 from fedml.cross_silo.server.message_define import MyMessage
 
 from fedclip_plugin.features import InputSet
-from fedclip_plugin.federated.managers.handlers import StaysOpen, StopsOnError
+from fedclip_plugin.federated.managers.handlers import ManagerMixin
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, ServerReport
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import Watchdog
@@ -21,7 +21,7 @@ from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
 from fedclip_plugin.federated.messages.message_fields import COMPLETE, ROUND, TRAIN
 from fedclip_plugin.federated.messages.transport import CountingTransport, most_bytes
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
-from fedclip_plugin.federated.roles.answer_history import AnswerHistory
+from fedclip_plugin.federated.roles.task import AnswerHistory
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.text import told
 
@@ -80,10 +80,7 @@ class AveragingDriver(FedMLAggregator):
     def aggregate(self) -> tuple[Any, list[Any], list[int]]:
         """Average the sampled silos' updates, load what silos will see of it, and sample those of the next round.
 
-        Returns
-        -------
-        payload, updates, indices
-            What travels to the silos; the updates that were averaged, and the indices of their silos.
+        Return what travels to the silos, the updates that were averaged, and the indices of their silos.
         """
         began = time.perf_counter()
         aggregator = self._aggregator
@@ -117,18 +114,8 @@ class AveragingDriver(FedMLAggregator):
         """FedML asks for a sample input to describe the model to its cloud: there is none."""
 
 
-class FedClipServer(StopsOnError, StaysOpen, FedMLServerManager):
-    """The server's message handlers over MPI.
-
-    Parameters
-    ----------
-    args
-        FedML's arguments.
-    averager
-        The link to the aggregator.
-    recorder
-        Where reports go; tells which round is to begin.
-    """
+class FedClipServer(ManagerMixin, FedMLServerManager):
+    """The server's message handlers over MPI; the recorder tells which round is to begin."""
 
     def __init__(self, args: Any, averager: AveragingDriver, recorder: RoundRecorder) -> None:
         self._averager, self._recorder = averager, recorder

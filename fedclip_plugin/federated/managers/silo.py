@@ -16,14 +16,13 @@ from fedml.cross_silo.client.message_define import MyMessage
 from torch import Tensor
 
 from fedclip_plugin.features import SiloFeatures
-from fedclip_plugin.federated.managers.handlers import StaysOpen, StopsOnError
+from fedclip_plugin.federated.managers.handlers import ManagerMixin
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import PATIENCE, Watchdog
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.messages.message_fields import COMPLETE, REPORT, ROUND, TRAIN, SiloReport
 from fedclip_plugin.federated.messages.transport import CountingTransport, most_bytes
-from fedclip_plugin.federated.roles.answer_history import AnswerHistory
-from fedclip_plugin.federated.roles.task import Answers
+from fedclip_plugin.federated.roles.task import AnswerHistory, Answers
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
@@ -38,14 +37,10 @@ class SiloDriver(TrainerDistAdapter):
 
     Attributes
     ----------
-    round
-        Index of the current round, from the server's message.
     report
         What is to be said about the adapter that arrived last.
     answers, personal
         How that adapter, and in the end the silo's own fine-tuned one, label the ``validation`` and ``test`` splits.
-    state
-        What this silo remembers from round to round, and its copies on disk.
     """
 
     def __init__(
@@ -81,10 +76,7 @@ class SiloDriver(TrainerDistAdapter):
     def update_model(self, model_params: Mapping[str, Tensor]) -> None:
         """Load the global adapter, or keep the silo's own where nothing is averaged, and evaluate it on own splits.
 
-        Parameters
-        ----------
-        model_params
-            The parameters themselves at first, later as the server's codec has them.
+        The parameters themselves arrive at first, later they are as the server's codec has them.
         """
         first = self.report is None
         arrived = OrderedDict(model_params) if first else self._compressor.expand(model_params, self._held)
@@ -159,16 +151,8 @@ class _TrainerModel:
         load_parameters(self.model, tensors)
 
 
-class FedClipSilo(StopsOnError, StaysOpen, ClientMasterManager):
-    """A silo's message handlers over MPI.
-
-    Parameters
-    ----------
-    args
-        FedML's arguments.
-    driver
-        The link to the trainer.
-    """
+class FedClipSilo(ManagerMixin, ClientMasterManager):
+    """A silo's message handlers over MPI."""
 
     def __init__(self, args: Any, driver: SiloDriver) -> None:
         self._driver = driver

@@ -27,12 +27,8 @@ _TOGETHER_SECONDS = 0.2
 class Watchdog:
     """Ends the job when somebody who is waited for stays silent too long.
 
-    Time in which this process itself stood still counts for nobody.
-
-    Parameters
-    ----------
-    on_silence
-        Called once, in a thread of its own, with the names of those whose time is over.
+    Then ``on_silence`` is called once, in a thread of its own, with the names of those whose time is over. Time in
+    which this process itself stood still counts for nobody.
     """
 
     def __init__(self, on_silence: Callable[[list[str]], None]) -> None:
@@ -89,16 +85,9 @@ class Watchdog:
 
 @contextmanager
 def together(comm: Any, who: str, what: str, limit: float) -> Iterator[None]:
-    """Guard a block in which MPI waits until every rank has come, for ever if need be.
+    """Guard a block in which MPI waits until every rank has come, for ever if need be; the job ends after ``limit`` s.
 
-    Parameters
-    ----------
-    comm, who
-        As for :func:`stop_job`.
-    what
-        What somebody does not come to, such as ``the end``.
-    limit
-        Seconds after which the job ends instead.
+    ``who`` is as for :func:`stop_job`, and ``what`` somebody does not come to, such as ``the end``.
     """
     watchdog = Watchdog(lambda late: stop_job(comm, who, f"{late[0]} within {limit:.0f} s: look at the silos' hosts"))
     watchdog.expect([f"another rank does not come to {what}"], limit)

@@ -13,33 +13,17 @@ INT8_LIMIT = 127
 
 @dataclass(frozen=True)
 class Codec:
-    """A lossy way to write a tensor.
+    """A lossy way to write a tensor."""
 
-    Attributes
-    ----------
-    suffixes
-        What is appended to the tensor's name for each of its parts, in order.
-    encode
-        Takes a tensor of floats and returns its parts. A tensor that holds NaN or infinite values comes back from
-        ``decode`` with such values too.
-    decode
-        Takes those parts and returns a float32 tensor of the original shape.
-    """
-
-    suffixes: tuple[str, ...]
-    encode: Callable[[Tensor], tuple[Tensor, ...]]
-    decode: Callable[..., Tensor]
+    suffixes: tuple[str, ...]  # what is appended to the tensor's name for each of its parts, in order
+    encode: Callable[[Tensor], tuple[Tensor, ...]]  # from floats to the parts
+    decode: Callable[..., Tensor]  # from the parts to float32 of the old shape, NaN and infinite values still such
 
 
 def to_int8(values: Tensor) -> tuple[Tensor, Tensor]:
     """Write each row as whole multiples of its own scale, ``max|row| / 127``, rounded half to even.
 
     Rows are along the first dimension; a vector or a scalar is one row. R is the number of rows.
-
-    Parameters
-    ----------
-    values
-        Floats of any shape.
 
     Returns
     -------

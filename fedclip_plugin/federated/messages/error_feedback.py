@@ -21,16 +21,6 @@ class ErrorFeedback:
     1901.09847, algorithm 2), so that nothing is lost for good. Without a codec the parameters themselves travel.
 
     Both ends compute the same bits: on the CPU, one rounding an operation.
-
-    Parameters
-    ----------
-    codec
-        A name in :data:`~fedclip_plugin.federated.messages.codec.CODECS`.
-
-    Raises
-    ------
-    KeyError
-        When no codec has that name; recipes are checked against the same names beforehand.
     """
 
     def __init__(self, codec: str) -> None:
@@ -47,13 +37,6 @@ class ErrorFeedback:
 
         What is lost is kept for the next call. Where NaN, infinite or immense values come out, the message is as good
         as lost (the server drops it), and what was kept before stays.
-
-        Parameters
-        ----------
-        new
-            Parameters on the CPU.
-        reference
-            What the other end holds, with the same names, shapes and types.
         """
         if self._codec is None:
             return new, new
@@ -72,15 +55,7 @@ class ErrorFeedback:
         return payload, seen
 
     def expand(self, payload: Mapping[str, Tensor], reference: Tensors) -> Tensors:
-        """Return the parameters that a payload stands for.
-
-        Parameters
-        ----------
-        payload
-            As :meth:`template` describes it.
-        reference
-            The parameters that the sender compressed against.
-        """
+        """Return the parameters that a payload stands for, from those that the sender compressed against."""
         if self._codec is None:
             return Tensors(payload)
         expanded = Tensors()

@@ -25,15 +25,9 @@ class Exchange:
 
     Parameters
     ----------
-    comm
-        MPI communicator.
-    names
-        Name of every rank, as far as known.
     limit
         Seconds that the server waits for silos; then it ends the job and names those that are late. Silos wait a
         little longer for the server.
-    when
-        Such as ``before round 1``.
     """
 
     def __init__(self, comm: Any, names: Sequence[str], limit: float, when: str) -> None:
@@ -47,38 +41,22 @@ class Exchange:
         self._finish({0: self._comm.isend(value, dest=0, tag=_TAG)}, self._limit)
 
     def from_silos(self, kind: type[Any]) -> list[Any]:
-        """Return an object of every silo, in their order.
-
-        Raises
-        ------
-        FedClipError
-            When one is of another kind; names its silo.
-        """
+        """Return an object of every silo, in their order; a FedClipError names the silo whose is of another kind."""
         received = self._receive(range(1, self._size))
         return [self._expected(value, (kind,), rank) for rank, value in enumerate(received, 1)]
 
     def to_silos(self, values: Sequence[Any], last: bool = False) -> None:
         """Send every silo its object, and wait until each has taken it, so that nobody is frozen.
 
-        Parameters
-        ----------
-        values
-            In the order of the ranks, the server's own included.
-        last
-            Whether the job ends in any case: whoever does not listen is not waited for long.
+        Values are in the order of the ranks, the server's own included. Where the job ends in any case, with ``last``,
+        whoever does not listen is not waited for long.
         """
         # Synchronous sends end when the receiver has begun to take them.
         sent = {rank: self._comm.issend(values[rank], dest=rank, tag=_TAG) for rank in range(1, self._size)}
         self._finish(sent, min(self._limit, _LAST_WORD_SECONDS) if last else self._limit, last)
 
     def from_server(self, *kinds: type[Any]) -> Any:
-        """Return an object of the server.
-
-        Raises
-        ------
-        FedClipError
-            When it is of none of these kinds.
-        """
+        """Return an object of the server; a FedClipError when it is of none of these kinds."""
         (received,) = self._receive([0])
         return self._expected(received, kinds, 0)
 

@@ -50,12 +50,8 @@ class ExpectedAnswers:
     ----------
     names
         Rank to name and rank of each silo, for complaints.
-    silos
-        Silo names in the order of ranks 1, 2, ...
     images
         Of each silo, the sizes of its splits ``train``, ``validation`` and ``test``; empty where they are not known.
-    rounds
-        Number of the last round.
     """
 
     ONLINE_MESSAGES = 2

@@ -19,24 +19,12 @@ _INDEX = "Index of the silo, counted from 0."
 
 @dataclass(frozen=True)
 class FedMLMessage:
-    """One of FedML's messages.
+    """One of FedML's messages."""
 
-    Attributes
-    ----------
-    kind
-        FedML's number.
-    title
-        What it is for.
-    from_silo
-        Whether a silo sends it; else the server does.
-    params
-        Key to what is behind it; keys that mean the same are separated by commas.
-    """
-
-    kind: int
-    title: str
-    from_silo: bool
-    params: dict[str, str]
+    kind: int  # fedML's number
+    title: str  # what it is for
+    from_silo: bool  # else the server sends it
+    params: dict[str, str]  # key to what is behind it; keys that mean the same are separated by commas
 
     def keys(self) -> set[str]:
         """Return the keys that the message may have."""

@@ -30,27 +30,16 @@ _LARGE_BYTES = 2**25
 
 @dataclass(frozen=True)
 class PackedMessage:
-    """A message as it travels.
+    """A message as it travels."""
 
-    Attributes
-    ----------
-    label
-        The sizes of the contents, and pickle of the message without them.
-    contents
-        Memory of the message's tensors: the sender's own, and after receipt the receiver's.
-    """
-
-    label: bytes
-    contents: tuple[memoryview, ...]
+    label: bytes  # the sizes of the contents, and pickle of the message without them
+    contents: tuple[memoryview, ...]  # memory of the tensors: the sender's own, after receipt the receiver's
 
     @classmethod
     def expected(cls, label: bytes, most: int) -> PackedMessage:
         """Return a parcel with fresh room for the contents that ``label`` announces.
 
-        Raises
-        ------
-        ValueError
-            When it is no label, or announces more than ``most`` bytes; nothing has been allocated then.
+        What is no label, or announces more than ``most`` bytes, is a ValueError; nothing has been allocated then.
         """
         sizes = _sizes(label)
         if sum(sizes) > most:

@@ -66,13 +66,7 @@ class _Arriving:
     parts: deque[tuple[Any, int]]
 
     def over(self) -> bool:
-        """Return whether all parts have come in.
-
-        Raises
-        ------
-        ValueError
-            When a part has another size than its label announced.
-        """
+        """Return whether all parts have come in; a ValueError when one has another size than its label announced."""
         from mpi4py import MPI
 
         status = MPI.Status()
@@ -113,21 +107,12 @@ class CountingTransport(MpiCommunicationManager):
 
     Parameters
     ----------
-    comm
-        MPI communicator.
-    rank, size
-        This rank, and how many there are.
     names
         Rank to name, of this rank and of those that may send to it; for complaints.
     most
         Most bytes of tensors that a message to this rank can have.
     heard
         Called with a peer's rank when a message from it has arrived, in a thread that must not be kept.
-
-    Attributes
-    ----------
-    bytes_sent, bytes_received
-        Payload bytes of this federation so far.
     """
 
     def __init__(
@@ -179,10 +164,7 @@ class CountingTransport(MpiCommunicationManager):
     def stop_receive_message(self) -> None:
         """End this rank's part once every rank has sent and received everything.
 
-        Raises
-        ------
-        FederationError
-            When messages have arrived that no handler has seen.
+        Messages that have arrived and no handler has seen are a FederationError.
         """
         self.settle()
         everybody = self.comm.Ibarrier()

@@ -33,16 +33,6 @@ class FedClipAggregator(ServerAggregator):
 
     Parameters
     ----------
-    model
-        The global adapter.
-    args
-        FedML's arguments, for FedML.
-    settings
-        How to weigh, to step and to send.
-    task
-        Classes, text features, backbone.
-    silos
-        Names of all silos, in order.
     folder
         The run folder, where the final adapter goes.
     zero_shot
@@ -55,10 +45,6 @@ class FedClipAggregator(ServerAggregator):
     ----------
     answered
         Names of the silos whose updates come next into :meth:`on_before_aggregation`, in that order.
-    compressor
-        Expands the silos' updates, and compresses the global adapter for them.
-    optimizer
-        Makes the next global adapter of the average.
     dropped
         Silo to reason, for the updates that the last round left out.
     target
@@ -104,20 +90,8 @@ class FedClipAggregator(ServerAggregator):
     def on_before_aggregation(self, raw_client_model_or_grad_list: Updates) -> tuple[Updates, list[int]]:
         """Expand the updates, drop unusable ones, weigh the others, and hand them to FedML's defences.
 
-        Parameters
-        ----------
-        raw_client_model_or_grad_list
-            Of each silo in :attr:`answered`, sample count and parameters as they travelled.
-
-        Returns
-        -------
-        updates, indices
-            What is averaged, and its positions in the list that came in.
-
-        Raises
-        ------
-        FederationError
-            When fewer than ``min_silos`` updates are usable.
+        They are those of the silos in :attr:`answered`, with their sample counts. Return what is averaged, and its
+        positions in the list that came in; a FederationError when fewer than ``min_silos`` updates are usable.
         """
         held = self.get_model_params()
         template = self.compressor.template(held)
@@ -153,10 +127,7 @@ class FedClipAggregator(ServerAggregator):
     def test(self, test_data: InputSet | None, device: torch.device, args: Any) -> tuple[float, float, int, int]:
         """Score what :meth:`score_target` scores, and save the global adapter when it is the last one.
 
-        Returns
-        -------
-        tuple
-            Accuracy, 0, number of images, number of correct ones; the four figures that FedML keeps.
+        Return accuracy, 0, number of images, number of correct ones: the four figures that FedML keeps.
         """
         self.score_target(test_data)
         if args.round_idx == self.settings.comm_round - 1:
@@ -177,11 +148,6 @@ class FedClipAggregator(ServerAggregator):
         """Write the global adapter as that of round ``number``, with its accuracy on the target domain.
 
         Where nothing is averaged the silos' own adapters are scored and not this one: it carries no metrics.
-
-        Raises
-        ------
-        OSError
-            When the disk is full or the folder cannot be written.
         """
         metrics = {"target": self.target} if self.settings.averaged and self.target is not None else {}
         self.folder.save_round(self.task.saved(number, self.model, metrics))

@@ -43,24 +43,10 @@ class ServerOptimizer:
     2 of the paper: no bias correction, ``v`` begun at ``tau^2``, a step of ``-lr m / (sqrt(v) + tau)``, which is at
     most about ``lr`` for every parameter: 1 is far too much where weights are of the order of 0.01.
 
-    Parameters
-    ----------
-    name
-        ``none``, ``sgd`` or ``adam``.
-    lr
-        The server's learning rate.
-    momentum
-        Of ``sgd``, from 0 to below 1.
-
     Attributes
     ----------
     remembers
         Whether a step depends on those before.
-
-    Raises
-    ------
-    KeyError
-        When no optimiser has that name; recipes are checked against the same names beforehand.
     """
 
     def __init__(self, name: str, lr: float = 1.0, momentum: float = 0.0) -> None:
@@ -69,15 +55,7 @@ class ServerOptimizer:
         self.remembers = name == "adam" or (name == "sgd" and momentum > 0)
 
     def step(self, current: Mapping[str, Tensor], average: Tensors) -> Tensors:
-        """Return the next global adapter, and remember what the next step needs.
-
-        Parameters
-        ----------
-        current
-            The global adapter's parameters, as all silos held them before the round.
-        average
-            Of what the silos sent, with the same names, shapes and types.
-        """
+        """Return the next global adapter from what all silos held and their average; remember what the next needs."""
         moved = Tensors()
         for name, mean in average.items():
             moments = self._moments.setdefault(name, {})

@@ -10,23 +10,7 @@ from fedclip_plugin.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a federation trains; names, defaults and meaning are the recipe's.
-
-    Attributes
-    ----------
-    random_seed, comm_round, epochs, batch_size, learning_rate, weight_decay
-        FedML's keys of the same name.
-    silos_per_round
-        ``client_num_per_round``; to FedML every silo takes part in every round.
-    min_silos
-        Usable updates that a round needs.
-    weighting, proximal_mu, personal_epochs, codec, server_optimizer, server_lr, server_momentum, keep_rounds
-        Keys of ``fedclip_args``.
-    averaged
-        Whether silos go on from the average (``federation: federated``), and not each from its own adapter.
-    round_timeout
-        In seconds.
-    """
+    """How a federation trains; names, defaults and meaning are the recipe's."""
 
     random_seed: int
     comm_round: int
@@ -34,10 +18,10 @@ class TrainingSettings:
     batch_size: int
     learning_rate: float
     weight_decay: float
-    silos_per_round: int
-    min_silos: int
+    silos_per_round: int  # ``client_num_per_round``; to FedML every silo takes part in every round
+    min_silos: int  # usable updates that a round needs
     weighting: str
-    averaged: bool
+    averaged: bool  # whether silos go on from the average (``federation: federated``)
     proximal_mu: float
     personal_epochs: int
     codec: str
@@ -45,7 +29,7 @@ class TrainingSettings:
     server_lr: float
     server_momentum: float
     keep_rounds: int
-    round_timeout: float
+    round_timeout: float  # seconds
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self:

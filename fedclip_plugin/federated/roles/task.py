@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,19 +37,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Answers:
-    """Labels that an adapter gave to N images.
+    """Labels that an adapter gave to N images."""
 
-    Attributes
-    ----------
-    true, predicted
-        Class indices, ``[N]`` int64.
-    confidence
-        Probability of the predicted class, ``[N]``.
-    """
-
-    true: Tensor
+    true: Tensor  # class indices, ``[N]`` int64
     predicted: Tensor
-    confidence: Tensor
+    confidence: Tensor  # probability of the predicted class, ``[N]``
 
     def cpu(self) -> Answers:
         """Return them on the CPU."""
@@ -61,21 +53,23 @@ class Answers:
         return Score(int((self.predicted == self.true).sum()), len(self.true))
 
 
+@dataclass
+class AnswerHistory:
+    """A rank's answers: a silo's for its test split, the server's for the target domain. They stay with the rank."""
+
+    name: str = "target"  # the silo's
+    zero_shot: Answers | None = None  # CLIP's without an adapter; None on a server without a target
+    images: int | None = None  # all images of the silo, of which its test split is a part; None on the server
+    rounds: dict[int, tuple[Answers, ...]] = field(default_factory=dict)  # those of the adapter after it
+
+    def note(self, number: int, answers: Iterable[Answers]) -> None:
+        """Keep the answers of round ``number``."""
+        self.rounds[number] = tuple(own.cpu() for own in answers)
+
+
 @torch.no_grad()
 def answer(adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor) -> Answers:
-    """Return how an adapter labels images.
-
-    Parameters
-    ----------
-    adapter
-        Of any method.
-    data
-        N labelled images, as the method takes them.
-    classes
-        What image features are compared with, ``[C, d]``.
-    scale
-        Factor on cosine similarities.
-    """
+    """Return how an adapter labels images by class features ``[C, d]`` and a factor on cosine similarities."""
     labels, confidences = [], []
     for part in data.chunks():
         adapted = adapter(part.inputs)
@@ -87,39 +81,19 @@ def answer(adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Ten
 
 @dataclass(frozen=True)
 class Task:
-    """The classification task and the frozen model behind it.
-
-    Attributes
-    ----------
-    method, backbone, fingerprint, precision
-        As in :class:`~fedclip_plugin.runs.SavedAdapter`.
-    classes, prompt_template
-        Labels in order, and their prompt.
-    text
-        Text features ``[C, d]`` and logit scale.
-    recipe_digest
-        Hash of what defines the training.
-    """
+    """The classification task and the frozen model behind it."""
 
     method: str
     backbone: str
     fingerprint: str
     precision: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # labels in order
     prompt_template: str
-    text: TextFeatures
+    text: TextFeatures  # text features ``[C, d]`` and logit scale
     recipe_digest: str
 
     def answer(self, adapter: Adapter, data: InputSet) -> Answers:
-        """Return how ``adapter`` labels images.
-
-        Parameters
-        ----------
-        adapter
-            Of any method; :class:`~fedclip_plugin.methods.ZeroShot` is CLIP without one.
-        data
-            N labelled images, as the method takes them.
-        """
+        """Return how ``adapter`` labels images; :class:`~fedclip_plugin.methods.ZeroShot` is CLIP without one."""
         text = data.text_beside(self.text)
         with torch.no_grad():
             return answer(adapter, data, adapter.class_features(text), adapter.scale(text))

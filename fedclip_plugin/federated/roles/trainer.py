@@ -30,23 +30,6 @@ class FedClipTrainer(ClientTrainer):
     The optimiser is the reference's (microsoft/PersonalizedFL, ``fedclip/``): Adam with coupled weight decay, made
     afresh every round; batches of ``batch_size``, a last batch of a single image left out. FedProx adds
     ``mu / 2 ||w - w_global||^2`` to the loss (Li et al. 2020, arXiv 1812.06127, equation 2).
-
-    Parameters
-    ----------
-    model
-        The adapter.
-    args
-        FedML's arguments, for FedML.
-    settings
-        How to train.
-    task
-        Classes, text features, backbone.
-    silo
-        Name of the silo, for messages.
-    folder
-        The run folder on the silo's machine.
-    zero_shot
-        How CLIP without an adapter labels the silo's ``validation`` and ``test`` splits, where that is known.
     """
 
     model: Adapter
@@ -75,17 +58,7 @@ class FedClipTrainer(ClientTrainer):
         load_parameters(self.model, model_parameters)
 
     def train(self, train_data: SiloFeatures, device: torch.device, args: Any) -> None:
-        """Train for ``epochs`` epochs on the silo's train split.
-
-        Parameters
-        ----------
-        train_data
-            The silo's splits, as the method takes them.
-        device
-            Where adapter and data are.
-        args
-            FedML's arguments, with ``round_idx``.
-        """
+        """Train for ``epochs`` epochs on the silo's train split; ``args`` has FedML's ``round_idx``."""
         rng = np.random.default_rng([self.settings.random_seed, self.id, args.round_idx, SHUFFLE])
         self.train_loss = self._fit(train_data.train, self.settings.epochs, rng, self.settings.proximal_mu)
 
@@ -100,15 +73,7 @@ class FedClipTrainer(ClientTrainer):
             super().on_after_local_training(train_data, device, args)
 
     def test(self, test_data: InputSet, device: torch.device, args: Any) -> dict[str, float]:
-        """Return FedML's usual figures for ``test_data``: ``test_correct``, ``test_total`` and ``test_loss``.
-
-        Parameters
-        ----------
-        test_data
-            N labelled images, as the method takes them.
-        device, args
-            Unused; FedML passes them.
-        """
+        """Return FedML's usual figures for ``test_data``: ``test_correct``, ``test_total`` and ``test_loss``."""
         score, text = self.task.score(self.model, test_data), test_data.text_beside(self.task.text)
         with torch.no_grad():
             losses = [
@@ -145,16 +110,7 @@ def _pull(parameters: list[nn.Parameter], anchors: list[Tensor], mu: float) -> N
 def batches(data: InputSet, size: int, epochs: int, rng: np.random.Generator) -> Iterator[Batch]:
     """Yield shuffled batches of ``size`` images; a last batch of one image is left out, as the reference does.
 
-    Parameters
-    ----------
-    data
-        N labelled images.
-    size
-        Images in a batch.
-    epochs
-        Passes over the data, each in an order of its own.
-    rng
-        Source of the orders: one ``permutation(N)`` an epoch, then one view of each image where there are views.
+    ``rng`` draws one ``permutation(N)`` an epoch, then one view of each image where there are views.
     """
     for _ in range(epochs):
         order = torch.from_numpy(rng.permutation(len(data))).to(data.labels.device)

@@ -19,16 +19,8 @@ _NAMED = 3
 def update_fault(samples: Any, update: Any, template: Mapping[str, Tensor], images: int | None = None) -> str | None:
     """Return what is wrong with an update, None when it can be averaged.
 
-    Parameters
-    ----------
-    samples
-        How many training images the silo says are behind it.
-    update
-        What the silo sent.
-    template
-        The global adapter: the names, shapes and types that an update must have.
-    images
-        How many training images the silo has by what it said at the start; None where that is not known.
+    The ``template`` has the names, shapes and types that it must have. ``images`` is how many training images the silo
+    has by what it said at the start, None where that is not known.
     """
     if type(samples) is not int or samples < 1:
         return f"{told(samples)} training images instead of a number of them"

@@ -23,11 +23,6 @@ def start_fedml(recipe: Recipe) -> Any:
     no setting against it. These are the steps of ``fedml.init`` for cross-silo MPI (fedml 0.9.6) without that one, and
     without the global seeding that would make every rank draw the same numbers.
 
-    Parameters
-    ----------
-    recipe
-        A checked recipe.
-
     Raises
     ------
     AssertionError

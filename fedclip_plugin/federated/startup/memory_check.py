@@ -51,17 +51,7 @@ class RankMemory:
 def require_memory_here(recipes: Iterable[Recipe]) -> None:
     """Refuse federations that do not fit into this host's memory, one at a time, with all their ranks on it.
 
-    Parameters
-    ----------
-    recipes
-        One or more checked recipes; the largest counts.
-
-    Raises
-    ------
-    BackboneError
-        When a backbone is not on this machine.
-    MemoryShortageError
-        As :func:`require_memory`.
+    The largest of the recipes counts. Errors as :func:`require_memory`, and a BackboneError when one is not here.
     """
     locate = cache(locate_backbone)  # one for many cells of a study
     needs = [
@@ -73,43 +63,17 @@ def require_memory_here(recipes: Iterable[Recipe]) -> None:
 
 
 def require_memory_of(need: Footprint, ranks: Sequence[RankMemory]) -> None:
-    """Refuse a federation whose ranks have begun, but do not fit into the memory of their machine.
-
-    Parameters
-    ----------
-    need
-        What its ranks take.
-    ranks
-        Those on one machine.
-
-    Raises
-    ------
-    MemoryShortageError
-        As :func:`require_memory`.
-    """
+    """Refuse a federation whose ranks, those on one machine, have begun, but do not fit into its memory."""
     server = any(rank.server for rank in ranks)
     room = min(rank.available for rank in ranks) + BASE_SHARED + sum(rank.held for rank in ranks)
     require_memory(need, len(ranks) - server, server, room)
 
 
 def require_memory(need: Footprint, silos: int, server: bool, room: int) -> None:
-    """Refuse a federation that cannot fit into a host's memory.
+    """Refuse a federation that cannot fit into a host's memory, even if the estimate is high.
 
-    Parameters
-    ----------
-    need
-        What its ranks take.
-    silos
-        Silos' ranks on the host.
-    server
-        Whether the server's rank is on the host.
-    room
-        Bytes that there are for them all, what they hold already included.
-
-    Raises
-    ------
-    MemoryShortageError
-        When it does not fit, even if the estimate is high; says what is needed, what there is, and what helps.
+    ``room`` are the bytes that there are for the ranks on the host, what they hold already included. The
+    MemoryShortageError says what is needed, what there is, and what helps.
     """
     whole = need.on_host(silos, server)
     if whole * _SURE <= room:
@@ -140,12 +104,7 @@ def available_bytes() -> int:
 def cgroup_rooms(own: Path, root: Path) -> Iterator[int]:
     """Yield the bytes left in every control group with a limit that this process is in, versions 1 and 2.
 
-    Parameters
-    ----------
-    own
-        ``/proc/self/cgroup``.
-    root
-        Where control groups are mounted, ``/sys/fs/cgroup``.
+    ``own`` is ``/proc/self/cgroup``, ``root`` where control groups are mounted.
     """
     lines = own.read_text(encoding="utf-8").splitlines() if own.is_file() else []
     for _, controllers, place in (line.split(":", 2) for line in lines):

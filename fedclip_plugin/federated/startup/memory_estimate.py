@@ -36,11 +36,6 @@ class Footprint:
 
     With a GPU, weights and training are on the device, whose memory is not estimated, and for the host this is
     somewhat high.
-
-    Attributes
-    ----------
-    server, silo
-        Of the server's rank, and of each silo's.
     """
 
     server: int
@@ -52,21 +47,10 @@ class Footprint:
 
 
 def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
-    """Return what the ranks of a recipe will take at most, everything on the CPU.
+    """Return what the ranks of a checked recipe will take at most, everything on the CPU.
 
-    Parameters
-    ----------
-    recipe
-        A checked recipe.
-    backbone
-        Folder of its CLIP; only ``config.json`` is read.
-    images
-        Of the largest silo, where known; matters from some 100,000 on, when their features weigh.
-
-    Raises
-    ------
-    BackboneError
-        When ``config.json`` does not describe a CLIP.
+    Of the backbone's folder only ``config.json`` is read. ``images`` are those of the largest silo, where known; they
+    matter from some 100,000 on, when their features weigh.
     """
     size, settings = read_clip_size(backbone), recipe.fedclip_args
     method = METHODS[settings.method]
@@ -84,20 +68,7 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
 
 
 def update_bytes(recipe: Recipe, backbone: Path) -> int:
-    """Return the bytes of an adapter, as a silo sends it without a codec; of a prompt, of 16 words at most.
-
-    Parameters
-    ----------
-    recipe
-        A checked recipe.
-    backbone
-        Folder of its CLIP; only ``config.json`` is read.
-
-    Raises
-    ------
-    BackboneError
-        When ``config.json`` does not describe a CLIP.
-    """
+    """Return the bytes of an adapter, as a silo sends it without a codec; of a prompt, of 16 words at most."""
     return FLOAT * METHODS[recipe.fedclip_args.method].parameters(read_clip_size(backbone), _classes(recipe))
 
 

@@ -33,28 +33,10 @@ _MOMENTS = {"adam": 2, "sgd": 1}
 
 
 def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
-    """Compare what the run takes with what the hosts have, and prepare the run folder on rank 0.
+    """Compare what the run takes with what the hosts have, and prepare the run folder on rank 0; every rank calls this.
 
-    Parameters
-    ----------
-    comm
-        MPI communicator; every rank calls this.
-    folder
-        The run folder; only rank 0 touches it.
-    recipe
-        The checked recipe.
-    resume
-        Whether rounds that are there may be continued.
-
-    Returns
-    -------
-    int
-        Rounds that are complete already; 0 for a fresh run.
-
-    Raises
-    ------
-    FedClipError
-        On every rank, when recipes differ, a machine has too little memory, or the folder cannot be used.
+    Return the rounds that are complete already; 0 for a fresh run. Every rank raises a FedClipError when recipes
+    differ, a machine has too little memory, or the folder cannot be used.
     """
     silos, limit = recipe.silo_names() or (), recipe.fedclip_args.start_timeout
     names = ["server", *silos, *(f"rank {rank}" for rank in range(len(silos) + 1, comm.Get_size()))]
@@ -99,33 +81,21 @@ def _prepare(folder: RunFolder, recipe: Recipe, resume: bool, backbone: Path | N
     """Claim the folder, make it ready where folder and disk allow it, and return the rounds that are complete."""
     folder.claim()
     try:
-        return _make_ready(folder, recipe, resume, backbone)
+        text, digest, needed = recipe_text(recipe), recipe.digest(), _OTHER_FILES
+        last = folder.last_complete() if folder.check(text, digest, resume) else None
+        if backbone is not None:
+            update = update_bytes(recipe, backbone)
+            copies = 0 if folder.has_links() else _COPIES * update
+            needed += max(0, copies + adapter_space(recipe, update) - _held_on_disk(folder))
+        folder.prepare(text, digest, needed, resume)
     except FedClipError:
         folder.release()
         raise
-
-
-def _make_ready(folder: RunFolder, recipe: Recipe, resume: bool, backbone: Path | None) -> int:
-    text, digest, needed = recipe_text(recipe), recipe.digest(), _OTHER_FILES
-    last = folder.last_complete() if folder.check(text, digest, resume) else None
-    if backbone is not None:
-        update = update_bytes(recipe, backbone)
-        copies = 0 if folder.has_links() else _COPIES * update
-        needed += max(0, copies + adapter_space(recipe, update) - _held_on_disk(folder))
-    folder.prepare(text, digest, needed, resume)
     return last.round if last else 0
 
 
 def adapter_space(recipe: Recipe, update: int) -> int:
-    """Return the bytes of disk that the server's adapters and states take at most.
-
-    Parameters
-    ----------
-    recipe
-        A checked recipe.
-    update
-        Bytes of one adapter.
-    """
+    """Return the bytes of disk that the server's adapters, of ``update`` bytes, and states take at most."""
     settings = recipe.fedclip_args
     remembers = settings.server_optimizer == "adam" or settings.server_momentum > 0
     states = (settings.codec != "none") + remembers * _MOMENTS.get(settings.server_optimizer, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,14 +14,13 @@ import torch
 from tqdm import tqdm
 
 from fedclip_miniature import DOMAINS, ensure_miniature
-from fedclip_plugin.data import ImageSet, remarks, silo_image_set, silo_names, target_image_set
+from fedclip_plugin.data import ImageSet, remarks, silo_image_set, silo_names, split_60_20_20, target_image_set
 from fedclip_plugin.errors import FedClipError
-from fedclip_plugin.features import FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of
-from fedclip_plugin.features.encoding import no_progress
+from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of
+from fedclip_plugin.features.encoding import Progress, no_progress
 from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.rank_output import confined
 from fedclip_plugin.federated.roles.task import Answers, Task
-from fedclip_plugin.federated.startup.load_images import Inputs, split
 from fedclip_plugin.federated.startup.rank_status import (
     agree_on_classes,
     agree_on_precision,
@@ -32,6 +31,7 @@ from fedclip_plugin.federated.startup.rank_status import (
 )
 from fedclip_plugin.federated.startup.start_messages import Agreed, Encoded, GoOn, RankStatus, Ready, fault_kind
 from fedclip_plugin.methods import AdapterInputs, ZeroShot
+from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -43,53 +43,31 @@ V = TypeVar("V", bound=GoOn)
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a rank holds when training may begin.
+    """What a rank holds when training may begin."""
 
-    Attributes
-    ----------
-    task
-        What all ranks agree on.
-    name
-        This rank's: its silo, or ``server``.
-    silos
-        Names of all silos, in order; a silo knows no other one: empty.
-    splits
-        A silo's images as the method takes them; None on the server.
-    target
-        The target domain's; None on silos and without a target.
-    frozen
-        What the adapter is built on.
-    zero_shot
-        How CLIP without an adapter labels ``validation`` and ``test``, or ``target``.
-    images
-        On the server, how many images each silo has that can be used, in order.
-    """
+    task: Task  # what all ranks agree on
+    name: str  # this rank's: its silo, or ``server``
+    silos: tuple[str, ...]  # all silos, in order; a silo knows no other one: empty
+    splits: SiloFeatures | None  # a silo's images as the method takes them; None on the server
+    target: InputSet | None  # the target domain's; None on silos and without a target
+    frozen: AdapterInputs  # what the adapter is built on
+    zero_shot: Mapping[str, Answers] = field(default_factory=dict)  # of ``validation`` and ``test``, or ``target``
+    images: tuple[int, ...] = ()  # on the server, how many usable images each silo has
 
-    task: Task
-    name: str
-    silos: tuple[str, ...]
-    splits: SiloFeatures | None
-    target: InputSet | None
-    frozen: AdapterInputs
-    zero_shot: Mapping[str, Answers] = field(default_factory=dict)
-    images: tuple[int, ...] = ()
+
+@dataclass(frozen=True)
+class Inputs:
+    """One rank's images."""
+
+    features: FeatureSet  # of the backbone, which zero-shot CLIP is scored on
+    taken: InputSet  # what the method takes in: the same, perhaps with augmented views, or pixels
+    faults: int  # how many images cannot be read
 
 
 class Preparation:
     """Loads one rank's images, agrees with the others on the task, and encodes.
 
-    Parameters
-    ----------
-    recipe
-        A checked recipe.
-    comm
-        MPI communicator.
-    device
-        Where this rank computes.
-    progress
-        Whether the rank with most to do shows a bar on stderr.
-    say
-        Called on the server with a line for the console.
+    With ``progress`` the rank with most to do shows a bar on stderr; ``say`` takes the server's lines for the console.
     """
 
     def __init__(self, recipe: Recipe, comm: Any, device: torch.device, progress: bool, say: Say) -> None:
@@ -104,10 +82,7 @@ class Preparation:
     def run(self) -> Prepared:
         """Return what this rank trains or scores with.
 
-        Raises
-        ------
-        FedClipError
-            On every rank, when any rank found something wrong; the server's message lists all of it.
+        When any rank found something wrong, every rank raises a FedClipError; the server's message lists all of it.
         """
         images, source, agreed = self._list()
         source.agree(agreed.precision)
@@ -214,7 +189,7 @@ class Preparation:
             to_encode = source.count_missing(images, self._views()) if images and agreed.bar else 0
             with self._bar(to_encode) as bar:
                 advance = bar.update if bar is not None else no_progress
-                inputs = Inputs.load(self._settings, source, images, self._views(), advance) if images else None
+                inputs = self._inputs(source, images, advance) if images else None
             if self._rank and inputs:
                 self._split(inputs.features)
             found = inputs, text
@@ -224,6 +199,18 @@ class Preparation:
         self._roll_call(card, self._take_counts, fault)
         assert found is not None, "exchange_status raises when a card has an error"
         return found
+
+    def _inputs(self, source: FeatureSource, images: ImageSet, advance: Progress) -> Inputs:
+        """Encode and decode what the caches lack."""
+        skip, views = self._settings.on_bad_image == "skip", self._views()
+        encoded = source.images(images, skip, advance)
+        taken: InputSet = encoded.data
+        if METHODS[self._settings.method].on_pixels:
+            taken = source.pixels(images, skip).data
+        elif views:
+            seen = [source.images(images, skip, advance, view).data.features for view in range(1, views + 1)]
+            taken = replace(encoded.data, views=torch.stack(seen, dim=1))
+        return Inputs(encoded.data, taken, len(encoded.faults))
 
     def _take_counts(self, cards: list[Encoded]) -> list[GoOn]:
         self._usable = tuple(card.images for card in cards[1:])
@@ -255,6 +242,12 @@ class Preparation:
         name = self._names[self._rank]
         bar: AbstractContextManager[Any] = tqdm(total=to_encode, desc=f"encode {name}", unit="image")
         return bar
+
+
+def split(data: InputSet, seed: int) -> SiloFeatures:
+    """Return a silo's splits; only what is trained on keeps augmented views."""
+    parts, plain = split_60_20_20(len(data), seed), data.without_views()
+    return SiloFeatures(data.subset(parts.train), plain.subset(parts.validation), plain.subset(parts.test))
 
 
 @lru_cache(maxsize=64)

@@ -25,13 +25,7 @@ V = TypeVar("V", bound=GoOn)
 
 
 class Disagreement(FedClipError):
-    """Ranks that hold different things.
-
-    Attributes
-    ----------
-    reasons
-        Rank to the sentence that is about it alone: a silo hears nothing of the others.
-    """
+    """Ranks that hold different things; by rank the sentence that is about it alone: a silo hears nothing of others."""
 
     def __init__(self, text: str, reasons: Mapping[int, str]) -> None:
         super().__init__(text)
@@ -50,12 +44,6 @@ def exchange_status(
 
     Parameters
     ----------
-    comm
-        MPI communicator.
-    card
-        This rank's; the server's own goes nowhere.
-    names
-        Name of every rank, as far as known; the server calls them so.
     timeout
         Seconds that the server waits for all cards; then it ends the job and names the silent ranks. The others wait
         a little longer for the server.
@@ -100,24 +88,12 @@ def go_on(cards: Sequence[RankStatus]) -> list[GoOn]:
 
 
 def require_one_recipe(cards: Sequence[Present], names: Sequence[str]) -> None:
-    """Refuse a federation whose ranks hold different recipes.
-
-    Raises
-    ------
-    Disagreement
-        Names the ranks.
-    """
+    """Refuse a federation whose ranks hold different recipes."""
     _require_one("recipes", [card.recipe for card in cards], names)
 
 
 def require_own_names(cards: Sequence[Ready]) -> None:
-    """Refuse a federation in which two ranks have one name, such as where hosts have different folders.
-
-    Raises
-    ------
-    Disagreement
-        Names the ranks.
-    """
+    """Refuse a federation in which two ranks have one name, such as where hosts have different folders."""
     ranks: dict[str, list[int]] = {}
     for rank, card in enumerate(cards):
         ranks.setdefault(card.name, []).append(rank)
@@ -131,31 +107,12 @@ def require_own_names(cards: Sequence[Ready]) -> None:
 
 
 def require_one_backbone(cards: Sequence[Ready]) -> None:
-    """Refuse a federation whose ranks hold different backbones.
-
-    Raises
-    ------
-    Disagreement
-        Names the ranks.
-    """
+    """Refuse a federation whose ranks hold different backbones."""
     _require_one("backbones", [card.fingerprint for card in cards], [card.name for card in cards])
 
 
 def agree_on_classes(cards: Sequence[Ready], listed: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Return the class list of the federation.
-
-    Parameters
-    ----------
-    cards
-        Every rank's.
-    listed
-        The recipe's class list, which rules when there is one.
-
-    Raises
-    ------
-    Disagreement
-        When there is no list and the silos' folders differ; names the silos and the classes.
-    """
+    """Return the class list of the federation, as :func:`common_classes`; where folders differ, a Disagreement."""
     try:
         return common_classes({card.name: card.classes for card in cards if card.classes}, listed)
     except DataError as error:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fedclip_edge.machine import cores
 from fedclip_plugin.data import split_60_20_20
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.federated.roles.answer_history import AnswerHistory
+from fedclip_plugin.federated.roles.task import AnswerHistory
 from fedclip_plugin.machine import processor, resident_bytes
 from fedclip_plugin.runs import RoundRecord, SiloRecord
 from fedclip_plugin.runs.provenance import code_revision

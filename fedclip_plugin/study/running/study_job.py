@@ -12,10 +12,10 @@ from mpi4py import MPI
 
 from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import FedClipError, FederationError, RunFolderError
-from fedclip_plugin.federated.job import Job
+from fedclip_plugin.federated.job import run_job
 from fedclip_plugin.federated.messages.exchange import Exchange
 from fedclip_plugin.federated.rank_output import say
-from fedclip_plugin.federated.roles.answer_history import AnswerHistory
+from fedclip_plugin.federated.roles.task import AnswerHistory
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.machine import forget_peak
 from fedclip_plugin.runs import RunFolder
@@ -172,7 +172,7 @@ class StudyJob:
         with suppress(OSError):  # said once, at the beginning
             forget_peak()
         history, observer = AnswerHistory(), CellObserver()
-        Job(cell.recipe, folder, resume=False, progress=self._progress, observer=observer, history=history).run()
+        run_job(cell.recipe, folder, resume=False, progress=self._progress, observer=observer, history=history)
         rounds = folder.rounds() if self._rank == 0 else []
         exchange = self._exchange(cell)
         if self._rank == 0:
