@@ -17,7 +17,7 @@ from benchmarks.setup.random_images import write_silos
 from benchmarks.setup.ratios import Figure, of_samples
 from benchmarks.setup.workload import PACS_SOURCES, Scale
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-from fedclip_plugin.backbone.clip_size import read_clip_size
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.federated.startup.memory_estimate import BASE_SHARED, footprint
 from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.runs import RoundRecord
@@ -154,7 +154,7 @@ def federate(backbone: str, images: int, scale: Scale, work: Path) -> dict[str, 
 
 def cached_round(backbone: Path, scale: Scale, work: Path) -> float:
     """Return the seconds of a round of FedCLIP with PACS's largest domain in each silo, as cached features."""
-    size = (max(PACS_SOURCES), read_clip_size(backbone).dim)
+    size = (max(PACS_SOURCES), read_clip_config(backbone).dim)
     server = random_federations(scale.rounds, work / "costs_cached", len(SILOS), [size])[0]
     return median(record.seconds["round"] for record in rounds_of(server["federations"][0], scale.skipped))
 

@@ -19,15 +19,10 @@ def fingerprint(folder: Path, memory: Path | None = None) -> str:
     Parameters
     ----------
     folder
-        A backbone folder.
+        A backbone folder; one without weights is refused.
     memory
         JSON file that remembers the hash of unchanged files (by path, size and time), so that 600 MB of weights are
         read once and not at every start; None remembers nothing.
-
-    Raises
-    ------
-    BackboneError
-        When weights are missing.
     """
     files = _relevant_files(folder)
     known = _read_memory(memory)

@@ -22,16 +22,9 @@ def candidate(device: torch.device) -> str:
 
 
 def agreement(clip: FrozenClip, precision: str, pixels: Tensor) -> float:
-    """Return the lowest cosine between features in ``precision`` and in float32, over a few images; 0 on overflow.
+    """Return the lowest cosine between features in ``precision`` and in float32, over ``[B, 3, S, S]``; 0 on overflow.
 
-    Parameters
-    ----------
-    clip
-        The backbone; its precision is left as it was.
-    precision
-        What to compare with float32.
-    pixels
-        ``[B, 3, S, S]``, B of 1 or more.
+    The backbone's own precision is left as it was.
     """
     before = clip.precision
     try:
@@ -48,17 +41,7 @@ def agreement(clip: FrozenClip, precision: str, pixels: Tensor) -> float:
 
 
 def choose(clip: FrozenClip, device: torch.device, pixels: Tensor) -> str:
-    """Return the precision to encode in: the fast one when its features agree with float32, else ``fp32``.
-
-    Parameters
-    ----------
-    clip
-        The backbone.
-    device
-        Where it runs.
-    pixels
-        A few preprocessed images, ``[B, 3, S, S]``.
-    """
+    """Return the precision to encode in: the fast one when a few images' features agree with float32, else ``fp32``."""
     fast = candidate(device)
     if fast == "fp32" or agreement(clip, fast, pixels) < LOWEST_COSINE:
         return "fp32"
