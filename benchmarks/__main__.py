@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -41,19 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(names: Sequence[str], scale: Scale, work: Path, out: Path) -> int:
-    """Measure topics, print their tables, write them to ``out``, and return 0.
-
-    Parameters
-    ----------
-    names
-        Of :data:`TOPICS`.
-    scale
-        How much work to do.
-    work
-        Folder for what is made on the way.
-    out
-        The JSON file; rewritten after every topic, so that a later failure loses nothing.
-    """
+    """Measure topics, print their tables, and return 0; ``out`` is written after each, so that a failure loses none."""
     topics: dict[str, Any] = {}
     document = {"machine": describe(), "quick": scale == QUICK, "topics": topics}
     print(", ".join(f"{key} {value}" for key, value in describe().items() if key != "versions"), flush=True)
@@ -63,7 +51,8 @@ def run(names: Sequence[str], scale: Scale, work: Path, out: Path) -> int:
         began = time.perf_counter()
         figures = measure(scale, work)
         topics[name] = {"seconds": round(time.perf_counter() - began, 1), "figures": as_json(figures)}
-        _write(out, document)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_file(out, (json.dumps(document, indent=1) + "\n").encode())
         print(f"\n{table(module.TITLE, figures)}\n({topics[name]['seconds']} s)", flush=True)
     print(f"\nkept in {out}")
     return 0
@@ -78,11 +67,6 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
     }
-
-
-def _write(out: Path, document: Mapping[str, Any]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_file(out, (json.dumps(document, indent=1) + "\n").encode())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -41,15 +41,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Federation:
-    """A finished job of ``benchmarks.ranks.job_rank``.
-
-    Attributes
-    ----------
-    ranks
-        What the ranks reported, the server's first.
-    images
-        Of each silo.
-    """
+    """A finished job of ``benchmarks.ranks.job_rank``: what its ranks reported, and the images of each silo."""
 
     ranks: Sequence[dict[str, Any]]
     images: int
@@ -119,21 +111,7 @@ _ESTIMATE = "the estimate by which a run that cannot fit is refused; it is to be
 def federate(backbone: str, images: int, scale: Scale, work: Path) -> dict[str, Federation]:
     """Run a federation of each method, one mpirun job after the other.
 
-    Parameters
-    ----------
-    backbone
-        As in a recipe.
-    images
-        Of each silo.
-    scale
-        Rounds of each method.
-    work
-        Folder for images, features and run folders; the run folders are removed, full adapters are large.
-
-    Raises
-    ------
-    RuntimeError
-        When a federation fails, such as one that does not fit into this host's memory.
+    The run folders are removed, full adapters are large. One that fails, such as for memory, raises ``RuntimeError``.
     """
     write_silos(work / "silos", SILOS, images)
     shutil.rmtree(work / "features", ignore_errors=True)
@@ -160,19 +138,7 @@ def cached_round(backbone: Path, scale: Scale, work: Path) -> float:
 
 
 def compare(name: str, found: Mapping[str, Federation], cached: float, goals: bool) -> list[Figure]:
-    """Return what each method costs, and the ratios.
-
-    Parameters
-    ----------
-    name
-        The backbone.
-    found
-        The federation of each method.
-    cached
-        Seconds of a round of FedCLIP with PACS's largest domain in each silo.
-    goals
-        Whether the ratios have goals.
-    """
+    """Return what each method costs, and the ratios; ``cached`` is from :func:`cached_round`."""
     figures = [figure for method, (title, _) in METHODS.items() for figure in costs(f"{name}: {title}", found[method])]
     figures += ratios(name, found["full"], found["fedclip"], found["int8"], goals)
     return [*figures, *at_pacs(name, found["full"], found["fedclip"], cached, goals)]

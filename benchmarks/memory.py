@@ -41,15 +41,7 @@ _RISE = "last quarter of the rounds against the quarter before; 0 but for the al
 
 
 def growth(samples: Sequence[int], skipped: int) -> float:
-    """Return bytes a round by which memory rises late in a run.
-
-    Parameters
-    ----------
-    samples
-        Resident bytes after each round.
-    skipped
-        First rounds to leave out.
-    """
+    """Return bytes a round by which memory rises late in a run, from resident bytes after each round."""
     late = samples[skipped:]
     quarter = max(1, len(late) // 4)
     return (median(late[-quarter:]) - median(late[-2 * quarter : -quarter] or late[:1])) / quarter

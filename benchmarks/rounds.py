@@ -15,9 +15,8 @@ from fedclip_plugin.runs import RoundRecord
 
 TITLE = "rounds: 525,312 parameters, three silos, one mpirun job of four ranks"
 GOAL_MS = 30.0
-PHASES = ("train", "evaluate", "aggregate", "target", "exchange", "round")
 _IDLE_IMAGES = 16
-_MEANING = {
+PHASES = {
     "train": "slowest silo",
     "evaluate": "slowest silo, validation and test",
     "aggregate": "server",
@@ -31,16 +30,7 @@ _MEANING = {
 def federate(runner: str, rounds: int, busy: bool, work: Path) -> list[dict[str, Any]]:
     """Run one federation on random features, and return what its ranks reported.
 
-    Parameters
-    ----------
-    runner
-        ``fedclip`` for FedClipRunner, ``fedml`` for plain FedMLRunner.
-    rounds
-        Number of rounds.
-    busy
-        Whether silos hold as many images as PACS's domains, or next to none.
-    work
-        Folder for results.
+    The runner is ``fedclip`` or plain ``fedml``; busy silos hold as many images as PACS's domains, others next to none.
     """
     held = Work(PACS_SOURCES, PACS_TARGET) if busy else Work((_IDLE_IMAGES,) * 3, _IDLE_IMAGES)
     words = ["--runner", runner, "--rounds", str(rounds), str(held)]
@@ -67,17 +57,7 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
 
 
 def compare(kind: str, ours: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], skipped: int) -> list[Figure]:
-    """Return the phases of our rounds, plain FedML's rounds, and their ratio.
-
-    Parameters
-    ----------
-    kind
-        What the silos hold, for the figures' names.
-    ours, plain
-        What the ranks of the two jobs reported.
-    skipped
-        First rounds to leave out.
-    """
+    """Return the phases of our rounds, plain FedML's, and their ratio, from what the ranks of the two jobs reported."""
     figures = phases(kind, rounds_of(ours[0], skipped))
     total, rest = plain_rounds(plain, skipped)
     overhead = of_samples(
@@ -85,7 +65,7 @@ def compare(kind: str, ours: Sequence[dict[str, Any]], plain: Sequence[dict[str,
     )
     wall = of_samples(f"{kind}: plain FedMLRunner, round", total, "ms")
     ratio = Figure(
-        f"{kind}: exchange, plain FedML / ours", overhead.value / figures[PHASES.index("exchange")].value, "x"
+        f"{kind}: exchange, plain FedML / ours", overhead.value / figures[list(PHASES).index("exchange")].value, "x"
     )
     return [*figures, overhead, wall, ratio]
 
@@ -98,9 +78,9 @@ def phases(kind: str, rounds: Sequence[RoundRecord]) -> list[Figure]:
             [1000 * record.seconds[phase] for record in rounds],
             "ms",
             at_most=GOAL_MS if phase == "exchange" else None,
-            note=_MEANING[phase],
+            note=meaning,
         )
-        for phase in PHASES
+        for phase, meaning in PHASES.items()
     ]
 
 

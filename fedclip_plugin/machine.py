@@ -1,11 +1,13 @@
 """Which machine this is, and what a process takes of it; Linux tells most, macOS enough.
 
-Imports nothing that reads thread counts: :func:`fedclip_plugin.ranks.share_cores` sets them first.
+Imports nothing at once that reads thread counts: :func:`fedclip_plugin.ranks.share_cores` sets them first.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
@@ -49,3 +51,16 @@ def forget_peak() -> None:
         Where the kernel does not allow it, or is not Linux.
     """
     (_OWN / "clear_refs").write_text("5", encoding="ascii")
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute on ``count`` threads in the block; on one, its sums always run in the same order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -32,15 +32,7 @@ RECIPE = "own_images/vit_b32_fedclip_silo_folders"
 
 
 class Clock:
-    """Notes when and how long functions run, and how much memory the process holds after each.
-
-    Attributes
-    ----------
-    spans
-        Name to begin and end of each call, in seconds of ``time.perf_counter``.
-    memory
-        Resident bytes after each call of a function that was wrapped with ``weigh``.
-    """
+    """Notes when functions begin and end (``time.perf_counter``), and resident bytes after those to weigh."""
 
     def __init__(self) -> None:
         self.spans: dict[str, list[tuple[float, float]]] = {}

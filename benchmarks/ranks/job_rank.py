@@ -23,15 +23,7 @@ if TYPE_CHECKING:
 
 
 class Stamps:
-    """An observer of a job that notes the time at every step.
-
-    Attributes
-    ----------
-    steps
-        Name of a step to when it was over, in seconds of ``time.monotonic``, which all processes of a machine share.
-    parameters, precision
-        How many are trained, and what the images are encoded in; on the server's rank.
-    """
+    """An observer of a job that notes when every step was over (``time.monotonic``, which all processes share)."""
 
     def __init__(self) -> None:
         self.steps: dict[str, float] = {"python": STARTED}

@@ -36,17 +36,7 @@ def random_task(generator: torch.Generator, width: int = WIDTH) -> Task:
 
 @dataclass(frozen=True)
 class Work:
-    """What a federation on random features holds; as text, ``100,100,100:16:512``.
-
-    Attributes
-    ----------
-    sources
-        Images of each silo; split 60/20/20.
-    target
-        Images of the target domain.
-    width
-        Of the features.
-    """
+    """How many images silos (split 60/20/20) and target domain hold, and the width of features: ``100,100:16:512``."""
 
     sources: Sequence[int]
     target: int

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,19 +21,9 @@ from fedclip_miniature.pretraining.tokenizer import tokenized, train_tokenizer
 from fedclip_miniature.pretraining.training import image_features, text_features, train
 from fedclip_miniature.pretraining.zero_shot_check import zero_shot
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.machine import torch_threads
 
 STEPS, IMAGES = 4800, 26_000
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread, whose sums always run in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @torch.no_grad()
@@ -157,7 +145,7 @@ def pretrain(
     corpus = draw_corpus(images, seed, workers, progress)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        with _one_thread():
+        with torch_threads(1):
             report = _pretrained(corpus, partial, seed, steps, progress, measured_per_class)
         (partial / "README.md").write_text(model_card(report, _arguments(seed, steps, images)), encoding="utf-8")
         _publish(partial, out)

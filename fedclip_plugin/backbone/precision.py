@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -21,22 +24,25 @@ def candidate(device: torch.device) -> str:
     return "bf16" if native and capability.startswith(("AVX512", "AMX")) else "fp32"
 
 
-def agreement(clip: FrozenClip, precision: str, pixels: Tensor) -> float:
-    """Return the lowest cosine between features in ``precision`` and in float32, over ``[B, 3, S, S]``; 0 on overflow.
-
-    The backbone's own precision is left as it was.
-    """
-    before = clip.precision
+@contextmanager
+def computing_in(clip: FrozenClip, precision: str) -> Iterator[None]:
+    """Let a backbone compute in ``precision`` for the length of the block."""
+    before, clip.precision = clip.precision, precision
     try:
-        clip.precision = "fp32"
-        exact = clip.encode_pixels(pixels)
-        clip.precision = precision
-        try:
-            approximate = clip.encode_pixels(pixels)
-        except BackboneError:  # it overflows
-            return 0.0
+        yield
     finally:
         clip.precision = before
+
+
+def agreement(clip: FrozenClip, precision: str, pixels: Tensor) -> float:
+    """Return the lowest cosine between features of ``[B, 3, S, S]`` in ``precision`` and in float32; 0 on overflow."""
+    with computing_in(clip, "fp32"):
+        exact = clip.encode_pixels(pixels)
+    try:
+        with computing_in(clip, precision):
+            approximate = clip.encode_pixels(pixels)
+    except BackboneError:  # it overflows
+        return 0.0
     return float(torch.nn.functional.cosine_similarity(exact, approximate, dim=-1).min())
 
 
