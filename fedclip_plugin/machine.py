@@ -27,7 +27,9 @@ def processor() -> str:
 def resident_bytes(peak: bool = False) -> int:
     """Return this process's resident memory in bytes, now or at its highest."""
     if not _OWN.is_dir():
-        return _resident_bytes_elsewhere(peak)
+        import psutil  # type: ignore[import-untyped]
+
+        return getrusage(RUSAGE_SELF).ru_maxrss if peak else int(psutil.Process().memory_info().rss)  # macOS: bytes too
     # Not getrusage: its peak starts with the memory of the process that forked this one.
     key = "VmHWM:" if peak else "VmRSS:"
     for line in (_OWN / "status").read_text(encoding="ascii").splitlines():
@@ -36,20 +38,8 @@ def resident_bytes(peak: bool = False) -> int:
     raise OSError(f"/proc/self/status has no {key} line")
 
 
-def _resident_bytes_elsewhere(peak: bool) -> int:
-    import psutil  # type: ignore[import-untyped]
-
-    return getrusage(RUSAGE_SELF).ru_maxrss if peak else int(psutil.Process().memory_info().rss)  # macOS: bytes too
-
-
 def forget_peak() -> None:
-    """Let the highest resident memory start again from what is resident now.
-
-    Raises
-    ------
-    OSError
-        Where the kernel does not allow it, or is not Linux.
-    """
+    """Let the highest resident memory start again from what is resident now; ``OSError`` where that is not allowed."""
     (_OWN / "clear_refs").write_text("5", encoding="ascii")
 
 
