@@ -78,8 +78,7 @@ class Subject:
 
     def first(self, count: int) -> Subject:
         """Return the same with the first ``count`` images only."""
-        images = self.images.subset(np.arange(min(count, len(self.images))))
-        return Subject(self.name, self.clip, images, self.device)
+        return replace(self, images=self.images.subset(np.arange(min(count, len(self.images)))))
 
     def labels(self) -> Tensor:
         """Return the images' labels ``[N]``."""

@@ -16,7 +16,7 @@ from fedml import FedMLRunner
 from fedml.core.distributed.communication.message import Message
 from fedml.cross_silo.client.message_define import MyMessage
 
-from benchmarks.setup.mpi_jobs import plain_rounds, report
+from benchmarks.setup.mpi_jobs import report
 from benchmarks.setup.synthetic import Work, prepared
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.managers.runner import FedClipRunner
@@ -99,7 +99,7 @@ def _federate(recipe: Recipe, run_dir: Path, work: Work, runner: str) -> dict[st
         "bytes": sizes,
         "spans": clock.spans,
         "memory": clock.memory,
-        "rounds": plain_rounds(folder) if args.rank == 0 else [],
+        "rounds": [record.to_json() for record in folder.rounds()] if args.rank == 0 else [],
     }
 
 

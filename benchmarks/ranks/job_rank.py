@@ -12,7 +12,7 @@ import warnings  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from benchmarks.setup.mpi_jobs import plain_rounds, report  # noqa: E402
+from benchmarks.setup.mpi_jobs import report  # noqa: E402
 from fedclip_plugin.machine import resident_bytes  # noqa: E402
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _federate(options: argparse.Namespace, stamps: Stamps) -> dict[str, Any]:
         "precision": stamps.precision,
         "set_up": trained - began,
         "total": end - began,
-        "rounds": plain_rounds(folder),
+        "rounds": [record.to_json() for record in folder.rounds()],
     }
 
 

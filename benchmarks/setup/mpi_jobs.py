@@ -17,7 +17,7 @@ from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.ranks import threads_per_rank
 
 if TYPE_CHECKING:
-    from fedclip_plugin.runs import RoundRecord, RunFolder
+    from fedclip_plugin.runs import RoundRecord
 
 RANKS = 4
 _LIMIT_SECONDS = 300
@@ -58,11 +58,6 @@ def report(results: Path, facts: dict[str, Any]) -> None:
     """Write what this rank measured, for :func:`run_job` to read."""
     rank = os.environ["OMPI_COMM_WORLD_RANK"]
     (results / f"rank_{rank}.json").write_text(json.dumps(facts), encoding="utf-8")
-
-
-def plain_rounds(folder: RunFolder) -> list[str]:
-    """Return the rounds of a run, as a report may hold them."""
-    return [record.to_json() for record in folder.rounds()]
 
 
 def rounds_of(reported: Mapping[str, Any], skipped: int = 0) -> list[RoundRecord]:

@@ -36,15 +36,8 @@ class FrozenClip:
     ----------
     folder
         A backbone folder (see :func:`~fedclip_plugin.backbone.locate.locate_backbone`).
-    device
-        Where it runs.
     precision
         ``fp32``, ``bf16`` or ``fp16``: the type of the encoders' matrix products; features are float32 in any case.
-
-    Attributes
-    ----------
-    preprocessing
-        Its own, from images to pixels.
 
     Raises
     ------
@@ -85,18 +78,9 @@ class FrozenClip:
         """Return the pixels that CLIP sees, ``[3, S, S]``: bicubic resize, centre crop, normalisation."""
         return self.preprocessing.preprocess(image)
 
-    def crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """Return what methods on pixels take in: an RGB image resized and cropped, ``[3, S, S]``."""
-        return self.preprocessing.crop(image)
-
     @torch.no_grad()
     def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """Return image features, not normalised, ``[B, d]`` float32 on the CPU.
-
-        Parameters
-        ----------
-        pixels
-            ``[B, 3, S, S]`` float32 on any device.
+        """Return image features, not normalised, ``[B, d]`` float32 on the CPU, of pixels ``[B, 3, S, S]`` anywhere.
 
         Raises
         ------

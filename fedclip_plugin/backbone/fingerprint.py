@@ -10,7 +10,6 @@ from fedclip_edge.files import write_file
 from fedclip_plugin.backbone.checkpoint import PROCESSORS, weight_files
 
 _TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt")
-_CHUNK = 1 << 22
 
 
 def fingerprint(folder: Path, memory: Path | None = None) -> str:
@@ -45,11 +44,8 @@ def _relevant_files(folder: Path) -> list[Path]:
 
 
 def _hash_file(file: Path) -> str:
-    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_memory(memory: Path | None) -> dict[str, str]:
