@@ -31,7 +31,14 @@ HOME = Path(".fedclip/benchmarks")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the topics that the command line names, or all of them."""
-    options = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(prog="benchmarks", description="Ratios are taken within one run.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TOPICS)}; all without any")
+    parser.add_argument(
+        "--out", type=Path, default=Path(".fedclip/benchmarks.json"), help="where the figures go as JSON"
+    )
+    parser.add_argument("--work", type=Path, default=HOME, help="folder for what is made on the way")
+    parser.add_argument("--quick", action="store_true", help="toy sizes: only to see that all parts run")
+    options = parser.parse_args(argv)
     warnings.simplefilter("ignore")  # fedml's old imports: nobody here can mend them
     unknown = [name for name in options.names if name not in TOPICS]
     if unknown:
@@ -67,17 +74,6 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
     }
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="benchmarks", description="Ratios are taken within one run.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TOPICS)}; all without any")
-    parser.add_argument(
-        "--out", type=Path, default=Path(".fedclip/benchmarks.json"), help="where the figures go as JSON"
-    )
-    parser.add_argument("--work", type=Path, default=HOME, help="folder for what is made on the way")
-    parser.add_argument("--quick", action="store_true", help="toy sizes: only to see that all parts run")
-    return parser
 
 
 if __name__ == "__main__":

@@ -138,18 +138,9 @@ def compare_epochs(subject: Subject, repeats: int, goal: float | None = None) ->
 def ratios(
     name: str, once: Mapping[str, float], again: Sequence[float], cached: Sequence[float], goal: float | None
 ) -> list[Figure]:
-    """Return the figures of one backbone.
+    """Return the figures of one backbone, from seconds of encoding all files once and of epochs.
 
-    Parameters
-    ----------
-    name
-        Backbone and images.
-    once
-        Precision to seconds of encoding all files once; the goal is for the last one.
-    again, cached
-        Seconds of each re-encoding epoch, and of each over cached features.
-    goal
-        Least ratio over 200 rounds.
+    ``once`` is by precision; the goal, the least ratio over 200 rounds, is for the last one.
     """
     figures = [
         of_samples(

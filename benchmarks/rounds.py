@@ -11,7 +11,6 @@ from benchmarks.setup.mpi_jobs import rounds_of, run_job
 from benchmarks.setup.ratios import Figure, of_samples
 from benchmarks.setup.synthetic import Work
 from benchmarks.setup.workload import PACS_SOURCES, PACS_TARGET, Scale
-from fedclip_plugin.runs import RoundRecord
 
 TITLE = "rounds: 525,312 parameters, three silos, one mpirun job of four ranks"
 GOAL_MS = 30.0
@@ -58,21 +57,8 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
 
 def compare(kind: str, ours: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], skipped: int) -> list[Figure]:
     """Return the phases of our rounds, plain FedML's, and their ratio, from what the ranks of the two jobs reported."""
-    figures = phases(kind, rounds_of(ours[0], skipped))
-    total, rest = plain_rounds(plain, skipped)
-    overhead = of_samples(
-        f"{kind}: plain FedMLRunner, exchange", rest, "ms", note="as ours; evaluates on no silo, saves no adapter"
-    )
-    wall = of_samples(f"{kind}: plain FedMLRunner, round", total, "ms")
-    ratio = Figure(
-        f"{kind}: exchange, plain FedML / ours", overhead.value / figures[list(PHASES).index("exchange")].value, "x"
-    )
-    return [*figures, overhead, wall, ratio]
-
-
-def phases(kind: str, rounds: Sequence[RoundRecord]) -> list[Figure]:
-    """Return median milliseconds of each phase of the rounds."""
-    return [
+    rounds = rounds_of(ours[0], skipped)
+    figures = [
         of_samples(
             f"{kind}: {phase}",
             [1000 * record.seconds[phase] for record in rounds],
@@ -82,6 +68,15 @@ def phases(kind: str, rounds: Sequence[RoundRecord]) -> list[Figure]:
         )
         for phase, meaning in PHASES.items()
     ]
+    total, rest = plain_rounds(plain, skipped)
+    overhead = of_samples(
+        f"{kind}: plain FedMLRunner, exchange", rest, "ms", note="as ours; evaluates on no silo, saves no adapter"
+    )
+    wall = of_samples(f"{kind}: plain FedMLRunner, round", total, "ms")
+    ratio = Figure(
+        f"{kind}: exchange, plain FedML / ours", overhead.value / figures[list(PHASES).index("exchange")].value, "x"
+    )
+    return [*figures, overhead, wall, ratio]
 
 
 def plain_rounds(ranks: Sequence[dict[str, Any]], skipped: int) -> tuple[list[float], list[float]]:

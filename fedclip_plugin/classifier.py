@@ -45,20 +45,12 @@ Photo = str | Path | Image.Image | npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How an adapter and zero-shot CLIP label the readable images of one folder, on the CPU, with their score.
-
-    Attributes
-    ----------
-    kept
-        Indices of the readable images in the folder's list.
-    faults
-        One error for each image that was left out.
-    """
+    """How an adapter and zero-shot CLIP label the readable images of one folder, on the CPU, with their score."""
 
     zero_shot: Answers
     adapter: Answers
-    kept: list[int]
-    faults: list[UnreadableImageError]
+    kept: list[int]  # indices of the readable images in the folder's list
+    faults: list[UnreadableImageError]  # one for each image that was left out
 
 
 class Classifier:

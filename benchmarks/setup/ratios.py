@@ -12,25 +12,15 @@ from fedclip_edge.terminal import align
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value: the median of the repeats.
-
-    Attributes
-    ----------
-    unit
-        ``s``, ``ms``, ``MB`` (10^6 bytes), ``bytes``, ``x`` for a ratio, ``images/s``, or ``-`` for a plain count.
-    at_most, at_least
-        The goal, when there is one.
-    note
-        What a reader has to know: extrapolated, what is left out.
-    """
+    """One measured value: the median of the repeats."""
 
     name: str
     value: float
-    unit: str
+    unit: str  # s, ms, MB (10^6 bytes), bytes, x for a ratio, images/s, or - for a plain count
     repeats: int = 1
-    at_most: float | None = None
+    at_most: float | None = None  # the goal, when there is one
     at_least: float | None = None
-    note: str = ""
+    note: str = ""  # what a reader has to know: extrapolated, what is left out
 
     def goal(self) -> str:
         """Return the goal and whether it is met, empty when there is none."""

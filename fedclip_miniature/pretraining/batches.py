@@ -35,13 +35,8 @@ def cropped(
 ) -> torch.Tensor:
     """Cut a square about each object and scale it to the full image; normalised pixels, float32 [B, 3, 64, 64].
 
-    Parameters
-    ----------
-    images, boxes
-        Images [B, 64, 64, 3] and their object boxes [B, 4].
-    zoom, shift
-        Side of the square as a multiple of the box's longer side, [B]; displacement of its centre as a share of its
-        side, [B, 2].
+    Its side is ``zoom`` [B] times the longer one of the box [B, 4], and its centre is displaced by ``shift`` [B, 2]
+    times its side.
     """
     side = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) * zoom
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + shift * side[:, None]

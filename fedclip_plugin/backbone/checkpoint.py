@@ -50,14 +50,7 @@ def require_weights(
 ) -> None:
     """Refuse weights that are not those of a ``CLIPModel``: name a few, and say how to mend what is often met.
 
-    Parameters
-    ----------
-    folder
-        The backbone's.
-    missing, foreign
-        Names of weights that are not there, and of those that no CLIP has.
-    unfit
-        Name to what is wrong with its size.
+    Foreign are names that no CLIP has; unfit ones come with what is wrong with their size.
     """
     if not (missing or foreign or unfit):
         return

@@ -34,23 +34,13 @@ _WIDEST, _DEEPEST = 1_000_000, 1000
 
 @dataclass(frozen=True)
 class Tower:
-    """One of CLIP's two transformers.
+    """One of CLIP's two transformers."""
 
-    Attributes
-    ----------
-    width, inner
-        Of its layers, and inside of their MLPs.
-    layers, heads
-        Number of layers, and of attention heads, which share the width.
-    tokens
-        Of one image, or in an estimate of one prompt at most.
-    """
-
-    width: int
-    inner: int
+    width: int  # of its layers
+    inner: int  # inside of their MLPs
     layers: int
-    heads: int
-    tokens: int
+    heads: int  # of attention, which share the width
+    tokens: int  # of one image, or in an estimate of one prompt at most
 
     @property
     def kept_bytes(self) -> int:
@@ -65,31 +55,17 @@ class Tower:
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """The numbers of a CLIP that this project needs to know before transformers is imported.
-
-    Attributes
-    ----------
-    vision, text
-        Its towers.
-    side, patch, channels
-        Of the image that the vision tower takes in, in pixels; of a patch; of colour.
-    vocabulary, positions
-        Tokens that the text tower knows, and that a prompt has at most.
-    end
-        Token that ends a prompt, where the text tower takes the prompt's feature from.
-    dim
-        Width d of the joint space.
-    """
+    """The numbers of a CLIP that this project needs to know before transformers is imported."""
 
     vision: Tower
     text: Tower
-    side: int
-    patch: int
-    channels: int
-    vocabulary: int
-    positions: int
-    end: int
-    dim: int
+    side: int  # of the image that the vision tower takes in, in pixels
+    patch: int  # side of a patch, in pixels
+    channels: int  # of colour
+    vocabulary: int  # tokens that the text tower knows
+    positions: int  # tokens that a prompt has at most
+    end: int  # token that ends a prompt, where the text tower takes the prompt's feature from
+    dim: int  # width d of the joint space
 
     @property
     def parameters(self) -> int:

@@ -23,11 +23,11 @@ def fingerprint(folder: Path, memory: Path | None = None) -> str:
         JSON file that remembers the hash of unchanged files (by path, size and time), so that 600 MB of weights are
         read once and not at every start; None remembers nothing.
     """
-    files = _relevant_files(folder)
+    settings = [folder / name for name in ("config.json", *PROCESSORS, *_TOKENIZER) if (folder / name).is_file()]
     known = _read_memory(memory)
     digest = hashlib.sha256()
     fresh: dict[str, str] = {}
-    for file in files:
+    for file in (*settings, *weight_files(folder)):
         status = file.stat()
         key = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
         fresh[key] = known.get(key) or _hash_file(file)
@@ -36,11 +36,6 @@ def fingerprint(folder: Path, memory: Path | None = None) -> str:
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_file(memory, json.dumps(known | fresh, indent=1).encode())
     return digest.hexdigest()
-
-
-def _relevant_files(folder: Path) -> list[Path]:
-    settings = [folder / name for name in ("config.json", *PROCESSORS, *_TOKENIZER) if (folder / name).is_file()]
-    return [*settings, *weight_files(folder)]
 
 
 def _hash_file(file: Path) -> str:

@@ -16,15 +16,7 @@ from fedclip_plugin.errors import BackboneError
 
 
 class Normalization(nn.Module):
-    """Rescale and normalise, bit for bit as transformers' numpy processor does.
-
-    Parameters
-    ----------
-    rescale
-        Factor on the levels, ``1 / 255``.
-    mean, std
-        Of the three channels, ``[3]``, of values between 0 and 1.
-    """
+    """Rescale (a factor, ``1 / 255``) and normalise by channel, bit for bit as transformers' numpy processor does."""
 
     mean: Tensor
     std: Tensor
