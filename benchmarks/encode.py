@@ -201,28 +201,16 @@ def compare_throughput(subject: Subject, repeats: int) -> list[Figure]:
             for _ in range(repeats):
                 files.append(_clocks(subject.encode))
                 forward.append(_clocks(lambda: [subject.clip.encode_pixels(batch) for batch in batches]))
-        figures += rates(
-            f"{subject.name} {precision}", len(subject.images), files, forward, _THROUGHPUT_GOALS[subject.device.type]
-        )
+        name, count, goal = f"{subject.name} {precision}", len(subject.images), _THROUGHPUT_GOALS[subject.device.type]
+        pairs = list(zip(files, forward, strict=True))
+        note = f"{count} files of 227 x 227, {WORKERS} decoding threads"
+        figures += [
+            of_samples(f"{name}: encode JPEG files", [count / wall for wall, _ in files], "images/s", note=note),
+            of_samples(f"{name}: forward pass alone", [count / wall for wall, _ in forward], "images/s"),
+            of_samples(f"{name}: files / forward", [b[0] / a[0] for a, b in pairs], "x", at_least=goal),
+            of_samples(f"{name}: same in processor time", [b[1] / a[1] for a, b in pairs], "x", note="less noisy"),
+        ]
     return figures
-
-
-def rates(
-    name: str,
-    count: int,
-    files: Sequence[tuple[float, float]],
-    forward: Sequence[tuple[float, float]],
-    goal: float,
-) -> list[Figure]:
-    """Return throughputs of ``count`` images, from wall and processor seconds of each measurement, and their ratio."""
-    pairs = list(zip(files, forward, strict=True))
-    note = f"{count} files of 227 x 227, {WORKERS} decoding threads"
-    return [
-        of_samples(f"{name}: encode JPEG files", [count / wall for wall, _ in files], "images/s", note=note),
-        of_samples(f"{name}: forward pass alone", [count / wall for wall, _ in forward], "images/s"),
-        of_samples(f"{name}: files / forward", [b[0] / a[0] for a, b in pairs], "x", at_least=goal),
-        of_samples(f"{name}: same in processor time", [b[1] / a[1] for a, b in pairs], "x", note="less noisy"),
-    ]
 
 
 def _clocks(act: Callable[[], object]) -> tuple[float, float]:

@@ -74,21 +74,6 @@ VERSION = 1
 """Part of the folder's name; goes up when the drawings change, so that no old cache passes for a new one."""
 
 
-def _render(domain_name: str, class_name: str, difficulty: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Render one image of a domain; at difficulty 0 the poses are nearly those of the pretraining corpus."""
-    domain = FEDERATED_STYLES[domain_name]
-    palette = coat_palette(class_name, rng) if rng.random() < domain.natural else random_palette(rng)
-    setting = list(SETTINGS)[int(rng.integers(len(SETTINGS)))]
-    pose = Pose(
-        turn=0.1 + (domain.turn - 0.1) * difficulty,
-        smallest=max(0.3, 0.8 - (0.8 - domain.smallest) * difficulty),
-        largest=0.96,
-        warp=domain.warp * difficulty,
-    )
-    variety = 0.7 + (domain.variety - 0.7) * difficulty
-    return domain.style(draw(class_name, palette, setting, pose, variety, rng), rng, difficulty)
-
-
 def _checked(name: str, known: Sequence[str], what: str) -> str:
     if name not in known:
         raise DataError(f"the miniature has no {what} {name!r}; its {what} names are {', '.join(known)}")
@@ -124,7 +109,17 @@ def render_image(
         raise DataError(f"image index {index} given; images are counted from 0")
     if not 0.0 <= difficulty <= MAX_DIFFICULTY:
         raise DataError(f"difficulty {difficulty} given; it must lie between 0 and {MAX_DIFFICULTY:g}")
-    return _render(domain, class_name, difficulty, np.random.default_rng([seed, *cell, index]))
+    rng, own = np.random.default_rng([seed, *cell, index]), FEDERATED_STYLES[domain]
+    palette = coat_palette(class_name, rng) if rng.random() < own.natural else random_palette(rng)
+    setting = list(SETTINGS)[int(rng.integers(len(SETTINGS)))]
+    pose = Pose(  # at difficulty 0 nearly those of the pretraining corpus
+        turn=0.1 + (own.turn - 0.1) * difficulty,
+        smallest=max(0.3, 0.8 - (0.8 - own.smallest) * difficulty),
+        largest=0.96,
+        warp=own.warp * difficulty,
+    )
+    variety = 0.7 + (own.variety - 0.7) * difficulty
+    return own.style(draw(class_name, palette, setting, pose, variety, rng), rng, difficulty)
 
 
 def _render_domain(root: Path, domain: str, images_per_class: int, difficulty: float, progress: bool) -> None:

@@ -89,7 +89,13 @@ def _federate(recipe: Recipe, run_dir: Path, work: Work, runner: str) -> dict[st
             folder.prepare("# digest: benchmark\n", "benchmark", 0, resume=False)
         device = torch.device("cpu")
         dataset, model, trainer, aggregator = make_pair(args, device, recipe, prepared(args.rank, work), folder)
-        clock, sizes = _watch(trainer, aggregator), _message_sizes(model)
+        clock, sizes = Clock(), _message_sizes(model)
+        if trainer is not None:
+            clock.wrap(trainer, "train", weigh=True)
+        if aggregator is not None:
+            clock.wrap(aggregator, "on_before_aggregation")
+            clock.wrap(aggregator, "on_after_aggregation")
+            clock.wrap(aggregator, "test", weigh=True)
         if runner == "fedclip":
             FedClipRunner(args, device, dataset, model, trainer, aggregator).run()
         else:
@@ -101,17 +107,6 @@ def _federate(recipe: Recipe, run_dir: Path, work: Work, runner: str) -> dict[st
         "memory": clock.memory,
         "rounds": [record.to_json() for record in folder.rounds()] if args.rank == 0 else [],
     }
-
-
-def _watch(trainer: Any, aggregator: Any) -> Clock:
-    clock = Clock()
-    if trainer is not None:
-        clock.wrap(trainer, "train", weigh=True)
-    if aggregator is not None:
-        clock.wrap(aggregator, "on_before_aggregation")
-        clock.wrap(aggregator, "on_after_aggregation")
-        clock.wrap(aggregator, "test", weigh=True)
-    return clock
 
 
 def _message_sizes(model: torch.nn.Module) -> dict[str, int]:
