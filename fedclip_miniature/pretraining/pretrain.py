@@ -60,30 +60,6 @@ def _arguments(seed: int, steps: int, images: int) -> str:
     return "".join(f" --{name} {value}" for name, (value, default) in given.items() if value != default)
 
 
-def _pretrained(
-    corpus: Corpus, folder: Path, seed: int, steps: int, progress: bool, measured_per_class: int
-) -> PretrainReport:
-    """Train on a corpus, save into ``folder`` and measure what was saved."""
-    first_held_out = len(corpus) - held_out_count(len(corpus))
-    tokenizer = train_tokenizer(corpus.captions)
-    model = build_clip_tiny(tokenizer, seed)
-    maker = BatchMaker(corpus, tokenizer, np.arange(first_held_out))
-    loss, scale = train(model, maker, steps, np.random.default_rng([seed, 2]), progress)
-    held_out = held_out_accuracy(model, tokenizer, corpus, first_held_out)
-    _save(model, tokenizer, folder)
-    return PretrainReport(
-        seed=seed,
-        steps=steps,
-        loss=loss,
-        scale=scale,
-        images=len(corpus),
-        parameters=sum(p.numel() for p in model.parameters()),
-        held_out_accuracy=held_out,
-        zero_shot=zero_shot(folder, measured_per_class),
-        zero_shot_images_per_class=measured_per_class,
-    )
-
-
 def pretrain(
     out: Path,
     seed: int = 0,
@@ -112,9 +88,25 @@ def pretrain(
     _check(out, steps, images)
     out.parent.mkdir(parents=True, exist_ok=True)
     corpus = draw_corpus(images, seed, workers, progress)
-    with new_folder(out) as partial:
-        with torch_threads(1):
-            report = _pretrained(corpus, partial, seed, steps, progress, measured_per_class)
+    first_held_out = images - held_out_count(images)
+    with new_folder(out) as partial, torch_threads(1):
+        tokenizer = train_tokenizer(corpus.captions)
+        model = build_clip_tiny(tokenizer, seed)
+        maker = BatchMaker(corpus, tokenizer, np.arange(first_held_out))
+        loss, scale = train(model, maker, steps, np.random.default_rng([seed, 2]), progress)
+        held_out = held_out_accuracy(model, tokenizer, corpus, first_held_out)
+        _save(model, tokenizer, partial)
+        report = PretrainReport(
+            seed=seed,
+            steps=steps,
+            images=images,
+            parameters=sum(p.numel() for p in model.parameters()),
+            loss=loss,
+            scale=scale,
+            held_out_accuracy=held_out,
+            zero_shot=zero_shot(partial, measured_per_class),
+            zero_shot_images_per_class=measured_per_class,
+        )
         (partial / "README.md").write_text(model_card(report, _arguments(seed, steps, images)), encoding="utf-8")
         for file in partial.iterdir():
             file.chmod(0o644)  # safetensors writes files that only their owner can read
