@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,14 @@ HOME = Path(".fedclip/benchmarks")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the topics that the command line names, or all of them."""
-    options = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(prog="benchmarks", description="Ratios are taken within one run.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TOPICS)}; all without any")
+    parser.add_argument(
+        "--out", type=Path, default=Path(".fedclip/benchmarks.json"), help="where the figures go as JSON"
+    )
+    parser.add_argument("--work", type=Path, default=HOME, help="folder for what is made on the way")
+    parser.add_argument("--quick", action="store_true", help="toy sizes: only to see that all parts run")
+    options = parser.parse_args(argv)
     warnings.simplefilter("ignore")  # fedml's old imports: nobody here can mend them
     unknown = [name for name in options.names if name not in TOPICS]
     if unknown:
@@ -41,19 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(names: Sequence[str], scale: Scale, work: Path, out: Path) -> int:
-    """Measure topics, print their tables, write them to ``out``, and return 0.
-
-    Parameters
-    ----------
-    names
-        Of :data:`TOPICS`.
-    scale
-        How much work to do.
-    work
-        Folder for what is made on the way.
-    out
-        The JSON file; rewritten after every topic, so that a later failure loses nothing.
-    """
+    """Measure topics, print their tables, and return 0; ``out`` is written after each, so that a failure loses none."""
     topics: dict[str, Any] = {}
     document = {"machine": describe(), "quick": scale == QUICK, "topics": topics}
     print(", ".join(f"{key} {value}" for key, value in describe().items() if key != "versions"), flush=True)
@@ -63,7 +58,8 @@ def run(names: Sequence[str], scale: Scale, work: Path, out: Path) -> int:
         began = time.perf_counter()
         figures = measure(scale, work)
         topics[name] = {"seconds": round(time.perf_counter() - began, 1), "figures": as_json(figures)}
-        _write(out, document)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_file(out, (json.dumps(document, indent=1) + "\n").encode())
         print(f"\n{table(module.TITLE, figures)}\n({topics[name]['seconds']} s)", flush=True)
     print(f"\nkept in {out}")
     return 0
@@ -78,22 +74,6 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
     }
-
-
-def _write(out: Path, document: Mapping[str, Any]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_file(out, (json.dumps(document, indent=1) + "\n").encode())
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="benchmarks", description="Ratios are taken within one run.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TOPICS)}; all without any")
-    parser.add_argument(
-        "--out", type=Path, default=Path(".fedclip/benchmarks.json"), help="where the figures go as JSON"
-    )
-    parser.add_argument("--work", type=Path, default=HOME, help="folder for what is made on the way")
-    parser.add_argument("--quick", action="store_true", help="toy sizes: only to see that all parts run")
-    return parser
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from benchmarks.setup.random_images import write_silos
 from benchmarks.setup.ratios import Figure, of_samples
 from benchmarks.setup.workload import PACS_SOURCES, Scale
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-from fedclip_plugin.backbone.clip_size import read_clip_size
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.federated.startup.memory_estimate import BASE_SHARED, footprint
 from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.runs import RoundRecord
@@ -41,15 +41,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Federation:
-    """A finished job of ``benchmarks.ranks.job_rank``.
-
-    Attributes
-    ----------
-    ranks
-        What the ranks reported, the server's first.
-    images
-        Of each silo.
-    """
+    """A finished job of ``benchmarks.ranks.job_rank``: what its ranks reported, and the images of each silo."""
 
     ranks: Sequence[dict[str, Any]]
     images: int
@@ -119,21 +111,7 @@ _ESTIMATE = "the estimate by which a run that cannot fit is refused; it is to be
 def federate(backbone: str, images: int, scale: Scale, work: Path) -> dict[str, Federation]:
     """Run a federation of each method, one mpirun job after the other.
 
-    Parameters
-    ----------
-    backbone
-        As in a recipe.
-    images
-        Of each silo.
-    scale
-        Rounds of each method.
-    work
-        Folder for images, features and run folders; the run folders are removed, full adapters are large.
-
-    Raises
-    ------
-    RuntimeError
-        When a federation fails, such as one that does not fit into this host's memory.
+    The run folders are removed, full adapters are large. One that fails, such as for memory, raises ``RuntimeError``.
     """
     write_silos(work / "silos", SILOS, images)
     shutil.rmtree(work / "features", ignore_errors=True)
@@ -154,25 +132,13 @@ def federate(backbone: str, images: int, scale: Scale, work: Path) -> dict[str, 
 
 def cached_round(backbone: Path, scale: Scale, work: Path) -> float:
     """Return the seconds of a round of FedCLIP with PACS's largest domain in each silo, as cached features."""
-    size = (max(PACS_SOURCES), read_clip_size(backbone).dim)
+    size = (max(PACS_SOURCES), read_clip_config(backbone).dim)
     server = random_federations(scale.rounds, work / "costs_cached", len(SILOS), [size])[0]
     return median(record.seconds["round"] for record in rounds_of(server["federations"][0], scale.skipped))
 
 
 def compare(name: str, found: Mapping[str, Federation], cached: float, goals: bool) -> list[Figure]:
-    """Return what each method costs, and the ratios.
-
-    Parameters
-    ----------
-    name
-        The backbone.
-    found
-        The federation of each method.
-    cached
-        Seconds of a round of FedCLIP with PACS's largest domain in each silo.
-    goals
-        Whether the ratios have goals.
-    """
+    """Return what each method costs, and the ratios; ``cached`` is from :func:`cached_round`."""
     figures = [figure for method, (title, _) in METHODS.items() for figure in costs(f"{name}: {title}", found[method])]
     figures += ratios(name, found["full"], found["fedclip"], found["int8"], goals)
     return [*figures, *at_pacs(name, found["full"], found["fedclip"], cached, goals)]

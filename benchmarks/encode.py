@@ -5,9 +5,8 @@ from __future__ import annotations
 import gc
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -18,20 +17,21 @@ import torch
 from torch import Tensor
 
 from benchmarks.random_clip import random_clip
-from benchmarks.reference import EpochSettings, reference_epoch
+from benchmarks.reference import reference_epoch
 from benchmarks.setup.mpi_jobs import RANKS
 from benchmarks.setup.random_images import write_jpegs
 from benchmarks.setup.ratios import Figure, of_samples
 from benchmarks.setup.workload import Scale
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
-from fedclip_plugin.backbone.precision import candidate
+from fedclip_plugin.backbone.precision import candidate, computing_in
 from fedclip_plugin.data import ImageSet, open_rgb
 from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
 from fedclip_plugin.features.encoding import encode_files
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
+from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.methods import Adapter, AdapterInputs
 from fedclip_plugin.methods.attention_gate import AttentionGate
 from fedclip_plugin.ranks import threads_per_rank
@@ -43,7 +43,6 @@ GOAL = 283.0
 ROUNDS = 200
 RECIPE = find_recipe("pacs/vit_b32_fedclip")
 TEMPLATE = "a picture of a {}"
-SETTINGS = EpochSettings(batch_size=32, learning_rate=5e-5, weight_decay=0.2)
 _CACHED_EPOCHS = 5
 _WARMING_IMAGES = 8
 _THROUGHPUT_GOALS = {"cpu": 0.9, "cuda": 0.8}
@@ -58,7 +57,7 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
     tiny = Subject("clip-tiny", FrozenClip(locate_backbone(BUILT_IN), device), images, device)
     name = "small CLIP" if scale.small_backbone else "ViT-B/32"
     large = Subject(name, FrozenClip(random_clip(work, scale.small_backbone), device), images, device)
-    with rank_threads():
+    with torch_threads(threads_per_rank(RANKS)):
         figures = compare_epochs(tiny.first(scale.tiny_images), scale.passes)
         figures += compare_epochs(large.first(scale.large_images), 1, None if scale.small_backbone else GOAL)
     return figures + compare_throughput(large.first(scale.throughput_images), scale.passes)
@@ -66,19 +65,7 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured.
-
-    Attributes
-    ----------
-    name
-        For the figures' names.
-    clip
-        The backbone, in float32 between measurements.
-    images
-        Files.
-    device
-        Where the backbone runs.
-    """
+    """What is measured: a backbone, in float32 between measurements, and image files."""
 
     name: str
     clip: FrozenClip
@@ -91,45 +78,26 @@ class Subject:
 
     def first(self, count: int) -> Subject:
         """Return the same with the first ``count`` images only."""
-        images = self.images.subset(np.arange(min(count, len(self.images))))
-        return Subject(self.name, self.clip, images, self.device)
+        return replace(self, images=self.images.subset(np.arange(min(count, len(self.images)))))
+
+    def labels(self) -> Tensor:
+        """Return the images' labels ``[N]``."""
+        return torch.from_numpy(self.images.labels)
+
+    def prompts(self) -> list[str]:
+        """Return a prompt for every class."""
+        return [TEMPLATE.format(name) for name in self.images.classes]
 
     def pixels(self) -> Tensor:
         """Return the images as CLIP sees them, ``[N, 3, S, S]``."""
         return torch.from_numpy(np.stack([self.clip.preprocess(open_rgb(path)) for path in self.images.paths()]))
 
     def encode(self) -> npt.NDArray[np.float32]:
-        """Encode all files as the product does, and return their features ``[N, d]``.
-
-        Raises
-        ------
-        UnreadableImageError
-            When a file cannot be read.
-        """
+        """Encode all files as the product does, and return their features ``[N, d]``."""
         features, faults = encode_files(self.clip, self.images.paths(), BATCH, WORKERS)
         if faults:
             raise faults[0]
         return np.stack([features[index] for index in range(len(self.images))])
-
-    @contextmanager
-    def computing_in(self, precision: str) -> Iterator[None]:
-        """Let the backbone compute in ``precision`` for the length of the block."""
-        before, self.clip.precision = self.clip.precision, precision
-        try:
-            yield
-        finally:
-            self.clip.precision = before
-
-
-@contextmanager
-def rank_threads() -> Iterator[None]:
-    """Compute with as many threads as one rank of the four has on this machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads_per_rank(RANKS))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def timed(act: Callable[[], Result], repeats: int) -> tuple[list[float], Result]:
@@ -150,28 +118,18 @@ def compare_epochs(subject: Subject, repeats: int, goal: float | None = None) ->
     """Compare an epoch of the reference algorithm with an epoch over cached features.
 
     Decoding is left out of the reference's epoch, and so are its evaluations, which encode again as well: the ratio is
-    a lower bound. Encoding once includes decoding.
-
-    Parameters
-    ----------
-    subject
-        Backbone and images.
-    repeats
-        Epochs of the reference.
-    goal
-        Least ratio over 200 rounds.
+    a lower bound. Encoding once includes decoding. The goal is the least ratio over 200 rounds.
     """
     warm_up(subject)
-    labels = torch.from_numpy(subject.images.labels)
-    prompts = [TEMPLATE.format(name) for name in subject.images.classes]
-    pixels, adapter = subject.pixels(), _adapter(subject)
-    again, _ = timed(lambda: reference_epoch(subject.clip, adapter, pixels, labels, prompts, SETTINGS), repeats)
+    pixels, labels, prompts = subject.pixels(), subject.labels(), subject.prompts()
+    adapter, settings = _adapter(subject), _settings()
+    again, _ = timed(lambda: reference_epoch(subject.clip, adapter, pixels, labels, prompts, settings), repeats)
     once: dict[str, float] = {}
     for precision in subject.precisions():
-        with subject.computing_in(precision):
+        with computing_in(subject.clip, precision):
             seconds, features = timed(subject.encode, 1)
         once[precision] = seconds[0]
-    train = cached_epoch(subject, FeatureSet(torch.from_numpy(features), labels).to(subject.device), prompts)
+    train = cached_epoch(subject, FeatureSet(torch.from_numpy(features), labels).to(subject.device))
     train()
     cached, _ = timed(train, _CACHED_EPOCHS)
     return ratios(f"{subject.name}, {len(labels)} images", once, again, cached, goal)
@@ -180,20 +138,9 @@ def compare_epochs(subject: Subject, repeats: int, goal: float | None = None) ->
 def ratios(
     name: str, once: Mapping[str, float], again: Sequence[float], cached: Sequence[float], goal: float | None
 ) -> list[Figure]:
-    """Return the figures of one backbone.
+    """Return the figures of one backbone, from seconds of encoding all files once and of epochs.
 
-    Parameters
-    ----------
-    name
-        Backbone and images.
-    once
-        Precision to seconds of encoding all files once.
-    again
-        Seconds of each re-encoding epoch.
-    cached
-        Seconds of each epoch over cached features.
-    goal
-        Least ratio over 200 rounds, in the last precision of ``once``.
+    ``once`` is by precision; the goal, the least ratio over 200 rounds, is for the last one.
     """
     figures = [
         of_samples(
@@ -216,23 +163,25 @@ def ratios(
 def warm_up(subject: Subject) -> None:
     """Run everything once on a few images, so that threads, allocators and files are warm."""
     few = subject.first(_WARMING_IMAGES)
-    prompts = [TEMPLATE.format(name) for name in few.images.classes]
-    labels = torch.from_numpy(few.images.labels)
-    reference_epoch(few.clip, _adapter(few), few.pixels(), labels, prompts, SETTINGS)
+    reference_epoch(few.clip, _adapter(few), few.pixels(), few.labels(), few.prompts(), _settings())
     for precision in few.precisions():
-        with few.computing_in(precision):
+        with computing_in(few.clip, precision):
             few.encode()
 
 
-def cached_epoch(subject: Subject, data: FeatureSet, prompts: Sequence[str]) -> Callable[[], None]:
+def cached_epoch(subject: Subject, data: FeatureSet) -> Callable[[], None]:
     """Return the product's own training of one round on features."""
-    text = TextFeatures(subject.clip.encode_prompts(prompts), subject.clip.logit_scale)
+    text = TextFeatures(subject.clip.encode_prompts(subject.prompts()), subject.clip.logit_scale)
     task = Task("fedclip", subject.name, "", "fp32", subject.images.classes, TEMPLATE, text, "")
-    args, settings = Namespace(round_idx=0), replace(TrainingSettings.of(load_recipe(RECIPE)), **asdict(SETTINGS))
-    trainer = FedClipTrainer(_adapter(subject), args, settings, task, "silo", RunFolder(Path("unused")))
+    args = Namespace(round_idx=0)
+    trainer = FedClipTrainer(_adapter(subject), args, _settings(), task, "silo", RunFolder(Path("unused")))
     trainer.set_id(0)
     splits = SiloFeatures(data, data, data)
     return lambda: trainer.train(splits, subject.device, args)
+
+
+def _settings() -> TrainingSettings:
+    return replace(TrainingSettings.of(load_recipe(RECIPE)), batch_size=32, learning_rate=5e-5, weight_decay=0.2)
 
 
 def _adapter(subject: Subject) -> Adapter:
@@ -242,58 +191,26 @@ def _adapter(subject: Subject) -> Adapter:
 
 
 def compare_throughput(subject: Subject, repeats: int) -> list[Figure]:
-    """Compare encoding files with the forward pass alone, in float32 and in what ``auto`` would try.
-
-    Parameters
-    ----------
-    subject
-        Backbone and files of PACS's size.
-    repeats
-        Measurements of either, taken in turn.
-    """
+    """Compare encoding files with the forward pass alone, taken in turn, in float32 and in what ``auto`` would try."""
     figures: list[Figure] = []
     batches = subject.pixels().split(BATCH)
     for precision in subject.precisions():
         files, forward = [], []
-        with subject.computing_in(precision):
+        with computing_in(subject.clip, precision):
             subject.clip.encode_pixels(batches[0])
             for _ in range(repeats):
                 files.append(_clocks(subject.encode))
                 forward.append(_clocks(lambda: [subject.clip.encode_pixels(batch) for batch in batches]))
-        figures += rates(
-            f"{subject.name} {precision}", len(subject.images), files, forward, _THROUGHPUT_GOALS[subject.device.type]
-        )
+        name, count, goal = f"{subject.name} {precision}", len(subject.images), _THROUGHPUT_GOALS[subject.device.type]
+        pairs = list(zip(files, forward, strict=True))
+        note = f"{count} files of 227 x 227, {WORKERS} decoding threads"
+        figures += [
+            of_samples(f"{name}: encode JPEG files", [count / wall for wall, _ in files], "images/s", note=note),
+            of_samples(f"{name}: forward pass alone", [count / wall for wall, _ in forward], "images/s"),
+            of_samples(f"{name}: files / forward", [b[0] / a[0] for a, b in pairs], "x", at_least=goal),
+            of_samples(f"{name}: same in processor time", [b[1] / a[1] for a, b in pairs], "x", note="less noisy"),
+        ]
     return figures
-
-
-def rates(
-    name: str,
-    count: int,
-    files: Sequence[tuple[float, float]],
-    forward: Sequence[tuple[float, float]],
-    goal: float,
-) -> list[Figure]:
-    """Return throughputs and their ratio.
-
-    Parameters
-    ----------
-    name
-        Backbone and precision.
-    count
-        Number of images.
-    files, forward
-        Wall and processor seconds of each measurement.
-    goal
-        Least share of the forward pass's throughput.
-    """
-    pairs = list(zip(files, forward, strict=True))
-    note = f"{count} files of 227 x 227, {WORKERS} decoding threads"
-    return [
-        of_samples(f"{name}: encode JPEG files", [count / wall for wall, _ in files], "images/s", note=note),
-        of_samples(f"{name}: forward pass alone", [count / wall for wall, _ in forward], "images/s"),
-        of_samples(f"{name}: files / forward", [b[0] / a[0] for a, b in pairs], "x", at_least=goal),
-        of_samples(f"{name}: same in processor time", [b[1] / a[1] for a, b in pairs], "x", note="less noisy"),
-    ]
 
 
 def _clocks(act: Callable[[], object]) -> tuple[float, float]:

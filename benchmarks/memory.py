@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from benchmarks.rounds import federate
 from benchmarks.setup.mpi_jobs import run_job
@@ -19,13 +18,8 @@ _MB = 1e6
 def measure(scale: Scale, work: Path) -> list[Figure]:
     """Return peaks and growth from the federation of ``rounds`` and four ranks that only import fedml."""
     bare = run_job("benchmarks.ranks.job_rank", [], work / "memory_import").ranks
-    return weigh(federate("fedclip", scale.rounds, True, work), bare, scale)
-
-
-def weigh(ranks: Sequence[dict[str, Any]], bare: Sequence[dict[str, Any]], scale: Scale) -> list[Figure]:
-    """Return the figures from what ranks reported; ``bare`` ones have a ``peak`` only."""
+    server, *silos = federate("fedclip", scale.rounds, True, work)
     base = of_samples("a rank that only imports fedml, peak", [rank["peak"] / _MB for rank in bare], "MB")
-    server, silos = ranks[0], ranks[1:]
     silo = of_samples("a silo's rank, peak", [rank["peak"] / _MB for rank in silos], "MB", note="median of the silos")
     return [
         base,
@@ -41,15 +35,7 @@ _RISE = "last quarter of the rounds against the quarter before; 0 but for the al
 
 
 def growth(samples: Sequence[int], skipped: int) -> float:
-    """Return bytes a round by which memory rises late in a run.
-
-    Parameters
-    ----------
-    samples
-        Resident bytes after each round.
-    skipped
-        First rounds to leave out.
-    """
+    """Return bytes a round by which memory rises late in a run, from resident bytes after each round."""
     late = samples[skipped:]
     quarter = max(1, len(late) // 4)
     return (median(late[-quarter:]) - median(late[-2 * quarter : -quarter] or late[:1])) / quarter

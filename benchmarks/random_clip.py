@@ -27,21 +27,7 @@ def write_random_clip(folder: Path, small: bool = False, seed: int = SEED) -> Pa
 
     The configuration is ``CLIPConfig()``, that of openai/clip-vit-base-patch32: 151 M parameters, 512-wide joint
     space, 224 pixels, 49,408 token embeddings. The tokenizer is clip-tiny's, and its special tokens stand in the
-    configuration, so that the text tower pools at the right place.
-
-    Parameters
-    ----------
-    folder
-        Where to write; made when missing.
-    small
-        Tiny widths instead, for tests.
-    seed
-        Of the weights.
-
-    Returns
-    -------
-    Path
-        ``folder``.
+    configuration, so that the text tower pools at the right place. ``small`` ones have tiny widths, for tests.
     """
     from transformers import AutoTokenizer, CLIPModel, CLIPProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil

@@ -7,7 +7,6 @@ the symmetric in-batch loss over 32 images and their 32 prompts, Adam with coupl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,26 +14,10 @@ from torch import Tensor, nn
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.towers import text_features
 from fedclip_plugin.federated.roles.adam import BETAS, EPSILON
+from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.methods.losses import contrastive_loss
 
 _MIN_BATCH = 2
-
-
-@dataclass(frozen=True)
-class EpochSettings:
-    """Hyper-parameters of an epoch.
-
-    Attributes
-    ----------
-    batch_size
-        Images, and prompts, of a batch.
-    learning_rate, weight_decay
-        Adam's.
-    """
-
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
 
 
 def reference_epoch(
@@ -43,26 +26,11 @@ def reference_epoch(
     pixels: Tensor,
     labels: Tensor,
     prompts: Sequence[str],
-    settings: EpochSettings,
+    settings: TrainingSettings,
 ) -> float:
-    """Train one epoch, encoding as the reference does, and return the mean loss of its batches.
+    """Train one epoch in place, encoding as the reference does, and return the mean loss of its batches.
 
-    Shapes: N images, side S, C classes.
-
-    Parameters
-    ----------
-    clip
-        The frozen backbone.
-    adapter
-        Trained in place.
-    pixels
-        ``[N, 3, S, S]``, already decoded.
-    labels
-        ``[N]``.
-    prompts
-        C prompts.
-    settings
-        Hyper-parameters.
+    Pixels are decoded already, ``[N, 3, S, S]``, labels ``[N]``; there is a prompt a class.
     """
     optimizer = torch.optim.Adam(
         adapter.parameters(),

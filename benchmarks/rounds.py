@@ -11,13 +11,11 @@ from benchmarks.setup.mpi_jobs import rounds_of, run_job
 from benchmarks.setup.ratios import Figure, of_samples
 from benchmarks.setup.synthetic import Work
 from benchmarks.setup.workload import PACS_SOURCES, PACS_TARGET, Scale
-from fedclip_plugin.runs import RoundRecord
 
 TITLE = "rounds: 525,312 parameters, three silos, one mpirun job of four ranks"
 GOAL_MS = 30.0
-PHASES = ("train", "evaluate", "aggregate", "target", "exchange", "round")
 _IDLE_IMAGES = 16
-_MEANING = {
+PHASES = {
     "train": "slowest silo",
     "evaluate": "slowest silo, validation and test",
     "aggregate": "server",
@@ -31,16 +29,7 @@ _MEANING = {
 def federate(runner: str, rounds: int, busy: bool, work: Path) -> list[dict[str, Any]]:
     """Run one federation on random features, and return what its ranks reported.
 
-    Parameters
-    ----------
-    runner
-        ``fedclip`` for FedClipRunner, ``fedml`` for plain FedMLRunner.
-    rounds
-        Number of rounds.
-    busy
-        Whether silos hold as many images as PACS's domains, or next to none.
-    work
-        Folder for results.
+    The runner is ``fedclip`` or plain ``fedml``; busy silos hold as many images as PACS's domains, others next to none.
     """
     held = Work(PACS_SOURCES, PACS_TARGET) if busy else Work((_IDLE_IMAGES,) * 3, _IDLE_IMAGES)
     words = ["--runner", runner, "--rounds", str(rounds), str(held)]
@@ -67,41 +56,27 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
 
 
 def compare(kind: str, ours: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]], skipped: int) -> list[Figure]:
-    """Return the phases of our rounds, plain FedML's rounds, and their ratio.
-
-    Parameters
-    ----------
-    kind
-        What the silos hold, for the figures' names.
-    ours, plain
-        What the ranks of the two jobs reported.
-    skipped
-        First rounds to leave out.
-    """
-    figures = phases(kind, rounds_of(ours[0], skipped))
+    """Return the phases of our rounds, plain FedML's, and their ratio, from what the ranks of the two jobs reported."""
+    rounds = rounds_of(ours[0], skipped)
+    figures = [
+        of_samples(
+            f"{kind}: {phase}",
+            [1000 * record.seconds[phase] for record in rounds],
+            "ms",
+            at_most=GOAL_MS if phase == "exchange" else None,
+            note=meaning,
+        )
+        for phase, meaning in PHASES.items()
+    ]
     total, rest = plain_rounds(plain, skipped)
     overhead = of_samples(
         f"{kind}: plain FedMLRunner, exchange", rest, "ms", note="as ours; evaluates on no silo, saves no adapter"
     )
     wall = of_samples(f"{kind}: plain FedMLRunner, round", total, "ms")
     ratio = Figure(
-        f"{kind}: exchange, plain FedML / ours", overhead.value / figures[PHASES.index("exchange")].value, "x"
+        f"{kind}: exchange, plain FedML / ours", overhead.value / figures[list(PHASES).index("exchange")].value, "x"
     )
     return [*figures, overhead, wall, ratio]
-
-
-def phases(kind: str, rounds: Sequence[RoundRecord]) -> list[Figure]:
-    """Return median milliseconds of each phase of the rounds."""
-    return [
-        of_samples(
-            f"{kind}: {phase}",
-            [1000 * record.seconds[phase] for record in rounds],
-            "ms",
-            at_most=GOAL_MS if phase == "exchange" else None,
-            note=_MEANING[phase],
-        )
-        for phase in PHASES
-    ]
 
 
 def plain_rounds(ranks: Sequence[dict[str, Any]], skipped: int) -> tuple[list[float], list[float]]:

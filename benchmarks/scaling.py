@@ -39,19 +39,7 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
 
 
 def federate(rounds: int, results: Path, silos: int, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-    """Run a federation on random features for each size, in one job, and return what its ranks reported.
-
-    Parameters
-    ----------
-    rounds
-        Of each federation.
-    results
-        Folder for what the ranks report.
-    silos
-        How many there are.
-    sizes
-        Images of a silo, and width of the features.
-    """
+    """Run a federation on random features for each size (images of a silo, width) in one job; return its reports."""
     held = [str(Work((images,) * silos, images, width)) for images, width in sizes]
     words = ["--rounds", str(rounds), *held]
     return run_job("benchmarks.ranks.features_rank", words, results, ranks=silos + 1, limit=_LIMIT_SECONDS).ranks

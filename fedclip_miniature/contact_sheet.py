@@ -23,23 +23,10 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 def draw_sheet(
     path: Path, per_cell: int = 3, difficulty: float = DEFAULT_DIFFICULTY, tile: int = 84, seed: int = 7
 ) -> Path:
-    """Draw the first images of every domain (rows) and class (columns) and save them as one picture.
+    """Draw the first images of every domain (rows) and class (columns), and save them as one picture.
 
-    Parameters
-    ----------
-    path
-        File to write; the suffix chooses the format.
-    per_cell
-        Images per domain and class.
-    difficulty, seed
-        As in `dataset.render_image`; the defaults show the images that a federation sees first.
-    tile
-        Side of an image on the sheet, in pixels.
-
-    Returns
-    -------
-    Path
-        ``path``.
+    The defaults show what a federation sees first; ``tile`` is the side of an image in pixels, and the suffix of the
+    path chooses the format.
     """
     column = per_cell * (tile + _GAP) - _GAP + _GROUP
     size = (

@@ -16,29 +16,20 @@ from tqdm import tqdm
 from fedclip_edge.files import remove_abandoned, writing_to
 from fedclip_miniature.drawing import Drawing, Pose, draw
 from fedclip_miniature.objects.catalogue import CLASSES
-from fedclip_miniature.palette import Palette, coat_palette, random_palette
+from fedclip_miniature.palette import coat_palette, random_palette
 from fedclip_miniature.scenery import SETTINGS
 from fedclip_miniature.styles.art_painting import art_painting
 from fedclip_miniature.styles.cartoon import cartoon
-from fedclip_miniature.styles.photo import PhotoLook, photo
+from fedclip_miniature.styles.photo import photo
 from fedclip_miniature.styles.sketch import sketch
 from fedclip_plugin.errors import DataError
 
 
 @dataclass(frozen=True)
 class Domain:
-    """How one domain draws.
+    """How one domain draws: its style (difficulty comes last), and at difficulty 1 its variety and pose.
 
-    Attributes
-    ----------
-    style
-        Drawing, generator and difficulty in, [64, 64, 3] image out.
-    natural
-        Share of the images in natural colours; the others take any colour.
-    variety
-        How far proportions vary at difficulty 1.
-    turn, smallest, warp
-        Pose at difficulty 1 (see `drawing.Pose`).
+    ``natural`` is the share of the images in natural colours; the others take any colour.
     """
 
     style: Callable[[Drawing, np.random.Generator, float], npt.NDArray[np.uint8]]
@@ -50,7 +41,9 @@ class Domain:
 
 
 def _photo(drawing: Drawing, rng: np.random.Generator, difficulty: float) -> npt.NDArray[np.uint8]:
-    look = PhotoLook(
+    return photo(
+        drawing,
+        rng,
         light=0.34 + 0.3 * difficulty,
         texture=1.0 + 0.5 * difficulty,
         cast=0.05 + 0.04 * difficulty,
@@ -59,7 +52,6 @@ def _photo(drawing: Drawing, rng: np.random.Generator, difficulty: float) -> npt
         haze=0.5 * difficulty,
         grain=4.0 + 2.0 * difficulty,
     )
-    return photo(drawing, rng, look)
 
 
 FEDERATED_STYLES: dict[str, Domain] = {
@@ -80,25 +72,6 @@ MAX_DIFFICULTY = 3.0
 
 VERSION = 1
 """Part of the folder's name; goes up when the drawings change, so that no old cache passes for a new one."""
-
-
-def _palette(domain: Domain, class_name: str, rng: np.random.Generator) -> Palette:
-    return coat_palette(class_name, rng) if rng.random() < domain.natural else random_palette(rng)
-
-
-def _render(domain_name: str, class_name: str, difficulty: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Render one image of a domain; at difficulty 0 the poses are nearly those of the pretraining corpus."""
-    domain = FEDERATED_STYLES[domain_name]
-    palette = _palette(domain, class_name, rng)
-    setting = list(SETTINGS)[int(rng.integers(len(SETTINGS)))]
-    pose = Pose(
-        turn=0.1 + (domain.turn - 0.1) * difficulty,
-        smallest=max(0.3, 0.8 - (0.8 - domain.smallest) * difficulty),
-        largest=0.96,
-        warp=domain.warp * difficulty,
-    )
-    variety = 0.7 + (domain.variety - 0.7) * difficulty
-    return domain.style(draw(class_name, palette, setting, pose, variety, rng), rng, difficulty)
 
 
 def _checked(name: str, known: Sequence[str], what: str) -> str:
@@ -127,11 +100,6 @@ def render_image(
     -------
     array uint8 [64, 64, 3]
         RGB.
-
-    Raises
-    ------
-    DataError
-        If the domain or class is unknown, or the index or difficulty is out of range.
     """
     cell = [
         DOMAINS.index(_checked(domain, DOMAINS, "domain")),
@@ -141,7 +109,17 @@ def render_image(
         raise DataError(f"image index {index} given; images are counted from 0")
     if not 0.0 <= difficulty <= MAX_DIFFICULTY:
         raise DataError(f"difficulty {difficulty} given; it must lie between 0 and {MAX_DIFFICULTY:g}")
-    return _render(domain, class_name, difficulty, np.random.default_rng([seed, *cell, index]))
+    rng, own = np.random.default_rng([seed, *cell, index]), FEDERATED_STYLES[domain]
+    palette = coat_palette(class_name, rng) if rng.random() < own.natural else random_palette(rng)
+    setting = list(SETTINGS)[int(rng.integers(len(SETTINGS)))]
+    pose = Pose(  # at difficulty 0 nearly those of the pretraining corpus
+        turn=0.1 + (own.turn - 0.1) * difficulty,
+        smallest=max(0.3, 0.8 - (0.8 - own.smallest) * difficulty),
+        largest=0.96,
+        warp=own.warp * difficulty,
+    )
+    variety = 0.7 + (own.variety - 0.7) * difficulty
+    return own.style(draw(class_name, palette, setting, pose, variety, rng), rng, difficulty)
 
 
 def _render_domain(root: Path, domain: str, images_per_class: int, difficulty: float, progress: bool) -> None:
@@ -181,16 +159,10 @@ def ensure_miniature(
 
     Parameters
     ----------
-    cache_dir
-        Where the data set's folder is made.
     images_per_class
-        Images per class and domain.
-    difficulty
-        See `render_image`.
+        Also per domain.
     domains
-        Which domains are needed; None means all.
-    progress
-        Whether to show a bar per domain while drawing.
+        Which are needed; None means all.
 
     Returns
     -------

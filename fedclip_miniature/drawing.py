@@ -18,22 +18,12 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Pose:
-    """How an object may stand on the canvas.
+    """How an object may stand on the canvas."""
 
-    Attributes
-    ----------
-    turn
-        Largest rotation either way, radians.
-    smallest, largest
-        Range of the object's longer side as a share of the canvas.
-    warp
-        Strength of the smooth distortion; 0 leaves the shape as it is, 1 bends it visibly.
-    """
-
-    turn: float
-    smallest: float
+    turn: float  # largest rotation either way, radians
+    smallest: float  # of the object's longer side, as a share of the canvas
     largest: float
-    warp: float = 0.0
+    warp: float = 0.0  # smooth distortion: 0 leaves the shape as it is, 1 bends it visibly
 
 
 def _moved(parts: list[Part], move: Callable[[Points], Points]) -> list[Part]:
@@ -59,23 +49,9 @@ def _warped(points: Points, warp: float, rng: np.random.Generator) -> Points:
 
 
 def place(parts: list[Part], pose: Pose, upright: bool, rng: np.random.Generator) -> list[Part]:
-    """Pose an object and move it into canvas pixels.
+    """Pose an object drawn in units of about -1 to 1, and move it into canvas pixels, wholly inside.
 
-    Parameters
-    ----------
-    parts
-        The object in units of its drawing, about -1 to 1.
-    pose
-        The ranges to draw from.
-    upright
-        Whether the object leans at most a third as far as ``pose.turn``.
-    rng
-        Where the randomness comes from.
-
-    Returns
-    -------
-    list of Part
-        The same parts in pixels, wholly inside the canvas.
+    What stands upright leans about a third as far as the pose allows.
     """
     mirror = -1.0 if rng.random() < 0.5 else 1.0
     turn = rng.uniform(-pose.turn, pose.turn) * (0.35 if upright else 1.0)
@@ -100,24 +76,12 @@ def place(parts: list[Part], pose: Pose, upright: bool, rng: np.random.Generator
 
 @dataclass(frozen=True)
 class Drawing:
-    """A posed object with its colours and its place.
+    """A posed object with its colours and its place."""
 
-    Attributes
-    ----------
-    parts
-        The object's parts in canvas pixels, in painting order.
-    label
-        Which part each canvas pixel shows, from 1; 0 is the ground. [CANVAS, CANVAS]
-    palette
-        The colours of the parts.
-    setting
-        Name of the background, one of `scenery.SETTINGS`.
-    """
-
-    parts: list[Part]
-    label: Labels
+    parts: list[Part]  # in canvas pixels, in painting order
+    label: Labels  # which part each canvas pixel shows, from 1; 0 is the ground
     palette: Palette
-    setting: str
+    setting: str  # the background, of `scenery.SETTINGS`
 
     @property
     def mask(self) -> Plane:

@@ -93,23 +93,10 @@ _FURNITURE: dict[str, Callable[[Pen, int, np.random.Generator], None]] = {
 
 
 def scenery(setting: str, floor: float, rng: np.random.Generator, detail: float = 1.0) -> Plane:
-    """Draw a background.
+    """Draw the background of a name in `SETTINGS`, [CANVAS, CANVAS, 3].
 
-    Parameters
-    ----------
-    setting
-        A name of `SETTINGS`.
-    floor
-        Where the object stands, in pixels from the top: the horizon lies somewhat above it.
-    rng
-        Where the randomness comes from.
-    detail
-        Strength of the texture, 0 for none.
-
-    Returns
-    -------
-    array [CANVAS, CANVAS, 3]
-        Colours 0 to 255.
+    The object stands ``floor`` pixels from the top, and the horizon lies somewhat above it; ``detail`` is the strength
+    of the texture, 0 for none.
     """
     if setting == "plain":
         tone = rng.uniform(128, 245, 3).astype(np.float32)

@@ -84,15 +84,7 @@ def tube(points: Sequence[Point], radius: float, end_radius: float) -> Points:
 
 @dataclass(frozen=True)
 class Part:
-    """A union of outlines in one colour; later parts of a drawing cover earlier ones.
-
-    Attributes
-    ----------
-    role
-        Which colour of the palette fills the part.
-    outlines
-        Closed outlines, each [corners, 2]; their union is the part.
-    """
+    """A union of closed outlines, each [corners, 2], in one colour; later parts of a drawing cover earlier ones."""
 
     role: Role
     outlines: tuple[Points, ...]
@@ -113,15 +105,7 @@ def eye(x: float, y: float, radius: float = 0.032) -> list[Part]:
 
 @dataclass(frozen=True)
 class Jitter:
-    """Random variation of an object's proportions.
-
-    Attributes
-    ----------
-    rng
-        Where the randomness comes from.
-    amount
-        0 draws every object alike, 1 varies lengths by about 14 %.
-    """
+    """Random variation of an object's proportions: amount 0 draws all alike, 1 varies lengths by about 14 %."""
 
     rng: np.random.Generator
     amount: float

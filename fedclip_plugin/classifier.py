@@ -45,22 +45,12 @@ Photo = str | Path | Image.Image | npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How an adapter and zero-shot CLIP label the images of one folder.
-
-    Attributes
-    ----------
-    zero_shot, adapter
-        Answers for the readable images, on the CPU, with their score.
-    kept
-        Indices of the readable images in the folder's list.
-    faults
-        One error for each image that was left out.
-    """
+    """How an adapter and zero-shot CLIP label the readable images of one folder, on the CPU, with their score."""
 
     zero_shot: Answers
     adapter: Answers
-    kept: list[int]
-    faults: list[UnreadableImageError]
+    kept: list[int]  # indices of the readable images in the folder's list
+    faults: list[UnreadableImageError]  # one for each image that was left out
 
 
 class Classifier:
@@ -81,13 +71,6 @@ class Classifier:
         Where it computes; None takes the GPU where there is one.
     clip
         The backbone itself, where it is loaded already.
-
-    Attributes
-    ----------
-    saved
-        The adapter as its file holds it.
-    device
-        Where it computes.
 
     Raises
     ------
@@ -110,14 +93,7 @@ class Classifier:
 
     @classmethod
     def load(cls, adapter: str | Path, backbone: str | None = None, device: str | torch.device | None = None) -> Self:
-        """Read an adapter.
-
-        Parameters
-        ----------
-        adapter
-            Its folder, such as ``runs/NAME/adapters/best``.
-        backbone, device
-            As for the class.
+        """Read an adapter from its folder, such as ``runs/NAME/adapters/best``; the rest is as for the class.
 
         Raises
         ------
@@ -139,26 +115,13 @@ class Classifier:
 
     @property
     def clip(self) -> FrozenClip:
-        """The frozen backbone, on :attr:`device`.
-
-        Raises
-        ------
-        FedClipError
-            When it is not on this machine, or is not the adapter's.
-        """
+        """The frozen backbone, on :attr:`device`; one that is not here, or not the adapter's, is refused."""
         if self._clip is None:
             self._clip = FrozenClip(self._place(), self.device, self.saved.precision)
         return self._clip
 
     def predict(self, images: Sequence[Photo], top: int = 3) -> list[dict[str, float]]:
-        """Return the most probable labels of each image and their probabilities, the best first.
-
-        Parameters
-        ----------
-        images
-            N images.
-        top
-            Labels per image.
+        """Return the ``top`` most probable labels of each image and their probabilities, the best first.
 
         Raises
         ------
@@ -170,34 +133,23 @@ class Classifier:
         return [{self.saved.classes[i]: p for p, i in zip(*pair, strict=True)} for pair in pairs]
 
     def encode(self, images: Sequence[Photo]) -> Tensor:
-        """Return adapted image features of unit length, ``[N, d]``; parameters as :meth:`predict`."""
+        """Return adapted image features of unit length, ``[N, d]``."""
         with torch.no_grad():
             features: Tensor = self.adapter(self._inputs(images))
         return features
 
     def logits(self, images: Sequence[Photo]) -> Tensor:
-        """Return class logits ``[N, C]``; parameters as :meth:`predict`."""
+        """Return class logits ``[N, C]``."""
         return self.logits_of(self._inputs(images))
 
     @torch.no_grad()
     def logits_of(self, inputs: Tensor) -> Tensor:
-        """Return class logits ``[N, C]`` of what the adapter takes in.
-
-        Parameters
-        ----------
-        inputs
-            Features as the backbone gives them, ``[N, d]``; for methods on pixels uint8 images ``[N, 3, S, S]``.
-        """
+        """Return class logits ``[N, C]`` of features ``[N, d]``; for methods on pixels, of uint8 ``[N, 3, S, S]``."""
         classes = torch.tensor(self.saved.head_features).to(self.device)
         return scores(self.adapter(inputs.to(self.device)), classes, self.saved.logit_scale)
 
     def image_sets(self, folder: Path) -> list[ImageSet]:
-        """List the domains of a folder, or the folder itself when its folders are classes.
-
-        Parameters
-        ----------
-        folder
-            ``<class>/<image>``, or ``<domain>/<class>/<image>``.
+        """List the domains of ``<domain>/<class>/<image>``, or the folder itself when it is ``<class>/<image>``.
 
         Raises
         ------
@@ -218,7 +170,7 @@ class Classifier:
         batch_size: int = 64,
         workers: int = 2,
     ) -> dict[str, Evaluation]:
-        """Label labelled images, with and without the adapter.
+        """Label labelled images with and without the adapter; by the name of the domain, or of the folder.
 
         Parameters
         ----------
@@ -232,11 +184,6 @@ class Classifier:
             ``encoder.onnx`` of a bundle, to score on the features that a device sees; None takes the backbone.
         batch_size, workers
             Images in a forward pass; decoding threads, 0 for as many as torch uses.
-
-        Returns
-        -------
-        dict
-            By the name of the domain, or of the folder.
 
         Raises
         ------

@@ -40,13 +40,7 @@ class FederationError(FedClipError):
 
 
 class MemoryShortageError(FedClipError):
-    """A federation that does not fit into a host's memory; known before anything is loaded.
-
-    Attributes
-    ----------
-    needed, there
-        Bytes that its ranks on the host take, and that there are for them.
-    """
+    """A federation that does not fit into a host's memory, in bytes; known before anything is loaded."""
 
     def __init__(self, text: str, needed: int, there: int) -> None:
         super().__init__(text)

@@ -1,11 +1,13 @@
 """Which machine this is, and what a process takes of it; Linux tells most, macOS enough.
 
-Imports nothing that reads thread counts: :func:`fedclip_plugin.ranks.share_cores` sets them first.
+Imports nothing at once that reads thread counts: :func:`fedclip_plugin.ranks.share_cores` sets them first.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
@@ -25,7 +27,9 @@ def processor() -> str:
 def resident_bytes(peak: bool = False) -> int:
     """Return this process's resident memory in bytes, now or at its highest."""
     if not _OWN.is_dir():
-        return _resident_bytes_elsewhere(peak)
+        import psutil  # type: ignore[import-untyped]
+
+        return getrusage(RUSAGE_SELF).ru_maxrss if peak else int(psutil.Process().memory_info().rss)  # macOS: bytes too
     # Not getrusage: its peak starts with the memory of the process that forked this one.
     key = "VmHWM:" if peak else "VmRSS:"
     for line in (_OWN / "status").read_text(encoding="ascii").splitlines():
@@ -34,18 +38,19 @@ def resident_bytes(peak: bool = False) -> int:
     raise OSError(f"/proc/self/status has no {key} line")
 
 
-def _resident_bytes_elsewhere(peak: bool) -> int:
-    import psutil  # type: ignore[import-untyped]
-
-    return getrusage(RUSAGE_SELF).ru_maxrss if peak else int(psutil.Process().memory_info().rss)  # macOS: bytes too
-
-
 def forget_peak() -> None:
-    """Let the highest resident memory start again from what is resident now.
-
-    Raises
-    ------
-    OSError
-        Where the kernel does not allow it, or is not Linux.
-    """
+    """Let the highest resident memory start again from what is resident now; ``OSError`` where that is not allowed."""
     (_OWN / "clear_refs").write_text("5", encoding="ascii")
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute on ``count`` threads in the block; on one, its sums always run in the same order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

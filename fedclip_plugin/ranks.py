@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from fedclip_edge.machine import cores
 
@@ -14,16 +15,19 @@ _THREAD_KEYS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 def world() -> tuple[int, int] | None:
     """Return rank and number of ranks from mpirun's environment, without MPI; None outside of mpirun."""
-    rank = next((int(os.environ[key]) for key in _RANK_KEYS if key in os.environ), None)
-    size = next((int(os.environ[key]) for key in _SIZE_KEYS if key in os.environ), None)
+    rank, size = _told(_RANK_KEYS), _told(_SIZE_KEYS)
     return None if rank is None or size is None else (rank, size)
 
 
 def one_host() -> bool:
     """Return whether all ranks of this mpirun job are on one machine, as far as its environment tells."""
     here = world()
-    local = next((int(os.environ[key]) for key in _LOCAL_SIZE_KEYS if key in os.environ), None)
-    return here is None or local == here[1]
+    return here is None or _told(_LOCAL_SIZE_KEYS) == here[1]
+
+
+def _told(keys: Sequence[str]) -> int | None:
+    """Return the first of these numbers that is in the environment."""
+    return next((int(os.environ[key]) for key in keys if key in os.environ), None)
 
 
 def threads_per_rank(ranks: int) -> int:
@@ -32,15 +36,11 @@ def threads_per_rank(ranks: int) -> int:
 
 
 def share_cores() -> int:
-    """Give this rank its share of the host's cores, so that ranks do not fight over them; call it before torch comes.
+    """Return the threads of this rank, its share of the host's cores, so that ranks do not fight over them.
 
-    Returns
-    -------
-    int
-        Threads of this rank. Thread counts that are set in the environment already are left alone.
+    Call it before torch comes: it sets them in the environment, where they are not set already.
     """
-    ranks_here = next((int(os.environ[key]) for key in _LOCAL_SIZE_KEYS if key in os.environ), 1)
-    threads = threads_per_rank(ranks_here)
+    threads = threads_per_rank(_told(_LOCAL_SIZE_KEYS) or 1)
     for key in _THREAD_KEYS:
         os.environ.setdefault(key, str(threads))
     return threads

@@ -16,7 +16,7 @@ from fedml import FedMLRunner
 from fedml.core.distributed.communication.message import Message
 from fedml.cross_silo.client.message_define import MyMessage
 
-from benchmarks.setup.mpi_jobs import plain_rounds, report
+from benchmarks.setup.mpi_jobs import report
 from benchmarks.setup.synthetic import Work, prepared
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.managers.runner import FedClipRunner
@@ -32,15 +32,7 @@ RECIPE = "own_images/vit_b32_fedclip_silo_folders"
 
 
 class Clock:
-    """Notes when and how long functions run, and how much memory the process holds after each.
-
-    Attributes
-    ----------
-    spans
-        Name to begin and end of each call, in seconds of ``time.perf_counter``.
-    memory
-        Resident bytes after each call of a function that was wrapped with ``weigh``.
-    """
+    """Notes when functions begin and end (``time.perf_counter``), and resident bytes after those to weigh."""
 
     def __init__(self) -> None:
         self.spans: dict[str, list[tuple[float, float]]] = {}
@@ -97,7 +89,13 @@ def _federate(recipe: Recipe, run_dir: Path, work: Work, runner: str) -> dict[st
             folder.prepare("# digest: benchmark\n", "benchmark", 0, resume=False)
         device = torch.device("cpu")
         dataset, model, trainer, aggregator = make_pair(args, device, recipe, prepared(args.rank, work), folder)
-        clock, sizes = _watch(trainer, aggregator), _message_sizes(model)
+        clock, sizes = Clock(), _message_sizes(model)
+        if trainer is not None:
+            clock.wrap(trainer, "train", weigh=True)
+        if aggregator is not None:
+            clock.wrap(aggregator, "on_before_aggregation")
+            clock.wrap(aggregator, "on_after_aggregation")
+            clock.wrap(aggregator, "test", weigh=True)
         if runner == "fedclip":
             FedClipRunner(args, device, dataset, model, trainer, aggregator).run()
         else:
@@ -107,19 +105,8 @@ def _federate(recipe: Recipe, run_dir: Path, work: Work, runner: str) -> dict[st
         "bytes": sizes,
         "spans": clock.spans,
         "memory": clock.memory,
-        "rounds": plain_rounds(folder) if args.rank == 0 else [],
+        "rounds": [record.to_json() for record in folder.rounds()] if args.rank == 0 else [],
     }
-
-
-def _watch(trainer: Any, aggregator: Any) -> Clock:
-    clock = Clock()
-    if trainer is not None:
-        clock.wrap(trainer, "train", weigh=True)
-    if aggregator is not None:
-        clock.wrap(aggregator, "on_before_aggregation")
-        clock.wrap(aggregator, "on_after_aggregation")
-        clock.wrap(aggregator, "test", weigh=True)
-    return clock
 
 
 def _message_sizes(model: torch.nn.Module) -> dict[str, int]:

@@ -12,7 +12,7 @@ import warnings  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from benchmarks.setup.mpi_jobs import plain_rounds, report  # noqa: E402
+from benchmarks.setup.mpi_jobs import report  # noqa: E402
 from fedclip_plugin.federated.fedml_imports import import_fedml  # noqa: E402
 from fedclip_plugin.machine import resident_bytes  # noqa: E402
 
@@ -24,15 +24,7 @@ if TYPE_CHECKING:
 
 
 class Stamps:
-    """An observer of a job that notes the time at every step.
-
-    Attributes
-    ----------
-    steps
-        Name of a step to when it was over, in seconds of ``time.monotonic``, which all processes of a machine share.
-    parameters, precision
-        How many are trained, and what the images are encoded in; on the server's rank.
-    """
+    """An observer of a job that notes when every step was over (``time.monotonic``, which all processes share)."""
 
     def __init__(self) -> None:
         self.steps: dict[str, float] = {"python": STARTED}
@@ -103,7 +95,7 @@ def _federate(options: argparse.Namespace, stamps: Stamps) -> dict[str, Any]:
         "precision": stamps.precision,
         "set_up": trained - began,
         "total": end - began,
-        "rounds": plain_rounds(folder),
+        "rounds": [record.to_json() for record in folder.rounds()],
     }
 
 

@@ -17,7 +17,7 @@ from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.ranks import threads_per_rank
 
 if TYPE_CHECKING:
-    from fedclip_plugin.runs import RoundRecord, RunFolder
+    from fedclip_plugin.runs import RoundRecord
 
 RANKS = 4
 _LIMIT_SECONDS = 300
@@ -25,14 +25,9 @@ _LIMIT_SECONDS = 300
 
 @dataclass(frozen=True)
 class JobResult:
-    """What came of an mpirun job.
+    """What each rank of an mpirun job reported, in their order.
 
-    Attributes
-    ----------
-    began
-        When mpirun was started, in seconds of ``time.monotonic``, which all processes of a machine share.
-    ranks
-        What each rank reported, in the order of the ranks.
+    It ``began`` in seconds of ``time.monotonic``, which all processes of a machine share.
     """
 
     began: float
@@ -44,23 +39,8 @@ def run_job(
 ) -> JobResult:
     """Run ``python -m module results words...`` on several ranks, with the product's own mpirun command.
 
-    Parameters
-    ----------
-    module
-        Its ranks call :func:`report`.
-    words
-        Further arguments.
-    results
-        Folder for what the ranks report; emptied first.
-    ranks
-        Number of processes.
-    limit
-        Seconds that the job may take.
-
-    Raises
-    ------
-    RuntimeError
-        When the job fails; holds the end of its output.
+    The ranks call :func:`report`, whose folder ``results`` is emptied first. A job that fails, or takes longer than
+    ``limit`` seconds, raises; the error holds the end of its output.
     """
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
@@ -78,11 +58,6 @@ def report(results: Path, facts: dict[str, Any]) -> None:
     """Write what this rank measured, for :func:`run_job` to read."""
     rank = os.environ["OMPI_COMM_WORLD_RANK"]
     (results / f"rank_{rank}.json").write_text(json.dumps(facts), encoding="utf-8")
-
-
-def plain_rounds(folder: RunFolder) -> list[str]:
-    """Return the rounds of a run, as a report may hold them."""
-    return [record.to_json() for record in folder.rounds()]
 
 
 def rounds_of(reported: Mapping[str, Any], skipped: int = 0) -> list[RoundRecord]:

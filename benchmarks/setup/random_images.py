@@ -22,14 +22,8 @@ _DISTINCT = 28
 def write_jpegs(folder: Path, count: int) -> ImageSet:
     """Write JPEG files as PACS has them: 227 x 227, some 20 kB each.
 
-    The pictures are the miniature's, enlarged, with noise that gives files the weight of photographs.
-
-    Parameters
-    ----------
-    folder
-        Where to write; files that are there are kept.
-    count
-        Number of files.
+    The pictures are the miniature's, enlarged, with noise that gives files the weight of photographs. Files that are
+    there already are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = tuple(f"{index:04d}.jpg" for index in range(count))
@@ -41,16 +35,9 @@ def write_jpegs(folder: Path, count: int) -> ImageSet:
 
 
 def write_silos(root: Path, silos: Sequence[str], count: int) -> Path:
-    """Write ``root/<silo>/<class>/<image>``, afresh, and return ``root``.
+    """Write ``root/<silo>/<class>/<image>`` afresh, ``count`` images a silo, its classes in turn; return ``root``.
 
-    Parameters
-    ----------
-    root
-        Where; the images themselves are kept beside it, for the next time.
-    silos
-        Names.
-    count
-        Images of each silo, JPEG files as PACS has them, its classes in turn.
+    The images themselves are kept beside it, for the next time.
     """
     shutil.rmtree(root, ignore_errors=True)
     images = write_jpegs(root.with_name("jpegs"), count * len(silos))

@@ -9,36 +9,18 @@ from typing import Any
 
 from fedclip_edge.terminal import align
 
-HEADER = ("what", "median", "unit", "of", "goal", "note")
-
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value.
-
-    Attributes
-    ----------
-    name
-        What was measured.
-    value
-        Median of the repeats, in ``unit``.
-    unit
-        ``s``, ``ms``, ``MB`` (10^6 bytes), ``bytes``, ``x`` for a ratio, ``images/s``, or ``-`` for a plain count.
-    repeats
-        Number of measurements behind the median.
-    at_most, at_least
-        The goal, when there is one.
-    note
-        What a reader has to know: extrapolated, what is left out.
-    """
+    """One measured value: the median of the repeats."""
 
     name: str
     value: float
-    unit: str
+    unit: str  # s, ms, MB (10^6 bytes), bytes, x for a ratio, images/s, or - for a plain count
     repeats: int = 1
-    at_most: float | None = None
+    at_most: float | None = None  # the goal, when there is one
     at_least: float | None = None
-    note: str = ""
+    note: str = ""  # what a reader has to know: extrapolated, what is left out
 
     def goal(self) -> str:
         """Return the goal and whether it is met, empty when there is none."""
@@ -48,28 +30,9 @@ class Figure:
             return f">= {self.at_least:g} {'met' if self.value >= self.at_least else 'MISSED'}"
         return ""
 
-    def cells(self) -> tuple[str, ...]:
-        """Return the figure as the cells of a table's row."""
-        return (self.name, number_text(self.value), self.unit, str(self.repeats), self.goal(), self.note)
-
 
 def of_samples(name: str, samples: Sequence[float], unit: str, **rest: Any) -> Figure:
-    """Return the median of ``samples`` as a figure.
-
-    Parameters
-    ----------
-    name, unit
-        As in :class:`Figure`.
-    samples
-        At least one measurement.
-    rest
-        Further fields of :class:`Figure`.
-
-    Raises
-    ------
-    statistics.StatisticsError
-        When there are no samples.
-    """
+    """Return the median of one or more samples as a figure; ``rest`` are further fields of it."""
     return Figure(name, median(samples), unit, len(samples), **rest)
 
 
@@ -84,7 +47,8 @@ def number_text(value: float) -> str:
 
 def table(title: str, figures: Sequence[Figure]) -> str:
     """Return a topic's figures as an aligned text table under its title."""
-    rows = [HEADER, *(figure.cells() for figure in figures)]
+    rows = [("what", "median", "unit", "of", "goal", "note")]
+    rows += [(one.name, number_text(one.value), one.unit, str(one.repeats), one.goal(), one.note) for one in figures]
     return f"== {title}\n{align(rows, left=(0, 2, 4, 5))}"
 
 

@@ -19,34 +19,15 @@ CLASSES = 7
 LOGIT_SCALE = 100.0
 
 
-def random_set(count: int, generator: torch.Generator, width: int = WIDTH) -> FeatureSet:
+def random_set(count: int, generator: torch.Generator, width: int) -> FeatureSet:
     """Return ``count`` labelled features ``[count, width]`` drawn from a normal distribution."""
     labels = torch.arange(count) % CLASSES
     return FeatureSet(torch.randn(count, width, generator=generator), labels)
 
 
-def random_task(generator: torch.Generator, width: int = WIDTH) -> Task:
-    """Return a task of seven classes with random unit-length text features."""
-    text = torch.nn.functional.normalize(torch.randn(CLASSES, width, generator=generator), dim=-1)
-    names = tuple(f"class_{index}" for index in range(CLASSES))
-    return Task(
-        "fedclip", "random", "0" * 64, "fp32", names, "a picture of a {}", TextFeatures(text, LOGIT_SCALE), "0" * 16
-    )
-
-
 @dataclass(frozen=True)
 class Work:
-    """What a federation on random features holds; as text, ``100,100,100:16:512``.
-
-    Attributes
-    ----------
-    sources
-        Images of each silo; split 60/20/20.
-    target
-        Images of the target domain.
-    width
-        Of the features.
-    """
+    """How many images silos (split 60/20/20) and target domain hold, and the width of features: ``100,100:16:512``."""
 
     sources: Sequence[int]
     target: int
@@ -63,9 +44,12 @@ class Work:
 
 
 def prepared(rank: int, work: Work) -> Prepared:
-    """Return what a rank (0 for the server, silos from 1) would hold after loading and encoding."""
-    task = random_task(torch.Generator().manual_seed(0), work.width)
-    frozen = AdapterInputs(task.text, prompts_of(task.classes, task.prompt_template), _no_backbone)
+    """Return what a rank (0 for the server, silos from 1) would hold after loading and encoding, of seven classes."""
+    drawn = torch.randn(CLASSES, work.width, generator=torch.Generator().manual_seed(0))
+    text = TextFeatures(torch.nn.functional.normalize(drawn, dim=-1), LOGIT_SCALE)
+    names = tuple(f"class_{index}" for index in range(CLASSES))
+    task = Task("fedclip", "random", "0" * 64, "fp32", names, "a picture of a {}", text, "0" * 16)
+    frozen = AdapterInputs(text, prompts_of(names, task.prompt_template), _no_backbone)
     silos = tuple(f"silo_{index}" for index in range(len(work.sources)))
     generator = torch.Generator().manual_seed(rank + 1)
     if rank == 0:

@@ -13,48 +13,22 @@ PACS_TARGET = 3929
 
 @dataclass(frozen=True)
 class Scale:
-    """Sizes and repeats of one run of the benchmarks.
+    """Sizes and repeats of one run of the benchmarks."""
 
-    Attributes
-    ----------
-    rounds
-        Rounds of a federation with PACS's counts of images.
-    idle_rounds
-        Rounds of a federation with next to no images, where FedML's own work is all there is.
-    skipped
-        First rounds that are left out of every median.
-    starts
-        Starts of the miniature job, each beside one bare import of fedml.
-    tiny_images, large_images
-        Images of an epoch with clip-tiny and with ViT-B/32.
-    throughput_images
-        Files of PACS's size that are encoded to compare encoding with the pure forward pass.
-    passes
-        Repeats of each epoch and of each throughput measurement.
-    cost_images, cost_tiny_images
-        Images of each silo in ``costs``, with ViT-B/32 and with clip-tiny.
-    cost_rounds, cost_full_rounds
-        Rounds of FedCLIP and of full fine-tuning in ``costs``.
-    silos
-        How many silos ``scaling`` tries.
-    small_backbone
-        Put tiny widths in the place of ViT-B/32's.
-    """
-
-    rounds: int = 40
-    idle_rounds: int = 120
-    skipped: int = 5
-    starts: int = 3
-    tiny_images: int = 336
-    large_images: int = 64
-    throughput_images: int = 128
-    passes: int = 2
-    cost_images: int = 256
-    cost_tiny_images: int = 280
-    cost_rounds: int = 200
-    cost_full_rounds: int = 3
-    silos: tuple[int, ...] = (3, 8, 16, 32)
-    small_backbone: bool = False
+    rounds: int = 40  # of a federation with PACS's counts of images
+    idle_rounds: int = 120  # of one with next to no images, where FedML's own work is all there is
+    skipped: int = 5  # first rounds that are left out of every median
+    starts: int = 3  # of the miniature job, each beside one bare import of fedml
+    tiny_images: int = 336  # of an epoch with clip-tiny
+    large_images: int = 64  # of an epoch with ViT-B/32
+    throughput_images: int = 128  # files that are encoded to compare encoding with the pure forward pass
+    passes: int = 2  # repeats of each epoch and of each throughput measurement
+    cost_images: int = 256  # of each silo in `costs`, with ViT-B/32
+    cost_tiny_images: int = 280  # the same with clip-tiny
+    cost_rounds: int = 200  # of FedCLIP
+    cost_full_rounds: int = 3  # of full fine-tuning
+    silos: tuple[int, ...] = (3, 8, 16, 32)  # how many `scaling` tries
+    small_backbone: bool = False  # tiny widths in the place of ViT-B/32's
 
 
 FULL = Scale()

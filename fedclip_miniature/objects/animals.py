@@ -11,25 +11,15 @@ from fedclip_miniature.shapes import Jitter, Part, Point, Points, blob, capsule,
 
 @dataclass(frozen=True)
 class Build:
-    """Proportions of a four-legged animal, in units of half the drawing.
+    """Proportions of a four-legged animal, in units of half the drawing."""
 
-    Attributes
-    ----------
-    length, girth
-        Half the length and half the height of the trunk.
-    leg, thickness
-        Length of a leg below the trunk, and its half width.
-    neck, rise, neck_width
-        Length of the neck, its angle above the horizontal in radians, and its half width at the head.
-    """
-
-    length: float
-    girth: float
-    leg: float
-    thickness: float
+    length: float  # half the trunk's
+    girth: float  # half the trunk's height
+    leg: float  # below the trunk
+    thickness: float  # half a leg's width
     neck: float
-    rise: float
-    neck_width: float
+    rise: float  # the neck's angle above the horizontal, in radians
+    neck_width: float  # half, at the head
 
 
 @dataclass(frozen=True)

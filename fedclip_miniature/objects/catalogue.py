@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fedclip_miniature.objects import animals as beasts
-from fedclip_miniature.objects import people_and_instruments as small
-from fedclip_miniature.objects import things, vehicles
+from fedclip_miniature.objects import animals, small_animals_and_people, things
 from fedclip_miniature.shapes import Jitter, Part
 
 CLASSES: tuple[str, ...] = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
@@ -15,31 +13,31 @@ CLASSES: tuple[str, ...] = ("dog", "elephant", "giraffe", "guitar", "horse", "ho
 OBJECTS: dict[str, Callable[[Jitter], list[Part]]] = {
     draw.__name__: draw
     for draw in (
-        beasts.dog,
-        beasts.elephant,
-        beasts.giraffe,
+        animals.dog,
+        animals.elephant,
+        animals.giraffe,
         things.guitar,
-        beasts.horse,
+        animals.horse,
         things.house,
-        small.person,
-        beasts.cat,
-        beasts.cow,
-        small.rabbit,
-        small.bird,
-        small.fish,
-        small.butterfly,
+        small_animals_and_people.person,
+        animals.cat,
+        animals.cow,
+        small_animals_and_people.rabbit,
+        small_animals_and_people.bird,
+        small_animals_and_people.fish,
+        small_animals_and_people.butterfly,
         things.tree,
         things.flower,
         things.mushroom,
-        vehicles.car,
-        vehicles.boat,
-        vehicles.plane,
+        things.car,
+        things.boat,
+        things.plane,
         things.cup,
         things.chair,
         things.umbrella,
         things.violin,
         things.castle,
-        small.robot,
+        small_animals_and_people.robot,
     )
 }
 """Every drawn object by name: the classes first, then those that only the pretraining corpus shows."""

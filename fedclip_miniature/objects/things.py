@@ -1,10 +1,10 @@
-"""Buildings, plants, instruments and household things: ten objects that are made or grow."""
+"""Buildings, plants, instruments, household things and vehicles: thirteen objects that are made or grow."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from fedclip_miniature.shapes import Jitter, Part, Points, blob, capsule, dome, ellipse, part, polygon, rectangle, tube
+from fedclip_miniature.shapes import Jitter, Part, blob, capsule, dome, ellipse, part, polygon, rectangle, tube
 
 
 def _window(x: float, y: float, size: float) -> list[Part]:
@@ -88,33 +88,26 @@ def mushroom(jitter: Jitter) -> list[Part]:
     return [part("light", stalk), part("main", dome(0, 0.06, width, height)), part("light", *dots)]
 
 
-def _strings(belly: float, chest: float, waist: float, neck: float) -> tuple[Part, Part, Part, Points]:
+def _strings(belly: float, chest: float, waist: float, neck: float) -> tuple[Part, Part, Part]:
     top = -0.85 - neck
     fretboard = part("wood", rectangle(-0.058, top, 0.058, 0.0))
     head = part("dark", polygon((-0.1, top), (0.1, top), (0.075, top - 0.22), (-0.075, top - 0.22)))
-    body = blob(
-        (0, -0.4),
+    right = [
         (chest * 0.8, -0.33),
         (chest, -0.12),
         (waist, 0.1),
         (belly * 0.95, 0.28),
         (belly, 0.5),
         (belly * 0.6, 0.74),
-        (0, 0.8),
-        (-belly * 0.6, 0.74),
-        (-belly, 0.5),
-        (-belly * 0.95, 0.28),
-        (-waist, 0.1),
-        (-chest, -0.12),
-        (-chest * 0.8, -0.33),
-    )
-    return fretboard, head, part("main", body), body
+    ]
+    body = blob((0, -0.4), *right, (0, 0.8), *((-x, y) for x, y in reversed(right)))
+    return fretboard, head, part("main", body)
 
 
 def guitar(jitter: Jitter) -> list[Part]:
     """Draw a guitar: waisted body, sound hole, bridge, long neck, strings."""
     neck = jitter.near(0.16, 0.6)
-    fretboard, head, body, _ = _strings(jitter.near(0.44), jitter.near(0.32), jitter.near(0.24), neck)
+    fretboard, head, body = _strings(jitter.near(0.44), jitter.near(0.32), jitter.near(0.24), neck)
     bridge, hole = rectangle(-0.16, 0.46, 0.16, 0.53), ellipse(0, 0.12, 0.145, 0.145)
     cords = [rectangle(x - 0.009, -0.85 - neck, x + 0.009, 0.48) for x in (-0.028, 0.028)]
     pegs = [ellipse(s * 0.12, -0.96 - neck, 0.035, 0.03, corners=8) for s in (-1, 1)]
@@ -133,7 +126,7 @@ def guitar(jitter: Jitter) -> list[Part]:
 
 def violin(jitter: Jitter) -> list[Part]:
     """Draw a violin: slim body, f-holes, tailpiece, and a bow beside it."""
-    _, head, body, _ = _strings(jitter.near(0.32), jitter.near(0.25), jitter.near(0.13), -0.1)
+    _, head, body = _strings(jitter.near(0.32), jitter.near(0.25), jitter.near(0.13), -0.1)
     holes = [tube([(s * 0.1, 0.1), (s * 0.15, 0.2), (s * 0.15, 0.36)], 0.022, 0.022) for s in (-1, 1)]
     board = polygon((-0.04, -0.75), (0.04, -0.75), (0.06, 0.08), (-0.06, 0.08))
     tailpiece = polygon((-0.07, 0.45), (0.07, 0.45), (0.035, 0.76), (-0.035, 0.76))
@@ -189,7 +182,8 @@ def chair(jitter: Jitter) -> list[Part]:
 def umbrella(jitter: Jitter) -> list[Part]:
     """Draw an open umbrella: scalloped canopy, crook handle."""
     width, height = jitter.near(0.72, 0.08), jitter.near(0.55)
-    canopy = np.concatenate([dome(0, 0, width, height), _scallops(width)])
+    hem = polygon((width * 0.66, -0.1), (width * 0.33, 0), (0, -0.1), (-width * 0.33, 0), (-width * 0.66, -0.1))
+    canopy = np.concatenate([dome(0, 0, width, height), hem])
     panel = polygon((0, -height), (width * 0.33, 0), (0, -0.1), (-width * 0.33, 0))
     stick = [
         capsule((0, -height - 0.08), (0, 0.62), 0.028),
@@ -198,6 +192,57 @@ def umbrella(jitter: Jitter) -> list[Part]:
     return [part("dark", *stick), part("main", canopy), part("second", panel)]
 
 
-def _scallops(width: float) -> Points:
-    """Return the scalloped lower edge of an umbrella from right to left, [5, 2]."""
-    return polygon((width * 0.66, -0.1), (width * 0.33, 0), (0, -0.1), (-width * 0.33, 0), (-width * 0.66, -0.1))
+def car(jitter: Jitter) -> list[Part]:
+    """Draw a car from the side: cabin with two windows, lamps, wheels."""
+    length, height, x = jitter.near(0.75, 0.08), jitter.near(0.2), jitter.between(-0.15, 0.1)
+    roof = -height - jitter.near(0.3)
+    cabin = polygon((x - 0.42, -height), (x - 0.26, roof), (x + 0.24, roof), (x + 0.44, -height))
+    panes = [
+        polygon((x - 0.31, -height), (x - 0.2, roof + 0.07), (x - 0.01, roof + 0.07), (x - 0.01, -height)),
+        polygon((x + 0.05, -height), (x + 0.05, roof + 0.07), (x + 0.2, roof + 0.07), (x + 0.32, -height)),
+    ]
+    hull = blob(
+        (-length, -height * 0.8),
+        (-length * 0.4, -height),
+        (length * 0.6, -height),
+        (length, -height * 0.3),
+        (length, height),
+        (0, height * 1.05),
+        (-length, height),
+    )
+    tyres = [ellipse(s * 0.45, height, jitter.near(0.18, 0.08), 0.18) for s in (-1, 1)]
+    hubs = [ellipse(s * 0.45, height, 0.075, 0.075, corners=12) for s in (-1, 1)]
+    return [
+        part("main", cabin, hull),
+        part("light", *panes),
+        part("gold", ellipse(length * 0.93, -0.01, 0.06, 0.06, corners=10)),
+        part("dark", *tyres),
+        part("light", *hubs),
+    ]
+
+
+def boat(jitter: Jitter) -> list[Part]:
+    """Draw a sailing boat: mast, two sails, hull."""
+    mast = jitter.near(0.8, 0.1)
+    hull = polygon((-0.76, 0.16), (0.76, 0.16), (jitter.near(0.5), 0.48), (-0.5, 0.48))
+    return [
+        part("wood", rectangle(-0.03, -mast, 0.03, 0.2)),
+        part("light", polygon((0.06, -mast * 0.95), (0.06, 0.08), (jitter.near(0.58), 0.08))),
+        part("second", polygon((-0.06, -mast * 0.8), (-0.06, 0.08), (-jitter.near(0.45), 0.08))),
+        part("main", hull),
+    ]
+
+
+def plane(jitter: Jitter) -> list[Part]:
+    """Draw an aeroplane from the side: swept wings, fin, row of windows."""
+    far = polygon((-0.1, -0.03), (-0.38, -jitter.near(0.48)), (-0.2, -0.48), (0.2, -0.03))
+    fin = polygon((-0.58, 0), (-0.85, -jitter.near(0.36)), (-0.66, -0.36), (-0.42, -0.02))
+    near = polygon((-0.05, 0.05), (-0.4, jitter.near(0.45)), (-0.18, 0.45), (0.25, 0.05))
+    windows = [ellipse(x, -0.03, 0.036, 0.036, corners=8) for x in (-0.2, 0, 0.2, 0.4)]
+    return [
+        part("second", far, fin),
+        part("main", ellipse(0, 0, 0.8, jitter.near(0.15))),
+        part("second", near),
+        part("light", *windows),
+        part("dark", ellipse(0.62, -0.05, 0.08, 0.05)),
+    ]

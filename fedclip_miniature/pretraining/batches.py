@@ -33,21 +33,10 @@ def cropped(
     zoom: npt.NDArray[np.float64],
     shift: npt.NDArray[np.float64],
 ) -> torch.Tensor:
-    """Cut a square about each object and scale it to the full image.
+    """Cut a square about each object and scale it to the full image; normalised pixels, float32 [B, 3, 64, 64].
 
-    Parameters
-    ----------
-    images, boxes
-        Images [B, 64, 64, 3] and their object boxes [B, 4].
-    zoom
-        Side of the square as a multiple of the box's longer side, [B].
-    shift
-        Displacement of the square's centre as a share of its side, [B, 2].
-
-    Returns
-    -------
-    Tensor float32 [B, 3, 64, 64]
-        Normalised pixels.
+    Its side is ``zoom`` [B] times the longer one of the box [B, 4], and its centre is displaced by ``shift`` [B, 2]
+    times its side.
     """
     side = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) * zoom
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + shift * side[:, None]
@@ -60,21 +49,11 @@ def cropped(
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of B images with U distinct captions.
+    """A batch of B images with U distinct captions."""
 
-    Attributes
-    ----------
-    pixels
-        float32 [B, 3, 64, 64].
-    texts
-        Token ids of the distinct captions, int64 [U, L].
-    caption_of
-        Which caption each image has, int64 [B].
-    """
-
-    pixels: torch.Tensor
-    texts: torch.Tensor
-    caption_of: torch.Tensor
+    pixels: torch.Tensor  # float32 [B, 3, 64, 64]
+    texts: torch.Tensor  # token ids of the distinct captions, int64 [U, L]
+    caption_of: torch.Tensor  # which caption each image has, int64 [B]
 
 
 class BatchMaker:

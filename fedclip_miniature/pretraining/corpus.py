@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -38,24 +38,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Captioned images, stacked.
+    """N captioned images, stacked."""
 
-    Attributes
-    ----------
-    images
-        RGB, uint8 [N, 64, 64, 3].
-    captions
-        N captions.
-    objects
-        Which of `OBJECT_NAMES` each image shows, int64 [N].
-    boxes
-        Left, top, right, bottom of the object in pixels, float32 [N, 4].
-    """
-
-    images: npt.NDArray[np.uint8]
+    images: npt.NDArray[np.uint8]  # RGB, [N, 64, 64, 3]
     captions: list[str]
-    objects: npt.NDArray[np.int64]
-    boxes: npt.NDArray[np.float32]
+    objects: npt.NDArray[np.int64]  # which of `OBJECT_NAMES` each image shows, [N]
+    boxes: npt.NDArray[np.float32]  # left, top, right, bottom of the object in pixels, [N, 4]
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -78,25 +66,19 @@ def draw_example(index: int, seed: int) -> Example:
     return Example(image, caption(name, colour, setting, style, rng), chosen, box)
 
 
-def _draw(task: tuple[int, int]) -> Example:
-    return draw_example(*task)
-
-
-@contextmanager
-def _drawn(tasks: list[tuple[int, int]], workers: int) -> Iterator[Iterable[Example]]:
+def _examples(count: int, seed: int, workers: int) -> Iterator[Example]:
     if workers <= 1:
-        yield map(_draw, tasks)
+        yield from (draw_example(index, seed) for index in range(count))
         return
     # spawn: a fork of a process that has run torch may deadlock in OpenMP
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield pool.map(_draw, tasks, chunksize=100)
+        yield from pool.map(draw_example, range(count), repeat(seed), chunksize=100)
 
 
 def draw_corpus(count: int, seed: int, workers: int = 2, progress: bool = False) -> Corpus:
     """Draw ``count`` captioned images with ``workers`` processes, whose number does not change the result."""
-    tasks = [(index, seed) for index in range(count)]
-    with _drawn(tasks, workers) as examples:
-        done = list(tqdm(examples, total=count, desc="drawing the corpus", unit="img", disable=not progress))
+    examples = _examples(count, seed, workers)
+    done = list(tqdm(examples, total=count, desc="drawing the corpus", unit="img", disable=not progress))
     return Corpus(
         images=np.stack([example.image for example in done]),
         captions=[example.caption for example in done],

@@ -14,33 +14,17 @@ from fedclip_miniature.styles.pretraining import PRETRAINING_STYLES
 
 @dataclass(frozen=True)
 class PretrainReport:
-    """What a pretraining made.
-
-    Attributes
-    ----------
-    seed, steps, images
-        What it was asked for.
-    parameters
-        Number of weights.
-    loss, scale
-        Running mean of the loss at the end, and the logit scale.
-    held_out_accuracy
-        Share of the held-out images whose object is named rightly among all 25, 0 to 1.
-    zero_shot
-        Accuracy per domain of the miniature at the default difficulty, 0 to 1.
-    zero_shot_images_per_class
-        On how many images per class and domain that was measured.
-    """
+    """What a pretraining made; accuracies are 0 to 1."""
 
     seed: int
     steps: int
     images: int
     parameters: int
-    loss: float
-    scale: float
-    held_out_accuracy: float
-    zero_shot: dict[str, float]
-    zero_shot_images_per_class: int
+    loss: float  # running mean at the end
+    scale: float  # of the logits
+    held_out_accuracy: float  # share of the held-out images whose object is named rightly among all 25
+    zero_shot: dict[str, float]  # per domain of the miniature at the default difficulty
+    zero_shot_images_per_class: int  # on which that was measured, also per domain
 
 
 _CARD = """# clip-tiny
@@ -101,7 +85,6 @@ def model_card(report: PretrainReport, arguments: str = "") -> str:
         parameters=report.parameters,
         arguments=arguments,
         images=report.images,
-        objects=len(OBJECT_NAMES),
         styles=", ".join(PRETRAINING_STYLES),
         held_out=held_out_count(report.images),
         classes=", ".join(CLASSES),

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
+from fedclip_edge.files import new_folder
 from fedclip_miniature.canvas import SIZE
 from fedclip_miniature.pretraining.batches import DEVIATION, MEAN, BatchMaker, cropped
 from fedclip_miniature.pretraining.captions import bare_captions
@@ -23,19 +19,9 @@ from fedclip_miniature.pretraining.tokenizer import tokenized, train_tokenizer
 from fedclip_miniature.pretraining.training import image_features, text_features, train
 from fedclip_miniature.pretraining.zero_shot_check import zero_shot
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.machine import torch_threads
 
 STEPS, IMAGES = 4800, 26_000
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread, whose sums always run in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @torch.no_grad()
@@ -69,46 +55,9 @@ def _check(out: Path, steps: int, images: int) -> None:
         raise DataError(f"{out} exists and holds no model; name a new folder, or one that holds an earlier clip-tiny")
 
 
-def _publish(partial: Path, out: Path) -> None:
-    """Put a finished folder in its place; an earlier one is kept until the new one is complete."""
-    partial.chmod(0o755)
-    for file in partial.iterdir():
-        file.chmod(0o644)  # safetensors writes files that only their owner can read
-    if out.exists():
-        old = partial.with_name(f"{partial.name}-old")
-        out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old)
-    else:
-        partial.rename(out)
-
-
 def _arguments(seed: int, steps: int, images: int) -> str:
     given = {"seed": (seed, 0), "steps": (steps, STEPS), "images": (images, IMAGES)}
     return "".join(f" --{name} {value}" for name, (value, default) in given.items() if value != default)
-
-
-def _pretrained(
-    corpus: Corpus, folder: Path, seed: int, steps: int, progress: bool, measured_per_class: int
-) -> PretrainReport:
-    """Train on a corpus, save into ``folder`` and measure what was saved."""
-    first_held_out = len(corpus) - held_out_count(len(corpus))
-    tokenizer = train_tokenizer(corpus.captions)
-    model = build_clip_tiny(tokenizer, seed)
-    maker = BatchMaker(corpus, tokenizer, np.arange(first_held_out))
-    trained = train(model, maker, steps, np.random.default_rng([seed, 2]), progress)
-    held_out = held_out_accuracy(model, tokenizer, corpus, first_held_out)
-    _save(model, tokenizer, folder)
-    return PretrainReport(
-        **asdict(trained),
-        seed=seed,
-        steps=steps,
-        images=len(corpus),
-        parameters=sum(p.numel() for p in model.parameters()),
-        held_out_accuracy=held_out,
-        zero_shot=zero_shot(folder, measured_per_class),
-        zero_shot_images_per_class=measured_per_class,
-    )
 
 
 def pretrain(
@@ -128,39 +77,37 @@ def pretrain(
     Parameters
     ----------
     out
-        Folder to make; an earlier clip-tiny there is replaced when the new one is complete.
+        Folder to make; an earlier clip-tiny there is replaced when the new one is complete, anything else refused.
     seed
         Of the drawings, the initial weights and the order of the batches.
-    steps
-        Training steps of 64 images.
-    images
-        Size of the corpus; one in 26 is held out.
-    progress
-        Whether to show progress bars.
-    workers
-        Processes that draw the corpus.
+    steps, images
+        Training steps of 64 images, and the size of the corpus, of which one in 26 is held out.
     measured_per_class
         Images per class and domain of the miniature on which the card's zero-shot figures are measured.
-
-    Returns
-    -------
-    PretrainReport
-        The figures of the model card.
-
-    Raises
-    ------
-    DataError
-        If the numbers are too small, or ``out`` holds something that is no model.
     """
     _check(out, steps, images)
     out.parent.mkdir(parents=True, exist_ok=True)
     corpus = draw_corpus(images, seed, workers, progress)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        with _one_thread():
-            report = _pretrained(corpus, partial, seed, steps, progress, measured_per_class)
+    first_held_out = images - held_out_count(images)
+    with new_folder(out) as partial, torch_threads(1):
+        tokenizer = train_tokenizer(corpus.captions)
+        model = build_clip_tiny(tokenizer, seed)
+        maker = BatchMaker(corpus, tokenizer, np.arange(first_held_out))
+        loss, scale = train(model, maker, steps, np.random.default_rng([seed, 2]), progress)
+        held_out = held_out_accuracy(model, tokenizer, corpus, first_held_out)
+        _save(model, tokenizer, partial)
+        report = PretrainReport(
+            seed=seed,
+            steps=steps,
+            images=images,
+            parameters=sum(p.numel() for p in model.parameters()),
+            loss=loss,
+            scale=scale,
+            held_out_accuracy=held_out,
+            zero_shot=zero_shot(partial, measured_per_class),
+            zero_shot_images_per_class=measured_per_class,
+        )
         (partial / "README.md").write_text(model_card(report, _arguments(seed, steps, images)), encoding="utf-8")
-        _publish(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for file in partial.iterdir():
+            file.chmod(0o644)  # safetensors writes files that only their owner can read
     return report

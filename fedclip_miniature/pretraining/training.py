@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch.nn import functional
@@ -61,14 +59,6 @@ def rate_factor(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP_STEPS) * min(1.0, max(0.02, left))
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What training ended with: the running mean of the loss, and the logit scale."""
-
-    loss: float
-    scale: float
-
-
 def _step(model: CLIPModel, batch: Batch, optimizers: list[torch.optim.Optimizer]) -> float:
     loss = contrastive_loss(model, batch)
     model.zero_grad(set_to_none=True)
@@ -81,8 +71,13 @@ def _step(model: CLIPModel, batch: Batch, optimizers: list[torch.optim.Optimizer
     return float(loss.detach())
 
 
-def train(model: CLIPModel, maker: BatchMaker, steps: int, rng: np.random.Generator, progress: bool = False) -> Trained:
-    """Train a model in place for ``steps`` batches of `BATCH_SIZE`; nothing in it depends on time."""
+def train(
+    model: CLIPModel, maker: BatchMaker, steps: int, rng: np.random.Generator, progress: bool = False
+) -> tuple[float, float]:
+    """Train a model in place for ``steps`` batches of `BATCH_SIZE`; nothing in it depends on time.
+
+    Returns the running mean of the loss, and the logit scale.
+    """
     optimizers, running = make_optimizers(model), 0.0
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     model.train()
@@ -103,4 +98,4 @@ def train(model: CLIPModel, maker: BatchMaker, steps: int, rng: np.random.Genera
         if step % 20 == 0:
             bar.set_postfix(loss=f"{running:.3f}", refresh=False)
     model.eval()
-    return Trained(loss=running, scale=float(model.logit_scale.detach().exp()))
+    return running, float(model.logit_scale.detach().exp())

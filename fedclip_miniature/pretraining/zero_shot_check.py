@@ -28,23 +28,10 @@ def zero_shot(
     difficulty: float = DEFAULT_DIFFICULTY,
     domains: tuple[str, ...] = DOMAINS,
 ) -> dict[str, float]:
-    """Measure how often the nearest of the seven prompts is the right one.
+    """Measure how often the nearest of the seven prompts is the right one; by domain, 0 to 1.
 
-    Parameters
-    ----------
-    folder
-        A CLIP in the transformers layout that takes 64 px images normalised as clip-tiny's.
-    images_per_class
-        Images per class and domain, drawn in memory.
-    difficulty
-        See `dataset.render_image`.
-    domains
-        Which domains to measure.
-
-    Returns
-    -------
-    dict
-        Accuracy per domain, 0 to 1.
+    The folder holds a CLIP in the transformers layout that takes 64 px images normalised as clip-tiny's. So many images
+    per class and domain are drawn in memory, as `dataset.render_image` does.
     """
     model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = CLIPTokenizer.from_pretrained(folder)

@@ -21,17 +21,13 @@ from fedclip_miniature.canvas import (
 )
 from fedclip_miniature.drawing import Drawing, Style
 from fedclip_miniature.scenery import SETTINGS, scenery
-from fedclip_miniature.styles.photo import PhotoLook, photo
+from fedclip_miniature.styles.photo import photo
 
 RGB8 = npt.NDArray[np.uint8]
 
 _WHITE, _BLACK, _CHALKBOARD, _CHALK = (
     np.array(rgb, dtype=np.float32) for rgb in ((255, 255, 255), (20, 20, 20), (40, 60, 50), (235, 235, 225))
 )
-
-
-def _photo(drawing: Drawing, rng: np.random.Generator) -> RGB8:
-    return photo(drawing, rng, PhotoLook())
 
 
 def _icon(drawing: Drawing, rng: np.random.Generator) -> RGB8:
@@ -74,7 +70,7 @@ def _toy(drawing: Drawing, rng: np.random.Generator) -> RGB8:
 
 
 PRETRAINING_STYLES: dict[str, tuple[float, Style]] = {
-    "photo": (0.57, _photo),
+    "photo": (0.57, photo),
     "icon": (0.12, _icon),
     "watercolour": (0.10, _watercolour),
     "toy": (0.08, _toy),

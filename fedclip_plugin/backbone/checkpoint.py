@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,7 @@ _LETTERS = 26
 def require_checkpoint(folder: Path) -> None:
     """Refuse a folder that would load as something else than the CLIP that it says it is, as far as headers tell.
 
-    Parameters
-    ----------
-    folder
-        With ``config.json``, weights, tokenizer and processor. Of safetensors only the headers are read; weights in
-        pickles are looked at when they are loaded.
-
-    Raises
-    ------
-    BackboneError
-        When something is missing, foreign, or does not fit the rest.
+    Of safetensors only the headers are read; weights in pickles are looked at when they are loaded.
     """
     config = read_clip_config(folder)
     stored = _stored_shapes(weight_files(folder))
@@ -56,21 +48,9 @@ def require_checkpoint(folder: Path) -> None:
 def require_weights(
     folder: Path, missing: Collection[str], foreign: Collection[str], unfit: Mapping[str, str] | None = None
 ) -> None:
-    """Refuse weights that are not those of a ``CLIPModel``, all of them and no others.
+    """Refuse weights that are not those of a ``CLIPModel``: name a few, and say how to mend what is often met.
 
-    Parameters
-    ----------
-    folder
-        The backbone's.
-    missing, foreign
-        Names of weights that are not there, and of those that no CLIP has.
-    unfit
-        Name to what is wrong with its size.
-
-    Raises
-    ------
-    BackboneError
-        When there are any; names a few, and says how to mend what is often met.
+    Foreign are names that no CLIP has; unfit ones come with what is wrong with their size.
     """
     if not (missing or foreign or unfit):
         return
@@ -82,22 +62,7 @@ def require_weights(
 
 
 def require_side(folder: Path, found: tuple[int, ...], config: ClipConfig) -> None:
-    """Refuse a processor that makes images of another size than the image tower takes in.
-
-    Parameters
-    ----------
-    folder
-        The backbone's.
-    found
-        Height and width of what the processor makes.
-    config
-        The backbone's.
-
-    Raises
-    ------
-    BackboneError
-        When they differ.
-    """
+    """Refuse a processor that makes images of another height and width (``found``) than the image tower takes in."""
     if found != (config.side, config.side):
         raise BackboneError(
             f"backbone {folder}: its processor makes images of {' x '.join(map(str, found))} pixels, and its image "
@@ -105,14 +70,17 @@ def require_side(folder: Path, found: tuple[int, ...], config: ClipConfig) -> No
         )
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold the weights, as transformers would choose them.
+@contextmanager
+def reading(failure: str) -> Iterator[None]:
+    """Turn whatever transformers' parsers raise in the block into one error that begins with ``failure``."""
+    try:
+        yield
+    except Exception as error:  # they raise whatever a file makes them raise
+        raise BackboneError(f"{failure}: {' '.join(str(error).split())}") from error
 
-    Raises
-    ------
-    BackboneError
-        When there are none, or something else is in their place.
-    """
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold the weights, as transformers would choose them; refuse what is none."""
     index = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if index is None:
         raise BackboneError(f"{folder} holds no weights ({', '.join(WEIGHTS)}); fetch the backbone again")

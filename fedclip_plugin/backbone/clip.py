@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,36 +13,31 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fedclip_plugin.backbone.clip_config import read_clip_config
-from fedclip_plugin.backbone.load_model import load_model
+from fedclip_plugin.backbone.checkpoint import reading, require_weights
+from fedclip_plugin.backbone.clip_config import ClipConfig, read_clip_config
 from fedclip_plugin.backbone.preprocessing import Preprocessing
-from fedclip_plugin.backbone.prompt_tokenizer import PromptTokenizer
 from fedclip_plugin.backbone.towers import finite, image_features, text_features
+from fedclip_plugin.errors import BackboneError
 
 if TYPE_CHECKING:
     from transformers import CLIPModel
+
+_FIRST_CLIPS_END = 2
+"""End marker by the configuration of the first CLIPs, wrongly; there the tower takes the highest token for it."""
 
 
 class FrozenClip:
     """CLIP in evaluation mode, without gradients, with its own preprocessing.
 
-    Shapes: B images, C prompts, d width of the joint space, S side of the input image in pixels.
+    Shapes: B images, C prompts, d width of the joint space, L tokens of the longest prompt, S side of the input image
+    in pixels.
 
     Parameters
     ----------
     folder
         A backbone folder (see :func:`~fedclip_plugin.backbone.locate.locate_backbone`).
-    device
-        Where it runs.
     precision
         ``fp32``, ``bf16`` or ``fp16``: the type of the encoders' matrix products; features are float32 in any case.
-
-    Attributes
-    ----------
-    folder, device, precision
-        As given.
-    preprocessing
-        Its own, from images to pixels.
 
     Raises
     ------
@@ -52,7 +48,7 @@ class FrozenClip:
     def __init__(self, folder: Path, device: torch.device, precision: str = "fp32") -> None:
         self.folder = folder
         self._model = load_model(folder).requires_grad_(False).eval().to(device)
-        self._tokenizer = PromptTokenizer(folder, read_clip_config(folder))
+        self._tokenizer = _PromptTokenizer(folder, read_clip_config(folder))
         self.preprocessing = Preprocessing(folder)
         self.device = device
         self.precision = precision
@@ -79,32 +75,12 @@ class FrozenClip:
         return float(self._model.logit_scale.exp())
 
     def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """Return the pixels that CLIP sees: bicubic resize, centre crop, normalisation, by PIL and numpy.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``[3, S, S]`` float32.
-        """
+        """Return the pixels that CLIP sees, ``[3, S, S]``: bicubic resize, centre crop, normalisation."""
         return self.preprocessing.preprocess(image)
-
-    def crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """Return what methods on pixels take in: an RGB image resized and cropped, ``[3, S, S]``."""
-        return self.preprocessing.crop(image)
 
     @torch.no_grad()
     def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """Return image features, not normalised.
-
-        Parameters
-        ----------
-        pixels
-            ``[B, 3, S, S]`` float32 on any device.
-
-        Returns
-        -------
-        Tensor
-            ``[B, d]`` float32 on the CPU.
+        """Return image features, not normalised, ``[B, d]`` float32 on the CPU, of pixels ``[B, 3, S, S]`` anywhere.
 
         Raises
         ------
@@ -137,3 +113,96 @@ class FrozenClip:
             When some are not finite.
         """
         return finite(text_features(self._model, *self.tokenize(prompts)).cpu(), f"backbone {self.folder}")
+
+
+class _PromptTokenizer:
+    """A CLIP's tokenizer, seen to fit its text tower.
+
+    A prompt is cut off where the tower's positions end, whatever the tokenizer's own files say.
+    """
+
+    def __init__(self, folder: Path, config: ClipConfig) -> None:
+        from transformers import AutoTokenizer
+
+        self._config = config
+        letters = list(string.ascii_lowercase)
+        with reading(f"the tokenizer of backbone {folder} cannot be used"):
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, padding_side="right", truncation_side="right"
+            )
+            ids, mask = self(letters)
+        again = "take tokenizer and config.json from one CLIP"
+        if len(ids.unique(dim=0)) < len(letters):
+            raise BackboneError(f"the tokenizer of backbone {folder} reads the same in different letters; {again}")
+        if int(ids.max()) >= config.vocabulary:
+            raise BackboneError(
+                f"the tokenizer of backbone {folder} gives token {int(ids.max())}, and the text tower knows "
+                f"{config.vocabulary} (vocab_size in config.json); {again}"
+            )
+        if not self._ends(ids).equal(mask.sum(-1) - 1):
+            raise BackboneError(
+                f"the tokenizer of backbone {folder} does not end a prompt with the token that the text tower looks "
+                f"for, {config.end} (eos_token_id in config.json); {again}"
+            )
+
+    def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return tokens and mask, as :meth:`FrozenClip.tokenize`."""
+        tokens = self._tokenizer(
+            list(prompts), padding=True, truncation=True, max_length=self._config.positions, return_tensors="pt"
+        )
+        return tokens["input_ids"], tokens["attention_mask"]
+
+    def _ends(self, ids: Tensor) -> Tensor:
+        """Return where transformers' text tower takes the feature of each prompt from, ``[C]``."""
+        if self._config.end == _FIRST_CLIPS_END:
+            return ids.argmax(-1)
+        return (ids == self._config.end).int().argmax(-1)
+
+
+def load_model(folder: Path) -> CLIPModel:
+    """Return the CLIP of a folder, in float32 on the CPU: all weights of both towers, no others, and finite.
+
+    Raises
+    ------
+    BackboneError
+        When transformers cannot load it, or would leave weights as chance made them or drop some, or when a weight is
+        not finite.
+    """
+    from transformers import CLIPModel
+    from transformers import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    with reading(f"backbone {folder} cannot be loaded as a CLIP"):
+        model, info = CLIPModel.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # named below, as what is missing
+            output_loading_info=True,
+        )
+    sizes = {name: f"{list(stored)}, {list(wanted)} by config.json" for name, stored, wanted in info["mismatched_keys"]}
+    require_weights(folder, info["missing_keys"], info["unexpected_keys"], sizes)
+    _require_finite(folder, model)
+    return model
+
+
+def _require_finite(folder: Path, model: CLIPModel) -> None:
+    bad = [name for name, weight in model.named_parameters() if not _is_finite(weight.detach())]
+    if bad:
+        raise BackboneError(
+            f"backbone {folder}: weight {bad[0]} holds NaN or infinite numbers"
+            f"{f', and {len(bad) - 1} more do' if len(bad) > 1 else ''}; fetch the backbone again"
+        )
+    scale = float(model.logit_scale.detach())
+    if not torch.tensor(scale).exp().isfinite():
+        raise BackboneError(
+            f"backbone {folder}: logit_scale is {scale:g}, a logarithm, too large for float32 to raise; a CLIP has up "
+            "to 4.6: fetch the backbone again"
+        )
+
+
+def _is_finite(weight: Tensor) -> bool:
+    """Return whether all of it is; extremes take one pass, and NaN shows in them."""
+    low, high = weight.aminmax()
+    return bool(low.isfinite() and high.isfinite())

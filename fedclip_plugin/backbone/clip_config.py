@@ -1,8 +1,9 @@
-"""What ``config.json`` says of a CLIP: the shape of its two towers, and of every weight; no torch."""
+"""What ``config.json`` says of a CLIP: its two towers and what a pass takes, the shape of every weight; no torch."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,55 +16,61 @@ LFS = "version https://git-lfs"
 
 Shape = tuple[int, ...]
 
+FLOAT = 4
+"""Bytes of a float32."""
+
+_PROMPT_TOKENS = 16
+"""Tokens that a prompt has at most, in an estimate; one of CLIP's own has about eight."""
+
+_KEPT = 23
+"""Floats that a layer keeps for the backward pass, per token and unit of width (measured: 20.7 to 22.1 in float32)."""
+
+_PASSING = 14
+"""Floats that a layer holds at once in a forward pass without a backward one."""
+
 _WIDEST, _DEEPEST = 1_000_000, 1000
 """More than any CLIP has: a number beyond is a mistake, and would fill the memory."""
 
 
 @dataclass(frozen=True)
-class TowerShape:
-    """One of CLIP's two transformers.
+class Tower:
+    """One of CLIP's two transformers."""
 
-    Attributes
-    ----------
-    width, inner
-        Of its layers, and inside of their MLPs.
-    layers, heads
-        Number of layers, and of attention heads, which share the width.
-    """
-
-    width: int
-    inner: int
+    width: int  # of its layers
+    inner: int  # inside of their MLPs
     layers: int
-    heads: int
+    heads: int  # of attention, which share the width
+    tokens: int  # of one image, or in an estimate of one prompt at most
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that training keeps of one image or prompt between forward and backward pass, in float32."""
+        return FLOAT * _KEPT * self.layers * self.tokens * self.width
+
+    @property
+    def passing_bytes(self) -> int:
+        """Bytes that one image or prompt takes in a forward pass alone, in float32."""
+        return FLOAT * _PASSING * self.tokens * self.width
 
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """The numbers of a CLIP that this project needs to know before transformers is imported.
+    """The numbers of a CLIP that this project needs to know before transformers is imported."""
 
-    Attributes
-    ----------
-    vision, text
-        Its towers.
-    side, patch, channels
-        Of the image that the vision tower takes in, in pixels; of a patch; of colour.
-    vocabulary, positions
-        Tokens that the text tower knows, and that a prompt has at most.
-    end
-        Token that ends a prompt, where the text tower takes the prompt's feature from.
-    dim
-        Width d of the joint space.
-    """
+    vision: Tower
+    text: Tower
+    side: int  # of the image that the vision tower takes in, in pixels
+    patch: int  # side of a patch, in pixels
+    channels: int  # of colour
+    vocabulary: int  # tokens that the text tower knows
+    positions: int  # tokens that a prompt has at most
+    end: int  # token that ends a prompt, where the text tower takes the prompt's feature from
+    dim: int  # width d of the joint space
 
-    vision: TowerShape
-    text: TowerShape
-    side: int
-    patch: int
-    channels: int
-    vocabulary: int
-    positions: int
-    end: int
-    dim: int
+    @property
+    def parameters(self) -> int:
+        """Number of all weights; 151,277,313 for ViT-B/32."""
+        return sum(math.prod(shape) for shape in self.weights().values())
 
     def weights(self) -> dict[str, Shape]:
         """Return the shape of every weight, by its name in transformers' ``CLIPModel``."""
@@ -75,7 +82,7 @@ class ClipConfig:
             "text_projection.weight": (self.dim, text),
             "vision_model.embeddings.class_embedding": (image,),
             "vision_model.embeddings.patch_embedding.weight": (image, self.channels, self.patch, self.patch),
-            "vision_model.embeddings.position_embedding.weight": ((self.side // self.patch) ** 2 + 1, image),
+            "vision_model.embeddings.position_embedding.weight": (self.vision.tokens, image),
             "visual_projection.weight": (self.dim, image),
         }
         norms = {"text_model.final_layer_norm": text}
@@ -86,9 +93,7 @@ class ClipConfig:
 
 
 def read_clip_config(folder: Path) -> ClipConfig:
-    """Return what the ``config.json`` of a backbone folder says.
-
-    Keys that it leaves out have transformers' defaults, those of ViT-B/32.
+    """Return what the ``config.json`` of a backbone folder says; keys that it leaves out are as in ViT-B/32.
 
     Raises
     ------
@@ -111,13 +116,7 @@ def read_clip_config(folder: Path) -> ClipConfig:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object of a backbone folder.
-
-    Raises
-    ------
-    BackboneError
-        When the file cannot be read or holds anything else.
-    """
+    """Return a JSON object of a backbone folder; refuse a file that holds anything else."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -135,22 +134,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _read(config: Mapping[str, Any]) -> ClipConfig:
     vision, text = _section(config, "vision_config"), _section(config, "text_config")
-    read = ClipConfig(
-        vision=_tower(vision, 768, 3072, 12),
-        text=_tower(text, 512, 2048, 8),
-        side=_number(vision, "image_size", 224),
-        patch=_number(vision, "patch_size", 32),
-        channels=_number(vision, "num_channels", 3),
+    side, patch = _number(vision, "image_size", 224), _number(vision, "patch_size", 32)
+    positions, channels = _number(text, "max_position_embeddings", 77), _number(vision, "num_channels", 3)
+    if channels != 3:
+        raise ValueError(f"num_channels is {channels}; images have 3")
+    if patch > side:
+        raise ValueError(f"patch_size {patch} is more than image_size {side}")
+    return ClipConfig(
+        vision=_tower(vision, 768, 3072, 12, tokens=(side // patch) ** 2 + 1),
+        text=_tower(text, 512, 2048, 8, tokens=min(_PROMPT_TOKENS, positions)),
+        side=side,
+        patch=patch,
+        channels=channels,
         vocabulary=_number(text, "vocab_size", 49408),
-        positions=_number(text, "max_position_embeddings", 77),
+        positions=positions,
         end=_number(text, "eos_token_id", 49407, least=0),
         dim=_number(config, "projection_dim", 512),
     )
-    if read.channels != 3:
-        raise ValueError(f"num_channels is {read.channels}; images have 3")
-    if read.patch > read.side:
-        raise ValueError(f"patch_size {read.patch} is more than image_size {read.side}")
-    return read
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -162,12 +162,13 @@ def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part or {}
 
 
-def _tower(part: Mapping[str, Any], width: int, inner: int, heads: int) -> TowerShape:
-    tower = TowerShape(
+def _tower(part: Mapping[str, Any], width: int, inner: int, heads: int, tokens: int) -> Tower:
+    tower = Tower(
         width=_number(part, "hidden_size", width),
         inner=_number(part, "intermediate_size", inner),
         layers=_number(part, "num_hidden_layers", 12, most=_DEEPEST),
         heads=_number(part, "num_attention_heads", heads),
+        tokens=tokens,
     )
     if tower.width % tower.heads:
         raise ValueError(f"hidden_size {tower.width} is no multiple of num_attention_heads {tower.heads}")
@@ -181,7 +182,7 @@ def _number(part: Mapping[str, Any], key: str, default: int, least: int = 1, mos
     return value
 
 
-def _layers(tower: str, shape: TowerShape) -> dict[str, Shape]:
+def _layers(tower: str, shape: Tower) -> dict[str, Shape]:
     square, norm = (shape.width, shape.width), (shape.width,)
     one: dict[str, Shape] = {}
     for name in ("q_proj", "k_proj", "v_proj", "out_proj"):

@@ -10,7 +10,6 @@ from fedclip_edge.files import write_file
 from fedclip_plugin.backbone.checkpoint import PROCESSORS, weight_files
 
 _TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt")
-_CHUNK = 1 << 22
 
 
 def fingerprint(folder: Path, memory: Path | None = None) -> str:
@@ -19,21 +18,16 @@ def fingerprint(folder: Path, memory: Path | None = None) -> str:
     Parameters
     ----------
     folder
-        A backbone folder.
+        A backbone folder; one without weights is refused.
     memory
         JSON file that remembers the hash of unchanged files (by path, size and time), so that 600 MB of weights are
         read once and not at every start; None remembers nothing.
-
-    Raises
-    ------
-    BackboneError
-        When weights are missing.
     """
-    files = _relevant_files(folder)
+    settings = [folder / name for name in ("config.json", *PROCESSORS, *_TOKENIZER) if (folder / name).is_file()]
     known = _read_memory(memory)
     digest = hashlib.sha256()
     fresh: dict[str, str] = {}
-    for file in files:
+    for file in (*settings, *weight_files(folder)):
         status = file.stat()
         key = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
         fresh[key] = known.get(key) or _hash_file(file)
@@ -44,17 +38,9 @@ def fingerprint(folder: Path, memory: Path | None = None) -> str:
     return digest.hexdigest()
 
 
-def _relevant_files(folder: Path) -> list[Path]:
-    settings = [folder / name for name in ("config.json", *PROCESSORS, *_TOKENIZER) if (folder / name).is_file()]
-    return [*settings, *weight_files(folder)]
-
-
 def _hash_file(file: Path) -> str:
-    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_memory(memory: Path | None) -> dict[str, str]:

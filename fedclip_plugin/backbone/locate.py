@@ -21,8 +21,7 @@ def locate_backbone(name: str) -> Path:
     Raises
     ------
     BackboneError
-        When nothing of that name is on this machine, or what is there is not a whole CLIP, as far as can be told
-        without loading it.
+        When nothing of that name is here, or it is not a whole CLIP, as far as can be told without loading it.
     """
     folder = _find(name)
     if not (folder / "config.json").is_file():

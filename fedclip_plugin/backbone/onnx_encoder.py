@@ -21,17 +21,12 @@ FINGERPRINT_KEY = "backbone_fingerprint"
 
 
 class OnnxEncoder:
-    """``preprocess.onnx`` and ``encoder.onnx`` of a bundle, on the CPU.
+    """``encoder.onnx`` of a bundle and ``preprocess.onnx`` beside it, on the CPU.
 
     Takes the place of :class:`~fedclip_plugin.backbone.clip.FrozenClip` where only images are encoded, so that an
     adapter can be judged on the very features that a device sees.
 
     Shapes: B images, d width of the features, S side of the encoder's input in pixels.
-
-    Parameters
-    ----------
-    encoder
-        The file ``encoder.onnx``; ``preprocess.onnx`` lies beside it.
 
     Raises
     ------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -21,44 +24,30 @@ def candidate(device: torch.device) -> str:
     return "bf16" if native and capability.startswith(("AVX512", "AMX")) else "fp32"
 
 
-def agreement(clip: FrozenClip, precision: str, pixels: Tensor) -> float:
-    """Return the lowest cosine between features in ``precision`` and in float32, over a few images; 0 on overflow.
-
-    Parameters
-    ----------
-    clip
-        The backbone; its precision is left as it was.
-    precision
-        What to compare with float32.
-    pixels
-        ``[B, 3, S, S]``, B of 1 or more.
-    """
-    before = clip.precision
+@contextmanager
+def computing_in(clip: FrozenClip, precision: str) -> Iterator[None]:
+    """Let a backbone compute in ``precision`` for the length of the block."""
+    before, clip.precision = clip.precision, precision
     try:
-        clip.precision = "fp32"
-        exact = clip.encode_pixels(pixels)
-        clip.precision = precision
-        try:
-            approximate = clip.encode_pixels(pixels)
-        except BackboneError:  # it overflows
-            return 0.0
+        yield
     finally:
         clip.precision = before
+
+
+def agreement(clip: FrozenClip, precision: str, pixels: Tensor) -> float:
+    """Return the lowest cosine between features of ``[B, 3, S, S]`` in ``precision`` and in float32; 0 on overflow."""
+    with computing_in(clip, "fp32"):
+        exact = clip.encode_pixels(pixels)
+    try:
+        with computing_in(clip, precision):
+            approximate = clip.encode_pixels(pixels)
+    except BackboneError:  # it overflows
+        return 0.0
     return float(torch.nn.functional.cosine_similarity(exact, approximate, dim=-1).min())
 
 
 def choose(clip: FrozenClip, device: torch.device, pixels: Tensor) -> str:
-    """Return the precision to encode in: the fast one when its features agree with float32, else ``fp32``.
-
-    Parameters
-    ----------
-    clip
-        The backbone.
-    device
-        Where it runs.
-    pixels
-        A few preprocessed images, ``[B, 3, S, S]``.
-    """
+    """Return the precision to encode in: the fast one when a few images' features agree with float32, else ``fp32``."""
     fast = candidate(device)
     if fast == "fp32" or agreement(clip, fast, pixels) < LOWEST_COSINE:
         return "fp32"

@@ -10,21 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fedclip_plugin.backbone.checkpoint import require_side
+from fedclip_plugin.backbone.checkpoint import reading, require_side
 from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.errors import BackboneError
 
 
 class Normalization(nn.Module):
-    """Rescale and normalise, bit for bit as transformers' numpy processor does.
-
-    Parameters
-    ----------
-    rescale
-        Factor on the levels, ``1 / 255``.
-    mean, std
-        Of the three channels, ``[3]``, of values between 0 and 1.
-    """
+    """Rescale (a factor, ``1 / 255``) and normalise by channel, bit for bit as transformers' numpy processor does."""
 
     mean: Tensor
     std: Tensor
@@ -46,14 +38,7 @@ _PROBE = (100, 75)
 
 
 class Preprocessing:
-    """A CLIP's image processor, by PIL and numpy.
-
-    Shapes: S side of the input image in pixels.
-
-    Parameters
-    ----------
-    folder
-        A backbone folder (see :func:`~fedclip_plugin.backbone.locate.locate_backbone`).
+    """The image processor of a backbone folder, by PIL and numpy; S (``side``) is the input image's side in pixels.
 
     Raises
     ------
@@ -66,34 +51,19 @@ class Preprocessing:
         # The default processor of transformers 5 resizes with torchvision and differs from PIL's by a level.
         from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-        try:
+        with reading(f"the image processor of backbone {folder} cannot be used"), np.errstate(all="ignore"):
             self._processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-            with np.errstate(all="ignore"):
-                pixels = self.preprocess(Image.new("RGB", _PROBE))
-        except Exception as error:  # its parsers raise whatever a file makes them raise
-            reason = " ".join(str(error).split())
-            raise BackboneError(f"the image processor of backbone {folder} cannot be used: {reason}") from error
+            pixels = self.preprocess(Image.new("RGB", _PROBE))
         require_side(folder, pixels.shape[1:], read_clip_config(folder))
-        self._side = int(pixels.shape[1])
+        self.side = int(pixels.shape[1])
         if not np.isfinite(pixels).all():
             raise BackboneError(
                 f"the image processor of backbone {folder} makes pixels that are not finite; look at its image_std and "
                 "rescale_factor, or take the file of another CLIP"
             )
 
-    @property
-    def side(self) -> int:
-        """S."""
-        return self._side
-
     def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """Return the pixels that CLIP sees of an RGB image: bicubic resize, centre crop, normalisation.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``[3, S, S]`` float32.
-        """
+        """Return the pixels that CLIP sees of an RGB image, ``[3, S, S]``: resize, centre crop, normalisation."""
         pixels: npt.NDArray[np.float32] = self._processor(image, return_tensors="np")["pixel_values"][0]
         return pixels
 

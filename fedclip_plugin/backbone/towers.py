@@ -32,11 +32,11 @@ def image_features(clip: ImageTower, pixels: Tensor, precision: str) -> Tensor:
     Parameters
     ----------
     clip
-        The image tower, on the device of ``pixels``.
+        On the device of ``pixels``.
     pixels
         Normalised, ``[B, 3, S, S]``.
     precision
-        Of the matrix products: ``fp32``, ``bf16`` or ``fp16``.
+        Of the matrix products: a name of ``DTYPES``.
     """
     dtype = DTYPES[precision]
     lower = torch.autocast(pixels.device.type, dtype=dtype, enabled=dtype is not torch.float32)
@@ -47,34 +47,13 @@ def image_features(clip: ImageTower, pixels: Tensor, precision: str) -> Tensor:
 
 
 def text_features(clip: TextTower, ids: Tensor, mask: Tensor) -> Tensor:
-    """Return text features of unit length, ``[C, d]``, in the type of the tower.
-
-    Parameters
-    ----------
-    clip
-        The text tower.
-    ids, mask
-        From :meth:`FrozenClip.tokenize <fedclip_plugin.backbone.clip.FrozenClip.tokenize>`, ``[C, L]``.
-    """
+    """Return text features of unit length, ``[C, d]``, in the type of the tower; tokens and mask are ``[C, L]``."""
     pooled = clip.text_model(input_ids=ids, attention_mask=mask).pooler_output
     return torch.nn.functional.normalize(clip.text_projection(pooled), dim=-1)
 
 
 def finite(features: Tensor, encoder: str) -> Tensor:
-    """Return ``features`` as they are.
-
-    Parameters
-    ----------
-    features
-        What an encoder gave, ``[N, d]``.
-    encoder
-        Which one, for the message.
-
-    Raises
-    ------
-    BackboneError
-        When some are NaN or infinite, of which nothing good can come.
-    """
+    """Return ``features`` as they are; refuse NaN and infinity, of which nothing good can come, naming the encoder."""
     if not bool(features.isfinite().all()):
         raise BackboneError(
             f"{encoder} gives features that are not finite (NaN or infinite); take another precision "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fedclip_plugin.errors import MethodError
 
 if TYPE_CHECKING:
-    from fedclip_plugin.backbone.clip_size import ClipSize
+    from fedclip_plugin.backbone.clip_config import ClipConfig
 
 GROUP = "fedclip_plugin.methods"
 """The entry-point group in which packages register methods."""
@@ -68,8 +68,8 @@ class Method:
     trains: str
     adapter: str
     inputs: Literal["features", "pixels"] = "features"
-    parameters: Callable[[ClipSize, int], int] = _nothing
-    activations: Callable[[ClipSize, int, int], int] = _nothing
+    parameters: Callable[[ClipConfig, int], int] = _nothing
+    activations: Callable[[ClipConfig, int, int], int] = _nothing
 
     @property
     def on_pixels(self) -> bool:
@@ -122,7 +122,7 @@ def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else entry.module
 
 
-def _gate_parameters(size: ClipSize, classes: int) -> int:
+def _gate_parameters(size: ClipConfig, classes: int) -> int:
     return 2 * size.dim * (size.dim + 1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-from fedclip_plugin.backbone.clip_size import read_clip_size
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.errors import BackboneError, MemoryShortageError
 from fedclip_plugin.federated.startup import memory_check
 from fedclip_plugin.federated.startup.memory_check import (
@@ -53,8 +53,8 @@ def test_parameters_are_counted_without_the_weights(vit_b32):
 
     built_in = locate_backbone(BUILT_IN)
     model = CLIPModel.from_pretrained(built_in, local_files_only=True)
-    assert read_clip_size(built_in).parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert read_clip_size(vit_b32).parameters == 151_277_313
+    assert read_clip_config(built_in).parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert read_clip_config(vit_b32).parameters == 151_277_313
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_parameters_are_counted_without_the_weights(vit_b32):
 def test_a_configuration_of_something_else_is_refused(tmp_path, config):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"} | config))
     with pytest.raises(BackboneError, match="does not describe a CLIP"):
-        read_clip_size(tmp_path)
+        read_clip_config(tmp_path)
 
 
 def test_a_small_adapter_takes_little_more_than_the_framework(vit_b32):

@@ -9,7 +9,7 @@ from fedclip_edge.errors import ConversionError
 from fedclip_export.graphs.finalize import to_bytes
 from fedclip_export.graphs.heads import head_graph
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-from fedclip_plugin.backbone.clip_size import read_clip_size
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods import METHODS, create_adapter, load_parameters, parameters_of
@@ -123,6 +123,6 @@ def test_it_answers_on_a_device_as_here_or_says_why_not(method, saved, trained, 
 def test_its_parameters_are_counted_before_it_is_built(method, classes):
     names = tuple(f"class {number}" for number in range(classes))
     built = parameters_of(create_adapter(method, frozen_clip_tiny(names, TEMPLATE), seed=0))
-    size = read_clip_size(locate_backbone(BUILT_IN))
+    size = read_clip_config(locate_backbone(BUILT_IN))
     counted, own = METHODS[method].parameters(size, classes), sum(tensor.numel() for tensor in built.values())
     assert counted >= own if method == "prompt" else counted == own

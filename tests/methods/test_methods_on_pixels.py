@@ -48,7 +48,7 @@ def drawings():
 
 @pytest.fixture(scope="module")
 def levels(clip, drawings):
-    return torch.from_numpy(np.stack([clip.crop(image) for image in drawings]))
+    return torch.from_numpy(np.stack([clip.preprocessing.crop(image) for image in drawings]))
 
 
 @pytest.fixture(scope="module")

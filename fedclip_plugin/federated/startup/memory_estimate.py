@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedclip_plugin.backbone.clip_size import FLOAT, read_clip_size
+from fedclip_plugin.backbone.clip_config import FLOAT, read_clip_config
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 
@@ -52,7 +52,7 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
     Of the backbone's folder only ``config.json`` is read. ``images`` are those of the largest silo, where known; they
     matter from some 100,000 on, when their features weigh.
     """
-    size, settings = read_clip_size(backbone), recipe.fedclip_args
+    size, settings = read_clip_config(backbone), recipe.fedclip_args
     method = METHODS[settings.method]
     weights, trained = FLOAT * size.parameters, update_bytes(recipe, backbone)
     lossy = LOSSY_COPIES * trained if settings.codec != "none" else 0
@@ -69,7 +69,7 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
 
 def update_bytes(recipe: Recipe, backbone: Path) -> int:
     """Return the bytes of an adapter, as a silo sends it without a codec; of a prompt, of 16 words at most."""
-    return FLOAT * METHODS[recipe.fedclip_args.method].parameters(read_clip_size(backbone), _classes(recipe))
+    return FLOAT * METHODS[recipe.fedclip_args.method].parameters(read_clip_config(backbone), _classes(recipe))
 
 
 def _classes(recipe: Recipe) -> int:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from fedclip_miniature import CLASSES, DOMAINS
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-from fedclip_plugin.backbone.clip_size import read_clip_size
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.study.tables.study_results import StudyResults
@@ -91,7 +91,7 @@ def _rough(recipe: Recipe) -> float | None:
     own = recipe.fedclip_args
     if recipe.data_args.dataset != "miniature" or own.backbone != BUILT_IN:
         return None
-    method, size = METHODS[own.method], read_clip_size(locate_backbone(BUILT_IN))
+    method, size = METHODS[own.method], read_clip_config(locate_backbone(BUILT_IN))
     through_tower = not method.on_pixels and method.activations(size, len(CLASSES), recipe.train_args.batch_size)
     kind = "tower" if through_tower else method.inputs
     images = own.images_per_class * len(CLASSES) * len(own.domains or DOMAINS)

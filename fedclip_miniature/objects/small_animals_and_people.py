@@ -1,4 +1,4 @@
-"""The smaller living objects and the figures: rabbit, bird, fish, butterfly, person, robot."""
+"""The smaller animals and the figures: rabbit, bird, fish, butterfly, person, robot."""
 
 from __future__ import annotations
 
@@ -125,15 +125,7 @@ def person(jitter: Jitter) -> list[Part]:
     )
     y = -height - 0.26
     fringe = dome(0, y - 0.05, 0.205, jitter.near(0.22))
-    hair = (
-        [fringe]
-        if jitter.chance(0.6)
-        else [
-            fringe,
-            capsule((-0.17, y - 0.05), (-0.18, y + 0.2), 0.06),
-            capsule((0.17, y - 0.05), (0.18, y + 0.2), 0.06),
-        ]
-    )
+    sides = [] if jitter.chance(0.6) else [capsule((s * 0.17, y - 0.05), (s * 0.18, y + 0.2), 0.06) for s in (-1, 1)]
     eyes = [ellipse(s * 0.075, y + 0.0, 0.026, 0.03, corners=8) for s in (-1, 1)]
     smile = tube([(-0.07, y + 0.1), (0, y + 0.13), (0.07, y + 0.1)], 0.014, 0.014)
     return [
@@ -143,7 +135,7 @@ def person(jitter: Jitter) -> list[Part]:
         part("skin", rectangle(-0.065, -height - 0.12, 0.065, -height + 0.04)),
         part("main", shirt, *limbs["sleeves"]),
         part("skin", ellipse(0, y, 0.19, jitter.near(0.21, 0.06))),
-        part("dark", *hair),
+        part("dark", fringe, *sides),
         part("dark", *eyes, smile),
     ]
 
