@@ -45,21 +45,10 @@ class Golden:
 
 
 def parse_golden(golden: dict[str, Any], feature_dim: int, labels: int, full: bool) -> Golden:
-    """Read the object under ``golden``.
+    """Read the object under ``golden``, its keys already checked; d and C are what the arrays must fit.
 
-    Parameters
-    ----------
-    golden
-        It, its keys already checked.
-    feature_dim, labels
-        d and C, to which the arrays must fit.
-    full
-        Whether there must be one image per example (full bundle), or none (update).
-
-    Raises
-    ------
-    BundleError
-        ``malformed``, ``labels`` (the logits are for another number of labels) or ``not-finite``.
+    There must be one image per example in a `full` bundle, none in an update. Refuses with ``malformed``, ``labels``
+    (the logits are for another number of labels) or ``not-finite``.
     """
     features = decode(golden["features"], "golden.features")
     if not features or len(features) % (4 * feature_dim):
@@ -105,13 +94,7 @@ def _encode(array: NDArray[Any], kind: str) -> str:
 
 
 def decode(text: str, where: str) -> bytes:
-    """Return the bytes of base64 that is written in the standard form.
-
-    Raises
-    ------
-    BundleError
-        ``malformed``, naming `where`.
-    """
+    """Return the bytes of base64 that is written in the standard form; else ``malformed``, naming `where`."""
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -36,22 +36,9 @@ _LISTED_DATA = b"\x6a\x1d\x0a\x08location\x12\x11encoder.onnx.data"
 class Bundle:
     """A bundle or an update that passed every check.
 
-    Attributes
-    ----------
-    folder
-        Where its manifest lies.
-    manifest
-        What it says.
-    raw, signature
-        The manifest's bytes, and 64 bytes of signature (None: unsigned).
-    key_id
-        Which of the keys held had signed it; None when none is held.
-    head, preprocess
-        The very bytes that were hashed; ``preprocess`` is None in an update.
-    encoder
-        The encoder's file, whose hash was checked (with that of its data beside it); None in an update.
-    stamps
-        By which these large files, of which only the path is handed on, are known again.
+    `folder` is where its manifest lies. `head` and `preprocess` are the very bytes that were hashed; `encoder` is a
+    file whose hash was checked (with that of its data beside it), known again by its stamp. An update has neither
+    `preprocess` nor `encoder`.
     """
 
     folder: Path
@@ -65,13 +52,7 @@ class Bundle:
     stamps: Stamps = field(default_factory=dict)
 
     def require_unchanged(self) -> None:
-        """Refuse an encoder that is not the file any more whose hash was checked; to be asked after it was loaded.
-
-        Raises
-        ------
-        BundleError
-            ``hash``; ``missing-file`` when it is gone.
-        """
+        """Refuse an encoder that is not the file any more whose hash was checked; to be asked after it was loaded."""
         for path, known in self.stamps.items():
             with reading(path):
                 found = stamp(path.lstat())
@@ -135,13 +116,7 @@ def open_bundle(
 
 
 def read_files(folder: Path, signed: SignedManifest) -> Bundle:
-    """Check the files of a folder against its manifest: the exact set, kinds, sizes, hashes, weights outside.
-
-    Raises
-    ------
-    BundleError
-        ``missing-file``, ``unlisted-file``, ``not-regular``, ``too-large``, ``size``, ``hash`` or ``graph``.
-    """
+    """Check the files of a folder against its manifest: the exact set, kinds, sizes, hashes, weights outside."""
     manifest = signed.manifest
     require_exact_set(folder, set(manifest.carried()) | {MANIFEST} | ({SIGNATURE} if signed.signature else set()))
     head = read_small(folder, *manifest.file("head"), MAX_HEAD)
@@ -150,13 +125,7 @@ def read_files(folder: Path, signed: SignedManifest) -> Bundle:
 
 
 def read_base(folder: Path, manifest: Manifest) -> Base:
-    """Check preprocess and encoder in a folder; return the bytes of the one and the path of the other.
-
-    Raises
-    ------
-    BundleError
-        ``missing-file``, ``not-regular``, ``too-large``, ``size``, ``hash`` or ``graph``.
-    """
+    """Check preprocess and encoder in a folder; return the bytes of the one and the path of the other."""
     preprocess = read_small(folder, *manifest.file("preprocess"), MAX_PREPROCESS)
     stamps, files = {}, manifest.encoder_files()
     for name, entry in files.items():
@@ -170,13 +139,7 @@ def read_base(folder: Path, manifest: Manifest) -> Base:
 
 
 def read_small(folder: Path, name: str, entry: FileEntry, limit: int) -> bytes:
-    """Return a listed graph that is small enough to be held in memory, as it was hashed.
-
-    Raises
-    ------
-    BundleError
-        ``too-large``, ``missing-file``, ``not-regular``, ``size``, ``hash`` or ``graph``.
-    """
+    """Return a listed graph that is small enough to be held in memory, as it was hashed."""
     if entry.size > limit:
         raise BundleError(
             "too-large", f"{name} is listed with {entry.size} bytes, over its limit of {limit}; export fewer labels"
@@ -205,14 +168,9 @@ def _require_no_weights_outside(graph: BinaryIO, name: str, *, data: bool) -> No
 
 
 def require_exact_set(folder: Path, wanted: set[str]) -> None:
-    """Refuse a folder that lacks one of these names, or has another one.
+    """Refuse a folder that lacks one of these names, or has another one (``missing-file``, ``unlisted-file``).
 
     What an operating system leaves behind, such as ``.DS_Store``, is passed over: it is never opened.
-
-    Raises
-    ------
-    BundleError
-        ``missing-file`` or ``unlisted-file``.
     """
     with reading(folder):
         found = {path.name for path in folder.iterdir()}

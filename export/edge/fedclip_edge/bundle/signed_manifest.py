@@ -17,14 +17,8 @@ from fedclip_edge.safe_files import open_regular, read_capped, reading
 class SignedManifest:
     """A manifest whose signature was checked (unless unsigned ones are allowed), and nothing else yet.
 
-    Attributes
-    ----------
-    manifest
-        What it says.
-    raw, signature
-        Its bytes, and 64 bytes of signature (None: unsigned).
-    key_id
-        Which of the keys held had signed it; None when none is held.
+    `raw` and `signature` are its bytes, and 64 bytes of signature (None: unsigned); `key_id` tells which of the keys
+    held had signed it, None when none is held.
     """
 
     manifest: Manifest
@@ -36,11 +30,8 @@ class SignedManifest:
 def read_manifest(folder: Path, trust: Trust) -> SignedManifest:
     """Read a manifest; its signature is checked over the raw bytes before they are parsed.
 
-    Raises
-    ------
-    BundleError
-        ``missing-file``, ``not-regular``, ``too-large``, ``unsigned``, ``signature``, or what
-        :meth:`Manifest.from_bytes` refuses.
+    Refuses with ``missing-file``, ``not-regular``, ``too-large``, ``unsigned``, ``signature``, or as
+    :meth:`Manifest.from_bytes`.
     """
     raw = read_capped(folder / MANIFEST, MAX_MANIFEST)
     signature = _read_signature(folder)

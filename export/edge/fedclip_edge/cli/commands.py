@@ -127,20 +127,7 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def _require_folder(folder: Path, what: str = _FIRST) -> None:
-    """Refuse a name that is no folder.
-
-    Parameters
-    ----------
-    folder
-        As the user named it.
-    what
-        Which folder is meant, for who named a file.
-
-    Raises
-    ------
-    ExportError
-        There is none, or it is a file.
-    """
+    """Refuse a name that is no folder; who named a file is told `what` is meant."""
     if not folder.exists():
         raise ExportError(f"there is no folder {folder}")
     if not folder.is_dir():
@@ -148,13 +135,7 @@ def _require_folder(folder: Path, what: str = _FIRST) -> None:
 
 
 def _require_no_bundle(folder: Path) -> None:
-    """Refuse a file, or a bundle as delivered, where a device folder is meant, be it a new one.
-
-    Raises
-    ------
-    ExportError
-        It is one of these.
-    """
+    """Refuse a file, or a bundle as delivered, where a device folder is meant, be it a new one."""
     if folder.exists():
         _require_folder(folder, "the first argument is a device folder")
     if (folder / MANIFEST).exists() and not Device(folder).exists:
@@ -165,13 +146,7 @@ def _require_no_bundle(folder: Path) -> None:
 
 
 def open_classifier(folder: Path, options: argparse.Namespace) -> EdgeClassifier:
-    """Return what a bundle or a device folder serves.
-
-    Raises
-    ------
-    ExportError
-        There is none or it is a file, or as `EdgeClassifier`.
-    """
+    """Return what a bundle or a device folder serves."""
     _require_folder(folder)
     return EdgeClassifier(
         folder,

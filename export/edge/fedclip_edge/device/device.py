@@ -26,10 +26,8 @@ _Used = TypeVar("_Used")
 class Device:
     """The installed rounds of one device; every method reads the disk anew, so several processes may share a folder.
 
-    Parameters
-    ----------
-    folder
-        Need not exist before :meth:`create`.
+    The folder need not exist before :meth:`create`. Damaged or missing records are refused as ``device-state``
+    throughout.
 
     Attributes
     ----------
@@ -55,24 +53,12 @@ class Device:
 
     @property
     def state(self) -> DeviceState:
-        """What the device remembers.
-
-        Raises
-        ------
-        BundleError
-            ``device-state`` when its records are damaged or missing.
-        """
+        """What the device remembers."""
         return DeviceState.read(self.folder)
 
     @property
     def keys(self) -> tuple[PublicKey, ...]:
-        """The keys that are enforced here; none before the first installation.
-
-        Raises
-        ------
-        BundleError
-            ``device-state`` when one of them is damaged, or when they are lost.
-        """
+        """The keys that are enforced here; none before the first installation."""
         return self._keys(self.state) if self.exists else ()
 
     def trust(self, product: str, keys: Sequence[PublicKey] = (), allow_unsigned: bool = False) -> Trust:
@@ -81,18 +67,11 @@ class Device:
         Parameters
         ----------
         product
-            What the caller serves.
+            What the caller serves; the device's own, or ``product`` is refused.
         keys
-            Must be among the stored ones; where none is stored, one of these must have signed.
+            Must be among the stored ones (else ExportError); where none is stored, one of these must have signed.
         allow_unsigned
             Whether hashes alone are enough where no key is stored or given.
-
-        Raises
-        ------
-        BundleError
-            ``product`` when the device is another product's; ``device-state`` when a stored key is damaged or lost.
-        ExportError
-            When the device holds keys, and one of ``keys`` is not among them.
         """
         if self.exists and (own := self.state.product) != product:
             raise BundleError("product", f"the device folder {self.folder} is for {own!r}, not for {product!r}")
@@ -103,24 +82,13 @@ class Device:
     def installed(self) -> Installed | None:
         """Return what the device has and the highest sequence it ever accepted; None before the first installation.
 
-        While the round of that sequence is the current one and is damaged, the sequence below is told: the round may
-        be installed again.
-
-        Raises
-        ------
-        BundleError
-            ``device-state``.
+        While the round of that sequence is the current one and is damaged, the sequence below is told: the round may be
+        installed again.
         """
         return self._installed(self.state) if self.exists else None
 
     def complete(self, bundle: Bundle) -> Bundle:
-        """Return an update with the encoder and preprocess of this device, checked; a full bundle as it is.
-
-        Raises
-        ------
-        BundleError
-            What is wrong with the encoder or preprocess, which only a full bundle mends.
-        """
+        """Return an update with the encoder and preprocess of this device, checked; a full bundle as it is."""
         return bundle if bundle.encoder is not None else completed(self.folder, bundle)
 
     def create(self, bundle: Bundle, keys: Sequence[PublicKey] = ()) -> None:
@@ -194,22 +162,9 @@ class Device:
     def serve(self, trust: Trust, runtime: str | None, use: Callable[[Bundle], _Used]) -> _Used:
         """Check the current round and its base again, and use it; when that fails, the previous one.
 
-        Parameters
-        ----------
-        trust, runtime
-            From :meth:`trust`, and the version of onnxruntime; None leaves out that check.
-        use
-            Gets a full bundle, be it expired or not; raises BundleError when that cannot serve here.
-
-        Returns
-        -------
-        object
-            What `use` returned; :attr:`fallback` says so when it got the previous round.
-
-        Raises
-        ------
-        BundleError
-            What is wrong with the current round, when there is no good previous one either; or ``device-state``.
+        `use` gets a full bundle, be it expired or not, and raises BundleError when that cannot serve here. `runtime` is
+        the version of onnxruntime; None leaves out that check. When neither round can serve, the error is the current
+        one's.
         """
         state, self._checked, self._unusable = self.state, None, None
         used, self.fallback = open_current(self.folder, state, trust, runtime, use)
@@ -217,33 +172,13 @@ class Device:
         return used
 
     def previous(self, trust: Trust, runtime: str | None = None) -> Bundle:
-        """Check the previous round and its base, and return it.
-
-        Parameters
-        ----------
-        trust, runtime
-            As for :meth:`current`.
-
-        Raises
-        ------
-        BundleError
-            ``device-state`` when there is none; else what is wrong with it.
-        """
+        """Check the previous round and its base, and return it; parameters as for :meth:`serve`."""
         return open_previous(self.folder, self.state, trust, runtime)
 
     def rollback(self, seen: DeviceState | None = None) -> None:
         """Make the previous round the current one again; what was rolled back is not accepted a second time.
 
-        Parameters
-        ----------
-        seen
-            The state that the caller acts upon; None for whatever it is.
-
-        Raises
-        ------
-        BundleError
-            ``device-state`` when there is no previous round, another process changed the device since it was `seen`,
-            or the folder cannot be written; what is wrong with the previous round when that is damaged.
+        `seen` is the state that the caller acts upon: ``device-state`` when another process changed it since.
         """
         with writing(self.folder), exclusive(self.folder):
             state = self.state

@@ -30,15 +30,7 @@ _SMALLEST_MODEL = (
 
 @dataclass(frozen=True)
 class ProviderState:
-    """One execution provider that onnxruntime lists.
-
-    Attributes
-    ----------
-    name
-        onnxruntime's name.
-    reason
-        Why it cannot be used here; empty when it can.
-    """
+    """One execution provider that onnxruntime lists, and why it cannot be used here; empty when it can."""
 
     name: str
     reason: str
@@ -52,10 +44,8 @@ class ProviderState:
 def onnxruntime() -> ModuleType:
     """Return the onnxruntime module.
 
-    Raises
-    ------
-    MissingPackageError
-        It is not installed, or its folder is broken, as after removing one of two distributions that shared it.
+    Raises MissingPackageError when it is not installed, or its folder is broken, as after removing one of two
+    distributions that shared it.
     """
     try:
         module = importlib.import_module("onnxruntime")
@@ -91,35 +81,20 @@ def examine() -> list[ProviderState]:
     """Return every provider that onnxruntime lists, and whether it can load here.
 
     On Linux NVIDIA's are tried, and onnxruntime says on stderr why one cannot load; elsewhere its list is believed.
-
-    Raises
-    ------
-    MissingPackageError
-        As `onnxruntime`.
     """
     module = onnxruntime()
     return [ProviderState(name, _why_not(module, name)) for name in module.get_available_providers()]
 
 
 def choose(provider: str) -> tuple[list[str], str]:
-    """Return what to hand to InferenceSession, and a note for the user.
+    """Return what to hand to InferenceSession for one of `CHOICES`, and a note for the user.
 
-    Parameters
-    ----------
-    provider
-        One of `CHOICES`.
-
-    Returns
-    -------
-    tuple
-        Names in order of preference; and, when ``auto`` passes over a GPU because CUDA cannot load, why.
+    The names stand in order of preference. The note says why CUDA cannot load, when ``auto`` passes over a GPU.
 
     Raises
     ------
     ProviderError
         An unknown name, or CUDA was asked for and cannot be used.
-    MissingPackageError
-        As `onnxruntime`.
     """
     if provider not in CHOICES:
         raise ProviderError(f"provider {provider!r} is not one of {', '.join(CHOICES)}")
