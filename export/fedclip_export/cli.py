@@ -21,18 +21,10 @@ _CENTURY = 36_500
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command, and return its exit code.
 
-    Parameters
-    ----------
-    argv
-        Words after the program's name; None takes the process's own.
-
-    Returns
-    -------
-    int
-        Exit code: 0 done, 1 an export that failed its checks, 2 bad input or a disk that refuses, 130 interrupted,
-        141 the reader of the output left early.
+    That is 0 when done, 1 when an export failed its checks, 2 for bad input or a disk that refuses, 130 when
+    interrupted, 141 when the reader of the output left early.
     """
     return run_command("fedclip-export", lambda: _act(argv), "interrupted; nothing half-made was left")
 
@@ -42,13 +34,7 @@ def _act(argv: Sequence[str] | None) -> int:
 
 
 def act(options: argparse.Namespace) -> int:
-    """Run the command that was given; return its exit code.
-
-    Parameters
-    ----------
-    options
-        From a parser that :func:`add` has filled.
-    """
+    """Run the command that was given to a parser which :func:`add` has filled; return its exit code."""
     try:
         print(options.export(options), flush=True)
     except (FedClipError, OSError) as error:

@@ -45,18 +45,9 @@ _ADVICE = {
 class BundleOptions:
     """How to make a bundle.
 
-    Attributes
-    ----------
-    precision
-        Of the encoder: ``fp32``, ``fp16``, ``int8``, ``int8-weights`` or ``auto``.
-    calibrate
-        Folder of images of your own to calibrate and check with; None draws some.
-    backbone
-        Where the adapter's backbone is; None takes the adapter's own word.
-    external_data
-        Whether the encoder's weights lie in a file of their own.
-    release
-        Product, sequence, period and signature.
+    `precision` is that of the encoder: ``fp32``, ``fp16``, ``int8``, ``int8-weights`` or ``auto``. `calibrate` is a
+    folder of images of your own to calibrate and check with (None draws some), `backbone` where the adapter's backbone
+    is (None takes the adapter's own word); with `external_data` the encoder's weights lie in a file of their own.
     """
 
     precision: str
@@ -120,16 +111,8 @@ def _make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callabl
 class Graphs:
     """The three graphs of a bundle, and how closely they agree with PyTorch.
 
-    Attributes
-    ----------
-    preprocess, encoder, head
-        The graphs.
-    precision, image_size
-        The encoder's: its precision, and the side of its input in pixels.
-    chain
-        The graphs as they were measured, loaded in onnxruntime.
-    parity
-        PyTorch's row, then one per precision that was measured.
+    `precision` and `image_size` (pixels, a side) are the encoder's; `chain` is the graphs as they were measured;
+    `parity` has PyTorch's row, then one per precision that was measured.
     """
 
     preprocess: onnx.ModelProto
@@ -144,25 +127,9 @@ class Graphs:
 def choose_graphs(
     source: Source, backbone: Path, precision: str, samples: Samples, tell: Callable[[str], None]
 ) -> Graphs:
-    """Convert, measure, and return the first precision that agrees with PyTorch.
+    """Convert, measure, and return the first precision that agrees with PyTorch; ``auto`` goes through :data:`AUTO`.
 
-    Parameters
-    ----------
-    source
-        The adapter.
-    backbone
-        The backbone's folder.
-    precision
-        ``fp32``, ``fp16``, ``int8``, ``int8-weights``, or ``auto``, which goes through :data:`AUTO`.
-    samples
-        Images to calibrate and to check with.
-    tell
-        Called with a line on what is being done.
-
-    Raises
-    ------
-    ParityError
-        When none does; the message holds the table.
+    Raises ParityError, with the table, when none does.
     """
     tell(f"PyTorch answers {len(samples.check)} images ({samples.name})")
     reference = Reference(backbone, source.saved)

@@ -19,13 +19,6 @@ class Reference:
     """PyTorch end to end, as training and ``fedclip predict`` have it, in float32 on the CPU.
 
     Shapes: N images, S side of the encoder's input, d width of the features, C classes.
-
-    Parameters
-    ----------
-    backbone
-        The backbone's folder.
-    saved
-        The adapter.
     """
 
     def __init__(self, backbone: Path, saved: SavedAdapter) -> None:

@@ -51,12 +51,7 @@ class Release:
     def check(self) -> None:
         """See that the private key can sign and the next keys can be read, before anything is made.
 
-        Raises
-        ------
-        ExportError
-            When one is missing or no Ed25519 key, or next keys are too many or announced without a signature.
-        MissingPackageError
-            When ``cryptography`` is not installed.
+        Raises ExportError also for too many next keys, or without a signature.
         """
         if self.private_key is not None:
             sign(b"", self.private_key)
@@ -67,18 +62,7 @@ class Release:
         load_public_keys(self.next_keys)
 
     def fields(self, above: int = -1) -> dict[str, Any]:
-        """Return the manifest's fields.
-
-        Parameters
-        ----------
-        above
-            The sequence number that this one has to exceed.
-
-        Raises
-        ------
-        ConversionError
-            When the sequence number that was asked for does not.
-        """
+        """Return the manifest's fields; ConversionError when the sequence asked for does not exceed `above`."""
         now = int(time.time())
         return {
             "product": self.product,
@@ -116,14 +100,8 @@ class Release:
 def vacant(out: Path) -> Iterator[None]:
     """Keep a folder's name for one export, and see that it can be written, before hours are spent on its content.
 
-    What an export that was killed left beside it is removed.
-
-    Raises
-    ------
-    ConversionError
-        When something is there already, or its parent cannot be written.
-    FedClipError
-        When another export writes it.
+    What an export that was killed left beside it is removed. Raises ConversionError when something is there already, or
+    its parent cannot be written; FedClipError when another export writes it.
     """
     _require_vacant(out)
     with FolderLock(out.with_name(f".{out.name}.lock"), f"{out}", "give another name").held():
