@@ -6,10 +6,7 @@ const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : Math.round(va
 const percent = (share) =>
   share < 0.001 ? "<0.1%" : share > 0.999 ? ">99.9%" : format.format(share);
 
-/**
- * @param {string} id of an element
- * @returns {any} that element
- */
+/** @param {string} id of an element @returns {any} that element */
 export const find = (id) => document.getElementById(id);
 
 /**
@@ -54,10 +51,7 @@ export function showProblem(error) {
  */
 export const explain = ({ message, reason }) => (reason ? `${message} (${reason})` : message);
 
-/**
- * @param {string} text the answer, or what to do
- * @param {boolean} [quiet] true for what is not an answer
- */
+/** @param {string} text the answer, or what to do @param {boolean} [quiet] true for what is not an answer */
 export function showHeadline(text, quiet = false) {
   find("headline").textContent = text;
   find("headline").classList.toggle("quiet", quiet);
@@ -131,10 +125,7 @@ export function showChecking(busy) {
   if (busy) showNews("Checking");
 }
 
-/**
- * @param {string} version onnxruntime's
- * @param {number} threads that it may use
- */
+/** @param {string} version onnxruntime's @param {number} threads that it may use */
 export function showHost(version, threads) {
   find("host").textContent = `onnxruntime-web ${version}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
 }
