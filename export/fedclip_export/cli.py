@@ -26,11 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     That is 0 when done, 1 when an export failed its checks, 2 for bad input or a disk that refuses, 130 when
     interrupted, 141 when the reader of the output left early.
     """
-    return run_command("fedclip-export", lambda: _act(argv), "interrupted; nothing half-made was left")
-
-
-def _act(argv: Sequence[str] | None) -> int:
-    return act(build_parser().parse_args(argv))
+    return run_command(
+        "fedclip-export", lambda: act(build_parser().parse_args(argv)), "interrupted; nothing half-made was left"
+    )
 
 
 def act(options: argparse.Namespace) -> int:
@@ -127,12 +125,11 @@ def _keygen(options: argparse.Namespace) -> str:
 
 
 def _bundle(options: argparse.Namespace) -> str:
-    from fedclip_export.export_bundle import BundleOptions, make_bundle
+    from fedclip_export.export_bundle import make_bundle
 
-    chosen = BundleOptions(
-        options.precision, options.calibrate, options.backbone, options.external_data, _release(options)
-    )
-    return make_bundle(options.adapter, options.out, chosen, _tell)
+    names = ("precision", "calibrate", "backbone", "external_data")
+    chosen = {name: getattr(options, name) for name in names}
+    return make_bundle(options.adapter, options.out, _release(options), _tell, **chosen)
 
 
 def _update(options: argparse.Namespace) -> str:

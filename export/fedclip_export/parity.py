@@ -15,10 +15,13 @@ import onnxruntime
 import torch
 
 from fedclip_edge.images import read_rgb
-from fedclip_edge.runtime.sessions import Array, ImageEncoder, SessionMaker, score
+from fedclip_edge.runtime.sessions import CHUNK, Array, ImageEncoder, SessionMaker, score
 from fedclip_edge.terminal import align
 from fedclip_export.graphs.finalize import to_bytes
-from fedclip_export.reference import Reference
+from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.classifier import Classifier
+from fedclip_plugin.data import open_rgb
+from fedclip_plugin.runs import SavedAdapter
 
 
 def centred_cosine(reference: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
@@ -44,7 +47,6 @@ PIXELS_TOLERANCE, FILES_TOLERANCE = 1e-4, 5e-3
 LOWEST_COSINE, LOWEST_TOP1 = 0.98, 0.99
 """All other precisions: mean centred cosine of the features, share of images with the same first label."""
 
-_CHUNK = 32
 _REPEATS = {1: 10, 8: 4}
 
 
@@ -120,6 +122,30 @@ class DeviceChain(ImageEncoder):
     def logits(self, features: Array) -> Array:
         """Return logits ``[N, C]``."""
         return score(self.head, features)[0]
+
+
+class Reference:
+    """PyTorch end to end, as training and ``fedclip predict`` have it, in float32 on the CPU.
+
+    Shapes: N images, S side of the encoder's input, d width of the features, C classes.
+    """
+
+    def __init__(self, backbone: Path, saved: SavedAdapter) -> None:
+        cpu = torch.device("cpu")
+        self.clip = FrozenClip(backbone, cpu)
+        self._classifier = Classifier(saved, device=cpu, clip=self.clip)
+
+    def pixels(self, paths: Sequence[Path]) -> Array:
+        """Return what CLIP sees of image files, ``[N, 3, S, S]``, by PIL."""
+        return np.stack([self.clip.preprocess(open_rgb(path)) for path in paths])
+
+    def encode(self, pixels: Array) -> Array:
+        """Return image features ``[N, d]``."""
+        return self.clip.encode_pixels(torch.from_numpy(pixels)).numpy()
+
+    def logits(self, features: Array) -> Array:
+        """Return logits ``[N, C]``."""
+        return self._classifier.logits_of(torch.from_numpy(features)).numpy()
 
 
 class ParityCheck:
@@ -199,7 +225,7 @@ def _latencies(chains: Mapping[str, Reference | DeviceChain], pixels: Array) -> 
 
 def _chunked(encode: Callable[[Array], Array], pixels: Array) -> Array:
     """Encode in chunks, so that memory does not grow with the number of images."""
-    return np.concatenate([encode(pixels[start : start + _CHUNK]) for start in range(0, len(pixels), _CHUNK)])
+    return np.concatenate([encode(pixels[start : start + CHUNK]) for start in range(0, len(pixels), CHUNK)])
 
 
 def _largest(difference: Array) -> float:

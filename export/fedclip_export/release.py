@@ -28,18 +28,10 @@ _DAY = 86_400
 class Release:
     """The part of a manifest that the person who releases decides.
 
-    Attributes
-    ----------
-    product
-        Devices of another product refuse it.
-    sequence
-        Place in the order of the product's releases; None takes the time, in UTC seconds.
-    valid_days
-        Days after which devices no longer install it; None is for ever.
-    private_key
-        File of the Ed25519 key that signs; None leaves it unsigned.
-    next_keys
-        Files of public keys that a device which accepts the release holds from then on as well.
+    Devices of another `product` refuse it. Without a `sequence`, its place in the order of the product's releases, it
+    takes the time in UTC seconds. After `valid_days` devices no longer install it; None is for ever. `private_key` is
+    the file of the Ed25519 key that signs; `next_keys` are files of public keys that a device which accepts the release
+    holds from then on as well.
     """
 
     product: str
@@ -64,9 +56,15 @@ class Release:
     def fields(self, above: int = -1) -> dict[str, Any]:
         """Return the manifest's fields; ConversionError when the sequence asked for does not exceed `above`."""
         now = int(time.time())
+        sequence = max(now, above + 1) if self.sequence is None else self.sequence
+        if sequence <= above:
+            raise ConversionError(
+                f"sequence {sequence} is not above {above}, that of the bundle which is updated: devices would "
+                "refuse it as a replay; give a higher one, or leave --sequence out"
+            )
         return {
             "product": self.product,
-            "sequence": self._number(now, above),
+            "sequence": sequence,
             "not_before": None,
             "expires": None if self.valid_days is None else now + self.valid_days * _DAY,
             "next_keys": load_public_keys(self.next_keys),
@@ -84,16 +82,6 @@ class Release:
         if self.private_key is None:
             lines.append("  devices will refuse it: sign with --sign KEY ('fedclip-export keygen' makes one)")
         return "\n".join(lines)
-
-    def _number(self, now: int, above: int) -> int:
-        if self.sequence is None:
-            return max(now, above + 1)
-        if self.sequence <= above:
-            raise ConversionError(
-                f"sequence {self.sequence} is not above {above}, that of the bundle which is updated: devices would "
-                "refuse it as a replay; give a higher one, or leave --sequence out"
-            )
-        return self.sequence
 
 
 @contextmanager

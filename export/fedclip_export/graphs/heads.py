@@ -79,21 +79,8 @@ def head_graph(saved: SavedAdapter, metadata: Mapping[str, str], store: Store = 
     """Build the graph of one round: from image features to logits and probabilities.
 
     Input ``image_features``, float32 ``[B, d]``; outputs ``logits`` and ``probabilities``, float32 ``[B, C]``, for B
-    images, feature width d, and C classes.
-
-    Parameters
-    ----------
-    saved
-        The adapter, with its class features and logit scale.
-    metadata
-        For ``metadata_props``.
-    store
-        Type of the stored matrices; ``fp16`` halves what is sent every round.
-
-    Raises
-    ------
-    ConversionError
-        When the method has no head, or the adapter's tensors are not the method's or not finite.
+    images, feature width d, and C classes. `store` is the type of the stored matrices. Raises ConversionError when the
+    method has no head, or the adapter's tensors are not the method's or not finite.
     """
     require_head(saved.method)
     graph = HeadBuilder(saved.tensors, store)

@@ -25,15 +25,9 @@ _SWITCHES = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_co
 class PreprocessSpec:
     """What a CLIP's processor does to an image.
 
-    Attributes
-    ----------
-    size
-        Side S of the square that the encoder sees, in pixels.
-    mean, std
-        Of the three channels, of values between 0 and 1.
-    height_first
-        Whether images more than twice as tall as wide are shrunk along the height first, as Pillow does since 13.0;
-        before, the width always came first. The order shows, since levels are rounded in between.
+    `size` is the side S of the square that the encoder sees, in pixels; `mean` and `std` are of values between 0 and 1.
+    `height_first`: images more than twice as tall as wide are shrunk along the height first, as Pillow does since 13.0;
+    before, the width always came first. The order shows, since levels are rounded in between.
     """
 
     size: int
