@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -75,11 +76,10 @@ def read_capped(path: Path, limit: int) -> bytes:
 
 def read_listed(path: Path, size: int, sha256: str) -> bytes:
     """Return the content of a regular file after its size and hash were found to be as listed."""
-    with open_regular(path) as stream, reading(path):
-        content = stream.read(size + 1)
-    _require_size(path, len(content), size)
-    _require_hash(path, hashlib.sha256(content).hexdigest(), sha256)
-    return content
+    content = io.BytesIO()
+    with open_regular(path) as stream:
+        check_listed(stream, path, size, sha256, content)
+    return content.getvalue()
 
 
 def check_listed(stream: BinaryIO, path: Path, size: int, sha256: str, copy: BinaryIO | None = None) -> None:

@@ -18,14 +18,8 @@ from fedclip_edge.errors import BundleError
 class Golden:
     """Known answers of one bundle: K examples, d features, C labels.
 
-    Attributes
-    ----------
-    features
-        float32 [K, d], made by the bundle's preprocess and encoder from ``images``.
-    logits
-        float32 [K, C], made by its head from ``features``.
-    images
-        K images as uint8 [H, W, 3] in a full bundle, none in an update.
+    `features`, float32 [K, d], were made by the bundle's preprocess and encoder from `images`: K images as uint8 [H, W,
+    3] in a full bundle, none in an update. `logits`, float32 [K, C], were made by its head from `features`.
     """
 
     features: NDArray[np.float32]

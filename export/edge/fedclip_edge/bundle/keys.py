@@ -52,12 +52,7 @@ class PublicKey:
 def load_public_keys(paths: Sequence[Path]) -> tuple[PublicKey, ...]:
     """Read public keys from PEM files; what stands beside one, such as its private half, is left out.
 
-    Raises
-    ------
-    ExportError
-        When one cannot be read or is something else, such as the private half.
-    MissingPackageError
-        When ``cryptography`` is not installed.
+    Raises ExportError when one cannot be read or is something else, such as the private half.
     """
     return tuple(_load(Path(path)) for path in paths)
 

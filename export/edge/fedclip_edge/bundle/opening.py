@@ -33,7 +33,7 @@ _LISTED_DATA = b"\x6a\x1d\x0a\x08location\x12\x11encoder.onnx.data"
 
 
 @dataclass(frozen=True)
-class Bundle:
+class Bundle(SignedManifest):
     """A bundle or an update that passed every check.
 
     `folder` is where its manifest lies. `head` and `preprocess` are the very bytes that were hashed; `encoder` is a
@@ -42,13 +42,9 @@ class Bundle:
     """
 
     folder: Path
-    manifest: Manifest
-    raw: bytes
-    signature: bytes | None
-    key_id: str | None
     head: bytes
-    preprocess: bytes | None
-    encoder: Path | None
+    preprocess: bytes | None = None
+    encoder: Path | None = None
     stamps: Stamps = field(default_factory=dict)
 
     def require_unchanged(self) -> None:
@@ -120,8 +116,8 @@ def read_files(folder: Path, signed: SignedManifest) -> Bundle:
     manifest = signed.manifest
     require_exact_set(folder, set(manifest.carried()) | {MANIFEST} | ({SIGNATURE} if signed.signature else set()))
     head = read_small(folder, *manifest.file("head"), MAX_HEAD)
-    base = None if manifest.is_update else read_base(folder, manifest)
-    return Bundle(folder, manifest, signed.raw, signed.signature, signed.key_id, head, *(base or (None, None)))
+    base = {} if manifest.is_update else read_base(folder, manifest)._asdict()
+    return Bundle(**vars(signed), folder=folder, head=head, **base)
 
 
 def read_base(folder: Path, manifest: Manifest) -> Base:

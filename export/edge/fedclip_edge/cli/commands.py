@@ -79,15 +79,7 @@ def update(options: argparse.Namespace) -> int:
     keys = device.keys
     classifier = _open_if_sound(options.device, options)
     if classifier is None:
-        install(
-            options.device,
-            options.source,
-            keys=options.keys,
-            product=options.product,
-            allow_unsigned=options.allow_unsigned,
-            provider=options.provider,
-            threads=options.threads,
-        )
+        install(options.device, options.source, **_settings(options))
         classifier = open_classifier(options.device, options)
         text, facts = f"installed round {classifier.round}", {"installed": True, **_first(classifier)}
     else:
@@ -148,14 +140,12 @@ def _require_no_bundle(folder: Path) -> None:
 def open_classifier(folder: Path, options: argparse.Namespace) -> EdgeClassifier:
     """Return what a bundle or a device folder serves."""
     _require_folder(folder)
-    return EdgeClassifier(
-        folder,
-        keys=options.keys,
-        product=options.product,
-        allow_unsigned=options.allow_unsigned,
-        provider=options.provider,
-        threads=options.threads,
-    )
+    return EdgeClassifier(folder, **_settings(options))
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what `EdgeClassifier` and `install` are to trust, and where they run."""
+    return {name: getattr(options, name) for name in ("keys", "product", "allow_unsigned", "provider", "threads")}
 
 
 def _open_if_sound(folder: Path, options: argparse.Namespace) -> EdgeClassifier | None:

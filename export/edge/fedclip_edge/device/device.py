@@ -27,12 +27,8 @@ class Device:
     """The installed rounds of one device; every method reads the disk anew, so several processes may share a folder.
 
     The folder need not exist before :meth:`create`. Damaged or missing records are refused as ``device-state``
-    throughout.
-
-    Attributes
-    ----------
-    fallback
-        Why the last :meth:`serve` took the previous round instead of the current one; None when it did not.
+    throughout. `fallback` says why the last :meth:`serve` took the previous round instead of the current one; None when
+    it did not.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,14 +60,9 @@ class Device:
     def trust(self, product: str, keys: Sequence[PublicKey] = (), allow_unsigned: bool = False) -> Trust:
         """Return what a bundle has to prove: the product, and signed by one of the keys that are stored here.
 
-        Parameters
-        ----------
-        product
-            What the caller serves; the device's own, or ``product`` is refused.
-        keys
-            Must be among the stored ones (else ExportError); where none is stored, one of these must have signed.
-        allow_unsigned
-            Whether hashes alone are enough where no key is stored or given.
+        The device's own product must be the one given. `keys` must be among the stored ones (else ExportError); where
+        none is stored, one of these must have signed. `allow_unsigned`: hashes alone are enough where no key is stored
+        or given.
         """
         if self.exists and (own := self.state.product) != product:
             raise BundleError("product", f"the device folder {self.folder} is for {own!r}, not for {product!r}")
@@ -92,20 +83,10 @@ class Device:
         return bundle if bundle.encoder is not None else completed(self.folder, bundle)
 
     def create(self, bundle: Bundle, keys: Sequence[PublicKey] = ()) -> None:
-        """Install the first bundle; keys given now, and those it announces, are stored and enforced for ever after.
+        """Install the first, full bundle; keys given now, and those it announces, are enforced for ever after.
 
-        Parameters
-        ----------
-        bundle
-            A full bundle from :func:`open_bundle`.
-        keys
-            Public keys, one of which signed it.
-
-        Raises
-        ------
-        BundleError
-            ``incomplete`` for an update, ``unsigned`` when none of the keys signed it, ``device-state`` when the
-            folder is in use or cannot be written.
+        Refuses with ``incomplete`` an update, with ``unsigned`` what none of the keys signed, with ``device-state`` a
+        folder that is in use or cannot be written.
         """
         if bundle.manifest.is_update:
             raise BundleError("incomplete", "the first installation needs a full bundle; this is an update")
@@ -123,20 +104,9 @@ class Device:
     def commit(self, bundle: Bundle, keys: Sequence[PublicKey] = ()) -> None:
         """Make a checked bundle or update the current round; a crash at any moment leaves the old one or the new one.
 
-        Keys that it announces are stored first, when one that is held has signed it.
-
-        Parameters
-        ----------
-        bundle
-            From :func:`open_bundle` with this device's :meth:`trust` and :meth:`installed`.
-        keys
-            Stored afterwards, and enforced for ever after, when the device holds none.
-
-        Raises
-        ------
-        BundleError
-            ``product``, ``replay``, ``rollback``, ``unsigned`` or ``other-...`` when the device changed in between;
-            ``device-state`` when its records are damaged or it cannot be written.
+        It comes from :func:`open_bundle` with this device's :meth:`trust` and :meth:`installed`, and is refused when
+        the device changed in between. Keys that it announces are stored first, when one that is held has signed it;
+        `keys` are stored afterwards, and enforced for ever after, when the device holds none.
         """
         with writing(self.folder), exclusive(self.folder):
             state = self.state

@@ -108,7 +108,7 @@ def completed(folder: Path, update: Bundle) -> Bundle:
         raise BundleError(
             error.reason, f"the encoder on this device cannot be used ({_fault(error)}); {FULL_BUNDLE}"
         ) from error
-    return replace(update, preprocess=base.preprocess, encoder=base.encoder, stamps=base.stamps)
+    return replace(update, **base._asdict())
 
 
 def _explained(folder: Path, name: str, trust: Trust, error: BundleError) -> BundleError:

@@ -49,7 +49,7 @@ def open_round(folder: Path, name: str, trust: Trust, runtime: str | None) -> Bu
     if runtime is not None:
         acceptance.check_runtime(signed.manifest, runtime)
     base, place = read_base(folder / BASES / base_of(signed.manifest), signed.manifest), folder / ROUNDS / name
-    return Bundle(place, signed.manifest, signed.raw, signed.signature, signed.key_id, head, *base)
+    return Bundle(**vars(signed), folder=place, head=head, **base._asdict())
 
 
 def write_round(folder: Path, bundle: Bundle) -> None:
@@ -71,7 +71,8 @@ def write_base(folder: Path, bundle: Bundle) -> None:
     if bundle.encoder is None or bundle.preprocess is None:
         return
     manifest, place = bundle.manifest, folder / BASES / base_of(bundle.manifest)
-    if _is_healthy(place, manifest):
+    with contextlib.suppress(BundleError):
+        read_base(place, manifest)
         return
     place.parent.mkdir(exist_ok=True)
     with new_folder(place) as temporary:
@@ -104,11 +105,3 @@ def prune(folder: Path, rounds: Set[str], trust: Trust) -> None:
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         remove(path)
-
-
-def _is_healthy(place: Path, manifest: Manifest) -> bool:
-    try:
-        read_base(place, manifest)
-    except BundleError:
-        return False
-    return True

@@ -206,15 +206,10 @@ class EdgeClassifier:
             return self._prepare(Path(source))
 
     def update(self, source: str | Path) -> Change:
-        """Replace what answers by a newer round, without a pause; predictions under way finish on the old one.
+        """Replace what answers by an update or a full bundle; predictions under way finish on the old round.
 
         What another process installed meanwhile is loaded first, as by `reload`. Keys that this classifier was given
         are kept by a device folder that holds none.
-
-        Parameters
-        ----------
-        source
-            An update (manifest and head), or a full bundle.
 
         Raises
         ------

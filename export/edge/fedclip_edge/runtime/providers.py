@@ -89,12 +89,8 @@ def examine() -> list[ProviderState]:
 def choose(provider: str) -> tuple[list[str], str]:
     """Return what to hand to InferenceSession for one of `CHOICES`, and a note for the user.
 
-    The names stand in order of preference. The note says why CUDA cannot load, when ``auto`` passes over a GPU.
-
-    Raises
-    ------
-    ProviderError
-        An unknown name, or CUDA was asked for and cannot be used.
+    The names stand in order of preference. The note says why CUDA cannot load, when ``auto`` passes over a GPU. Raises
+    ProviderError for an unknown name, or when CUDA was asked for and cannot be used.
     """
     if provider not in CHOICES:
         raise ProviderError(f"provider {provider!r} is not one of {', '.join(CHOICES)}")
@@ -127,7 +123,9 @@ def _why_not(module: ModuleType, name: str) -> str:
         return ""
     if missing := _no_device():
         return missing
-    _preload(module)
+    if hasattr(module, "preload_dlls"):  # from 1.21 on; loads NVIDIA's libraries from their wheels
+        with contextlib.redirect_stdout(sys.stderr):
+            module.preload_dlls()
     version = getattr(module, "cuda_version", "")  # absent from older ones
     refused = f"onnxruntime {module.__version__}{f', built for CUDA {version},' if version else ''} cannot load it"
     try:
@@ -137,13 +135,6 @@ def _why_not(module: ModuleType, name: str) -> str:
     if session.get_providers()[0] != name:
         return f"{refused}, and says why on stderr"
     return ""
-
-
-def _preload(module: ModuleType) -> None:
-    """Load NVIDIA's libraries from their wheels, where onnxruntime can; what it prints goes to stderr."""
-    if hasattr(module, "preload_dlls"):  # from 1.21 on
-        with contextlib.redirect_stdout(sys.stderr):
-            module.preload_dlls()
 
 
 def _no_device() -> str:

@@ -151,14 +151,9 @@ def score(head: InferenceSession, features: Array) -> tuple[Array, Array]:
 def build_serving(bundle: Bundle, maker: SessionMaker, running: Serving | None = None) -> Serving:
     """Return a bundle's sessions, their interface checked, on the encoder that runs already where it is the same.
 
-    Raises
-    ------
-    BundleError
-        ``graph``: onnxruntime cannot load a part, or its inputs and outputs are others than promised; ``labels``: the
-        head gives another number of logits; ``incomplete``: an update whose encoder does not run; ``hash``: the
-        encoder is another file than was checked.
-    ProviderError
-        onnxruntime fell back from the chosen provider.
+    Refuses with ``graph`` what onnxruntime cannot load, or inputs and outputs other than promised; ``labels``: the head
+    gives another number of logits; ``incomplete``: an update whose encoder does not run; ``hash``: the encoder is
+    another file than was checked. Raises ProviderError when onnxruntime fell back from the chosen provider.
     """
     manifest, head = bundle.manifest, maker.head(bundle.head)
     _require_interface("head", head, manifest)
