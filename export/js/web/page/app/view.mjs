@@ -33,12 +33,6 @@ export function showReady() {
   showHeadline("Choose a picture to see what it shows.", true);
 }
 
-/** @param {unknown} error why no bundle can be used; the page stays closed to pictures */
-export function showRefusal(error) {
-  find("loading").hidden = true;
-  showProblem(error);
-}
-
 /** @param {unknown} error what went wrong, a plain sentence in its message; null takes the message away */
 export function showProblem(error) {
   find("problem").hidden = error === null;
@@ -123,16 +117,6 @@ export function showNews(text, bad = false) {
 export function showChecking(busy) {
   find("check").disabled = busy;
   if (busy) showNews("Checking");
-}
-
-/** @param {string} version onnxruntime's @param {number} threads that it may use */
-export function showHost(version, threads) {
-  find("host").textContent = `onnxruntime-web ${version}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
-}
-
-/** @param {boolean} over true while a file is held over the page */
-export function showDropTarget(over) {
-  find("frame").classList.toggle("over", over);
 }
 
 /** @param {string} id of a list @param {Record<string, string>} facts to show in it */
