@@ -13,8 +13,7 @@ import torch
 from fedclip_edge.bundle import Manifest, Trust, write_bundle
 from fedclip_edge.bundle.acceptance import check_parts, check_product
 from fedclip_edge.bundle.golden import Golden
-from fedclip_edge.bundle.opening import read_files
-from fedclip_edge.bundle.signed_manifest import read_manifest
+from fedclip_edge.bundle.opening import read_files, read_manifest
 from fedclip_edge.errors import ConversionError, ParityError
 from fedclip_edge.runtime.sessions import Array, SessionMaker, score
 from fedclip_export.graphs.finalize import to_bytes

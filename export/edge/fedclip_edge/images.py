@@ -48,14 +48,8 @@ def read_rgb(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Pixels:
 
     Files are known by content: JPEG, PNG, WebP or BMP. EXIF orientation is applied, transparency is laid over white,
     greyscale, palette and CMYK become RGB, 16-bit samples keep their high byte, an animation its first frame. An array
-    is taken as it is. Safe to call from several threads, each with an image of its own.
-
-    Parameters
-    ----------
-    image
-        A path, an encoded file's bytes, a PIL image, or an array uint8 [H, W, 3] in RGB order.
-    max_pixels
-        Largest width x height that is accepted, known before anything is decoded.
+    is taken as it is. More than `max_pixels`, width x height, are refused before anything is decoded. Safe to call from
+    several threads, each with an image of its own.
 
     Raises
     ------

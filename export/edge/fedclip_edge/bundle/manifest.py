@@ -47,8 +47,6 @@ class Manifest:
         UTC seconds between which it may be installed; None for no limit.
     labels
         C labels in the order of the logits.
-    prompt_template, method, round, adapter, backbone
-        Where the adapter comes from.
     feature_dim, image_size
         d, and S of the encoder's input [batch, 3, S, S].
     precision
@@ -59,8 +57,6 @@ class Manifest:
         ``lowest`` version that may run it, and those it was ``tested`` with.
     versions, parity
         What it was made with, and how closely it agreed; informative.
-    golden
-        Known answers for the self-test.
     next_keys
         Keys that a device which accepts this manifest holds from then on; left out of the JSON when there are none.
     """

@@ -12,10 +12,10 @@ from typing import BinaryIO, NamedTuple
 
 from fedclip_edge.bundle import acceptance
 from fedclip_edge.bundle.acceptance import Installed, Trust
-from fedclip_edge.bundle.manifest import MANIFEST, SIGNATURE, FileEntry, Manifest
-from fedclip_edge.bundle.signed_manifest import SignedManifest, read_manifest
+from fedclip_edge.bundle.keys import SIGNATURE_SIZE
+from fedclip_edge.bundle.manifest import MANIFEST, MAX_MANIFEST, SIGNATURE, FileEntry, Manifest
 from fedclip_edge.errors import BundleError
-from fedclip_edge.safe_files import Stamps, check_listed, open_regular, read_listed, reading, stamp
+from fedclip_edge.safe_files import Stamps, check_listed, open_regular, read_capped, read_listed, reading, stamp
 
 _LEFT_BEHIND = frozenset(
     {".ds_store", "thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"}
@@ -30,6 +30,20 @@ _CHUNK = 1 << 20
 _LOCATION = re.compile(rb"location(?<=[\0\x08]location)")  # the length is looked for behind it: 20 x as fast
 # That entry as our exporter writes it: field 13, of 29 bytes, "location" and the name.
 _LISTED_DATA = b"\x6a\x1d\x0a\x08location\x12\x11encoder.onnx.data"
+
+
+@dataclass(frozen=True)
+class SignedManifest:
+    """A manifest whose signature was checked (unless unsigned ones are allowed), and nothing else yet.
+
+    `raw` and `signature` are its bytes, and 64 bytes of signature (None: unsigned); `key_id` tells which of the keys
+    held had signed it, None when none is held.
+    """
+
+    manifest: Manifest
+    raw: bytes
+    signature: bytes | None
+    key_id: str | None
 
 
 @dataclass(frozen=True)
@@ -80,10 +94,8 @@ def open_bundle(
 
     Parameters
     ----------
-    folder
-        As it was delivered.
-    trust
-        Keys and product.
+    folder, trust
+        As it was delivered, and what it has to prove.
     installed
         What the device has; None when it has nothing, or a bundle is served from where it lies.
     runtime
@@ -96,8 +108,6 @@ def open_bundle(
     BundleError
         With the code of the first rule that is broken, in the order: sizes, signature, form of the manifest, product,
         sequence, time, runtime, installed parts, set of files, sizes and hashes, weights outside.
-    MissingPackageError
-        When keys are held but ``cryptography`` is not installed.
     """
     signed = read_manifest(folder, trust)
     manifest = signed.manifest
@@ -109,6 +119,54 @@ def open_bundle(
         acceptance.check_runtime(manifest, runtime)
     acceptance.check_parts(manifest, installed)
     return read_files(folder, signed)
+
+
+def read_manifest(folder: Path, trust: Trust) -> SignedManifest:
+    """Read a manifest; its signature is checked over the raw bytes before they are parsed.
+
+    Refuses with ``missing-file``, ``not-regular``, ``too-large``, ``unsigned``, ``signature``, or as
+    :meth:`Manifest.from_bytes`.
+    """
+    raw = read_capped(folder / MANIFEST, MAX_MANIFEST)
+    signature = _read_signature(folder)
+    key_id = _signer(raw, signature, trust)
+    return SignedManifest(Manifest.from_bytes(raw), raw, signature, key_id)
+
+
+def _read_signature(folder: Path) -> bytes | None:
+    path = folder / SIGNATURE
+    if not os.path.lexists(path):
+        return None
+    with open_regular(path) as stream, reading(path):
+        signature = stream.read(SIGNATURE_SIZE + 1)
+    if len(signature) != SIGNATURE_SIZE:
+        raise BundleError("signature", f"{path} is not a signature: it has to have {SIGNATURE_SIZE} bytes")
+    return signature
+
+
+def _signer(raw: bytes, signature: bytes | None, trust: Trust) -> str | None:
+    if trust.allow_unsigned and not trust.keys:
+        return None
+    if signature is None:
+        raise BundleError(
+            "unsigned",
+            "the bundle is not signed, but this device takes only signed ones; sign it, or for development allow "
+            "unsigned ones (--allow-unsigned, allow_unsigned=True)",
+        )
+    if not trust.keys:
+        raise BundleError(
+            "signature",
+            "no public key is held that could tell who signed the bundle; give one (--key), or for development do "
+            "without (--allow-unsigned, allow_unsigned=True)",
+        )
+    for key in trust.keys:
+        if key.verify(signature, raw):
+            return key.id
+    raise BundleError(
+        "signature",
+        f"the manifest was changed, or signed by none of the keys held ({', '.join(key.id for key in trust.keys)}); "
+        "fetch the bundle again, or add the new public key",
+    )
 
 
 def read_files(folder: Path, signed: SignedManifest) -> Bundle:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from fedclip_edge.bundle import keys
 from fedclip_edge.bundle.manifest import MANIFEST, SIGNATURE, Manifest
-from fedclip_edge.bundle.opening import read_files
-from fedclip_edge.bundle.signed_manifest import SignedManifest
+from fedclip_edge.bundle.opening import SignedManifest, read_files
 from fedclip_edge.errors import BundleError, ExportError
 from fedclip_edge.files import copy_listed, fill, new_folder
 

@@ -10,8 +10,7 @@ from typing import TypeVar
 
 from fedclip_edge.bundle.acceptance import Installed, Trust
 from fedclip_edge.bundle.manifest import Manifest
-from fedclip_edge.bundle.opening import Bundle, read_base
-from fedclip_edge.bundle.signed_manifest import read_manifest
+from fedclip_edge.bundle.opening import Bundle, read_base, read_manifest
 from fedclip_edge.device.keys import KEYS
 from fedclip_edge.device.rounds import BASES, ROUNDS, base_of, open_round, read_head, read_round
 from fedclip_edge.device.state import DeviceState

@@ -10,8 +10,15 @@ from pathlib import Path
 from fedclip_edge.bundle import acceptance
 from fedclip_edge.bundle.acceptance import Trust
 from fedclip_edge.bundle.manifest import MANIFEST, SIGNATURE, Manifest
-from fedclip_edge.bundle.opening import MAX_HEAD, Bundle, read_base, read_small, require_exact_set
-from fedclip_edge.bundle.signed_manifest import SignedManifest, read_manifest
+from fedclip_edge.bundle.opening import (
+    MAX_HEAD,
+    Bundle,
+    SignedManifest,
+    read_base,
+    read_manifest,
+    read_small,
+    require_exact_set,
+)
 from fedclip_edge.device.keys import KEYS
 from fedclip_edge.device.state import damaged
 from fedclip_edge.errors import BundleError
