@@ -33,14 +33,9 @@ _SIZES = (48, 64, 96, 131, 200, 227, 320, 480)
 
 @dataclass(frozen=True)
 class Samples:
-    """Image files for one export.
+    """Image files for one export, and what they are, for the parity table.
 
-    Attributes
-    ----------
-    name
-        What they are, for the parity table.
-    calibration, check
-        Disjoint files; `check` also holds shapes that trip preprocessing up.
+    `calibration` and `check` are disjoint; `check` also holds shapes that trip preprocessing up.
     """
 
     name: str
@@ -57,25 +52,10 @@ class Samples:
 
 
 def gather(folder: Path | None, precision: str, workplace: Path) -> Samples:
-    """Return the images to work with.
+    """Return the images to work with: your own, below a folder, or drawings.
 
-    Parameters
-    ----------
-    folder
-        Where your own images are, at any depth; None draws some.
-    precision
-        Of the encoder that is to be made.
-    workplace
-        A scratch folder for images that are made here.
-
-    Raises
-    ------
-    ConversionError
-        When `folder` is missing or holds too few images.
-    UnreadableImageError
-        When one of its images cannot be read.
-    DataError
-        When a folder below it cannot be listed.
+    Images that are made here go to `workplace`. Raises ConversionError when the folder is missing or holds too few
+    images, UnreadableImageError when one cannot be read, DataError when a folder below it cannot be listed.
     """
     kept = CALIBRATION if precision in CALIBRATED else 0
     files = _drawn(kept + CHECK, workplace) if folder is None else _found(folder)

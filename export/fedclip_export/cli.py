@@ -21,34 +21,18 @@ _CENTURY = 36_500
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command, and return its exit code.
 
-    Parameters
-    ----------
-    argv
-        Words after the program's name; None takes the process's own.
-
-    Returns
-    -------
-    int
-        Exit code: 0 done, 1 an export that failed its checks, 2 bad input or a disk that refuses, 130 interrupted,
-        141 the reader of the output left early.
+    That is 0 when done, 1 when an export failed its checks, 2 for bad input or a disk that refuses, 130 when
+    interrupted, 141 when the reader of the output left early.
     """
-    return run_command("fedclip-export", lambda: _act(argv), "interrupted; nothing half-made was left")
-
-
-def _act(argv: Sequence[str] | None) -> int:
-    return act(build_parser().parse_args(argv))
+    return run_command(
+        "fedclip-export", lambda: act(build_parser().parse_args(argv)), "interrupted; nothing half-made was left"
+    )
 
 
 def act(options: argparse.Namespace) -> int:
-    """Run the command that was given; return its exit code.
-
-    Parameters
-    ----------
-    options
-        From a parser that :func:`add` has filled.
-    """
+    """Run the command that was given to a parser which :func:`add` has filled; return its exit code."""
     try:
         print(options.export(options), flush=True)
     except (FedClipError, OSError) as error:
@@ -141,12 +125,11 @@ def _keygen(options: argparse.Namespace) -> str:
 
 
 def _bundle(options: argparse.Namespace) -> str:
-    from fedclip_export.export_bundle import BundleOptions, make_bundle
+    from fedclip_export.export_bundle import make_bundle
 
-    chosen = BundleOptions(
-        options.precision, options.calibrate, options.backbone, options.external_data, _release(options)
-    )
-    return make_bundle(options.adapter, options.out, chosen, _tell)
+    names = ("precision", "calibrate", "backbone", "external_data")
+    chosen = {name: getattr(options, name) for name in names}
+    return make_bundle(options.adapter, options.out, _release(options), _tell, **chosen)
 
 
 def _update(options: argparse.Namespace) -> str:

@@ -23,8 +23,7 @@ from fedclip_export.graphs.heads import head_graph
 from fedclip_export.graphs.preprocess import preprocess_graph, read_spec
 from fedclip_export.graphs.quantize import LOWEST_RUNTIME, quantize
 from fedclip_export.graphs.tuned_encoder import write_tuned
-from fedclip_export.parity import DeviceChain, Parity, ParityCheck, parity_table
-from fedclip_export.reference import Reference
+from fedclip_export.parity import DeviceChain, Parity, ParityCheck, Reference, parity_table
 from fedclip_export.release import Release, file_entry, vacant
 from fedclip_export.source import Source, package_versions, read_source
 from fedclip_plugin.methods import METHODS
@@ -41,36 +40,17 @@ _ADVICE = {
 }
 
 
-@dataclass(frozen=True)
-class BundleOptions:
-    """How to make a bundle.
-
-    Attributes
-    ----------
-    precision
-        Of the encoder: ``fp32``, ``fp16``, ``int8``, ``int8-weights`` or ``auto``.
-    calibrate
-        Folder of images of your own to calibrate and check with; None draws some.
-    backbone
-        Where the adapter's backbone is; None takes the adapter's own word.
-    external_data
-        Whether the encoder's weights lie in a file of their own.
-    release
-        Product, sequence, period and signature.
-    """
-
-    precision: str
-    calibrate: Path | None
-    backbone: str | None
-    external_data: bool
-    release: Release
-
-
-def _silent(line: str) -> None:
-    """Tell nobody."""
-
-
-def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable[[str], None] = _silent) -> str:
+def make_bundle(
+    adapter: Path,
+    out: Path,
+    release: Release,
+    tell: Callable[[str], None],
+    *,
+    precision: str = "fp32",
+    calibrate: Path | None = None,
+    backbone: str | None = None,
+    external_data: bool = False,
+) -> str:
     """Export an adapter, compare it with PyTorch, and write the bundle; return the report as text.
 
     Parameters
@@ -79,10 +59,18 @@ def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable
         Such as ``runs/NAME/adapters/best``.
     out
         The bundle's folder; it must not exist.
-    options
-        Precision, images, release.
+    release
+        Product, sequence, period and signature.
     tell
         Called with a line on what is being done.
+    precision
+        Of the encoder: ``fp32``, ``fp16``, ``int8``, ``int8-weights`` or ``auto``.
+    calibrate
+        Folder of images of your own to calibrate and check with; None draws some.
+    backbone
+        Where the adapter's backbone is; None takes the adapter's own word.
+    external_data
+        Whether the encoder's weights lie in a file of their own.
 
     Raises
     ------
@@ -93,43 +81,30 @@ def make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable
     ParityError
         When the answers differ from PyTorch's by more than the tolerances; nothing is written.
     """
-    with vacant(out):
-        return _make_bundle(adapter, out, options, tell)
-
-
-def _make_bundle(adapter: Path, out: Path, options: BundleOptions, tell: Callable[[str], None]) -> str:
-    options.release.check()
-    source = read_source(adapter)
-    notes = source.notes()
-    backbone = backbone_of(source.saved, options.backbone)
-    with tempfile.TemporaryDirectory(prefix="fedclip-export-") as scratch:
+    with vacant(out), tempfile.TemporaryDirectory(prefix="fedclip-export-") as scratch:
+        release.check()
+        source = read_source(adapter)
+        notes = source.notes()
+        clip = backbone_of(source.saved, backbone)
         if METHODS[source.method].on_pixels:
             tell(f"{source.method} has an encoder of its own")
             tuned = Path(scratch) / "tuned"
-            source, backbone = write_tuned(source, backbone, tuned), tuned
-        samples = gather(options.calibrate, options.precision, Path(scratch))
-        graphs = choose_graphs(source, backbone, options.precision, samples, tell)
-        files = _files(graphs, Path(scratch), options.external_data)
-        manifest = _manifest(source, graphs, samples.golden(), files, options.release)
-        _write_and_try(out, manifest, files, options.release)
+            source, clip = write_tuned(source, clip, tuned), tuned
+        samples = gather(calibrate, precision, Path(scratch))
+        graphs = choose_graphs(source, clip, precision, samples, tell)
+        files = _files(graphs, Path(scratch), external_data)
+        manifest = _manifest(source, graphs, samples.golden(), files, release)
+        _write_and_try(out, manifest, files, release)
     title = f"parity with PyTorch on {graphs.parity[0].images} images ({samples.name}); one thread each"
-    return "\n".join([options.release.summary(out, manifest), "", title, parity_table(graphs.parity), *notes])
+    return "\n".join([release.summary(out, manifest), "", title, parity_table(graphs.parity), *notes])
 
 
 @dataclass(frozen=True)
 class Graphs:
     """The three graphs of a bundle, and how closely they agree with PyTorch.
 
-    Attributes
-    ----------
-    preprocess, encoder, head
-        The graphs.
-    precision, image_size
-        The encoder's: its precision, and the side of its input in pixels.
-    chain
-        The graphs as they were measured, loaded in onnxruntime.
-    parity
-        PyTorch's row, then one per precision that was measured.
+    `precision` and `image_size` (pixels, a side) are the encoder's; `chain` is the graphs as they were measured;
+    `parity` has PyTorch's row, then one per precision that was measured.
     """
 
     preprocess: onnx.ModelProto
@@ -144,25 +119,9 @@ class Graphs:
 def choose_graphs(
     source: Source, backbone: Path, precision: str, samples: Samples, tell: Callable[[str], None]
 ) -> Graphs:
-    """Convert, measure, and return the first precision that agrees with PyTorch.
+    """Convert, measure, and return the first precision that agrees with PyTorch; ``auto`` goes through :data:`AUTO`.
 
-    Parameters
-    ----------
-    source
-        The adapter.
-    backbone
-        The backbone's folder.
-    precision
-        ``fp32``, ``fp16``, ``int8``, ``int8-weights``, or ``auto``, which goes through :data:`AUTO`.
-    samples
-        Images to calibrate and to check with.
-    tell
-        Called with a line on what is being done.
-
-    Raises
-    ------
-    ParityError
-        When none does; the message holds the table.
+    Raises ParityError, with the table, when none does.
     """
     tell(f"PyTorch answers {len(samples.check)} images ({samples.name})")
     reference = Reference(backbone, source.saved)

@@ -13,8 +13,7 @@ import torch
 from fedclip_edge.bundle import Manifest, Trust, write_bundle
 from fedclip_edge.bundle.acceptance import check_parts, check_product
 from fedclip_edge.bundle.golden import Golden
-from fedclip_edge.bundle.opening import read_files
-from fedclip_edge.bundle.signed_manifest import read_manifest
+from fedclip_edge.bundle.opening import read_files, read_manifest
 from fedclip_edge.errors import ConversionError, ParityError
 from fedclip_edge.runtime.sessions import Array, SessionMaker, score
 from fedclip_export.graphs.finalize import to_bytes
@@ -59,32 +58,28 @@ def make_update(adapter: Path, against: Path, out: Path, store: Store, release: 
         When the head's answers differ from PyTorch's by more than the tolerance; nothing is written.
     """
     with vacant(out):
-        return _make_update(adapter, against, out, store, release)
-
-
-def _make_update(adapter: Path, against: Path, out: Path, store: Store, release: Release) -> str:
-    release.check()
-    source = read_source(adapter)
-    require_head(source.saved.method)
-    if (against / "state.json").exists():
-        raise ConversionError(f"{against} is a device folder; give the bundle that was installed there")
-    installed = _read_bundle(against, release.product)
-    source.saved.require_backbone(installed.backbone["fingerprint"], installed.feature_dim, str(against))
-    head = to_bytes(head_graph(source.saved, source.head_metadata(), store))
-    logits = _logits(head, installed.golden.features)
-    difference = _check(source, head, store)
-    carried = {name: replace(file, installed=True) for name, file in installed.files.items() if file.role != "head"}
-    manifest = replace(
-        installed,
-        **release.fields(above=installed.sequence),
-        **source.manifest_fields(),
-        files={**carried, "head.onnx": file_entry("head.onnx", head)},
-        onnxruntime={**installed.onnxruntime, "tested": [onnxruntime.__version__]},
-        versions=package_versions(),
-        golden=Golden(installed.golden.features, logits, ()),
-        parity={"head": {"max_dlogit": f"{difference:.3g}", "store": store}},
-    )
-    write_bundle(out, manifest, {"head.onnx": head}, release.private_key)
+        release.check()
+        source = read_source(adapter)
+        require_head(source.saved.method)
+        if (against / "state.json").exists():
+            raise ConversionError(f"{against} is a device folder; give the bundle that was installed there")
+        installed = _read_bundle(against, release.product)
+        source.saved.require_backbone(installed.backbone["fingerprint"], installed.feature_dim, str(against))
+        head = to_bytes(head_graph(source.saved, source.head_metadata(), store))
+        logits = _logits(head, installed.golden.features)
+        difference = _check(source, head, store)
+        carried = {name: replace(file, installed=True) for name, file in installed.files.items() if file.role != "head"}
+        manifest = replace(
+            installed,
+            **release.fields(above=installed.sequence),
+            **source.manifest_fields(),
+            files={**carried, "head.onnx": file_entry("head.onnx", head)},
+            onnxruntime={**installed.onnxruntime, "tested": [onnxruntime.__version__]},
+            versions=package_versions(),
+            golden=Golden(installed.golden.features, logits, ()),
+            parity={"head": {"max_dlogit": f"{difference:.3g}", "store": store}},
+        )
+        write_bundle(out, manifest, {"head.onnx": head}, release.private_key)
     told = (
         f"head against PyTorch on {_PROBES} features: max |dlogit| {difference:.1e} (tolerance {TOLERANCES[store]:g})"
     )

@@ -15,32 +15,21 @@ import onnxruntime
 import torch
 
 from fedclip_edge.images import read_rgb
-from fedclip_edge.runtime.sessions import Array, ImageEncoder, SessionMaker, score
+from fedclip_edge.runtime.sessions import CHUNK, Array, ImageEncoder, SessionMaker, score
 from fedclip_edge.terminal import align
 from fedclip_export.graphs.finalize import to_bytes
-from fedclip_export.reference import Reference
+from fedclip_plugin.backbone.clip import FrozenClip
+from fedclip_plugin.classifier import Classifier
+from fedclip_plugin.data import open_rgb
+from fedclip_plugin.runs import SavedAdapter
 
 
 def centred_cosine(reference: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
     """Return the mean cosine of two encoders' features of the same images, after the mean feature is taken away.
 
     The features of a CLIP lie in a narrow cone: plain cosine is near 1 for any two images, so it says little of two
-    encoders. What is left without the mean tells images apart.
-
-    Parameters
-    ----------
-    reference, other
-        Features, ``[N, d]`` each, of N >= 2 images; the mean is that of `reference`.
-
-    Returns
-    -------
-    float
-        1 for equal features; about 0 for unrelated ones.
-
-    Raises
-    ------
-    ValueError
-        When the shapes differ, or there are fewer than two images.
+    encoders. What is left without the mean tells images apart: 1 for equal features; about 0 for unrelated ones. Both
+    are ``[N, d]``, of N >= 2 images; the mean is that of `reference`.
     """
     if reference.shape != other.shape or reference.ndim != 2 or len(reference) < 2:
         raise ValueError(
@@ -58,7 +47,6 @@ PIXELS_TOLERANCE, FILES_TOLERANCE = 1e-4, 5e-3
 LOWEST_COSINE, LOWEST_TOP1 = 0.98, 0.99
 """All other precisions: mean centred cosine of the features, share of images with the same first label."""
 
-_CHUNK = 32
 _REPEATS = {1: 10, 8: 4}
 
 
@@ -66,20 +54,11 @@ _REPEATS = {1: 10, 8: 4}
 class Parity:
     """How one precision of an export compares with PyTorch in float32.
 
-    Attributes
-    ----------
-    precision
-        ``fp32``, ``fp16``, ``int8`` or ``int8-weights``; ``torch`` is the reference's own row of latencies.
-    images
-        Checked images.
-    pixels, files
-        Largest difference of a logit, from the same pixel values and from the same image file.
-    cosine, top1
-        Mean centred cosine of the features, and share of images with the same first label, both from files.
-    megabytes, load_ms
-        Size of the encoder's file, and milliseconds to load it.
-    latency_ms
-        Milliseconds from pixel values to logits by batch size on one thread, the best of a few interleaved runs.
+    `precision` ``torch`` is the reference's own row of latencies. `pixels` and `files` are the largest difference of a
+    logit, from the same pixel values and from the same image file; `cosine` the mean centred cosine of the features and
+    `top1` the share of images with the same first label, both from files. `megabytes` is the size of the encoder's
+    file. `latency_ms` counts from pixel values to logits by batch size on one thread, the best of a few interleaved
+    runs.
     """
 
     precision: str
@@ -123,12 +102,7 @@ class Parity:
 class DeviceChain(ImageEncoder):
     """The three graphs of a bundle as a device runs them, on one thread as PyTorch when latencies are compared.
 
-    Attributes
-    ----------
-    head
-        The head's session.
-    megabytes, load_ms
-        Size of the encoder, and milliseconds that onnxruntime took to load it.
+    `megabytes` is the size of the encoder, `load_ms` what onnxruntime took to load it.
     """
 
     head: onnxruntime.InferenceSession
@@ -137,15 +111,7 @@ class DeviceChain(ImageEncoder):
 
     @classmethod
     def load(cls, preprocess: onnx.ModelProto, encoder: onnx.ModelProto, head: onnx.ModelProto) -> DeviceChain:
-        """Load three graphs.
-
-        Raises
-        ------
-        ConversionError
-            When one does not pass onnx's checker.
-        BundleError
-            When onnxruntime cannot load one.
-        """
+        """Load three graphs; errors as of `to_bytes` and of `SessionMaker`."""
         maker, encoder_bytes = SessionMaker.choose("cpu", 1, spinning=False), to_bytes(encoder)
         began = time.perf_counter()
         session = maker.encoder(encoder_bytes)
@@ -158,16 +124,32 @@ class DeviceChain(ImageEncoder):
         return score(self.head, features)[0]
 
 
-class ParityCheck:
-    """Compares device chains with the reference on one set of image files.
+class Reference:
+    """PyTorch end to end, as training and ``fedclip predict`` have it, in float32 on the CPU.
 
-    Parameters
-    ----------
-    reference
-        PyTorch.
-    paths
-        The image files.
+    Shapes: N images, S side of the encoder's input, d width of the features, C classes.
     """
+
+    def __init__(self, backbone: Path, saved: SavedAdapter) -> None:
+        cpu = torch.device("cpu")
+        self.clip = FrozenClip(backbone, cpu)
+        self._classifier = Classifier(saved, device=cpu, clip=self.clip)
+
+    def pixels(self, paths: Sequence[Path]) -> Array:
+        """Return what CLIP sees of image files, ``[N, 3, S, S]``, by PIL."""
+        return np.stack([self.clip.preprocess(open_rgb(path)) for path in paths])
+
+    def encode(self, pixels: Array) -> Array:
+        """Return image features ``[N, d]``."""
+        return self.clip.encode_pixels(torch.from_numpy(pixels)).numpy()
+
+    def logits(self, features: Array) -> Array:
+        """Return logits ``[N, C]``."""
+        return self._classifier.logits_of(torch.from_numpy(features)).numpy()
+
+
+class ParityCheck:
+    """Compares device chains with the reference on one set of image files."""
 
     def __init__(self, reference: Reference, paths: Sequence[Path]) -> None:
         self._reference, self._paths = reference, paths
@@ -243,7 +225,7 @@ def _latencies(chains: Mapping[str, Reference | DeviceChain], pixels: Array) -> 
 
 def _chunked(encode: Callable[[Array], Array], pixels: Array) -> Array:
     """Encode in chunks, so that memory does not grow with the number of images."""
-    return np.concatenate([encode(pixels[start : start + _CHUNK]) for start in range(0, len(pixels), _CHUNK)])
+    return np.concatenate([encode(pixels[start : start + CHUNK]) for start in range(0, len(pixels), CHUNK)])
 
 
 def _largest(difference: Array) -> float:

@@ -28,18 +28,10 @@ _DAY = 86_400
 class Release:
     """The part of a manifest that the person who releases decides.
 
-    Attributes
-    ----------
-    product
-        Devices of another product refuse it.
-    sequence
-        Place in the order of the product's releases; None takes the time, in UTC seconds.
-    valid_days
-        Days after which devices no longer install it; None is for ever.
-    private_key
-        File of the Ed25519 key that signs; None leaves it unsigned.
-    next_keys
-        Files of public keys that a device which accepts the release holds from then on as well.
+    Devices of another `product` refuse it. Without a `sequence`, its place in the order of the product's releases, it
+    takes the time in UTC seconds. After `valid_days` devices no longer install it; None is for ever. `private_key` is
+    the file of the Ed25519 key that signs; `next_keys` are files of public keys that a device which accepts the release
+    holds from then on as well.
     """
 
     product: str
@@ -51,12 +43,7 @@ class Release:
     def check(self) -> None:
         """See that the private key can sign and the next keys can be read, before anything is made.
 
-        Raises
-        ------
-        ExportError
-            When one is missing or no Ed25519 key, or next keys are too many or announced without a signature.
-        MissingPackageError
-            When ``cryptography`` is not installed.
+        Raises ExportError also for too many next keys, or without a signature.
         """
         if self.private_key is not None:
             sign(b"", self.private_key)
@@ -67,22 +54,17 @@ class Release:
         load_public_keys(self.next_keys)
 
     def fields(self, above: int = -1) -> dict[str, Any]:
-        """Return the manifest's fields.
-
-        Parameters
-        ----------
-        above
-            The sequence number that this one has to exceed.
-
-        Raises
-        ------
-        ConversionError
-            When the sequence number that was asked for does not.
-        """
+        """Return the manifest's fields; ConversionError when the sequence asked for does not exceed `above`."""
         now = int(time.time())
+        sequence = max(now, above + 1) if self.sequence is None else self.sequence
+        if sequence <= above:
+            raise ConversionError(
+                f"sequence {sequence} is not above {above}, that of the bundle which is updated: devices would "
+                "refuse it as a replay; give a higher one, or leave --sequence out"
+            )
         return {
             "product": self.product,
-            "sequence": self._number(now, above),
+            "sequence": sequence,
             "not_before": None,
             "expires": None if self.valid_days is None else now + self.valid_days * _DAY,
             "next_keys": load_public_keys(self.next_keys),
@@ -101,29 +83,13 @@ class Release:
             lines.append("  devices will refuse it: sign with --sign KEY ('fedclip-export keygen' makes one)")
         return "\n".join(lines)
 
-    def _number(self, now: int, above: int) -> int:
-        if self.sequence is None:
-            return max(now, above + 1)
-        if self.sequence <= above:
-            raise ConversionError(
-                f"sequence {self.sequence} is not above {above}, that of the bundle which is updated: devices would "
-                "refuse it as a replay; give a higher one, or leave --sequence out"
-            )
-        return self.sequence
-
 
 @contextmanager
 def vacant(out: Path) -> Iterator[None]:
     """Keep a folder's name for one export, and see that it can be written, before hours are spent on its content.
 
-    What an export that was killed left beside it is removed.
-
-    Raises
-    ------
-    ConversionError
-        When something is there already, or its parent cannot be written.
-    FedClipError
-        When another export writes it.
+    What an export that was killed left beside it is removed. Raises ConversionError when something is there already, or
+    its parent cannot be written; FedClipError when another export writes it.
     """
     _require_vacant(out)
     with FolderLock(out.with_name(f".{out.name}.lock"), f"{out}", "give another name").held():

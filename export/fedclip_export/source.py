@@ -29,16 +29,9 @@ _NAMED_PACKAGES = (
 
 @dataclass(frozen=True)
 class Source:
-    """The adapter that an export is made from.
+    """The adapter that an export is made from, and the hash of its ``adapter.safetensors``.
 
-    Attributes
-    ----------
-    saved
-        The adapter.
-    sha256
-        Of its ``adapter.safetensors``.
-    trained_by
-        The method, where ``saved`` is what is left of it beside an encoder of its own; else None.
+    `trained_by` is the method, where ``saved`` is what is left of it beside an encoder of its own; else None.
     """
 
     saved: SavedAdapter
@@ -89,13 +82,7 @@ class Source:
 
 
 def read_source(folder: Path) -> Source:
-    """Load an adapter for export.
-
-    Raises
-    ------
-    AdapterFileError
-        When it is missing, damaged, or of a newer format.
-    """
+    """Load an adapter for export; AdapterFileError when it is missing, damaged, or of a newer format."""
     saved = load_adapter(folder)
     return Source(saved, hashlib.sha256((folder / "adapter.safetensors").read_bytes()).hexdigest())
 

@@ -36,7 +36,7 @@ def chromium():
 @pytest.fixture(scope="session")
 def delivery(tmp_path_factory):
     from fedclip_edge.bundle import keys
-    from fedclip_export.export_bundle import BundleOptions, make_bundle
+    from fedclip_export.export_bundle import make_bundle
     from fedclip_export.export_update import make_update
     from fedclip_export.release import Release
     from tests.support.random_adapters import write_adapter
@@ -44,8 +44,7 @@ def delivery(tmp_path_factory):
     place = tmp_path_factory.mktemp("delivery")
     keys.generate(place / "key")
     release = Release("fedclip", sequence=1_763_645_000, private_key=place / "key")
-    options = BundleOptions("fp32", None, None, False, release)
-    make_bundle(write_adapter(place / "one", round=11, seed=0), place / "bundle", options)
+    make_bundle(write_adapter(place / "one", round=11, seed=0), place / "bundle", release, print)
     later = Release("fedclip", sequence=1_763_645_100, private_key=place / "key")
     make_update(write_adapter(place / "two", round=20, seed=1), place / "bundle", place / "update", "fp32", later)
     return Delivery(place / "bundle", place / "update", place / "key.pub")

@@ -6,20 +6,8 @@ from __future__ import annotations
 class FedClipError(Exception):
     """Base of every error that a user can cause and mend; the command lines print it as one line.
 
-    Parameters
-    ----------
-    text
-        What was given, the rule, and how to mend it.
-    in_recipe
-        How else to mend it where there is a recipe; a command without one leaves it out.
-
-    Attributes
-    ----------
-    text
-        As given.
-    exit_code
-        What the process exits with: 2 for bad input, 1 for a federation that stopped, and for an export or an update
-        that failed its checks.
+    `text` says what was given, the rule, and how to mend it; `in_recipe` how else to mend it where there is a recipe.
+    `exit_code` is 2 for bad input, 1 for a federation that stopped, an export or an update that failed its checks.
     """
 
     exit_code: int = 2
@@ -58,12 +46,7 @@ class ParityError(ExportError):
 class BundleError(ExportError):
     """A bundle, an update or a device folder that is refused.
 
-    Parameters
-    ----------
-    reason
-        Short code of the rule that was broken, the same on every host: ``signature``, ``hash``, ``rollback`` ...
-    message
-        What was found, the rule, and what to do.
+    `reason` is the short code of the rule that was broken, the same on every host: ``signature``, ``hash`` ...
     """
 
     exit_code = 1

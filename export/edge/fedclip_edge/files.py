@@ -35,17 +35,7 @@ _REMEDIES = {
 def write_file(path: Path, content: bytes) -> None:
     """Write ``content`` under ``path`` so that a reader sees the old file or the new one, never half of it.
 
-    Parameters
-    ----------
-    path
-        Final name; its folder exists.
-    content
-        All bytes of the file.
-
-    Raises
-    ------
-    OSError
-        When the disk is full or the folder cannot be written; the old file is untouched then.
+    The folder exists. On an ``OSError`` (a full disk) the old file is untouched.
     """
     with replacing(path) as stream:
         stream.write(content)
@@ -53,13 +43,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an error of the disk name what was written: Python names a file that cannot be opened, not one that is full.
-
-    Raises
-    ------
-    OSError
-        That of the block.
-    """
+    """Let an error of the disk name what was written: Python names a file that cannot be opened, no full one."""
     try:
         yield
     except OSError as error:
@@ -70,20 +54,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing_to(what: Path | str, kind: type[Exception]) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into an error that names the place and says what to do.
-
-    Parameters
-    ----------
-    what
-        The file or folder that is written.
-    kind
-        The error to raise.
-
-    Raises
-    ------
-    Exception
-        An error of `kind`, when the block raises an ``OSError``.
-    """
+    """Turn an ``OSError`` of the block into a `kind` of error that names the place and says what to do."""
     try:
         yield
     except OSError as error:
@@ -95,17 +66,7 @@ def writing_to(what: Path | str, kind: type[Exception]) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Give a stream whose content appears under ``path`` when it is whole; for files too large to hold in memory.
 
-    What a killed process left of a file of this name is removed first.
-
-    Parameters
-    ----------
-    path
-        Final name; its folder exists.
-
-    Raises
-    ------
-    OSError
-        As :func:`write_file`.
+    What a killed process left of a file of this name is removed first; errors as :func:`write_file`.
     """
     remove_abandoned(path.parent, path.name)
     temporary = _temporary(path)
@@ -121,20 +82,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write small files as one folder that appears in one step; a folder of that name is replaced.
-
-    Parameters
-    ----------
-    path
-        Final name of the folder; its parent exists.
-    files
-        File name to content.
-
-    Raises
-    ------
-    OSError
-        As :func:`new_folder`, and when a file has the name.
-    """
+    """Write small files as one folder that appears in one step; a folder of that name is replaced, a file refused."""
     if path.is_file() and not path.is_symlink():  # somebody's
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     with new_folder(path) as folder:
@@ -146,11 +94,6 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; it takes the final name, durably, when the block ends well.
 
     What has the name already is replaced. When the block raises, nothing is left.
-
-    Raises
-    ------
-    OSError
-        When the disk is full or the parent cannot be written.
     """
     temporary = _temporary(path)
     try:
@@ -166,13 +109,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write small files into a folder from :func:`new_folder`, each forced to disk.
-
-    Raises
-    ------
-    OSError
-        When one cannot be written.
-    """
+    """Write small files into a folder from :func:`new_folder`, each forced to disk."""
     for name, content in files.items():
         with naming(folder / name), (folder / name).open("xb") as stream:
             stream.write(content)
@@ -182,12 +119,7 @@ def fill(folder: Path, files: Mapping[str, bytes]) -> None:
 def copy_listed(source: Path, target: Path, size: int, sha256: str) -> None:
     """Copy a large regular file, forced to disk, and see that what was copied is as listed.
 
-    Raises
-    ------
-    BundleError
-        ``missing-file``, ``not-regular``, ``size`` or ``hash``.
-    OSError
-        When the copy cannot be written.
+    A BundleError is of ``missing-file``, ``not-regular``, ``size`` or ``hash``.
     """
     with open_regular(source) as stream, target.open("xb") as copy:
         check_listed(stream, source, size, sha256, copy)
@@ -195,27 +127,16 @@ def copy_listed(source: Path, target: Path, size: int, sha256: str) -> None:
 
 
 def protect(folder: Path) -> None:
-    """Let nobody write to the files of a folder, where that does not keep them from being deleted, as on Windows.
-
-    Raises
-    ------
-    OSError
-        When the file system refuses.
-    """
+    """Let nobody write to the files of a folder, where that does not keep them from being deleted, as on Windows."""
     if os.name != "nt":
         for path in folder.iterdir():
             path.chmod(0o444)
 
 
 def point_to(link: Path, target: str) -> None:
-    """Make ``link`` a symbolic link to ``target`` (a folder beside it), in one step.
+    """Make ``link`` a symbolic link to ``target`` (a folder beside it), in one step; on an error the old link stays.
 
     On a file system without links (FAT, exFAT, many network shares) it becomes a copy of the folder.
-
-    Raises
-    ------
-    OSError
-        When the folder cannot be written; the old link is untouched then.
     """
     temporary = _temporary(link)
     try:
@@ -240,13 +161,7 @@ def is_same(link: Path, folder: Path) -> bool:
 
 
 def has_links(folder: Path) -> bool:
-    """Return whether symbolic links can be made in a folder.
-
-    Raises
-    ------
-    OSError
-        When the folder cannot be written.
-    """
+    """Return whether symbolic links can be made in a folder."""
     probe = _temporary(folder / "link")
     try:
         probe.symlink_to("nothing")
@@ -259,13 +174,7 @@ def has_links(folder: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link or a whole folder; what is not there is no fault.
-
-    Raises
-    ------
-    OSError
-        When it cannot be deleted.
-    """
+    """Delete a file, a link or a whole folder; what is not there is no fault."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -273,34 +182,13 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove what killed processes left half-written in a folder in which nobody else works now.
-
-    Parameters
-    ----------
-    folder
-        The folder; it need not exist.
-    name
-        Final name of what was being written; None takes everything.
-
-    Raises
-    ------
-    OSError
-        When something cannot be deleted.
-    """
+    """Remove what killed processes left half-written (of one final name, or all) where nobody else works now."""
     for left in folder.glob(_half_written(name)):
         remove(left)
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
-    """Remove what was half-written so long ago that nobody writes it any more.
-
-    Parameters
-    ----------
-    folder
-        A folder in which others may be writing now.
-    name
-        Final name of the file or folder; None takes everything.
-    """
+    """Remove what was half-written (of one final name, or all) so long ago that nobody writes it any more."""
     for left in folder.glob(_half_written(name)):
         with suppress(FileNotFoundError):  # another process was faster
             if time.time() - left.lstat().st_mtime > _ABANDONED:
@@ -308,13 +196,7 @@ def remove_abandoned(folder: Path, name: str | None = None) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line and force it to disk.
-
-    Raises
-    ------
-    OSError
-        When it cannot be written.
-    """
+    """Append one line and force it to disk."""
     with naming(path), path.open("ab") as stream:
         stream.write(f"{line}\n".encode())
         _sync(stream)

@@ -44,23 +44,12 @@ _TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTA
 
 
 def read_rgb(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Return an image as the pixels that CLIP's preprocessing starts from.
+    """Return an image as the pixels that CLIP's preprocessing starts from: RGB, uint8 [H, W, 3].
 
-    Files are known by content: JPEG, PNG, WebP or BMP. EXIF orientation is applied, transparency is laid over
-    white, greyscale, palette and CMYK become RGB, 16-bit samples keep their high byte, an animation its first
-    frame. An array is taken as it is. Safe to call from several threads, each with an image of its own.
-
-    Parameters
-    ----------
-    image
-        A path, an encoded file's bytes, a PIL image, or an array uint8 [H, W, 3] in RGB order.
-    max_pixels
-        Largest width x height that is accepted, known before anything is decoded.
-
-    Returns
-    -------
-    ndarray
-        uint8 [H, W, 3], RGB.
+    Files are known by content: JPEG, PNG, WebP or BMP. EXIF orientation is applied, transparency is laid over white,
+    greyscale, palette and CMYK become RGB, 16-bit samples keep their high byte, an animation its first frame. An array
+    is taken as it is. More than `max_pixels`, width x height, are refused before anything is decoded. Safe to call from
+    several threads, each with an image of its own.
 
     Raises
     ------
@@ -122,14 +111,8 @@ def _open_stream(image: object) -> BinaryIO:
 def open_image(stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open an encoded image; its format and size are checked, and its pixels are not read yet.
 
-    Raises
-    ------
-    ValueError
-        When it is empty, or beyond the limits.
-    MissingPackageError
-        When Pillow is not installed.
-    Exception
-        What Pillow raises of bad bytes: OSError, SyntaxError, struct.error, KeyError ...
+    Raises ValueError when it is empty or beyond the limits, MissingPackageError without Pillow, and what Pillow raises
+    of bad bytes: OSError, SyntaxError, struct.error, KeyError ...
     """
     try:
         from PIL import Image

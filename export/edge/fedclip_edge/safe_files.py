@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -30,15 +31,7 @@ _KINDS = (
 
 
 def open_plain(path: Path) -> BufferedReader:
-    """Open a plain file, be it through a link; anything else is refused without being opened, or waited for.
-
-    Raises
-    ------
-    OSError
-        When it cannot be opened.
-    ValueError
-        When it is no plain file.
-    """
+    """Open a plain file, be it through a link; anything else is a ValueError, without being opened or waited for."""
     _require_plain(path.stat())
     descriptor = os.open(path, _FLAGS)
     try:
@@ -58,10 +51,7 @@ def stamp(found: os.stat_result) -> tuple[int, int, int]:
 def open_regular(path: Path) -> Iterator[BinaryIO]:
     """Open a regular file for reading; a link, a folder, a pipe or a device is refused without waiting for it.
 
-    Raises
-    ------
-    BundleError
-        ``missing-file`` (also when it cannot be read) or ``not-regular``.
+    A BundleError is of ``missing-file`` (also when it cannot be read) or ``not-regular``.
     """
     try:
         _require_regular(path, os.lstat(path))
@@ -76,13 +66,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_capped(path: Path, limit: int) -> bytes:
-    """Return the whole content of a small regular file.
-
-    Raises
-    ------
-    BundleError
-        ``missing-file``, ``not-regular``, or ``too-large`` when it has more than ``limit`` bytes.
-    """
+    """Return the whole content of a small regular file; more than `limit` bytes are ``too-large``."""
     with open_regular(path) as stream, reading(path):
         content = stream.read(limit + 1)
     if len(content) > limit:
@@ -91,40 +75,17 @@ def read_capped(path: Path, limit: int) -> bytes:
 
 
 def read_listed(path: Path, size: int, sha256: str) -> bytes:
-    """Return the content of a regular file after its size and hash were found to be as listed.
-
-    Raises
-    ------
-    BundleError
-        ``missing-file``, ``not-regular``, ``size`` or ``hash``.
-    """
-    with open_regular(path) as stream, reading(path):
-        content = stream.read(size + 1)
-    _require_size(path, len(content), size)
-    _require_hash(path, hashlib.sha256(content).hexdigest(), sha256)
-    return content
+    """Return the content of a regular file after its size and hash were found to be as listed."""
+    content = io.BytesIO()
+    with open_regular(path) as stream:
+        check_listed(stream, path, size, sha256, content)
+    return content.getvalue()
 
 
 def check_listed(stream: BinaryIO, path: Path, size: int, sha256: str, copy: BinaryIO | None = None) -> None:
-    """Read an open file through, and see that its size and hash are as listed.
+    """Read an open file through, and see that its size and hash are as listed (``size``, ``hash``).
 
-    Parameters
-    ----------
-    stream
-        From :func:`open_regular`, at its beginning.
-    path
-        Its name for messages.
-    size, sha256
-        Bytes and hex digits that the manifest lists.
-    copy
-        Where to write what was read; what lies there when this returns is what was hashed.
-
-    Raises
-    ------
-    BundleError
-        ``size`` or ``hash``.
-    OSError
-        When the copy cannot be written.
+    What lies in `copy` when this returns is what was hashed.
     """
     with reading(path):
         _require_size(path, os.fstat(stream.fileno()).st_size, size)
@@ -145,13 +106,7 @@ def _read_chunk(stream: BinaryIO, path: Path, left: int) -> bytes:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn an error of the disk into a refusal.
-
-    Raises
-    ------
-    BundleError
-        ``missing-file`` for every OSError of the block.
-    """
+    """Turn an OSError of the block into the refusal ``missing-file``."""
     try:
         yield
     except OSError as error:

@@ -56,14 +56,8 @@ class LineFormatter(logging.Formatter):
 class SafeStream:
     """A text stream that no name can command: control characters, and what its encoding has not, become escapes.
 
-    Parameters
-    ----------
-    stream
-        What is written to.
-    name
-        What an error calls it.
-    bars
-        Whether progress bars are drawn on it: they go back to the beginning of the line, and a line up.
+    Errors call it by `name`. Where `bars` are drawn on it, they may go back to the beginning of the line, and a line
+    up.
     """
 
     def __init__(self, stream: TextIO, name: str, bars: bool = False) -> None:
@@ -72,13 +66,7 @@ class SafeStream:
             stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
-        """Write a text with everything escaped that a terminal would obey.
-
-        Raises
-        ------
-        StreamError
-            When the stream cannot be written.
-        """
+        """Write a text with everything escaped that a terminal would obey; raises `StreamError`."""
         self._guard(self._stream.write, self._escaped(text))
         return len(text)
 
@@ -126,17 +114,7 @@ def message(text: str) -> str:
 
 
 def align(table: Sequence[Sequence[str]], left: Sequence[int] = (0,), rule: bool = True) -> str:
-    """Return a table as text, its columns to the right, with a rule under the head.
-
-    Parameters
-    ----------
-    table
-        Rows of cells, the head first.
-    left
-        Columns that stand to the left.
-    rule
-        Whether a rule is drawn.
-    """
+    """Return a table, its head first, as aligned text: the columns `left` to the left, a `rule` under the head."""
     table = [[printable(cell) for cell in row] for row in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
@@ -153,20 +131,8 @@ def align(table: Sequence[Sequence[str]], left: Sequence[int] = (0,), rule: bool
 def run_command(program: str, command: Callable[[], int], interrupted: str = "interrupted") -> int:
     """Run a command with safe streams, and return its exit code.
 
-    Parameters
-    ----------
-    program
-        What a message begins with.
-    command
-        What to run; returns its exit code.
-    interrupted
-        What is said when the user interrupts it.
-
-    Returns
-    -------
-    int
-        The command's; 2 when a standard stream cannot be written, 130 when the user interrupted it, 141 when the
-        reader of its output left early.
+    That is 2 when a standard stream cannot be written, 130 when the user interrupted it (`interrupted` is said then),
+    141 when the reader of its output left early.
     """
     if sys.stderr is None:  # closed by who started us: nobody wants to hear what goes wrong
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # open as long as the process
@@ -202,16 +168,9 @@ def refusal(error: OSError) -> str:
 
 
 def say_at_once(text: str, descriptor: int = 2) -> None:
-    """Write a message to standard error past all buffers, for a process that ends in the next moment.
+    """Write a message to standard error (or `descriptor`) past all buffers, for a process that ends in the next moment.
 
     Where nothing can be written nobody listens, and the process ends all the same.
-
-    Parameters
-    ----------
-    text
-        The message, without a line break at its end.
-    descriptor
-        Where to, if not to standard error.
     """
     encoding = getattr(sys.stderr, "encoding", None) or "ascii"
     with suppress(OSError):

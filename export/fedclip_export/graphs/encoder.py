@@ -38,21 +38,10 @@ class _Vision(nn.Module):
 
 
 def encoder_graph(clip_folder: Path, metadata: Mapping[str, str]) -> ModelProto:
-    """Export the image encoder of a CLIP in float32.
+    """Export the image encoder of a CLIP (in the transformers layout) in float32.
 
     Input ``pixel_values``, float32 ``[B, 3, S, S]``; output ``image_features``, float32 ``[B, d]``, not normalised.
-
-    Parameters
-    ----------
-    clip_folder
-        A CLIP in the transformers layout.
-    metadata
-        For ``metadata_props``.
-
-    Raises
-    ------
-    ConversionError
-        When transformers cannot load the folder, or torch cannot export it.
+    Raises ConversionError when transformers cannot load the folder, or torch cannot export it.
     """
     vision, side, width = _load(clip_folder)
     example = torch.zeros(2, 3, side, side)  # a batch of 1 would be taken for a constant
@@ -85,21 +74,9 @@ def encoder_graph(clip_folder: Path, metadata: Mapping[str, str]) -> ModelProto:
 
 
 def save_encoder(model: ModelProto, folder: Path, external_data: bool) -> tuple[Path, ...]:
-    """Write an encoder as one file, or as graph and weights.
+    """Write an encoder as one file, or as graph and weights; return the files written.
 
-    Parameters
-    ----------
-    model
-        From :func:`encoder_graph` or :func:`~fedclip_export.graphs.quantize.quantize`; it is left as it is.
-    folder
-        Where to write; it exists.
-    external_data
-        Whether the weights go to ``encoder.onnx.data``, which Python devices load in half the time and memory.
-
-    Returns
-    -------
-    tuple
-        The files written.
+    With `external_data` the weights go to ``encoder.onnx.data``, which Python devices load in half the time and memory.
     """
     content = to_bytes(model)
     path = folder / ENCODER

@@ -26,25 +26,10 @@ Interface = Mapping[str, tuple[str, tuple[int | str, ...]]]
 
 
 def finalize(model: ModelProto, *, name: str, metadata: Mapping[str, str], version: int = 0) -> ModelProto:
-    """Make a graph's bytes depend on weights and code alone.
+    """Make a graph's bytes depend on weights and code alone; it is changed in place, and returned.
 
     Exporters and quantisers leave stack traces, folder names and shapes of intermediate values behind; those go.
-
-    Parameters
-    ----------
-    model
-        The graph; it is changed in place.
-    name
-        The graph's name, such as ``head``.
-    metadata
-        Entries of ``metadata_props``; they are written in sorted order.
-    version
-        ``model_version``; the federated round of a head.
-
-    Returns
-    -------
-    onnx.ModelProto
-        ``model``.
+    `version` is the federated round of a head.
     """
     _strip(model.graph)
     model.graph.name = name
@@ -62,10 +47,7 @@ def finalize(model: ModelProto, *, name: str, metadata: Mapping[str, str], versi
 def to_bytes(model: ModelProto) -> bytes:
     """Check a graph and return its bytes, the same ones for the same graph.
 
-    Raises
-    ------
-    ConversionError
-        When onnx's full check, shape inference included, finds a fault.
+    Raises ConversionError when onnx's full check, shape inference included, finds a fault.
     """
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -78,19 +60,9 @@ def to_bytes(model: ModelProto) -> bytes:
 
 
 def require_interface(model: ModelProto, inputs: Interface, outputs: Interface) -> None:
-    """Check that a graph is what a device expects: names, types, axes, operators and versions.
+    """Check that a graph is what a device expects: names, types, axes, operators and versions; ConversionError else.
 
-    Parameters
-    ----------
-    model
-        The graph.
-    inputs, outputs
-        The tensors it must have, in order; an axis is an int, or the name of a dynamic one.
-
-    Raises
-    ------
-    ConversionError
-        At the first difference.
+    The tensors stand in order; an axis is an int, or the name of a dynamic one.
     """
     _require_operators(model)
     initializers = {tensor.name for tensor in model.graph.initializer}

@@ -25,19 +25,7 @@ class GraphBuilder:
         self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def op(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        """Append a node of one output and return that output's name.
-
-        Parameters
-        ----------
-        kind
-            An operator of ONNX's standard domain.
-        inputs
-            Names of tensors.
-        output
-            Name of the result; numbered when not given.
-        attributes
-            Of the operator.
-        """
+        """Append a node of one output and return that output's name, numbered when not given."""
         name = output or f"{kind.lower()}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name

@@ -22,15 +22,7 @@ _SHORTEST = 1e-12  # eps of torch.nn.functional.normalize
 
 
 class HeadBuilder(GraphBuilder):
-    """A graph builder that stores an adapter's tensors as the file is to hold them.
-
-    Parameters
-    ----------
-    tensors
-        The adapter's parameters by name.
-    store
-        ``fp32``, or ``fp16`` to halve the file; the arithmetic is float32 in any case.
-    """
+    """A graph builder that stores an adapter's tensors as the file is to hold them."""
 
     def __init__(self, tensors: Mapping[str, npt.NDArray[Any]], store: Store) -> None:
         super().__init__()
@@ -39,13 +31,7 @@ class HeadBuilder(GraphBuilder):
         self.taken: set[str] = set()
 
     def parameter(self, name: str, *shape: int) -> str:
-        """Return one of the adapter's tensors, as float32.
-
-        Raises
-        ------
-        ConversionError
-            When there is none of that name and shape.
-        """
+        """Return one of the adapter's tensors as float32; ConversionError when none has that name and shape."""
         array = self._tensors.get(name)
         if array is None or array.shape != shape:
             found = "missing" if array is None else f"of shape {list(array.shape)}"
@@ -59,10 +45,7 @@ class HeadBuilder(GraphBuilder):
     def stored(self, name: str, array: npt.NDArray[Any]) -> str:
         """Store an array and return it as float32; only matrices are worth halving.
 
-        Raises
-        ------
-        ConversionError
-            When a value is not finite, or would not be as float16.
+        Raises ConversionError when a value is not finite, or would not be as float16.
         """
         kind = np.float16 if self._halves and array.ndim > 1 else np.float32
         with np.errstate(over="ignore"):
@@ -77,13 +60,7 @@ class HeadBuilder(GraphBuilder):
 
 
 def require_head(method: str) -> None:
-    """See that a head can hold adapters of a method.
-
-    Raises
-    ------
-    ConversionError
-        When none can, with the reason.
-    """
+    """See that a head can hold adapters of a method; ConversionError, with the reason, when none can."""
     if method not in METHODS:
         raise ConversionError(f"adapter of method {method!r}, which is not known here: update fedclip-plugin")
     if METHODS[method].on_pixels:
@@ -102,21 +79,8 @@ def head_graph(saved: SavedAdapter, metadata: Mapping[str, str], store: Store = 
     """Build the graph of one round: from image features to logits and probabilities.
 
     Input ``image_features``, float32 ``[B, d]``; outputs ``logits`` and ``probabilities``, float32 ``[B, C]``, for B
-    images, feature width d, and C classes.
-
-    Parameters
-    ----------
-    saved
-        The adapter, with its class features and logit scale.
-    metadata
-        For ``metadata_props``.
-    store
-        Type of the stored matrices; ``fp16`` halves what is sent every round.
-
-    Raises
-    ------
-    ConversionError
-        When the method has no head, or the adapter's tensors are not the method's or not finite.
+    images, feature width d, and C classes. `store` is the type of the stored matrices. Raises ConversionError when the
+    method has no head, or the adapter's tensors are not the method's or not finite.
     """
     require_head(saved.method)
     graph = HeadBuilder(saved.tensors, store)

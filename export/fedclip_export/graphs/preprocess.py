@@ -25,15 +25,9 @@ _SWITCHES = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_co
 class PreprocessSpec:
     """What a CLIP's processor does to an image.
 
-    Attributes
-    ----------
-    size
-        Side S of the square that the encoder sees, in pixels.
-    mean, std
-        Of the three channels, of values between 0 and 1.
-    height_first
-        Whether images more than twice as tall as wide are shrunk along the height first, as Pillow does since 13.0;
-        before, the width always came first. The order shows, since levels are rounded in between.
+    `size` is the side S of the square that the encoder sees, in pixels; `mean` and `std` are of values between 0 and 1.
+    `height_first`: images more than twice as tall as wide are shrunk along the height first, as Pillow does since 13.0;
+    before, the width always came first. The order shows, since levels are rounded in between.
     """
 
     size: int
@@ -45,15 +39,7 @@ class PreprocessSpec:
 def read_spec(backbone_folder: Path) -> PreprocessSpec:
     """Read the settings of a backbone's image processor.
 
-    Parameters
-    ----------
-    backbone_folder
-        A CLIP in the transformers layout.
-
-    Raises
-    ------
-    ConversionError
-        When the folder has no processor, or one whose steps the graph does not have.
+    Raises ConversionError when the folder has none, or one whose steps the graph does not have.
     """
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -70,18 +56,11 @@ def read_spec(backbone_folder: Path) -> PreprocessSpec:
 def preprocess_graph(spec: PreprocessSpec, metadata: Mapping[str, str]) -> ModelProto:
     """Build the graph from an RGB image to what the encoder sees.
 
-    The shorter side is resized to S, the longer one to ``S * long // short``; the S x S centre (offsets rounded
-    down) is kept. Only the part of the image that the centre needs is ever resized, so the memory needed is bounded
-    for images as thin as 1 to 5,000.
+    The shorter side is resized to S, the longer one to ``S * long // short``; the S x S centre (offsets rounded down)
+    is kept. Only the part of the image that the centre needs is ever resized, so the memory needed is bounded for
+    images as thin as 1 to 5,000.
 
     Input ``image``, uint8 ``[H, W, 3]``; output ``pixel_values``, float32 ``[1, 3, S, S]``.
-
-    Parameters
-    ----------
-    spec
-        From :func:`read_spec`.
-    metadata
-        For ``metadata_props``.
     """
     graph = GraphBuilder()
     tall = _is_tall(graph, spec.size) if spec.height_first else None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,21 +31,10 @@ _INT8_ARITHMETIC = 4  # MatMulNBits' accuracy_level: without it 8-bit weights ar
 def quantize(model: ModelProto, precision: str, calibration: Pixels) -> ModelProto:
     """Return an encoder in another precision, with the same inputs, outputs and metadata (but for ``precision``).
 
-    Parameters
-    ----------
-    model
-        An encoder in float32; it is left as it is.
-    precision
-        ``fp16``, ``int8``, or ``int8-weights``.
-    calibration
-        Preprocessed images, float32 ``[N, 3, S, S]`` with N >= 1; they set the ranges of ``int8``. 64 images of the
-        kind that devices will see are enough.
-
-    Raises
-    ------
-    ConversionError
-        When the precision has no converter, the images are not what the encoder takes, or the converted encoder is not
-        what devices expect.
+    It is ``fp16``, ``int8``, or ``int8-weights``; the float32 model is left as it is. `calibration` are preprocessed
+    images, float32 ``[N, 3, S, S]`` with N >= 1, which set the ranges of ``int8``: 64 of the kind that devices will see
+    are enough. Raises ConversionError when the precision has no converter, the images are not what the encoder takes,
+    or the converted encoder is not what devices expect.
     """
     if precision not in _CONVERTERS:
         raise ConversionError(f"precision {precision!r}; an encoder can be {', '.join(_CONVERTERS)}")
@@ -81,12 +71,14 @@ def _half(model: ModelProto, calibration: Pixels) -> ModelProto:
 def _int8(model: ModelProto, calibration: Pixels) -> ModelProto:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+    name = model.graph.input[0].name
+    batches = ({name: calibration[start : start + _BATCH]} for start in range(0, len(calibration), _BATCH))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "quantised.onnx"
         quantize_static(
             model,
             path,
-            _Batches(model.graph.input[0].name, calibration),
+            SimpleNamespace(get_next=lambda: next(batches, None)),  # a CalibrationDataReader in all but name
             quant_format=QuantFormat.QDQ,
             # One by one: quantised attention products give garbage under onnxruntime's default optimisations, and
             # quantize_static does not heed MatMulConstBOnly.
@@ -116,19 +108,6 @@ def _model(wrapper: Any) -> ModelProto:
 def _products_with_weights(model: ModelProto) -> list[str]:
     weights = {tensor.name for tensor in model.graph.initializer}
     return [node.name for node in model.graph.node if node.op_type in ("MatMul", "Gemm") and node.input[1] in weights]
-
-
-class _Batches:
-    """Hands the calibration images to onnxruntime, a few at a time; a CalibrationDataReader in all but name."""
-
-    def __init__(self, name: str, pixels: Pixels) -> None:
-        self._batches: Iterator[dict[str, Pixels]] = (
-            {name: pixels[start : start + _BATCH]} for start in range(0, len(pixels), _BATCH)
-        )
-
-    def get_next(self) -> dict[str, Pixels] | None:
-        """Return the next batch by the input's name, None at the end."""
-        return next(self._batches, None)
 
 
 @contextmanager

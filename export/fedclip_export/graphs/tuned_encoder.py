@@ -19,25 +19,11 @@ _SHARDS = ".index.json"
 
 
 def write_tuned(source: Source, backbone: Path, folder: Path) -> Source:
-    """Write an adapter's own CLIP, and return the adapter as one that leaves that CLIP as it is.
+    """Write an adapter's own CLIP to a new folder, and return the adapter as one that leaves that CLIP as it is.
 
     The new source is zero-shot classification on the tuned encoder, by the adapter's class features. Its fingerprint is
     a hash of the backbone's and the adapter's: no head of another round or method is ever made for this encoder, and
     its own head for no other.
-
-    Parameters
-    ----------
-    source
-        An adapter of a method on pixels.
-    backbone
-        The backbone that it was trained on.
-    folder
-        Where to write; made here.
-
-    Raises
-    ------
-    AdapterFileError
-        When the adapter does not fit its method or the backbone.
     """
     saved = source.saved
     adapter = Classifier(saved, str(backbone), "cpu").adapter

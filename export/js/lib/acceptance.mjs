@@ -14,26 +14,6 @@ import { baseEntries, entryOf } from "./manifest.mjs";
  */
 
 /**
- * Decide from the manifest alone whether a bundle may be used here and now.
- *
- * @param {Manifest} manifest a checked manifest, its signature already verified
- * @param {object} here what this device is
- * @param {string} here.product the product that it serves
- * @param {Installed | null} here.installed what it runs now, null when nothing
- * @param {string | null} here.runtime version of its onnxruntime, null to skip the check
- * @param {number} here.now UTC seconds
- * @throws {BundleError} `product`, `incomplete`, `replay`, `rollback`, `not-yet-valid`, `expired`, `runtime-too-old`,
- *   `other-encoder`, `other-preprocess` or `feature-width`
- */
-export function checkAcceptance(manifest, { product, installed, runtime, now }) {
-  checkProduct(manifest, product);
-  checkSequence(manifest, installed);
-  checkTime(manifest, now);
-  checkRuntime(manifest, runtime);
-  checkParts(manifest, installed);
-}
-
-/**
  * @param {Manifest} left a checked manifest
  * @param {Manifest} right another
  * @returns {boolean} whether they are for the same encoder and preprocessing
@@ -79,7 +59,7 @@ export function expiryWarnings(manifest) {
 }
 
 /** @param {Manifest} manifest checked @param {Installed | null} installed what the device has */
-function checkSequence({ sequence }, installed) {
+export function checkSequence({ sequence }, installed) {
   if (installed === null || sequence > installed.sequence) return;
   if (installed.damaged && sequence === installed.sequence) return;
   if (sequence < installed.sequence)
@@ -95,7 +75,7 @@ function checkSequence({ sequence }, installed) {
 }
 
 /** @param {Manifest} manifest checked @param {number} now UTC seconds */
-function checkTime({ not_before: since, expires }, now) {
+export function checkTime({ not_before: since, expires }, now) {
   if (since !== null && now < since)
     throw new BundleError("not-yet-valid", `The bundle is valid from ${moment(since)}, and it is ${moment(now)} here.`);
   if (expires !== null && now >= expires)
@@ -109,7 +89,7 @@ export function moment(seconds) {
 }
 
 /** @param {Manifest} manifest checked @param {Installed | null} installed what the device has */
-function checkParts(manifest, installed) {
+export function checkParts(manifest, installed) {
   if (!manifest.isUpdate) return;
   if (!installed?.manifest)
     throw new BundleError("incomplete", "This is an update, without an encoder: install a full bundle first.");

@@ -1,7 +1,4 @@
-/**
- * @param {string} text base64
- * @returns {Uint8Array<ArrayBuffer> | null} the bytes, null when this is not base64
- */
+/** @param {string} text base64 @returns {Uint8Array<ArrayBuffer> | null} the bytes, null when this is not base64 */
 export function fromBase64(text) {
   try {
     return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
@@ -10,17 +7,13 @@ export function fromBase64(text) {
   }
 }
 
-/**
- * @param {Uint8Array} bytes any
- * @returns {string} base64
- */
+/** @param {Uint8Array} bytes any */
 export const toBase64 = (bytes) => btoa(String.fromCharCode(...bytes));
 
 /**
  * Read little-endian float32 numbers, on a machine of either byte order.
  *
  * @param {Uint8Array} bytes four for each number
- * @returns {Float32Array} the numbers
  */
 export function toFloats(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -36,12 +29,7 @@ export async function sha256(bytes) {
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/**
- * The host's WebCrypto, which browsers offer only to pages of https:// or localhost.
- *
- * @returns {SubtleCrypto} `crypto.subtle`
- * @throws {Error} when the host does not offer it
- */
+/** The host's WebCrypto, which browsers offer only to pages of https:// or localhost. */
 export function subtle() {
   if (globalThis.crypto?.subtle) return globalThis.crypto.subtle;
   throw new Error("Hashes and signatures cannot be checked here: open this page by https or on localhost.");

@@ -55,7 +55,6 @@ export async function readState(storage) {
  *
  * @param {Storage} storage of a device
  * @param {State} state what to remember
- * @returns {Promise<void>} once it is stored
  */
 export async function writeState(storage, { product, sequence, current, previous, keys }) {
   const text = JSON.stringify({ product, sequence, current, previous, keys });
@@ -78,7 +77,6 @@ export function refuseRecords({ place }, what) {
  *
  * @param {Storage} storage of a device
  * @param {() => Promise<void>} action what writes there
- * @returns {Promise<void>} once it is done
  * @throws {BundleError} `device-state` for every error of the system
  */
 export async function writing({ place }, action) {
@@ -89,10 +87,7 @@ export async function writing({ place }, action) {
   });
 }
 
-/**
- * @param {string} name of something in the storage
- * @returns {boolean} whether a device puts such there
- */
+/** @param {string} name of something in the storage @returns {boolean} whether a device puts such there */
 export const isOwn = (name) => name === STATE || /^(round|encoder)-/.test(name);
 
 /** @param {any} state from JSON @returns {state is State} whether it is one */

@@ -104,7 +104,6 @@ export class Device {
    * A current round that is damaged may be installed again.
    *
    * @param {Source} source where its files are
-   * @returns {Promise<Change>} what serves now
    * @throws {BundleError} why it is refused; the device is as it was, and what served before goes on
    * @throws {EdgeError} when a given key is none of those that the device keeps
    */
@@ -139,7 +138,6 @@ export class Device {
   /**
    * Go back to the round before, which is still stored; the one that is left is never accepted again.
    *
-   * @returns {Promise<Change>} what serves now
    * @throws {BundleError} when there is none, or it is damaged; what served before goes on
    */
   async rollback() {
@@ -250,7 +248,6 @@ export class Device {
    * left.
    *
    * @param {State} state as recorded
-   * @returns {Promise<import("./acceptance.mjs").Installed>} what is installed
    */
   async #installed(state) {
     const opened = await this.#open(state).catch((error) => {
@@ -362,7 +359,6 @@ export class Device {
    *
    * @template T
    * @param {() => Promise<T>} action what is to be done alone
-   * @returns {Promise<T>} what it gives
    */
   #alone(action) {
     const mine = this.#last.then(action);

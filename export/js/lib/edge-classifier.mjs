@@ -76,7 +76,6 @@ export class EdgeClassifier {
    * @param {import("./open-bundle.mjs").Bundle} bundle verified
    * @param {object} [options] onnxruntime's session options
    * @param {EdgeClassifier | null} [beside] what serves meanwhile; the encoder is shared when it is the same
-   * @returns {Promise<EdgeClassifier>} ready to predict
    * @throws {BundleError} `incomplete`, `graph`, `labels` or `self-test`
    */
   static async load(ort, bundle, options = {}, beside = null) {

@@ -9,10 +9,7 @@ export const REASONS = Object.freeze(
 
 /** A bundle that may not be run: `reason` is one of {@link REASONS}, `message` a sentence for people. */
 export class BundleError extends Error {
-  /**
-   * @param {string} reason one of {@link REASONS}
-   * @param {string} message what was given, the rule, and what to do
-   */
+  /** @param {string} reason one of {@link REASONS} @param {string} message what was given, the rule, and what to do */
   constructor(reason, message) {
     super(message);
     this.name = "BundleError";
@@ -32,8 +29,5 @@ export class EdgeError extends Error {
 /** A picture that cannot be classified: not a picture, damaged, or outside the limits. */
 export class ImageError extends EdgeError {}
 
-/**
- * @param {unknown} error whose message is to stand in parentheses
- * @returns {string} without its full stop
- */
+/** @param {unknown} error whose message is to stand in parentheses @returns {string} without its full stop */
 export const asideOf = (error) => String(/** @type {Error} */ (error).message).replace(/\.$/, "");

@@ -14,11 +14,7 @@ const DOMAIN = new TextEncoder().encode("fedclip-bundle-v1\0");
  * @property {string} raw base64 of the 32 bytes
  */
 
-/**
- * @param {string} pem text of a PEM file (SubjectPublicKeyInfo)
- * @returns {Promise<PublicKey>} the Ed25519 key in it
- * @throws {TypeError} when there is none
- */
+/** @param {string} pem text of a PEM file (SubjectPublicKeyInfo) @throws {TypeError} when there is none */
 export async function loadPublicKey(pem) {
   const der = fromBase64(PEM.exec(pem)?.[1] ?? "");
   try {
@@ -32,21 +28,14 @@ export async function loadPublicKey(pem) {
   }
 }
 
-/**
- * @param {string} raw base64 of a raw Ed25519 key
- * @returns {Promise<PublicKey>} the key
- * @throws {TypeError} when it is none
- */
+/** @param {string} raw base64 of a raw Ed25519 key @throws {TypeError} when it is none */
 export async function importPublicKey(raw) {
   const bytes = fromBase64(raw);
   if (bytes?.length !== 32) throw new TypeError("This is not a raw Ed25519 public key of 32 bytes in base64.");
   return describe(await subtle().importKey("raw", bytes, ED25519, true, ["verify"]));
 }
 
-/**
- * @param {PublicKey} publicKey any
- * @returns {Promise<string>} the key alone as PEM, always spelt the same
- */
+/** @param {PublicKey} publicKey any @returns {Promise<string>} the key alone as PEM, always spelt the same */
 export async function toPem({ key }) {
   const body = toBase64(new Uint8Array(await subtle().exportKey("spki", key)));
   return `-----BEGIN PUBLIC KEY-----\n${body}\n-----END PUBLIC KEY-----\n`;
@@ -58,7 +47,6 @@ export async function toPem({ key }) {
  * @param {Uint8Array} manifest raw bytes of manifest.json
  * @param {Uint8Array<ArrayBuffer> | null} signature raw bytes of manifest.sig, null when there is none
  * @param {readonly PublicKey[]} keys what this device trusts, at least one
- * @returns {Promise<string>} id of the key that signed
  * @throws {BundleError} `unsigned` or `signature`
  */
 export async function verifySignature(manifest, signature, keys) {

@@ -141,11 +141,7 @@ const FIELDS = {
   next_keys: listOf(isPublicKey, 0, 8),
 };
 
-/**
- * @param {any} value from JSON
- * @param {Fields} fields what it has to have
- * @param {string} path where it stands
- */
+/** @param {any} value from JSON @param {Fields} fields what it has to have @param {string} path where it stands */
 function checkObject(value, fields, path) {
   if (!isObject(value)) refuse(`"${path}" must be an object`);
   for (const key of new Set([...Object.keys(fields), ...Object.keys(value)])) {

@@ -1,4 +1,4 @@
-import { checkAcceptance } from "./acceptance.mjs";
+import { checkParts, checkProduct, checkRuntime, checkSequence, checkTime } from "./acceptance.mjs";
 import { sha256 } from "./bytes.mjs";
 import { BundleError } from "./errors.mjs";
 import { baseEntries, entryOf } from "./manifest.mjs";
@@ -28,13 +28,17 @@ const LIMITS = /** @type {Record<string, number>} */ ({ head: 2 ** 26, preproces
  * @param {import("./acceptance.mjs").Installed | null} [here.installed] what the device runs now
  * @param {string | null} [here.runtime] onnxruntime's version, for example "1.30.0"
  * @param {number} [here.now] UTC seconds
- * @returns {Promise<Bundle>} the verified bundle
+ * @returns {Promise<Bundle>} what was verified
  * @throws {BundleError} with the reason of the first rule that it breaks
  */
 export async function openBundle(source, trust, { installed = null, runtime = null, now = Date.now() / 1000 } = {}) {
   const signed = await readManifest(source, trust);
   const { manifest, signature } = signed;
-  checkAcceptance(manifest, { product: trust.product, installed, runtime, now });
+  checkProduct(manifest, trust.product);
+  checkSequence(manifest, installed);
+  checkTime(manifest, now);
+  checkRuntime(manifest, runtime);
+  checkParts(manifest, installed);
   const carried = manifest.entries.filter((entry) => !entry.installed).map(({ name }) => name);
   await checkNames(source, ["manifest.json", ...(signature ? ["manifest.sig"] : []), ...carried]);
   const head = await readListed(source, entryOf(manifest, "head"));
@@ -44,8 +48,6 @@ export async function openBundle(source, trust, { installed = null, runtime = nu
 /**
  * @param {Source} source where encoder and preprocessing lie
  * @param {import("./manifest.mjs").Manifest} manifest lists them
- * @returns {Promise<Files>} what was hashed
- * @throws {BundleError} with the reason of the first rule that they break
  */
 export async function readBase(source, manifest) {
   /** @type {Files} */
@@ -57,7 +59,6 @@ export async function readBase(source, manifest) {
 /**
  * @param {Source} source where it lies
  * @param {import("./manifest.mjs").FileEntry} entry its name, size and hash
- * @returns {Promise<Uint8Array<ArrayBuffer>>} its bytes
  * @throws {BundleError} `too-large`, `missing-file`, `size` or `hash`
  */
 export async function readListed(source, { name, role, size, sha256: expected }) {

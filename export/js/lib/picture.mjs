@@ -13,7 +13,6 @@ const FORMATS = { jpeg: /^\xff\xd8\xff/, png: /^\x89PNG\r\n/, webp: /^RIFF....WE
  *
  * @param {Uint8Array} bytes the whole file
  * @returns {string} `jpeg`, `png`, `webp` or `bmp`
- * @throws {ImageError} when it is none of these
  */
 export function formatOf(bytes) {
   if (bytes.length === 0) throw new ImageError("The file is empty.");
@@ -23,11 +22,7 @@ export function formatOf(bytes) {
   return found[0];
 }
 
-/**
- * @param {number} width pixels
- * @param {number} height pixels
- * @throws {ImageError} when that is outside the limits
- */
+/** @param {number} width pixels @param {number} height pixels */
 export function checkSize(width, height) {
   if (!(width > 0 && height > 0)) throw new ImageError(`The picture says that it is ${width} x ${height} pixels.`);
   if (width * height > MAX_PIXELS)

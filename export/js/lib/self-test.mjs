@@ -26,7 +26,6 @@ const CLEAR_MARGIN = 1;
  * @param {import("./manifest.mjs").Manifest} manifest holds the golden values
  * @param {(features: Float32Array, rows: number) => Promise<Float32Array>} score logits of features
  * @param {(image: import("./edge-classifier.mjs").RgbImage) => Promise<Float32Array>} encode features of an image
- * @returns {Promise<SelfTest>} how far off the answers are
  * @throws {BundleError} `self-test` when that is beyond the tolerances
  */
 export async function selfTest({ golden, precision, feature_dim: width, labels }, score, encode) {

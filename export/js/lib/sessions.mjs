@@ -26,7 +26,6 @@ const PORTS = {
  * @param {Manifest} manifest says what they are
  * @param {import("./open-bundle.mjs").Files} files their bytes
  * @param {object} options onnxruntime's session options
- * @returns {Promise<Base>} preprocessing and encoder, held by nobody yet
  * @throws {BundleError} `graph`
  */
 export async function makeBase(ort, manifest, files, options) {
@@ -43,7 +42,6 @@ export async function makeBase(ort, manifest, files, options) {
  * @param {Uint8Array} model its bytes, so that onnxruntime opens no other file
  * @param {Manifest} manifest says which inputs and outputs it has to have
  * @param {object} options onnxruntime's session options
- * @returns {Promise<any>} the session
  * @throws {BundleError} `graph`, or `labels` when a head has more or fewer of them
  */
 export async function makeSession(ort, role, model, manifest, options) {
@@ -61,10 +59,7 @@ export async function makeSession(ort, role, model, manifest, options) {
   );
 }
 
-/**
- * @param {any} ort the onnxruntime module
- * @returns {string} its version
- */
+/** @param {any} ort the onnxruntime module @returns {string} its version */
 export const versionOf = (ort) => ort.env.versions.node ?? ort.env.versions.web ?? ort.env.versions.common;
 
 /** @param {Array<{name: string, type: string, shape: Array<string | number>}>} ports @returns {string[]} sorted */

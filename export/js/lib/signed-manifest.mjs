@@ -41,8 +41,6 @@ const SIGNATURE_SIZE = 64;
  *
  * @param {Source} source where it is
  * @param {Pick<Trust, "keys" | "allowUnsigned">} trust keys of this device
- * @returns {Promise<Signed>} the manifest, and who signed it
- * @throws {BundleError} when there is none, or its signature or form is wrong
  */
 export async function readManifest(source, { keys, allowUnsigned = false }) {
   const raw = await source.read("manifest.json", MAX_MANIFEST);

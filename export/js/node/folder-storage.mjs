@@ -87,10 +87,7 @@ export class FolderStorage {
     return names.filter((name) => !(name.startsWith(".") && name.endsWith(".tmp")));
   }
 
-  /**
-   * @param {string} name of a file or a folder
-   * @returns {Promise<void>} once it is gone
-   */
+  /** @param {string} name of a file or a folder */
   async remove(name) {
     await rm(join(this.folder, name), { recursive: true, force: true });
   }

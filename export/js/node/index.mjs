@@ -42,7 +42,6 @@ export async function folderDevice(folder, options) {
  * @param {string} folder of the bundle
  * @param {Options} [options] what to trust and how to run
  * @param {EdgeClassifier | null} [beside] what serves, when this is an update for it
- * @returns {Promise<EdgeClassifier>} ready to predict
  * @throws {import("../lib/errors.mjs").BundleError} why it is refused
  * @throws {EdgeError} when a key cannot be used
  */
@@ -55,7 +54,6 @@ export async function loadBundle(folder, options, beside = null) {
 
 /**
  * @param {readonly string[]} paths PEM files of public keys
- * @returns {Promise<import("../lib/keys.mjs").PublicKey[]>} the keys
  * @throws {EdgeError} when one cannot be read or is something else, with its path
  */
 export async function loadKeys(paths) {

@@ -33,10 +33,7 @@ export function answerLine(name, width, top) {
   return [printable(name).padEnd(width), ...answers].join("  ");
 }
 
-/**
- * @param {Change} change of an update or a rollback
- * @returns {string} what it did, in one line
- */
+/** @param {Change} change of an update or a rollback @returns {string} what it did, in one line */
 export function changeText({ oldRound, round, encoderReplaced, labelsAdded, labelsRemoved, givenUp }) {
   if (givenUp !== "") return `${givenUp} is damaged and was given up; round ${round} goes on`;
   if (oldRound === null) return `installed round ${round}`;
@@ -46,10 +43,7 @@ export function changeText({ oldRound, round, encoderReplaced, labelsAdded, labe
   return printable(parts.join("; "));
 }
 
-/**
- * @param {Change} change of an update or a rollback
- * @returns {object} the same for a program, with Python's names
- */
+/** @param {Change} change of an update or a rollback @returns {object} the same for a program, with Python's names */
 export function changeFacts(change) {
   return {
     old_round: change.oldRound,
@@ -78,10 +72,7 @@ export function manifestFacts(folder, kind, { manifest, keyId, tested }) {
   return { ...facts, backbone: backbone.name, bytes, self_test: tested };
 }
 
-/**
- * @param {ReturnType<typeof manifestFacts>} facts of what was verified
- * @returns {string} one aligned line for each of them
- */
+/** @param {ReturnType<typeof manifestFacts>} facts of what was verified */
 export function manifestText({ folder, kind, not_before: since, expires, key_id: keyId, ...facts }) {
   const lines = {
     signature: keyId === null ? "not checked: no key is held (give one with --key)" : `by key ${keyId}`,

@@ -13,16 +13,9 @@ from fedclip_edge.errors import BundleError, ExportError
 
 @dataclass(frozen=True)
 class Trust:
-    """What a bundle has to prove.
+    """What a bundle has to prove: signed by any one of the keys, and for this product.
 
-    Attributes
-    ----------
-    keys
-        Any one of these must have signed it.
-    product
-        For which product it must be.
-    allow_unsigned
-        Whether, when no key is held, hashes alone are enough.
+    With `allow_unsigned`, hashes alone are enough when no key is held.
     """
 
     keys: tuple[PublicKey, ...] = ()
@@ -34,17 +27,10 @@ class Trust:
 class Installed:
     """What a device has, to which the next bundle must fit.
 
-    Attributes
-    ----------
-    sequence
-        The highest ever accepted; one less when that round is damaged, so that it may be installed again.
-    encoder, preprocess
-        Hashes as 64 hex digits; see :meth:`Manifest.encoder_digest` for the encoder's. Empty when no installed
-        round can be read: only a full bundle fits then.
-    feature_dim
-        d.
-    rolled_back
-        Whether the round of that sequence was left by a local rollback.
+    `sequence` is the highest ever accepted; one less when that round is damaged, so that it may be installed again.
+    `encoder` (see :meth:`Manifest.encoder_digest`) and `preprocess` are hashes as 64 hex digits, empty when no
+    installed round can be read: only a full bundle fits then. `rolled_back`: the round of that sequence was left by a
+    local rollback.
     """
 
     sequence: int
@@ -62,13 +48,7 @@ class Installed:
 
 
 def check_product(manifest: Manifest, product: str, *, on_device: bool = False) -> None:
-    """Refuse a bundle for another product than is wanted, or than the device's.
-
-    Raises
-    ------
-    BundleError
-        ``product``.
-    """
+    """Refuse a bundle for another product than is wanted, or than the device's (``product``)."""
     if manifest.product != product:
         what = f"the bundle is for the product {manifest.product!r}"
         raise BundleError(
@@ -80,13 +60,7 @@ def check_product(manifest: Manifest, product: str, *, on_device: bool = False) 
 
 
 def check_sequence(manifest: Manifest, installed: Installed) -> None:
-    """Refuse what was accepted before, or anything older.
-
-    Raises
-    ------
-    BundleError
-        ``replay`` or ``rollback``.
-    """
+    """Refuse what was accepted before, or anything older (``replay``, ``rollback``)."""
     highest = installed.sequence
     if manifest.sequence == highest and installed.rolled_back:
         raise BundleError(
@@ -105,13 +79,7 @@ def check_sequence(manifest: Manifest, installed: Installed) -> None:
 
 
 def check_time(manifest: Manifest, now: float) -> None:
-    """Refuse a bundle before its time or after it.
-
-    Raises
-    ------
-    BundleError
-        ``not-yet-valid`` or ``expired``.
-    """
+    """Refuse a bundle before its time or after it (``not-yet-valid``, ``expired``)."""
     if manifest.not_before is not None and now < manifest.not_before:
         raise BundleError(
             "not-yet-valid", f"the bundle is valid from {utc(manifest.not_before)}; check this device's clock, or wait"
@@ -124,15 +92,7 @@ def check_time(manifest: Manifest, now: float) -> None:
 
 
 def check_runtime(manifest: Manifest, runtime: str) -> None:
-    """Refuse a bundle that needs a newer onnxruntime.
-
-    Raises
-    ------
-    BundleError
-        ``runtime-too-old``.
-    ExportError
-        When ``runtime`` is not a version.
-    """
+    """Refuse a bundle that needs a newer onnxruntime (``runtime-too-old``)."""
     lowest = manifest.onnxruntime["lowest"]
     if _version(runtime) < _version(lowest):
         raise BundleError(
@@ -144,10 +104,7 @@ def check_runtime(manifest: Manifest, runtime: str) -> None:
 def check_parts(manifest: Manifest, installed: Installed | None) -> None:
     """Refuse an update whose head was made for other parts than the device has.
 
-    Raises
-    ------
-    BundleError
-        ``incomplete``, ``other-encoder``, ``other-preprocess`` or ``feature-width``.
+    The reason is ``incomplete``, ``other-encoder``, ``other-preprocess`` or ``feature-width``.
     """
     if not manifest.is_update:
         return

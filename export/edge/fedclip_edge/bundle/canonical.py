@@ -14,13 +14,7 @@ def dump(value: dict[str, Any]) -> bytes:
 
 
 def parse(raw: bytes) -> dict[str, Any]:
-    """Read one JSON object.
-
-    Raises
-    ------
-    BundleError
-        ``not-json``, ``duplicate-key``, or ``schema`` when it is JSON, but not an object.
-    """
+    """Read one JSON object; refuses with ``not-json``, ``duplicate-key``, or ``schema`` when it is no object."""
     try:
         value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

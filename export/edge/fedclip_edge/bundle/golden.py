@@ -18,14 +18,8 @@ from fedclip_edge.errors import BundleError
 class Golden:
     """Known answers of one bundle: K examples, d features, C labels.
 
-    Attributes
-    ----------
-    features
-        float32 [K, d], made by the bundle's preprocess and encoder from ``images``.
-    logits
-        float32 [K, C], made by its head from ``features``.
-    images
-        K images as uint8 [H, W, 3] in a full bundle, none in an update.
+    `features`, float32 [K, d], were made by the bundle's preprocess and encoder from `images`: K images as uint8 [H, W,
+    3] in a full bundle, none in an update. `logits`, float32 [K, C], were made by its head from `features`.
     """
 
     features: NDArray[np.float32]
@@ -45,21 +39,10 @@ class Golden:
 
 
 def parse_golden(golden: dict[str, Any], feature_dim: int, labels: int, full: bool) -> Golden:
-    """Read the object under ``golden``.
+    """Read the object under ``golden``, its keys already checked; d and C are what the arrays must fit.
 
-    Parameters
-    ----------
-    golden
-        It, its keys already checked.
-    feature_dim, labels
-        d and C, to which the arrays must fit.
-    full
-        Whether there must be one image per example (full bundle), or none (update).
-
-    Raises
-    ------
-    BundleError
-        ``malformed``, ``labels`` (the logits are for another number of labels) or ``not-finite``.
+    There must be one image per example in a `full` bundle, none in an update. Refuses with ``malformed``, ``labels``
+    (the logits are for another number of labels) or ``not-finite``.
     """
     features = decode(golden["features"], "golden.features")
     if not features or len(features) % (4 * feature_dim):
@@ -105,13 +88,7 @@ def _encode(array: NDArray[Any], kind: str) -> str:
 
 
 def decode(text: str, where: str) -> bytes:
-    """Return the bytes of base64 that is written in the standard form.
-
-    Raises
-    ------
-    BundleError
-        ``malformed``, naming `where`.
-    """
+    """Return the bytes of base64 that is written in the standard form; else ``malformed``, naming `where`."""
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

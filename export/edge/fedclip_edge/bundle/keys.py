@@ -19,15 +19,7 @@ _MAX_PEM = 1 << 16
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A key that bundles may be signed with.
-
-    Attributes
-    ----------
-    raw
-        The 32 bytes of the key.
-    path
-        The file it was read from, for messages; None when it came from elsewhere.
-    """
+    """A key that bundles may be signed with: 32 bytes, and for messages the file that it was read from."""
 
     raw: bytes
     path: Path | None = field(default=None, compare=False)
@@ -39,26 +31,14 @@ class PublicKey:
 
     @property
     def pem(self) -> bytes:
-        """The key as PEM (SubjectPublicKeyInfo).
-
-        Raises
-        ------
-        MissingPackageError
-            When ``cryptography`` is not installed.
-        """
+        """The key as PEM (SubjectPublicKeyInfo)."""
         form, ed25519 = _cryptography()
         key = ed25519.Ed25519PublicKey.from_public_bytes(self.raw)
         pem: bytes = key.public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
         return pem
 
     def verify(self, signature: bytes, manifest: bytes) -> bool:
-        """Tell whether ``signature`` over these manifest bytes was made with this key's private half.
-
-        Raises
-        ------
-        MissingPackageError
-            When ``cryptography`` is not installed.
-        """
+        """Tell whether ``signature`` over these manifest bytes was made with this key's private half."""
         _, ed25519 = _cryptography()
         from cryptography.exceptions import InvalidSignature
 
@@ -72,12 +52,7 @@ class PublicKey:
 def load_public_keys(paths: Sequence[Path]) -> tuple[PublicKey, ...]:
     """Read public keys from PEM files; what stands beside one, such as its private half, is left out.
 
-    Raises
-    ------
-    ExportError
-        When one cannot be read or is something else, such as the private half.
-    MissingPackageError
-        When ``cryptography`` is not installed.
+    Raises ExportError when one cannot be read or is something else, such as the private half.
     """
     return tuple(_load(Path(path)) for path in paths)
 
@@ -85,12 +60,7 @@ def load_public_keys(paths: Sequence[Path]) -> tuple[PublicKey, ...]:
 def generate(private_path: Path) -> PublicKey:
     """Make a pair: the private key under this name (mode 0600), the public one beside it as ``<name>.pub``.
 
-    Raises
-    ------
-    ExportError
-        When one of the two exists already, or the folder cannot be written.
-    MissingPackageError
-        When ``cryptography`` is not installed.
+    Raises ExportError when one of the two exists already, or the folder cannot be written.
     """
     form, ed25519 = _cryptography()
     key = ed25519.Ed25519PrivateKey.generate()
@@ -111,12 +81,7 @@ def generate(private_path: Path) -> PublicKey:
 def sign(manifest: bytes, private_path: Path) -> bytes:
     """Return the 64-byte signature over these manifest bytes.
 
-    Raises
-    ------
-    ExportError
-        When the file is not an unencrypted Ed25519 private key (PEM, PKCS8).
-    MissingPackageError
-        When ``cryptography`` is not installed.
+    Raises ExportError when the file is not an unencrypted Ed25519 private key (PEM, PKCS8).
     """
     form, ed25519 = _cryptography()
     from cryptography.exceptions import UnsupportedAlgorithm

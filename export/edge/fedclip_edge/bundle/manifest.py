@@ -23,18 +23,10 @@ _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a bundle.
+    """One file of a bundle, and its bytes and hash.
 
-    Attributes
-    ----------
-    role
-        ``head``, ``encoder``, ``encoder-data`` or ``preprocess``.
-    size
-        Bytes.
-    sha256
-        64 hex digits.
-    installed
-        True when the file is not carried: the device has it already (an update).
+    `role` is ``head``, ``encoder``, ``encoder-data`` or ``preprocess``; `installed` is true when the file is not
+    carried: the device has it already (an update).
     """
 
     role: str
@@ -55,8 +47,6 @@ class Manifest:
         UTC seconds between which it may be installed; None for no limit.
     labels
         C labels in the order of the logits.
-    prompt_template, method, round, adapter, backbone
-        Where the adapter comes from.
     feature_dim, image_size
         d, and S of the encoder's input [batch, 3, S, S].
     precision
@@ -67,8 +57,6 @@ class Manifest:
         ``lowest`` version that may run it, and those it was ``tested`` with.
     versions, parity
         What it was made with, and how closely it agreed; informative.
-    golden
-        Known answers for the self-test.
     next_keys
         Keys that a device which accepts this manifest holds from then on; left out of the JSON when there are none.
     """
@@ -100,13 +88,7 @@ class Manifest:
         return self.file("encoder")[1].installed
 
     def file(self, role: str) -> tuple[str, FileEntry]:
-        """Return the name and the entry of the file with this role.
-
-        Raises
-        ------
-        KeyError
-            When no file has it, such as ``encoder-data`` in most bundles.
-        """
+        """Return the name and the entry of the file with this role; KeyError when none has it."""
         for name, entry in self.files.items():
             if entry.role == role:
                 return name, entry
@@ -139,11 +121,8 @@ class Manifest:
     def from_bytes(cls, raw: bytes) -> Manifest:
         """Read and check a manifest.
 
-        Raises
-        ------
-        BundleError
-            ``too-large``, ``not-json``, ``duplicate-key``, ``schema``, ``malformed``, ``file-name``, ``labels`` or
-            ``not-finite``.
+        Refuses with ``too-large``, ``not-json``, ``duplicate-key``, ``schema``, ``malformed``, ``file-name``,
+        ``labels`` or ``not-finite``.
         """
         if len(raw) > MAX_MANIFEST:
             raise BundleError("too-large", f"the manifest has {len(raw)} bytes; the limit is {MAX_MANIFEST}")

@@ -26,21 +26,9 @@ Rule: TypeAlias = "tuple[Check, str] | Mapping[str, Rule]"
 
 
 def require_object(value: object, rules: Mapping[str, Rule], where: str) -> dict[str, Any]:
-    """Return ``value`` when it is an object with exactly these keys, each of which keeps its rule.
+    """Return ``value`` when it is an object with exactly these keys, each of which keeps its rule; else ``malformed``.
 
-    Parameters
-    ----------
-    value
-        What was parsed.
-    rules
-        Key to its rule.
-    where
-        Name of the object for messages, such as ``manifest`` or ``files["head.onnx"]``.
-
-    Raises
-    ------
-    BundleError
-        ``malformed``, with the key, what it holds and the rule.
+    Messages call it `where`, such as ``manifest`` or ``files["head.onnx"]``.
     """
     if not isinstance(value, dict):
         raise BundleError("malformed", f"{where} is {reprlib.repr(value)}, but has to be an object")

@@ -12,10 +12,10 @@ from typing import BinaryIO, NamedTuple
 
 from fedclip_edge.bundle import acceptance
 from fedclip_edge.bundle.acceptance import Installed, Trust
-from fedclip_edge.bundle.manifest import MANIFEST, SIGNATURE, FileEntry, Manifest
-from fedclip_edge.bundle.signed_manifest import SignedManifest, read_manifest
+from fedclip_edge.bundle.keys import SIGNATURE_SIZE
+from fedclip_edge.bundle.manifest import MANIFEST, MAX_MANIFEST, SIGNATURE, FileEntry, Manifest
 from fedclip_edge.errors import BundleError
-from fedclip_edge.safe_files import Stamps, check_listed, open_regular, read_listed, reading, stamp
+from fedclip_edge.safe_files import Stamps, check_listed, open_regular, read_capped, read_listed, reading, stamp
 
 _LEFT_BEHIND = frozenset(
     {".ds_store", "thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"}
@@ -33,45 +33,36 @@ _LISTED_DATA = b"\x6a\x1d\x0a\x08location\x12\x11encoder.onnx.data"
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A bundle or an update that passed every check.
+class SignedManifest:
+    """A manifest whose signature was checked (unless unsigned ones are allowed), and nothing else yet.
 
-    Attributes
-    ----------
-    folder
-        Where its manifest lies.
-    manifest
-        What it says.
-    raw, signature
-        The manifest's bytes, and 64 bytes of signature (None: unsigned).
-    key_id
-        Which of the keys held had signed it; None when none is held.
-    head, preprocess
-        The very bytes that were hashed; ``preprocess`` is None in an update.
-    encoder
-        The encoder's file, whose hash was checked (with that of its data beside it); None in an update.
-    stamps
-        By which these large files, of which only the path is handed on, are known again.
+    `raw` and `signature` are its bytes, and 64 bytes of signature (None: unsigned); `key_id` tells which of the keys
+    held had signed it, None when none is held.
     """
 
-    folder: Path
     manifest: Manifest
     raw: bytes
     signature: bytes | None
     key_id: str | None
+
+
+@dataclass(frozen=True)
+class Bundle(SignedManifest):
+    """A bundle or an update that passed every check.
+
+    `folder` is where its manifest lies. `head` and `preprocess` are the very bytes that were hashed; `encoder` is a
+    file whose hash was checked (with that of its data beside it), known again by its stamp. An update has neither
+    `preprocess` nor `encoder`.
+    """
+
+    folder: Path
     head: bytes
-    preprocess: bytes | None
-    encoder: Path | None
+    preprocess: bytes | None = None
+    encoder: Path | None = None
     stamps: Stamps = field(default_factory=dict)
 
     def require_unchanged(self) -> None:
-        """Refuse an encoder that is not the file any more whose hash was checked; to be asked after it was loaded.
-
-        Raises
-        ------
-        BundleError
-            ``hash``; ``missing-file`` when it is gone.
-        """
+        """Refuse an encoder that is not the file any more whose hash was checked; to be asked after it was loaded."""
         for path, known in self.stamps.items():
             with reading(path):
                 found = stamp(path.lstat())
@@ -103,10 +94,8 @@ def open_bundle(
 
     Parameters
     ----------
-    folder
-        As it was delivered.
-    trust
-        Keys and product.
+    folder, trust
+        As it was delivered, and what it has to prove.
     installed
         What the device has; None when it has nothing, or a bundle is served from where it lies.
     runtime
@@ -119,8 +108,6 @@ def open_bundle(
     BundleError
         With the code of the first rule that is broken, in the order: sizes, signature, form of the manifest, product,
         sequence, time, runtime, installed parts, set of files, sizes and hashes, weights outside.
-    MissingPackageError
-        When keys are held but ``cryptography`` is not installed.
     """
     signed = read_manifest(folder, trust)
     manifest = signed.manifest
@@ -134,29 +121,65 @@ def open_bundle(
     return read_files(folder, signed)
 
 
-def read_files(folder: Path, signed: SignedManifest) -> Bundle:
-    """Check the files of a folder against its manifest: the exact set, kinds, sizes, hashes, weights outside.
+def read_manifest(folder: Path, trust: Trust) -> SignedManifest:
+    """Read a manifest; its signature is checked over the raw bytes before they are parsed.
 
-    Raises
-    ------
-    BundleError
-        ``missing-file``, ``unlisted-file``, ``not-regular``, ``too-large``, ``size``, ``hash`` or ``graph``.
+    Refuses with ``missing-file``, ``not-regular``, ``too-large``, ``unsigned``, ``signature``, or as
+    :meth:`Manifest.from_bytes`.
     """
+    raw = read_capped(folder / MANIFEST, MAX_MANIFEST)
+    signature = _read_signature(folder)
+    key_id = _signer(raw, signature, trust)
+    return SignedManifest(Manifest.from_bytes(raw), raw, signature, key_id)
+
+
+def _read_signature(folder: Path) -> bytes | None:
+    path = folder / SIGNATURE
+    if not os.path.lexists(path):
+        return None
+    with open_regular(path) as stream, reading(path):
+        signature = stream.read(SIGNATURE_SIZE + 1)
+    if len(signature) != SIGNATURE_SIZE:
+        raise BundleError("signature", f"{path} is not a signature: it has to have {SIGNATURE_SIZE} bytes")
+    return signature
+
+
+def _signer(raw: bytes, signature: bytes | None, trust: Trust) -> str | None:
+    if trust.allow_unsigned and not trust.keys:
+        return None
+    if signature is None:
+        raise BundleError(
+            "unsigned",
+            "the bundle is not signed, but this device takes only signed ones; sign it, or for development allow "
+            "unsigned ones (--allow-unsigned, allow_unsigned=True)",
+        )
+    if not trust.keys:
+        raise BundleError(
+            "signature",
+            "no public key is held that could tell who signed the bundle; give one (--key), or for development do "
+            "without (--allow-unsigned, allow_unsigned=True)",
+        )
+    for key in trust.keys:
+        if key.verify(signature, raw):
+            return key.id
+    raise BundleError(
+        "signature",
+        f"the manifest was changed, or signed by none of the keys held ({', '.join(key.id for key in trust.keys)}); "
+        "fetch the bundle again, or add the new public key",
+    )
+
+
+def read_files(folder: Path, signed: SignedManifest) -> Bundle:
+    """Check the files of a folder against its manifest: the exact set, kinds, sizes, hashes, weights outside."""
     manifest = signed.manifest
     require_exact_set(folder, set(manifest.carried()) | {MANIFEST} | ({SIGNATURE} if signed.signature else set()))
     head = read_small(folder, *manifest.file("head"), MAX_HEAD)
-    base = None if manifest.is_update else read_base(folder, manifest)
-    return Bundle(folder, manifest, signed.raw, signed.signature, signed.key_id, head, *(base or (None, None)))
+    base = {} if manifest.is_update else read_base(folder, manifest)._asdict()
+    return Bundle(**vars(signed), folder=folder, head=head, **base)
 
 
 def read_base(folder: Path, manifest: Manifest) -> Base:
-    """Check preprocess and encoder in a folder; return the bytes of the one and the path of the other.
-
-    Raises
-    ------
-    BundleError
-        ``missing-file``, ``not-regular``, ``too-large``, ``size``, ``hash`` or ``graph``.
-    """
+    """Check preprocess and encoder in a folder; return the bytes of the one and the path of the other."""
     preprocess = read_small(folder, *manifest.file("preprocess"), MAX_PREPROCESS)
     stamps, files = {}, manifest.encoder_files()
     for name, entry in files.items():
@@ -170,13 +193,7 @@ def read_base(folder: Path, manifest: Manifest) -> Base:
 
 
 def read_small(folder: Path, name: str, entry: FileEntry, limit: int) -> bytes:
-    """Return a listed graph that is small enough to be held in memory, as it was hashed.
-
-    Raises
-    ------
-    BundleError
-        ``too-large``, ``missing-file``, ``not-regular``, ``size``, ``hash`` or ``graph``.
-    """
+    """Return a listed graph that is small enough to be held in memory, as it was hashed."""
     if entry.size > limit:
         raise BundleError(
             "too-large", f"{name} is listed with {entry.size} bytes, over its limit of {limit}; export fewer labels"
@@ -205,14 +222,9 @@ def _require_no_weights_outside(graph: BinaryIO, name: str, *, data: bool) -> No
 
 
 def require_exact_set(folder: Path, wanted: set[str]) -> None:
-    """Refuse a folder that lacks one of these names, or has another one.
+    """Refuse a folder that lacks one of these names, or has another one (``missing-file``, ``unlisted-file``).
 
     What an operating system leaves behind, such as ``.DS_Store``, is passed over: it is never opened.
-
-    Raises
-    ------
-    BundleError
-        ``missing-file`` or ``unlisted-file``.
     """
     with reading(folder):
         found = {path.name for path in folder.iterdir()}

@@ -8,35 +8,18 @@ from pathlib import Path
 
 from fedclip_edge.bundle import keys
 from fedclip_edge.bundle.manifest import MANIFEST, SIGNATURE, Manifest
-from fedclip_edge.bundle.opening import read_files
-from fedclip_edge.bundle.signed_manifest import SignedManifest
+from fedclip_edge.bundle.opening import SignedManifest, read_files
 from fedclip_edge.errors import BundleError, ExportError
 from fedclip_edge.files import copy_listed, fill, new_folder
 
 
 def write_bundle(folder: Path, manifest: Manifest, files: Mapping[str, bytes | Path], private_key: Path | None) -> None:
-    """Write a bundle or an update as a new folder, signed when a key is given.
+    """Write a bundle or an update as a new folder, signed when a key (PEM) is given; its parent is made.
 
-    What was written is checked as a device would check it before the folder takes its name.
-
-    Parameters
-    ----------
-    folder
-        A name that does not exist yet; its parent is made.
-    manifest
-        Describes ``files``.
-    files
-        Name to content, or to a file to copy (a large encoder), for each file that the manifest does not call
-        installed.
-    private_key
-        PEM of the private key; None leaves the bundle unsigned.
-
-    Raises
-    ------
-    ExportError
-        When the folder exists, cannot be written, or the key is no good.
-    BundleError
-        When files and manifest do not fit together, or break a rule; nothing is left then.
+    What was written is checked as a device would check it before the folder takes its name. `files` are by name
+    content, or a file to copy (a large encoder), for each file that the manifest does not call installed. Raises
+    ExportError when the folder exists, cannot be written, or the key is no good; BundleError when files and manifest do
+    not fit together, or break a rule. Nothing is left then.
     """
     if os.path.lexists(folder):
         raise ExportError(f"{folder} exists; bundles are never overwritten: choose another name, or remove it")

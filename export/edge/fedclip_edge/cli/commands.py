@@ -79,15 +79,7 @@ def update(options: argparse.Namespace) -> int:
     keys = device.keys
     classifier = _open_if_sound(options.device, options)
     if classifier is None:
-        install(
-            options.device,
-            options.source,
-            keys=options.keys,
-            product=options.product,
-            allow_unsigned=options.allow_unsigned,
-            provider=options.provider,
-            threads=options.threads,
-        )
+        install(options.device, options.source, **_settings(options))
         classifier = open_classifier(options.device, options)
         text, facts = f"installed round {classifier.round}", {"installed": True, **_first(classifier)}
     else:
@@ -127,20 +119,7 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def _require_folder(folder: Path, what: str = _FIRST) -> None:
-    """Refuse a name that is no folder.
-
-    Parameters
-    ----------
-    folder
-        As the user named it.
-    what
-        Which folder is meant, for who named a file.
-
-    Raises
-    ------
-    ExportError
-        There is none, or it is a file.
-    """
+    """Refuse a name that is no folder; who named a file is told `what` is meant."""
     if not folder.exists():
         raise ExportError(f"there is no folder {folder}")
     if not folder.is_dir():
@@ -148,13 +127,7 @@ def _require_folder(folder: Path, what: str = _FIRST) -> None:
 
 
 def _require_no_bundle(folder: Path) -> None:
-    """Refuse a file, or a bundle as delivered, where a device folder is meant, be it a new one.
-
-    Raises
-    ------
-    ExportError
-        It is one of these.
-    """
+    """Refuse a file, or a bundle as delivered, where a device folder is meant, be it a new one."""
     if folder.exists():
         _require_folder(folder, "the first argument is a device folder")
     if (folder / MANIFEST).exists() and not Device(folder).exists:
@@ -165,22 +138,14 @@ def _require_no_bundle(folder: Path) -> None:
 
 
 def open_classifier(folder: Path, options: argparse.Namespace) -> EdgeClassifier:
-    """Return what a bundle or a device folder serves.
-
-    Raises
-    ------
-    ExportError
-        There is none or it is a file, or as `EdgeClassifier`.
-    """
+    """Return what a bundle or a device folder serves."""
     _require_folder(folder)
-    return EdgeClassifier(
-        folder,
-        keys=options.keys,
-        product=options.product,
-        allow_unsigned=options.allow_unsigned,
-        provider=options.provider,
-        threads=options.threads,
-    )
+    return EdgeClassifier(folder, **_settings(options))
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what `EdgeClassifier` and `install` are to trust, and where they run."""
+    return {name: getattr(options, name) for name in ("keys", "product", "allow_unsigned", "provider", "threads")}
 
 
 def _open_if_sound(folder: Path, options: argparse.Namespace) -> EdgeClassifier | None:

@@ -20,17 +20,9 @@ from fedclip_edge.terminal import StreamError, printable, refusal, run_command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    Parameters
-    ----------
-    argv
-        Words after the program's name; None takes the process's own.
-
-    Returns
-    -------
-    int
-        0 done; 1 a bundle or an update was refused, or the doctor found a fault; 2 bad input, an image that could not
-        be read (the others are answered), or output that cannot be written; 130 interrupted; 141 the reader of stdout
-        left early.
+    Returns 0 when done; 1 when a bundle or an update was refused, or the doctor found a fault; 2 for bad input, an
+    image that could not be read (the others are answered), or output that cannot be written; 130 when interrupted; 141
+    when the reader of stdout left early.
     """
     return run_command("fedclip-edge", lambda: _act(argv))
 

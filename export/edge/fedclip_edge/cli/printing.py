@@ -49,19 +49,7 @@ def change_text(change: Change) -> str:
 def manifest_lines(
     folder: Path, kind: str, manifest: Manifest, key_id: str | None, tested: SelfTest | None
 ) -> list[str]:
-    """Return what was verified, one aligned line per fact.
-
-    Parameters
-    ----------
-    folder
-        Where it lies.
-    kind
-        ``bundle``, ``update`` or ``device``.
-    manifest, key_id
-        What was verified, and the key that signed it.
-    tested
-        How far its answers are from the golden ones; None without onnxruntime.
-    """
+    """Return what was verified, one aligned line per fact; `tested` is None without onnxruntime."""
     carried = [f"{name} {_size(entry.size)}" for name, entry in manifest.files.items() if not entry.installed]
     facts = {
         "round": f"{manifest.round} of {manifest.product}, sequence {manifest.sequence}",

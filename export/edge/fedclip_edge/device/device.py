@@ -26,15 +26,9 @@ _Used = TypeVar("_Used")
 class Device:
     """The installed rounds of one device; every method reads the disk anew, so several processes may share a folder.
 
-    Parameters
-    ----------
-    folder
-        Need not exist before :meth:`create`.
-
-    Attributes
-    ----------
-    fallback
-        Why the last :meth:`serve` took the previous round instead of the current one; None when it did not.
+    The folder need not exist before :meth:`create`. Damaged or missing records are refused as ``device-state``
+    throughout. `fallback` says why the last :meth:`serve` took the previous round instead of the current one; None when
+    it did not.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,44 +49,20 @@ class Device:
 
     @property
     def state(self) -> DeviceState:
-        """What the device remembers.
-
-        Raises
-        ------
-        BundleError
-            ``device-state`` when its records are damaged or missing.
-        """
+        """What the device remembers."""
         return DeviceState.read(self.folder)
 
     @property
     def keys(self) -> tuple[PublicKey, ...]:
-        """The keys that are enforced here; none before the first installation.
-
-        Raises
-        ------
-        BundleError
-            ``device-state`` when one of them is damaged, or when they are lost.
-        """
+        """The keys that are enforced here; none before the first installation."""
         return self._keys(self.state) if self.exists else ()
 
     def trust(self, product: str, keys: Sequence[PublicKey] = (), allow_unsigned: bool = False) -> Trust:
         """Return what a bundle has to prove: the product, and signed by one of the keys that are stored here.
 
-        Parameters
-        ----------
-        product
-            What the caller serves.
-        keys
-            Must be among the stored ones; where none is stored, one of these must have signed.
-        allow_unsigned
-            Whether hashes alone are enough where no key is stored or given.
-
-        Raises
-        ------
-        BundleError
-            ``product`` when the device is another product's; ``device-state`` when a stored key is damaged or lost.
-        ExportError
-            When the device holds keys, and one of ``keys`` is not among them.
+        The device's own product must be the one given. `keys` must be among the stored ones (else ExportError); where
+        none is stored, one of these must have signed. `allow_unsigned`: hashes alone are enough where no key is stored
+        or given.
         """
         if self.exists and (own := self.state.product) != product:
             raise BundleError("product", f"the device folder {self.folder} is for {own!r}, not for {product!r}")
@@ -103,41 +73,20 @@ class Device:
     def installed(self) -> Installed | None:
         """Return what the device has and the highest sequence it ever accepted; None before the first installation.
 
-        While the round of that sequence is the current one and is damaged, the sequence below is told: the round may
-        be installed again.
-
-        Raises
-        ------
-        BundleError
-            ``device-state``.
+        While the round of that sequence is the current one and is damaged, the sequence below is told: the round may be
+        installed again.
         """
         return self._installed(self.state) if self.exists else None
 
     def complete(self, bundle: Bundle) -> Bundle:
-        """Return an update with the encoder and preprocess of this device, checked; a full bundle as it is.
-
-        Raises
-        ------
-        BundleError
-            What is wrong with the encoder or preprocess, which only a full bundle mends.
-        """
+        """Return an update with the encoder and preprocess of this device, checked; a full bundle as it is."""
         return bundle if bundle.encoder is not None else completed(self.folder, bundle)
 
     def create(self, bundle: Bundle, keys: Sequence[PublicKey] = ()) -> None:
-        """Install the first bundle; keys given now, and those it announces, are stored and enforced for ever after.
+        """Install the first, full bundle; keys given now, and those it announces, are enforced for ever after.
 
-        Parameters
-        ----------
-        bundle
-            A full bundle from :func:`open_bundle`.
-        keys
-            Public keys, one of which signed it.
-
-        Raises
-        ------
-        BundleError
-            ``incomplete`` for an update, ``unsigned`` when none of the keys signed it, ``device-state`` when the
-            folder is in use or cannot be written.
+        Refuses with ``incomplete`` an update, with ``unsigned`` what none of the keys signed, with ``device-state`` a
+        folder that is in use or cannot be written.
         """
         if bundle.manifest.is_update:
             raise BundleError("incomplete", "the first installation needs a full bundle; this is an update")
@@ -155,20 +104,9 @@ class Device:
     def commit(self, bundle: Bundle, keys: Sequence[PublicKey] = ()) -> None:
         """Make a checked bundle or update the current round; a crash at any moment leaves the old one or the new one.
 
-        Keys that it announces are stored first, when one that is held has signed it.
-
-        Parameters
-        ----------
-        bundle
-            From :func:`open_bundle` with this device's :meth:`trust` and :meth:`installed`.
-        keys
-            Stored afterwards, and enforced for ever after, when the device holds none.
-
-        Raises
-        ------
-        BundleError
-            ``product``, ``replay``, ``rollback``, ``unsigned`` or ``other-...`` when the device changed in between;
-            ``device-state`` when its records are damaged or it cannot be written.
+        It comes from :func:`open_bundle` with this device's :meth:`trust` and :meth:`installed`, and is refused when
+        the device changed in between. Keys that it announces are stored first, when one that is held has signed it;
+        `keys` are stored afterwards, and enforced for ever after, when the device holds none.
         """
         with writing(self.folder), exclusive(self.folder):
             state = self.state
@@ -194,22 +132,9 @@ class Device:
     def serve(self, trust: Trust, runtime: str | None, use: Callable[[Bundle], _Used]) -> _Used:
         """Check the current round and its base again, and use it; when that fails, the previous one.
 
-        Parameters
-        ----------
-        trust, runtime
-            From :meth:`trust`, and the version of onnxruntime; None leaves out that check.
-        use
-            Gets a full bundle, be it expired or not; raises BundleError when that cannot serve here.
-
-        Returns
-        -------
-        object
-            What `use` returned; :attr:`fallback` says so when it got the previous round.
-
-        Raises
-        ------
-        BundleError
-            What is wrong with the current round, when there is no good previous one either; or ``device-state``.
+        `use` gets a full bundle, be it expired or not, and raises BundleError when that cannot serve here. `runtime` is
+        the version of onnxruntime; None leaves out that check. When neither round can serve, the error is the current
+        one's.
         """
         state, self._checked, self._unusable = self.state, None, None
         used, self.fallback = open_current(self.folder, state, trust, runtime, use)
@@ -217,33 +142,13 @@ class Device:
         return used
 
     def previous(self, trust: Trust, runtime: str | None = None) -> Bundle:
-        """Check the previous round and its base, and return it.
-
-        Parameters
-        ----------
-        trust, runtime
-            As for :meth:`current`.
-
-        Raises
-        ------
-        BundleError
-            ``device-state`` when there is none; else what is wrong with it.
-        """
+        """Check the previous round and its base, and return it; parameters as for :meth:`serve`."""
         return open_previous(self.folder, self.state, trust, runtime)
 
     def rollback(self, seen: DeviceState | None = None) -> None:
         """Make the previous round the current one again; what was rolled back is not accepted a second time.
 
-        Parameters
-        ----------
-        seen
-            The state that the caller acts upon; None for whatever it is.
-
-        Raises
-        ------
-        BundleError
-            ``device-state`` when there is no previous round, another process changed the device since it was `seen`,
-            or the folder cannot be written; what is wrong with the previous round when that is damaged.
+        `seen` is the state that the caller acts upon: ``device-state`` when another process changed it since.
         """
         with writing(self.folder), exclusive(self.folder):
             state = self.state

@@ -14,13 +14,7 @@ KEYS = "keys"
 
 
 def store_keys(folder: Path, keys: Sequence[PublicKey]) -> None:
-    """Keep exactly these keys as ``keys/<id>.pub``; what an interrupted installation left is removed.
-
-    Raises
-    ------
-    OSError
-        When they cannot be written.
-    """
+    """Keep exactly these keys as ``keys/<id>.pub``; what an interrupted installation left is removed."""
     place = folder / KEYS
     if keys:
         with new_folder(place) as temporary:
@@ -30,26 +24,14 @@ def store_keys(folder: Path, keys: Sequence[PublicKey]) -> None:
 
 
 def add_keys(folder: Path, held: Sequence[PublicKey], announced: Sequence[PublicKey]) -> None:
-    """Keep those keys too that a bundle signed by a held one announces.
-
-    Raises
-    ------
-    OSError
-        When one cannot be written.
-    """
+    """Keep those keys too that a bundle signed by a held one announces."""
     for key in announced:
         if key not in held:
             write_file(folder / KEYS / f"{key.id}.pub", key.pem)
 
 
 def require_among(folder: Path, stored: Sequence[PublicKey], given: Sequence[PublicKey]) -> None:
-    """Refuse a key that is given to a device which holds others, so that no call adds trust silently.
-
-    Raises
-    ------
-    ExportError
-        Naming the first such key, and how keys are rotated.
-    """
+    """Refuse a key that is given to a device which holds others, so that no call adds trust silently."""
     ids = [key.id for key in stored]
     for key in given:
         if stored and key.id not in ids:
@@ -60,19 +42,9 @@ def require_among(folder: Path, stored: Sequence[PublicKey], given: Sequence[Pub
 
 
 def stored_keys(folder: Path, *, keyed: bool) -> tuple[PublicKey, ...]:
-    """Return the keys that are kept; a keyed device that has lost them enforces them no less.
+    """Return the keys that are kept; a device that is `keyed` by its records and has lost them enforces them no less.
 
-    Parameters
-    ----------
-    folder
-        Of the device.
-    keyed
-        Whether its records say that keys were stored.
-
-    Raises
-    ------
-    BundleError
-        ``device-state`` when one of them is damaged, or they cannot be read, or all of a keyed device's are gone.
+    Refuses with ``device-state`` when one of them is damaged, they cannot be read, or all of a keyed device's are gone.
     """
     place = folder / KEYS
     try:

@@ -10,8 +10,7 @@ from typing import TypeVar
 
 from fedclip_edge.bundle.acceptance import Installed, Trust
 from fedclip_edge.bundle.manifest import Manifest
-from fedclip_edge.bundle.opening import Bundle, read_base
-from fedclip_edge.bundle.signed_manifest import read_manifest
+from fedclip_edge.bundle.opening import Bundle, read_base, read_manifest
 from fedclip_edge.device.keys import KEYS
 from fedclip_edge.device.rounds import BASES, ROUNDS, base_of, open_round, read_head, read_round
 from fedclip_edge.device.state import DeviceState
@@ -53,12 +52,7 @@ def way_back(folder: Path, state: DeviceState, trust: Trust, but: Set[str | None
 def installed_parts(folder: Path, state: DeviceState, trust: Trust, *, checked: bool) -> Installed:
     """Return what a device has; while its newest round is damaged, with the sequence below.
 
-    Parameters
-    ----------
-    folder, state, trust
-        Of the device.
-    checked
-        Whether the base of the current round was hashed already.
+    `checked`: the base of the current round was hashed already.
     """
     newest = int(state.current) == state.sequence
     damaged = newest and not is_good(folder, state.current, trust, whole=not checked)
@@ -73,10 +67,7 @@ def open_current(
 ) -> tuple[_Used, str | None]:
     """Use the current round, or the previous one when that fails, and then say why.
 
-    Raises
-    ------
-    BundleError
-        What is wrong with the current round, and how to mend it, when there is no good previous one.
+    Without a good previous one, refuses with what is wrong with the current round, and how to mend it.
     """
     try:
         return use(open_round(folder, state.current, trust, runtime)), None
@@ -92,13 +83,7 @@ def open_current(
 
 
 def open_previous(folder: Path, state: DeviceState, trust: Trust, runtime: str | None) -> Bundle:
-    """Return the round to go back to.
-
-    Raises
-    ------
-    BundleError
-        ``device-state`` when there is none; else what is wrong with it.
-    """
+    """Return the round to go back to; ``device-state`` when there is none, else what is wrong with it."""
     name = state.previous
     if name is None:
         raise BundleError("device-state", f"{folder} has no earlier round to go back to; install one")
@@ -115,20 +100,14 @@ def open_previous(folder: Path, state: DeviceState, trust: Trust, runtime: str |
 
 
 def completed(folder: Path, update: Bundle) -> Bundle:
-    """Return an update with the encoder and preprocess of the device.
-
-    Raises
-    ------
-    BundleError
-        What is wrong with these, which only a full bundle mends.
-    """
+    """Return an update with the encoder and preprocess of the device; a full bundle mends what is wrong with these."""
     try:
         base = read_base(folder / BASES / base_of(update.manifest), update.manifest)
     except BundleError as error:
         raise BundleError(
             error.reason, f"the encoder on this device cannot be used ({_fault(error)}); {FULL_BUNDLE}"
         ) from error
-    return replace(update, preprocess=base.preprocess, encoder=base.encoder, stamps=base.stamps)
+    return replace(update, **base._asdict())
 
 
 def _explained(folder: Path, name: str, trust: Trust, error: BundleError) -> BundleError:

@@ -10,8 +10,15 @@ from pathlib import Path
 from fedclip_edge.bundle import acceptance
 from fedclip_edge.bundle.acceptance import Trust
 from fedclip_edge.bundle.manifest import MANIFEST, SIGNATURE, Manifest
-from fedclip_edge.bundle.opening import MAX_HEAD, Bundle, read_base, read_small, require_exact_set
-from fedclip_edge.bundle.signed_manifest import SignedManifest, read_manifest
+from fedclip_edge.bundle.opening import (
+    MAX_HEAD,
+    Bundle,
+    SignedManifest,
+    read_base,
+    read_manifest,
+    read_small,
+    require_exact_set,
+)
 from fedclip_edge.device.keys import KEYS
 from fedclip_edge.device.state import damaged
 from fedclip_edge.errors import BundleError
@@ -27,13 +34,7 @@ def base_of(manifest: Manifest) -> str:
 
 
 def read_round(folder: Path, name: str, trust: Trust) -> SignedManifest:
-    """Read the manifest of an installed round, and see that it is of this name and product.
-
-    Raises
-    ------
-    BundleError
-        As :func:`read_manifest`, ``product``, or ``device-state`` when it is another round's.
-    """
+    """Read the manifest of an installed round, and see that it is of this name and product."""
     signed = read_manifest(folder / ROUNDS / name, trust)
     acceptance.check_product(signed.manifest, trust.product, on_device=True)
     if str(signed.manifest.sequence) != name:
@@ -42,13 +43,7 @@ def read_round(folder: Path, name: str, trust: Trust) -> SignedManifest:
 
 
 def read_head(folder: Path, name: str, trust: Trust) -> tuple[SignedManifest, bytes]:
-    """Check the folder of an installed round, though not its base; return its manifest and head.
-
-    Raises
-    ------
-    BundleError
-        With the code of the first rule that is broken.
-    """
+    """Check the folder of an installed round, though not its base; return its manifest and head."""
     signed, place = read_round(folder, name, trust), folder / ROUNDS / name
     head, entry = signed.manifest.file("head")
     require_exact_set(place, {MANIFEST, head} | ({SIGNATURE} if signed.signature else set()))
@@ -56,28 +51,16 @@ def read_head(folder: Path, name: str, trust: Trust) -> tuple[SignedManifest, by
 
 
 def open_round(folder: Path, name: str, trust: Trust, runtime: str | None) -> Bundle:
-    """Check an installed round with its base as if it were new, but for time and sequence.
-
-    Raises
-    ------
-    BundleError
-        With the code of the first rule that is broken.
-    """
+    """Check an installed round with its base as if it were new, but for time and sequence."""
     signed, head = read_head(folder, name, trust)
     if runtime is not None:
         acceptance.check_runtime(signed.manifest, runtime)
     base, place = read_base(folder / BASES / base_of(signed.manifest), signed.manifest), folder / ROUNDS / name
-    return Bundle(place, signed.manifest, signed.raw, signed.signature, signed.key_id, head, *base)
+    return Bundle(**vars(signed), folder=place, head=head, **base._asdict())
 
 
 def write_round(folder: Path, bundle: Bundle) -> None:
-    """Write manifest, signature and head of a round as one folder; what an interrupted attempt left is replaced.
-
-    Raises
-    ------
-    OSError
-        When it cannot be written; nothing is left then.
-    """
+    """Write manifest, signature and head of a round as one folder; what an interrupted attempt left is replaced."""
     files = {MANIFEST: bundle.raw, bundle.manifest.file("head")[0]: bundle.head}
     if bundle.signature is not None:
         files[SIGNATURE] = bundle.signature
@@ -90,17 +73,13 @@ def write_round(folder: Path, bundle: Bundle) -> None:
 def write_base(folder: Path, bundle: Bundle) -> None:
     """Write encoder and preprocess of a full bundle as one folder, unless a healthy copy of them is there.
 
-    Raises
-    ------
-    BundleError
-        When the delivered encoder was changed since it was checked.
-    OSError
-        When it cannot be written; nothing is left then.
+    Refuses a delivered encoder that was changed since it was checked.
     """
     if bundle.encoder is None or bundle.preprocess is None:
         return
     manifest, place = bundle.manifest, folder / BASES / base_of(bundle.manifest)
-    if _is_healthy(place, manifest):
+    with contextlib.suppress(BundleError):
+        read_base(place, manifest)
         return
     place.parent.mkdir(exist_ok=True)
     with new_folder(place) as temporary:
@@ -133,11 +112,3 @@ def prune(folder: Path, rounds: Set[str], trust: Trust) -> None:
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         remove(path)
-
-
-def _is_healthy(place: Path, manifest: Manifest) -> bool:
-    try:
-        read_base(place, manifest)
-    except BundleError:
-        return False
-    return True

@@ -41,16 +41,9 @@ _FIELDS: dict[str, manifest_schema.Rule] = {
 class DeviceState:
     """What ``state.json`` says.
 
-    Attributes
-    ----------
-    product
-        Of every bundle that this device takes.
-    sequence
-        The highest ever accepted; it never goes down.
-    current, previous
-        Names of the rounds' folders: the one that is served, and the one to fall back to, or None.
-    keyed
-        Whether keys were stored here: from then on their absence is damage, and no permission.
+    `sequence` is the highest ever accepted; it never goes down. `current` and `previous` name the folders of the round
+    that is served and of the one to fall back to, or None. `keyed`: keys were stored here; from then on their absence
+    is damage, and no permission.
     """
 
     product: str
@@ -61,24 +54,12 @@ class DeviceState:
     schema: int = 1
 
     def write(self, folder: Path) -> None:
-        """Write the file in one step; this is the moment at which another round is the current one.
-
-        Raises
-        ------
-        OSError
-            When it cannot be written.
-        """
+        """Write the file in one step; this is the moment at which another round is the current one."""
         write_file(folder / STATE, canonical.dump(asdict(self)))
 
     @classmethod
     def read(cls, folder: Path) -> DeviceState:
-        """Read and check the file.
-
-        Raises
-        ------
-        BundleError
-            ``device-state``, with the way to repair it.
-        """
+        """Read and check the file; refuses with ``device-state`` and the way to repair it."""
         try:
             value = canonical.parse(read_capped(folder / STATE, _MAX_STATE))
             state = cls(**manifest_schema.require_object(value, _FIELDS, STATE))
@@ -101,13 +82,7 @@ def damaged(folder: Path, what: str) -> BundleError:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the device folder for one process at a time; the others wait.
-
-    Raises
-    ------
-    OSError
-        When the lock's file cannot be made.
-    """
+    """Hold the device folder for one process at a time; the others wait."""
     with (folder / LOCK).open("ab") as stream:
         if fcntl is not None:
             fcntl.flock(stream, fcntl.LOCK_EX)
@@ -116,13 +91,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into an error that says what still holds.
-
-    Raises
-    ------
-    BundleError
-        ``device-state`` for every OSError of the block.
-    """
+    """Turn a full disk or a folder that cannot be written into a ``device-state`` error that says what still holds."""
     try:
         yield
     except OSError as error:

@@ -34,16 +34,9 @@ class Stage:
 class Bench:
     """What was measured.
 
-    Attributes
-    ----------
-    open_ms
-        Verification, three sessions and self-test.
-    swap_ms
-        Median of what an update does before its swap: the new head's session, and its golden features.
-    provider, threads
-        Where and with how many threads the encoder ran.
-    stages
-        ``preprocess`` (of a 640 x 480 image), ``encoder``, ``head``, and ``all`` of them one after the other.
+    `open_ms` is verification, three sessions and self-test; `swap_ms` the median of what an update does before its
+    swap: the new head's session, and its golden features. `stages` are ``preprocess`` (of a 640 x 480 image),
+    ``encoder``, ``head``, and ``all`` of them one after the other.
     """
 
     open_ms: float

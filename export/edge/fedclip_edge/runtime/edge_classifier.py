@@ -29,20 +29,18 @@ UNCHECKED: str = "signature not checked (no key): hashes were checked, the origi
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The labels of one image.
+    """The labels of one image, best first, and the round that answered.
 
     Attributes
     ----------
     label, probability
         The most probable label, and its probability.
     top
-        The most probable labels with their probabilities, best first.
+        The most probable labels with their probabilities.
     logits
         float32 [C], in the order of the bundle's labels.
-    round, sequence
-        The federation round whose head answered, and its bundle's sequence.
     key_id
-        The key that signed that bundle; None when it was not checked against a key.
+        The key that signed the bundle; None when it was not checked against a key.
     """
 
     label: str
@@ -124,13 +122,7 @@ class EdgeClassifier:
 
     @property
     def serving(self) -> Serving:
-        """What answers now: the verified bundle and its sessions.
-
-        Raises
-        ------
-        ExportError
-            After `close`.
-        """
+        """What answers now: the verified bundle and its sessions; ExportError after `close`."""
         serving = self._serving
         if serving is None:
             raise ExportError("this EdgeClassifier is closed: open another")
@@ -180,38 +172,18 @@ class EdgeClassifier:
         return tuple(text for text in found if text)
 
     def predict(self, image: ImageLike, top: int = 5) -> Prediction:
-        """Return the most probable labels of one image.
+        """Return the `top` most probable labels of one image.
 
-        Parameters
-        ----------
-        image
-            A path, an encoded file's bytes, a PIL image, or an array uint8 [H, W, 3] in RGB order.
-        top
-            Labels to name, at most.
-
-        Raises
-        ------
-        ImageError
-            The image cannot be read, or is beyond the limits.
+        It is a path, an encoded file's bytes, a PIL image, or an array uint8 [H, W, 3] in RGB order; ImageError when it
+        cannot be read, or is beyond the limits.
         """
         return self.predict_batch([image], top)[0]
 
     def predict_batch(self, images: Iterable[ImageLike], top: int = 5) -> list[Prediction]:
-        """Return the most probable labels of each image, all from the same round.
+        """Return the `top` most probable labels of each image, all from the same round.
 
-        Parameters
-        ----------
-        images
-            As `predict` takes them; decoded one at a time, encoded in chunks of bounded size.
-        top
-            Labels to name per image, at most.
-
-        Raises
-        ------
-        ImageError
-            An image cannot be read, or is beyond the limits.
-        ExportError
-            `top` is not an integer of at least 1, or `images` is a single image.
+        Images are decoded one at a time, and encoded in chunks of bounded size. Errors as of `predict`; ExportError
+        when `top` is not an integer of at least 1, or `images` is a single image.
         """
         if not isinstance(top, int | np.integer) or top < 1:
             raise ExportError(f"top = {top!r}: ask for a number of labels, at least 1")
@@ -220,47 +192,24 @@ class EdgeClassifier:
         return [_prediction(serving.bundle, *row, top) for row in zip(logits, probabilities, strict=True)]
 
     def features(self, images: Iterable[ImageLike]) -> Array:
-        """Return the encoder's features of images, float32 [B, d], not normalised.
-
-        Raises
-        ------
-        ImageError
-            An image cannot be read, or is beyond the limits.
-        """
+        """Return the encoder's features of images, float32 [B, d], not normalised; errors as of `predict_batch`."""
         return self._features(self.serving, images)
 
     def logits(self, images: Iterable[ImageLike]) -> Array:
-        """Return the logits of images, float32 [B, C].
-
-        Raises
-        ------
-        ImageError
-            An image cannot be read, or is beyond the limits.
-        """
+        """Return the logits of images, float32 [B, C]; errors as of `predict_batch`."""
         serving = self.serving
         return serving.score(self._features(serving, images))[0]
 
     def check(self, source: str | Path) -> Serving:
-        """Return an update with its sessions, verified and self-tested as `update` would, and install nothing.
-
-        Raises
-        ------
-        BundleError
-            `update` would refuse it.
-        """
+        """Return an update with its sessions, verified and self-tested as `update` would, and install nothing."""
         with self._lock:
             return self._prepare(Path(source))
 
     def update(self, source: str | Path) -> Change:
-        """Replace what answers by a newer round, without a pause; predictions under way finish on the old one.
+        """Replace what answers by an update or a full bundle; predictions under way finish on the old round.
 
         What another process installed meanwhile is loaded first, as by `reload`. Keys that this classifier was given
         are kept by a device folder that holds none.
-
-        Parameters
-        ----------
-        source
-            An update (manifest and head), or a full bundle.
 
         Raises
         ------
@@ -287,17 +236,8 @@ class EdgeClassifier:
     def reload(self) -> Change | None:
         """Serve the round that the device folder names now, which another process may have changed.
 
-        Returns
-        -------
-        Change or None
-            None when that round answers already.
-
-        Raises
-        ------
-        BundleError
-            It cannot be opened, or fails its self-test; what answered goes on.
-        ExportError
-            This is no device folder.
+        Returns None when that round answers already. Raises BundleError when it cannot be opened, or fails its
+        self-test; what answered goes on.
         """
         self._require_device()
         with self._lock:
@@ -309,14 +249,8 @@ class EdgeClassifier:
     def rollback(self) -> Change:
         """Go back to the round before, which is still stored; the one that is left is never accepted again.
 
-        When that round answers already, because the newer one is damaged, the damaged one is given up.
-
-        Raises
-        ------
-        BundleError
-            There is no round to go back to, or it is damaged; what answers now goes on answering.
-        ExportError
-            This is no device folder.
+        When that round answers already, because the newer one is damaged, the damaged one is given up. Raises
+        BundleError when there is no round to go back to, or it is damaged; what answers now goes on answering.
         """
         device = self._require_device()
         with self._lock:

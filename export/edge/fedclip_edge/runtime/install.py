@@ -18,19 +18,8 @@ from fedclip_edge.runtime.sessions import Serving, SessionMaker
 class Change:
     """One head, or one whole bundle, in the place of another.
 
-    Attributes
-    ----------
-    old_round, old_sequence
-        What answered before.
-    round, sequence
-        What answers now.
-    encoder_replaced
-        Whether encoder and preprocessing changed as well.
-    labels_added, labels_removed
-        Labels that only the new, only the old round knows.
-    given_up
-        What to call a damaged round that a rollback left, while the round before had answered in its place; empty
-        otherwise.
+    `given_up` is what to call a damaged round that a rollback left, while the round before had answered in its place;
+    empty otherwise.
     """
 
     old_round: int
@@ -83,12 +72,8 @@ def install(
         from then on accepts nothing that none of them signed.
     product
         The product that this bundle and every update must name.
-    allow_unsigned
-        Whether, when no key is given or held, hashes alone are enough; for development.
-    provider
-        Where the encoder is tested: ``auto``, ``cpu`` or ``cuda``.
-    threads
-        For that test; None takes the cores that this process may use.
+    allow_unsigned, provider, threads
+        As of `EdgeClassifier`.
 
     Raises
     ------

@@ -30,15 +30,7 @@ _SMALLEST_MODEL = (
 
 @dataclass(frozen=True)
 class ProviderState:
-    """One execution provider that onnxruntime lists.
-
-    Attributes
-    ----------
-    name
-        onnxruntime's name.
-    reason
-        Why it cannot be used here; empty when it can.
-    """
+    """One execution provider that onnxruntime lists, and why it cannot be used here; empty when it can."""
 
     name: str
     reason: str
@@ -52,10 +44,8 @@ class ProviderState:
 def onnxruntime() -> ModuleType:
     """Return the onnxruntime module.
 
-    Raises
-    ------
-    MissingPackageError
-        It is not installed, or its folder is broken, as after removing one of two distributions that shared it.
+    Raises MissingPackageError when it is not installed, or its folder is broken, as after removing one of two
+    distributions that shared it.
     """
     try:
         module = importlib.import_module("onnxruntime")
@@ -91,35 +81,16 @@ def examine() -> list[ProviderState]:
     """Return every provider that onnxruntime lists, and whether it can load here.
 
     On Linux NVIDIA's are tried, and onnxruntime says on stderr why one cannot load; elsewhere its list is believed.
-
-    Raises
-    ------
-    MissingPackageError
-        As `onnxruntime`.
     """
     module = onnxruntime()
     return [ProviderState(name, _why_not(module, name)) for name in module.get_available_providers()]
 
 
 def choose(provider: str) -> tuple[list[str], str]:
-    """Return what to hand to InferenceSession, and a note for the user.
+    """Return what to hand to InferenceSession for one of `CHOICES`, and a note for the user.
 
-    Parameters
-    ----------
-    provider
-        One of `CHOICES`.
-
-    Returns
-    -------
-    tuple
-        Names in order of preference; and, when ``auto`` passes over a GPU because CUDA cannot load, why.
-
-    Raises
-    ------
-    ProviderError
-        An unknown name, or CUDA was asked for and cannot be used.
-    MissingPackageError
-        As `onnxruntime`.
+    The names stand in order of preference. The note says why CUDA cannot load, when ``auto`` passes over a GPU. Raises
+    ProviderError for an unknown name, or when CUDA was asked for and cannot be used.
     """
     if provider not in CHOICES:
         raise ProviderError(f"provider {provider!r} is not one of {', '.join(CHOICES)}")
@@ -152,7 +123,9 @@ def _why_not(module: ModuleType, name: str) -> str:
         return ""
     if missing := _no_device():
         return missing
-    _preload(module)
+    if hasattr(module, "preload_dlls"):  # from 1.21 on; loads NVIDIA's libraries from their wheels
+        with contextlib.redirect_stdout(sys.stderr):
+            module.preload_dlls()
     version = getattr(module, "cuda_version", "")  # absent from older ones
     refused = f"onnxruntime {module.__version__}{f', built for CUDA {version},' if version else ''} cannot load it"
     try:
@@ -162,13 +135,6 @@ def _why_not(module: ModuleType, name: str) -> str:
     if session.get_providers()[0] != name:
         return f"{refused}, and says why on stderr"
     return ""
-
-
-def _preload(module: ModuleType) -> None:
-    """Load NVIDIA's libraries from their wheels, where onnxruntime can; what it prints goes to stderr."""
-    if hasattr(module, "preload_dlls"):  # from 1.21 on
-        with contextlib.redirect_stdout(sys.stderr):
-            module.preload_dlls()
 
 
 def _no_device() -> str:

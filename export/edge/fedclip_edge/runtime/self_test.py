@@ -35,15 +35,9 @@ Twice 0.26, the most that the two logits may move towards each other between bui
 class SelfTest:
     """How far the sessions are from the golden answers.
 
-    Attributes
-    ----------
-    head
-        Largest |difference| of a logit, from golden features.
-    chain
-        Largest |difference| of a logit, from golden images; None when the manifest holds none.
-    cosine
-        Mean cosine of features from golden images to the golden features, both less the mean of the latter (of a
-        single image: as they are); None as `chain`.
+    `head` and `chain` are the largest |difference| of a logit, from golden features and from golden images; `cosine` is
+    the mean cosine of features from golden images to the golden features, both less the mean of the latter (of a single
+    image: as they are). `chain` and `cosine` are None when the manifest holds no images.
     """
 
     head: float
@@ -52,31 +46,18 @@ class SelfTest:
 
 
 def build_tested(bundle: Bundle, maker: SessionMaker, running: Serving | None = None) -> Serving:
-    """Return a bundle's sessions, as :func:`~fedclip_edge.runtime.sessions.build_serving`, after their self-test.
-
-    Raises
-    ------
-    BundleError
-        They cannot be made, or ``self-test``.
-    ProviderError
-        onnxruntime fell back from the chosen provider.
-    """
+    """Return a bundle's sessions, as :func:`~fedclip_edge.runtime.sessions.build_serving`, after their self-test."""
     serving = build_serving(bundle, maker, running)
     self_test(serving)
     return serving
 
 
 def self_test(serving: Serving) -> SelfTest:
-    """Run the golden inputs of a bundle through its sessions.
+    """Run the golden inputs of a bundle through its sessions; refuses with ``self-test``.
 
-    The head is tested on golden features. Where the manifest holds golden images, as that of a full bundle does,
-    the whole chain is tested on them too: in fp32 and fp16 by its logits, with an integer encoder by the mean centred
+    The head is tested on golden features. Where the manifest holds golden images, as that of a full bundle does, the
+    whole chain is tested on them too: in fp32 and fp16 by its logits, with an integer encoder by the mean centred
     cosine of its features and by the first labels that are clear.
-
-    Raises
-    ------
-    BundleError
-        ``self-test``: an answer is further off than the tolerances, or not finite, or onnxruntime gives none.
     """
     try:
         return _run(serving)

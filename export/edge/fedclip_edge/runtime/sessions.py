@@ -37,16 +37,9 @@ MAX_THREADS: int = 256
 class SessionMaker:
     """Makes sessions that share one choice of provider and threads.
 
-    Attributes
-    ----------
-    providers
-        onnxruntime's names for the encoder, most wanted first.
-    note
-        What the user should know about that choice; empty when there is nothing.
-    threads
-        Threads within an operator.
-    spinning
-        Whether idle threads burn their core while they wait: 3 to 5 % faster, 40 % more CPU time.
+    `providers` are onnxruntime's names for the encoder, most wanted first; `note` is what the user should know about
+    that choice, `threads` counts those within an operator. With `spinning`, idle threads burn their core while they
+    wait: 3 to 5 % faster, 40 % more CPU time.
     """
 
     providers: tuple[str, ...]
@@ -56,25 +49,10 @@ class SessionMaker:
 
     @classmethod
     def choose(cls, provider: str, threads: int | None, spinning: bool) -> SessionMaker:
-        """Return a maker for what the user asked for.
+        """Return a maker for what the user asked for: ``auto``, ``cpu`` or ``cuda``, and 1 to `MAX_THREADS` threads.
 
-        Parameters
-        ----------
-        provider
-            ``auto``, ``cpu`` or ``cuda``.
-        threads
-            1 to `MAX_THREADS`; None takes the cores that this process may use.
-        spinning
-            As the attribute.
-
-        Raises
-        ------
-        ProviderError
-            The provider cannot be used.
-        MissingPackageError
-            onnxruntime is missing.
-        ExportError
-            `threads` is out of range.
+        Without a number of threads, it takes the cores that this process may use. Raises ProviderError when the
+        provider cannot be used, ExportError for another number of threads.
         """
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise ExportError(f"threads = {threads}: give 1 to {MAX_THREADS}, or none to use all cores of this process")
@@ -84,12 +62,8 @@ class SessionMaker:
     def encoder(self, model: Path | bytes) -> InferenceSession:
         """Return the encoder's session; one opened by path maps external data and does not copy it.
 
-        Raises
-        ------
-        BundleError
-            ``graph``: onnxruntime cannot load it.
-        ProviderError
-            onnxruntime cannot run it on the provider that was chosen, or fell back from it.
+        Raises BundleError (``graph``) when onnxruntime cannot load it, ProviderError when it cannot run it on the
+        provider that was chosen, or fell back from it.
         """
         session = self._make(model if isinstance(model, bytes) else str(model), "encoder", self.providers, self.threads)
         got = session.get_providers()[0]
@@ -100,23 +74,11 @@ class SessionMaker:
         return session
 
     def preprocess(self, raw: bytes) -> InferenceSession:
-        """Return the preprocessing session, on the CPU, where its pixels are the same on every machine.
-
-        Raises
-        ------
-        BundleError
-            ``graph``: onnxruntime cannot load it.
-        """
+        """Return the preprocessing session, on the CPU, where its pixels are the same on every machine."""
         return self._make(raw, "preprocess", (CPU,), self.threads)
 
     def head(self, raw: bytes) -> InferenceSession:
-        """Return a head's session from the very bytes that were verified: one thread is fastest for 2 MB.
-
-        Raises
-        ------
-        BundleError
-            ``graph``: onnxruntime cannot load it.
-        """
+        """Return a head's session from the very bytes that were verified: one thread is fastest for 2 MB."""
         return self._make(raw, "head", (CPU,), 1)
 
     def _make(self, model: str | bytes, role: str, providers: tuple[str, ...], threads: int) -> InferenceSession:
@@ -142,25 +104,13 @@ class SessionMaker:
 
 @dataclass(frozen=True, eq=False)
 class ImageEncoder:
-    """From images to their features, by onnxruntime.
-
-    Attributes
-    ----------
-    preprocess, encoder
-        onnxruntime sessions; each may run in several threads at once.
-    """
+    """From images to their features, by two onnxruntime sessions; each may run in several threads at once."""
 
     preprocess: InferenceSession
     encoder: InferenceSession
 
     def features(self, images: Iterable[Pixels]) -> Array:
-        """Return image features, float32 [B, d], not normalised; memory is bounded by `CHUNK`, not by B.
-
-        Parameters
-        ----------
-        images
-            RGB pixels, each uint8 [H, W, 3] of its own size; read one at a time.
-        """
+        """Return image features, float32 [B, d], not normalised; memory is bounded by `CHUNK`, not by B."""
         parts = [self.encode(np.concatenate(chunk)) for chunk in _chunks(map(self.pixel_values, images))]
         return np.concatenate(parts) if parts else np.empty((0, self.feature_dim), np.float32)
 
@@ -182,15 +132,7 @@ class ImageEncoder:
 
 @dataclass(frozen=True, eq=False)
 class Serving(ImageEncoder):
-    """A verified bundle and its sessions; never changed, only replaced as a whole.
-
-    Attributes
-    ----------
-    head
-        As the other sessions.
-    bundle
-        What was verified: manifest, key, the head's bytes.
-    """
+    """A verified bundle and its sessions; never changed, only replaced as a whole."""
 
     head: InferenceSession
     bundle: Bundle
@@ -209,23 +151,9 @@ def score(head: InferenceSession, features: Array) -> tuple[Array, Array]:
 def build_serving(bundle: Bundle, maker: SessionMaker, running: Serving | None = None) -> Serving:
     """Return a bundle's sessions, their interface checked, on the encoder that runs already where it is the same.
 
-    Parameters
-    ----------
-    bundle
-        A verified full bundle, or a verified update.
-    maker
-        How sessions are made here.
-    running
-        Whose preprocessing and encoder may go on.
-
-    Raises
-    ------
-    BundleError
-        ``graph``: onnxruntime cannot load a part, or its inputs and outputs are others than promised; ``labels``: the
-        head gives another number of logits; ``incomplete``: an update whose encoder does not run; ``hash``: the
-        encoder is another file than was checked.
-    ProviderError
-        onnxruntime fell back from the chosen provider.
+    Refuses with ``graph`` what onnxruntime cannot load, or inputs and outputs other than promised; ``labels``: the head
+    gives another number of logits; ``incomplete``: an update whose encoder does not run; ``hash``: the encoder is
+    another file than was checked. Raises ProviderError when onnxruntime fell back from the chosen provider.
     """
     manifest, head = bundle.manifest, maker.head(bundle.head)
     _require_interface("head", head, manifest)

@@ -8,10 +8,7 @@ export class BrowserStorage {
   #key;
   #folder;
 
-  /**
-   * @param {URL} site address of the page
-   * @param {string} product what the page serves
-   */
+  /** @param {URL} site address of the page @param {string} product what the page serves */
   constructor(site, product) {
     this.#key = `fedclip-edge:${product}:${site.pathname}`;
     this.#folder = new URL("stored/", site);
@@ -36,7 +33,6 @@ export class BrowserStorage {
   /**
    * @param {string} name of a file
    * @param {Uint8Array<ArrayBuffer>} bytes its content
-   * @returns {Promise<void>} once it is stored
    * @throws {DOMException} when the browser has no room for it, or lets the page store nothing
    */
   async write(name, bytes) {
@@ -50,10 +46,7 @@ export class BrowserStorage {
     return [...new Set(localStorage.getItem(this.#key) === null ? names : [STATE, ...names])];
   }
 
-  /**
-   * @param {string} name of a file or a folder
-   * @returns {Promise<void>} once it is gone
-   */
+  /** @param {string} name of a file or a folder */
   async remove(name) {
     const cache = await this.#cache();
     const gone = (await this.#names()).filter((one) => one === name || one.startsWith(`${name}/`));

@@ -12,8 +12,6 @@ const OPTIONS = /** @type {const} */ ({
  * Decode a picture to upright RGB over white, without applying colour profiles.
  *
  * @param {Blob} blob a JPEG, PNG, WebP or BMP file
- * @returns {Promise<import("../lib/edge-classifier.mjs").RgbImage>} decoded
- * @throws {ImageError} when it is not such a picture, damaged, or outside the limits
  */
 export async function decodeBlob(blob) {
   if (blob.size > MAX_FILE) throw new ImageError(`The file has ${blob.size} bytes; at most ${MAX_FILE} are read.`);

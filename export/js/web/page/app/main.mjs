@@ -12,7 +12,8 @@ let shown = null;
 
 async function start() {
   try {
-    view.showHost(versionOf(ort), threads);
+    const used = `${threads} ${threads === 1 ? "thread" : "threads"}`;
+    view.find("host").textContent = `onnxruntime-web ${versionOf(ort)}, ${used}`;
     const site = await Site.open(ort, new URL("./", document.baseURI), view.showProgress);
     view.showModel(site.device.serving);
     view.showReady();
@@ -20,7 +21,8 @@ async function start() {
     if (warning) view.showNews(warning, true);
     listen(site);
   } catch (error) {
-    view.showRefusal(error);
+    view.find("loading").hidden = true; // the page stays closed to pictures
+    view.showProblem(error);
   }
 }
 
@@ -36,7 +38,8 @@ function listen(site) {
   for (const type of /** @type {const} */ (["dragover", "dragleave", "drop"]))
     document.addEventListener(type, (event) => {
       event.preventDefault();
-      view.showDropTarget(type === "dragover" || (type === "dragleave" && event.relatedTarget !== null));
+      const over = type === "dragover" || (type === "dragleave" && event.relatedTarget !== null);
+      view.find("frame").classList.toggle("over", over);
       if (type === "drop") see(event.dataTransfer?.files);
     });
   view.find("check").addEventListener("click", () => check(site));

@@ -36,8 +36,6 @@ export class Site {
    * @param {any} ort the onnxruntime-web module
    * @param {URL} folder address of the site
    * @param {(name: string, loaded: number, total: number) => void} [onProgress] told of bytes as they arrive
-   * @returns {Promise<Site>} ready to predict
-   * @throws {BundleError} with the reason why the bundle is refused
    */
   static async open(ort, folder, onProgress) {
     const { product, keys: names } = JSON.parse(await fetchText(new URL("site.json", folder)));

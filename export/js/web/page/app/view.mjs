@@ -6,10 +6,7 @@ const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : Math.round(va
 const percent = (share) =>
   share < 0.001 ? "<0.1%" : share > 0.999 ? ">99.9%" : format.format(share);
 
-/**
- * @param {string} id of an element
- * @returns {any} that element
- */
+/** @param {string} id of an element @returns {any} that element */
 export const find = (id) => document.getElementById(id);
 
 /**
@@ -36,12 +33,6 @@ export function showReady() {
   showHeadline("Choose a picture to see what it shows.", true);
 }
 
-/** @param {unknown} error why no bundle can be used; the page stays closed to pictures */
-export function showRefusal(error) {
-  find("loading").hidden = true;
-  showProblem(error);
-}
-
 /** @param {unknown} error what went wrong, a plain sentence in its message; null takes the message away */
 export function showProblem(error) {
   find("problem").hidden = error === null;
@@ -54,10 +45,7 @@ export function showProblem(error) {
  */
 export const explain = ({ message, reason }) => (reason ? `${message} (${reason})` : message);
 
-/**
- * @param {string} text the answer, or what to do
- * @param {boolean} [quiet] true for what is not an answer
- */
+/** @param {string} text the answer, or what to do @param {boolean} [quiet] true for what is not an answer */
 export function showHeadline(text, quiet = false) {
   find("headline").textContent = text;
   find("headline").classList.toggle("quiet", quiet);
@@ -129,19 +117,6 @@ export function showNews(text, bad = false) {
 export function showChecking(busy) {
   find("check").disabled = busy;
   if (busy) showNews("Checking");
-}
-
-/**
- * @param {string} version onnxruntime's
- * @param {number} threads that it may use
- */
-export function showHost(version, threads) {
-  find("host").textContent = `onnxruntime-web ${version}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
-}
-
-/** @param {boolean} over true while a file is held over the page */
-export function showDropTarget(over) {
-  find("frame").classList.toggle("over", over);
 }
 
 /** @param {string} id of a list @param {Record<string, string>} facts to show in it */

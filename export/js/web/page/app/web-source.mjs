@@ -26,11 +26,7 @@ export function webSource(folder, onProgress = () => {}) {
   };
 }
 
-/**
- * @param {URL} url of a small file of the site
- * @returns {Promise<string>} its text
- * @throws {Error} when it cannot be fetched
- */
+/** @param {URL} url of a small file of the site */
 export async function fetchText(url) {
   const response = await request(url);
   if (response === null) throw new Error(`${url.pathname} is missing on the server.`);
