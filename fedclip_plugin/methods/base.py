@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from fedclip_plugin.errors import MethodError
 from fedclip_plugin.features import TextFeatures
 from fedclip_plugin.methods.losses import contrastive_loss, scores
 from fedclip_plugin.methods.parameters import load_parameters, require_parameters, to_tensors
@@ -45,7 +47,7 @@ class HeadGraph(Protocol):
         """Return a float32 constant."""
 
 
-class Adapter(nn.Module):
+class Adapter(nn.Module, ABC):
     """A method: from a silo's inputs to unit-length image features, from class prompts to class features.
 
     What travels between silos and server are the parameters that ask for gradients, and nothing else
@@ -93,13 +95,13 @@ class Adapter(nn.Module):
         load_parameters(adapter, tensors)
         return adapter
 
+    @abstractmethod
     def forward(self, inputs: Tensor) -> Tensor:
         """Return image features of unit length, ``[B, d]``.
 
         They are made of features as the backbone gives them, ``[B, d]``; by methods on pixels of uint8 ``[B, 3, S,
         S]``.
         """
-        raise NotImplementedError
 
     @staticmethod
     def head(graph: HeadGraph, features: str, width: int) -> str:
@@ -108,7 +110,7 @@ class Adapter(nn.Module):
         The features, and the result whose name is returned, are ``[B, d]``. A method on features without a head cannot
         be exported.
         """
-        raise NotImplementedError
+        raise MethodError("this method says by no head() how it becomes an ONNX graph")
 
     def class_features(self, text: TextFeatures) -> Tensor:
         """Return class features of unit length, ``[C, d]``.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.adam import adam
 
 BETAS = (0.9, 0.98)
@@ -35,18 +36,14 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """Update every parameter that has a gradient, and forget the gradients."""
-        trained = [index for index, parameter in enumerate(self.parameters) if parameter.grad is not None]
-
-        def those(values: Sequence[Tensor]) -> list[Tensor]:
-            return [values[index] for index in trained]
-
+        trained = [parameter.grad is not None for parameter in self.parameters]
         adam(
-            those(self.parameters),
+            list(compress(self.parameters, trained)),
             [parameter.grad for parameter in self.parameters if parameter.grad is not None],
-            those(self._first),
-            those(self._second),
+            list(compress(self._first, trained)),
+            list(compress(self._second, trained)),
             [],
-            those(self._steps),
+            list(compress(self._steps, trained)),
             fused=True,
             amsgrad=False,
             beta1=BETAS[0],
