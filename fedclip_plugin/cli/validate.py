@@ -50,13 +50,7 @@ def _study(path: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
 
 
 def _silo_files(recipe: Recipe) -> list[str]:
-    """Check the files of ``data_silo_config`` that are on this machine, and return a line for each that is not.
-
-    Raises
-    ------
-    RecipeError
-        With the faults of every file.
-    """
+    """Check the files of ``data_silo_config`` that are on this machine, and return a line for each that is not."""
     files = dict.fromkeys(recipe.data_args.data_silo_config or ())
     if not files:
         return []

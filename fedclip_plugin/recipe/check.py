@@ -63,8 +63,6 @@ def check_fields(
     ----------
     where
         What the mapping is called in front of its keys; empty for a whole file.
-    model
-        Its fields, each by its alias where it has one.
     given
         The mapping; a value `ABSENT` stands for one that is told of elsewhere.
     unknown
@@ -74,8 +72,6 @@ def check_fields(
     -------
     dict
         Field to its value, defaults included, where it is valid.
-    list of Fault
-        One or more per faulty key.
     """
     names = {field.alias or name: name for name, field in model.model_fields.items()}
     faults = [unknown(key, value) for key, value in given.items() if key not in names]
@@ -115,15 +111,6 @@ def unknown_section(where: str, name: Any) -> Fault:
 
 def unknown_key(section: str, key: Any, value: Any) -> Fault:
     """Say what is wrong with a key that its section does not have.
-
-    Parameters
-    ----------
-    section
-        A known section.
-    key
-        A key that is not among its keys.
-    value
-        What was given for it.
 
     Returns
     -------

@@ -104,15 +104,6 @@ def closest(word: Any, candidates: Iterable[str]) -> str | None:
 def from_pydantic(where: str, value: Any, errors: Sequence[Mapping[str, Any]]) -> list[Fault]:
     """Turn pydantic's complaints about one value into faults.
 
-    Parameters
-    ----------
-    where
-        ``section.key``.
-    value
-        What was given for the key.
-    errors
-        ``ValidationError.errors()``.
-
     Returns
     -------
     list of Fault
@@ -125,13 +116,6 @@ def from_pydantic(where: str, value: Any, errors: Sequence[Mapping[str, Any]]) -
 
 def recipe_error(source: Path | str, faults: Sequence[Fault]) -> RecipeError:
     """Make the one error that lists every fault.
-
-    Parameters
-    ----------
-    source
-        The recipe's path, or words for where it came from.
-    faults
-        At least one.
 
     Returns
     -------

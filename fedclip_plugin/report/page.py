@@ -104,18 +104,7 @@ class Page:
     sections: Sequence[Section]
 
     def write(self, folder: Path) -> Path:
-        """Write ``index.html``, and each figure as PNG and SVG, as ``folder``; one that was there is replaced.
-
-        Returns
-        -------
-        Path
-            The page.
-
-        Raises
-        ------
-        RunFolderError
-            When the folder cannot be written.
-        """
+        """Write ``index.html``, and each figure as PNG and SVG, as ``folder``; one that was there is replaced."""
         files: dict[str, bytes] = {}
         for picture in self._pictures():
             files |= {f"{picture.name}.svg": svg(picture.figure), f"{picture.name}.png": png(picture.figure)}
@@ -155,8 +144,6 @@ def provenance(file: Path, text: str) -> Section:
     ----------
     file
         YAML under a header of ``# name: value`` lines.
-    text
-        What it is.
     """
     lines = file.read_text(encoding="utf-8").splitlines()
     header = [line.removeprefix("# ").split(": ", 1) for line in lines if line.startswith("# ") and ": " in line]

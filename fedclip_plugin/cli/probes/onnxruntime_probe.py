@@ -28,13 +28,7 @@ _MISSING = re.compile(r"(lib\S+): cannot open shared object file")
 
 
 def probe_onnxruntime() -> tuple[str, dict[str, str]]:
-    """Return onnxruntime's version, and by provider why it cannot be used (empty when it can).
-
-    Raises
-    ------
-    BackboneError
-        When onnxruntime is missing or broken.
-    """
+    """Return onnxruntime's version, and by provider why it cannot be used (empty when it can)."""
     done = probe(_PROBE)
     if done.fault:
         raise BackboneError(

@@ -13,11 +13,6 @@ from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 def told_silos(values: Values) -> tuple[str, ...] | None:
     """Name the silos that the keys alone tell, in silo order.
 
-    Parameters
-    ----------
-    values
-        ``section.key`` to value.
-
     Returns
     -------
     tuple of str or None

@@ -31,13 +31,7 @@ class RoundArrays:
 
     @classmethod
     def read(cls, folder: RunFolder) -> Self:
-        """Read a run's metrics.
-
-        Raises
-        ------
-        RunFolderError
-            When there are none, or as :meth:`~fedclip_plugin.runs.RunFolder.rounds`.
-        """
+        """Read a run's metrics."""
         records = folder.rounds()
         if not records:
             raise RunFolderError(

@@ -24,20 +24,7 @@ _NO_ROUND = "No round is complete yet: there is only the untrained adapter."
 
 
 def run_page(recipe: Recipe, folder: RunFolder) -> Page:
-    """Return a run's report.
-
-    Parameters
-    ----------
-    recipe
-        As the run folder keeps it.
-    folder
-        The run; has at least round 0.
-
-    Raises
-    ------
-    RunFolderError
-        When the metrics are missing or damaged.
-    """
+    """Return a run's report."""
     history, target = RoundArrays.read(folder), recipe.fedclip_args.target_domain
     method = METHODS[recipe.fedclip_args.method].title
     trained = len(history.records) > 1

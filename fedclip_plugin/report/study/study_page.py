@@ -26,18 +26,7 @@ _NOT_YET = "Not shown yet: no case has run on every target."
 
 
 def study_page(folder: ResultsFolder) -> Page:
-    """Return a study's report.
-
-    Parameters
-    ----------
-    folder
-        Its results.
-
-    Raises
-    ------
-    FedClipError
-        When it is no results folder, or holds no result yet.
-    """
+    """Return a study's report."""
     study = folder.study()
     findings = StudyResults.read(Plan(study), folder)
     if not findings.results:

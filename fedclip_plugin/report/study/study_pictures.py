@@ -23,13 +23,6 @@ from fedclip_plugin.study.tables.statistics import Kind, Spread
 def mean_curve(findings: StudyResults, case: str) -> AccuracyCurve | None:
     """Return a case's curve on the targets, or on the sources in a study without targets.
 
-    Parameters
-    ----------
-    findings
-        Results of the study.
-    case
-        Its name.
-
     Returns
     -------
     AccuracyCurve or None

@@ -105,12 +105,6 @@ class Study(Section):
 
         Parameters
         ----------
-        case
-            Name of a case.
-        target
-            Domain that is held out, None for none.
-        seed
-            ``common_args.random_seed``.
         point
             Index into the case's grid.
 
@@ -146,17 +140,8 @@ def cell_sections(
 
     Parameters
     ----------
-    base
-        Sections of a recipe; not changed.
     layers
         Settings with valid names; a later one wins.
-    target, seed
-        As for `Study.cell_recipe`.
-
-    Returns
-    -------
-    dict
-        Sections, not checked.
     """
     sections = copy_sections(base)
     for name, value in [item for layer in layers for item in layer.items()]:

@@ -19,24 +19,13 @@ LIMIT = 2
 
 
 class Failures:
-    """Notes of cells that were begun; a cell that was merely stopped by its user has not failed.
-
-    Parameters
-    ----------
-    cells
-        Folder of the results.
-    """
+    """Notes of cells that were begun; a cell that was merely stopped by its user has not failed."""
 
     def __init__(self, cells: Path) -> None:
         self._cells = cells
 
     def begin(self, name: str) -> None:
         """Note that a cell runs.
-
-        Parameters
-        ----------
-        name
-            As in ``Cell.name``.
 
         Raises
         ------
@@ -55,13 +44,7 @@ class Failures:
                 self._note(name, ending).unlink(missing_ok=True)
 
     def count(self) -> list[str]:
-        """Count every cell that was begun and not finished as failed, and return their names.
-
-        Raises
-        ------
-        RunFolderError
-            As :meth:`begin`.
-        """
+        """Count every cell that was begun and not finished as failed, and return their names."""
         names = self._begun()
         for name in names:
             with writing(self._note(name, "failed")):

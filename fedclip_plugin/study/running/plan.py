@@ -68,11 +68,6 @@ class Plan:
 
     First every grid with the first seed, case by case as the study lists them, then the other seeds of the chosen
     points: a study that is stopped halfway has something of every case rather than everything of a few.
-
-    Parameters
-    ----------
-    study
-        A checked study.
     """
 
     def __init__(self, study: Study) -> None:
@@ -123,10 +118,6 @@ class Plan:
 
         Parameters
         ----------
-        case, target
-            Which grid.
-        results
-            Cell name to what is known.
         given_up
             Names of cells that failed too often; the choice goes on without them.
         """
@@ -135,15 +126,7 @@ class Plan:
         return choose(found) if found and len(found) == len(cells) else None
 
     def todo(self, results: Mapping[str, CellResult], given_up: Collection[str] = ()) -> list[Cell]:
-        """Return the cells that can be run now, in order; more may follow when they are done.
-
-        Parameters
-        ----------
-        results
-            Cell name to what is known.
-        given_up
-            Names of cells that failed too often.
-        """
+        """Return the cells that can be run now, in order; more may follow when they are done."""
         grids = [cell for case, target in self.pairs() for cell in self.grid(case, target)]
         cells = [*grids, *(cell for pair in self.pairs() for cell in self._other_seeds(*pair, results, given_up))]
         return [cell for cell in cells if cell.name not in results and cell.name not in given_up]

@@ -43,12 +43,8 @@ class StudyJob:
 
     Parameters
     ----------
-    study
-        A checked study.
     results
         Where results go; only the server touches it.
-    progress
-        Show bars while rendering and encoding.
     say
         Called on the server with a line for the console.
     """

@@ -70,17 +70,7 @@ class AccuracyRow:
 
 
 def accuracy_row(findings: StudyResults, case: str, kind: Kind) -> AccuracyRow | None:
-    """Return a case's accuracies, None as long as nothing is known of it.
-
-    Parameters
-    ----------
-    findings
-        Results of the study.
-    case
-        Its name.
-    kind
-        Which accuracies.
-    """
+    """Return a case's accuracies, None as long as nothing is known of it."""
     results = findings.of_case(case)
     seeds = _complete_seeds(findings, results)
     every, told = (_kinds(findings, chosen, kind) for chosen in (results, whole(findings, case)))
