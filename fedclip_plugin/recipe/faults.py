@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,13 @@ class Fault:
         given = "" if self.value is ABSENT else f" = {show(self.value)}"
         hint = f" (did you mean {self.meant!r}?)" if self.meant else ""
         return brief(f"{brief(self.where, _PLACE)}{given}: {self.rule}{hint}", _LINE)
+
+
+Values = Mapping[str, Any]
+"""``section.key`` to its value, for every key that is valid by itself; absent sections have none."""
+
+Rule = Callable[[Values], Iterator[Fault]]
+"""A rule between keys: it looks only at values valid by themselves, so that all faults are told at once."""
 
 
 def show(value: Any, width: int = 60) -> str:

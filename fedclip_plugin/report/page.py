@@ -26,14 +26,8 @@ class Picture:
 
     Attributes
     ----------
-    name
-        Of its files, without an ending.
-    figure
-        The figure.
     alt
         What it shows, for those who do not see it.
-    caption
-        What to read from it.
     """
 
     name: str
@@ -48,10 +42,6 @@ class Table:
 
     Attributes
     ----------
-    head, rows
-        Text of the cells.
-    caption
-        What stands under it.
     numbers
         Whether the other columns hold numbers, and not text.
     """
@@ -86,17 +76,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A report.
-
-    Attributes
-    ----------
-    title, lead
-        Heading, and a sentence below it.
-    facts
-        Label and value of what to see first.
-    sections
-        The parts.
-    """
+    """A report."""
 
     title: str
     lead: str

@@ -11,15 +11,7 @@ _SECONDS = 120
 
 @dataclass(frozen=True)
 class Probe:
-    """How a try ended.
-
-    Attributes
-    ----------
-    fault
-        Why it failed, on one line; empty when it did not.
-    out, err
-        What it wrote.
-    """
+    """How a try ended."""
 
     fault: str
     out: str = ""

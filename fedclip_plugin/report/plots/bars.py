@@ -33,17 +33,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarPanel:
-    """One target.
-
-    Attributes
-    ----------
-    title
-        The target's name.
-    bars
-        One a case.
-    zero_shot
-        CLIP's own accuracy; None where it is unknown.
-    """
+    """One target."""
 
     title: str
     bars: Sequence[Bar]

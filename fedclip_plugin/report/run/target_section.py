@@ -38,8 +38,6 @@ class TargetAnswers:
         The N readable images.
     zero_shot, selected
         CLIP without an adapter, and the best round's adapter.
-    round
-        That round.
     """
 
     images: ImageSet

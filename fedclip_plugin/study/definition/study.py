@@ -52,8 +52,6 @@ class Case(Section):
 
     Attributes
     ----------
-    title
-        Its name in tables and plots.
     settings
         ``set`` in the file: what differs from the base recipe.
     grid

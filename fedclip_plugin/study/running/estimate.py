@@ -30,8 +30,6 @@ class CaseEstimate:
 
     Attributes
     ----------
-    title
-        Its name in tables.
     cells, rounds
         How many are missing, and the rounds of each.
     seconds

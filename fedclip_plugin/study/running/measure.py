@@ -34,10 +34,6 @@ class Measured:
     ----------
     rounds
         All of them, round 0 first.
-    parts
-        By rank, the server's first.
-    parameters
-        How many were trained.
     drawn
         What is drawn of the target domain; None without one.
     """

@@ -40,8 +40,6 @@ class Cell:
         Which one; ``point`` is an index into the case's grid.
     settings
         What the grid point sets, ``section.key`` to value.
-    recipe
-        The complete recipe.
     """
 
     case: str
@@ -87,10 +85,6 @@ class Plan:
     def recipe(self, case: str) -> Recipe:
         """Return the recipe of a case's first cell: its cells differ in target, seed and grid point only."""
         return self.cell(case, self.study.held_out()[0], self.study.seeds[0], 0).recipe
-
-    def has(self, name: str) -> bool:
-        """Return whether a cell of this name may be asked for."""
-        return self.named(name) is not None
 
     def named(self, name: str) -> Cell | None:
         """Return the cell of this name; None when the study has none."""

@@ -34,13 +34,7 @@ _JOINT: TypeAdapter[list[tuple[Question, Kinds | None]]] = TypeAdapter(list[tupl
 
 
 class ResultsFolder(JobFolder):
-    """Reads and writes the results of a study's cells.
-
-    Attributes
-    ----------
-    failures
-        Notes of cells that were begun.
-    """
+    """Reads and writes the results of a study's cells."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "results folder", "--out")

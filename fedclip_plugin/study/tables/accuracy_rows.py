@@ -40,10 +40,6 @@ class AccuracyRow:
 
     Attributes
     ----------
-    case, title
-        Its name and its name in tables.
-    kind
-        What the accuracies are about.
     zero_shot, selected, last
         Zero-shot CLIP on the same images, the selected round, the last round.
     personal
