@@ -117,6 +117,11 @@ class Page:
         return place.get_template("page.html").render(page=self, images=images)
 
 
+def pictured(title: str, picture: Picture | None, otherwise: str) -> Section:
+    """Return the section of one figure; where there is none, it says ``otherwise``."""
+    return Section(title, pictures=[picture]) if picture else Section(title, notes=[otherwise])
+
+
 def provenance(file: Path, text: str) -> Section:
     """Return the section of a resolved recipe or study: its header as a table, and the rest as it is.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 from fedclip_plugin.recipe import Recipe
 
@@ -51,7 +51,7 @@ class TrainingSettings:
     def of(cls, recipe: Recipe) -> Self:
         """Take them from a checked recipe."""
         flat, sampled = recipe.flat(), recipe.train_args.client_num_per_round
-        derived = {
+        derived: dict[str, Any] = {
             "silos_per_round": sampled,
             "min_silos": recipe.fedclip_args.min_silos or sampled,
             "averaged": recipe.fedclip_args.federation == "federated",

@@ -94,6 +94,10 @@ class Study(Section):
         """Return the target domains in order; one None where there is no target."""
         return self.targets or (None,)
 
+    def size(self) -> str:
+        """Return how many cases, targets and seeds there are, as text."""
+        return f"{len(self.cases)} cases, {len(self.held_out())} targets, {len(self.seeds)} seeds"
+
     def cells(self) -> int:
         """Return how many federations it takes: every grid with the first seed, one point with the others."""
         return count_cells(self.cases, self.held_out(), self.seeds)

@@ -13,6 +13,8 @@ from fedclip_plugin.study.running.study_messages import Question
 Kind = Literal["generalization", "personalization"]
 """On the unseen target domain, or on the silos' own test splits."""
 
+KINDS: tuple[Kind, ...] = ("generalization", "personalization")
+
 ByDomain = dict[str, dict[int, float]]
 """Domain to seed to accuracy."""
 
