@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fedclip_edge.machine import cores
 from fedclip_edge.terminal import printable, refusal
-from fedclip_plugin.cli.probes.probe import probe
+from fedclip_plugin.cli.probes import probe, probe_onnxruntime
 from fedclip_plugin.errors import FedClipError
 
 Finding = tuple[str, str]
@@ -130,8 +130,6 @@ def _surroundings() -> Iterator[Finding]:
 
 
 def _onnxruntime() -> Iterator[Finding]:
-    from fedclip_plugin.cli.probes.onnxruntime_probe import probe_onnxruntime
-
     version, providers = probe_onnxruntime()
     yield "ok", f"onnxruntime {version}"
     for provider, reason in providers.items():

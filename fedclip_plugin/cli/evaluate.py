@@ -34,13 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> int:
-    """Print the accuracy of an adapter and of zero-shot CLIP on labelled images; return the exit code.
-
-    Raises
-    ------
-    FedClipError
-        When adapter, backbone or images cannot be used, or do not belong together.
-    """
+    """Print the accuracy of an adapter and of zero-shot CLIP on labelled images; return the exit code."""
     from fedclip_plugin.classifier import Classifier
 
     classifier = Classifier.load(options.adapter, options.backbone)

@@ -15,13 +15,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> int:
-    """Print recipes and studies, or methods, a line each; return the exit code.
-
-    Raises
-    ------
-    MethodError
-        When another package registers a method wrongly.
-    """
+    """Print recipes and studies, or methods, a line each; return the exit code."""
     rows = [(recipe_name(path), recipe_title(path)) for path in (*recipe_files(), *study_files())]
     if options.methods:
         rows = [(method.name, f"{method.title}: {method.trains}") for method in METHODS.values()]

@@ -65,13 +65,7 @@ def _act(argv: Sequence[str] | None) -> int:
 
 
 def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
-    """Return the parser, with the arguments of some commands.
-
-    Parameters
-    ----------
-    commands
-        Their names.
-    """
+    """Return the parser, with the arguments of some commands."""
     parser = argparse.ArgumentParser(
         prog="fedclip", description="FedCLIP for FedML: one image classifier from many silos, no image leaves a silo."
     )

@@ -29,13 +29,7 @@ def add_progress(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """Return a whole number of at least 1; argparse turns the ValueError into its own message.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        When it is less.
-    """
+    """Return a whole number of at least 1; argparse turns the ValueError into its own message."""
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return int(text)

@@ -23,13 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> int:
-    """Print the most probable labels of each image; return 0, or 2 when an image could not be read.
-
-    Raises
-    ------
-    FedClipError
-        When adapter or backbone cannot be used.
-    """
+    """Print the most probable labels of each image; return 0, or 2 when an image could not be read."""
     from fedclip_plugin.classifier import Classifier
 
     classifier = Classifier.load(options.adapter, options.backbone)

@@ -94,13 +94,7 @@ def _require_world(here: tuple[int, int] | None, recipe: Recipe, name: str) -> N
 
 
 def require_tracking(recipe: Recipe) -> None:
-    """See that TensorBoard is there where the recipe wants it.
-
-    Raises
-    ------
-    FedClipError
-        When it is not.
-    """
+    """See that TensorBoard is there where the recipe wants it."""
     if recipe.tracking_args.enable_tensorboard:
         require_tensorboard()
 

@@ -49,11 +49,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 def act(options: argparse.Namespace) -> int:
     """Print the plan of a study and run what is missing in one mpirun job; inside mpirun, be one of its ranks.
 
-    Returns
-    -------
-    int
-        Exit code.
-
     Raises
     ------
     FedClipError

@@ -44,19 +44,12 @@ def _recipe(path: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
 
 def _study(path: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
     study = load_study(path, overrides)
-    size = f"{len(study.cases)} cases, {len(study.held_out())} targets, {len(study.seeds)} seeds"
     recipe = study.cell_recipe(next(iter(study.cases)), study.held_out()[0], study.seeds[0], 0)
-    return f"valid study; {size}, {study.cells()} cells", recipe
+    return f"valid study; {study.size()}, {study.cells()} cells", recipe
 
 
 def _silo_files(recipe: Recipe) -> list[str]:
-    """Check the files of ``data_silo_config`` that are on this machine, and return a line for each that is not.
-
-    Raises
-    ------
-    RecipeError
-        With the faults of every file.
-    """
+    """Check the files of ``data_silo_config`` that are on this machine, and return a line for each that is not."""
     files = dict.fromkeys(recipe.data_args.data_silo_config or ())
     if not files:
         return []

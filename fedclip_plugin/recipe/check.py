@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from fedclip_plugin.recipe.faults import ABSENT, Fault, closest, from_pydantic
+from fedclip_plugin.recipe.faults import ABSENT, Fault, Rule, Values, closest, from_pydantic
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, REFUSED_SECTIONS, SECRETS, refusal
 from fedclip_plugin.recipe.rules import data, privacy, training
-from fedclip_plugin.recipe.rules.rule import Rule, Values
 from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, homes
 
 _RULES: tuple[Rule, ...] = (*data.RULES, *training.RULES, *privacy.RULES)
@@ -63,8 +62,6 @@ def check_fields(
     ----------
     where
         What the mapping is called in front of its keys; empty for a whole file.
-    model
-        Its fields, each by its alias where it has one.
     given
         The mapping; a value `ABSENT` stands for one that is told of elsewhere.
     unknown
@@ -74,8 +71,6 @@ def check_fields(
     -------
     dict
         Field to its value, defaults included, where it is valid.
-    list of Fault
-        One or more per faulty key.
     """
     names = {field.alias or name: name for name, field in model.model_fields.items()}
     faults = [unknown(key, value) for key, value in given.items() if key not in names]
@@ -115,15 +110,6 @@ def unknown_section(where: str, name: Any) -> Fault:
 
 def unknown_key(section: str, key: Any, value: Any) -> Fault:
     """Say what is wrong with a key that its section does not have.
-
-    Parameters
-    ----------
-    section
-        A known section.
-    key
-        A key that is not among its keys.
-    value
-        What was given for it.
 
     Returns
     -------

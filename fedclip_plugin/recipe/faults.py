@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,13 @@ class Fault:
         return brief(f"{brief(self.where, _PLACE)}{given}: {self.rule}{hint}", _LINE)
 
 
+Values = Mapping[str, Any]
+"""``section.key`` to its value, for every key that is valid by itself; absent sections have none."""
+
+Rule = Callable[[Values], Iterator[Fault]]
+"""A rule between keys: it looks only at values valid by themselves, so that all faults are told at once."""
+
+
 def show(value: Any, width: int = 60) -> str:
     """Write a value as YAML would, on one printable line of that width; what does not fit is not written out first."""
     text, start = "", value[: width + 1] if isinstance(value, str) else value
@@ -104,15 +111,6 @@ def closest(word: Any, candidates: Iterable[str]) -> str | None:
 def from_pydantic(where: str, value: Any, errors: Sequence[Mapping[str, Any]]) -> list[Fault]:
     """Turn pydantic's complaints about one value into faults.
 
-    Parameters
-    ----------
-    where
-        ``section.key``.
-    value
-        What was given for the key.
-    errors
-        ``ValidationError.errors()``.
-
     Returns
     -------
     list of Fault
@@ -125,13 +123,6 @@ def from_pydantic(where: str, value: Any, errors: Sequence[Mapping[str, Any]]) -
 
 def recipe_error(source: Path | str, faults: Sequence[Fault]) -> RecipeError:
     """Make the one error that lists every fault.
-
-    Parameters
-    ----------
-    source
-        The recipe's path, or words for where it came from.
-    faults
-        At least one.
 
     Returns
     -------

@@ -189,13 +189,6 @@ REFUSED_IF_SET: dict[str, str] = {
 def refusal(key: str, value: object) -> str | None:
     """Say why a value of a key that we share with FedML is refused.
 
-    Parameters
-    ----------
-    key
-        Bare key, e.g. ``defense_type``.
-    value
-        What was given.
-
     Returns
     -------
     str or None

@@ -108,15 +108,7 @@ def _is_one_value(text: str) -> bool:
 
 
 def name_fault(where: str, name: str) -> Fault | None:
-    """Say what is wrong with a key's full name, None when the schema has it.
-
-    Parameters
-    ----------
-    where
-        What the line begins with.
-    name
-        Meant to be ``section.key``.
-    """
+    """Say what is wrong with a key's full name, None when the schema has it."""
     section, dot, key = name.partition(".")
     if not dot:
         return _without_section(where, section)
@@ -140,10 +132,6 @@ def put(sections: dict[Any, Any], name: str, value: Any) -> None:
     ----------
     sections
         The sections; a section that is no mapping is left alone, it is reported later.
-    name
-        ``section.key`` of the schema.
-    value
-        What to set it to.
     """
     section, _, key = name.partition(".")
     if sections.get(section) is None:

@@ -33,15 +33,7 @@ def prompts_of(classes: Sequence[str], template: str) -> tuple[str, ...]:
 
 
 def same_prompts(classes: Sequence[str], template: str = USUAL_TEMPLATE) -> list[tuple[str, ...]]:
-    """Return groups of classes whose prompts are the same to CLIP, which ignores case and spacing.
-
-    Parameters
-    ----------
-    classes
-        Class names as folders have them.
-    template
-        With one ``{}``.
-    """
+    """Return groups of classes whose prompts are the same to CLIP, which ignores case and spacing."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name, prompt in zip(classes, prompts_of(classes, template), strict=True):
         words = _WORD.findall(unicodedata.normalize("NFC", prompt).lower())

@@ -64,16 +64,6 @@ class Recipe(RecipeSections):
             Where they came from, for the error's first line.
         earlier
             Faults found before, e.g. while reading the file; they are told first.
-
-        Returns
-        -------
-        Recipe
-            The checked recipe.
-
-        Raises
-        ------
-        RecipeError
-            With one line per fault.
         """
         sections = without_idle(raw)
         values, faults = check(sections)
@@ -100,11 +90,6 @@ class Recipe(RecipeSections):
         -------
         Recipe
             Equal to the recipe whose `flat` this was.
-
-        Raises
-        ------
-        RecipeError
-            If the arguments do not make a valid recipe.
         """
         raw = {
             name: {key: flat[key] for key in model.model_fields if flat.get(key) is not None}

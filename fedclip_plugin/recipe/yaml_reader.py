@@ -150,13 +150,6 @@ RecipeLoader.yaml_multi_constructors = {}
 def read_yaml(path: Path, wanted: str = _WANTED) -> tuple[dict[Any, Any], list[Fault]]:
     """Read a YAML file that holds one mapping.
 
-    Parameters
-    ----------
-    path
-        The file.
-    wanted
-        What should be there, for the error.
-
     Returns
     -------
     dict

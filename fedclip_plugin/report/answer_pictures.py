@@ -20,14 +20,8 @@ def confusion_picture(
 
     Parameters
     ----------
-    name
-        Of the picture's files.
-    domain
-        Whose images they are.
     matrices
         Title to the matrix of the classifier, ``[C, C]``; row true class, column answer.
-    classes
-        Names.
     """
     return Picture(
         name,
@@ -39,15 +33,7 @@ def confusion_picture(
 
 
 def reliability_picture(name: str, domain: str, found: Mapping[str, Calibration]) -> Picture:
-    """Draw a reliability diagram for each classifier.
-
-    Parameters
-    ----------
-    name, domain
-        As for :func:`confusion_picture`.
-    found
-        Title to the calibration of the classifier.
-    """
+    """Draw a reliability diagram for each classifier."""
     errors = ", ".join(f"{title} {100 * one.error:.1f} %" for title, one in found.items())
     return Picture(
         name,

@@ -13,15 +13,7 @@ Row = tuple[str, dict[str, float], float | None]
 
 
 def summary_rows(rounds: Sequence[RoundRecord], title: str) -> list[Row]:
-    """Return the rows of the closing table of a run: zero-shot, best round, last round, own adapters.
-
-    Parameters
-    ----------
-    rounds
-        All of them, from round 0.
-    title
-        The method's name.
-    """
+    """Return the rows of the closing table of a run: zero-shot, best round, last round, own adapters."""
     first, last, best = rounds[0], rounds[-1], rounds[rounds[-1].best_round]
     rows: list[Row] = []
     if zero_shot := first.zero_shot("test"):
@@ -51,8 +43,6 @@ def table_cells(rows: Sequence[Row], target: str | None) -> list[list[str]]:
 
     Parameters
     ----------
-    rows
-        What :func:`summary_rows` gave.
     target
         Name of the target domain; None leaves its column out.
     """
@@ -71,17 +61,7 @@ def table_cells(rows: Sequence[Row], target: str | None) -> list[list[str]]:
 
 
 def round_text(record: RoundRecord, rounds: int, silos: int) -> str:
-    """Return a complete round as one line of text.
-
-    Parameters
-    ----------
-    record
-        The round.
-    rounds
-        How many rounds the recipe asks for.
-    silos
-        How many silos there are.
-    """
+    """Return a complete round as one line of text."""
     target = "" if record.target is None else f"  target {percent(record.target)}"
     parts = [
         f"round {record.round:>{len(str(rounds))}}/{rounds}",

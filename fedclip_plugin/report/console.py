@@ -16,17 +16,7 @@ from fedclip_plugin.runs import RoundRecord, RunFolder
 
 
 class Console:
-    """Prints a job's progress on stdout.
-
-    Parameters
-    ----------
-    recipe
-        The recipe that runs.
-    folder
-        Its run folder.
-    on_training
-        Called when training begins.
-    """
+    """Prints a job's progress on stdout."""
 
     def __init__(self, recipe: Recipe, folder: RunFolder, on_training: Callable[[], None]) -> None:
         self._recipe, self._folder, self._on_training = recipe, folder, on_training

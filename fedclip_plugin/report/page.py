@@ -26,14 +26,8 @@ class Picture:
 
     Attributes
     ----------
-    name
-        Of its files, without an ending.
-    figure
-        The figure.
     alt
         What it shows, for those who do not see it.
-    caption
-        What to read from it.
     """
 
     name: str
@@ -48,10 +42,6 @@ class Table:
 
     Attributes
     ----------
-    head, rows
-        Text of the cells.
-    caption
-        What stands under it.
     numbers
         Whether the other columns hold numbers, and not text.
     """
@@ -86,17 +76,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A report.
-
-    Attributes
-    ----------
-    title, lead
-        Heading, and a sentence below it.
-    facts
-        Label and value of what to see first.
-    sections
-        The parts.
-    """
+    """A report."""
 
     title: str
     lead: str
@@ -104,18 +84,7 @@ class Page:
     sections: Sequence[Section]
 
     def write(self, folder: Path) -> Path:
-        """Write ``index.html``, and each figure as PNG and SVG, as ``folder``; one that was there is replaced.
-
-        Returns
-        -------
-        Path
-            The page.
-
-        Raises
-        ------
-        RunFolderError
-            When the folder cannot be written.
-        """
+        """Write ``index.html``, and each figure as PNG and SVG, as ``folder``; one that was there is replaced."""
         files: dict[str, bytes] = {}
         for picture in self._pictures():
             files |= {f"{picture.name}.svg": svg(picture.figure), f"{picture.name}.png": png(picture.figure)}
@@ -148,6 +117,11 @@ class Page:
         return place.get_template("page.html").render(page=self, images=images)
 
 
+def pictured(title: str, picture: Picture | None, otherwise: str) -> Section:
+    """Return the section of one figure; where there is none, it says ``otherwise``."""
+    return Section(title, pictures=[picture]) if picture else Section(title, notes=[otherwise])
+
+
 def provenance(file: Path, text: str) -> Section:
     """Return the section of a resolved recipe or study: its header as a table, and the rest as it is.
 
@@ -155,8 +129,6 @@ def provenance(file: Path, text: str) -> Section:
     ----------
     file
         YAML under a header of ``# name: value`` lines.
-    text
-        What it is.
     """
     lines = file.read_text(encoding="utf-8").splitlines()
     header = [line.removeprefix("# ").split(": ", 1) for line in lines if line.startswith("# ") and ": " in line]

@@ -25,13 +25,7 @@ _INSTALL = (
 
 
 def require_tensorboard() -> None:
-    """Refuse to start without the library.
-
-    Raises
-    ------
-    FedClipError
-        When tensorboard is not installed here.
-    """
+    """Refuse to start without the library."""
     if importlib.util.find_spec("tensorboard") is None:
         raise FedClipError(_INSTALL)
 
@@ -41,8 +35,6 @@ class TensorBoard:
 
     Parameters
     ----------
-    observer
-        The other one.
     folder
         Where the event files go; made when the job begins.
     """

@@ -6,8 +6,7 @@ import pytest
 
 from fedclip_plugin.cli import doctor as doctor_module
 from fedclip_plugin.cli.main import main
-from fedclip_plugin.cli.probes.onnxruntime_probe import probe_onnxruntime
-from fedclip_plugin.cli.probes.probe import Probe, probe
+from fedclip_plugin.cli.probes import Probe, probe, probe_onnxruntime
 from fedclip_plugin.errors import BackboneError, FedClipError
 
 
@@ -57,7 +56,7 @@ def test_a_chapter_that_fails_is_a_line_and_the_next_is_read(capsys, monkeypatch
 )
 def test_a_probe_tells_how_it_ended(monkeypatch, program, fault):
     if "sleep" in program:
-        monkeypatch.setattr("fedclip_plugin.cli.probes.probe._SECONDS", 0.5)
+        monkeypatch.setattr("fedclip_plugin.cli.probes._SECONDS", 0.5)
     assert probe(program).fault == fault
 
 
@@ -68,9 +67,7 @@ def test_a_command_that_cannot_be_started_is_told():
 
 
 def test_onnxruntime_that_ends_its_process_is_told(monkeypatch):
-    monkeypatch.setattr(
-        "fedclip_plugin.cli.probes.onnxruntime_probe.probe", lambda program: Probe("ended by signal 11")
-    )
+    monkeypatch.setattr("fedclip_plugin.cli.probes.probe", lambda program: Probe("ended by signal 11"))
     with pytest.raises(BackboneError, match="onnxruntime cannot be used: ended by signal 11; uninstall"):
         probe_onnxruntime()
 

@@ -18,8 +18,6 @@ class Launch:
 
     Attributes
     ----------
-    ranks
-        Number of processes: silos and the server.
     hostfile
         Open MPI's list of hosts; None runs everything here.
     """

@@ -47,13 +47,6 @@ def attend(command: Sequence[str], environment: Mapping[str, str]) -> Ending:
 
     mpirun gets a process group of its own, so that Ctrl-C reaches it once, through here; a second one ends it at once.
     When this process is killed, mpirun ends too.
-
-    Parameters
-    ----------
-    command
-        mpirun and its words.
-    environment
-        Its environment.
     """
     told: list[int] = []
     since: list[float] = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 from fedclip_plugin.recipe import Recipe
 
@@ -34,24 +34,10 @@ class TrainingSettings:
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
         """Take them from a checked recipe."""
-        train, own = recipe.train_args, recipe.fedclip_args
-        return cls(
-            random_seed=recipe.common_args.random_seed,
-            comm_round=train.comm_round,
-            epochs=train.epochs,
-            batch_size=train.batch_size,
-            learning_rate=train.learning_rate,
-            weight_decay=train.weight_decay,
-            silos_per_round=train.client_num_per_round,
-            min_silos=own.min_silos or train.client_num_per_round,
-            weighting=own.weighting,
-            averaged=own.federation == "federated",
-            proximal_mu=own.proximal_mu,
-            personal_epochs=own.personal_epochs,
-            codec=own.codec,
-            server_optimizer=own.server_optimizer,
-            server_lr=own.server_lr,
-            server_momentum=own.server_momentum,
-            keep_rounds=own.keep_rounds,
-            round_timeout=own.round_timeout,
-        )
+        flat, sampled = recipe.flat(), recipe.train_args.client_num_per_round
+        derived: dict[str, Any] = {
+            "silos_per_round": sampled,
+            "min_silos": recipe.fedclip_args.min_silos or sampled,
+            "averaged": recipe.fedclip_args.federation == "federated",
+        }
+        return cls(**{field.name: flat[field.name] for field in fields(cls) if field.name not in derived}, **derived)

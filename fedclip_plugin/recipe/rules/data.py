@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedclip_plugin.recipe.faults import Fault, closest, listed
+from fedclip_plugin.recipe.faults import Fault, Rule, Values, closest, listed
 from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
-from fedclip_plugin.recipe.rules.rule import Rule, Values
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
 
 def told_silos(values: Values) -> tuple[str, ...] | None:
     """Name the silos that the keys alone tell, in silo order.
-
-    Parameters
-    ----------
-    values
-        ``section.key`` to value.
 
     Returns
     -------

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fedclip_plugin.recipe.faults import Fault
-from fedclip_plugin.recipe.rules.rule import Rule, Values
+from fedclip_plugin.recipe.faults import Fault, Rule, Values
 
 VARIANTS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "defense_args.defense_type": {

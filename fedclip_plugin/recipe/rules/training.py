@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from fedclip_plugin.errors import MethodError
 from fedclip_plugin.methods.registry import METHODS
-from fedclip_plugin.recipe.faults import Fault
-from fedclip_plugin.recipe.rules.rule import Rule, Values
+from fedclip_plugin.recipe.faults import Fault, Rule, Values
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
 

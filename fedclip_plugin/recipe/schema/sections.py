@@ -64,11 +64,6 @@ def homes(key: str) -> list[str]:
 def without_idle(raw: Mapping[Any, Any]) -> dict[Any, Any]:
     """Leave out sections that say nothing but that they are switched off, as FedML's own examples have them.
 
-    Parameters
-    ----------
-    raw
-        Section name to a mapping of keys.
-
     Returns
     -------
     dict

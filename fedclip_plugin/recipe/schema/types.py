@@ -34,11 +34,6 @@ def _exponent_text(value: Any) -> Any:
 def expand_user(text: str) -> str:
     """Replace ``~`` and environment variables in a path.
 
-    Parameters
-    ----------
-    text
-        A path as a user writes it.
-
     Returns
     -------
     str

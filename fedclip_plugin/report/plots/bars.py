@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fedclip_plugin.report.plots.style import FAINT, FILL, INK, ZERO_SHOT, legend_above, panel_grid, styled
+from fedclip_plugin.report.plots.style import FILL, INK, ZERO_SHOT, label_axis, legend_above, panel_grid, styled
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarPanel:
-    """One target.
-
-    Attributes
-    ----------
-    title
-        The target's name.
-    bars
-        One a case.
-    zero_shot
-        CLIP's own accuracy; None where it is unknown.
-    """
+    """One target."""
 
     title: str
     bars: Sequence[Bar]
@@ -87,9 +77,5 @@ def _panel(axes: Axes, panel: BarPanel) -> None:
         axes.axvline(100 * panel.zero_shot, color=INK, linestyle=ZERO_SHOT, linewidth=1.1)
     axes.set_xlim(0, 152)
     axes.set_xticks(range(0, 101, 25))
-    axes.set_yticks(range(len(panel.bars)), [bar.label for bar in panel.bars])
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(panel.bars) - 0.4, -0.6)
-    axes.grid(axis="y", visible=False)
-    axes.spines["left"].set_color(FAINT)
+    label_axis(axes, [bar.label for bar in panel.bars])
     axes.set_title(panel.title)

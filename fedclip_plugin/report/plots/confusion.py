@@ -24,8 +24,6 @@ def confusion_matrices(matrices: Mapping[str, npt.NDArray[np.int64]], classes: S
     ----------
     matrices
         Title to counts, ``[C, C]``; row true, column answered.
-    classes
-        Names, C of them.
     """
     figure = new_figure(4.5)
     panels = figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]

@@ -25,8 +25,6 @@ class Series:
         On which images.
     accuracy
         Fractions, ``[R]``; NaN where it was not measured.
-    zero_shot
-        CLIP's own, None where it is unknown.
     """
 
     label: str

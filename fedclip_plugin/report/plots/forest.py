@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from fedclip_plugin.report.plots.style import FAINT, INK, legend_above, panel_grid, styled
+from fedclip_plugin.report.plots.style import INK, label_axis, legend_above, panel_grid, styled
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,4 @@ def _panel(axes: Axes, differences: Sequence[Difference]) -> None:
         axes.plot([100 * one.low, 100 * one.high], [place, place], color=INK, linewidth=1.2, label=one.label)
         axes.plot(100 * one.estimate, place, "o", color=INK, markerfacecolor=INK if one.beyond_noise else "white")
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.set_yticks(range(len(differences)), [one.label for one in differences])
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(differences) - 0.4, -0.6)
-    axes.grid(axis="y", visible=False)
-    axes.spines["left"].set_color(FAINT)
+    label_axis(axes, [one.label for one in differences])

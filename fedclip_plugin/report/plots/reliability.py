@@ -26,13 +26,7 @@ from fedclip_plugin.study.running.calibration import Calibration
 
 @styled
 def reliability_diagrams(calibrations: Mapping[str, Calibration]) -> Figure:
-    """Draw reliability diagrams side by side, the share in each bin below.
-
-    Parameters
-    ----------
-    calibrations
-        By title.
-    """
+    """Draw reliability diagrams side by side, the share in each bin below."""
     figure = new_figure(4.4)
     grid = figure.subplots(2, len(calibrations), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1))
     for (upper, lower), (title, found) in zip(grid.T, calibrations.items(), strict=True):

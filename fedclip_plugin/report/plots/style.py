@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from itertools import cycle, islice
@@ -165,6 +165,15 @@ def panel_grid(count: int, height: float, same_x: bool = True) -> tuple[Figure, 
 def round_axis(axes: Axes) -> None:
     """Put whole numbers only on the horizontal axis."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def label_axis(axes: Axes, labels: Sequence[str]) -> None:
+    """Name the rows on the vertical axis, the first one on top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_color(FAINT)
 
 
 def svg(figure: Figure) -> bytes:

@@ -20,24 +20,13 @@ class RoundArrays:
     """All complete rounds of a run.
 
     Shapes: R rounds, round 0 (the untrained adapter) included.
-
-    Attributes
-    ----------
-    records
-        One a round, from round 0.
     """
 
     records: tuple[RoundRecord, ...]
 
     @classmethod
     def read(cls, folder: RunFolder) -> Self:
-        """Read a run's metrics.
-
-        Raises
-        ------
-        RunFolderError
-            When there are none, or as :meth:`~fedclip_plugin.runs.RunFolder.rounds`.
-        """
+        """Read a run's metrics."""
         records = folder.rounds()
         if not records:
             raise RunFolderError(
@@ -63,11 +52,11 @@ class RoundArrays:
 
     def column(self, name: str) -> Numbers:
         """Return a number of each round, ``[R]``; NaN where there is none."""
-        return _numbers([getattr(record, name) for record in self.records])
+        return np.array([getattr(record, name) for record in self.records], dtype=np.float64)
 
     def silo(self, silo: str, name: str) -> Numbers:
         """Return a number of a silo by round, ``[R]``; NaN where there is none."""
-        return _numbers([getattr(record.silos[silo], name) for record in self.records])
+        return np.array([getattr(record.silos[silo], name) for record in self.records], dtype=np.float64)
 
     def bytes_so_far(self) -> Numbers:
         """Return the bytes sent up to each round, up and down, all silos, ``[R]``."""
@@ -81,13 +70,9 @@ class RoundArrays:
 
     def phase(self, name: str) -> Numbers:
         """Return the seconds of one phase by round, ``[R]``; 0 where it did not happen."""
-        return _numbers([record.seconds.get(name, 0.0) for record in self.records])
+        return np.array([record.seconds.get(name, 0.0) for record in self.records], dtype=np.float64)
 
     def phases(self) -> list[str]:
         """Return the names of the phases that a round is split into, in order."""
         names = dict.fromkeys(name for record in reversed(self.records) for name in record.seconds)
         return [name for name in names if name != "round"]
-
-
-def _numbers(values: list[float | None]) -> Numbers:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -9,7 +9,7 @@ import numpy as np
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.report.closing_table import summary_rows, table_cells, zero_shot_warnings
-from fedclip_plugin.report.page import Page, Picture, Section, Table, provenance
+from fedclip_plugin.report.page import Page, Section, Table, pictured, provenance
 from fedclip_plugin.report.run.round_arrays import RoundArrays
 from fedclip_plugin.report.run.run_pictures import accuracy_by_cost, accuracy_by_round, time_by_phase, training_loss
 from fedclip_plugin.report.run.target_section import TITLE, answer_target, target_section
@@ -24,20 +24,7 @@ _NO_ROUND = "No round is complete yet: there is only the untrained adapter."
 
 
 def run_page(recipe: Recipe, folder: RunFolder) -> Page:
-    """Return a run's report.
-
-    Parameters
-    ----------
-    recipe
-        As the run folder keeps it.
-    folder
-        The run; has at least round 0.
-
-    Raises
-    ------
-    RunFolderError
-        When the metrics are missing or damaged.
-    """
+    """Return a run's report."""
     history, target = RoundArrays.read(folder), recipe.fedclip_args.target_domain
     method = METHODS[recipe.fedclip_args.method].title
     trained = len(history.records) > 1
@@ -54,18 +41,14 @@ def run_page(recipe: Recipe, folder: RunFolder) -> Page:
         sections=[
             _summary(history, recipe, method),
             Section("Accuracy by round", pictures=[accuracy_by_round(history, target, whose)]),
-            _pictured("Training loss", training_loss(history) if loss else None, "No silo told of a training loss."),
-            _pictured("Accuracy against cost", accuracy_by_cost(history, target) if trained else None, _NO_ROUND),
-            _pictured("Time of a round", time_by_phase(history) if trained else None, _NO_ROUND),
+            pictured("Training loss", training_loss(history) if loss else None, "No silo told of a training loss."),
+            pictured("Accuracy against cost", accuracy_by_cost(history, target) if trained else None, _NO_ROUND),
+            pictured("Time of a round", time_by_phase(history) if trained else None, _NO_ROUND),
             answers,
             _measured(history, target),
             provenance(folder.recipe, "The resolved recipe, defaults included, as the run folder keeps it."),
         ],
     )
-
-
-def _pictured(title: str, picture: Picture | None, otherwise: str) -> Section:
-    return Section(title, pictures=[picture]) if picture else Section(title, notes=[otherwise])
 
 
 def _facts(history: RoundArrays, target: str | None) -> list[tuple[str, str]]:

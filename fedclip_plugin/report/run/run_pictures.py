@@ -13,17 +13,7 @@ from fedclip_plugin.report.run.round_arrays import RoundArrays
 
 
 def accuracy_by_round(history: RoundArrays, target: str | None, whose: str) -> Picture:
-    """Draw the accuracy on each silo's test split, on the mean validation split, and on the target.
-
-    Parameters
-    ----------
-    history
-        The run's rounds.
-    target
-        Name of the target domain, None without one.
-    whose
-        Which adapter's accuracies these are.
-    """
+    """Draw the accuracy on each silo's test split, on the mean validation split, and on the target."""
     first, selected = history.records[0], history.selected.round
     curves = [
         AccuracyCurve(name, history.rounds, history.silo(name, "test"), first.zero_shot("test").get(name), selected)

@@ -38,8 +38,6 @@ class TargetAnswers:
         The N readable images.
     zero_shot, selected
         CLIP without an adapter, and the best round's adapter.
-    round
-        That round.
     """
 
     images: ImageSet
@@ -55,8 +53,6 @@ def answer_target(recipe: Recipe, folder: RunFolder) -> TargetAnswers | None:
     ----------
     recipe
         The run's recipe; its paths hold from the current folder, as when it ran.
-    folder
-        The run.
 
     Returns
     -------
@@ -104,15 +100,7 @@ def _target_images(recipe: Recipe) -> ImageSet | None:
 
 
 def target_section(answer: Callable[[], TargetAnswers | None], recorded: float | None) -> Section:
-    """Return the section; what cannot be shown on this machine is said in its place.
-
-    Parameters
-    ----------
-    answer
-        Labels the target's images.
-    recorded
-        Accuracy of the best round as the run measured it.
-    """
+    """Return the section; what cannot be shown on this machine is said in its place."""
     try:
         answers = answer()
         samples = None if answers is None else _samples(answers)

@@ -18,8 +18,6 @@ def answers_section(findings: StudyResults, folder: ResultsFolder) -> Section:
 
     Parameters
     ----------
-    findings
-        Results of the study.
     folder
         Where they are; class names are read from an adapter that was kept.
     """

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fedclip_plugin.errors import RunFolderError
-from fedclip_plugin.report.page import Page, Picture, Section, Table, provenance
+from fedclip_plugin.report.page import Page, Section, Table, pictured, provenance
 from fedclip_plugin.report.study.study_answers import answers_section
 from fedclip_plugin.report.study.study_pictures import bars, costs, curves, differences
 from fedclip_plugin.study import Plan, ResultsFolder, StudyResults
@@ -14,11 +12,10 @@ from fedclip_plugin.study.tables.accuracy_tables import accuracy_table
 from fedclip_plugin.study.tables.choices_table import budget, choices_table
 from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.headline_cases import best_case, closing, paper_case
-from fedclip_plugin.study.tables.statistics import Kind
+from fedclip_plugin.study.tables.statistics import KINDS, Kind
 from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.text import percent
 
-_KINDS: tuple[Kind, ...] = ("generalization", "personalization")
 _WIDEST = 11
 """Columns beside the first that a page holds."""
 
@@ -26,32 +23,20 @@ _NOT_YET = "Not shown yet: no case has run on every target."
 
 
 def study_page(folder: ResultsFolder) -> Page:
-    """Return a study's report.
-
-    Parameters
-    ----------
-    folder
-        Its results.
-
-    Raises
-    ------
-    FedClipError
-        When it is no results folder, or holds no result yet.
-    """
+    """Return a study's report."""
     study = folder.study()
     findings = StudyResults.read(Plan(study), folder)
     if not findings.results:
         told = "".join(f"\n{fault}" for fault in findings.faults)
         raise RunFolderError(f"{folder.path} holds no result yet of {findings.plan.total()} cells: run the study{told}")
-    count = f"{len(study.cases)} cases, {len(study.held_out())} targets, {len(study.seeds)} seeds"
     return Page(
         title=f"Study {study.study}" + ("" if findings.complete() else " (incomplete)"),
-        lead=f"{count}; {budget(findings)}.",
+        lead=f"{study.size()}; {budget(findings)}.",
         facts=_facts(findings),
         sections=[
             _summary(findings),
-            *(_accuracy(findings, kind) for kind in _KINDS if kind == "personalization" or study.targets),
-            _curves(findings),
+            *(_accuracy(findings, kind) for kind in KINDS if kind == "personalization" or study.targets),
+            pictured("Accuracy by round", curves(findings), _NOT_YET),
             _costs(findings),
             answers_section(findings, folder),
             Section("Choices and budget", tables=_shown(choices_table(findings))),
@@ -76,7 +61,7 @@ def _facts(findings: StudyResults) -> list[tuple[str, str]]:
 
 
 def _summary(findings: StudyResults) -> Section:
-    text = [_sentence(line) for kind in _KINDS if (line := closing(findings, kind))]
+    text = [_sentence(line) for kind in KINDS if (line := closing(findings, kind))]
     if findings.complete():
         return Section("Summary", text=text, notes=findings.faults)
     found, total = len(findings.results), findings.plan.total()
@@ -111,10 +96,6 @@ def _accuracy(findings: StudyResults, kind: Kind) -> Section:
     )
 
 
-def _curves(findings: StudyResults) -> Section:
-    return _pictured("Accuracy by round", [picture] if (picture := curves(findings)) else [])
-
-
 def _costs(findings: StudyResults) -> Section:
     kind: Kind = "generalization" if findings.plan.study.targets else "personalization"
     table, picture = cost_table(findings), costs(findings, accuracy_rows(findings, kind))
@@ -124,10 +105,6 @@ def _costs(findings: StudyResults) -> Section:
         pictures=[picture] if picture else [],
         notes=[] if picture else [_NOT_YET],
     )
-
-
-def _pictured(title: str, pictures: Sequence[Picture]) -> Section:
-    return Section(title, pictures=pictures, notes=[] if pictures else [_NOT_YET])
 
 
 def _shown(table: StudyTable, title: bool = True) -> list[Table]:

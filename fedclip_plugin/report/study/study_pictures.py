@@ -23,13 +23,6 @@ from fedclip_plugin.study.tables.statistics import Kind, Spread
 def mean_curve(findings: StudyResults, case: str) -> AccuracyCurve | None:
     """Return a case's curve on the targets, or on the sources in a study without targets.
 
-    Parameters
-    ----------
-    findings
-        Results of the study.
-    case
-        Its name.
-
     Returns
     -------
     AccuracyCurve or None
@@ -57,7 +50,7 @@ def mean_curve(findings: StudyResults, case: str) -> AccuracyCurve | None:
 
 def _curve(result: CellResult) -> npt.NDArray[np.float64]:
     values = result.curve.test if result.target is None else result.curve.target
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return np.array(values, dtype=np.float64)  # NaN for None
 
 
 def _zero_shot(result: CellResult) -> float:

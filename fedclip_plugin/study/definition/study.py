@@ -52,8 +52,6 @@ class Case(Section):
 
     Attributes
     ----------
-    title
-        Its name in tables and plots.
     settings
         ``set`` in the file: what differs from the base recipe.
     grid
@@ -96,6 +94,10 @@ class Study(Section):
         """Return the target domains in order; one None where there is no target."""
         return self.targets or (None,)
 
+    def size(self) -> str:
+        """Return how many cases, targets and seeds there are, as text."""
+        return f"{len(self.cases)} cases, {len(self.held_out())} targets, {len(self.seeds)} seeds"
+
     def cells(self) -> int:
         """Return how many federations it takes: every grid with the first seed, one point with the others."""
         return count_cells(self.cases, self.held_out(), self.seeds)
@@ -105,12 +107,6 @@ class Study(Section):
 
         Parameters
         ----------
-        case
-            Name of a case.
-        target
-            Domain that is held out, None for none.
-        seed
-            ``common_args.random_seed``.
         point
             Index into the case's grid.
 
@@ -146,17 +142,8 @@ def cell_sections(
 
     Parameters
     ----------
-    base
-        Sections of a recipe; not changed.
     layers
         Settings with valid names; a later one wins.
-    target, seed
-        As for `Study.cell_recipe`.
-
-    Returns
-    -------
-    dict
-        Sections, not checked.
     """
     sections = copy_sections(base)
     for name, value in [item for layer in layers for item in layer.items()]:

@@ -30,8 +30,6 @@ def study_changes(before: Mapping[Any, Any], now: Study) -> list[str]:
     ----------
     before
         What an earlier ``study.yaml`` holds. It is only read, not checked, so that a later rule locks nobody out.
-    now
-        The study.
 
     Returns
     -------

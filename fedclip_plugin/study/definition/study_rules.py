@@ -72,8 +72,6 @@ def image_faults(shared: Mapping[str, Any], targets: Sequence[str]) -> Iterator[
     ----------
     shared
         ``section.key`` to value of the base recipe and the study's settings.
-    targets
-        Domains that are held out.
     """
     layout = shared.get("fedclip_args.data_layout")
     if layout == "classes":
@@ -104,10 +102,6 @@ def case_faults(where: str, case: Case, below: Mapping[str, Any]) -> Iterator[Fa
 
     Parameters
     ----------
-    where
-        ``cases.<name>``.
-    case
-        The case.
     below
         ``section.key`` to value of the base recipe and the study's settings, which the case's are laid over.
     """

@@ -78,8 +78,6 @@ class Counts(_Sums):
             1 for each image that zero-shot CLIP has right, else 0, ``[N]``.
         right
             How many adapters have it right, ``[N]``.
-        adapters
-            How many there are.
         """
         wrong, good = (np.bincount(right[zero_shot == side], minlength=adapters + 1).tolist() for side in (0, 1))
         return cls(zero_shot_wrong=tuple(wrong), zero_shot_right=tuple(good))

@@ -51,10 +51,6 @@ def calibrate(confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_
     ----------
     confidence
         Probability of each answer, ``[N]``, N at least 1.
-    correct
-        Whether it is right, ``[N]``.
-    bins
-        M.
     """
     return Calibration.of_sums(*bin_sums(confidence, correct, bins))
 
@@ -75,8 +71,6 @@ def confusion(true: npt.NDArray[np.int64], answered: npt.NDArray[np.int64], clas
     ----------
     true, answered
         Class indices, ``[N]``.
-    classes
-        C.
 
     Returns
     -------

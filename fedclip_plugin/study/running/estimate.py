@@ -30,8 +30,6 @@ class CaseEstimate:
 
     Attributes
     ----------
-    title
-        Its name in tables.
     cells, rounds
         How many are missing, and the rounds of each.
     seconds
@@ -71,8 +69,7 @@ def estimate_table(findings: StudyResults) -> StudyTable:
     known = [case.cells * case.seconds for case in todo if case.seconds is not None]
     more = " and more" if len(known) < len(todo) else ""
     rows.append(["all", str(missing), "", "", duration(sum(known)) + more if known or not todo else "unknown"])
-    size = f"{len(study.cases)} cases, {len(study.held_out())} targets, {len(study.seeds)} seeds"
-    title = f"study {study.study}: {size}; {findings.plan.total()} cells, {missing} to run"
+    title = f"study {study.study}: {study.size()}; {findings.plan.total()} cells, {missing} to run"
     note = "rounds of recorded cells are measured; the others are guessed to the order of magnitude, encoding left out"
     return StudyTable(title, ["to run", "cells", "rounds", "a cell", "all of them"], rows, (note, *findings.left_out()))
 

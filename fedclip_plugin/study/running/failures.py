@@ -19,24 +19,13 @@ LIMIT = 2
 
 
 class Failures:
-    """Notes of cells that were begun; a cell that was merely stopped by its user has not failed.
-
-    Parameters
-    ----------
-    cells
-        Folder of the results.
-    """
+    """Notes of cells that were begun; a cell that was merely stopped by its user has not failed."""
 
     def __init__(self, cells: Path) -> None:
         self._cells = cells
 
     def begin(self, name: str) -> None:
         """Note that a cell runs.
-
-        Parameters
-        ----------
-        name
-            As in ``Cell.name``.
 
         Raises
         ------
@@ -55,14 +44,8 @@ class Failures:
                 self._note(name, ending).unlink(missing_ok=True)
 
     def count(self) -> list[str]:
-        """Count every cell that was begun and not finished as failed, and return their names.
-
-        Raises
-        ------
-        RunFolderError
-            As :meth:`begin`.
-        """
-        names = self._begun()
+        """Count every cell that was begun and not finished as failed, and return their names."""
+        names = self._named("started")
         for name in names:
             with writing(self._note(name, "failed")):
                 append_line(self._note(name, "failed"), f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: no result")
@@ -71,7 +54,7 @@ class Failures:
 
     def clear(self) -> None:
         """Forget that a cell was begun: the job was stopped from outside; errors as :meth:`begin`."""
-        for name in self._begun():
+        for name in self._named("started"):
             with writing(self._note(name, "started")):
                 self._note(name, "started").unlink()
 
@@ -83,9 +66,6 @@ class Failures:
     def given_up(self) -> dict[str, Path]:
         """Return the cells that failed too often, with the note that is to be removed to try them again."""
         return {name: self._note(name, "failed") for name, count in self.by_cell().items() if count >= LIMIT}
-
-    def _begun(self) -> list[str]:
-        return self._named("started")
 
     def _named(self, ending: str) -> list[str]:
         files = sorted(self._cells.rglob(f"*.{ending}"))

@@ -34,10 +34,6 @@ class Measured:
     ----------
     rounds
         All of them, round 0 first.
-    parts
-        By rank, the server's first.
-    parameters
-        How many were trained.
     drawn
         What is drawn of the target domain; None without one.
     """
@@ -49,17 +45,7 @@ class Measured:
 
 
 def own_answers(cell: Cell, history: AnswerHistory, selected: int) -> KeptAnswers | None:
-    """Return what a rank answered in the selected round, which it keeps; None on a server without a target.
-
-    Parameters
-    ----------
-    cell
-        Which cell.
-    history
-        What its adapters answered.
-    selected
-        The selected round.
-    """
+    """Return what a rank answered in the selected round, which it keeps; None on a server without a target."""
     if history.zero_shot is None:
         return None
     return KeptAnswers.of(
@@ -77,13 +63,7 @@ def rank_part(answers: KeptAnswers | None) -> CellPart:
 
 
 def drawn(history: AnswerHistory, selected: int) -> Drawn | None:
-    """Return what is drawn of the target domain, on the server; None without a target.
-
-    Parameters
-    ----------
-    history, selected
-        As for :func:`own_answers`.
-    """
+    """Return what is drawn of the target domain, on the server; None without a target."""
     if history.zero_shot is None:
         return None
     true = history.zero_shot.true.cpu().numpy()
@@ -94,13 +74,6 @@ def drawn(history: AnswerHistory, selected: int) -> Drawn | None:
 
 def cell_result(cell: Cell, measured: Measured) -> CellResult:
     """Return a cell's result.
-
-    Parameters
-    ----------
-    cell
-        Which cell.
-    measured
-        What its ranks measured.
 
     Raises
     ------

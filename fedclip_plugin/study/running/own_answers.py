@@ -92,8 +92,6 @@ class KeptAnswers(BaseModel):
 
         Parameters
         ----------
-        digest
-            Of the cell.
         true, zero_shot
             Labels, ``[N]``.
         selected
@@ -119,15 +117,8 @@ class KeptAnswers(BaseModel):
 
         Parameters
         ----------
-        run_folder
-            The federation's.
         part
             ``target`` or the silo's name.
-
-        Raises
-        ------
-        OSError
-            When the disk is full or the folder cannot be written.
         """
         file = _file(run_folder, part)
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -40,8 +40,6 @@ class Cell:
         Which one; ``point`` is an index into the case's grid.
     settings
         What the grid point sets, ``section.key`` to value.
-    recipe
-        The complete recipe.
     """
 
     case: str
@@ -68,11 +66,6 @@ class Plan:
 
     First every grid with the first seed, case by case as the study lists them, then the other seeds of the chosen
     points: a study that is stopped halfway has something of every case rather than everything of a few.
-
-    Parameters
-    ----------
-    study
-        A checked study.
     """
 
     def __init__(self, study: Study) -> None:
@@ -92,10 +85,6 @@ class Plan:
     def recipe(self, case: str) -> Recipe:
         """Return the recipe of a case's first cell: its cells differ in target, seed and grid point only."""
         return self.cell(case, self.study.held_out()[0], self.study.seeds[0], 0).recipe
-
-    def has(self, name: str) -> bool:
-        """Return whether a cell of this name may be asked for."""
-        return self.named(name) is not None
 
     def named(self, name: str) -> Cell | None:
         """Return the cell of this name; None when the study has none."""
@@ -123,10 +112,6 @@ class Plan:
 
         Parameters
         ----------
-        case, target
-            Which grid.
-        results
-            Cell name to what is known.
         given_up
             Names of cells that failed too often; the choice goes on without them.
         """
@@ -135,15 +120,7 @@ class Plan:
         return choose(found) if found and len(found) == len(cells) else None
 
     def todo(self, results: Mapping[str, CellResult], given_up: Collection[str] = ()) -> list[Cell]:
-        """Return the cells that can be run now, in order; more may follow when they are done.
-
-        Parameters
-        ----------
-        results
-            Cell name to what is known.
-        given_up
-            Names of cells that failed too often.
-        """
+        """Return the cells that can be run now, in order; more may follow when they are done."""
         grids = [cell for case, target in self.pairs() for cell in self.grid(case, target)]
         cells = [*grids, *(cell for pair in self.pairs() for cell in self._other_seeds(*pair, results, given_up))]
         return [cell for cell in cells if cell.name not in results and cell.name not in given_up]

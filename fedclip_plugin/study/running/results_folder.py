@@ -34,18 +34,7 @@ _JOINT: TypeAdapter[list[tuple[Question, Kinds | None]]] = TypeAdapter(list[tupl
 
 
 class ResultsFolder(JobFolder):
-    """Reads and writes the results of a study's cells.
-
-    Parameters
-    ----------
-    path
-        Such as ``runs/studies/miniature``.
-
-    Attributes
-    ----------
-    failures
-        Notes of cells that were begun.
-    """
+    """Reads and writes the results of a study's cells."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "results folder", "--out")
@@ -83,47 +72,21 @@ class ResultsFolder(JobFolder):
             write_file(self.study_file, (header + study.to_yaml()).encode())
 
     def study(self) -> Study:
-        """Read the study that the results belong to.
-
-        Raises
-        ------
-        RunFolderError
-            When there is none.
-        RecipeError
-            When ``study.yaml`` was altered and is no valid study.
-        """
+        """Read the study that the results belong to."""
         if not self.study_file.is_file():
             raise RunFolderError(f"{self.path} holds no study.yaml: it is no results folder of 'fedclip study'")
         return load_study(self.study_file)
 
     def save(self, cell: Cell, result: CellResult) -> None:
-        """Write a cell's result so that a reader sees all of it or nothing.
-
-        Raises
-        ------
-        RunFolderError
-            When the disk is full or the folder cannot be written.
-        """
+        """Write a cell's result so that a reader sees all of it or nothing."""
         self._write(self.cell_file(cell), result.model_dump_json(exclude_none=False) + "\n")
 
     def save_joint(self, case: str, joint: Mapping[Question, Kinds | None]) -> None:
-        """Write the answers to all questions of a case, in place of those before.
-
-        Raises
-        ------
-        RunFolderError
-            When the disk is full or the folder cannot be written.
-        """
+        """Write the answers to all questions of a case, in place of those before."""
         self._write(self.joint_file(case), _JOINT.dump_json(sorted(joint.items(), key=repr)).decode() + "\n")
 
     def load_joint(self, case: str) -> dict[Question, Kinds | None]:
-        """Read the answers to a case's questions; empty when there are none.
-
-        Raises
-        ------
-        RunFolderError
-            When the file is damaged or unreadable.
-        """
+        """Read the answers to a case's questions; empty when there are none."""
         file = self.joint_file(case)
         if not file.is_file():
             return {}

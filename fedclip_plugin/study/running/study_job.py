@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import torch
 from mpi4py import MPI
 
 from fedclip_edge.terminal import printable
@@ -15,13 +16,12 @@ from fedclip_plugin.errors import FedClipError, FederationError, RunFolderError
 from fedclip_plugin.federated.job import run_job
 from fedclip_plugin.federated.messages.exchange import Exchange
 from fedclip_plugin.federated.rank_output import say
-from fedclip_plugin.federated.roles.task import AnswerHistory
+from fedclip_plugin.federated.roles.task import AnswerHistory, Task
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.machine import forget_peak
-from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.runs import RoundRecord, RunFolder
 from fedclip_plugin.study.definition import Study
 from fedclip_plugin.study.running.answer_counts import Kinds
-from fedclip_plugin.study.running.cell_observer import CellObserver
 from fedclip_plugin.study.running.cell_result import CellResult
 from fedclip_plugin.study.running.measure import Measured, cell_result, drawn, own_answers, rank_part
 from fedclip_plugin.study.running.own_answers import KeptAnswers, kinds_of
@@ -35,6 +35,26 @@ _KEPT_PARAMETERS = 4_000_000
 """Adapters of more parameters are dropped when their cell is done: a fully fine-tuned ViT-B/32 takes 605 MB."""
 
 
+class CellObserver:
+    """Keeps quiet about a federation, of which a study says one line, and notes how many parameters it trains."""
+
+    def __init__(self) -> None:
+        self.parameters = 0
+
+    def say(self, text: str) -> None:
+        """Take no notice."""
+
+    def begin(self, silos: int, start_round: int, device: torch.device) -> None:
+        """Take no notice."""
+
+    def train(self, task: Task, parameters: int) -> None:
+        """Note how many parameters are trained."""
+        self.parameters = parameters
+
+    def round(self, record: RoundRecord) -> None:
+        """Take no notice: the rounds are in the cell's run folder."""
+
+
 class StudyJob:
     """Runs what is missing of a study; every rank of the mpirun job does this.
 
@@ -43,12 +63,8 @@ class StudyJob:
 
     Parameters
     ----------
-    study
-        A checked study.
     results
         Where results go; only the server touches it.
-    progress
-        Show bars while rendering and encoding.
     say
         Called on the server with a line for the console.
     """

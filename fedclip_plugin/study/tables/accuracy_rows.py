@@ -9,7 +9,7 @@ from fedclip_plugin.study.running.answer_counts import Kinds
 from fedclip_plugin.study.running.cell_result import CellResult
 from fedclip_plugin.study.running.study_messages import Question
 from fedclip_plugin.study.tables.bootstrap import Interval, interval
-from fedclip_plugin.study.tables.statistics import Kind, Spread, accuracies, over_domains, questions, spread
+from fedclip_plugin.study.tables.statistics import KINDS, Kind, Spread, accuracies, over_domains, questions, spread
 from fedclip_plugin.study.tables.study_results import StudyResults
 
 
@@ -40,10 +40,6 @@ class AccuracyRow:
 
     Attributes
     ----------
-    case, title
-        Its name and its name in tables.
-    kind
-        What the accuracies are about.
     zero_shot, selected, last
         Zero-shot CLIP on the same images, the selected round, the last round.
     personal
@@ -70,17 +66,7 @@ class AccuracyRow:
 
 
 def accuracy_row(findings: StudyResults, case: str, kind: Kind) -> AccuracyRow | None:
-    """Return a case's accuracies, None as long as nothing is known of it.
-
-    Parameters
-    ----------
-    findings
-        Results of the study.
-    case
-        Its name.
-    kind
-        Which accuracies.
-    """
+    """Return a case's accuracies, None as long as nothing is known of it."""
     results = findings.of_case(case)
     seeds = _complete_seeds(findings, results)
     every, told = (_kinds(findings, chosen, kind) for chosen in (results, whole(findings, case)))
@@ -118,9 +104,8 @@ def whole(findings: StudyResults, case: str) -> list[CellResult]:
 
 def wanted(findings: StudyResults, case: str) -> set[Question]:
     """Return what the ranks have to be asked for a case's intervals: federations that are told of together."""
-    kinds: tuple[Kind, Kind] = ("generalization", "personalization")
     sets = (findings.of_case(case), whole(findings, case))
-    found = {question for kind in kinds for chosen in sets for question in questions(chosen, kind).values()}
+    found = {question for kind in KINDS for chosen in sets for question in questions(chosen, kind).values()}
     return {question for question in found if len(question.cells) > 1}
 
 

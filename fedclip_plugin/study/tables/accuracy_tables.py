@@ -32,15 +32,7 @@ _UNKNOWN = (
 
 
 def accuracy_table(findings: StudyResults, kind: Kind) -> StudyTable | None:
-    """Return the table of one kind of accuracy, zero-shot CLIP first; None when nothing is known.
-
-    Parameters
-    ----------
-    findings
-        Results of a study, complete or not.
-    kind
-        Which accuracies.
-    """
+    """Return the table of one kind of accuracy, zero-shot CLIP first; None when nothing is known."""
     rows = accuracy_rows(findings, kind)
     if not rows:
         return None

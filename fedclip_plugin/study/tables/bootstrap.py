@@ -52,8 +52,6 @@ def interval(domains: Iterable[Kinds], resamples: int = RESAMPLES, seed: int = 0
     domains
         For each domain the kinds of its images in all federations together; each domain counts alike, and each answer
         in it.
-    resamples
-        How many data sets are drawn.
     seed
         Of the generator: the same results give the same interval.
 

@@ -54,8 +54,6 @@ def case_costs(results: Sequence[CellResult], federated: bool = True) -> CaseCos
 
     Parameters
     ----------
-    results
-        The cells.
     federated
         Whether the case needs the exchange that was measured.
     """

@@ -11,12 +11,11 @@ from fedclip_edge.terminal import printable
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column, accuracy_rows
 from fedclip_plugin.study.tables.choices_table import mean_validation
 from fedclip_plugin.study.tables.cost_table import case_costs, federates
-from fedclip_plugin.study.tables.statistics import Kind
+from fedclip_plugin.study.tables.statistics import KINDS
 from fedclip_plugin.study.tables.study_results import StudyResults
 
 HEAD = ("case", "part", "measure", "domain", "value", "deviation", "low", "high")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_KINDS: tuple[Kind, ...] = ("generalization", "personalization")
 
 Line = tuple[str, str, str, str, float | int, float | None, float | None, float | None]
 
@@ -31,7 +30,7 @@ def to_csv(findings: StudyResults) -> str:
 
 
 def _lines(findings: StudyResults) -> Iterator[Line]:
-    for kind in _KINDS:
+    for kind in KINDS:
         for row in accuracy_rows(findings, kind):
             yield from _accuracies(row)
     for case in findings.plan.study.cases:

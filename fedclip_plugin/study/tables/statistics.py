@@ -13,6 +13,8 @@ from fedclip_plugin.study.running.study_messages import Question
 Kind = Literal["generalization", "personalization"]
 """On the unseen target domain, or on the silos' own test splits."""
 
+KINDS: tuple[Kind, ...] = ("generalization", "personalization")
+
 ByDomain = dict[str, dict[int, float]]
 """Domain to seed to accuracy."""
 
@@ -47,8 +49,6 @@ def over_domains(values: Mapping[str, Mapping[int, float]], seeds: Sequence[int]
     ----------
     values
         Domain to seed to accuracy; every domain has every one of the seeds.
-    seeds
-        Those that count.
     """
     return spread([fmean(by_seed[seed] for by_seed in values.values()) for seed in seeds]) if values else None
 
@@ -60,8 +60,6 @@ def accuracies(results: Sequence[CellResult], kind: Kind, column: str) -> ByDoma
     ----------
     results
         Cells of one case: its chosen points, all targets and seeds.
-    kind
-        Which accuracies.
     column
         ``zero_shot``, ``selected``, ``last`` or, for silos that were fine-tuned, ``personal``.
     """
@@ -77,11 +75,6 @@ def questions(results: Sequence[CellResult], kind: Kind) -> dict[str, Question]:
     """Return by domain what its interval is told of: an image takes part with all that was answered for it.
 
     A silo's test split is the same whichever other domain is held out, so its images are told together.
-
-    Parameters
-    ----------
-    results, kind
-        As for :func:`accuracies`.
     """
     found: dict[str, tuple[str, list[str]]] = {}
     for result in results:

@@ -20,8 +20,6 @@ class StudyResults:
 
     Attributes
     ----------
-    plan
-        The study's cells.
     results
         Cell name to result; only those that the plan asks for and that its recipes made.
     faults
@@ -43,7 +41,7 @@ class StudyResults:
         """Read what a results folder holds of a plan; files that cannot be used are told in ``faults``."""
         results: dict[str, CellResult] = {}
         faults: dict[str, str] = {}
-        given_up = {name: file for name, file in folder.failures.given_up().items() if plan.has(name)}
+        given_up = {name: file for name, file in folder.failures.given_up().items() if plan.named(name)}
         while new := [cell for cell in plan.todo(results, given_up) if cell.name not in faults]:
             found = 0
             for cell in new:

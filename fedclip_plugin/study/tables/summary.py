@@ -40,8 +40,6 @@ def summary(findings: StudyResults, form: Form = "text") -> str:
 
     Parameters
     ----------
-    findings
-        Its results, complete or not; what is missing is said first.
     form
         ``text`` for the console, ``markdown``, or ``csv`` with a number a line.
     """

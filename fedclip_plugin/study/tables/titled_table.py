@@ -10,19 +10,7 @@ from fedclip_plugin.text import markdown, plain_markdown
 
 @dataclass(frozen=True)
 class StudyTable:
-    """Text in rows and columns.
-
-    Attributes
-    ----------
-    title
-        What it shows; with a count of cells where some are missing.
-    head
-        Names of the columns.
-    rows
-        As long as the head each.
-    notes
-        Sentences under the table.
-    """
+    """Text in rows and columns."""
 
     title: str
     head: list[str]

@@ -1,12 +1,49 @@
-"""Which of the execution providers that onnxruntime lists can really be used here."""
+"""Try something in a process of its own, which may fail in any way without harm to this one."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from dataclasses import dataclass
 
-from fedclip_plugin.cli.probes.probe import probe
 from fedclip_plugin.errors import BackboneError
+
+_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How a try ended; ``fault`` is a line that says why it failed, empty when it did not."""
+
+    fault: str
+    out: str = ""
+    err: str = ""
+
+
+def probe(program: str, *words: str) -> Probe:
+    """Run a Python program, or a command when there are ``words``, and wait for its end.
+
+    Parameters
+    ----------
+    program
+        Source text; the path of a command when words follow.
+    words
+        Of the command.
+    """
+    command = [program, *words] if words else [sys.executable, "-W", "ignore", "-c", program]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        return Probe(f"no answer within {_SECONDS} s")
+    except OSError as error:
+        return Probe(f"{command[0]} cannot be started: {error.strerror}")
+    out, err = (told.decode(errors="replace") for told in (done.stdout, done.stderr))
+    last = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), "it said nothing")
+    fault = f"ended by signal {-done.returncode}" if done.returncode < 0 else last
+    return Probe(fault if done.returncode else "", out, err)
+
 
 # A session is opened on every provider: onnxruntime falls back to the CPU without an error, and tells why on stderr.
 _PROBE = """
@@ -28,13 +65,7 @@ _MISSING = re.compile(r"(lib\S+): cannot open shared object file")
 
 
 def probe_onnxruntime() -> tuple[str, dict[str, str]]:
-    """Return onnxruntime's version, and by provider why it cannot be used (empty when it can).
-
-    Raises
-    ------
-    BackboneError
-        When onnxruntime is missing or broken.
-    """
+    """Return onnxruntime's version, and by provider why it cannot be used (empty when it can)."""
     done = probe(_PROBE)
     if done.fault:
         raise BackboneError(

@@ -1,1 +1,0 @@
-"""Small programs that ``fedclip doctor`` runs in a process of their own."""
