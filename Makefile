@@ -60,7 +60,7 @@ demo: setup ## a federation on the built-in miniature, a signed bundle, predicti
 
 # Federations take all cores and are run one after the other; the rest is shared by JOBS processes of one thread each.
 test: setup ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --ignore=tests/federations
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --ignore=tests/federations
 	$(BIN)/python -m pytest tests/federations
 
 test-devices: setup ## the same bundles in Node and in a headless browser; needs Node 20 and Chromium

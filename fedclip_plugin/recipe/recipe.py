@@ -54,7 +54,7 @@ class Recipe(RecipeSections):
 
     @classmethod
     def checked(cls, raw: Mapping[Any, Any], source: object, earlier: Sequence[Fault] = ()) -> Self:
-        """Build a recipe from plain sections, or list everything that is wrong with them.
+        """Build a recipe from plain sections, or raise a RecipeError that lists everything that is wrong with them.
 
         Parameters
         ----------
