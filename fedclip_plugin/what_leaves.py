@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fedclip_plugin.federated.messages.fedml_messages import FEDML_MESSAGES
-from fedclip_plugin.federated.messages.message_fields import SiloReport
+from fedclip_plugin.federated.messages.added_fields import SiloReport
+from fedclip_plugin.federated.messages.message_format import FEDML_MESSAGES
 from fedclip_plugin.federated.roles.task import Score
 from fedclip_plugin.federated.startup.memory_check import RankMemory
 from fedclip_plugin.federated.startup.start_messages import (

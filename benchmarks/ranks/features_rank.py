@@ -20,7 +20,7 @@ from benchmarks.setup.mpi_jobs import report
 from benchmarks.setup.synthetic import Work, prepared
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.managers.runner import FedClipRunner
-from fedclip_plugin.federated.messages.message_pickle import encode
+from fedclip_plugin.federated.messages.wire_format import encode
 from fedclip_plugin.federated.startup.fedml_args import start_fedml
 from fedclip_plugin.federated.startup.rank_log import log_to
 from fedclip_plugin.machine import resident_bytes

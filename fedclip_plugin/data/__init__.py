@@ -5,9 +5,9 @@ from fedclip_plugin.data.folder_check import check_folder
 from fedclip_plugin.data.folder_report import FolderReport
 from fedclip_plugin.data.image_folders import find_layout, list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
-from fedclip_plugin.data.images import IMAGE_SUFFIXES, UnreadableImageError, UnreadableImagesError, open_rgb
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
 from fedclip_plugin.data.partition import partition
+from fedclip_plugin.data.read_image import IMAGE_SUFFIXES, UnreadableImageError, UnreadableImagesError, open_rgb
 from fedclip_plugin.data.remarks import remarks
 from fedclip_plugin.data.splits import Split, sizes_60_20_20, split_60_20_20
 

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from fedclip_plugin.data.folder_report import FolderReport
 from fedclip_plugin.data.image_folders import broken_links, find_layout, list_class, list_entries, one_class
-from fedclip_plugin.data.images import Stored, UnreadableImageError, read_image
 from fedclip_plugin.data.names import name_fault, twin_fault, twins
+from fedclip_plugin.data.read_image import Stored, UnreadableImageError, read_image
 from fedclip_plugin.data.remarks import CONVERT, low_bits_line, unused_line, unused_pictures
 from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
 

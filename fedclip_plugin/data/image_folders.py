@@ -10,8 +10,8 @@ import numpy as np
 
 from fedclip_edge.terminal import printable
 from fedclip_plugin.data.image_set import ImageSet
-from fedclip_plugin.data.images import IMAGE_SUFFIXES, suffix_of
 from fedclip_plugin.data.names import require_names, twins
+from fedclip_plugin.data.read_image import IMAGE_SUFFIXES, suffix_of
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import closest, listed
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from fedclip_edge.terminal import printable
 from fedclip_plugin.data.image_set import ImageSet
-from fedclip_plugin.data.images import IMAGE_SUFFIXES, UnreadableImageError, low_bits_of, suffix_of
+from fedclip_plugin.data.read_image import IMAGE_SUFFIXES, UnreadableImageError, low_bits_of, suffix_of
 
 _PICTURES = frozenset(
     {

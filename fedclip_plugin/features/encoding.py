@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from fedclip_plugin.data import UnreadableImageError
-from fedclip_plugin.data.images import read_image
+from fedclip_plugin.data.read_image import read_image
 
 Array = npt.NDArray[Any]
 See = Callable[[Image.Image], Array]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fedclip_edge.bundle.keys import load_public_keys
-from fedclip_plugin.data.images import open_rgb
+from fedclip_plugin.data.read_image import open_rgb
 from tests.devices.support import compare, hosts
 
 UNSIGNED = ["--allow-unsigned"]

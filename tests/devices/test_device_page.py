@@ -1,7 +1,7 @@
 """The page in headless Chromium: Python's answers, updates, refusals, and how it looks."""
 
 from fedclip_edge.bundle.keys import load_public_keys
-from fedclip_plugin.data.images import open_rgb
+from fedclip_plugin.data.read_image import open_rgb
 from tests.devices.support import compare, hosts
 
 

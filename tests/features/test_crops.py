@@ -19,7 +19,7 @@ from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.preprocessing import Normalization, Preprocessing
 from fedclip_plugin.data import UnreadableImageError, open_rgb, scan_folder
-from fedclip_plugin.data.images import read_image
+from fedclip_plugin.data.read_image import read_image
 from fedclip_plugin.errors import BackboneError, DataError
 from fedclip_plugin.features import FeatureSource
 from fedclip_plugin.features import encoding as encode_module

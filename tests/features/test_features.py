@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from fedclip_plugin.data import UnreadableImageError, scan_folder
-from fedclip_plugin.data.images import read_image
+from fedclip_plugin.data.read_image import read_image
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features import FeatureSet, FeatureSource
 

@@ -10,8 +10,8 @@ import torch
 import fedclip_plugin
 from fedclip_plugin.federated import stop
 from fedclip_plugin.federated.managers.server import SAMPLE
+from fedclip_plugin.federated.messages.added_fields import COMPLETE
 from fedclip_plugin.federated.messages.codec import CODECS
-from fedclip_plugin.federated.messages.message_fields import COMPLETE
 from fedclip_plugin.federated.messages.transport import decode
 from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder

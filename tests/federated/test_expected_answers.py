@@ -12,8 +12,8 @@ from fedml.cross_silo.client.message_define import MyMessage
 
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.federated import stop
+from fedclip_plugin.federated.messages.added_fields import REPORT, ROUND, SiloReport
 from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
-from fedclip_plugin.federated.messages.message_fields import REPORT, ROUND, SiloReport
 from fedclip_plugin.federated.messages.transport import decode, encode
 from fedclip_plugin.federated.roles.task import Score
 from tests.support.in_process_federation import SILOS, Federation

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, ServerReport
-from fedclip_plugin.federated.messages.message_fields import SiloReport
+from fedclip_plugin.federated.messages.added_fields import SiloReport
 from fedclip_plugin.federated.roles.task import Score
 from fedclip_plugin.runs import RunFolder, SavedAdapter, load_adapter
 

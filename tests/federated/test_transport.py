@@ -14,9 +14,9 @@ import torch
 from mpi4py import MPI
 
 from fedclip_plugin.errors import FederationError
-from fedclip_plugin.federated.messages import message_pickle as parcels
-from fedclip_plugin.federated.messages.message_pickle import LABEL_BYTES, encode
+from fedclip_plugin.federated.messages import wire_format
 from fedclip_plugin.federated.messages.transport import CountingTransport, _Arriving
+from fedclip_plugin.federated.messages.wire_format import LABEL_BYTES, encode
 from tests.support.messages import PARAMS, TENSORS, message, with_tensors
 
 LARGE = 3_000_000
@@ -73,8 +73,8 @@ def sending(*messages):
 
 @pytest.mark.parametrize(("piece", "large"), [(2**30, 2**25), (2**30, 0), (1000, 2**25)])
 def test_messages_arrive_whole_and_in_order_over_mpi(comm, monkeypatch, piece, large):
-    monkeypatch.setattr(parcels, "PIECE_BYTES", piece)
-    monkeypatch.setattr(parcels, "_LARGE_BYTES", large)
+    monkeypatch.setattr(wire_format, "PIECE_BYTES", piece)
+    monkeypatch.setattr(wire_format, "_LARGE_BYTES", large)
     large = OrderedDict(a=torch.randn(LARGE if piece > LARGE else 30_000), b=torch.randn(3))
     order = [with_tensors(large), message(note="small"), with_tensors(TENSORS), message(note="last")]
     transport, got = federate(comm, sending(*order), take, take, take, take)
@@ -97,7 +97,7 @@ def test_a_handler_hears_of_tensors_only_when_what_was_sent_is_gone(comm):
 
 @pytest.mark.parametrize("large", [2**25, 0])
 def test_a_handler_can_make_room_while_it_works(comm, monkeypatch, large):
-    monkeypatch.setattr(parcels, "_LARGE_BYTES", large)
+    monkeypatch.setattr(wire_format, "_LARGE_BYTES", large)
     alive = []
 
     def forget(transport, received):

@@ -14,7 +14,7 @@ import torch
 
 from fedclip_plugin import what_leaves
 from fedclip_plugin.data import split_60_20_20
-from fedclip_plugin.federated.messages.fedml_messages import FEDML_MESSAGES
+from fedclip_plugin.federated.messages.message_format import FEDML_MESSAGES
 from fedclip_plugin.federated.roles.task import Answers
 from fedclip_plugin.federated.startup.preflight import open_run
 from fedclip_plugin.federated.startup.preparation import Preparation
@@ -143,7 +143,7 @@ def test_nothing_else_crosses_in_a_federation(tmp_path, changes):
 
 
 def decoded(parcel):
-    from fedclip_plugin.federated.messages.message_pickle import decode
+    from fedclip_plugin.federated.messages.wire_format import decode
 
     return decode(parcel)
 

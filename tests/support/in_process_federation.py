@@ -9,8 +9,8 @@ from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipServer
 from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
-from fedclip_plugin.federated.messages.message_pickle import PackedMessage
 from fedclip_plugin.federated.messages.transport import decode, encode
+from fedclip_plugin.federated.messages.wire_format import PackedMessage
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.task import AnswerHistory, Task
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from fedclip_plugin.federated.messages.message_fields import SiloReport
+from fedclip_plugin.federated.messages.added_fields import SiloReport
 from fedclip_plugin.federated.roles.task import Score
 from fedclip_plugin.runs import RoundRecord, RunFolder, SiloRecord
 

@@ -17,8 +17,8 @@ from fedclip_plugin.federated.managers.handlers import ManagerMixin
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, ServerReport
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import Watchdog
+from fedclip_plugin.federated.messages.added_fields import COMPLETE, ROUND, TRAIN
 from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
-from fedclip_plugin.federated.messages.message_fields import COMPLETE, ROUND, TRAIN
 from fedclip_plugin.federated.messages.transport import CountingTransport, most_bytes
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.task import AnswerHistory

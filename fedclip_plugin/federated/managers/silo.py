@@ -19,8 +19,8 @@ from fedclip_plugin.features import SiloFeatures
 from fedclip_plugin.federated.managers.handlers import ManagerMixin
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import PATIENCE, Watchdog
+from fedclip_plugin.federated.messages.added_fields import COMPLETE, REPORT, ROUND, TRAIN, SiloReport
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
-from fedclip_plugin.federated.messages.message_fields import COMPLETE, REPORT, ROUND, TRAIN, SiloReport
 from fedclip_plugin.federated.messages.transport import CountingTransport, most_bytes
 from fedclip_plugin.federated.roles.task import AnswerHistory, Answers
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer

@@ -12,7 +12,7 @@ from fedml.core.distributed.communication.message import Message
 from fedml.cross_silo.client.message_define import MyMessage
 
 from fedclip_plugin.errors import FederationError
-from fedclip_plugin.federated.messages.message_fields import REPORT, ROUND, SiloReport
+from fedclip_plugin.federated.messages.added_fields import REPORT, ROUND, SiloReport
 from fedclip_plugin.federated.roles.task import Score
 from fedclip_plugin.text import told
 

@@ -30,7 +30,7 @@ from fedml.core.distributed.communication.mpi.com_manager import MpiCommunicatio
 from torch import Tensor
 
 from fedclip_plugin.errors import FederationError
-from fedclip_plugin.federated.messages.message_pickle import LABEL_BYTES, PackedMessage, decode, encode
+from fedclip_plugin.federated.messages.wire_format import LABEL_BYTES, PackedMessage, decode, encode
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.text import told
 
@@ -129,7 +129,7 @@ class CountingTransport(MpiCommunicationManager):
         super().__init__(comm, rank, size)
 
     def init_server_communication(self) -> tuple[queue.Queue[_Received], queue.Queue[_Received]]:
-        """Start the thread that moves parcels, in place of FedML's, and return FedML's pair of queues."""
+        """Start the thread that moves messages, in place of FedML's, and return FedML's pair of queues."""
         self.q_receiver: queue.Queue[_Received] = queue.Queue()
         self._carrier = threading.Thread(target=self._carry, name="carrier", daemon=True)
         self._carrier.start()
@@ -191,7 +191,7 @@ class CountingTransport(MpiCommunicationManager):
         return received.message
 
     def _carry(self) -> None:
-        """Move parcels in and out until the transport is closed; no other thread waits for MPI."""
+        """Move messages in and out until the transport is closed; no other thread waits for MPI."""
         try:
             while not self._closed.is_set() or self._arriving:
                 self._accept()

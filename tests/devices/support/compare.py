@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedclip_edge.bundle import Manifest
-from fedclip_plugin.data.images import open_rgb
+from fedclip_plugin.data.read_image import open_rgb
 
 
 def golden_images(delivery):

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from fedclip_plugin.data import UnreadableImageError, open_rgb
-from fedclip_plugin.data.images import low_bits_of, read_image
+from fedclip_plugin.data.read_image import low_bits_of, read_image
 from fedclip_plugin.errors import DataError
 
 FORMATS = {

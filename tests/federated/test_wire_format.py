@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedclip_plugin.federated.messages import message_pickle as parcels
-from fedclip_plugin.federated.messages.message_fields import REPORT, SiloReport
-from fedclip_plugin.federated.messages.message_pickle import PackedMessage, decode, encode
+from fedclip_plugin.federated.messages import wire_format
+from fedclip_plugin.federated.messages.added_fields import REPORT, SiloReport
+from fedclip_plugin.federated.messages.wire_format import PackedMessage, decode, encode
 from fedclip_plugin.federated.roles.task import Score
 from tests.support.messages import PARAMS, TENSORS, message, with_tensors
 
@@ -67,6 +67,6 @@ def test_a_message_without_an_adapter_is_one_label():
 
 
 def test_contents_go_in_pieces_that_mpi_can_count(monkeypatch):
-    monkeypatch.setattr(parcels, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(wire_format, "PIECE_BYTES", 1000)
     parcel = encode(with_tensors(OrderedDict(a=torch.zeros(600), b=torch.zeros(3), c=torch.zeros(0))))
     assert [piece.nbytes for piece in parcel.pieces()] == [1000, 1000, 400, 12]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fedml.cross_silo.server.message_define import MyMessage
 
-from fedclip_plugin.federated.messages.message_fields import COMPLETE, REPORT, ROUND, TRAIN
+from fedclip_plugin.federated.messages.added_fields import COMPLETE, REPORT, ROUND, TRAIN
 
 _ENVELOPE = {
     "msg_type": "FedML's number of the message.",
