@@ -20,7 +20,7 @@ LOGIT_SCALE = 100.0
 
 
 def random_set(count: int, generator: torch.Generator, width: int) -> FeatureSet:
-    """Return ``count`` labelled features ``[count, width]`` drawn from a normal distribution."""
+    """Return ``count`` labelled features ``[count, width]`` sampled from a normal distribution."""
     labels = torch.arange(count) % CLASSES
     return FeatureSet(torch.randn(count, width, generator=generator), labels)
 
@@ -45,8 +45,8 @@ class Work:
 
 def prepared(rank: int, work: Work) -> Prepared:
     """Return what a rank (0 for the server, silos from 1) would hold after loading and encoding, of seven classes."""
-    drawn = torch.randn(CLASSES, work.width, generator=torch.Generator().manual_seed(0))
-    text = TextFeatures(torch.nn.functional.normalize(drawn, dim=-1), LOGIT_SCALE)
+    sampled = torch.randn(CLASSES, work.width, generator=torch.Generator().manual_seed(0))
+    text = TextFeatures(torch.nn.functional.normalize(sampled, dim=-1), LOGIT_SCALE)
     names = tuple(f"class_{index}" for index in range(CLASSES))
     task = Task("fedclip", "random", "0" * 64, "fp32", names, "a picture of a {}", text, "0" * 16)
     frozen = AdapterInputs(text, prompts_of(names, task.prompt_template), _no_backbone)

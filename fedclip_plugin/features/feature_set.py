@@ -45,7 +45,7 @@ class InputSet(ABC):
         for start in range(0, len(self), self.chunk):
             yield self.batch(torch.arange(start, min(start + self.chunk, len(self))))
 
-    def drawn(self, rng: np.random.Generator) -> Self:
+    def sample_views(self, rng: np.random.Generator) -> Self:
         """Return the set as one epoch sees it; where there are augmented views, of each image one."""
         return self
 
@@ -84,7 +84,7 @@ class FeatureSet(InputSet):
         chosen = torch.as_tensor(indices)
         return Batch(self.features[chosen.to(self.features.device)], self.labels[chosen])
 
-    def drawn(self, rng: np.random.Generator) -> FeatureSet:
+    def sample_views(self, rng: np.random.Generator) -> FeatureSet:
         """Return the set as one epoch sees it: of each image itself or one of its views, each with equal chance."""
         if self.views is None:
             return self

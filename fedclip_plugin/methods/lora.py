@@ -39,8 +39,8 @@ class Lora(PixelAdapter):
         self.vision_model, self.visual_projection = model.vision_model, model.visual_projection
         for name, matrix in self.layers.named_parameters():
             if name.endswith(".a.weight"):
-                drawn = torch.empty(matrix.shape, dtype=dtype)  # on the CPU: the same on every device
-                matrix.data.copy_(nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator))
+                sampled = torch.empty(matrix.shape, dtype=dtype)  # on the CPU: the same on every device
+                matrix.data.copy_(nn.init.kaiming_uniform_(sampled, a=math.sqrt(5), generator=generator))
 
     def _tower_weights(self) -> dict[str, Tensor]:
         """Return the weights with LoRA's products added."""

@@ -114,6 +114,6 @@ def batches(data: InputSet, size: int, epochs: int, rng: np.random.Generator) ->
     """
     for _ in range(epochs):
         order = torch.from_numpy(rng.permutation(len(data))).to(data.labels.device)
-        seen = data.drawn(rng)
+        seen = data.sample_views(rng)
         for start in range(0, len(data) - 1, size):
             yield seen.batch(order[start : start + size])

@@ -43,7 +43,7 @@ class Interval:
 def interval(domains: Iterable[Kinds], resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
     """Return the mean difference over domains with Efron's percentile interval.
 
-    Images are resampled with replacement within each domain, and an image is drawn together with all that is known of
+    Images are resampled with replacement within each domain, and an image is taken with all that is known of
     it: zero-shot's answer, every seed's, and every federation's in which its domain takes part. Seeds and domains are
     fixed: the interval is about other images, not about other seeds.
 
@@ -63,7 +63,7 @@ def interval(domains: Iterable[Kinds], resamples: int = RESAMPLES, seed: int = 0
     Notes
     -----
     Percentile interval and pairing after Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13
-    and 8. Drawing N images with replacement and counting how often each kind was drawn is one multinomial draw over
+    and 8. Drawing N images with replacement and counting how often each kind was taken is one multinomial draw over
     the kinds, so it takes no more than how many images are of each. A test split has its own images with every seed,
     so an image may count in some federations only: its kind is its gain and how often it was tried.
     """
@@ -71,14 +71,14 @@ def interval(domains: Iterable[Kinds], resamples: int = RESAMPLES, seed: int = 0
     if not kinds:
         return None
     rng = np.random.default_rng(seed)
-    drawn = np.mean([_resample(rng, kind, resamples) for kind in kinds], axis=0)
+    resampled = np.mean([_resample(rng, kind, resamples) for kind in kinds], axis=0)
     mean = float(np.mean([np.dot(kind.images, kind.gain) / np.dot(kind.images, kind.tried) for kind in kinds]))
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(mean, round(float(low), 12), round(float(high), 12))  # an end at 0 is 0, not 1e-18
 
 
 def _resample(rng: np.random.Generator, kinds: Kinds, resamples: int) -> Numbers:
     """Return the mean difference of a domain in each of the resampled data sets, ``[resamples]``."""
     count = sum(kinds.images)
-    drawn = rng.multinomial(count, np.divide(kinds.images, count), size=resamples)
-    return np.asarray((drawn @ np.asarray(kinds.gain)) / (drawn @ np.asarray(kinds.tried)), dtype=np.float64)
+    resampled = rng.multinomial(count, np.divide(kinds.images, count), size=resamples)
+    return np.asarray((resampled @ np.asarray(kinds.gain)) / (resampled @ np.asarray(kinds.tried)), dtype=np.float64)
