@@ -17,13 +17,15 @@ UNUSED = {
     "fedml.core.mlops.system_stats": "statistics of a machine for FedML's cloud; imports wandb",
     "fedml.core.mlops.mlops_device_perfs": "reports of a machine to FedML's cloud; imports pandas and redis",
     "fedml.core.distributed.communication.s3.remote_storage": "messages by way of S3; imports boto3",
-    "fedml.computing.scheduler.master.master_protocol_manager": "jobs that FedML's cloud starts; imports docker",
+    "fedml.computing.scheduler.master.master_protocol_manager": "jobs that FedML's cloud starts; imports sqlalchemy",
 }
 """Modules of fedml 0.9.6 that a rank does without, what each is for, and what it would load."""
 
 
 class _Refusing(type):
     """The type of what stands for a class or function of an unused module: it can be named, and not used."""
+
+    home: str  # the unused module; what FedML derives from the class has it too
 
     def __call__(cls, *values: Any, **named: Any) -> Any:
         """Refuse to be made or called."""
@@ -37,7 +39,7 @@ class _Refusing(type):
 
     def _error(cls, name: str) -> FedClipError:
         return FedClipError(
-            f"fedclip runs FedML without {cls.__module__} ({UNUSED[cls.__module__]}), but {name} was asked for; start "
+            f"fedclip runs FedML without {cls.home} ({UNUSED[cls.home]}), but {name} was asked for; start "
             "the recipe from a main of your own, which imports all of FedML (README, 'For FedML users')"
         )
 
@@ -46,7 +48,7 @@ class _UnusedModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Refusing(name, (), {"__module__": self.__name__})
+        return _Refusing(name, (), {"home": self.__name__})
 
 
 def import_fedml() -> None:

@@ -41,15 +41,19 @@ def test_what_is_used_after_all_says_how_to_get_it():
         "from fedml.core.security.attack.dlg_attack import DLGAttack",
         "from fedml.core.distributed.communication.s3.remote_storage import S3Storage",
         "told = []",
-        "for use in (DLGAttack, lambda: S3Storage.upload_file, *(import_module(name).Anything for name in UNUSED)):",
+        "class Derived(DLGAttack): pass",
+        "named = [DLGAttack, Derived, lambda: S3Storage.upload_file]",
+        "for use in (*named, *(import_module(name).Anything for name in UNUSED)):",
         "    try: use()",
         "    except FedClipError as error: told.append(str(error))",
         "print(json.dumps(told))",
     )
-    assert len(told) == 2 + len(UNUSED)
+    assert len(told) == 3 + len(UNUSED)
     assert "without fedml.core.security.attack.dlg_attack" in told[0]
     assert "DLGAttack was asked for; start the recipe from a main of your own" in told[0]
-    assert "S3Storage.upload_file was asked for" in told[1]
+    assert "without fedml.core.security.attack.dlg_attack" in told[1]
+    assert "Derived was asked for" in told[1]
+    assert "S3Storage.upload_file was asked for" in told[2]
 
 
 def test_a_main_that_imports_fedml_itself_has_all_of_it():
