@@ -21,6 +21,7 @@ from fedclip_export.graphs.finalize import to_bytes
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.data import open_rgb
+from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.runs import SavedAdapter
 
 
@@ -210,16 +211,14 @@ def _latencies(chains: Mapping[str, Reference | DeviceChain], pixels: Array) -> 
     On several threads, those of PyTorch spin while they wait, and a busy machine makes it look ten times slower.
     """
     best: dict[str, dict[int, float]] = {name: {} for name in chains}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for size, repeats in _REPEATS.items():
-        batch = np.resize(pixels, (size, *pixels.shape[1:]))
-        for _ in range(repeats + 1):  # the first run of each warms up; it is never the fastest
-            for name, chain in chains.items():
-                began = time.perf_counter()
-                chain.logits(chain.encode(batch))
-                best[name][size] = min(best[name].get(size, np.inf), 1e3 * (time.perf_counter() - began))
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        for size, repeats in _REPEATS.items():
+            batch = np.resize(pixels, (size, *pixels.shape[1:]))
+            for _ in range(repeats + 1):  # the first run of each warms up; it is never the fastest
+                for name, chain in chains.items():
+                    began = time.perf_counter()
+                    chain.logits(chain.encode(batch))
+                    best[name][size] = min(best[name].get(size, np.inf), 1e3 * (time.perf_counter() - began))
     return best
 
 

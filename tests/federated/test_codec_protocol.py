@@ -13,9 +13,10 @@ from fedclip_plugin.federated.managers.server import SAMPLE
 from fedclip_plugin.federated.messages.added_fields import COMPLETE
 from fedclip_plugin.federated.messages.codec import CODECS
 from fedclip_plugin.federated.messages.transport import decode
+from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
-from tests.support.in_process_federation import SILOS, Federation, one_thread
+from tests.support.in_process_federation import SILOS, Federation
 from tests.support.workshop import results
 
 ADAM = {"server_optimizer": "adam", "server_lr": 0.05}
@@ -112,7 +113,7 @@ def sent(run):
 
 def messages(run):
     """Deliver everything, and yield each message with its sender's rank."""
-    with one_thread():
+    with torch_threads(1):
         while pairs := run.wire.pairs():
             yield pairs[0][0], decode(run.wire.lines[pairs[0]][0])
             run.wire.deliver(pairs[0])

@@ -1,7 +1,6 @@
 """A server and three silos in one process: the product's own managers, with messages that wait to be delivered."""
 
 import random
-from contextlib import contextmanager
 
 import torch
 
@@ -14,6 +13,7 @@ from fedclip_plugin.federated.messages.wire_format import PackedMessage
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.task import AnswerHistory, Task
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
+from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.methods import ZeroShot, create_adapter, load_parameters
 from fedclip_plugin.runs import RunFolder
 from tests.support.workshop import fedml_args, frozen, training_settings
@@ -110,17 +110,6 @@ def silo_features(number):
     return SiloFeatures(*parts)
 
 
-@contextmanager
-def one_thread():
-    """Compute in one thread: tensors of eight numbers are not worth waking another one for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class Federation:
     """A server and three silos on a wire."""
 
@@ -162,7 +151,7 @@ class Federation:
     def run(self, seed=None, until=lambda: False, held=()):
         """Deliver messages, in an order that ``seed`` mixes; those from ranks in ``held`` wait until the end."""
         rng = random.Random(seed)
-        with one_thread():
+        with torch_threads(1):
             while (pairs := self.wire.pairs()) and not until():
                 free = [pair for pair in pairs if pair[0] not in held] or pairs
                 self.wire.deliver(rng.choice(free) if seed is not None else free[0])
