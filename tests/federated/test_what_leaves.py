@@ -123,7 +123,7 @@ def test_nothing_else_crosses_in_a_federation(tmp_path, changes):
     deliver = federation.wire.deliver
 
     def note(pair):
-        caught.append((pair, federation.wire.lines[pair][0].label, decoded(federation.wire.lines[pair][0])))
+        caught.append((pair, federation.wire.waiting[pair][0].label, decoded(federation.wire.waiting[pair][0])))
         deliver(pair)
 
     federation.wire.deliver = note

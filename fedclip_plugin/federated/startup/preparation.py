@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -22,14 +22,16 @@ from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.rank_output import confined
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.federated.startup.rank_status import (
+    StatusExchange,
     agree_on_classes,
     agree_on_precision,
+    exchange_here,
     exchange_status,
     go_on,
     require_one_backbone,
     require_own_names,
 )
-from fedclip_plugin.federated.startup.start_messages import Agreed, Encoded, GoOn, RankStatus, Ready, fault_kind
+from fedclip_plugin.federated.startup.start_messages import Agreed, Encoded, GoOn, Ready, fault_kind
 from fedclip_plugin.methods import AdapterInputs, ZeroShot
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
@@ -37,8 +39,9 @@ from fedclip_plugin.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-C = TypeVar("C", bound=RankStatus)
-V = TypeVar("V", bound=GoOn)
+T = TypeVar("T")
+Steps = Generator[StatusExchange, Any, T]
+"""What a rank does until it has its result; in between it hands in cards and hears verdicts."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,21 @@ class Preparation:
     """Loads one rank's images, agrees with the others on the task, and encodes.
 
     With ``progress`` the rank with most to do shows a bar on stderr; ``say`` takes the server's lines for the console.
+    ``source`` is what encodes, where ranks of one process share it.
     """
 
-    def __init__(self, recipe: Recipe, comm: Any, device: torch.device, progress: bool, say: Say) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        comm: Any,
+        device: torch.device,
+        progress: bool,
+        say: Say,
+        source: FeatureSource | None = None,
+    ) -> None:
         self._recipe, self._settings = recipe, recipe.fedclip_args
         self._comm, self._rank, self._device = comm, comm.Get_rank(), device
-        self._progress, self._say = progress, say
+        self._progress, self._say, self._shared = progress, say, source
         self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
         known = ("server", *(recipe.silo_names() or ()))
         self._names = [*known, *(f"rank {rank}" for rank in range(len(known), comm.Get_size()))]
@@ -84,9 +96,21 @@ class Preparation:
 
         When any rank found something wrong, every rank raises a FedClipError; the server's message lists all of it.
         """
-        images, source, agreed = self._list()
+        steps, limit = self.steps(), self._settings.start_timeout
+        try:
+            asked = next(steps)
+            while True:
+                verdict = exchange_status(self._comm, asked.card, self._names, limit, asked.judge, asked.fault)
+                asked = steps.send(verdict)
+        except StopIteration as end:
+            prepared: Prepared = end.value
+            return prepared
+
+    def steps(self) -> Steps[Prepared]:
+        """Do the same step by step; whoever drives it exchanges the cards of all ranks in between."""
+        images, source, agreed = yield from self._list()
         source.agree(agreed.precision)
-        inputs, text = self._encode(images, source, agreed)
+        inputs, text = yield from self._encode(images, source, agreed)
         frozen = AdapterInputs(text, prompts_of(agreed.classes, self._settings.prompt_template), source.clip)
         task = Task(
             method=self._settings.method,
@@ -108,7 +132,7 @@ class Preparation:
         silos = () if self._rank else tuple(self._names[1:])
         return Prepared(task, self._names[self._rank], silos, splits, target, frozen, zero_shot, self._usable)
 
-    def _list(self) -> tuple[ImageSet | None, FeatureSource, Agreed]:
+    def _list(self) -> Steps[tuple[ImageSet | None, FeatureSource, Agreed]]:
         """List this rank's images without opening them, and hear what is agreed on."""
         found: tuple[ImageSet | None, FeatureSource] | None = None
         card, fault = Ready(), None
@@ -130,8 +154,8 @@ class Preparation:
             )
         except (FedClipError, OSError) as error:  # such as a cache folder that cannot be written
             card, fault = Ready(name=self._names[self._rank], fault=fault_kind(error)), error
-        agreed = self._roll_call(card, self._agree, fault)
-        assert found is not None, "exchange_status raises when a card has an error"
+        agreed = yield StatusExchange(card, self._agree, fault)
+        assert found is not None, "nobody goes on when a card has a fault"
         return *found, agreed
 
     def _agree(self, cards: list[Ready]) -> list[Agreed]:
@@ -168,19 +192,11 @@ class Preparation:
         )
 
     def _source(self) -> FeatureSource:
-        settings = self._settings
-        return FeatureSource(
-            settings.backbone,
-            self._device,
-            settings.precision,
-            Path(settings.feature_cache_dir),
-            settings.encode_batch_size,
-            settings.encode_workers or 0,
-        )
+        return self._shared or feature_source(self._recipe, self._device)
 
     def _encode(
         self, images: ImageSet | None, source: FeatureSource, agreed: Agreed
-    ) -> tuple[Inputs | None, TextFeatures]:
+    ) -> Steps[tuple[Inputs | None, TextFeatures]]:
         found: tuple[Inputs | None, TextFeatures] | None = None
         card, fault = Encoded(), None
         try:
@@ -196,8 +212,8 @@ class Preparation:
             card = Encoded(images=len(inputs.features), skipped=inputs.faults) if inputs else Encoded()
         except (FedClipError, OSError) as error:
             card, fault = Encoded(fault=fault_kind(error)), error
-        self._roll_call(card, self._take_counts, fault)
-        assert found is not None, "exchange_status raises when a card has an error"
+        yield StatusExchange(card, self._take_counts, fault)
+        assert found is not None, "nobody goes on when a card has a fault"
         return found
 
     def _inputs(self, source: FeatureSource, images: ImageSet, advance: Progress) -> Inputs:
@@ -226,9 +242,6 @@ class Preparation:
     def _split(self, data: InputSet) -> SiloFeatures:
         return split(data, self._recipe.common_args.random_seed)
 
-    def _roll_call(self, card: C, judge: Callable[[list[C]], Sequence[V]], fault: Exception | None) -> V:
-        return exchange_status(self._comm, card, self._names, self._settings.start_timeout, judge, fault)
-
     def _announce(self, cards: Sequence[Ready]) -> None:
         told = ", ".join(f"{card.name} {card.images:,}" for card in cards[1:])
         target = f"; target {self._settings.target_domain} {cards[0].images:,}" if cards[0].images else ""
@@ -242,6 +255,40 @@ class Preparation:
         name = self._names[self._rank]
         bar: AbstractContextManager[Any] = tqdm(total=to_encode, desc=f"encode {name}", unit="image")
         return bar
+
+
+def prepare_here(preparations: Sequence[Preparation]) -> list[Prepared]:
+    """Prepare all ranks of one process, the server first: each step of one after that of the other.
+
+    Raises
+    ------
+    FedClipError
+        What is wrong with a rank, in full; where there are several faults, a list of them.
+    """
+    steps = [preparation.steps() for preparation in preparations]
+    asked = [next(step) for step in steps]
+    done: list[Prepared] = []
+    while not done:
+        verdicts, asked = exchange_here(asked), []
+        for step, verdict in zip(steps, verdicts, strict=True):
+            try:
+                asked.append(step.send(verdict))
+            except StopIteration as end:
+                done.append(end.value)
+    return done
+
+
+def feature_source(recipe: Recipe, device: torch.device) -> FeatureSource:
+    """Return what encodes as a recipe asks for."""
+    settings = recipe.fedclip_args
+    return FeatureSource(
+        settings.backbone,
+        device,
+        settings.precision,
+        Path(settings.feature_cache_dir),
+        settings.encode_batch_size,
+        settings.encode_workers or 0,
+    )
 
 
 def split(data: InputSet, seed: int) -> SiloFeatures:
