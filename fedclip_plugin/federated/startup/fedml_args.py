@@ -43,6 +43,7 @@ def start_fedml_here(recipe: Recipe, comm: LocalComm) -> Any:
 def _arguments(recipe: Recipe, comm: LocalComm | None) -> Any:
     import fedml
     from fedml.arguments import Arguments
+    from fedml.core.dp.fedml_differential_privacy import FedMLDifferentialPrivacy
 
     args = Arguments(
         argparse.Namespace(yaml_config_file="", run_id="0", rank=0, role="client", using_mlops=False),
@@ -56,6 +57,7 @@ def _arguments(recipe: Recipe, comm: LocalComm | None) -> Any:
     if comm is not None:
         args.backend, args.rank, args.role = _THIS_PROCESS, comm.rank, "client" if comm.rank else "server"
     fedml._global_training_type, fedml._global_comm_backend = args.training_type, args.backend
+    FedMLDifferentialPrivacy.get_instance().is_enabled = False  # FedML never switches it off for the next federation
     fedml.mlops.pre_setup(args)  # without it the first mlops.event() would call fedml.init, and with it the network
     fedml._init_cross_silo_horizontal(args)
     if comm is not None:

@@ -168,7 +168,8 @@ class Preparation:
         self._announce(cards)
         counts = [card.to_encode for card in cards]
         longest = counts.index(max(counts)) if any(counts) else None
-        return [Agreed(classes, precision, self._progress and rank == longest) for rank in range(len(cards))]
+        alone = self._shared is not None  # ranks of one process encode one after the other
+        return [Agreed(classes, precision, self._progress and (alone or rank == longest)) for rank in range(len(cards))]
 
     def _images(self) -> ImageSet | None:
         """List this rank's own images; those of the built-in data set are drawn first."""
