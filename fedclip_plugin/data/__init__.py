@@ -9,12 +9,13 @@ from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_
 from fedclip_plugin.data.partition import partition
 from fedclip_plugin.data.read_image import IMAGE_SUFFIXES, UnreadableImageError, UnreadableImagesError, open_rgb
 from fedclip_plugin.data.remarks import remarks
-from fedclip_plugin.data.splits import Split, sizes_60_20_20, split_60_20_20
+from fedclip_plugin.data.splits import PARTS, Split, sizes_60_20_20, split_60_20_20, split_images
 
 __all__ = [
     "FolderReport",
     "IMAGE_SUFFIXES",
     "ImageSet",
+    "PARTS",
     "Split",
     "UnreadableImageError",
     "UnreadableImagesError",
@@ -31,5 +32,6 @@ __all__ = [
     "silo_names",
     "sizes_60_20_20",
     "split_60_20_20",
+    "split_images",
     "target_image_set",
 ]
