@@ -170,7 +170,7 @@ def study_traffic(study, out, monkeypatch, world):
         labels, zero_shot, selected, *_ = (torch.as_tensor(row) for row in _labels(cell, part, 0.05))
         own = torch.as_tensor(split_60_20_20(IMAGES, cell.seed).test) if rank else torch.arange(IMAGES)
         sure = torch.full((len(own),), 0.5)
-        history.name, history.images = part, IMAGES if rank else None
+        history.name, history.positions = part, own.numpy() if rank else None
         history.zero_shot = Answers(labels[own], zero_shot[own], sure)
         history.note(1, [Answers(labels[own], row[own], sure) for row in selected])
         if rank == 0:

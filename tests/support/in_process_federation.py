@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import torch
 
 from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
@@ -84,7 +85,7 @@ def settings_of(**changes):
 def silo_features(number):
     generator = torch.Generator().manual_seed(number)
     parts = [FeatureSet(torch.randn(n, WIDTH, generator=generator), torch.arange(n) % 3) for n in (20, 10, 10)]
-    return SiloFeatures(*parts)
+    return SiloFeatures(*parts, np.arange(30, 40))
 
 
 class Federation:

@@ -98,7 +98,8 @@ class SiloDriver(TrainerDistAdapter):
         )
         if self._history is not None:
             self._history.name = self.silo_trainer.silo
-            self._history.zero_shot, self._history.images = self.silo_trainer.zero_shot["test"], len(self.splits)
+            self._history.zero_shot = self.silo_trainer.zero_shot["test"]
+            self._history.positions = self.splits.test_positions
             self._history.note(self.round, [self.answers["test"]])
         if self.round >= self._settings.comm_round:
             self._settle()

@@ -10,11 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from fedclip_miniature import DOMAINS, ensure_miniature
-from fedclip_plugin.data import ImageSet, remarks, silo_image_set, silo_names, split_60_20_20, target_image_set
+from fedclip_plugin.data import ImageSet, Split, remarks, silo_image_set, silo_names, split_images, target_image_set
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of
 from fedclip_plugin.features.encoding import Progress, no_progress
@@ -55,7 +56,7 @@ class Prepared:
     target: InputSet | None  # the target domain's; None on silos and without a target
     frozen: AdapterInputs  # what the adapter is built on
     zero_shot: Mapping[str, Answers] = field(default_factory=dict)  # of ``validation`` and ``test``, or ``target``
-    images: tuple[int, ...] = ()  # on the server, how many usable images each silo has
+    sizes: tuple[Mapping[str, int], ...] = ()  # on the server, how many images each silo's splits have
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Inputs:
 
     features: FeatureSet  # of the backbone, which zero-shot CLIP is scored on
     taken: InputSet  # what the method takes in: the same, perhaps with augmented views, or pixels
+    parts: Split  # of a silo's images; the server's are all tested on
     faults: int  # how many images cannot be read
 
 
@@ -89,7 +91,7 @@ class Preparation:
         self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
         known = ("server", *(recipe.silo_names() or ()))
         self._names = [*known, *(f"rank {rank}" for rank in range(len(known), comm.Get_size()))]
-        self._usable: tuple[int, ...] = ()
+        self._sizes: tuple[Mapping[str, int], ...] = ()
 
     def run(self) -> Prepared:
         """Return what this rank trains or scores with.
@@ -126,11 +128,11 @@ class Preparation:
         if inputs is not None and self._rank == 0:
             parts, target = {"target": inputs.features}, inputs.taken.to(self._device)
         elif inputs is not None:
-            held, splits = self._split(inputs.features), self._split(inputs.taken).to(self._device)
+            held, splits = split(inputs.features, inputs.parts), split(inputs.taken, inputs.parts).to(self._device)
             parts = {"validation": held.validation, "test": held.test}
         zero_shot = {name: task.answer(ZeroShot(), data) for name, data in parts.items()}
         silos = () if self._rank else tuple(self._names[1:])
-        return Prepared(task, self._names[self._rank], silos, splits, target, frozen, zero_shot, self._usable)
+        return Prepared(task, self._names[self._rank], silos, splits, target, frozen, zero_shot, self._sizes)
 
     def _list(self) -> Steps[tuple[ImageSet | None, FeatureSource, Agreed]]:
         """List this rank's images without opening them, and hear what is agreed on."""
@@ -207,10 +209,8 @@ class Preparation:
             with self._bar(to_encode) as bar:
                 advance = bar.update if bar is not None else no_progress
                 inputs = self._inputs(source, images, advance) if images else None
-            if self._rank and inputs:
-                self._split(inputs.features)
             found = inputs, text
-            card = Encoded(images=len(inputs.features), skipped=inputs.faults) if inputs else Encoded()
+            card = _card(inputs) if inputs else Encoded()
         except (FedClipError, OSError) as error:
             card, fault = Encoded(fault=fault_kind(error)), error
         yield StatusExchange(card, self._take_counts, fault)
@@ -227,10 +227,10 @@ class Preparation:
         elif views:
             seen = [source.images(images, skip, advance, view).data.features for view in range(1, views + 1)]
             taken = replace(encoded.data, views=torch.stack(seen, dim=1))
-        return Inputs(encoded.data, taken, len(encoded.faults))
+        return Inputs(encoded.data, taken, self._split(images.subset(encoded.kept)), len(encoded.faults))
 
     def _take_counts(self, cards: list[Encoded]) -> list[GoOn]:
-        self._usable = tuple(card.images for card in cards[1:])
+        self._sizes = tuple(card.sizes() for card in cards[1:])
         skipped = [f"{name} {card.skipped}" for name, card in zip(self._names, cards, strict=True) if card.skipped]
         if skipped:
             self._say(f"skipped unreadable images: {', '.join(skipped)} (logs/ says which)")
@@ -240,8 +240,12 @@ class Preparation:
         """Return how many augmented views of each image this rank encodes; the target is only tested on."""
         return self._settings.augmented_views if self._rank else 0
 
-    def _split(self, data: InputSet) -> SiloFeatures:
-        return split(data, self._recipe.common_args.random_seed)
+    def _split(self, images: ImageSet) -> Split:
+        """Split a silo's readable images; all of the server's are there to be tested on."""
+        if self._rank:
+            return split_images(images, self._recipe.common_args.random_seed)
+        none = np.zeros(0, dtype=np.int64)
+        return Split(none, none, np.arange(len(images)))
 
     def _announce(self, cards: Sequence[Ready]) -> None:
         told = ", ".join(f"{card.name} {card.images:,}" for card in cards[1:])
@@ -292,10 +296,17 @@ def feature_source(recipe: Recipe, device: torch.device) -> FeatureSource:
     )
 
 
-def split(data: InputSet, seed: int) -> SiloFeatures:
+def split(data: InputSet, parts: Split) -> SiloFeatures:
     """Return a silo's splits; only what is trained on keeps augmented views."""
-    parts, plain = split_60_20_20(len(data), seed), data.without_views()
-    return SiloFeatures(data.subset(parts.train), plain.subset(parts.validation), plain.subset(parts.test))
+    plain = data.without_views()
+    return SiloFeatures(data.subset(parts.train), plain.subset(parts.validation), plain.subset(parts.test), parts.test)
+
+
+def _card(inputs: Inputs) -> Encoded:
+    parts = inputs.parts
+    return Encoded(
+        train=len(parts.train), validation=len(parts.validation), test=len(parts.test), skipped=inputs.faults
+    )
 
 
 @lru_cache(maxsize=64)
