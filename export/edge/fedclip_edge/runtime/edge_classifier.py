@@ -94,6 +94,19 @@ class EdgeClassifier:
         The provider cannot be used.
     MissingPackageError
         onnxruntime, or for keys cryptography, is missing.
+
+    Examples
+    --------
+    ``bundle`` and ``release.pub`` are what ``fedclip export bundle --sign release`` wrote:
+
+    >>> classifier = EdgeClassifier(bundle, keys=["release.pub"], provider="cpu")
+    >>> prediction = classifier.predict(image)  # or a path, bytes, a PIL image
+    >>> prediction.label in classifier.labels and 0 < prediction.probability <= 1
+    True
+    >>> [len(answer.top) for answer in classifier.predict([image, image], top=2)]
+    [2, 2]
+    >>> classifier.logits([image, image]).shape == (2, len(classifier.labels))
+    True
     """
 
     def __init__(
