@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import overload
+from typing import cast, overload
 
 import numpy as np
 
@@ -298,7 +298,7 @@ class EdgeClassifier:
     def _features(self, serving: Serving, images: ImageLike | Iterable[ImageLike]) -> Array:
         if not is_one_image(images) and not isinstance(images, Iterable):
             raise ExportError(f"{type(images).__name__} where images are taken: give one image, or a list of them")
-        every: Iterable[ImageLike] = [images] if is_one_image(images) else images
+        every = cast("Iterable[ImageLike]", [images] if is_one_image(images) else images)
         return serving.features(read_rgb(image, self._max_pixels) for image in every)
 
     def _follow(self) -> None:
