@@ -117,4 +117,10 @@ BackboneName = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_
 class Section(BaseModel):
     """Base of a recipe's sections: read-only, and only the keys that are declared."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        protected_namespaces=(),
+        defer_build=True,  # a command that checks no recipe waits for no validator
+    )
