@@ -253,6 +253,23 @@ def test_evaluate_sets_zero_shot_beside_the_adapter(capsys, images, adapter):
     assert 0 <= found["images"]["adapter"] <= 1
 
 
+def test_evaluate_tells_every_class_and_means_over_the_classes_that_have_images(capsys, images, adapter):
+    Image.new("RGB", (20, 20)).save(images / "dog" / "2.png")
+    assert main(["evaluate", str(adapter), str(images), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out).values()
+    for side in ("zero_shot", "adapter"):
+        dog, house = (found["recall"][label][side] for label in ("dog", "house"))
+        assert found["balanced_accuracy"][side] == pytest.approx((dog + house) / 2)
+        assert found[side] == pytest.approx((3 * dog + 2 * house) / 5)
+        assert 0 <= found["macro_f1"][side] <= 1
+    assert found["recall"]["dog"]["images"] == 3
+    shutil.rmtree(images / "house")
+    assert main(["evaluate", str(adapter), str(images)]) == 0
+    told = capsys.readouterr().out
+    assert "in no mean over classes, as no image is of them: house\n" in told
+    assert "recall, dog" in told and "recall, house" not in told
+
+
 def test_evaluate_tells_what_it_leaves_out_and_takes_one_class_of_several(capsys, images, adapter):
     (images / "dog" / "scan.tif").touch()
     shutil.rmtree(images / "house")
@@ -276,8 +293,10 @@ def test_evaluate_takes_a_folder_of_domains(capsys, images, adapter):
     (domains / "sketch").symlink_to(domains / "photo")
     assert main(["evaluate", str(adapter), str(domains)]) == 0
     out = capsys.readouterr().out
-    assert "photo" in out
-    assert "all images" in out
+    assert "accuracy, photo" in out
+    assert "accuracy, all images" in out
+    assert main(["evaluate", str(adapter), str(domains), "--json"]) == 0
+    assert [own["images"] for own in json.loads(capsys.readouterr().out).values()] == [4, 4, 8]
 
 
 def test_evaluate_names_a_class_that_the_adapter_does_not_know(capsys, images, adapter):
