@@ -17,6 +17,9 @@ class Command:
 GROUPS: Mapping[str, Mapping[str, Command]] = {
     "start": {
         "ls": Command("list the recipes that come with the package, or the methods", "fedclip ls --methods"),
+        "init": Command(
+            "look at a folder of images and write a recipe for it", "fedclip init data/PACS --target sketch > mine.yaml"
+        ),
         "cp": Command(
             "copy a recipe or a study that comes with the package, to edit it",
             "fedclip cp pacs/vit_b32_fedclip mine.yaml",

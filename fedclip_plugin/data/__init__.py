@@ -1,7 +1,7 @@
 """Image folders: which images a rank holds, how they are split, and how one file becomes RGB pixels."""
 
 from fedclip_plugin.data.every_silo import common_classes, require_images_here
-from fedclip_plugin.data.folder_check import check_folder
+from fedclip_plugin.data.folder_check import FolderListing, check_folder, list_folder
 from fedclip_plugin.data.folder_report import FolderReport
 from fedclip_plugin.data.image_folders import find_layout, list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
@@ -12,6 +12,7 @@ from fedclip_plugin.data.remarks import remarks
 from fedclip_plugin.data.splits import Split, sizes_60_20_20, split_60_20_20
 
 __all__ = [
+    "FolderListing",
     "FolderReport",
     "IMAGE_SUFFIXES",
     "ImageSet",
@@ -22,6 +23,7 @@ __all__ = [
     "common_classes",
     "find_layout",
     "list_domains",
+    "list_folder",
     "open_rgb",
     "partition",
     "remarks",
