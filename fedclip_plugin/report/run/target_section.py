@@ -15,12 +15,13 @@ from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.data import ImageSet, open_rgb, target_image_set
 from fedclip_plugin.errors import DataError, FedClipError
 from fedclip_plugin.federated.roles.task import Answers
+from fedclip_plugin.metrics import confusion
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.report.answer_pictures import confusion_picture, reliability_picture
 from fedclip_plugin.report.page import Picture, Section
 from fedclip_plugin.report.plots.samples import COLUMNS, Sample, sample_grid
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.study.running.calibration import calibrate, confusion
+from fedclip_plugin.study.running.calibration import calibrate
 from fedclip_plugin.text import percent
 
 TITLE = "Answers on the target"
