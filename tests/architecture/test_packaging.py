@@ -69,6 +69,7 @@ def test_there_is_one_version():
         ("fedclip_plugin", "py.typed"),
         ("fedclip_plugin.backbone", "clip_tiny/config.json"),
         ("fedclip_plugin.report", "page.html"),
+        ("fedclip_plugin.runs", "round_record.schema.json"),
         ("fedclip_recipes", "miniature/clip_tiny_fedclip.yaml"),
     ],
 )
