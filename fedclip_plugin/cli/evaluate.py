@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedclip_edge.metrics import ClassMetrics
 from fedclip_edge.terminal import align, message
 from fedclip_plugin.data import UnreadableImagesError, remarks
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.metrics import ClassMetrics
 from fedclip_plugin.recipe.faults import listed
 from fedclip_plugin.text import percent
 

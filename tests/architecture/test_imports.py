@@ -19,12 +19,12 @@ PACKAGES = {
 }
 DEVICE = [
     *("fedclip_edge.machine", "fedclip_edge.errors", "fedclip_edge.terminal", "fedclip_edge.safe_files"),
-    *("fedclip_edge.files", "fedclip_edge.images"),
+    *("fedclip_edge.files", "fedclip_edge.images", "fedclip_edge.metrics"),
     *("fedclip_edge.bundle", "fedclip_edge.device", "fedclip_edge.runtime", "fedclip_edge.cli"),
 ]
 ORDER = [
     *DEVICE,
-    *("fedclip_plugin.errors", "fedclip_plugin.text", "fedclip_plugin.machine", "fedclip_plugin.metrics"),
+    *("fedclip_plugin.errors", "fedclip_plugin.text", "fedclip_plugin.machine"),
     *("fedclip_plugin.backbone.clip_config", "fedclip_plugin.methods.registry"),
     "fedclip_miniature",
     *("fedclip_plugin.ranks", "fedclip_plugin.recipe", "fedclip_plugin.runs", "fedclip_plugin.data"),

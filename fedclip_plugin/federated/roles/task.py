@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedclip_edge.metrics import confusion
 from fedclip_plugin.features import InputSet, TextFeatures
 from fedclip_plugin.methods import Adapter, parameters_of, scores
-from fedclip_plugin.metrics import confusion
 from fedclip_plugin.runs import SavedAdapter
 
 

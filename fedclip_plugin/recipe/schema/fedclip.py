@@ -58,11 +58,11 @@ class FedClipArgs(Section):
     silo_column
         Column of a list whose values are the silos, and perhaps the target domain.
     group_column
-        Column of a list for what must stay together, such as the patient: no group is in two of a silo's splits, or in two silos
-        when a list is shared out.
+        Column of a list for what must stay together, such as the patient: no group is in two of a silo's splits, or in
+        two silos when a list is shared out.
     split_column
-        Column of a list for your own split: train, val (valid, validation) or test. Without it: 60, 20 and 20 % of each silo's
-        images.
+        Column of a list for your own split: train, val (valid, validation) or test. Without it: 60, 20 and 20 % of each
+        silo's images.
     domains
         Domain folders, in silo order. Without it: all folders, sorted.
     silos

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from fedclip_edge.metrics import confusion
 from fedclip_miniature import ensure_miniature
 from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.data import ImageSet, open_rgb, target_image_set
 from fedclip_plugin.errors import DataError, FedClipError
 from fedclip_plugin.federated.roles.task import Answers
-from fedclip_plugin.metrics import confusion
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.report.answer_pictures import confusion_picture, reliability_picture
 from fedclip_plugin.report.page import Picture, Section

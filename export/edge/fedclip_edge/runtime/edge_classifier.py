@@ -19,6 +19,8 @@ from fedclip_edge.device import Device
 from fedclip_edge.device.recovery import called
 from fedclip_edge.errors import BundleError, ExportError
 from fedclip_edge.images import MAX_PIXELS, ImageLike, is_one_image, read_rgb
+from fedclip_edge.metrics import ClassMetrics, confusion
+from fedclip_edge.runtime.evaluation import Labelled, labelled
 from fedclip_edge.runtime.install import Change, change_between
 from fedclip_edge.runtime.providers import clash, onnxruntime
 from fedclip_edge.runtime.self_test import build_tested
@@ -219,6 +221,18 @@ class EdgeClassifier:
         """Return the logits of images, float32 [N, C]; errors as of `predict`."""
         serving = self.serving
         return serving.score(self._features(serving, images))[0]
+
+    def evaluate(self, images: str | Path | Iterable[Labelled]) -> ClassMetrics:
+        """Score labelled images: accuracy, recall of each label in the order of `labels`, balanced accuracy, macro F1.
+
+        They are a folder ``<label>/<image>``, or pairs of an image and its label, all answered by the same round.
+        Errors as of `predict`; ExportError when there is no image, or a label is not the bundle's.
+        """
+        serving, true = self.serving, list[int]()
+        pairs = labelled(images, self.labels)
+        logits = serving.score(self._features(serving, (true.append(label) or image for image, label in pairs)))[0]
+        answered = logits.argmax(-1).astype(np.int64)
+        return ClassMetrics.of(confusion(np.asarray(true, dtype=np.int64), answered, len(self.labels)))
 
     def check(self, source: str | Path) -> Serving:
         """Return an update with its sessions, verified and self-tested as `update` would, and install nothing."""
