@@ -21,13 +21,17 @@ from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
 from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.data import (
+    Columns,
+    ImageList,
     ImageSet,
     UnreadableImageError,
     UnreadableImagesError,
     find_layout,
+    is_list,
     list_domains,
     open_rgb,
     scan_folder,
+    scan_images,
 )
 from fedclip_plugin.errors import AdapterFileError, DataError
 from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, InputSet
@@ -148,17 +152,29 @@ class Classifier:
         classes = torch.tensor(self.saved.head_features).to(self.device)
         return scores(self.adapter(inputs.to(self.device)), classes, self.saved.logit_scale)
 
-    def image_sets(self, folder: Path) -> list[ImageSet]:
-        """List the domains of ``<domain>/<class>/<image>``, or the folder itself when it is ``<class>/<image>``.
+    def image_sets(self, images: Path, columns: Columns | None = None, data_root: Path | None = None) -> list[ImageSet]:
+        """List labelled images, in parts that are scored apart.
+
+        Parameters
+        ----------
+        images
+            ``<class>/<image>``, which is one part, ``<domain or split>/<class>/<image>``, or a list (``.csv`` ...),
+            whose parts are its silos and splits, where there are such columns.
+        columns, data_root
+            Of a list: its columns (None: ``file`` and ``label``), and what its files are relative to (None: its
+            folder).
 
         Raises
         ------
         DataError
-            When it has no class folders, or one of a class that the adapter does not know.
+            When it has no class folders, or a class that the adapter does not know, or the list cannot be used.
         """
-        if find_layout(folder) == "classes":
-            return [scan_folder(folder, folder.name, self.saved.classes)]
-        return [scan_folder(folder / name, name, self.saved.classes) for name in list_domains(folder)]
+        classes = self.saved.classes
+        if is_list(images):
+            return ImageList.read(images, columns, data_root).parts(classes)
+        if find_layout(images) == "classes":
+            return [scan_folder(images, images.name, classes)]
+        return [scan_images(images / name, name, classes) for name in list_domains(images)]
 
     def evaluate(
         self,
@@ -175,7 +191,7 @@ class Classifier:
         Parameters
         ----------
         images
-            A folder as for :meth:`image_sets`, or such sets.
+            A folder or list as for :meth:`image_sets`, or such sets.
         skip_bad
             Leave out images that cannot be read, and say which, instead of refusing them.
         cache

@@ -1,7 +1,7 @@
 """Image folders and lists: which images a rank holds, how they are split, and how one file becomes RGB pixels."""
 
 from fedclip_plugin.data.every_silo import common_classes, require_images_here
-from fedclip_plugin.data.folder_check import check_folder
+from fedclip_plugin.data.folder_check import check_folder, check_list
 from fedclip_plugin.data.folder_report import FolderReport
 from fedclip_plugin.data.image_folders import find_layout, list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
@@ -25,6 +25,7 @@ __all__ = [
     "UnreadableImageError",
     "UnreadableImagesError",
     "check_folder",
+    "check_list",
     "common_classes",
     "find_layout",
     "is_list",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedclip_edge.terminal import printable
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.lists.list_file import Columns, Row, read_rows
-from fedclip_plugin.data.splits import divided_groups
+from fedclip_plugin.data.splits import PARTS, divided_groups
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import closest, listed, show
 
@@ -97,6 +97,22 @@ class ImageList:
             splits=_values(rows, "split") if self.columns.split else None,
             notes=tuple(self._shared_groups(name, silo)),
         )
+
+    def parts(self, classes: Sequence[str]) -> list[ImageSet]:
+        """Return one image set for each silo and split, where there are such columns; else one, named as the list is.
+
+        Errors as for `image_set`.
+        """
+        if not (self.columns.silo or self.columns.split):
+            return [self.image_set(self.path.stem, classes)]
+        names = dict.fromkeys((row.silo, row.split) for row in self.rows)
+        order = sorted(names, key=lambda name: (name[0], [*PARTS, ""].index(name[1])))
+        return [
+            replace(self, rows=tuple(row for row in self.rows if (row.silo, row.split) == name)).image_set(
+                ", ".join(filter(None, name)), classes
+            )
+            for name in order
+        ]
 
     def divided(self, by: str) -> list[tuple[str, tuple[str, ...]]]:
         """Return the groups that are in more than one ``silo`` or ``split``, and in which; none without the columns."""

@@ -195,7 +195,7 @@ def _places(path: Path, header: Sequence[str], columns: Columns) -> dict[str, in
             hint = f" (did you mean {close!r}?)" if close else ""
             faults.append(
                 f"has no column {name!r}{hint}; its first line names {listed(map(show, header))}. Name the column of "
-                f"the {_MEANING[what]} by {what}_column (in a recipe fedclip_args.{what}_column)"
+                f"the {_MEANING[what]} by --{what}-column, in a recipe by fedclip_args.{what}_column"
             )
         elif header.count(name) > 1:
             faults.append(f"has {header.count(name)} columns named {name!r}; give each a name of its own")
