@@ -15,6 +15,7 @@ from tqdm import tqdm
 from fedclip_plugin.data.folder_report import WHOLE, FolderReport
 from fedclip_plugin.data.image_folders import broken_links, find_layout, list_class, list_entries, one_class
 from fedclip_plugin.data.lists import Columns, ImageList
+from fedclip_plugin.data.lists.list_file import in_silo
 from fedclip_plugin.data.names import name_fault, twin_fault, twins
 from fedclip_plugin.data.read_image import Stored, UnreadableImageError, read_image
 from fedclip_plugin.data.remarks import CONVERT, low_bits_line, unused_line, unused_pictures
@@ -205,8 +206,10 @@ def _survey_domain(survey: _Survey, root: Path, domain: str) -> None:
 def _survey_list(images: ImageList) -> _Survey:
     survey, columns = _Survey(images.root, "list"), images.columns
     for row in images.rows:
-        survey.files.setdefault(row.silo or WHOLE, {}).setdefault(row.label, []).append(row.file)
-        survey.parts[row.file] = row.split
+        place = in_silo(images.root, row.silo)
+        file = row.file if place == images.root else str((place / row.file).absolute())
+        survey.files.setdefault(row.silo or WHOLE, {}).setdefault(row.label, []).append(file)
+        survey.parts[file] = row.split
     survey.files = {silo: dict(sorted(survey.files[silo].items())) for silo in sorted(survey.files)}
     for silo in survey.files:
         try:

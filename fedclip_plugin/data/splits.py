@@ -141,10 +141,10 @@ def members_of(groups: NDArray[np.str_]) -> dict[str, NDArray[np.int64]]:
 
 def divided_groups(groups: NDArray[np.str_], owners: NDArray[np.str_]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each group whose images have more than one owner (a split, a silo), and its owners, sorted."""
-    pairs = np.unique(np.stack([groups, owners]), axis=1)
-    names, counts = np.unique(pairs[0], return_counts=True)
-    for name in names[counts > 1]:
-        yield str(name), tuple(map(str, pairs[1][pairs[0] == name]))
+    found: dict[str, set[str]] = {}
+    for group, owner in zip(groups.tolist(), owners.tolist(), strict=True):
+        found.setdefault(group, set()).add(owner)
+    yield from ((group, tuple(sorted(own))) for group, own in sorted(found.items()) if len(own) > 1)
 
 
 def _own(splits: NDArray[np.str_]) -> Split:
