@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fedclip_plugin.cli.list_options import add_columns, columns_of
-from fedclip_plugin.cli.options import add_progress
-from fedclip_plugin.data import check_folder, check_list, is_list
+from fedclip_plugin.cli.options import add_columns, add_progress, columns_of
 from fedclip_plugin.errors import DataError
 
 
@@ -31,6 +29,8 @@ def act(options: argparse.Namespace) -> int:
     DataError
         When the folder is missing, or holds no class folders or no image, or the list cannot be used.
     """
+    from fedclip_plugin.data import check_folder, check_list, is_list
+
     columns = columns_of(options, options.images)
     if is_list(options.images):
         report = check_list(options.images, columns, options.data_root, progress=options.progress)

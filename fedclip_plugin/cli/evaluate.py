@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedclip_edge.terminal import align, message
-from fedclip_plugin.cli.list_options import add_columns, columns_of
+from fedclip_plugin.cli.options import add_columns, columns_of
 from fedclip_plugin.data import UnreadableImagesError, remarks
 from fedclip_plugin.errors import DataError
 

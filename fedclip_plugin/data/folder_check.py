@@ -75,9 +75,11 @@ def check_list(
     """
     images = ImageList.read(path, columns, root)
     named, usual = images.columns.named(), Columns()
-    keys = {f"{what}_column": name for what, name in named.items() if name != getattr(usual, what)}
+    keys: dict[str, str | None] = {
+        f"{what}_column": name for what, name in named.items() if name != getattr(usual, what)
+    }
     if images.columns.silo:
-        keys = {"group_column": None} | keys  # the recipe that is proposed has one
+        keys.setdefault("group_column", None)  # the recipe that is proposed has one
     place = {"data_list": str(path), "data_root": None if root is None else str(root)} | keys
     return _report(path, _survey_list(images), place, workers, progress)
 
