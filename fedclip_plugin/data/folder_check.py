@@ -80,7 +80,9 @@ def check_list(
     }
     if images.columns.silo:
         keys.setdefault("group_column", None)  # the recipe that is proposed has one
-    place = {"data_list": str(path), "data_root": None if root is None else str(root)} | keys
+    if root is not None or not images.columns.silo:  # the recipes that share out have a data root
+        keys = {"data_root": None if root is None else str(root)} | keys
+    place = {"data_list": str(path)} | keys
     return _report(path, _survey_list(images), place, workers, progress)
 
 

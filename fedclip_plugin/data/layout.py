@@ -18,7 +18,7 @@ from fedclip_plugin.data.lists.list_file import Columns, in_silo
 from fedclip_plugin.data.partition import partition
 from fedclip_plugin.data.silo_config import SiloPlace, read_silo_place
 from fedclip_plugin.data.split_folders import scan_images, scan_splits, splits_not_domains
-from fedclip_plugin.data.splits import look_like_splits
+from fedclip_plugin.data.splits import look_like_splits, require_whole_groups
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import closest
 
@@ -195,6 +195,7 @@ def _whole(recipe: Recipe, name: str, place: SiloPlace) -> ImageSet:
 
 
 def _shared_out(recipe: Recipe, silo_index: int, whole: ImageSet) -> ImageSet:
+    require_whole_groups(whole)
     parts = partition(
         whole.labels,
         recipe.train_args.client_num_in_total,

@@ -131,7 +131,7 @@ class _Units:
         if self.sizes[units].sum() < minimum:
             return f"fewer than {minimum}"
         if self.parts is not None:
-            return "" if set(self.parts[units]) == set(PARTS) else f"not all of {', '.join(PARTS)}"
+            return "" if set(self.parts[units]) == set(PARTS) else f"none of one split ({', '.join(PARTS)})"
         few = self.members is not None and len(units) < len(PARTS)
         return f"fewer than {len(PARTS)} groups" if few else ""
 
