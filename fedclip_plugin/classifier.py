@@ -22,13 +22,17 @@ from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
 from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.data import (
+    Columns,
+    ImageList,
     ImageSet,
     UnreadableImageError,
     UnreadableImagesError,
     find_layout,
+    is_list,
     list_domains,
     open_rgb,
     scan_folder,
+    scan_images,
 )
 from fedclip_plugin.data.datasets import Labelled, dataset_images
 from fedclip_plugin.errors import AdapterFileError, DataError
@@ -187,22 +191,35 @@ class Classifier:
         classes = torch.tensor(self.saved.head_features).to(self.device)
         return scores(self.adapter(inputs.to(self.device)), classes, self.saved.logit_scale)
 
-    def image_sets(self, images: str | Path | Labelled) -> list[ImageSet]:
-        """List labelled images: the domains of ``<domain>/<class>/<image>``, or a folder ``<class>/<image>`` itself.
+    def image_sets(
+        self, images: str | Path | Labelled, columns: Columns | None = None, data_root: Path | None = None
+    ) -> list[ImageSet]:
+        """List labelled images, in parts that are scored apart.
 
-        A list of ``(path, label)`` or a dataset of images with labels is one set, called ``images``.
+        Parameters
+        ----------
+        images
+            ``<class>/<image>``, which is one part, ``<domain or split>/<class>/<image>``, or a list (``.csv`` ...),
+            whose parts are its silos and splits, where there are such columns. Or ``(path, label)`` pairs or a dataset
+            of images with labels: one part, called ``images``.
+        columns, data_root
+            Of a list: its columns (None: ``file`` and ``label``), and what its files are relative to (None: its
+            folder).
 
         Raises
         ------
         DataError
-            When it has no class folders, or one of a class that the adapter does not know.
+            When it has no class folders, or a class that the adapter does not know, or the list cannot be used.
         """
+        classes = self.saved.classes
         if not isinstance(images, str | Path):
-            return [dataset_images(images, "images", self.saved.classes, Path(".fedclip/data/images"))]
-        folder = Path(images)
-        if find_layout(folder) == "classes":
-            return [scan_folder(folder, folder.name, self.saved.classes)]
-        return [scan_folder(folder / name, name, self.saved.classes) for name in list_domains(folder)]
+            return [dataset_images(images, "images", classes, Path(".fedclip/data/images"))]
+        place = Path(images)
+        if is_list(place):
+            return ImageList.read(place, columns, data_root).parts(classes)
+        if find_layout(place) == "classes":
+            return [scan_folder(place, place.name, classes)]
+        return [scan_images(place / name, name, classes) for name in list_domains(place)]
 
     def evaluate(
         self,
