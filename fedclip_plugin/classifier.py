@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
 from fedclip_plugin.backbone.preprocessing import Preprocessing
@@ -217,7 +218,8 @@ class Classifier:
     def _source(self, cache: Path, batch_size: int, workers: int) -> FeatureSource:
         """Return what encodes through a cache, by the backbone that is loaded here if it lacks something."""
         name, precision = self._backbone or self.saved.backbone, self.saved.precision
-        source = FeatureSource(name, self.device, precision, cache, batch_size, workers, lambda folder: self.clip)
+        wide = self.saved.sample_range
+        source = FeatureSource(name, self.device, precision, cache, batch_size, workers, lambda folder: self.clip, wide)
         self.saved.require_backbone(source.fingerprint, source.feature_dim, name)
         self._folder = source.folder
         return source
@@ -235,7 +237,9 @@ class Classifier:
         self.saved.require_backbone(device_encoder.fingerprint, device_encoder.feature_dim, str(encoder))
         found = []
         for part in parts:
-            rows, bad = encode_files(device_encoder, part.paths(), batch_size, workers)
+            rows, bad = encode_files(
+                device_encoder, part.paths(), batch_size, workers, sample_range=self.saved.sample_range
+            )
             faults = list(bad.values())
             if faults and not skip_bad:
                 raise UnreadableImagesError(part.name, len(part), faults)
@@ -252,7 +256,7 @@ class Classifier:
     def _inputs(self, images: Sequence[Photo]) -> Tensor:
         """Return what the adapter takes in of images."""
         preprocessing = self._preprocessing
-        opened = [_open(image) for image in images]
+        opened = [_open(image, self.saved.sample_range) for image in images]
         if self.on_pixels:
             return torch.from_numpy(np.stack([preprocessing.crop(image) for image in opened]))
         seen = np.stack([preprocessing.preprocess(image) for image in opened])
@@ -272,7 +276,7 @@ class Classifier:
         return clip
 
 
-def _open(image: Any) -> Image.Image:
+def _open(image: Any, sample_range: SampleRange | None) -> Image.Image:
     if isinstance(image, Image.Image):
         return image.convert("RGB")
-    return Image.fromarray(image) if isinstance(image, np.ndarray) else open_rgb(Path(image))
+    return Image.fromarray(image) if isinstance(image, np.ndarray) else open_rgb(Path(image), sample_range=sample_range)

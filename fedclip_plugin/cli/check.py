@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fedclip_edge.sample_range import RANGE_RULE, is_range
 from fedclip_plugin.cli.options import add_progress
 from fedclip_plugin.errors import DataError
 
@@ -13,6 +14,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="<class>/<image>, or <silo or domain>/<class>/<image>"
+    )
+    parser.add_argument(
+        "--sample-range",
+        type=float,
+        nargs=2,
+        metavar=("BLACK", "WHITE"),
+        help="what fedclip_args.sample_range would scale samples of more than 8 bits by, such as 0 4095",
     )
     add_progress(parser)
 
@@ -23,11 +31,14 @@ def act(options: argparse.Namespace) -> int:
     Raises
     ------
     DataError
-        When the folder is missing, or holds no class folders or no image.
+        When the folder is missing, or holds no class folders or no image, or the sample range is none.
     """
     from fedclip_plugin.data import check_folder
 
-    report = check_folder(options.folder, progress=options.progress)
+    ends = options.sample_range and tuple(options.sample_range)
+    if ends and not is_range(ends):
+        raise DataError(f"--sample-range {ends[0]:g} {ends[1]:g} must be {RANGE_RULE}")
+    report = check_folder(options.folder, progress=options.progress, sample_range=ends)
     if not report.total:
         raise DataError(
             f"{options.folder} holds no readable image in <class>/ or <domain>/<class>/: give the folder above those"

@@ -6,10 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from fedclip_edge.errors import MissingPackageError
+from fedclip_edge.sample_range import SampleRange
+from fedclip_edge.sample_scaling import VOI_TABLE, WINDOW
 from fedclip_plugin.data.folder_report import FolderReport
 from fedclip_plugin.data.image_folders import broken_links, find_layout, list_class, list_entries, one_class
 from fedclip_plugin.data.names import name_fault, twin_fault, twins
@@ -21,7 +25,9 @@ WHOLE = "images"
 """What the one domain of the layout ``classes`` is called."""
 
 
-def check_folder(root: Path, workers: int = 2, progress: bool = False) -> FolderReport:
+def check_folder(
+    root: Path, workers: int = 2, progress: bool = False, sample_range: SampleRange | None = None
+) -> FolderReport:
     """Decode every image under `root` and count, hash and compare.
 
     The layout is found out: ``domains`` when most folders of `root` hold folders, ``classes`` when most hold
@@ -35,6 +41,8 @@ def check_folder(root: Path, workers: int = 2, progress: bool = False) -> Folder
         Threads that read and decode.
     progress
         Whether to draw a progress bar on stderr.
+    sample_range
+        What is black and white in samples of more than 8 bits; None takes each file's own word.
 
     Raises
     ------
@@ -43,12 +51,13 @@ def check_folder(root: Path, workers: int = 2, progress: bool = False) -> Folder
     """
     survey = _survey(root)
     tally = _Tally()
+    inspect = partial(_inspect, sample_range=sample_range)
     with (
         ThreadPoolExecutor(max_workers=max(1, workers)) as pool,
         tqdm(total=survey.total, unit="image", desc="checking", disable=not progress) as bar,
     ):
         for files in survey.files_by_class():
-            for file, found in zip(files, pool.map(_inspect, [root / file for file in files]), strict=True):
+            for file, found in zip(files, pool.map(inspect, [root / file for file in files]), strict=True):
                 tally.add(file, found)
                 bar.update()
     return FolderReport(
@@ -57,6 +66,10 @@ def check_folder(root: Path, workers: int = 2, progress: bool = False) -> Folder
         counts={domain: {name: len(files) for name, files in row.items()} for domain, row in survey.files.items()},
         formats=dict(tally.formats),
         modes=dict(tally.modes),
+        bits=dict(tally.bits),
+        scaled=dict(tally.scaled),
+        without_window=tally.without_window,
+        more_frames=tally.more_frames,
         smallest=min(tally.sizes, key=_pixels, default=None),
         largest=max(tally.sizes, key=_pixels, default=None),
         unreadable=tuple(tally.unreadable),
@@ -89,6 +102,10 @@ class _Survey:
 class _Tally:
     formats: Counter[str] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
+    bits: Counter[int] = field(default_factory=Counter)
+    scaled: Counter[str] = field(default_factory=Counter)
+    without_window: int = 0
+    more_frames: int = 0
     sizes: set[tuple[int, int]] = field(default_factory=set)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     by_hash: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -101,6 +118,10 @@ class _Tally:
             return
         self.formats[found.format] += 1
         self.modes[found.mode] += 1
+        self.bits[found.bits] += 1
+        self.scaled.update([found.scaled_by] if found.scaled_by else ())
+        self.without_window += found.mode.startswith("MONOCHROME") and found.scaled_by not in (WINDOW, VOI_TABLE)
+        self.more_frames += found.more_frames
         self.sizes.add(found.size)
         self.by_hash[found.digest].append(file)
         if found.low_bits is not None:
@@ -175,11 +196,13 @@ def _low_bits_problems(survey: _Survey, low_bits: Mapping[str, int]) -> Iterator
             yield low_bits_line(domain, found)
 
 
-def _inspect(path: Path) -> Stored | UnreadableImageError:
+def _inspect(path: Path, sample_range: SampleRange | None) -> Stored | UnreadableImageError:
     try:
-        return read_image(path)[1]
+        return read_image(path, sample_range=sample_range)[1]
     except UnreadableImageError as error:
         return error
+    except MissingPackageError as error:
+        return UnreadableImageError(path, str(error.__cause__))
 
 
 def _pixels(size: tuple[int, int]) -> tuple[int, int, int]:

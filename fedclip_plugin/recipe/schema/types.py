@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from fedclip_edge.sample_range import RANGE_RULE, is_range
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe.faults import listed
 from fedclip_plugin.recipe.prompts import require_template
@@ -98,12 +99,20 @@ def _no_ids(value: Any) -> Any:
     return "[]" if value is None or value == [] else value
 
 
+def _range(value: Any) -> tuple[float, float]:
+    ends = [_exponent_text(end) for end in value] if isinstance(value, list | tuple) else value
+    if not is_range(ends):
+        raise ValueError(f"must be {RANGE_RULE}")
+    return float(ends[0]), float(ends[1])
+
+
 Flag = Annotated[bool, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True, le=MOST)]
 Count = Annotated[Whole, Field(ge=1)]
 Real = Annotated[float, BeforeValidator(_exponent_text), Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
+Range = Annotated[tuple[float, float], BeforeValidator(_range)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
 FolderName = Annotated[str, Field(strict=True), AfterValidator(_folder_name)]
 FolderNames = Annotated[tuple[FolderName, ...], Field(min_length=1), AfterValidator(_distinct)]

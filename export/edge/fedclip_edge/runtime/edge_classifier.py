@@ -17,7 +17,8 @@ from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_edge.device import Device
 from fedclip_edge.device.recovery import called
 from fedclip_edge.errors import BundleError, ExportError
-from fedclip_edge.images import MAX_PIXELS, ImageLike, read_rgb
+from fedclip_edge.image_file import MAX_PIXELS
+from fedclip_edge.images import ImageLike, read_rgb
 from fedclip_edge.runtime.install import Change, change_between
 from fedclip_edge.runtime.providers import clash, onnxruntime
 from fedclip_edge.runtime.self_test import build_tested
@@ -278,7 +279,8 @@ class EdgeClassifier:
     def _features(self, serving: Serving, images: Iterable[ImageLike]) -> Array:
         if isinstance(images, str | bytes | bytearray | memoryview) or not isinstance(images, Iterable):
             raise ExportError(f"{type(images).__name__} where several images are taken: give a list, such as [image]")
-        return serving.features(read_rgb(image, self._max_pixels) for image in images)
+        sample_range = serving.bundle.manifest.sample_range
+        return serving.features(read_rgb(image, self._max_pixels, sample_range) for image in images)
 
     def _follow(self) -> None:
         """Serve what the disk names, when that is another round than the one that answers."""
