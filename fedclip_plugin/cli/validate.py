@@ -12,7 +12,6 @@ from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.options import add_overrides
 from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.recipe import Recipe, find_either, is_study, load_recipe
-from fedclip_plugin.study.definition import load_study
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +42,8 @@ def _recipe(path: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
 
 
 def _study(path: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
+    from fedclip_plugin.study.definition import load_study
+
     study = load_study(path, overrides)
     recipe = study.cell_recipe(next(iter(study.cases)), study.held_out()[0], study.seeds[0], 0)
     return f"valid study; {study.size()}, {study.cells()} cells", recipe
@@ -53,13 +54,13 @@ def _silo_files(recipe: Recipe) -> list[str]:
     files = dict.fromkeys(recipe.data_args.data_silo_config or ())
     if not files:
         return []
-    from fedclip_plugin.data.silo_config import data_root_in  # numpy and Pillow come with it
+    from fedclip_plugin.data.silo_config import places_in  # numpy and Pillow come with it
 
     here = [file for file in files if os.path.lexists(file)]
     faults = []
     for file in here:
         try:
-            data_root_in(file)
+            places_in(file)
         except RecipeError as error:
             faults.append(str(error))
     if faults:

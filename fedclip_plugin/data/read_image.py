@@ -14,17 +14,13 @@ from PIL import Image
 
 from fedclip_edge.errors import MissingPackageError
 from fedclip_edge.image_file import MAX_PIXELS, ImageFacts
+from fedclip_edge.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from fedclip_edge.images import WITH_ALPHA, open_image, reason
 from fedclip_edge.safe_files import open_plain
 from fedclip_edge.sample_range import SampleRange
 from fedclip_edge.sample_scaling import BIT_DEPTH
 from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import DataError
-
-IMAGE_SUFFIXES: tuple[str, ...] = (
-    *(".bmp", ".dcm", ".dicom", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
-)
-"""Suffixes, in lower case, of the files that count as images."""
 
 _DARK = 64  # of 256: what 14 bits of 16 leave
 

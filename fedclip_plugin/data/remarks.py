@@ -35,11 +35,11 @@ _MEASURED = 16
 
 
 def remarks(images: ImageSet, sample_range: SampleRange | None = None) -> list[str]:
-    """Return one line for pictures that are left out, and one for files of more than 8 bits that come out nearly black.
+    """Return the set's own notes, a line for pictures that are left out, and one for files that come out nearly black.
 
     The headers of a few images are looked at, and only files that are scaled by their bit depth are decoded.
     """
-    lines = []
+    lines = list(images.notes)
     if files := unused_pictures(images.ignored):
         lines.append(f"{unused_line(images.name, files)}; fedclip check FOLDER lists them")
     if dark := _measure_low_bits(images, sample_range):

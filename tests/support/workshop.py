@@ -23,7 +23,7 @@ from fedclip_plugin.runs import RunFolder
 from tests.support.paths import FEDERATIONS, ROOT
 
 MISBEHAVING = FEDERATIONS / "misbehaving_rank.py"
-PLAIN_MAIN = FEDERATIONS / "plain_fedml_main.py"
+PLAIN_MAIN = ROOT / "examples" / "fedml_main" / "main.py"
 FEDCLIP = ("-m", "fedclip_plugin", "run")
 LAUNCH = ("-m", "fedclip_plugin", "launch")
 IMAGES_PER_CLASS = 12

@@ -27,6 +27,11 @@ Pixels: TypeAlias = NDArray[np.uint8]
 ImageLike: TypeAlias = "str | Path | bytes | bytearray | memoryview | Image.Image | NDArray[Any]"
 """A path, an encoded file's bytes, a PIL image, or an array uint8 [H, W, 3]."""
 
+IMAGE_SUFFIXES: tuple[str, ...] = (
+    *(".bmp", ".dcm", ".dicom", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+)
+"""Suffixes, in lower case, of the files that count as images where a folder is read."""
+
 WITH_ALPHA: tuple[str, ...] = ("RGBA", "LA", "PA", "RGBa", "La")
 """Pillow's modes of images with transparency."""
 
@@ -74,6 +79,13 @@ def read_rgb(image: ImageLike, max_pixels: int = MAX_PIXELS, sample_range: Sampl
         raise
     except Exception as error:  # bad bytes make Pillow raise OSError, SyntaxError, struct.error, KeyError ...
         raise ImageError(f"cannot read image {name}: {reason(error)}") from error
+
+
+def is_one_image(images: object) -> TypeGuard[ImageLike]:
+    """Tell one image from many: paths, bytes, PIL images and arrays of less than four dimensions are one."""
+    if isinstance(images, np.ndarray):
+        return images.ndim < 4
+    return isinstance(images, str | Path | bytes | bytearray | memoryview) or _is_pil(images)
 
 
 def _is_pil(image: object) -> TypeGuard[Image.Image]:

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedclip_edge.metrics import confusion
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.features import InputSet, TextFeatures
 from fedclip_plugin.methods import Adapter, parameters_of, scores
@@ -53,6 +56,10 @@ class Answers:
         """How many are right."""
         return Score(int((self.predicted == self.true).sum()), len(self.true))
 
+    def confusion(self, classes: int) -> npt.NDArray[np.int64]:
+        """Return how many images of each of C classes got which label, ``[C, C]``; row true class."""
+        return confusion(self.true.cpu().numpy(), self.predicted.cpu().numpy(), classes)
+
 
 @dataclass
 class AnswerHistory:
@@ -60,7 +67,7 @@ class AnswerHistory:
 
     name: str = "target"  # the silo's
     zero_shot: Answers | None = None  # CLIP's without an adapter; None on a server without a target
-    images: int | None = None  # all images of the silo, of which its test split is a part; None on the server
+    positions: npt.NDArray[np.int64] | None = None  # which of its images were tested, ``[N]``; None: all, in order
     rounds: dict[int, tuple[Answers, ...]] = field(default_factory=dict)  # those of the adapter after it
 
     def note(self, number: int, answers: Iterable[Answers]) -> None:
