@@ -59,7 +59,7 @@ def act(options: argparse.Namespace) -> int:
         _note(saved.warning)
     cache = None if options.encoder else _cache()
     parts = classifier.image_sets(options.images, columns, options.data_root)
-    for line in (line for part in parts for line in remarks(part)):
+    for line in (line for part in parts for line in remarks(part, saved.sample_range)):
         _note(line)
     try:
         found = classifier.evaluate(

@@ -6,11 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from fedclip_edge.errors import MissingPackageError
+from fedclip_edge.sample_range import SampleRange
+from fedclip_edge.sample_scaling import VOI_TABLE, WINDOW
 from fedclip_plugin.data.folder_report import FolderReport
 from fedclip_plugin.data.lists import Columns, ImageList
 from fedclip_plugin.data.read_image import Stored, UnreadableImageError, read_image
@@ -18,7 +22,9 @@ from fedclip_plugin.data.remarks import low_bits_line
 from fedclip_plugin.data.survey import Survey, class_problems, lacking_classes, survey_folder, survey_list
 
 
-def check_folder(root: Path, workers: int = 2, progress: bool = False) -> FolderReport:
+def check_folder(
+    root: Path, workers: int = 2, progress: bool = False, sample_range: SampleRange | None = None
+) -> FolderReport:
     """Decode every image under `root` and count, hash and compare.
 
     The layout is found out, as :func:`~fedclip_plugin.data.image_folders.find_layout` does.
@@ -32,13 +38,15 @@ def check_folder(root: Path, workers: int = 2, progress: bool = False) -> Folder
         Threads that read and decode.
     progress
         Whether to draw a progress bar on stderr.
+    sample_range
+        What is black and white in samples of more than 8 bits; None takes each file's own word.
 
     Raises
     ------
     DataError
         `root` is missing, is no folder, or holds no folders.
     """
-    return _report(root, survey_folder(root), {"data_root": str(root)}, workers, progress)
+    return _report(root, survey_folder(root), {"data_root": str(root)}, workers, progress, sample_range)
 
 
 def check_list(
@@ -47,6 +55,7 @@ def check_list(
     root: Path | None = None,
     workers: int = 2,
     progress: bool = False,
+    sample_range: SampleRange | None = None,
 ) -> FolderReport:
     """Decode every image that a list names and count, hash and compare.
 
@@ -54,7 +63,7 @@ def check_list(
     ----------
     columns, root
         As for :meth:`~fedclip_plugin.data.lists.ImageList.read`.
-    workers, progress
+    workers, progress, sample_range
         As for `check_folder`.
 
     Raises
@@ -63,7 +72,7 @@ def check_list(
         The list cannot be read, or has faults in its lines.
     """
     images = ImageList.read(path, columns, root)
-    return _report(path, survey_list(images), place_of_list(path, images, root), workers, progress)
+    return _report(path, survey_list(images), place_of_list(path, images, root), workers, progress, sample_range)
 
 
 def place_of_list(path: Path, images: ImageList, root: Path | None) -> dict[str, str | None]:
@@ -79,14 +88,22 @@ def place_of_list(path: Path, images: ImageList, root: Path | None) -> dict[str,
     return {"data_list": str(path)} | keys
 
 
-def _report(path: Path, survey: Survey, place: Mapping[str, Any], workers: int, progress: bool) -> FolderReport:
+def _report(
+    path: Path,
+    survey: Survey,
+    place: Mapping[str, Any],
+    workers: int,
+    progress: bool,
+    sample_range: SampleRange | None,
+) -> FolderReport:
     tally = _Tally()
+    inspect = partial(_inspect, sample_range=sample_range)
     with (
         ThreadPoolExecutor(max_workers=max(1, workers)) as pool,
         tqdm(total=survey.total, unit="image", desc="checking", disable=not progress) as bar,
     ):
         for files in survey.files_by_class():
-            for file, found in zip(files, pool.map(_inspect, [survey.root / file for file in files]), strict=True):
+            for file, found in zip(files, pool.map(inspect, [survey.root / file for file in files]), strict=True):
                 tally.add(file, found)
                 bar.update()
     duplicates = tuple(tuple(group) for group in tally.by_hash.values() if len(group) > 1)
@@ -98,6 +115,10 @@ def _report(path: Path, survey: Survey, place: Mapping[str, Any], workers: int, 
         counts=survey.counts(),
         formats=dict(tally.formats),
         modes=dict(tally.modes),
+        bits=dict(tally.bits),
+        scaled=dict(tally.scaled),
+        without_window=tally.without_window,
+        more_frames=tally.more_frames,
         smallest=min(tally.sizes, key=_pixels, default=None),
         largest=max(tally.sizes, key=_pixels, default=None),
         unreadable=tuple(tally.unreadable),
@@ -119,6 +140,10 @@ def _report(path: Path, survey: Survey, place: Mapping[str, Any], workers: int, 
 class _Tally:
     formats: Counter[str] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
+    bits: Counter[int] = field(default_factory=Counter)
+    scaled: Counter[str] = field(default_factory=Counter)
+    without_window: int = 0
+    more_frames: int = 0
     sizes: set[tuple[int, int]] = field(default_factory=set)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     by_hash: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -131,6 +156,10 @@ class _Tally:
             return
         self.formats[found.format] += 1
         self.modes[found.mode] += 1
+        self.bits[found.bits] += 1
+        self.scaled.update([found.scaled_by] if found.scaled_by else ())
+        self.without_window += found.mode.startswith("MONOCHROME") and found.scaled_by not in (WINDOW, VOI_TABLE)
+        self.more_frames += found.more_frames
         self.sizes.add(found.size)
         self.by_hash[found.digest].append(file)
         if found.low_bits is not None:
@@ -143,11 +172,13 @@ def _low_bits_problems(survey: Survey, low_bits: Mapping[str, int]) -> Iterator[
             yield low_bits_line(domain, found)
 
 
-def _inspect(path: Path) -> Stored | UnreadableImageError:
+def _inspect(path: Path, sample_range: SampleRange | None) -> Stored | UnreadableImageError:
     try:
-        return read_image(path)[1]
+        return read_image(path, sample_range=sample_range)[1]
     except UnreadableImageError as error:
         return error
+    except MissingPackageError as error:
+        return UnreadableImageError(path, str(error.__cause__))
 
 
 def _pixels(size: tuple[int, int]) -> tuple[int, int, int]:

@@ -38,7 +38,13 @@ class FolderReport:
         for ``splits`` and a silo for ``list``. Where there is one only, without a name, it is called ``images``.
     formats, modes
         Number of readable files per file format (``JPEG`` ...) and per stored colour mode (``RGB``, ``L``
-        ...).
+        ...; of DICOM the photometric interpretation).
+    bits, scaled
+        Number of readable files per bits of a sample (8 where there are fewer), and per rule that scaled them to 8 bits
+        (of `fedclip_edge.sample_scaling`).
+    without_window, more_frames
+        Number of greyscale DICOM files without a window, and of files with more frames or pages than the first, which
+        is the image.
     smallest, largest
         Width and height in pixels, of the image with fewest and with most pixels; None when none can be read.
     unreadable
@@ -52,8 +58,8 @@ class FolderReport:
         listed.
     problems
         What a run would refuse or get wrong: empty or nested class folders, class lists that differ between domains,
-        names that cannot be used, pictures that are not read, 16-bit images that come out nearly black, groups in two
-        silos or splits.
+        names that cannot be used, pictures that are not read, images of more than 8 bits that come out nearly black,
+        groups in two silos or splits.
     facts
         What else there is, a line each.
     most_silos
@@ -66,6 +72,10 @@ class FolderReport:
     counts: dict[str, dict[str, int]]
     formats: dict[str, int]
     modes: dict[str, int]
+    bits: dict[int, int]
+    scaled: dict[str, int]
+    without_window: int
+    more_frames: int
     smallest: tuple[int, int] | None
     largest: tuple[int, int] | None
     unreadable: tuple[tuple[str, str], ...]
@@ -128,10 +138,23 @@ class FolderReport:
         lines = [
             f"Formats: {_tally(self.formats)}",
             f"Modes: {_tally(self.modes)}",
+            *self._samples(),
             f"Sizes: {self.smallest[0]} x {self.smallest[1]} to {self.largest[0]} x {self.largest[1]} pixels",
             *map(printable, self.facts),
         ]
         return "\n".join(lines)
+
+    def _samples(self) -> list[str]:
+        """Say how samples of more than 8 bits become 8, and what of the files is not used."""
+        lines = []
+        if self.scaled:
+            lines.append(f"Bits of a sample: {', '.join(f'{bits}: {n}' for bits, n in sorted(self.bits.items()))}")
+            lines.append(f"Scaled to 8 bits by: {_tally(self.scaled)}")
+        if self.without_window:
+            lines.append(f"Without a window: {_count(self.without_window, 'DICOM file')}")
+        if self.more_frames:
+            lines.append(f"Several frames or pages: {_count(self.more_frames, 'file')}; only the first is used")
+        return lines
 
     def _advice(self) -> str:
         found = self.proposals()
