@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, str] = {
     "evaluate": "score an adapter, and zero-shot CLIP, on a folder of images",
     "predict": "label images with an adapter; exit code 2 when one cannot be read",
     "export": "turn an adapter into ONNX for devices: keys, bundles, updates",
+    "push": "publish an adapter on the Hugging Face hub, with a card",
+    "pull": "fetch an adapter from the hub; then its name stands for it in every command",
     "report": "write a page of figures and tables, of a run or of a study",
 }
 """Every command; its module is imported when it is given."""
