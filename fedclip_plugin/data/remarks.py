@@ -33,11 +33,11 @@ _MEASURED = 16
 
 
 def remarks(images: ImageSet) -> list[str]:
-    """Return one line for pictures that are left out, and one for 16-bit files that come out nearly black.
+    """Return the set's own notes, a line for pictures that are left out, and one for 16-bit files, nearly black.
 
     The headers of a few images are looked at, and only 16-bit files are decoded.
     """
-    lines = []
+    lines = list(images.notes)
     if files := unused_pictures(images.ignored):
         lines.append(f"{unused_line(images.name, files)}; fedclip check FOLDER lists them")
     if dark := _measure_low_bits(images):

@@ -29,7 +29,13 @@ ORDER = [
     "fedclip_miniature",
     *("fedclip_plugin.ranks", "fedclip_plugin.recipe", "fedclip_plugin.runs", "fedclip_plugin.data"),
     *("fedclip_plugin.backbone", "fedclip_plugin.features", "fedclip_plugin.methods", "fedclip_plugin.federated"),
-    *("fedclip_plugin.classifier", "fedclip_plugin", "fedclip_export", "fedclip_plugin.study"),
+    *(
+        "fedclip_plugin.classifier",
+        "fedclip_plugin.fitting",
+        "fedclip_plugin",
+        "fedclip_export",
+        "fedclip_plugin.study",
+    ),
     *("fedclip_plugin.what_leaves", "fedclip_plugin.report", "fedclip_plugin.cli", "fedclip_plugin.__main__"),
 ]
 """A part may import those before it. ``fedclip_plugin`` itself hands on public names."""

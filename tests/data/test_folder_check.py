@@ -228,7 +228,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a table of labels": (
         lambda root: [shutil.rmtree(root / domain / "fox") for domain in ("art", "photo", "sketch")],
-        r"has one class folder only, 'dog', and a classifier tells two classes or more apart.*labels is not read",
+        r"has one class folder only, 'dog', and a classifier tells two classes or more apart.*or write a list",
     ),
     "other formats": (
         lambda root: [(root / "photo/dog" / name).touch() for name in ("1.tif", "2.TIF", "3.avif", "IM0001", "x.txt")],

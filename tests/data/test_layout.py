@@ -186,10 +186,10 @@ def test_silo_s_own_file_replaces_the_root_of_domains(tmp_path: Path, monkeypatc
 BAD_FILES = {
     "no section": ("data_root: /data\n", r"data_root = \"/data\": must hold keys"),
     "empty": ("", "is empty; data_silo_config lists one file per silo"),
-    "no key": ("fedclip_args: {}\n", "fedclip_args.data_root: must be a path"),
+    "no key": ("fedclip_args: {}\n", "fedclip_args.data_root: is required; data_silo_config lists one"),
     "other key": (
         "fedclip_args:\n  data_rot: /data\n",
-        r"fedclip_args.data_rot = .*no key of a silo's own file, which has fedclip_args.data_root alone",
+        r"fedclip_args.data_rot = .*no key of a silo's own file, which has fedclip_args.data_root and data_list alone",
     ),
     "one too many": ("fedclip_args:\n  data_root: /d\ntrain_args:\n  epochs: 3\n", "train_args.epochs = 3: is no key"),
     "other section": ("train_args:\n  data_root: /d\n", "train_args.data_root = .*: is no key"),
@@ -238,12 +238,12 @@ UNFIT: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
     "one class": (
         lambda root: [shutil.rmtree(root / domain / "fox") for domain in DOMAINS],
         {},
-        r"(?s)4 image folders cannot be used.*art: .* has one class folder only, 'dog'.*sketch: ",
+        r"(?s)4 image folders or lists cannot be used.*art: .* has one class folder only, 'dog'.*sketch: ",
     ),
     "classes that differ": (
         lambda root: (root / "cartoon/fox").rename(root / "cartoon/Fox"),
         {},
-        r"class folders differ: art lacks Fox; cartoon lacks fox; photo lacks Fox; sketch lacks Fox\. Give",
+        r"classes differ: art lacks Fox; cartoon lacks fox; photo lacks Fox; sketch lacks Fox\. Give",
     ),
     "one class spelt in two ways": (
         lambda root: [fill(root / name, ("e\u0301" if name == "photo" else "\u00e9",)) for name in DOMAINS],
@@ -286,7 +286,7 @@ def test_folders_that_only_their_silo_may_see_are_not_looked_at(tmp_path: Path) 
     silos = {"data_layout": "silos", "silos": ["a", "b"]}
     require_images_here(make_recipe(None, 2, {"data_silo_config": ["a.yaml", "b.yaml"]}, **silos))
     require_images_here(make_recipe(None, 3, {"dataset": "miniature"}, domains=list(DOMAINS), target_domain="art"))
-    with pytest.raises(DataError, match="2 image folders cannot be used"):
+    with pytest.raises(DataError, match="2 image folders or lists cannot be used"):
         require_images_here(make_recipe(tmp_path, 2, **silos))
 
 

@@ -37,6 +37,10 @@ def place(tmp_path_factory, workshop, own_images):
     folder = tmp_path_factory.mktemp("pages")
     (folder / "data").mkdir()
     (folder / "data" / "own_silos").symlink_to(own_images("pages"))
+    for site, silo in {"north": "silo_a", "south": "silo_b", "east": "silo_c"}.items():
+        (folder / "data" / site).symlink_to(folder / "data" / "own_silos" / silo)
+    (folder / ".fedclip").mkdir()
+    (folder / ".fedclip" / "data").symlink_to(workshop.data)
     (folder / "runs" / "demo" / "adapters").mkdir(parents=True)
     for name in ("best", "final"):
         write_adapter(folder / "runs" / "demo" / "adapters" / name)

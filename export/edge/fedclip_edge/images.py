@@ -74,6 +74,13 @@ def read_rgb(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise ImageError(f"cannot read image {name}: {reason(error)}") from error
 
 
+def is_one_image(images: object) -> TypeGuard[ImageLike]:
+    """Tell one image from many: paths, bytes, PIL images and arrays of less than four dimensions are one."""
+    if isinstance(images, np.ndarray):
+        return images.ndim < 4
+    return isinstance(images, str | Path | bytes | bytearray | memoryview) or _is_pil(images)
+
+
 def _is_pil(image: object) -> TypeGuard[Image.Image]:
     """Tell a PIL image without importing Pillow: who holds one has imported it."""
     pillow = sys.modules.get("PIL.Image")

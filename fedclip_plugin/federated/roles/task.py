@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -59,7 +61,7 @@ class AnswerHistory:
 
     name: str = "target"  # the silo's
     zero_shot: Answers | None = None  # CLIP's without an adapter; None on a server without a target
-    images: int | None = None  # all images of the silo, of which its test split is a part; None on the server
+    positions: npt.NDArray[np.int64] | None = None  # which of its images were tested, ``[N]``; None: all, in order
     rounds: dict[int, tuple[Answers, ...]] = field(default_factory=dict)  # those of the adapter after it
 
     def note(self, number: int, answers: Iterable[Answers]) -> None:

@@ -19,6 +19,7 @@ from fedclip_plugin.recipe.schema.types import (
     Positive,
     PromptTemplate,
     Section,
+    Text,
     UserPath,
     Whole,
 )
@@ -38,18 +39,33 @@ class FedClipArgs(Section):
         A name of `fedclip_plugin.methods.METHODS`.
     data_layout
         ``domains``: root/<domain>/<class>/<image>, one domain per silo; ``classes``: root/<class>/<image>,
-        split among silos; ``silos``: one folder per silo.
+        shared out among silos; ``splits``: root/<split>/<class>/<image> with the splits ``train``, ``val`` and
+        ``test``, shared out likewise, each silo's share of them being its split; ``silos``: one folder per silo;
+        ``list``: images that `data_list` names.
     data_root
-        The root, or a pattern with ``{silo}`` for the silo's name. None only for `dataset: miniature`, or
-        with `data_silo_config` and no target domain.
+        The root, or a pattern with ``{silo}`` for the silo's name. None only for `dataset: miniature`,
+        with `data_silo_config` and no target domain, and for ``list``, where files are then relative to their list.
+    data_list
+        For ``list``: a ``.csv`` or ``.tsv`` with a header, or a ``.txt`` or ``.lst`` with a file and a label a line.
+        With ``{silo}`` for the silo's name, every silo has its own. Without it and without `silo_column`, the images
+        are shared out among silos as for ``classes``.
+    file_column, label_column
+        Columns of the image files and of their labels, which are text.
+    silo_column
+        Column whose values are the silos, and perhaps the target domain.
+    group_column
+        Column of what must stay together, such as the patient: no group is in two of a silo's splits, or in two silos
+        when a list is shared out.
+    split_column
+        Column of your own split: train, val (valid, validation) or test. None: 60, 20 and 20 % of each silo's images.
     domains
         Domain folders, in silo order; None: all, sorted.
     silos
-        Silo folders, in silo order, for ``silos``.
+        Silos, in silo order: folders for ``silos``, values of `silo_column`, or names to share images out to.
     target_domain
         The domain that no silo trains on and the server tests on; None: no such test.
     classes
-        Class folders in label order; None: as found.
+        Class folders, or labels of a list, in label order; None: as found, sorted.
     prompt_template
         With one ``{}`` for the class name.
     precision
@@ -97,8 +113,14 @@ class FedClipArgs(Section):
 
     backbone: BackboneName = "clip-tiny"
     method: MethodName = "fedclip"
-    data_layout: Literal["domains", "classes", "silos"] = "domains"
+    data_layout: Literal["domains", "classes", "splits", "silos", "list"] = "domains"
     data_root: UserPath | None = None
+    data_list: UserPath | None = None
+    file_column: Text = "file"
+    label_column: Text = "label"
+    silo_column: Text | None = None
+    group_column: Text | None = None
+    split_column: Text | None = None
     domains: FolderNames | None = None
     silos: FolderNames | None = None
     target_domain: FolderName | None = None

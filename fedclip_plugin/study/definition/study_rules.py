@@ -8,6 +8,7 @@ from typing import Any
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe.faults import Fault, listed
 from fedclip_plugin.recipe.overrides import name_fault
+from fedclip_plugin.recipe.rules.data import shares_out
 from fedclip_plugin.recipe.schema.sections import SWITCHES
 from fedclip_plugin.study.definition.study import Case
 
@@ -33,6 +34,7 @@ _SHARED: frozenset[str] = frozenset(
     f"fedclip_args.{key}"
     for key in (
         *("backbone", "precision", "data_layout", "data_root", "domains", "silos", "classes", "images_per_class"),
+        *("data_list", "file_column", "label_column", "silo_column", "group_column", "split_column"),
         *("difficulty", "on_bad_image", "min_images_per_silo"),
     )
 ) | {"train_args.client_num_in_total"}
@@ -74,9 +76,11 @@ def image_faults(shared: Mapping[str, Any], targets: Sequence[str]) -> Iterator[
         ``section.key`` to value of the base recipe and the study's settings.
     """
     layout = shared.get("fedclip_args.data_layout")
-    if layout == "classes":
+    if shares_out(shared):
         rule = "deals the images out anew with each seed, so that seeds cannot be compared image by image"
-        yield Fault("fedclip_args.data_layout", f"{rule}; a study takes domains or silos", layout)
+        yield Fault(
+            "fedclip_args.data_layout", f"{rule}; a study takes domains or silos, or a list that names them", layout
+        )
     named = {"targets": targets} | {
         f"fedclip_args.{key}": shared.get(f"fedclip_args.{key}") for key in ("domains", "silos")
     }
