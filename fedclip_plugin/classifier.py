@@ -92,7 +92,7 @@ class Classifier:
     >>> classifier.logits([drawing, drawing]).shape
     torch.Size([2, 7])
     >>> list(classifier.predict(drawing, top=2))
-    ['giraffe', 'horse']
+    ['giraffe', 'guitar']
     """
 
     def __init__(

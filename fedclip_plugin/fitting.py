@@ -19,9 +19,9 @@ from fedclip_edge.terminal import align
 from fedclip_miniature import DOMAINS
 from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.data import find_layout, scan_folder
-from fedclip_plugin.data.lists import Row, write_list
 from fedclip_plugin.data.datasets import Labelled, labelled_files
 from fedclip_plugin.data.every_silo import require_images_here
+from fedclip_plugin.data.lists import Row, write_list
 from fedclip_plugin.errors import DataError, FedClipError, RunFolderError
 from fedclip_plugin.federated.fedml_imports import import_fedml
 from fedclip_plugin.methods.registry import METHODS

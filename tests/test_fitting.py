@@ -9,6 +9,7 @@ from PIL import Image
 import fedclip_plugin
 from fedclip_miniature import CLASSES, ensure_miniature
 from fedclip_plugin import Classifier, FedClipError, Result, fit
+from fedclip_plugin.federated.job_here import run_job_here
 from fedclip_plugin.fitting import _Progress
 from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.runs import RunFolder
@@ -201,3 +202,53 @@ def test_the_progress_bar_counts_rounds(capsys, run, folders):
         for record in records:
             bar.round(record)
     assert "2/2" in capsys.readouterr().err
+
+
+class Drawings:
+    """A dataset as torch and torchvision have them: images in memory, numbered labels, and names of the classes."""
+
+    def __init__(self, folder):
+        self.classes = list(CLASSES)
+        self._files = sorted(folder.glob("*/*.png"))
+
+    def __len__(self):
+        return len(self._files)
+
+    def __getitem__(self, index):
+        return Image.open(self._files[index]), self.classes.index(self._files[index].parent.name)
+
+
+def listed(folder):
+    return [(path, path.parent.name) for path in sorted(folder.glob("*/*.png"))]
+
+
+def test_lists_and_datasets_are_trained_on_as_their_folders_are(run, folders, images):
+    result = run(folders, images / "sketch")
+    lists = run({name: listed(folder) for name, folder in folders.items()}, listed(images / "sketch"))
+    mixed = run(
+        {
+            "art_painting": folders["art_painting"],
+            "cartoon": Drawings(folders["cartoon"]),
+            "photo": listed(folders["photo"]),
+        },
+        Drawings(images / "sketch"),
+    )
+    assert tensors(lists) == tensors(result) == tensors(mixed)
+    assert lists.recipe.fedclip_args.data_layout == "list" and lists.recipe.fedclip_args.target_domain == "target"
+    assert [record.target for record in mixed.rounds] == [record.target for record in result.rounds]
+
+
+def test_the_recipe_of_lists_can_be_run_again(run, folders, tmp_path):
+    result = run({name: listed(folder) for name, folder in folders.items()})
+    file = tmp_path / "again.yaml"
+    file.write_text(result.to_recipe().to_yaml())
+    folder = RunFolder(tmp_path / "again")
+    run_job_here(load_recipe(file), folder, resume=False, progress=False, observer=_Progress(2, shown=False))
+    assert adapter(folder.path) == adapter(result.folder)
+
+
+def test_datasets_that_name_their_classes_differently_are_refused(run, folders):
+    other = Drawings(folders["photo"])
+    other.classes = list(reversed(other.classes))
+    with pytest.raises(FedClipError, match="the datasets name their classes differently"):
+        run({"cartoon": Drawings(folders["cartoon"]), "photo": other})

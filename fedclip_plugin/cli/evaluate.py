@@ -6,16 +6,24 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedclip_edge.metrics import ClassMetrics
 from fedclip_edge.terminal import align, message
 from fedclip_plugin.data import UnreadableImagesError, remarks
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.recipe.faults import listed
+from fedclip_plugin.text import percent
 
 if TYPE_CHECKING:
     from fedclip_plugin.classifier import Evaluation
 
+Sides = tuple[ClassMetrics, ClassMetrics]
+"""Of zero-shot CLIP and of the adapter."""
+
+_ALL = "all images"
 _CACHE = Path(".fedclip/features")
 _PROBE = 1 << 16  # bytes; a full disk takes an empty file
 
@@ -34,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> int:
-    """Print the accuracy of an adapter and of zero-shot CLIP on labelled images; return the exit code."""
+    """Print how well an adapter and zero-shot CLIP label images, by folder and by class; return the exit code."""
     from fedclip_plugin.classifier import Classifier
 
     classifier = Classifier.load(options.adapter, options.backbone)
@@ -51,27 +59,66 @@ def act(options: argparse.Namespace) -> int:
         )
     except UnreadableImagesError as error:
         raise DataError(f"{error.text}, or give --on-bad-image skip") from error
+    scores, skipped = _scores(found, len(saved.classes)), {name: len(own.faults) for name, own in found.items()}
+    count = skipped[_ALL] = sum(skipped.values())
     if options.json:
-        print(json.dumps({name: _plain(own) for name, own in found.items()}, indent=1))
+        told = {name: {"skipped": skipped[name], **_plain(sides, saved.classes)} for name, sides in scores.items()}
+        print(json.dumps(told, indent=1))
         return 0
-    rows = [_row(name, [own]) for name, own in found.items()]
-    if len(found) > 1:
-        rows.append(_row("all images", list(found.values())))
-    print(align([["accuracy in %", "images", "zero-shot CLIP", f"{saved.method}, round {saved.round}"], *rows]))
-    if count := sum(len(own.faults) for own in found.values()):
+    rows = _rows(scores, saved.classes)
+    print(align([["in %", "images", "zero-shot CLIP", f"{saved.method}, round {saved.round}"], *rows]))
+    if absent := _absent(list(scores.values())[-1], saved.classes):
+        print(f"in no mean over classes, as no image is of them: {listed(absent)}")
+    if count:
         print(f"left out: {count} image{'s' if count > 1 else ''} that cannot be read")
     return 0
 
 
-def _row(name: str, parts: list[Evaluation]) -> list[str]:
-    count = sum(len(part.kept) for part in parts)
-    right = (sum(part.zero_shot.score.correct for part in parts), sum(part.adapter.score.correct for part in parts))
-    return [name, str(count), *(f"{100 * correct / count:.1f}" for correct in right)]
+def _scores(found: Mapping[str, Evaluation], classes: int) -> dict[str, Sides]:
+    """Return the metrics of each folder and, where there are several, of all images together, which come last."""
+    counts = {name: [side.confusion(classes) for side in (own.zero_shot, own.adapter)] for name, own in found.items()}
+    if len(counts) > 1:
+        counts[_ALL] = [sum(sides[1:], sides[0]) for sides in zip(*counts.values(), strict=True)]
+    return {
+        name: (ClassMetrics.of(zero_shot), ClassMetrics.of(adapter)) for name, (zero_shot, adapter) in counts.items()
+    }
 
 
-def _plain(own: Evaluation) -> dict[str, Any]:
-    scores = {"zero_shot": own.zero_shot.score.accuracy, "adapter": own.adapter.score.accuracy}
-    return {"images": len(own.kept), "skipped": len(own.faults), **scores}
+def _rows(scores: Mapping[str, Sides], classes: Sequence[str]) -> list[list[str]]:
+    """Return accuracy by folder, then what is told of all images class by class."""
+    *_, whole = scores.values()
+    rows: list[tuple[str, object, list[float]]] = [
+        (f"accuracy, {name}", sides[0].images.sum(), [side.accuracy for side in sides])
+        for name, sides in scores.items()
+    ]
+    rows.append(("balanced accuracy", "", [side.balanced_accuracy for side in whole]))
+    rows.append(("macro F1", "", [side.macro_f1 for side in whole]))
+    rows += [
+        (f"recall, {classes[number]}", count, [side.recall[number] for side in whole])
+        for number, count in enumerate(whole[0].images)
+        if count
+    ]
+    return [[label, str(count), *map(percent, values)] for label, count, values in rows]
+
+
+def _plain(both: Sides, classes: Sequence[str]) -> dict[str, Any]:
+    sides, images = dict(zip(("zero_shot", "adapter"), both, strict=True)), both[0].images.tolist()
+    return {
+        "images": sum(images),
+        **{name: side.accuracy for name, side in sides.items()},
+        "balanced_accuracy": {name: side.balanced_accuracy for name, side in sides.items()},
+        "macro_f1": {name: side.macro_f1 for name, side in sides.items()},
+        "recall": {
+            label: {"images": images[k], **{name: float(side.recall[k]) for name, side in sides.items()}}
+            for k, label in enumerate(classes)
+            if images[k]
+        },
+        "without_images": _absent(both, classes),
+    }
+
+
+def _absent(sides: Sides, classes: Sequence[str]) -> list[str]:
+    return [label for label, count in zip(classes, sides[0].images, strict=True) if not count]
 
 
 def _cache() -> Path | None:

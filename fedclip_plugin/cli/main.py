@@ -7,27 +7,14 @@ import os
 import pwd
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 
 from fedclip_edge.terminal import StreamError, message, refusal, run_command
 from fedclip_plugin import __version__
+from fedclip_plugin.cli.command_table import COMMANDS, overview
+from fedclip_plugin.cli.parser import CommandParser
 from fedclip_plugin.errors import FedClipError
-
-COMMANDS: Mapping[str, str] = {
-    "launch": "check a recipe, print its mpirun command, and run it",
-    "run": "be one rank of an mpirun job (launch does this for you)",
-    "study": "run what is missing of a study in one mpirun job, and print its tables",
-    "ls": "list the recipes that come with the package, or the methods",
-    "validate": "check recipes; every fault is named at once",
-    "check": "look through a folder of images: counts, bad files, duplicates",
-    "doctor": "versions and clashes, MPI, GPU, caches",
-    "evaluate": "score an adapter, and zero-shot CLIP, on a folder of images",
-    "predict": "label images with an adapter; exit code 2 when one cannot be read",
-    "export": "turn an adapter into ONNX for devices: keys, bundles, updates",
-    "report": "write a page of figures and tables, of a run or of a study",
-}
-"""Every command; its module is imported when it is given."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,13 +53,17 @@ def _act(argv: Sequence[str] | None) -> int:
 
 def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """Return the parser, with the arguments of some commands."""
-    parser = argparse.ArgumentParser(
-        prog="fedclip", description="FedCLIP for FedML: one image classifier from many silos, no image leaves a silo."
+    parser = CommandParser(
+        prog="fedclip",
+        usage="fedclip [-h] [--version] COMMAND ...",
+        description="FedCLIP for FedML: one image classifier from many silos, no image leaves a silo.",
+        epilog=overview(),
     )
     parser.add_argument("--version", action="version", version=f"fedclip {__version__}")
-    choices = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
-    for name, text in COMMANDS.items():
-        command = choices.add_parser(name, help=text)
+    choices = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", help=argparse.SUPPRESS)
+    for name, told in COMMANDS.items():
+        example = f"example:\n  {told.example}"
+        command = choices.add_parser(name, prog=f"fedclip {name}", description=told.what, epilog=example)
         if name in commands:
             module = import_module(f"fedclip_plugin.cli.{name}")
             command.set_defaults(act=module.act)

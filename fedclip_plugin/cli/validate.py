@@ -12,7 +12,6 @@ from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.options import add_overrides
 from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.recipe import Recipe, find_either, is_study, load_recipe
-from fedclip_plugin.study.definition import load_study
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +42,8 @@ def _recipe(path: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
 
 
 def _study(path: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
+    from fedclip_plugin.study.definition import load_study
+
     study = load_study(path, overrides)
     recipe = study.cell_recipe(next(iter(study.cases)), study.held_out()[0], study.seeds[0], 0)
     return f"valid study; {study.size()}, {study.cells()} cells", recipe

@@ -1,7 +1,7 @@
 """Image folders and lists: which images a rank holds, how they are split, and how one file becomes RGB pixels."""
 
 from fedclip_plugin.data.every_silo import common_classes, require_images_here
-from fedclip_plugin.data.folder_check import check_folder
+from fedclip_plugin.data.folder_check import FolderListing, check_folder, list_folder
 from fedclip_plugin.data.folder_report import FolderReport
 from fedclip_plugin.data.image_folders import find_layout, list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
@@ -15,6 +15,7 @@ from fedclip_plugin.data.splits import PARTS, Split, sizes_60_20_20, split_60_20
 
 __all__ = [
     "Columns",
+    "FolderListing",
     "FolderReport",
     "IMAGE_SUFFIXES",
     "ImageList",
@@ -29,6 +30,7 @@ __all__ = [
     "find_layout",
     "is_list",
     "list_domains",
+    "list_folder",
     "open_rgb",
     "partition",
     "remarks",

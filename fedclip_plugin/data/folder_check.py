@@ -10,11 +10,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fedclip_edge.terminal import printable
 from fedclip_plugin.data.folder_report import FolderReport
 from fedclip_plugin.data.image_folders import broken_links, find_layout, list_class, list_entries, one_class
-from fedclip_plugin.data.names import name_fault, twin_fault, twins
+from fedclip_plugin.data.names import name_fault, require_names, twin_fault, twins
+from fedclip_plugin.data.proposals import Proposal, proposals
 from fedclip_plugin.data.read_image import Stored, UnreadableImageError, read_image
 from fedclip_plugin.data.remarks import CONVERT, low_bits_line, unused_line, unused_pictures
+from fedclip_plugin.errors import DataError
+from fedclip_plugin.recipe.faults import closest, listed
 from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
 
 WHOLE = "images"
@@ -54,7 +58,7 @@ def check_folder(root: Path, workers: int = 2, progress: bool = False) -> Folder
     return FolderReport(
         root=root,
         layout=survey.layout,
-        counts={domain: {name: len(files) for name, files in row.items()} for domain, row in survey.files.items()},
+        counts=survey.counts(),
         formats=dict(tally.formats),
         modes=dict(tally.modes),
         smallest=min(tally.sizes, key=_pixels, default=None),
@@ -62,8 +66,71 @@ def check_folder(root: Path, workers: int = 2, progress: bool = False) -> Folder
         unreadable=tuple(tally.unreadable),
         duplicates=tuple(tuple(group) for group in tally.by_hash.values() if len(group) > 1),
         ignored=tuple(survey.ignored),
-        problems=(*survey.problems, *_class_problems(survey), *_low_bits_problems(survey, tally.low_bits)),
+        problems=(
+            *survey.problems,
+            *_class_problems(survey),
+            *_lacking_classes(survey),
+            *_low_bits_problems(survey, tally.low_bits),
+        ),
     )
+
+
+@dataclass(frozen=True)
+class FolderListing:
+    """What lies in a folder, as far as names tell; as the attributes of `FolderReport`."""
+
+    root: Path
+    layout: str
+    counts: dict[str, dict[str, int]]
+    problems: tuple[str, ...]
+
+    @property
+    def classes(self) -> list[str]:
+        """All class names of all domains, sorted."""
+        return sorted({name for row in self.counts.values() for name in row})
+
+    def proposal(self, target: str | None = None) -> Proposal:
+        """Return the recipe that fits the folder, the first one of its kind.
+
+        Parameters
+        ----------
+        target
+            The domain to hold out; None: none is.
+
+        Raises
+        ------
+        DataError
+            When names or classes cannot be used, or no such domain can be held out.
+        """
+        require_names([*(self.counts if self.layout == "domains" else ()), *self.classes], self.root)
+        if len(self.classes) < 2:
+            raise DataError(one_class(self.classes, self.root))
+        if target is not None:
+            self._require_target(target)
+        found = proposals(self.root, self.layout, self.counts, self.classes, target)
+        return next(each for each in found if each.keys["fedclip_args"].get("target_domain") == target)
+
+    def _require_target(self, target: str) -> None:
+        place = printable(str(self.root))
+        if self.layout == "classes":
+            raise DataError(
+                f"{place} holds <class>/<image> and no domains, so none can be held out: leave --target out"
+            )
+        if target not in self.counts:
+            meant = closest(target, self.counts)
+            hint = f" (did you mean {meant!r}?)" if meant else ""
+            raise DataError(f"{place} holds no domain {target!r}{hint}; it holds {listed(self.counts)}")
+        if len(self.counts) < 2:
+            raise DataError(f"{place} holds {target!r} only, so no silo is left: leave --target out")
+
+
+def list_folder(root: Path) -> FolderListing:
+    """List a folder without opening an image; errors as `check_folder`.
+
+    That a domain lacks classes is no problem here: a recipe can list them.
+    """
+    survey = _survey(root)
+    return FolderListing(root, survey.layout, survey.counts(), (*survey.problems, *_class_problems(survey)))
 
 
 @dataclass
@@ -78,6 +145,10 @@ class _Survey:
     def total(self) -> int:
         """Number of image files."""
         return sum(len(files) for files in self.files_by_class())
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of image files by domain and class."""
+        return {domain: {name: len(files) for name, files in row.items()} for domain, row in self.files.items()}
 
     def files_by_class(self) -> Iterator[list[str]]:
         """Yield the files of each class of each domain."""
@@ -161,6 +232,10 @@ def _class_problems(survey: _Survey) -> Iterator[str]:
         yield same_prompts_rule(same)
     spelt = {name for row in survey.files.values() for group in twins(list(row)) for name in group}
     yield from (twin_fault(group) for group in twins(sorted(everything)) if not spelt.issuperset(group))
+
+
+def _lacking_classes(survey: _Survey) -> Iterator[str]:
+    everything = {name for row in survey.files.values() for name in row}
     for domain, row in survey.files.items():
         if missing := sorted(everything - set(row)):
             yield (

@@ -49,9 +49,16 @@ class Proposal:
 
 
 def proposals(
-    root: Path, layout: str, counts: Mapping[str, Mapping[str, int]], classes: Sequence[str]
+    root: Path,
+    layout: str,
+    counts: Mapping[str, Mapping[str, int]],
+    classes: Sequence[str],
+    target: str | None = None,
 ) -> list[Proposal]:
-    """Return what fits a folder of images, at least one proposal; arguments as the attributes of `FolderReport`."""
+    """Return what fits a folder of images, at least one proposal; arguments as the attributes of `FolderReport`.
+
+    Where a domain can be held out, it is the `target`, or the last one where none is given.
+    """
     if layout == "classes":
         return _shared_out(root, sum(sum(row.values()) for row in counts.values()))
     lacking = any(set(row) != set(classes) for row in counts.values())
@@ -65,12 +72,12 @@ def proposals(
         )
     ]
     if len(folders) > 1:
-        held_out = folders[-1]
+        held_out, other = (folders[-1], " (any can be it)") if target is None else (target, "")
         ours = {"data_layout": "domains", **place, "domains": folders, "target_domain": held_out, **listed}
         found.append(
             Proposal(
                 f"data_layout domains: every folder is a silo's but one, here {printable(held_out)}, which the server "
-                "tests on (any can be it)",
+                f"tests on{other}",
                 "pacs/vit_b32_fedclip",
                 {"data_args": {"dataset": "own_domains"}} | _silo_count(len(folders) - 1) | {"fedclip_args": ours},
             )

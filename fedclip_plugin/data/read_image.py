@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fedclip_edge.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from fedclip_edge.images import MAX_PIXELS, WITH_ALPHA, open_image, reason, upright_rgb
 from fedclip_edge.safe_files import open_plain
 from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import DataError
-
-IMAGE_SUFFIXES: tuple[str, ...] = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
-"""Suffixes, in lower case, of the files that count as images."""
 
 _DARK = 64  # of 256: what 14 bits of 16 leave
 

@@ -34,7 +34,7 @@ def run_job_here(recipe: Recipe, folder: RunFolder, resume: bool, progress: bool
     ranks = recipe.train_args.client_num_in_total + 1
     folder.claim()
     try:
-        with log_to(folder.path / "logs", 0):
+        with log_to(folder.path / "logs", 0, only="fedclip_plugin"):
             done = open_run_here(folder, recipe, resume)
             if done >= recipe.train_args.comm_round:
                 observer.say(f"{folder.path} has all {done} rounds already: nothing to train")

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import UserDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from fedclip_plugin.errors import MethodError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from fedclip_plugin.backbone.clip_config import ClipConfig
 
 GROUP = "fedclip_plugin.methods"
@@ -78,13 +80,23 @@ class Method:
 
 
 class MethodTable(UserDict[str, Any]):
-    """Methods by name; what another package registers is imported when it is asked for, not before."""
+    """Methods by name.
 
-    def __init__(self, built_in: Iterable[Method], registered: Iterable[EntryPoint] = ()) -> None:
-        super().__init__({method.name: method for method in built_in})
-        for entry in registered:
-            known = self.data.get(entry.name, ())
-            self.data[entry.name] = (*(known if isinstance(known, tuple) else (known,)), entry)
+    Which packages register some is looked up at the first question, which takes a while; what they register is
+    imported when it is asked for.
+    """
+
+    def __init__(self, built_in: Iterable[Method], registered: Callable[[], Iterable[EntryPoint]] = tuple) -> None:
+        self._built_in, self._registered = built_in, registered
+
+    @cached_property
+    def data(self) -> dict[str, Any]:  # type: ignore[override]  # an attribute of UserDict, made at once there
+        """The methods that are built in, and tuples of those that are registered and were not asked for yet."""
+        found: dict[str, Any] = {method.name: method for method in self._built_in}
+        for entry in self._registered():
+            known = found.get(entry.name, ())
+            found[entry.name] = (*(known if isinstance(known, tuple) else (known,)), entry)
+        return found
 
     def __getitem__(self, name: str) -> Method:
         """Return a method; a MethodError when a package registers it wrongly, or several register it."""
@@ -96,14 +108,14 @@ class MethodTable(UserDict[str, Any]):
 
 def _registered(name: str, entries: tuple[EntryPoint | Method, ...]) -> Method:
     """Return the method that an entry point names."""
-    owners = [f"package {_package(entry)}" if isinstance(entry, EntryPoint) else "fedclip-plugin" for entry in entries]
+    owners = ["fedclip-plugin" if isinstance(entry, Method) else f"package {_package(entry)}" for entry in entries]
     if len(entries) > 1:
         raise MethodError(
             f"method {name!r} is registered by {' and '.join(owners)}; a name belongs to one: uninstall a package, or "
             f"rename its entry point in the group {GROUP}"
         )
     (entry,) = entries
-    assert isinstance(entry, EntryPoint), "what is built in is no tuple"
+    assert not isinstance(entry, Method), "what is built in is no tuple"
     told = f"{owners[0]} registers method {name!r} as {entry.value}"
     try:
         method = entry.load()
@@ -198,5 +210,12 @@ _BUILT_IN = (
     ),
 )
 
-METHODS = MethodTable(_BUILT_IN, entry_points(group=GROUP))
+
+def _entry_points() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=GROUP)
+
+
+METHODS = MethodTable(_BUILT_IN, _entry_points)
 """Every method by name; a method missing here cannot be named in a recipe."""

@@ -74,7 +74,20 @@ def check_fields(
     """
     names = {field.alias or name: name for name, field in model.model_fields.items()}
     faults = [unknown(key, value) for key, value in given.items() if key not in names]
+    try:
+        whole = model.model_validate({key: given[key] for key in names if key in given})
+        return {name: getattr(whole, name) for name in names.values()}, faults
+    except ValidationError:
+        values, found = _one_by_one(where, model, given, names)
+        return values, faults + found
+
+
+def _one_by_one(
+    where: str, model: type[BaseModel], given: Mapping[Any, Any], names: Mapping[str, str]
+) -> tuple[dict[str, Any], list[Fault]]:
+    """Check each field by itself, so that the valid ones are known beside the faults; `names` by key."""
     values: dict[str, Any] = {}
+    faults: list[Fault] = []
     for key, name in names.items():
         field, place = model.model_fields[name], f"{where}.{key}" if where else key
         if key not in given and field.is_required():

@@ -19,7 +19,7 @@ PACKAGES = {
 }
 DEVICE = [
     *("fedclip_edge.machine", "fedclip_edge.errors", "fedclip_edge.terminal", "fedclip_edge.safe_files"),
-    *("fedclip_edge.files", "fedclip_edge.images"),
+    *("fedclip_edge.files", "fedclip_edge.images", "fedclip_edge.metrics"),
     *("fedclip_edge.bundle", "fedclip_edge.device", "fedclip_edge.runtime", "fedclip_edge.cli"),
 ]
 ORDER = [

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pwd
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from fedclip_plugin import __version__
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
+from fedclip_plugin.cli.command_table import COMMANDS, GROUPS
 from fedclip_plugin.cli.main import build_parser, main
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending
@@ -86,10 +88,42 @@ def test_version_and_help_name_every_command(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert __version__ in capsys.readouterr().out
-    text = build_parser().format_help()
-    others = ("ls", "validate", "check", "doctor", "evaluate", "predict", "export", "report")
-    for name in ("launch", "run", "study", *others):
-        assert f"    {name} " in text
+    text = build_parser([]).format_help()
+    assert all(f"    {name} " in text for name in COMMANDS)
+    assert [line.strip(":") for line in text.splitlines() if line.strip(":") in GROUPS] == list(GROUPS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_an_example_that_it_takes(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    shown = capsys.readouterr().out.rsplit("example:\n", 1)[1].strip()
+    words = shlex.split(shown.split(" > ")[0])
+    found = build_parser([name]).parse_args(words[words.index("fedclip") + 1 :])
+    assert found.command == name
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["lauch", "x"], "launch"),
+        (["launch", "x", "--resumed"], "--resume"),
+        (["launch", "x", "--hostfle=hosts"], "--hostfile"),
+        (["export", "bundel"], "bundle"),
+        (["export", "bundle", "--adapter", "a", "--out", "b", "--precission", "int8"], "--precision"),
+        (["study", "x", "--table", "markdwon"], "markdown"),
+    ],
+)
+def test_a_mistyped_word_or_option_gets_the_one_that_was_meant(capsys, words, meant):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert capsys.readouterr().err.endswith(f" (did you mean {meant}?)\n")
+
+
+def test_a_word_like_none_that_is_known_gets_no_guess(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["ls", "--zzzzzz"])
+    assert capsys.readouterr().err.endswith("fedclip ls: error: unrecognized arguments: --zzzzzz\n")
 
 
 def test_ls_names_every_recipe(capsys):
@@ -219,6 +253,23 @@ def test_evaluate_sets_zero_shot_beside_the_adapter(capsys, images, adapter):
     assert 0 <= found["images"]["adapter"] <= 1
 
 
+def test_evaluate_tells_every_class_and_means_over_the_classes_that_have_images(capsys, images, adapter):
+    Image.new("RGB", (20, 20)).save(images / "dog" / "2.png")
+    assert main(["evaluate", str(adapter), str(images), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out).values()
+    for side in ("zero_shot", "adapter"):
+        dog, house = (found["recall"][label][side] for label in ("dog", "house"))
+        assert found["balanced_accuracy"][side] == pytest.approx((dog + house) / 2)
+        assert found[side] == pytest.approx((3 * dog + 2 * house) / 5)
+        assert 0 <= found["macro_f1"][side] <= 1
+    assert found["recall"]["dog"]["images"] == 3
+    shutil.rmtree(images / "house")
+    assert main(["evaluate", str(adapter), str(images)]) == 0
+    told = capsys.readouterr().out
+    assert "in no mean over classes, as no image is of them: house\n" in told
+    assert "recall, dog" in told and "recall, house" not in told
+
+
 def test_evaluate_tells_what_it_leaves_out_and_takes_one_class_of_several(capsys, images, adapter):
     (images / "dog" / "scan.tif").touch()
     shutil.rmtree(images / "house")
@@ -242,8 +293,10 @@ def test_evaluate_takes_a_folder_of_domains(capsys, images, adapter):
     (domains / "sketch").symlink_to(domains / "photo")
     assert main(["evaluate", str(adapter), str(domains)]) == 0
     out = capsys.readouterr().out
-    assert "photo" in out
-    assert "all images" in out
+    assert "accuracy, photo" in out
+    assert "accuracy, all images" in out
+    assert main(["evaluate", str(adapter), str(domains), "--json"]) == 0
+    assert [own["images"] for own in json.loads(capsys.readouterr().out).values()] == [4, 4, 8]
 
 
 def test_evaluate_names_a_class_that_the_adapter_does_not_know(capsys, images, adapter):

@@ -309,3 +309,30 @@ def test_the_runtime_imports_nothing_of_training():
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=EDGE, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_labelled_images_are_scored(classifier, tmp_path):
+    images = [photo(seed) for seed in range(6)]
+    answered = [classifier.predict(image).label for image in images]
+    wrong = next(label for label in classifier.labels if label != answered[0])
+    pairs = [(images[0], wrong), *zip(images[1:], answered[1:], strict=True)]
+    metrics = classifier.evaluate(pairs)
+    assert metrics.accuracy == pytest.approx(5 / 6) and metrics.images.sum() == 6
+    for number, (image, label) in enumerate(pairs):
+        (tmp_path / label).mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / label / f"{number}.png")
+    (tmp_path / answered[1] / "notes.txt").write_text("no image")
+    of_folder = classifier.evaluate(tmp_path)
+    assert of_folder.accuracy == metrics.accuracy
+    np.testing.assert_array_equal(of_folder.recall, metrics.recall)
+
+
+def test_images_that_cannot_be_scored_are_named(classifier, tmp_path):
+    for images, told in (
+        ([], "there is no labelled image in what is given"),
+        ([(photo(), "moon")], "label 'moon' is none of the bundle's: dog, cat, horse"),
+        (tmp_path, "there is no labelled image in "),
+        (tmp_path / "no", "is no folder; give one with a folder of images for each label, or pairs"),
+    ):
+        with pytest.raises(ExportError, match=told):
+            classifier.evaluate(images)

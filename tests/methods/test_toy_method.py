@@ -110,4 +110,4 @@ def test_the_table_imports_nothing_that_is_not_asked_for():
         MethodTable([])["fedclip"]
     assert dict(MethodTable([METHODS["lora"]])) == {"lora": METHODS["lora"]}
     with pytest.raises(MethodError, match="registered by fedclip-plugin and package"):
-        MethodTable([METHODS["lora"]], [EntryPoint("lora", "nowhere:METHOD", GROUP)])["lora"]
+        MethodTable([METHODS["lora"]], lambda: [EntryPoint("lora", "nowhere:METHOD", GROUP)])["lora"]

@@ -1,9 +1,9 @@
-"""Calibration and confusion against examples worked out by hand."""
+"""Calibration against examples worked out by hand."""
 
 import numpy as np
 import pytest
 
-from fedclip_plugin.study.running.calibration import BINS, calibrate, confusion
+from fedclip_plugin.study.running.calibration import BINS, calibrate
 
 
 def test_the_calibration_error_of_an_example_worked_out_by_hand():
@@ -28,8 +28,3 @@ def test_answers_that_are_right_as_often_as_they_claim_have_no_error():
     confidence, correct = np.full(10, 0.7), np.arange(10) < 7
     assert calibrate(confidence, correct).error == pytest.approx(0)
     assert calibrate(np.ones(4), np.zeros(4, bool)).error == 1
-
-
-def test_a_confusion_matrix_counts_true_classes_by_row():
-    found = confusion(np.array([0, 0, 2, 2]), np.array([0, 1, 2, 0]), 3)
-    assert found.tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 1]]

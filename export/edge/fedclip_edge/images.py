@@ -25,6 +25,9 @@ Pixels: TypeAlias = NDArray[np.uint8]
 ImageLike: TypeAlias = "str | Path | bytes | bytearray | memoryview | Image.Image | NDArray[Any]"
 """A path, an encoded file's bytes, a PIL image, or an array uint8 [H, W, 3]."""
 
+IMAGE_SUFFIXES: tuple[str, ...] = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
+"""Suffixes, in lower case, of the files that count as images where a folder is read."""
+
 MAX_PIXELS: int = 64_000_000
 """Largest image that is decoded, in pixels; the header is believed and nothing more is read.
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedclip_edge.metrics import confusion
 from fedclip_plugin.features import InputSet, TextFeatures
 from fedclip_plugin.methods import Adapter, parameters_of, scores
 from fedclip_plugin.runs import SavedAdapter
@@ -53,6 +54,10 @@ class Answers:
     def score(self) -> Score:
         """How many are right."""
         return Score(int((self.predicted == self.true).sum()), len(self.true))
+
+    def confusion(self, classes: int) -> npt.NDArray[np.int64]:
+        """Return how many images of each of C classes got which label, ``[C, C]``; row true class."""
+        return confusion(self.true.cpu().numpy(), self.predicted.cpu().numpy(), classes)
 
 
 @dataclass

@@ -14,12 +14,14 @@ from fedclip_plugin.recipe.schema.types import (
     Flag,
     FolderName,
     FolderNames,
+    Fraction,
     MethodName,
     NonNegative,
     Positive,
     PromptTemplate,
     Section,
     Text,
+    UpToThree,
     UserPath,
     Whole,
 )
@@ -34,59 +36,69 @@ class FedClipArgs(Section):
     Attributes
     ----------
     backbone
-        ``clip-tiny`` (built in), a hub name (``owner/name``), or a folder (with a ``/``).
+        The frozen CLIP: ``clip-tiny`` (built in), a hub name (``owner/name``), or a folder (with a ``/``).
     method
-        A name of `fedclip_plugin.methods.METHODS`.
+        What is trained and sent; ``fedclip ls --methods`` says more of each.
     data_layout
-        ``domains``: root/<domain>/<class>/<image>, one domain per silo; ``classes``: root/<class>/<image>,
-        shared out among silos; ``splits``: root/<split>/<class>/<image> with the splits ``train``, ``val`` and
-        ``test``, shared out likewise, each silo's share of them being its split; ``silos``: one folder per silo;
-        ``list``: images that `data_list` names.
+        How images lie: ``domains``: ``root/<domain>/<class>/<image>``, one domain per silo; ``classes``:
+        ``root/<class>/<image>``, shared out among silos; ``splits``: ``root/<split>/<class>/<image>`` with the splits
+        ``train``, ``val`` and ``test``, shared out likewise, each silo's share of them being its split; ``silos``: one
+        folder per silo; ``list``: images that ``data_list`` names.
     data_root
-        The root, or a pattern with ``{silo}`` for the silo's name. None only for `dataset: miniature`,
-        with `data_silo_config` and no target domain, and for ``list``, where files are then relative to their list.
+        The root, or a pattern with ``{silo}`` for the silo's name. Left out only with ``dataset: miniature``, with
+        ``data_silo_config`` and no target domain, and for ``list``, where files are then relative to their list.
     data_list
         For ``list``: a ``.csv`` or ``.tsv`` with a header, or a ``.txt`` or ``.lst`` with a file and a label a line.
-        With ``{silo}`` for the silo's name, every silo has its own. Without it and without `silo_column`, the images
+        With ``{silo}`` for the silo's name, every silo has its own. Without it and without ``silo_column``, the images
         are shared out among silos as for ``classes``.
-    file_column, label_column
-        Columns of the image files and of their labels, which are text.
+    file_column
+        Column of a list's image files.
+    label_column
+        Column of a list's labels, which are text.
     silo_column
-        Column whose values are the silos, and perhaps the target domain.
+        Column of a list whose values are the silos, and perhaps the target domain.
     group_column
-        Column of what must stay together, such as the patient: no group is in two of a silo's splits, or in two silos
-        when a list is shared out.
+        Column of a list for what must stay together, such as the patient: no group is in two of a silo's splits, or in
+        two silos when a list is shared out.
     split_column
-        Column of your own split: train, val (valid, validation) or test. None: 60, 20 and 20 % of each silo's images.
+        Column of a list for your own split: train, val (valid, validation) or test. Without it: 60, 20 and 20 % of each
+        silo's images.
     domains
-        Domain folders, in silo order; None: all, sorted.
+        Domain folders, in silo order. Without it: all folders, sorted.
     silos
-        Silos, in silo order: folders for ``silos``, values of `silo_column`, or names to share images out to.
+        Silos, in silo order: folders for ``data_layout: silos``, which requires it, values of ``silo_column``, or names
+        to share images out to.
     target_domain
-        The domain that no silo trains on and the server tests on; None: no such test.
+        The domain that no silo trains on and the server tests on. Without it, there is no such test.
     classes
-        Class folders, or labels of a list, in label order; None: as found, sorted.
+        Class folders, or labels of a list, in label order; a silo may lack some of them. Without it: those found,
+        sorted, the same in every silo.
     prompt_template
-        With one ``{}`` for the class name.
+        What the images are, in words; the one ``{}`` stands for the class name.
     precision
-        Of the backbone. ``auto`` picks the fastest that agrees with fp32 on a few images.
+        Number format of the backbone. ``auto`` picks the fastest that agrees with fp32 on a few images.
     feature_cache_dir
         Where encoded images are kept.
     on_bad_image
-        An unreadable image stops the run, or is skipped and counted.
+        What an unreadable image does: ``error`` stops the run, ``skip`` leaves the image out and counts it.
     weighting
-        ``uniform``: every silo counts alike, as in the paper's reference code (``client_weights`` of
-        microsoft/PersonalizedFL, fedclip/), whatever its size; ``samples``: by its number of training images, which is
-        FedAvg as McMahan et al. (2017, arXiv 1602.05629) define it. Both go with ``federated_optimizer: FedAvg``.
+        What a silo's update weighs. ``uniform``: every silo alike, whatever its size, as in the paper's reference code
+        (``client_weights`` of microsoft/PersonalizedFL, fedclip/); ``samples``: by its number of training images, which
+        is FedAvg as McMahan et al. (2017, arXiv 1602.05629) define it.
     federation
         ``federated``, or ``local``: every silo trains alone and nothing is averaged, the baseline without federation.
     proximal_mu
         Weight of FedProx's proximal term in every silo's loss (Li et al. 2020, arXiv 1812.06127); 0 is FedAvg.
-    server_optimizer, server_lr, server_momentum
-        FedOpt (Reddi et al. 2021, arXiv 2003.00295): what the server does with the average. ``none`` takes it as the
+    server_optimizer
+        What the server does with the average, FedOpt (Reddi et al. 2021, arXiv 2003.00295). ``none`` takes it as the
         next adapter; so does ``sgd`` with learning rate 1 and momentum 0.
+    server_lr
+        Learning rate of ``server_optimizer``.
+    server_momentum
+        Momentum of ``server_optimizer: sgd``; 0.9 is FedAvgM.
     codec
-        How updates travel, both ways: as they are, or as differences in 16 or 8 bits with error feedback.
+        How updates travel, both ways: ``none`` as they are, ``fp16`` and ``int8`` as differences in 16 or 8 bits with
+        error feedback.
     augmented_views
         Augmented views that are encoded once beside each of a silo's images, so that they are there whatever the seed's
         split; every epoch sees a training image or one of its views. Each costs one more encoding, and more of a change
@@ -94,21 +106,28 @@ class FedClipArgs(Section):
     personal_epochs
         Epochs in which each silo, after the last round, fine-tunes an adapter of its own; kept under ``personal/``.
     min_silos
-        Usable updates a round needs; None: all that were sampled.
+        Usable updates that a round needs. Without it: those of all silos that were sampled.
     min_images_per_silo
         A silo with fewer images is refused.
-    start_timeout, round_timeout
-        Seconds a silent rank is waited for: before round 0 (loading, encoding), and in a round.
+    start_timeout
+        Seconds that a silent rank is waited for before round 0, while images are loaded and encoded.
+    round_timeout
+        Seconds that a silent rank is waited for in a round.
     run_dir
-        Where the run is written; None: ``runs/`` and the recipe's name.
-    images_per_class, difficulty
-        Of the miniature only: images per class and domain; how hard the drawings are.
+        Where the run is written. Without it: ``runs/`` and the recipe's name.
+    images_per_class
+        Images per class and domain, of the miniature only.
+    difficulty
+        How hard the drawings are, of the miniature only.
     keep_rounds
-        Round adapters kept on disk besides best and final.
-    encode_batch_size, encode_workers
-        Images per forward pass, and threads that decode them; None: this rank's share of the host's cores, 2 or more.
+        Adapters of how many last rounds are kept on disk, besides best and final.
+    encode_batch_size
+        Images per forward pass of the backbone.
+    encode_workers
+        Threads that decode images. Without it: this rank's share of the host's cores, 2 or more.
     offline
-        Refuses ``enable_wandb`` unless ``WANDB_MODE=offline`` is set; everything else opens no connection anyway.
+        Whether ``enable_wandb`` is refused unless ``WANDB_MODE=offline`` is set. Everything else opens no connection
+        anyway.
     """
 
     backbone: BackboneName = "clip-tiny"
@@ -134,7 +153,7 @@ class FedClipArgs(Section):
     proximal_mu: NonNegative = 0.0
     server_optimizer: Literal["none", "sgd", "adam"] = "none"
     server_lr: Positive = 1.0
-    server_momentum: Annotated[NonNegative, Field(lt=1)] = 0.0
+    server_momentum: Fraction = 0.0
     codec: Literal["none", "fp16", "int8"] = "none"
     augmented_views: Annotated[Whole, Field(ge=0, le=16)] = 0
     personal_epochs: Annotated[Whole, Field(ge=0)] = 0
@@ -144,7 +163,7 @@ class FedClipArgs(Section):
     round_timeout: Positive = 300.0
     run_dir: UserPath | None = None
     images_per_class: Count = 80
-    difficulty: Annotated[NonNegative, Field(le=3)] = 1.0
+    difficulty: UpToThree = 1.0
     keep_rounds: Count = 3
     encode_batch_size: Count = 64
     encode_workers: Count | None = None

@@ -29,10 +29,12 @@ class CommonArgs(Section):
 
     Attributes
     ----------
-    training_type, scenario
-        One server and silos that hold whole data sets: FedML's horizontal ``cross_silo``.
+    training_type
+        FedML's platform: one server, and silos that each hold a whole data set.
+    scenario
+        FedML's kind of job: one process a silo.
     using_mlops
-        FedML's cloud; always off, nothing leaves the machines of the job.
+        FedML's cloud: always off, nothing leaves the machines of the job.
     random_seed
         Every random generator of the run derives from it.
     """
@@ -49,15 +51,16 @@ class DataArgs(Section):
     Attributes
     ----------
     dataset
-        A name for tables and the run; only ``miniature`` has a meaning: the built-in data set.
+        A name for tables and the run. Only ``miniature`` has a meaning: the built-in data set.
     data_cache_dir
-        Where the miniature is rendered.
+        Where the miniature is drawn.
     partition_method
-        ``homo``: IID; ``hetero``: Dirichlet by class. Only with `data_layout: classes`.
+        How the images are shared out: ``homo`` evenly (IID), ``hetero`` unevenly, class by class (Dirichlet). Only with
+        ``data_layout: classes``, which requires it.
     partition_alpha
-        Dirichlet concentration of ``hetero``; smaller is more uneven.
+        Concentration of the Dirichlet distribution of ``hetero``, which requires it: 0.5 is uneven, 100 nearly even.
     data_silo_config
-        One small YAML file per silo that sets ``fedclip_args.data_root`` for that silo's machine.
+        One small YAML file per silo, where machines differ; each sets ``fedclip_args.data_root`` for its silo.
     """
 
     dataset: Text
@@ -73,7 +76,7 @@ class ModelArgs(Section):
     Attributes
     ----------
     model
-        Always ``fedclip_adapter``; what is trained is chosen by ``fedclip_args``.
+        Always ``fedclip_adapter``; what is trained is chosen by ``fedclip_args.method``.
     """
 
     model: Literal["fedclip_adapter"] = "fedclip_adapter"
@@ -85,24 +88,26 @@ class TrainArgs(Section):
     Attributes
     ----------
     federated_optimizer
-        The only one FedML 0.9.6 runs safely across silos. By what weights it averages, ``fedclip_args.weighting`` says:
-        by default each silo counts alike, as in the paper's reference code.
+        How updates become the next adapter: they are averaged. ``fedclip_args.weighting`` says by what weights, and
+        ``fedclip_args.server_optimizer`` what the server does with the average.
     client_id_list
-        Left to FedML; any list given to all ranks makes the job hang.
+        Left to FedML: any list given to all ranks makes the job hang.
     client_num_in_total
-        Silos, 10,000 at most. The job has one rank more, the server.
+        Number of silos, 10,000 at most. The job has one rank more, the server.
     client_num_per_round
-        Silos sampled each round.
+        Number of silos that train in a round; where it is smaller than all, they are sampled anew each round.
     comm_round
-        Rounds.
+        Number of rounds.
     epochs
-        Local epochs per round.
+        Epochs that a silo trains in a round.
     batch_size
-        Images per step. A last batch of one image is skipped, as in the reference.
+        Images per training step. A last batch of one image is skipped, as in the reference.
     client_optimizer
-        Adam with coupled weight decay, made afresh each round (the reference's).
-    learning_rate, weight_decay
-        Of that optimiser.
+        The silos' optimizer: Adam with coupled weight decay, made afresh each round, as in the reference.
+    learning_rate
+        Learning rate of the silos' Adam.
+    weight_decay
+        Weight decay of the silos' Adam; the paper has 0.2.
     """
 
     federated_optimizer: Literal["FedAvg"]
@@ -123,7 +128,7 @@ class ValidationArgs(Section):
     Attributes
     ----------
     frequency_of_the_test
-        Rounds from one test to the next.
+        Rounds from one test on the target domain to the next.
     """
 
     frequency_of_the_test: Count
@@ -135,9 +140,11 @@ class DeviceArgs(Section):
     Attributes
     ----------
     using_gpu
-        Use CUDA where there is one.
-    gpu_mapping_file, gpu_mapping_key
-        FedML's table of ranks per GPU; both or neither.
+        Whether to use CUDA where there is one.
+    gpu_mapping_file
+        FedML's YAML file with tables of ranks per GPU; it goes with ``gpu_mapping_key``.
+    gpu_mapping_key
+        Name of the table in ``gpu_mapping_file``.
     """
 
     using_gpu: Flag = True
@@ -163,13 +170,16 @@ class TrackingArgs(Section):
     Attributes
     ----------
     enable_wandb
-        With `offline: true` this needs ``WANDB_MODE=offline`` in the environment.
-    wandb_project, run_name
-        As wandb knows them.
+        Whether FedML logs to Weights & Biases. With ``offline: true`` this needs ``WANDB_MODE=offline`` in the
+        environment.
+    wandb_project
+        The project at Weights & Biases.
+    run_name
+        The run's name at Weights & Biases.
     wandb_only_server
         One wandb run, the server's, instead of one per rank.
     enable_tensorboard
-        Write each round to ``<run>/tensorboard``; needs the extra ``tensorboard``.
+        Whether each round is written to ``tensorboard/`` in the run folder; needs the extra ``tensorboard``.
     """
 
     enable_wandb: Flag = False

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedclip_plugin.recipe.schema.types import Count, Flag, Positive, Real, Section, Whole
+from fedclip_plugin.recipe.schema.types import Count, Flag, Fraction, Positive, Section, Whole
 
 
 class DpArgs(Section):
@@ -18,20 +18,24 @@ class DpArgs(Section):
     Attributes
     ----------
     enable_dp
-        Off keeps the section without using it.
+        Whether noise is added; false keeps the section without using it.
     dp_solution_type
-        ``ldp``: each silo adds noise; ``cdp``: the server adds it to the average.
+        Who adds it: with ``ldp`` each silo, to what it sends; with ``cdp`` the server, to the average.
     mechanism_type
-        Of the noise.
-    epsilon, delta, sensitivity
-        The mechanism's parameters; gaussian needs epsilon <= 1 and delta > 0.
+        The distribution of the noise.
+    epsilon
+        The mechanism's epsilon: smaller is more noise. ``gaussian`` needs 1 or less.
+    delta
+        The mechanism's delta. ``gaussian`` needs more than 0.
+    sensitivity
+        The mechanism's sensitivity; the noise grows with it.
     """
 
     enable_dp: Flag
     dp_solution_type: Literal["ldp", "cdp"]
     mechanism_type: Literal["gaussian", "laplace"]
     epsilon: Positive
-    delta: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    delta: Fraction = 0.0
     sensitivity: Positive
 
 
@@ -41,13 +45,14 @@ class DefenseArgs(Section):
     Attributes
     ----------
     enable_defense
-        Off keeps the section without using it.
+        Whether the server defends; false keeps the section without using it.
     defense_type
-        ``krum``, ``multikrum``, ``wise_median`` (by coordinate) or ``norm_diff_clipping``.
+        How updates are averaged robustly: ``krum``, ``multikrum``, ``wise_median`` (the median of each coordinate), or
+        ``norm_diff_clipping`` (updates are cut to ``norm_bound``).
     byzantine_client_num
-        How many bad silos (multi-)krum tolerates.
+        How many bad silos ``krum`` and ``multikrum`` tolerate.
     krum_param_m
-        How many updates multikrum averages.
+        How many updates ``multikrum`` averages.
     norm_bound
         Largest Euclidean norm of an update, for ``norm_diff_clipping``.
     """
@@ -65,15 +70,15 @@ class AttackArgs(Section):
     Attributes
     ----------
     enable_attack
-        Off keeps the section without using it.
+        Whether the server simulates an attack; false keeps the section without using it.
     attack_type
-        ``byzantine`` or ``model_replacement``.
+        ``byzantine``: some silos send something else; ``model_replacement``: one silo scales its update.
     attack_mode
-        What byzantine silos send.
+        What ``byzantine`` silos send.
     byzantine_client_num
-        How many of them.
+        How many silos are ``byzantine``.
     malicious_client_id
-        Whose update ``model_replacement`` scales, counted from 0; None draws one each round.
+        Whose update ``model_replacement`` scales, counted from 0; without it, another one each round.
     """
 
     enable_attack: Flag

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from pydantic import Field
+
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 from fedclip_plugin.recipe.schema.fedml import (
     CommArgs,
@@ -25,16 +27,16 @@ class RecipeSections(Section):
 
     common_args: CommonArgs
     data_args: DataArgs
-    model_args: ModelArgs = ModelArgs()
+    model_args: ModelArgs = Field(default_factory=ModelArgs)
     train_args: TrainArgs
     validation_args: ValidationArgs
-    device_args: DeviceArgs = DeviceArgs()
+    device_args: DeviceArgs = Field(default_factory=DeviceArgs)
     comm_args: CommArgs
-    tracking_args: TrackingArgs = TrackingArgs()
+    tracking_args: TrackingArgs = Field(default_factory=TrackingArgs)
     dp_args: DpArgs | None = None
     defense_args: DefenseArgs | None = None
     attack_args: AttackArgs | None = None
-    fedclip_args: FedClipArgs = FedClipArgs()
+    fedclip_args: FedClipArgs = Field(default_factory=FedClipArgs)
 
 
 def _model(annotation: Any) -> type[Section]:

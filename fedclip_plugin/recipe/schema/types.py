@@ -98,18 +98,29 @@ def _no_ids(value: Any) -> Any:
     return "[]" if value is None or value == [] else value
 
 
+_NUMBER = BeforeValidator(_exponent_text)
+"""Stands behind a number's bounds: in front of them, it would keep them out of the JSON schema."""
+
 Flag = Annotated[bool, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True, le=MOST)]
 Count = Annotated[Whole, Field(ge=1)]
-Real = Annotated[float, BeforeValidator(_exponent_text), Field(strict=True, allow_inf_nan=False)]
-Positive = Annotated[Real, Field(gt=0)]
-NonNegative = Annotated[Real, Field(ge=0)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False), _NUMBER]
+Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0), _NUMBER]
+NonNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0), _NUMBER]
+Fraction = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, lt=1), _NUMBER]
+UpToThree = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=3), _NUMBER]
 Text = Annotated[str, Field(strict=True, min_length=1)]
-FolderName = Annotated[str, Field(strict=True), AfterValidator(_folder_name)]
+FolderName = Annotated[
+    str, Field(strict=True, json_schema_extra={"format": "folder-name"}), AfterValidator(_folder_name)
+]
 FolderNames = Annotated[tuple[FolderName, ...], Field(min_length=1), AfterValidator(_distinct)]
 UserPath = Annotated[Path, BeforeValidator(_path)]
-PromptTemplate = Annotated[str, Field(strict=True), AfterValidator(require_template)]
-MethodName = Annotated[str, Field(strict=True), AfterValidator(_method)]
+PromptTemplate = Annotated[
+    str, Field(strict=True, json_schema_extra={"pattern": r"^[^{}]*\{\}[^{}]*$"}), AfterValidator(require_template)
+]
+MethodName = Annotated[
+    str, Field(strict=True, json_schema_extra=lambda schema: schema.update(enum=list(METHODS))), AfterValidator(_method)
+]
 ClientIds = Annotated[Literal["[]"], BeforeValidator(_no_ids)]
 BackboneName = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_backbone)]
 
@@ -117,4 +128,10 @@ BackboneName = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_
 class Section(BaseModel):
     """Base of a recipe's sections: read-only, and only the keys that are declared."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        protected_namespaces=(),
+        defer_build=True,  # a command that checks no recipe waits for no validator
+    )

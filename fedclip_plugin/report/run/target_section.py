@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from fedclip_edge.metrics import confusion
 from fedclip_miniature import ensure_miniature
 from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.data import ImageSet, open_rgb, target_image_set
@@ -20,7 +21,7 @@ from fedclip_plugin.report.answer_pictures import confusion_picture, reliability
 from fedclip_plugin.report.page import Picture, Section
 from fedclip_plugin.report.plots.samples import COLUMNS, Sample, sample_grid
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.study.running.calibration import calibrate, confusion
+from fedclip_plugin.study.running.calibration import calibrate
 from fedclip_plugin.text import percent
 
 TITLE = "Answers on the target"

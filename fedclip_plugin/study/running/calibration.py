@@ -1,4 +1,4 @@
-"""Numbers behind the figures on answers: confusion matrix and calibration."""
+"""Numbers behind the figures on answers: calibration."""
 
 from __future__ import annotations
 
@@ -62,20 +62,3 @@ def bin_sums(
     place = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
     counts, right = (np.bincount(some, minlength=bins).astype(np.int64) for some in (place, place[correct]))
     return counts, right, np.bincount(place, weights=confidence, minlength=bins).astype(np.float64)
-
-
-def confusion(true: npt.NDArray[np.int64], answered: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.int64]:
-    """Count answers by class.
-
-    Parameters
-    ----------
-    true, answered
-        Class indices, ``[N]``.
-
-    Returns
-    -------
-    array of int64
-        ``[C, C]``; row true class, column answer.
-    """
-    cells = true * classes + answered
-    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import overload
+from typing import cast, overload
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from fedclip_edge.device import Device
 from fedclip_edge.device.recovery import called
 from fedclip_edge.errors import BundleError, ExportError
 from fedclip_edge.images import MAX_PIXELS, ImageLike, is_one_image, read_rgb
+from fedclip_edge.metrics import ClassMetrics, confusion
+from fedclip_edge.runtime.evaluation import Labelled, labelled
 from fedclip_edge.runtime.install import Change, change_between
 from fedclip_edge.runtime.providers import clash, onnxruntime
 from fedclip_edge.runtime.self_test import build_tested
@@ -94,6 +96,19 @@ class EdgeClassifier:
         The provider cannot be used.
     MissingPackageError
         onnxruntime, or for keys cryptography, is missing.
+
+    Examples
+    --------
+    ``bundle`` and ``release.pub`` are what ``fedclip export bundle --sign release`` wrote:
+
+    >>> classifier = EdgeClassifier(bundle, keys=["release.pub"], provider="cpu")
+    >>> prediction = classifier.predict(image)  # or a path, bytes, a PIL image
+    >>> prediction.label in classifier.labels and 0 < prediction.probability <= 1
+    True
+    >>> [len(answer.top) for answer in classifier.predict([image, image], top=2)]
+    [2, 2]
+    >>> classifier.logits([image, image]).shape == (2, len(classifier.labels))
+    True
     """
 
     def __init__(
@@ -207,6 +222,18 @@ class EdgeClassifier:
         serving = self.serving
         return serving.score(self._features(serving, images))[0]
 
+    def evaluate(self, images: str | Path | Iterable[Labelled]) -> ClassMetrics:
+        """Score labelled images: accuracy, recall of each label in the order of `labels`, balanced accuracy, macro F1.
+
+        They are a folder ``<label>/<image>``, or pairs of an image and its label, all answered by the same round.
+        Errors as of `predict`; ExportError when there is no image, or a label is not the bundle's.
+        """
+        serving, true = self.serving, list[int]()
+        pairs = labelled(images, self.labels)
+        logits = serving.score(self._features(serving, (true.append(label) or image for image, label in pairs)))[0]
+        answered = logits.argmax(-1).astype(np.int64)
+        return ClassMetrics.of(confusion(np.asarray(true, dtype=np.int64), answered, len(self.labels)))
+
     def check(self, source: str | Path) -> Serving:
         """Return an update with its sessions, verified and self-tested as `update` would, and install nothing."""
         with self._lock:
@@ -285,7 +312,7 @@ class EdgeClassifier:
     def _features(self, serving: Serving, images: ImageLike | Iterable[ImageLike]) -> Array:
         if not is_one_image(images) and not isinstance(images, Iterable):
             raise ExportError(f"{type(images).__name__} where images are taken: give one image, or a list of them")
-        every: Iterable[ImageLike] = [images] if is_one_image(images) else images
+        every = cast("Iterable[ImageLike]", [images] if is_one_image(images) else images)
         return serving.features(read_rgb(image, self._max_pixels) for image in every)
 
     def _follow(self) -> None:

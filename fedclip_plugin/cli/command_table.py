@@ -1,0 +1,78 @@
+"""Every command by group: what it does, and an example of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of ``fedclip``; its module is ``fedclip_plugin.cli`` and its name."""
+
+    what: str
+    example: str
+
+
+GROUPS: Mapping[str, Mapping[str, Command]] = {
+    "start": {
+        "ls": Command("list the recipes that come with the package, or the methods", "fedclip ls --methods"),
+        "init": Command(
+            "look at a folder of images and write a recipe for it", "fedclip init data/PACS --target sketch > mine.yaml"
+        ),
+        "cp": Command(
+            "copy a recipe or a study that comes with the package, to edit it",
+            "fedclip cp pacs/vit_b32_fedclip mine.yaml",
+        ),
+    },
+    "look": {
+        "check": Command("look through a folder of images: counts, bad files, duplicates", "fedclip check data/PACS"),
+        "validate": Command("check recipes; every fault is named at once", "fedclip validate mine.yaml"),
+        "keys": Command("what the keys of a recipe mean, with type and default", "fedclip keys learning_rate"),
+        "schema": Command("print the JSON schema of recipes, for editors", "fedclip schema > fedclip.schema.json"),
+        "doctor": Command("versions and clashes, MPI, GPU, caches", "fedclip doctor"),
+    },
+    "run": {
+        "launch": Command(
+            "check a recipe, print its mpirun command, and run it",
+            "fedclip launch miniature/clip_tiny_fedclip --set train_args.comm_round=10",
+        ),
+        "run": Command(
+            "be one rank of an mpirun job (launch does this for you)",
+            "mpirun -np 4 fedclip run miniature/clip_tiny_fedclip",
+        ),
+        "study": Command(
+            "run what is missing of a study in one mpirun job, and print its tables",
+            "fedclip study studies/miniature --dry-run",
+        ),
+    },
+    "result": {
+        "evaluate": Command(
+            "score an adapter, and zero-shot CLIP, on a folder of images",
+            "fedclip evaluate runs/demo/adapters/best data/PACS/sketch",
+        ),
+        "predict": Command(
+            "label images with an adapter; exit code 2 when one cannot be read",
+            "fedclip predict runs/demo/adapters/best picture.jpg",
+        ),
+        "export": Command(
+            "turn an adapter into ONNX for devices: keys, bundles, updates",
+            "fedclip export bundle --adapter runs/demo/adapters/best --out bundle --sign keys/release",
+        ),
+        "report": Command("write a page of figures and tables, of a run or of a study", "fedclip report runs/demo"),
+    },
+}
+"""Group to command to what is told of it, in the order of ``fedclip --help``."""
+
+COMMANDS: Mapping[str, Command] = {name: command for group in GROUPS.values() for name, command in group.items()}
+"""Every command."""
+
+
+def overview() -> str:
+    """Return the commands by group as lines of text."""
+    width = max(map(len, COMMANDS))
+    blocks = [
+        "\n".join([f"{group}:", *(f"    {name:{width}}  {command.what}" for name, command in commands.items())])
+        for group, commands in GROUPS.items()
+    ]
+    return "\n\n".join([*blocks, "fedclip COMMAND --help says more of a command, with an example."])

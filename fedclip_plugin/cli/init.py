@@ -1,0 +1,106 @@
+"""``fedclip init``: write a recipe for a folder of images."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedclip_edge.terminal import message, printable
+
+if TYPE_CHECKING:
+    from fedclip_plugin.data import FolderListing
+    from fedclip_plugin.data.proposals import Proposal
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="<class>/<image>, or <silo or domain>/<class>/<image>"
+    )
+    parser.add_argument(
+        "--target", metavar="DOMAIN", help="the domain that no silo trains on and the server tests on (none)"
+    )
+    parser.add_argument("--method", help="what is trained, as 'fedclip ls --methods' lists it (fedclip)")
+    parser.add_argument("--backbone", metavar="NAME", help="clip-tiny, a hub name, or a folder (CLIP ViT-B/32)")
+
+
+def act(options: argparse.Namespace) -> int:
+    """Look at a folder, print a recipe for it on stdout and what to know on stderr, and return the exit code.
+
+    Folders are listed and no image is opened.
+
+    Raises
+    ------
+    FedClipError
+        When a federation could not start on the folder, or method, backbone or target do not fit it.
+    """
+    from fedclip_plugin.data import list_folder, require_images_here
+    from fedclip_plugin.recipe.recipe import Recipe
+    from fedclip_plugin.recipe.yaml_reader import RecipeLoader
+
+    listing = list_folder(options.folder)
+    proposal = listing.proposal(options.target)
+    text = _recipe_text(options, listing, proposal)
+    recipe = Recipe.checked(RecipeLoader(text).get_single_data(), f"the recipe for {options.folder}")
+    require_images_here(recipe)
+    for problem in listing.problems:
+        _note(problem)
+    if recipe.fedclip_args.classes:
+        _note("not every folder has every class, so fedclip_args.classes lists them all; take out what is none")
+    if recipe.fedclip_args.method != "fedclip":
+        _note(f"the learning rate is FedCLIP's; studies/miniature tells which suit {recipe.fedclip_args.method}")
+    _note(f"no image was opened; look through all of them with: fedclip check {shlex.quote(str(options.folder))}")
+    _note("check the recipe with fedclip validate, and start it with fedclip launch")
+    print(text, end="")
+    return 0
+
+
+def _recipe_text(options: argparse.Namespace, listing: FolderListing, proposal: Proposal) -> str:
+    """Return the recipe of the package that a proposal starts from, with its keys and a header of its own."""
+    from fedclip_plugin.methods.registry import METHODS
+    from fedclip_plugin.recipe import find_recipe
+    from fedclip_plugin.recipe.edit_text import set_in_text
+
+    own = {"method": options.method, "backbone": options.backbone}
+    chosen: dict[str, object] = {key: value for key, value in own.items() if value is not None}
+    if options.method in METHODS and METHODS[options.method].on_pixels:
+        chosen["augmented_views"] = 0  # views are of methods on features
+    keys = {**proposal.keys, "fedclip_args": {**proposal.keys["fedclip_args"], **chosen}}
+    _, _, body = find_recipe(proposal.recipe).read_text(encoding="utf-8").partition("\n\n")
+    return _header(options, listing, proposal) + set_in_text(body, keys)
+
+
+def _header(options: argparse.Namespace, listing: FolderListing, proposal: Proposal) -> str:
+    folder, silos = shlex.quote(str(options.folder)), proposal.keys["train_args"]["client_num_in_total"]
+    counts = {name: sum(row.values()) for name, row in listing.counts.items()}
+    each = f" ({', '.join(f'{name} {count:,}' for name, count in counts.items())})" if len(counts) > 1 else ""
+    images = f"{sum(counts.values()):,} images of {len(listing.classes)} classes{each}"
+    lines = [
+        f"FedCLIP on {options.folder}: {proposal.what.partition(': ')[2]}.",
+        "",
+        f"From:      {proposal.recipe}, with what fits this folder",
+        f"Data:      {images}",
+        f"           look through them: fedclip check {folder}",
+        *_weights(options.backbone),
+        "Launch:    fedclip launch FILE, with this file's name",
+        "Keys:      fedclip keys KEY tells what one means",
+        f"Hardware:  {silos + 1} ranks (a server and {silos} silos); a GPU that they share, or CPU.",
+    ]
+    return "".join(f"# {printable(line)}".rstrip() + "\n" for line in lines) + "\n"
+
+
+def _weights(backbone: str | None) -> list[str]:
+    name = "openai/clip-vit-base-patch32" if backbone is None else backbone
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        return []
+    return [
+        f"Weights:   once, with a network: hf download {name}",
+        "           (or try it without: --set fedclip_args.backbone=clip-tiny)",
+    ]
+
+
+def _note(text: str) -> None:
+    print(message(f"note: {text}"), file=sys.stderr, flush=True)
