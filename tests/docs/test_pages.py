@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fedclip_plugin.cli.command_table import COMMANDS
+from fedclip_plugin.cli.main import main
 from fedclip_plugin.recipe.schema.sections import SECTIONS
 from tests.docs.blocks import PAGES
 from tests.support.paths import ROOT
@@ -46,7 +48,20 @@ def test_every_page_is_in_the_navigation_once():
 
     config = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
     listed = [page for section in config["nav"] for pages in section.values() for page in pages]
+    listed = [page if isinstance(page, str) else next(iter(page.values())) for page in listed]
     assert sorted(listed) == sorted(path.name for path in DOCS.glob("*.md"))
+
+
+def test_the_page_of_recipes_is_what_the_command_prints(capsys):
+    assert main(["keys", "--markdown"]) == 0
+    kept = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == kept, "make it anew: fedclip keys --markdown > docs/recipes.md"
+
+
+def test_the_page_of_commands_has_every_command():
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(?:fedclip )?([a-z]+)", text.partition("## Exit codes")[0]))
+    assert set(COMMANDS) - told == set()
 
 
 def test_the_page_of_recipes_has_every_key():
