@@ -17,6 +17,7 @@ from tqdm import tqdm
 from fedclip_edge.files import writing_to
 from fedclip_edge.terminal import align
 from fedclip_miniature import DOMAINS
+from fedclip_plugin.backbone import BUILT_IN
 from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.data import find_layout, scan_folder
 from fedclip_plugin.data.datasets import Labelled, labelled_files
@@ -44,6 +45,7 @@ Images: TypeAlias = "str | Path | Labelled"
 MINIATURE = "miniature"
 """The built-in data set, four drawn domains, in place of silos."""
 
+_USUAL_BACKBONE = "openai/clip-vit-base-patch32"
 _SOURCE = "fit(...)"
 _RENAMED = {"comm_round": "rounds", "random_seed": "seed"}
 
@@ -52,7 +54,7 @@ def fit(
     silos: Mapping[str, Images] | str,
     target: Images | None = None,
     *,
-    backbone: str = "clip-tiny",
+    backbone: str | None = None,
     method: str = "fedclip",
     rounds: int = 30,
     seed: int = 0,
@@ -76,8 +78,8 @@ def fit(
         Images that no silo trains on and every round is tested on: the same kinds, or the name of one of ``silos``,
         which then does not train. None: no such test.
     backbone
-        ``clip-tiny`` (built in, for drawings and tests), a hub name such as ``openai/clip-vit-base-patch32`` whose
-        files are on this machine, or a folder.
+        A hub name whose files are on this machine, a folder, or ``clip-tiny`` (built in; it knows drawings, not
+        photographs). None: ``openai/clip-vit-base-patch32``, and ``clip-tiny`` for the miniature.
     method
         What is trained; ``fedclip ls --methods`` lists them.
     rounds, seed
@@ -112,10 +114,12 @@ def fit(
     >>> result.best.saved.classes
     ('dog', 'elephant', 'giraffe', 'guitar', 'horse', 'house', 'person')
     """
-    own = {"backbone": backbone, "method": method, "comm_round": rounds, "random_seed": seed}
+    own: dict[str, Any] = {"method": method, "comm_round": rounds, "random_seed": seed}
     if wrong := [Fault(key, f"is given as {_RENAMED[key]}", keys[key]) for key in _RENAMED if key in keys]:
         raise recipe_error(_SOURCE, wrong)
-    data = _miniature(target) if isinstance(silos, str) and silos == MINIATURE else _own(silos, target, keys)
+    drawn = isinstance(silos, str) and silos == MINIATURE
+    data = _miniature(target) if drawn else _own(silos, target, keys)
+    own["backbone"] = backbone or (BUILT_IN if drawn else _USUAL_BACKBONE)
     recipe = recipe_from_keys({**data, **own, **keys}, _SOURCE)
     require_images_here(recipe)
     given, held = recipe.fedclip_args.run_dir, None

@@ -29,6 +29,7 @@ def run(workshop, tmp_path, monkeypatch):
     """Return ``fit`` on caches that all tests share, quiet, two rounds."""
     monkeypatch.chdir(tmp_path)
     shared = {"feature_cache_dir": workshop.features, "data_cache_dir": workshop.data, "progress": False, "rounds": 2}
+    shared["backbone"] = "clip-tiny"
     return lambda *silos, **keys: fit(*silos, **shared | keys)
 
 
@@ -252,3 +253,11 @@ def test_datasets_that_name_their_classes_differently_are_refused(run, folders):
     other.classes = list(reversed(other.classes))
     with pytest.raises(FedClipError, match="the datasets name their classes differently"):
         run({"cartoon": Drawings(folders["cartoon"]), "photo": other})
+
+
+def test_images_of_ones_own_want_a_clip_that_knows_photographs(run, folders, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(FedClipError, match="openai/clip-vit-base-patch32"):
+        run(folders, backbone=None)
+    result = run("miniature", "sketch", backbone=None, images_per_class=IMAGES_PER_CLASS)
+    assert result.recipe.fedclip_args.backbone == "clip-tiny"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -229,8 +229,13 @@ class EdgeClassifier:
         Errors as of `predict`; ExportError when there is no image, or a label is not the bundle's.
         """
         serving, true = self.serving, list[int]()
-        pairs = labelled(images, self.labels)
-        logits = serving.score(self._features(serving, (true.append(label) or image for image, label in pairs)))[0]
+
+        def taken() -> Iterator[ImageLike]:
+            for image, label in labelled(images, serving.bundle.manifest.labels):
+                true.append(label)
+                yield image
+
+        logits = serving.score(self._features(serving, taken()))[0]
         answered = logits.argmax(-1).astype(np.int64)
         return ClassMetrics.of(confusion(np.asarray(true, dtype=np.int64), answered, len(self.labels)))
 
