@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import fedclip_plugin
 from fedclip_plugin.cli.command_table import COMMANDS
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.recipe.schema.sections import SECTIONS
@@ -15,6 +16,7 @@ from tests.support.paths import ROOT
 DOCS = ROOT / "docs"
 MOST_CHARACTERS = 9_000
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_SKIPPED = {".venv", ".git", "node_modules", "site", "build"}
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -69,6 +71,24 @@ def test_the_page_of_recipes_has_every_key():
     sections = dict(re.findall(r"^## `?(\w+)`?[^\n]*\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     for name, model in SECTIONS.items():
         assert [key for key in model.model_fields if f"`{key}`" not in sections[name]] == []
+
+
+def test_the_page_of_the_api_has_every_public_name():
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    described = {line.rpartition(".")[2] for line in text.splitlines() if line.startswith("::: ")}
+    inside = {"FedClipError", "__version__"}  # on the page of errors; a string
+    assert set(fedclip_plugin.__all__) - described - inside == set()
+
+
+def test_files_that_pages_name_exist():
+    files = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if not _SKIPPED & set(path.parts)}
+    absent = [
+        (page.name, name)
+        for page in [*PAGES, ROOT / "CONTRIBUTING.md"]
+        for name in re.findall(r"`((?:[\w.-]+/)+[\w.-]*\.(?:py|mjs|sh|md|ipynb))`", page.read_text(encoding="utf-8"))
+        if not any(f"/{file}".endswith(f"/{name}") for file in files)
+    ]
+    assert absent == []
 
 
 def test_troubleshooting_quotes_messages_that_exist():
