@@ -18,17 +18,22 @@ from PIL import Image
 from torch import Tensor
 
 from fedclip_edge.images import ImageLike, is_one_image, read_rgb
+from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
 from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.data import (
+    Columns,
+    ImageList,
     ImageSet,
     UnreadableImageError,
     UnreadableImagesError,
     find_layout,
+    is_list,
     list_domains,
     open_rgb,
     scan_folder,
+    scan_images,
 )
 from fedclip_plugin.data.datasets import Labelled, dataset_images
 from fedclip_plugin.errors import AdapterFileError, DataError
@@ -187,22 +192,36 @@ class Classifier:
         classes = torch.tensor(self.saved.head_features).to(self.device)
         return scores(self.adapter(inputs.to(self.device)), classes, self.saved.logit_scale)
 
-    def image_sets(self, images: str | Path | Labelled) -> list[ImageSet]:
-        """List labelled images: the domains of ``<domain>/<class>/<image>``, or a folder ``<class>/<image>`` itself.
+    def image_sets(
+        self, images: str | Path | Labelled, columns: Columns | None = None, data_root: Path | None = None
+    ) -> list[ImageSet]:
+        """List labelled images, in parts that are scored apart.
 
-        A list of ``(path, label)`` or a dataset of images with labels is one set, called ``images``.
+        Parameters
+        ----------
+        images
+            ``<class>/<image>``, which is one part, ``<domain or split>/<class>/<image>``, or a list (``.csv`` ...),
+            whose parts are its silos and splits, where there are such columns. Or ``(path, label)`` pairs or a dataset
+            of images with labels: one part, called ``images``.
+        columns, data_root
+            Of a list: its columns (None: ``file`` and ``label``), and what its files are relative to (None: its
+            folder).
 
         Raises
         ------
         DataError
-            When it has no class folders, or one of a class that the adapter does not know.
+            When it has no class folders, or a class that the adapter does not know, or the list cannot be used.
         """
+        classes = self.saved.classes
         if not isinstance(images, str | Path):
-            return [dataset_images(images, "images", self.saved.classes, Path(".fedclip/data/images"))]
-        folder = Path(images)
-        if find_layout(folder) == "classes":
-            return [scan_folder(folder, folder.name, self.saved.classes)]
-        return [scan_folder(folder / name, name, self.saved.classes) for name in list_domains(folder)]
+            kept = Path(".fedclip/data/images")
+            return [dataset_images(images, "images", classes, kept, self.saved.sample_range)]
+        place = Path(images)
+        if is_list(place):
+            return ImageList.read(place, columns, data_root).parts(classes)
+        if find_layout(place) == "classes":
+            return [scan_folder(place, place.name, classes)]
+        return [scan_images(place / name, name, classes) for name in list_domains(place)]
 
     def evaluate(
         self,
@@ -261,7 +280,8 @@ class Classifier:
     def _source(self, cache: Path, batch_size: int, workers: int) -> FeatureSource:
         """Return what encodes through a cache, by the backbone that is loaded here if it lacks something."""
         name, precision = self._backbone or self.saved.backbone, self.saved.precision
-        source = FeatureSource(name, self.device, precision, cache, batch_size, workers, lambda folder: self.clip)
+        wide = self.saved.sample_range
+        source = FeatureSource(name, self.device, precision, cache, batch_size, workers, lambda folder: self.clip, wide)
         self.saved.require_backbone(source.fingerprint, source.feature_dim, name)
         self._folder = source.folder
         return source
@@ -279,7 +299,9 @@ class Classifier:
         self.saved.require_backbone(device_encoder.fingerprint, device_encoder.feature_dim, str(encoder))
         found = []
         for part in parts:
-            rows, bad = encode_files(device_encoder, part.paths(), batch_size, workers)
+            rows, bad = encode_files(
+                device_encoder, part.paths(), batch_size, workers, sample_range=self.saved.sample_range
+            )
             faults = list(bad.values())
             if faults and not skip_bad:
                 raise UnreadableImagesError(part.name, len(part), faults)
@@ -299,13 +321,11 @@ class Classifier:
             images = [images]
         elif not isinstance(images, Iterable):
             raise DataError(f"{type(images).__name__} where images are taken: give one image, or a list of them")
-        waiting = iter(images)
         see = self._preprocessing.crop if self.on_pixels else self._preprocessing.preprocess
-        seen = [see(_open(image)) for image in islice(waiting, _AT_ONCE)]
-        while seen:
+        waiting = (see(_open(image, self.saved.sample_range)) for image in images)
+        while seen := list(islice(waiting, _AT_ONCE)):
             pixels = torch.from_numpy(np.stack(seen))
             yield pixels if self.on_pixels else self.clip.encode_pixels(pixels)
-            seen = [see(_open(image)) for image in islice(waiting, _AT_ONCE)]
 
     @cached_property
     def _preprocessing(self) -> Preprocessing:
@@ -321,9 +341,11 @@ class Classifier:
         return clip
 
 
-def _open(image: Any) -> Image.Image:
+def _open(image: Any, sample_range: SampleRange | None) -> Image.Image:
     """Return an image as RGB: files, bytes, PIL images and arrays by the same rules as in training and on devices."""
-    return open_rgb(Path(image)) if isinstance(image, str | Path) else Image.fromarray(read_rgb(image))
+    if isinstance(image, str | Path):
+        return open_rgb(Path(image), sample_range=sample_range)
+    return Image.fromarray(read_rgb(image, sample_range=sample_range))
 
 
 def _are_sets(images: Any) -> TypeGuard[Sequence[ImageSet]]:

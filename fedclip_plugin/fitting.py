@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tqdm import tqdm
 
 from fedclip_edge.files import writing_to
+from fedclip_edge.sample_range import is_range
 from fedclip_edge.terminal import align
 from fedclip_miniature import DOMAINS
 from fedclip_plugin.backbone import BUILT_IN
@@ -343,13 +344,15 @@ def _common_root(every: Mapping[str, Any]) -> Path | None:
 def _listed(every: Mapping[str, Images], keys: Mapping[str, Any]) -> dict[str, Any]:
     """Write every silo's files and labels as a list, in a folder named after their content; return the keys for it."""
     cache = Path(keys.get("data_cache_dir") or ".fedclip/data").expanduser()
+    given = keys.get("sample_range")
+    sample_range = tuple(given) if given is not None and is_range(given) else None  # else the recipe refuses it
     rows: dict[str, list[tuple[Path, str]]] = {}
     orders: dict[str, tuple[str, ...]] = {}
     for name, images in every.items():
         if isinstance(images, str | Path):
             rows[name] = _folder_rows(Path(images).expanduser(), name, keys.get("classes"))
             continue
-        rows[name], order = labelled_files(images, name, cache / "images", keys.get("classes"))
+        rows[name], order = labelled_files(images, name, cache / "images", keys.get("classes"), sample_range)
         if order is not None:
             orders[name] = order
     if len(set(orders.values())) > 1:

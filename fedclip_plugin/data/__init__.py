@@ -1,11 +1,12 @@
 """Image folders and lists: which images a rank holds, how they are split, and how one file becomes RGB pixels."""
 
 from fedclip_plugin.data.every_silo import common_classes, require_images_here
-from fedclip_plugin.data.folder_check import FolderListing, check_folder, list_folder
+from fedclip_plugin.data.folder_check import check_folder, check_list
 from fedclip_plugin.data.folder_report import FolderReport
 from fedclip_plugin.data.image_folders import find_layout, list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
+from fedclip_plugin.data.listing import FolderListing, list_folder, list_list
 from fedclip_plugin.data.lists import Columns, ImageList, Row, is_list, write_list
 from fedclip_plugin.data.partition import partition
 from fedclip_plugin.data.read_image import IMAGE_SUFFIXES, UnreadableImageError, UnreadableImagesError, open_rgb
@@ -26,11 +27,13 @@ __all__ = [
     "UnreadableImageError",
     "UnreadableImagesError",
     "check_folder",
+    "check_list",
     "common_classes",
     "find_layout",
     "is_list",
     "list_domains",
     "list_folder",
+    "list_list",
     "open_rgb",
     "partition",
     "remarks",

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fedclip_edge.files import write_file
 from fedclip_edge.images import read_rgb
+from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.read_image import IMAGE_SUFFIXES
 from fedclip_plugin.errors import DataError
@@ -26,7 +27,11 @@ File = tuple[Path, str]
 
 
 def labelled_files(
-    source: Labelled, name: str, cache: Path, classes: Sequence[str] | None = None
+    source: Labelled,
+    name: str,
+    cache: Path,
+    classes: Sequence[str] | None = None,
+    sample_range: SampleRange | None = None,
 ) -> tuple[list[File], tuple[str, ...] | None]:
     """Return the image files of a list or dataset with their labels, and the dataset's own order of classes.
 
@@ -46,6 +51,8 @@ def labelled_files(
         Where images in memory are written.
     classes
         Names of numbered labels where the dataset has none.
+    sample_range
+        What is black and white in samples of more than 8 bits of images in memory.
 
     Returns
     -------
@@ -66,15 +73,17 @@ def labelled_files(
         if not isinstance(label, str):
             numbered = True
             label = _named(label, names or classes, where)
-        rows.append((_file(image, cache, where), label))
+        rows.append((_file(image, cache, where, sample_range), label))
     if not rows:
         raise DataError(f"{name}: the list or dataset holds no image")
     return rows, tuple(names) if numbered and names else None
 
 
-def dataset_images(source: Labelled, name: str, classes: Sequence[str], cache: Path) -> ImageSet:
+def dataset_images(
+    source: Labelled, name: str, classes: Sequence[str], cache: Path, sample_range: SampleRange | None = None
+) -> ImageSet:
     """Return a list or dataset as a set of image files whose labels are indices into ``classes``; errors as above."""
-    rows, _ = labelled_files(source, name, cache, classes)
+    rows, _ = labelled_files(source, name, cache, classes, sample_range)
     order = {label: index for index, label in enumerate(classes)}
     if unknown := sorted({label for _, label in rows} - order.keys()):
         raise DataError(f"{name}: label {unknown[0]!r} is not one of the classes: {', '.join(classes)}")
@@ -129,7 +138,7 @@ def _named(label: Any, names: Sequence[str] | None, where: str) -> str:
     return names[number]
 
 
-def _file(image: Any, cache: Path, where: str) -> Path:
+def _file(image: Any, cache: Path, where: str, sample_range: SampleRange | None) -> Path:
     """Return the file of an image; one in memory is written as PNG under a name made of its pixels."""
     if isinstance(image, Mapping) and (image.get("bytes") or image.get("path")):  # Hugging Face, decode=False
         image = image.get("bytes") or image["path"]
@@ -141,7 +150,7 @@ def _file(image: Any, cache: Path, where: str) -> Path:
         raise DataError(
             f"{where} is a tensor {list(image.shape)}; give the dataset without transforms, so that it gives PIL images"
         )
-    pixels = read_rgb(image)
+    pixels = read_rgb(image, sample_range=sample_range)
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
     path = (cache / digest[:2] / f"{digest[2:34]}.png").absolute()
     if not path.is_file():

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from fedclip_plugin.data.image_folders import list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.lists.image_list import ImageList
-from fedclip_plugin.data.lists.list_file import Columns
+from fedclip_plugin.data.lists.list_file import Columns, in_silo
 from fedclip_plugin.data.partition import partition
 from fedclip_plugin.data.silo_config import SiloPlace, read_silo_place
 from fedclip_plugin.data.split_folders import scan_images, scan_splits, splits_not_domains
-from fedclip_plugin.data.splits import look_like_splits
+from fedclip_plugin.data.splits import look_like_splits, require_whole_groups
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import closest
 
@@ -155,12 +155,8 @@ def _folder(recipe: Recipe, name: str, place: SiloPlace, is_own: bool = False) -
     """Return the folder of a silo or of the target; with the layout ``silos`` a silo's own file names it (`is_own`)."""
     root = _data_root(recipe, place.data_root)
     if is_own and place.data_root is not None and recipe.fedclip_args.data_layout == "silos":
-        return _with_name(root, name)
-    return _with_name(root, name) if _PLACE in str(root) else _named_folder(root, name)
-
-
-def _with_name(path: Path, name: str) -> Path:
-    return Path(str(path).replace(_PLACE, name))
+        return in_silo(root, name)
+    return in_silo(root, name) if _PLACE in str(root) else _named_folder(root, name)
 
 
 def _named_folder(root: Path, name: str) -> Path:
@@ -179,9 +175,7 @@ def _list(recipe: Recipe, place: SiloPlace, name: str) -> ImageList:
     path, root = place.data_list or settings.data_list, place.data_root or settings.data_root
     if path is None:
         raise DataError("fedclip_args.data_list is not given, so there are no images to read; set it")
-    return ImageList.read(
-        _with_name(path, name), Columns.of(settings), None if root is None else _with_name(root, name)
-    )
+    return ImageList.read(in_silo(path, name), Columns.of(settings), root)
 
 
 def _listed(recipe: Recipe, name: str, place: SiloPlace) -> tuple[ImageSet, Path]:
@@ -201,6 +195,7 @@ def _whole(recipe: Recipe, name: str, place: SiloPlace) -> ImageSet:
 
 
 def _shared_out(recipe: Recipe, silo_index: int, whole: ImageSet) -> ImageSet:
+    require_whole_groups(whole)
     parts = partition(
         whole.labels,
         recipe.train_args.client_num_in_total,

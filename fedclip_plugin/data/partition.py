@@ -77,15 +77,18 @@ def partition(
             parts = _draw_dirichlet(units, silo_count, alpha or 0.0, rng)
         if not any(short := [units.shortage(part, minimum) for part in parts]):
             return [units.images(part) for part in parts]
-    lack = next(filter(None, short))
-    if method == "homo":
-        raise DataError(
-            f"{len(labels)} images, shared out among {silo_count} silos, leave one with {lack}; add images, or lower "
+    raise DataError(_lack(next(filter(None, short)), len(labels), silo_count, alpha if method == "hetero" else None))
+
+
+def _lack(what: str, count: int, silo_count: int, alpha: float | None) -> str:
+    if alpha is None:
+        return (
+            f"{count} images, shared out among {silo_count} silos, leave one with {what}; add images, or lower "
             "client_num_in_total or min_images_per_silo"
         )
-    raise DataError(
-        f"{MAX_DRAWS} Dirichlet draws with partition_alpha {alpha:g} left a silo with {lack} "
-        f"of the {len(labels)} images each time ({silo_count} silos); raise partition_alpha or lower "
+    return (
+        f"{MAX_DRAWS} Dirichlet draws with partition_alpha {alpha:g} left a silo with {what} "
+        f"of the {count} images each time ({silo_count} silos); raise partition_alpha or lower "
         "min_images_per_silo"
     )
 
@@ -128,7 +131,7 @@ class _Units:
         if self.sizes[units].sum() < minimum:
             return f"fewer than {minimum}"
         if self.parts is not None:
-            return "" if set(self.parts[units]) == set(PARTS) else f"not all of {', '.join(PARTS)}"
+            return "" if set(self.parts[units]) == set(PARTS) else f"none of one split ({', '.join(PARTS)})"
         few = self.members is not None and len(units) < len(PARTS)
         return f"fewer than {len(PARTS)} groups" if few else ""
 

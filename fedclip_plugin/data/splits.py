@@ -53,9 +53,9 @@ def split_images(images: ImageSet, seed: int) -> Split:
     DataError
         A part would be empty, or a group has images in two parts; the message names the silo.
     """
+    require_whole_groups(images)
     try:
         if images.splits is not None:
-            _require_whole_groups(images)
             return _own(images.splits)
         if images.groups is not None:
             return split_groups(images.groups, seed)
@@ -141,10 +141,10 @@ def members_of(groups: NDArray[np.str_]) -> dict[str, NDArray[np.int64]]:
 
 def divided_groups(groups: NDArray[np.str_], owners: NDArray[np.str_]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each group whose images have more than one owner (a split, a silo), and its owners, sorted."""
-    pairs = np.unique(np.stack([groups, owners]), axis=1)
-    names, counts = np.unique(pairs[0], return_counts=True)
-    for name in names[counts > 1]:
-        yield str(name), tuple(map(str, pairs[1][pairs[0] == name]))
+    found: dict[str, set[str]] = {}
+    for group, owner in zip(groups.tolist(), owners.tolist(), strict=True):
+        found.setdefault(group, set()).add(owner)
+    yield from ((group, tuple(sorted(own))) for group, own in sorted(found.items()) if len(own) > 1)
 
 
 def _own(splits: NDArray[np.str_]) -> Split:
@@ -157,11 +157,12 @@ def _own(splits: NDArray[np.str_]) -> Split:
     return Split(*parts)
 
 
-def _require_whole_groups(images: ImageSet) -> None:
+def require_whole_groups(images: ImageSet) -> None:
+    """Refuse, as a DataError, an own split in which a group has images in two parts."""
     if images.groups is None or images.splits is None:
         return
     for name, parts in divided_groups(images.groups, images.splits):
         raise DataError(
-            f"group {name!r} has images in {' and '.join(parts)}, so that the test would know it from training: move "
-            "them into one of the splits, or leave fedclip_args.group_column or split_column out"
+            f"{images.name}: group {name!r} has images in {' and '.join(parts)}, so that the test would know it from "
+            "training: move them into one of the splits, or leave fedclip_args.group_column or split_column out"
         )

@@ -293,19 +293,19 @@ def test_folders_that_only_their_silo_may_see_are_not_looked_at(tmp_path: Path) 
 def test_what_is_left_out_or_nearly_black_is_said_in_a_line(domains_root: Path) -> None:
     recipe = make_recipe(domains_root, target_domain="art")
     assert remarks(silo_image_set(recipe, 1)) == []
-    for name in ("7.tif", "8.GIF", "notes.txt"):
+    for name in ("7.heic", "8.GIF", "notes.txt"):
         (domains_root / "photo/dog" / name).touch()
     for path in (domains_root / "photo/fox").glob("*.png"):
         Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(path)
     left_out, dark = remarks(silo_image_set(recipe, 1))
-    assert left_out.startswith("photo: 2 files not used (.gif 1, .tif 1), such as dog/7.tif; ")
+    assert left_out.startswith("photo: 2 files not used (.gif 1, .heic 1), such as dog/7.heic; ")
     assert dark.startswith(
-        "photo: 5 images of 10 looked at with 16-bit samples use only the lowest 12 bits, such as fox/"
+        "photo: 5 images of 10 looked at with samples of more than 8 bits use only the lowest 12, such as fox/"
     )
 
 
 def test_what_is_left_out_of_a_shared_folder_is_said_once(tmp_path: Path) -> None:
     fill(tmp_path / "own")
-    (tmp_path / "own/dog/x.tif").touch()
+    (tmp_path / "own/dog/x.gif").touch()
     recipe = make_recipe(tmp_path / "own", 2, {"partition_method": "homo"}, data_layout="classes")
     assert [len(remarks(silo_image_set(recipe, index))) for index in (0, 1)] == [1, 0]

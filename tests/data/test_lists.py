@@ -70,7 +70,7 @@ FAULTS = {
         "filename,label\na.png,x\n",
         Columns(),
         r"has no column 'file' \(did you mean 'filename'\?\); its first line names \"filename\", \"label\"\. Name the "
-        r"column of the images' files by file_column \(in a recipe fedclip_args.file_column\)",
+        r"column of the images' files by --file-column, in a recipe by fedclip_args\.file_column",
     ),
     "two columns missing": ("a,b\nx,y\n", Columns(), r"(?s)no column 'file';.*no column 'label';"),
     "no header": ("a.png,cat\nb.png,dog\n", Columns(), r"no column 'file'; its first line names \"a.png\", \"cat\""),

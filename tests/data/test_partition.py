@@ -156,7 +156,7 @@ def test_every_silo_gets_some_of_each_split(method: str, alpha: float | None, in
 
 def test_a_split_that_not_every_silo_can_have_is_refused() -> None:
     splits = np.array(["train"] * 50 + ["validation"] * 2 + ["test"] * 20)
-    with pytest.raises(DataError, match="leave one with not all of train, validation, test"):
+    with pytest.raises(DataError, match=r"leave one with none of one split .train, validation, test."):
         partition(np.zeros(72, np.int64), 3, "homo", None, 1, 0, splits=splits)
 
 

@@ -33,7 +33,8 @@ def described(tmp_path_factory):
     """Return manifests of a bundle and of an update, with and without next keys."""
     place = tmp_path_factory.mktemp("spec")
     made = [forge.read(forge.bundle(place / "bundle", external=True)), forge.read(forge.update(place / "update"))]
-    return [*made, made[1] | {"next_keys": [base64.b64encode(bytes(32)).decode()]}]
+    more = {"next_keys": [base64.b64encode(bytes(32)).decode()], "sample_range": [-1000, 400.5]}
+    return [*made, made[1] | more]
 
 
 def by_code(value):
@@ -88,7 +89,10 @@ def test_schema_and_code_agree_on_the_form_of_changed_manifests(described):
             assert fits, (path, value)
         if not fits:
             assert reason in FORM, (path, value, reason)
-        beyond = path[0] in ("golden", "feature_dim", "labels", "files", "next_keys") or reason == "not-finite"
+        beyond = (
+            path[0] in ("golden", "feature_dim", "labels", "files", "next_keys", "sample_range")
+            or reason == "not-finite"
+        )
         assert fits == (reason is None) or beyond, (path, value, reason)  # what JSON schema cannot say, the page does
     assert judged > 300
 

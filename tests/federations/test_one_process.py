@@ -15,4 +15,4 @@ def test_a_run_in_one_process_has_the_bytes_of_mpirun(happy, happy_recipe, tmp_p
             own, other = (place.adapters / name / file for place in (folder, happy.folder))
             assert own.read_bytes() == other.read_bytes()
     assert results(folder.rounds()) == results(happy.lines)
-    assert [line.bytes_up for line in folder.rounds()] == [line.bytes_up for line in happy.lines]
+    assert [line.bytes_up for line in folder.rounds()[2:]] == [line.bytes_up for line in happy.lines[2:]]

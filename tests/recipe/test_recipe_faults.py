@@ -122,6 +122,7 @@ VALID = {
     "gpu mapping": {"device_args.gpu_mapping_file": "gpu.yaml", "device_args.gpu_mapping_key": "k"},
     "fedml's empty id list": {"train_args.client_id_list": []},
     "exponent without a dot": {"train_args.learning_rate": "5e-5"},
+    "sample range": {"fedclip_args.sample_range": [-1000, "4e2"]},
 }
 
 
@@ -162,6 +163,13 @@ INVALID = [
     ({"device_args.using_gpu": "yes"}, 'using_gpu = "yes": must be true or false', ""),
     ({"data_args.dataset": 7}, "dataset = 7: must be text; put it in quotes", ""),
     ({"data_args.dataset": ""}, "must not be empty", ""),
+    (
+        {"fedclip_args.sample_range": [4095, 0]},
+        "sample_range = [4095, 0]: must be two finite numbers [black, white]",
+        "",
+    ),
+    ({"fedclip_args.sample_range": 4095}, "must be two finite numbers [black, white], the first below the second", ""),
+    ({"fedclip_args.sample_range": ["0", "1"]}, "must be two finite numbers", "such as [0, 4095]"),
     ({"fedclip_args.domains": "a, b"}, "must be a list", ""),
     ({"fedclip_args.domains": []}, "must not be an empty list", ""),
     ({"fedclip_args.classes": ["yes", True]}, "fedclip_args.classes[1] = true: must be text", "quotes"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fedclip_edge.terminal import printable
 from fedclip_plugin.data.image_set import ImageSet
-from fedclip_plugin.data.lists.list_file import Columns, Row, read_rows
-from fedclip_plugin.data.splits import divided_groups
+from fedclip_plugin.data.lists.list_file import Columns, Row, in_silo, read_rows
+from fedclip_plugin.data.splits import PARTS, divided_groups
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import closest, listed, show
 
@@ -25,7 +25,7 @@ class ImageList:
     Attributes
     ----------
     root
-        Folder that the files are relative to.
+        Folder that the files are relative to; it may hold ``{silo}``.
     rows
         At least one, in the order of the list.
     """
@@ -44,7 +44,7 @@ class ImageList:
         columns
             None: ``file`` and ``label``.
         root
-            Folder that file names are relative to; None: the list's own.
+            Folder that file names are relative to, perhaps with ``{silo}``; None: the list's own.
         """
         columns, root = columns or Columns(), path.parent if root is None else root
         return cls(path, root, columns, read_rows(path, columns, root))
@@ -82,14 +82,15 @@ class ImageList:
         rows = self._rows_of(silo)
         if classes is None and len(self.labels()) < 2:
             raise DataError(f"{name}: {self.one_label()}")
+        root = in_silo(self.root, silo or name)
         names = tuple(sorted({row.label for row in rows}) if classes is None else classes)
         self._require_known(rows, names, name)
         if files_needed:
-            self._require_files(rows, name)
+            self._require_files(rows, name, root)
         index = {label: number for number, label in enumerate(names)}
         return ImageSet(
             name,
-            self.root,
+            root,
             names,
             tuple(row.file for row in rows),
             np.array([index[row.label] for row in rows], dtype=np.int64),
@@ -97,6 +98,22 @@ class ImageList:
             splits=_values(rows, "split") if self.columns.split else None,
             notes=tuple(self._shared_groups(name, silo)),
         )
+
+    def parts(self, classes: Sequence[str]) -> list[ImageSet]:
+        """Return one image set for each silo and split, where there are such columns; else one, named as the list is.
+
+        Errors as for `image_set`.
+        """
+        if not (self.columns.silo or self.columns.split):
+            return [self.image_set(self.path.stem, classes)]
+        names = dict.fromkeys((row.silo, row.split) for row in self.rows)
+        order = sorted(names, key=lambda name: (name[0], [*PARTS, ""].index(name[1])))
+        return [
+            replace(self, rows=tuple(row for row in self.rows if (row.silo, row.split) == name)).image_set(
+                ", ".join(filter(None, name)), classes, name[0] or None
+            )
+            for name in order
+        ]
 
     def divided(self, by: str) -> list[tuple[str, tuple[str, ...]]]:
         """Return the groups that are in more than one ``silo`` or ``split``, and in which; none without the columns."""
@@ -137,15 +154,15 @@ class ImageList:
             in_recipe=", or add it to fedclip_args.classes",
         )
 
-    def _require_files(self, rows: Sequence[Row], name: str) -> None:
-        missing = [row for row in rows if not os.path.lexists(self.root / row.file)]
+    def _require_files(self, rows: Sequence[Row], name: str, root: Path) -> None:
+        missing = [row for row in rows if not os.path.lexists(root / row.file)]
         if not missing:
             return
         first = missing[0]
         written = "; in this list names hold \\: write them with /" if "\\" in first.file else ""
         raise DataError(
             f"{name}: {len(missing)} of {len(rows)} files of list {printable(str(self.path))} do not exist, the first "
-            f"in line {first.line}: {printable(str(self.root / first.file))}{written}. Correct the list, or the folder "
+            f"in line {first.line}: {printable(str(root / first.file))}{written}. Correct the list, or the folder "
             "that its files are relative to",
             in_recipe=" (fedclip_args.data_root), or set fedclip_args.on_bad_image to skip",
         )

@@ -63,6 +63,11 @@ class Row:
     line: int = 0  # in which it stands, from 1
 
 
+def in_silo(path: Path, silo: str) -> Path:
+    """Return a path with the name of a silo in place of ``{silo}``."""
+    return Path(str(path).replace("{silo}", silo)) if "{silo}" in str(path) else path
+
+
 def is_list(path: Path) -> bool:
     """Return whether a path ends, in any case, as a list of images does."""
     return path.suffix.lower() in LIST_SUFFIXES
@@ -79,7 +84,7 @@ def read_rows(path: Path, columns: Columns, root: Path) -> tuple[Row, ...]:
     Parameters
     ----------
     root
-        Folder that file names are relative to.
+        Folder that file names are relative to; ``{silo}`` in it stands for the silo of each line.
 
     Raises
     ------
@@ -107,7 +112,7 @@ def parse_rows(path: Path, content: bytes, columns: Columns, root: Path) -> tupl
     width, where, records = _records(path, content, columns)
     if not records:
         raise DataError(f"list {printable(str(path))} names no image; it needs a line for each")
-    rows, faults = list[Row](), list[str]()
+    rows, faults, named = list[Row](), list[str](), columns.named()
     for line, values in records:
         found = {what: values[place] if place < len(values) else "" for what, place in where.items()}
         if len(values) > width:
@@ -116,7 +121,7 @@ def parse_rows(path: Path, content: bytes, columns: Columns, root: Path) -> tupl
                 "separator into double quotes"
             )
         else:
-            faults += [f"line {line}: {fault}" for fault in _value_faults(found, columns)]
+            faults += [f"line {line}: {fault}" for fault in _value_faults(found, named)]
         split = part_named(found.get("split", "")) or ""
         rows.append(Row(found["file"], found["label"], found.get("silo", ""), found.get("group", ""), split, line))
     faults += [*_repeated(rows, root), *_spelt_twice(rows)]
@@ -195,7 +200,7 @@ def _places(path: Path, header: Sequence[str], columns: Columns) -> dict[str, in
             hint = f" (did you mean {close!r}?)" if close else ""
             faults.append(
                 f"has no column {name!r}{hint}; its first line names {listed(map(show, header))}. Name the column of "
-                f"the {_MEANING[what]} by {what}_column (in a recipe fedclip_args.{what}_column)"
+                f"the {_MEANING[what]} by --{what}-column, in a recipe by fedclip_args.{what}_column"
             )
         elif header.count(name) > 1:
             faults.append(f"has {header.count(name)} columns named {name!r}; give each a name of its own")
@@ -207,12 +212,12 @@ def _places(path: Path, header: Sequence[str], columns: Columns) -> dict[str, in
 _MEANING = {"file": "images' files", "label": "labels", "silo": "silos", "group": "groups", "split": "splits"}
 
 
-def _value_faults(found: Mapping[str, str], columns: Columns) -> Iterator[str]:
+def _value_faults(found: Mapping[str, str], named: Mapping[str, str]) -> Iterator[str]:
     for what, value in found.items():
-        place = f"{what} (column {columns.named()[what]})"
+        place = f"{what} (column {named[what]})"
         if not value:
             yield f"no {place}; give one, or remove the line"
-        elif name_fault(value):
+        elif not value.isprintable() and name_fault(value):
             yield f"{place} {show(value)} has a line break or a control character in it; take it out"
         elif what == "silo" and ("/" in value or value in (".", "..")):
             yield f"{place} {show(value)}: a silo's name is that of a folder too; write it without '/'"
@@ -223,7 +228,7 @@ def _value_faults(found: Mapping[str, str], columns: Columns) -> Iterator[str]:
 def _repeated(rows: Sequence[Row], root: Path) -> Iterator[str]:
     first: dict[str, Row] = {}
     for row in rows:
-        path = os.path.normpath(os.path.join(root, row.file))  # noqa: PTH118 (a Path per file is slow)
+        path = os.path.normpath(os.path.join(in_silo(root, row.silo), row.file))  # noqa: PTH118 (a Path per file is slow)
         earlier = first.setdefault(path, row)
         if row.file and earlier is not row:
             labels = (

@@ -123,6 +123,7 @@ class Preparation:
             prompt_template=self._settings.prompt_template,
             text=text,
             recipe_digest=self._recipe.digest(),
+            sample_range=self._settings.sample_range,
         )
         parts, splits, target = dict[str, InputSet](), None, None
         if inputs is not None and self._rank == 0:
@@ -140,7 +141,7 @@ class Preparation:
         card, fault = Ready(), None
         try:
             images = self._images()
-            for line in remarks(images) if images else ():
+            for line in remarks(images, self._settings.sample_range) if images else ():
                 _warn(line)
             if self._rank and images:
                 self._names[self._rank] = images.name
@@ -293,6 +294,7 @@ def feature_source(recipe: Recipe, device: torch.device) -> FeatureSource:
         Path(settings.feature_cache_dir),
         settings.encode_batch_size,
         settings.encode_workers or 0,
+        sample_range=settings.sample_range,
     )
 
 

@@ -19,6 +19,7 @@ from fedclip_plugin.recipe.schema.types import (
     NonNegative,
     Positive,
     PromptTemplate,
+    Range,
     Section,
     Text,
     UpToThree,
@@ -79,6 +80,9 @@ class FedClipArgs(Section):
         Number format of the backbone. ``auto`` picks the fastest that agrees with fp32 on a few images.
     feature_cache_dir
         Where encoded images are kept.
+    sample_range
+        The values that are black and white, such as ``[0, 4095]``, in samples of more than 8 bits (PNG, TIFF, DICOM
+        without a window, there after the rescale to such as Hounsfield units); None: all values of the file's own bits.
     on_bad_image
         What an unreadable image does: ``error`` stops the run, ``skip`` leaves the image out and counts it.
     weighting
@@ -147,6 +151,7 @@ class FedClipArgs(Section):
     prompt_template: PromptTemplate = USUAL_TEMPLATE
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     feature_cache_dir: UserPath = Path(".fedclip/features")
+    sample_range: Range | None = None
     on_bad_image: Literal["error", "skip"] = "error"
     weighting: Literal["uniform", "samples"] = "uniform"
     federation: Literal["federated", "local"] = "federated"

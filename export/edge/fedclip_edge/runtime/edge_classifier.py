@@ -18,7 +18,8 @@ from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_edge.device import Device
 from fedclip_edge.device.recovery import called
 from fedclip_edge.errors import BundleError, ExportError
-from fedclip_edge.images import MAX_PIXELS, ImageLike, is_one_image, read_rgb
+from fedclip_edge.image_file import MAX_PIXELS
+from fedclip_edge.images import ImageLike, is_one_image, read_rgb
 from fedclip_edge.metrics import ClassMetrics, confusion
 from fedclip_edge.runtime.evaluation import Labelled, labelled
 from fedclip_edge.runtime.install import Change, change_between
@@ -318,7 +319,8 @@ class EdgeClassifier:
         if not is_one_image(images) and not isinstance(images, Iterable):
             raise ExportError(f"{type(images).__name__} where images are taken: give one image, or a list of them")
         every = cast("Iterable[ImageLike]", [images] if is_one_image(images) else images)
-        return serving.features(read_rgb(image, self._max_pixels) for image in every)
+        sample_range = serving.bundle.manifest.sample_range
+        return serving.features(read_rgb(image, self._max_pixels, sample_range) for image in every)
 
     def _follow(self) -> None:
         """Serve what the disk names, when that is another round than the one that answers."""
