@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,12 +180,12 @@ def _survey(root: Path) -> _Survey:
         survey.files[domain] = {}
         _survey_domain(survey, root, domain)
     if survey.layout == "splits":
-        survey.most_silos = 0
-        with suppress(
-            DataError
-        ):  # then they are no splits, or none that can be used, and what is wrong was found above
+        try:
             sizes = Counter(scan_splits(root, WHOLE).splits)
             survey.most_silos = min(sizes.values())
+        except DataError as error:
+            survey.most_silos = 0
+            survey.facts.append(f"As splits they cannot be used as they are. {error}")
     return survey
 
 

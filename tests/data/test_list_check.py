@@ -165,7 +165,10 @@ def test_a_file_in_two_splits_is_told(splits: Path) -> None:
 def test_splits_that_lack_a_part_are_only_proposed_as_domains(splits: Path) -> None:
     shutil.rmtree(splits / "val")
     report = check_folder(splits)
-    assert [keys["fedclip_args"]["data_layout"] for _, keys, _ in advice(report.to_text())] == ["domains"]
+    text = report.to_text()
+    assert [keys["fedclip_args"]["data_layout"] for _, keys, _ in advice(text)] == ["domains"]
+    assert "As splits they cannot be used as they are. images: " in text
+    assert "has no validation split, it holds: test, train. Move some images into validation/<class>/" in text
 
 
 def test_a_domain_may_hold_splits(splits: Path) -> None:

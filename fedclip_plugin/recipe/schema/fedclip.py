@@ -15,6 +15,7 @@ from fedclip_plugin.recipe.schema.types import (
     FolderName,
     FolderNames,
     MethodName,
+    Names,
     NonNegative,
     Positive,
     PromptTemplate,
@@ -124,7 +125,7 @@ class FedClipArgs(Section):
     domains: FolderNames | None = None
     silos: FolderNames | None = None
     target_domain: FolderName | None = None
-    classes: FolderNames | None = None
+    classes: Names | None = None
     prompt_template: PromptTemplate = USUAL_TEMPLATE
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     feature_cache_dir: UserPath = Path(".fedclip/features")

@@ -62,7 +62,8 @@ def _path(value: Any) -> Path:
     return Path(expand_user(str(value)))
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
+    """Return a name that can be a folder's; a ValueError says what is wrong with another."""
     if not name.strip() or name in {".", ".."} or "/" in name or "\0" in name:
         raise ValueError("must be the name of one folder, without '/'; paths go into fedclip_args.data_root")
     return name
@@ -105,8 +106,9 @@ Real = Annotated[float, BeforeValidator(_exponent_text), Field(strict=True, allo
 Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
-FolderName = Annotated[str, Field(strict=True), AfterValidator(_folder_name)]
+FolderName = Annotated[str, Field(strict=True), AfterValidator(folder_name)]
 FolderNames = Annotated[tuple[FolderName, ...], Field(min_length=1), AfterValidator(_distinct)]
+Names = Annotated[tuple[Text, ...], Field(min_length=1), AfterValidator(_distinct)]
 UserPath = Annotated[Path, BeforeValidator(_path)]
 PromptTemplate = Annotated[str, Field(strict=True), AfterValidator(require_template)]
 MethodName = Annotated[str, Field(strict=True), AfterValidator(_method)]
