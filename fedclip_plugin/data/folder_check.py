@@ -14,6 +14,7 @@ from tqdm import tqdm
 from fedclip_plugin.data.folder_report import WHOLE, FolderReport
 from fedclip_plugin.data.image_folders import broken_links, find_layout, list_class, list_entries, one_class
 from fedclip_plugin.data.lists import Columns, ImageList
+from fedclip_plugin.data.lists.image_list import SHARED
 from fedclip_plugin.data.lists.list_file import in_silo
 from fedclip_plugin.data.names import name_fault, twin_fault, twins
 from fedclip_plugin.data.read_image import Stored, UnreadableImageError, read_image
@@ -225,8 +226,7 @@ def _survey_list(images: ImageList) -> _Survey:
         sizes = Counter(row.group for row in images.rows)
         survey.facts.append(f"Groups (column {columns.group}): {len(sizes)}, of up to {max(sizes.values())} images")
         survey.problems += [
-            f"group {group} is in silos {' and '.join(silos)}: what one trains on, another is tested on"
-            for group, silos in images.divided("silo")
+            f"group {group} is in silos {' and '.join(silos)}; {SHARED}" for group, silos in images.divided("silo")
         ]
         survey.most_silos = len(sizes) // len(PARTS)
     if columns.split:
