@@ -137,3 +137,14 @@ def test_eight_bits_are_a_quarter_of_the_bytes(finished):
     findings, *_ = finished
     (plain,), (small,) = (findings.chosen(case, "sketch") for case in ("fedclip", "int8"))
     assert 3.3 < plain.costs.bytes_up / small.costs.bytes_up < 4.1
+
+
+def test_the_example_of_a_study_runs(workshop):
+    file = ROOT / "examples" / "study" / "study.yaml"
+    place = workshop.place / "two_methods"
+    here = {"data_args.data_cache_dir": workshop.data, "fedclip_args.feature_cache_dir": workshop.features}
+    overrides = [word for key, value in here.items() for word in ("--set", f"{key}={value}")]
+    words = [sys.executable, "-m", "fedclip_plugin", "study", str(file), "--out", str(place), *overrides]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "zero-shot CLIP" in done.stdout and "Linear probe" in done.stdout
