@@ -127,13 +127,14 @@ def _named_folder(root: Path, name: str) -> Path:
 
 def _shared_out(recipe: Recipe, silo_index: int, name: str, root: Path) -> ImageSet:
     whole = scan_folder(root, name, recipe.fedclip_args.classes)
+    seed = recipe.data_args.partition_seed
     parts = partition(
         whole.labels,
         recipe.train_args.client_num_in_total,
         recipe.data_args.partition_method or "homo",
         recipe.data_args.partition_alpha,
         recipe.fedclip_args.min_images_per_silo,
-        recipe.common_args.random_seed,
+        recipe.common_args.random_seed if seed is None else seed,
     )
     told = whole.ignored if silo_index == 0 else ()  # one folder: what is left out is told once
     return replace(whole.subset(parts[silo_index]), ignored=told)

@@ -60,7 +60,7 @@ def _target(values: Values) -> Iterator[Fault]:
 def _layout_keys(values: Values) -> Iterator[Fault]:
     layout = values.get("fedclip_args.data_layout")
     only = {"fedclip_args.domains": ("domains",), "fedclip_args.silos": ("silos", "classes")}
-    only |= {"data_args.partition_method": ("classes",), "data_args.partition_alpha": ("classes",)}
+    only |= {f"data_args.partition_{key}": ("classes",) for key in ("method", "alpha", "seed")}
     for where, layouts in only.items():
         if layout and values.get(where) is not None and layout not in layouts:
             rule = f"only for data_layout: {' or '.join(layouts)}; leave it out, or change the layout"

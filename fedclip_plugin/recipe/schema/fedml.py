@@ -59,6 +59,9 @@ class DataArgs(Section):
         ``data_layout: classes``, which requires it.
     partition_alpha
         Concentration of the Dirichlet distribution of ``hetero``, which requires it: 0.5 is uneven, 100 nearly even.
+    partition_seed
+        Seed of the sharing out alone, so that runs with several seeds have the same silos; only with
+        ``data_layout: classes``. Without it: ``random_seed``, and in a study 0.
     data_silo_config
         One small YAML file per silo, where machines differ; each sets ``fedclip_args.data_root`` for its silo.
     """
@@ -67,6 +70,7 @@ class DataArgs(Section):
     data_cache_dir: UserPath = Path(".fedclip/data")
     partition_method: Literal["homo", "hetero"] | None = None
     partition_alpha: Positive | None = None
+    partition_seed: Annotated[Whole, Field(ge=0)] | None = None
     data_silo_config: Annotated[tuple[UserPath, ...], Field(min_length=1)] | None = None
 
 

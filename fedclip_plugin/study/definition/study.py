@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, Field
 
-from fedclip_plugin.recipe.faults import listed, show
+from fedclip_plugin.errors import RecipeError
+from fedclip_plugin.recipe.faults import closest, listed, show
 from fedclip_plugin.recipe.overrides import copy_sections, put
 from fedclip_plugin.recipe.recipe import Recipe
 from fedclip_plugin.recipe.schema.types import FolderName, Section, Text, Whole
@@ -94,9 +95,26 @@ class Study(Section):
         """Return the target domains in order; one None where there is no target."""
         return self.targets or (None,)
 
+    def only(self, names: Sequence[str]) -> Study:
+        """Return the study with some of its cases, all of them where none is named.
+
+        Raises
+        ------
+        RecipeError
+            When it has no case of that name.
+        """
+        for name in names:
+            if name not in self.cases:
+                meant = closest(name, self.cases)
+                hint = f" (did you mean {meant}?)" if meant else ""
+                told = f"study {self.study} has no case {name!r}{hint}; its cases are {listed(self.cases, 40)}"
+                raise RecipeError(told)
+        kept = {name: case for name, case in self.cases.items() if name in names or not names}
+        return self.model_copy(update={"cases": kept})
+
     def size(self) -> str:
         """Return how many cases, targets and seeds there are, as text."""
-        return f"{len(self.cases)} cases, {len(self.held_out())} targets, {len(self.seeds)} seeds"
+        return f"{len(self.cases)} cases, {len(self.targets or ()) or 'no'} targets, {len(self.seeds)} seeds"
 
     def cells(self) -> int:
         """Return how many federations it takes: every grid with the first seed, one point with the others."""
@@ -148,9 +166,18 @@ def cell_sections(
     sections = copy_sections(base)
     for name, value in [item for layer in layers for item in layer.items()]:
         put(sections, name, value)
+    if _value(sections, "fedclip_args.data_layout") == "classes":
+        dealt = _value(sections, "data_args.partition_seed")  # the same silos with every seed
+        put(sections, "data_args.partition_seed", 0 if dealt is None else dealt)
     put(sections, "fedclip_args.target_domain", target)
     put(sections, "common_args.random_seed", seed)
     put(sections, "validation_args.frequency_of_the_test", 1)
     put(sections, "fedclip_args.keep_rounds", 1)
     put(sections, "tracking_args.enable_tensorboard", False)
     return sections
+
+
+def _value(sections: Mapping[Any, Any], name: str) -> Any:
+    section, _, key = name.partition(".")
+    keys = sections.get(section)
+    return keys.get(key) if isinstance(keys, Mapping) else None
