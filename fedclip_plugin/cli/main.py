@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _act(argv: Sequence[str] | None) -> int:
+    if "_ARGCOMPLETE" in os.environ:
+        import_module("fedclip_plugin.cli.completion").complete()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in ("--cf", "--yaml_config_file"):
         words = ["run", *words[1:]]  # FedML's spelling of the same

@@ -98,8 +98,8 @@ def test_every_command_shows_an_example_that_it_takes(name, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([name, "--help"])
     shown = capsys.readouterr().out.rsplit("example:\n", 1)[1].strip()
-    words = shlex.split(shown.split(" > ")[0])
-    found = build_parser([name]).parse_args(words[words.index("fedclip") + 1 :])
+    words = shlex.split(shown.split("fedclip ", 1)[1].split(" > ")[0].split(")")[0])
+    found = build_parser([name]).parse_args(words)
     assert found.command == name
 
 
