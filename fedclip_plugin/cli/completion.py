@@ -22,9 +22,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> int:
     """Print the shell's script, which is to be read at its start, and return the exit code."""
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    print(argcomplete.shellcode(["fedclip"], shell=options.shell))
+    print(shellcode(["fedclip"], shell=options.shell))
     return 0
 
 
