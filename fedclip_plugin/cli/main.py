@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _act(argv: Sequence[str] | None) -> int:
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # they are looked for in every installed package
     if "_ARGCOMPLETE" in os.environ:
         import_module("fedclip_plugin.cli.completion").complete()
     words = list(sys.argv[1:] if argv is None else argv)
