@@ -41,6 +41,9 @@ def _act(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in ("--cf", "--yaml_config_file"):
         words = ["run", *words[1:]]  # FedML's spelling of the same
+    if not words:
+        build_parser(()).print_help(sys.stderr)
+        return 2
     options = build_parser(words[:1]).parse_args(words)
     if not os.environ.get("HOME"):
         os.environ["HOME"] = _home()

@@ -8,7 +8,7 @@ import pytest
 from fedclip_edge.cli.main import build_parser as edge_parser
 from fedclip_export.cli import build_parser as export_parser
 from fedclip_plugin import __version__
-from fedclip_plugin.cli.command_table import COMMANDS, GROUPS
+from fedclip_plugin.cli.command_table import COMMANDS, GROUPS, overview
 from fedclip_plugin.cli.main import build_parser, main
 
 
@@ -60,3 +60,16 @@ def test_a_word_like_none_that_is_known_gets_no_guess(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["ls", "--zzzzzz"])
     assert capsys.readouterr().err.endswith("fedclip ls: error: unrecognized arguments: --zzzzzz\n")
+
+
+def test_without_a_command_all_of_them_are_told(capsys):
+    assert main([]) == 2
+    assert overview() in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["keygen", "bundle", "update"])
+def test_the_exporters_own_commands_show_examples_that_they_take(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["export", name, "--help"])
+    words = shlex.split(capsys.readouterr().out.rsplit("example: fedclip ", 1)[1])
+    assert build_parser(["export"]).parse_args(words).export
