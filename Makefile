@@ -8,7 +8,7 @@ BIN := .venv/bin
 RECIPE ?= miniature/clip_tiny_fedclip
 DEMO := runs/demo
 JOBS ?= 2
-PACKAGES := fedclip_plugin fedclip_miniature recipes export benchmarks tests setup.py
+PACKAGES := fedclip_plugin fedclip_miniature recipes export track benchmarks examples tests setup.py
 
 # The environment's pip, held to the tested versions.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -18,7 +18,7 @@ MPI_WORKS := from fedclip_plugin.cli.mpirun.open_mpi import find_mpirun, mpi_lib
 # The CPU libraries of onnxruntime-node are in its package; its install step would fetch those for CUDA.
 NPM_CI := cd export/js && ONNXRUNTIME_NODE_INSTALL=skip npm ci --no-audit --no-fund --loglevel=error
 
-.PHONY: help setup demo test test-devices wheels quality quality-js style bench clean
+.PHONY: help setup demo test test-fast test-devices test-track docs wheels quality quality-js style bench clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ -/'
@@ -59,14 +59,26 @@ demo: setup ## a federation on the built-in miniature, a signed bundle, predicti
 	$(BIN)/fedclip-edge predict $(DEMO)/device .fedclip/data/*/sketch/*/*03.png
 
 # Federations take all cores and are run one after the other; the rest is shared by JOBS processes of one thread each.
-test: setup ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --ignore=tests/federations
+test: test-fast ## all tests
 	$(BIN)/python -m pytest tests/federations
+
+test-fast: setup ## the tests that need no mpirun
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --ignore=tests/federations
 
 test-devices: setup ## the same bundles in Node and in a headless browser; needs Node 20 and Chromium
 	@command -v npm > /dev/null || { echo "npm is missing: test-devices needs Node 20 (and Chromium)"; exit 1; }
 	$(NPM_CI)
 	FEDCLIP_REQUIRE_DEVICES=1 $(BIN)/python -m pytest tests/devices
+
+# MLflow does not install beside FedML's pins, so this has an environment of its own; what the server needs of the whole
+# package is listed in track/pyproject.toml.
+test-track: .venv-track/ready ## fedclip-track against a real MLflow server on this machine, and trackio
+	FEDCLIP_REQUIRE_TRACKERS=1 .venv-track/bin/python -m pytest tests/track --confcutdir=tests/track
+
+.venv-track/ready: track/pyproject.toml track/constraints.txt .venv/pyvenv.cfg
+	$(BIN)/python -m venv --clear .venv-track
+	.venv-track/bin/python -m pip install --quiet --disable-pip-version-check -c track/constraints.txt -e './track[test]'
+	@touch $@
 
 wheels: setup ## wheels of both distributions, tried in a fresh environment in another folder
 	sh tests/try_wheels.sh .venv dist
@@ -81,6 +93,9 @@ quality-js: ## the types of the JavaScript by tsc, eslint; needs Node 20
 	$(NPM_CI)
 	cd export/js && npm run --silent check
 
+docs: setup ## the documentation site, in site/; a broken link fails
+	$(BIN)/mkdocs build --strict --quiet
+
 style: setup ## format, and fix what can be fixed
 	$(BIN)/ruff format $(PACKAGES)
 	$(BIN)/ruff check --fix $(PACKAGES)
@@ -89,4 +104,4 @@ bench: setup ## ratios in one run: round overhead, start-up, encode once
 	$(BIN)/python -m benchmarks
 
 clean: ## remove everything that was made
-	rm -rf .venv .fedclip runs build dist *.egg-info export/edge/*.egg-info export/edge/build export/js/node_modules .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-track .fedclip runs site build dist *.egg-info export/edge/*.egg-info track/*.egg-info export/edge/build export/js/node_modules .pytest_cache .mypy_cache .ruff_cache

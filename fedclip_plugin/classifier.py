@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, Self, TypeAlias, TypeGuard, overload
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
+from fedclip_edge.images import ImageLike, is_one_image, read_rgb
+from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
 from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.data import (
+    Columns,
+    ImageList,
     ImageSet,
     UnreadableImageError,
     UnreadableImagesError,
     find_layout,
+    is_list,
     list_domains,
     open_rgb,
     scan_folder,
+    scan_images,
 )
+from fedclip_plugin.data.datasets import Labelled, dataset_images
 from fedclip_plugin.errors import AdapterFileError, DataError
 from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, InputSet
 from fedclip_plugin.features.encoding import encode_files
@@ -39,8 +46,11 @@ from fedclip_plugin.runs import SavedAdapter, load_adapter
 
 logger = logging.getLogger(__name__)
 
-Photo = str | Path | Image.Image | npt.NDArray[np.uint8]
-"""A file, or an image in memory: PIL's, or uint8 RGB ``[H, W, 3]``."""
+_AT_ONCE = 64
+"""Images in one forward pass."""
+
+Images: TypeAlias = "ImageLike | Iterable[ImageLike]"
+"""One image, or many: a path, an encoded file's bytes, a PIL image, or an array uint8 RGB ``[H, W, 3]``."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +64,12 @@ class Evaluation:
 
 
 class Classifier:
-    """An adapter on its backbone.
+    """An adapter on its backbone: from images to labels.
 
     Class features and logit scale are those that the adapter's file holds. The backbone is loaded when it is needed,
     once: methods that train one of its towers take it over.
 
-    Shapes: N images, C classes, d width of the features.
+    Shapes: N images (1 where one image is given), C classes, d width of the features.
 
     Parameters
     ----------
@@ -76,6 +86,18 @@ class Classifier:
     ------
     AdapterFileError
         When the adapter does not fit its method.
+
+    Examples
+    --------
+    >>> from fedclip_plugin import Classifier, fit
+    >>> result = fit("miniature", target="sketch", images_per_class=12, rounds=1, progress=False, run_dir="runs/two")
+    >>> classifier = Classifier.load("runs/two/adapters/best", device="cpu")
+    >>> from fedclip_miniature import render_image
+    >>> drawing = render_image("photo", "giraffe", index=3)  # an array uint8 [64, 64, 3]
+    >>> classifier.logits([drawing, drawing]).shape
+    torch.Size([2, 7])
+    >>> list(classifier.predict(drawing, top=2))
+    ['giraffe', 'guitar']
     """
 
     def __init__(
@@ -120,27 +142,49 @@ class Classifier:
             self._clip = FrozenClip(self._place(), self.device, self.saved.precision)
         return self._clip
 
-    def predict(self, images: Sequence[Photo], top: int = 3) -> list[dict[str, float]]:
-        """Return the ``top`` most probable labels of each image and their probabilities, the best first.
+    @overload
+    def predict(self, images: ImageLike, top: int = ...) -> dict[str, float]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(self, images: Iterable[ImageLike], top: int = ...) -> list[dict[str, float]]: ...
+
+    def predict(self, images: Images, top: int = 3) -> dict[str, float] | list[dict[str, float]]:
+        """Return the ``top`` most probable labels and their probabilities, the best first.
+
+        One image gives one dictionary from label to probability; many give a list of them.
 
         Raises
         ------
         FedClipError
-            When the backbone cannot be used, or an image cannot be read.
+            When the backbone cannot be used, an image cannot be read, or ``top`` is below 1.
         """
+        if top < 1:
+            raise DataError(f"top = {top}: ask for a number of labels, at least 1")
         best = self.logits(images).softmax(-1).topk(min(top, len(self.saved.classes)))
         pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        return [{self.saved.classes[i]: p for p, i in zip(*pair, strict=True)} for pair in pairs]
+        found = [{self.saved.classes[i]: p for p, i in zip(*pair, strict=True)} for pair in pairs]
+        return found[0] if is_one_image(images) else found
 
-    def encode(self, images: Sequence[Photo]) -> Tensor:
-        """Return adapted image features of unit length, ``[N, d]``."""
-        with torch.no_grad():
-            features: Tensor = self.adapter(self._inputs(images))
+    def encode(self, images: Images) -> Tensor:
+        """Return adapted image features of unit length, ``[N, d]``; errors as of :meth:`predict`."""
+        parts = [self._encoded(part) for part in self._inputs(images)]
+        return torch.cat(parts) if parts else torch.empty(0, self.saved.feature_dim)
+
+    def logits(self, images: Images) -> Tensor:
+        """Return class logits ``[N, C]``; errors as of :meth:`predict`."""
+        parts = [self.logits_of(part) for part in self._inputs(images)]
+        return torch.cat(parts) if parts else torch.empty(0, len(self.saved.classes))
+
+    @torch.no_grad()
+    def _encoded(self, inputs: Tensor) -> Tensor:
+        features: Tensor = self.adapter(inputs.to(self.device))
         return features
 
-    def logits(self, images: Sequence[Photo]) -> Tensor:
-        """Return class logits ``[N, C]``."""
-        return self.logits_of(self._inputs(images))
+    def save_peft(self, folder: str | Path) -> None:
+        """Write a LoRA adapter as peft reads it; see :func:`fedclip_plugin.methods.lora.save_peft`."""
+        from fedclip_plugin.methods.lora import save_peft
+
+        save_peft(self.saved, Path(folder))
 
     @torch.no_grad()
     def logits_of(self, inputs: Tensor) -> Tensor:
@@ -148,21 +192,40 @@ class Classifier:
         classes = torch.tensor(self.saved.head_features).to(self.device)
         return scores(self.adapter(inputs.to(self.device)), classes, self.saved.logit_scale)
 
-    def image_sets(self, folder: Path) -> list[ImageSet]:
-        """List the domains of ``<domain>/<class>/<image>``, or the folder itself when it is ``<class>/<image>``.
+    def image_sets(
+        self, images: str | Path | Labelled, columns: Columns | None = None, data_root: Path | None = None
+    ) -> list[ImageSet]:
+        """List labelled images, in parts that are scored apart.
+
+        Parameters
+        ----------
+        images
+            ``<class>/<image>``, which is one part, ``<domain or split>/<class>/<image>``, or a list (``.csv`` ...),
+            whose parts are its silos and splits, where there are such columns. Or ``(path, label)`` pairs or a dataset
+            of images with labels: one part, called ``images``.
+        columns, data_root
+            Of a list: its columns (None: ``file`` and ``label``), and what its files are relative to (None: its
+            folder).
 
         Raises
         ------
         DataError
-            When it has no class folders, or one of a class that the adapter does not know.
+            When it has no class folders, or a class that the adapter does not know, or the list cannot be used.
         """
-        if find_layout(folder) == "classes":
-            return [scan_folder(folder, folder.name, self.saved.classes)]
-        return [scan_folder(folder / name, name, self.saved.classes) for name in list_domains(folder)]
+        classes = self.saved.classes
+        if not isinstance(images, str | Path):
+            kept = Path(".fedclip/data/images")
+            return [dataset_images(images, "images", classes, kept, self.saved.sample_range)]
+        place = Path(images)
+        if is_list(place):
+            return ImageList.read(place, columns, data_root).parts(classes)
+        if find_layout(place) == "classes":
+            return [scan_folder(place, place.name, classes)]
+        return [scan_images(place / name, name, classes) for name in list_domains(place)]
 
     def evaluate(
         self,
-        images: str | Path | Sequence[ImageSet],
+        images: str | Path | Sequence[ImageSet] | Labelled,
         *,
         skip_bad: bool = False,
         cache: Path | None = None,
@@ -175,7 +238,7 @@ class Classifier:
         Parameters
         ----------
         images
-            A folder as for :meth:`image_sets`, or such sets.
+            What :meth:`image_sets` takes, or such sets.
         skip_bad
             Leave out images that cannot be read, and say which, instead of refusing them.
         cache
@@ -190,7 +253,7 @@ class Classifier:
         FedClipError
             When backbone or images cannot be used, or do not belong to the adapter.
         """
-        parts = self.image_sets(Path(images)) if isinstance(images, str | Path) else images
+        parts = images if _are_sets(images) else self.image_sets(images)
         with TemporaryDirectory() if cache is None else nullcontext(cache) as place:
             if encoder is not None:
                 found = self._by_device(parts, encoder, skip_bad, batch_size, workers)
@@ -217,7 +280,8 @@ class Classifier:
     def _source(self, cache: Path, batch_size: int, workers: int) -> FeatureSource:
         """Return what encodes through a cache, by the backbone that is loaded here if it lacks something."""
         name, precision = self._backbone or self.saved.backbone, self.saved.precision
-        source = FeatureSource(name, self.device, precision, cache, batch_size, workers, lambda folder: self.clip)
+        wide = self.saved.sample_range
+        source = FeatureSource(name, self.device, precision, cache, batch_size, workers, lambda folder: self.clip, wide)
         self.saved.require_backbone(source.fingerprint, source.feature_dim, name)
         self._folder = source.folder
         return source
@@ -235,7 +299,9 @@ class Classifier:
         self.saved.require_backbone(device_encoder.fingerprint, device_encoder.feature_dim, str(encoder))
         found = []
         for part in parts:
-            rows, bad = encode_files(device_encoder, part.paths(), batch_size, workers)
+            rows, bad = encode_files(
+                device_encoder, part.paths(), batch_size, workers, sample_range=self.saved.sample_range
+            )
             faults = list(bad.values())
             if faults and not skip_bad:
                 raise UnreadableImagesError(part.name, len(part), faults)
@@ -249,14 +315,17 @@ class Classifier:
             found.append(EncodedImages(data, kept, faults, len(kept)))
         return found
 
-    def _inputs(self, images: Sequence[Photo]) -> Tensor:
-        """Return what the adapter takes in of images."""
-        preprocessing = self._preprocessing
-        opened = [_open(image) for image in images]
-        if self.on_pixels:
-            return torch.from_numpy(np.stack([preprocessing.crop(image) for image in opened]))
-        seen = np.stack([preprocessing.preprocess(image) for image in opened])
-        return self.clip.encode_pixels(torch.from_numpy(seen))
+    def _inputs(self, images: Images) -> Iterator[Tensor]:
+        """Yield what the adapter takes in of images, ``_AT_ONCE`` of them at a time."""
+        if is_one_image(images):
+            images = [images]
+        elif not isinstance(images, Iterable):
+            raise DataError(f"{type(images).__name__} where images are taken: give one image, or a list of them")
+        see = self._preprocessing.crop if self.on_pixels else self._preprocessing.preprocess
+        waiting = (see(_open(image, self.saved.sample_range)) for image in images)
+        while seen := list(islice(waiting, _AT_ONCE)):
+            pixels = torch.from_numpy(np.stack(seen))
+            yield pixels if self.on_pixels else self.clip.encode_pixels(pixels)
 
     @cached_property
     def _preprocessing(self) -> Preprocessing:
@@ -272,7 +341,12 @@ class Classifier:
         return clip
 
 
-def _open(image: Any) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    return Image.fromarray(image) if isinstance(image, np.ndarray) else open_rgb(Path(image))
+def _open(image: Any, sample_range: SampleRange | None) -> Image.Image:
+    """Return an image as RGB: files, bytes, PIL images and arrays by the same rules as in training and on devices."""
+    if isinstance(image, str | Path):
+        return open_rgb(Path(image), sample_range=sample_range)
+    return Image.fromarray(read_rgb(image, sample_range=sample_range))
+
+
+def _are_sets(images: Any) -> TypeGuard[Sequence[ImageSet]]:
+    return isinstance(images, list | tuple) and bool(images) and all(isinstance(part, ImageSet) for part in images)

@@ -63,7 +63,7 @@ That is not the same as nothing about the images:
 - **Names** of class folders and silos go out as they are: give them none that is confidential.
 
 Messages go between a silo and the server only. They are pickled: whoever controls a rank of the job can run code on
-the others, and read its files (see the README). They are not encrypted: a network between the machines must be
+the others, and read its files (see docs/trust.md). They are not encrypted: a network between the machines must be
 yours. More ways out are at the end of this page: what `mpirun` hands on, what MPI itself knows, and what FedML does
 in a `main` of your own.
 """

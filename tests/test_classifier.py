@@ -12,7 +12,7 @@ from fedclip_miniature import CLASSES, ensure_miniature
 from fedclip_plugin.backbone import clip as clip_module
 from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.data import UnreadableImageError
-from fedclip_plugin.errors import AdapterFileError
+from fedclip_plugin.errors import AdapterFileError, DataError, FedClipError
 from fedclip_plugin.methods import METHODS
 from tests.support.random_adapters import fresh_adapter, random_adapter, write_adapter
 
@@ -106,3 +106,91 @@ def test_what_cannot_be_used_is_named(tmp_path, photos):
 
 def test_it_is_a_public_name():
     assert fedclip_plugin.Classifier is Classifier
+
+
+def test_one_image_gives_one_answer_and_many_a_list(tmp_path, photos):
+    classifier = Classifier.load(write_adapter(tmp_path / "adapter"), device="cpu")
+    alone, (same, other) = classifier.predict(photos[0]), classifier.predict(photos[:2])
+    assert same == pytest.approx(alone, abs=1e-6) and list(other.values()) != list(same.values())
+    assert classifier.predict(photos[0].read_bytes()) == alone
+    pixels = np.asarray(Image.open(photos[0]).convert("RGB"))
+    assert classifier.predict(np.stack([pixels, pixels])) == [pytest.approx(alone, abs=1e-6)] * 2
+    assert classifier.encode(photos[0]).shape == (1, classifier.saved.feature_dim)
+    assert classifier.predict([]) == [] and classifier.logits([]).shape == (0, len(CLASSES))
+
+
+@pytest.mark.parametrize(
+    ("images", "top", "told"),
+    [
+        (3, 1, "int where images are taken: give one image, or a list of them"),
+        (None, 1, "NoneType where images are taken"),
+        ("photo.png", 0, "top = 0: ask for a number of labels, at least 1"),
+        ("missing.png", 1, "cannot read image missing.png: No such file"),
+        (b"no image", 1, "its content is not a JPEG"),
+        (np.zeros((4, 4)), 1, r"an array must be uint8 of shape \[height, width, 3\] in RGB order, not float64"),
+    ],
+)
+def test_what_cannot_be_predicted_is_named(tmp_path, images, top, told):
+    classifier = Classifier.load(write_adapter(tmp_path / "adapter"), device="cpu")
+    with pytest.raises(FedClipError, match=told):
+        classifier.predict(images, top)
+
+
+def test_a_list_of_files_and_a_dataset_are_scored_as_their_folder_is(tmp_path, images, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    classifier = Classifier.load(write_adapter(tmp_path / "adapter"), device="cpu")
+    files = sorted((images / "photo").glob("*/*.png"))
+    folder = classifier.evaluate(images / "photo")["photo"].adapter
+    listed = classifier.evaluate([(path, path.parent.name) for path in files])["images"].adapter
+    opened = [{"image": Image.open(path), "label": CLASSES.index(path.parent.name)} for path in files]
+    dataset = classifier.evaluate(opened)["images"].adapter
+    for other in (listed, dataset):
+        assert torch.equal(other.predicted, folder.predicted) and torch.equal(other.true, folder.true)
+        torch.testing.assert_close(other.confidence, folder.confidence)
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        (
+            {"picture": 1, "label": 0},
+            "images, item 0 has the columns picture, label; one of image, img and one of label",
+        ),
+        (("a.png", 9), "has the label 9, and there are 7 classes, counted from 0"),
+        (("a.png", "cat"), "label 'cat' is not one of the classes: dog"),
+        (("a.txt", "dog"), "item 0: a.txt is no image file; images end in"),
+        ((torch.zeros(3, 8, 8), "dog"), r"is a tensor \[3, 8, 8\]; give the dataset without transforms"),
+        ((Image.new("RGB", (8, 8)), None), "has the label None; a label is text, or a number with a name"),
+        ("a.png", "item 0 is a str; a pair"),
+    ],
+)
+def test_an_item_that_is_no_labelled_image_is_named(tmp_path, monkeypatch, item, told):
+    monkeypatch.chdir(tmp_path)
+    classifier = Classifier.load(write_adapter(tmp_path / "adapter"), device="cpu")
+    with pytest.raises(DataError, match=told):
+        classifier.evaluate([item])
+
+
+def test_a_lora_adapter_is_written_as_peft_reads_it(tmp_path, photos):
+    from peft import PeftModel
+    from transformers import CLIPModel
+
+    saved, rng = fresh_adapter(method="lora"), np.random.default_rng(0)
+    tensors = {name: rng.normal(0, 0.1, array.shape).astype(np.float32) for name, array in saved.tensors.items()}
+    classifier = Classifier(dataclasses.replace(saved, tensors=tensors), device="cpu")
+    classifier.save_peft(tmp_path / "peft")
+    model = PeftModel.from_pretrained(
+        CLIPModel.from_pretrained(classifier.clip.folder, dtype=torch.float32), str(tmp_path / "peft")
+    )
+    seen = [classifier.clip.preprocess(Image.open(path).convert("RGB")) for path in photos]
+    tower, projection = model.base_model.model.vision_model, model.base_model.model.visual_projection
+    with torch.no_grad():
+        features = projection(tower(torch.from_numpy(np.stack(seen))).pooler_output)
+    expected = classifier.encode(photos)
+    torch.testing.assert_close(torch.nn.functional.normalize(features, dim=-1), expected, atol=1e-5, rtol=0)
+    assert not torch.allclose(expected, Classifier(saved, device="cpu").encode(photos), atol=1e-2)
+
+
+def test_an_adapter_that_is_no_lora_has_no_peft_format(tmp_path):
+    with pytest.raises(AdapterFileError, match="an adapter of method fedclip is no LoRA"):
+        Classifier.load(write_adapter(tmp_path / "adapter"), device="cpu").save_peft(tmp_path / "peft")

@@ -12,6 +12,7 @@ import PIL.Image
 
 from fedclip_edge.errors import ConversionError
 from fedclip_edge.images import Pixels
+from fedclip_edge.sample_range import SampleRange
 from fedclip_miniature import CLASSES, DOMAINS, render_image
 from fedclip_plugin.data import open_rgb
 from fedclip_plugin.data.image_folders import find_images
@@ -35,23 +36,25 @@ _SIZES = (48, 64, 96, 131, 200, 227, 320, 480)
 class Samples:
     """Image files for one export, and what they are, for the parity table.
 
-    `calibration` and `check` are disjoint; `check` also holds shapes that trip preprocessing up.
+    `calibration` and `check` are disjoint; `check` also holds shapes that trip preprocessing up. `sample_range` is the
+    adapter's.
     """
 
     name: str
     calibration: tuple[Path, ...]
     check: tuple[Path, ...]
+    sample_range: SampleRange | None = None
 
     def golden(self) -> list[Pixels]:
         """Return small versions of a few images, uint8 ``[H, W, 3]``, spread over `check`."""
         step = len(self.check) // GOLDEN
-        images = [open_rgb(path) for path in self.check[::step][:GOLDEN]]
+        images = [open_rgb(path, sample_range=self.sample_range) for path in self.check[::step][:GOLDEN]]
         for image in images:
             image.thumbnail((GOLDEN_SIDE, GOLDEN_SIDE))
         return [np.array(image) for image in images]
 
 
-def gather(folder: Path | None, precision: str, workplace: Path) -> Samples:
+def gather(folder: Path | None, precision: str, workplace: Path, sample_range: SampleRange | None = None) -> Samples:
     """Return the images to work with: your own, below a folder, or drawings.
 
     Images that are made here go to `workplace`. Raises ConversionError when the folder is missing or holds too few
@@ -67,7 +70,7 @@ def gather(folder: Path | None, precision: str, workplace: Path) -> Samples:
         )
     name = "drawings of the built-in miniature" if folder is None else f"images of {folder.name}"
     calibration, check = files[:kept], files[kept : kept + CHECK]
-    return Samples(name, tuple(calibration), (*check, *_awkward(check, workplace)))
+    return Samples(name, tuple(calibration), (*check, *_awkward(check, workplace, sample_range)), sample_range)
 
 
 def _found(folder: Path) -> Sequence[Path]:
@@ -95,9 +98,9 @@ def _drawn(count: int, workplace: Path) -> Sequence[Path]:
     return paths[:count]
 
 
-def _awkward(check: Sequence[Path], workplace: Path) -> Iterator[Path]:
+def _awkward(check: Sequence[Path], workplace: Path, sample_range: SampleRange | None) -> Iterator[Path]:
     """Write shapes and colour modes on which preprocessing often goes wrong."""
-    image = open_rgb(check[0])
+    image = open_rgb(check[0], sample_range=sample_range)
     shapes = {"odd_crop": (227, 224), "odd_crop_upright": (224, 227), "thin": (4000, 1), "tiny": (3, 4)}
     for name, size in shapes.items():
         path = workplace / f"{name}.png"

@@ -90,7 +90,7 @@ def make_bundle(
             tell(f"{source.method} has an encoder of its own")
             tuned = Path(scratch) / "tuned"
             source, clip = write_tuned(source, clip, tuned), tuned
-        samples = gather(calibrate, precision, Path(scratch))
+        samples = gather(calibrate, precision, Path(scratch), source.saved.sample_range)
         graphs = choose_graphs(source, clip, precision, samples, tell)
         files = _files(graphs, Path(scratch), external_data)
         manifest = _manifest(source, graphs, samples.golden(), files, release)

@@ -134,11 +134,12 @@ class Reference:
     def __init__(self, backbone: Path, saved: SavedAdapter) -> None:
         cpu = torch.device("cpu")
         self.clip = FrozenClip(backbone, cpu)
+        self.sample_range = saved.sample_range
         self._classifier = Classifier(saved, device=cpu, clip=self.clip)
 
     def pixels(self, paths: Sequence[Path]) -> Array:
         """Return what CLIP sees of image files, ``[N, 3, S, S]``, by PIL."""
-        return np.stack([self.clip.preprocess(open_rgb(path)) for path in paths])
+        return np.stack([self.clip.preprocess(open_rgb(path, sample_range=self.sample_range)) for path in paths])
 
     def encode(self, pixels: Array) -> Array:
         """Return image features ``[N, d]``."""
@@ -166,7 +167,7 @@ class ParityCheck:
 
     def _compare(self, precision: str, chain: DeviceChain, latency: Mapping[int, float]) -> Parity:
         same_pixels = chain.logits(_chunked(chain.encode, self._pixels))
-        features = chain.features(map(read_rgb, self._paths))
+        features = chain.features(read_rgb(path, sample_range=self._reference.sample_range) for path in self._paths)
         logits = chain.logits(features)
         return Parity(
             precision,

@@ -78,6 +78,7 @@ class Source:
             "round": self.saved.round,
             "adapter": {"sha256": self.sha256, "recipe_digest": self.saved.recipe_digest},
             "backbone": {"name": self.backbone_name, "fingerprint": self.saved.fingerprint},
+            "sample_range": self.saved.sample_range,
         }
 
 

@@ -18,7 +18,8 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
     "start": {
         "ls": Command("list the recipes that come with the package, or the methods", "fedclip ls --methods"),
         "init": Command(
-            "look at a folder of images and write a recipe for it", "fedclip init data/PACS --target sketch > mine.yaml"
+            "look at a folder or list of images and write a recipe for it",
+            "fedclip init data/PACS --target sketch > mine.yaml",
         ),
         "cp": Command(
             "copy a recipe or a study that comes with the package, to edit it",
@@ -29,7 +30,9 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         ),
     },
     "look": {
-        "check": Command("look through a folder of images: counts, bad files, duplicates", "fedclip check data/PACS"),
+        "check": Command(
+            "look through a folder or list of images: counts, bad files, duplicates", "fedclip check data/PACS"
+        ),
         "validate": Command("check recipes; every fault is named at once", "fedclip validate mine.yaml"),
         "keys": Command("what the keys of a recipe mean, with type and default", "fedclip keys learning_rate"),
         "schema": Command("print the JSON schema of recipes, for editors", "fedclip schema > fedclip.schema.json"),
@@ -51,7 +54,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
     },
     "result": {
         "evaluate": Command(
-            "score an adapter, and zero-shot CLIP, on a folder of images",
+            "score an adapter, and zero-shot CLIP, on labelled images",
             "fedclip evaluate runs/demo/adapters/best data/PACS/sketch",
         ),
         "predict": Command(

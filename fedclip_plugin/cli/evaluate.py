@@ -1,4 +1,4 @@
-"""``fedclip evaluate``: score an adapter, and zero-shot CLIP, on labelled images."""
+"""``fedclip evaluate``: score an adapter, and zero-shot CLIP, on labelled images, in folders or named by a list."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedclip_edge.metrics import ClassMetrics
 from fedclip_edge.terminal import align, message
+from fedclip_plugin.cli.options import add_columns, columns_of
 from fedclip_plugin.data import UnreadableImagesError, remarks
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.metrics import ClassMetrics
 from fedclip_plugin.recipe.faults import listed
 from fedclip_plugin.text import percent
 
@@ -31,7 +32,12 @@ _PROBE = 1 << 16  # bytes; a full disk takes an empty file
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("adapter", type=Path, metavar="ADAPTER", help="such as runs/NAME/adapters/best")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="<class>/<image>, or <domain>/<class>/<image>")
+    parser.add_argument(
+        "images",
+        type=Path,
+        metavar="FOLDER_OR_LIST",
+        help="<class>/<image>, <domain>/<class>/<image>, or a list (.csv, .tsv, .txt, .lst)",
+    )
     features = parser.add_mutually_exclusive_group()
     features.add_argument("--backbone", metavar="NAME", help="where the adapter's backbone is, if not where it was")
     features.add_argument("--encoder", type=Path, metavar="FILE", help="a bundle's encoder.onnx: what a device sees")
@@ -39,19 +45,21 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--on-bad-image", choices=("error", "skip"), default="error", help="skip: leave out what cannot be read (error)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_columns(parser, ("file", "label", "silo", "split"))
 
 
 def act(options: argparse.Namespace) -> int:
     """Print how well an adapter and zero-shot CLIP label images, by folder and by class; return the exit code."""
     from fedclip_plugin.classifier import Classifier
 
+    columns = columns_of(options, options.images)
     classifier = Classifier.load(options.adapter, options.backbone)
     saved = classifier.saved
     if saved.warning:
         _note(saved.warning)
     cache = None if options.encoder else _cache()
-    parts = classifier.image_sets(options.folder)
-    for line in (line for part in parts for line in remarks(part)):
+    parts = classifier.image_sets(options.images, columns, options.data_root)
+    for line in (line for part in parts for line in remarks(part, saved.sample_range)):
         _note(line)
     try:
         found = classifier.evaluate(

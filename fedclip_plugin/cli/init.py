@@ -1,4 +1,4 @@
-"""``fedclip init``: write a recipe for a folder of images."""
+"""``fedclip init``: write a recipe for a folder or list of images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedclip_edge.terminal import message, printable
+from fedclip_plugin.cli.options import add_columns, columns_of
 
 if TYPE_CHECKING:
     from fedclip_plugin.data import FolderListing
@@ -18,32 +19,40 @@ if TYPE_CHECKING:
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="<class>/<image>, or <silo or domain>/<class>/<image>"
+        "folder",
+        type=Path,
+        metavar="FOLDER_OR_LIST",
+        help="<class>/<image>, <silo or domain>/<class>/<image>, or a list (.csv, .tsv, .txt, .lst)",
     )
     parser.add_argument(
-        "--target", metavar="DOMAIN", help="the domain that no silo trains on and the server tests on (none)"
+        "--target", metavar="DOMAIN", help="the domain or silo that does not train and the server tests on (none)"
     )
     parser.add_argument(
         "--method", metavar="METHOD", help="what is trained, as 'fedclip ls --methods' lists it (fedclip)"
     )
     parser.add_argument("--backbone", metavar="NAME", help="clip-tiny, a hub name, or a folder (CLIP ViT-B/32)")
+    add_columns(parser, ("file", "label", "silo", "group", "split"))
 
 
 def act(options: argparse.Namespace) -> int:
     """Look at a folder, print a recipe for it on stdout and what to know on stderr, and return the exit code.
 
-    Folders are listed and no image is opened.
+    Folders and lists are read and no image is opened.
 
     Raises
     ------
     FedClipError
         When a federation could not start on the folder, or method, backbone or target do not fit it.
     """
-    from fedclip_plugin.data import list_folder, require_images_here
+    from fedclip_plugin.data import is_list, list_folder, list_list, require_images_here
     from fedclip_plugin.recipe.recipe import Recipe
     from fedclip_plugin.recipe.yaml_reader import RecipeLoader
 
-    listing = list_folder(options.folder)
+    columns = columns_of(options, options.folder)
+    if is_list(options.folder):
+        listing = list_list(options.folder, columns, options.data_root)
+    else:
+        listing = list_folder(options.folder)
     proposal = listing.proposal(options.target)
     text = _recipe_text(options, listing, proposal)
     recipe = Recipe.checked(RecipeLoader(text).get_single_data(), f"the recipe for {options.folder}")
@@ -51,7 +60,7 @@ def act(options: argparse.Namespace) -> int:
     for problem in listing.problems:
         _note(problem)
     if recipe.fedclip_args.classes:
-        _note("not every folder has every class, so fedclip_args.classes lists them all; take out what is none")
+        _note("not every silo has every class, so fedclip_args.classes lists them all; take out what is none")
     if recipe.fedclip_args.method != "fedclip":
         _note(f"the learning rate is FedCLIP's; studies/miniature tells which suit {recipe.fedclip_args.method}")
     _note(f"no image was opened; look through all of them with: fedclip check {shlex.quote(str(options.folder))}")

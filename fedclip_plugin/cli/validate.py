@@ -54,13 +54,13 @@ def _silo_files(recipe: Recipe) -> list[str]:
     files = dict.fromkeys(recipe.data_args.data_silo_config or ())
     if not files:
         return []
-    from fedclip_plugin.data.silo_config import data_root_in  # numpy and Pillow come with it
+    from fedclip_plugin.data.silo_config import places_in  # numpy and Pillow come with it
 
     here = [file for file in files if os.path.lexists(file)]
     faults = []
     for file in here:
         try:
-            data_root_in(file)
+            places_in(file)
         except RecipeError as error:
             faults.append(str(error))
     if faults:

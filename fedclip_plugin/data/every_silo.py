@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
 from fedclip_plugin.data.names import twin_fault, twins
-from fedclip_plugin.data.splits import split_60_20_20
+from fedclip_plugin.data.splits import split_images
 from fedclip_plugin.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 
 def require_images_here(recipe: Recipe) -> None:
-    """See that every silo and the target have their images, where all folders are on this machine.
+    """See that every silo and the target have their images, where all folders and lists are on this machine.
 
-    Folders are listed, no image is opened. Nothing is looked at where each silo has a configuration file of its own,
-    which only its rank reads, and of the built-in miniature, which is drawn by the ranks.
+    Folders are listed, lists are read, no image is opened. Nothing is looked at where each silo has a configuration
+    file of its own, which only its rank reads, and of the built-in miniature, which is drawn by the ranks.
 
     Raises
     ------
     DataError
-        A folder is missing or not as its layout asks, a silo has too few images, or class folders differ; lists all
-        that is wrong.
+        A folder or list is missing or not as its layout asks, a silo has too few images, or classes differ; lists
+        all that is wrong.
     """
     drawn = recipe.data_args.dataset == "miniature" and recipe.fedclip_args.data_root is None
     if drawn or recipe.data_args.data_silo_config:
         return
-    silos = 1 if recipe.fedclip_args.data_layout == "classes" else len(silo_names(recipe))  # one folder: one look
+    silos = 1 if recipe.shares_out() else len(silo_names(recipe))  # one folder or list: one look
     looks: list[Callable[[], ImageSet | None]] = [partial(_splittable, recipe, index) for index in range(silos)]
     looks.append(partial(target_image_set, recipe))
     found: list[ImageSet] = []
@@ -44,7 +44,7 @@ def require_images_here(recipe: Recipe) -> None:
             faults.append(str(error))
     faults = list(dict.fromkeys(faults))  # a missing data root is one fault
     if len(faults) > 1:
-        raise DataError("\n  ".join([f"{len(faults)} image folders cannot be used", *faults]))
+        raise DataError("\n  ".join([f"{len(faults)} image folders or lists cannot be used", *faults]))
     if faults:
         raise DataError(faults[0])
     common_classes({images.name: images.classes for images in found}, recipe.fedclip_args.classes)
@@ -75,15 +75,12 @@ def common_classes(by_silo: Mapping[str, Sequence[str]], listed: Sequence[str] |
         return tuple(everything)
     spelt = "".join(f". {twin_fault(group)}" for group in twins(everything))
     raise DataError(
-        f"the silos' class folders differ: {'; '.join(faults)}{spelt}. Give every silo the same class folders, or list "
-        "the classes of the federation in fedclip_args.classes (a silo may then lack some)"
+        f"the silos' classes differ: {'; '.join(faults)}{spelt}. Give every silo the same class folders or labels, or "
+        "list the classes of the federation in fedclip_args.classes (a silo may then lack some)"
     )
 
 
 def _splittable(recipe: Recipe, index: int) -> ImageSet:
     images = silo_image_set(recipe, index)
-    try:
-        split_60_20_20(len(images), seed=0)
-    except DataError as error:
-        raise DataError(f"{images.name}: {error}") from error
+    split_images(images, seed=recipe.common_args.random_seed)
     return images

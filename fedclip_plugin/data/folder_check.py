@@ -1,165 +1,149 @@
-"""Read every image of a folder once and report what is in it; the work behind ``fedclip check``."""
+"""Read every image of a folder or list once and report what is in it; the work behind ``fedclip check``."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from fedclip_edge.terminal import printable
+from fedclip_edge.errors import MissingPackageError
+from fedclip_edge.sample_range import SampleRange
+from fedclip_edge.sample_scaling import VOI_TABLE, WINDOW
 from fedclip_plugin.data.folder_report import FolderReport
-from fedclip_plugin.data.image_folders import broken_links, find_layout, list_class, list_entries, one_class
-from fedclip_plugin.data.names import name_fault, require_names, twin_fault, twins
-from fedclip_plugin.data.proposals import Proposal, proposals
+from fedclip_plugin.data.lists import Columns, ImageList
 from fedclip_plugin.data.read_image import Stored, UnreadableImageError, read_image
-from fedclip_plugin.data.remarks import CONVERT, low_bits_line, unused_line, unused_pictures
-from fedclip_plugin.errors import DataError
-from fedclip_plugin.recipe.faults import closest, listed
-from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
-
-WHOLE = "images"
-"""What the one domain of the layout ``classes`` is called."""
+from fedclip_plugin.data.remarks import low_bits_line
+from fedclip_plugin.data.survey import Survey, class_problems, lacking_classes, survey_folder, survey_list
 
 
-def check_folder(root: Path, workers: int = 2, progress: bool = False) -> FolderReport:
+def check_folder(
+    root: Path, workers: int = 2, progress: bool = False, sample_range: SampleRange | None = None
+) -> FolderReport:
     """Decode every image under `root` and count, hash and compare.
 
-    The layout is found out: ``domains`` when most folders of `root` hold folders, ``classes`` when most hold
-    files.
+    The layout is found out, as :func:`~fedclip_plugin.data.image_folders.find_layout` does.
 
     Parameters
     ----------
     root
-        ``root/<domain>/<class>/<image>`` or ``root/<class>/<image>``.
+        ``root/<domain>/<class>/<image>``, ``root/<class>/<image>`` or ``root/<split>/<class>/<image>``; a domain may
+        hold a split of its own, ``<domain>/<split>/<class>/<image>``.
     workers
         Threads that read and decode.
     progress
         Whether to draw a progress bar on stderr.
+    sample_range
+        What is black and white in samples of more than 8 bits; None takes each file's own word.
 
     Raises
     ------
     DataError
         `root` is missing, is no folder, or holds no folders.
     """
-    survey = _survey(root)
+    return _report(root, survey_folder(root), {"data_root": str(root)}, workers, progress, sample_range)
+
+
+def check_list(
+    path: Path,
+    columns: Columns | None = None,
+    root: Path | None = None,
+    workers: int = 2,
+    progress: bool = False,
+    sample_range: SampleRange | None = None,
+) -> FolderReport:
+    """Decode every image that a list names and count, hash and compare.
+
+    Parameters
+    ----------
+    columns, root
+        As for :meth:`~fedclip_plugin.data.lists.ImageList.read`.
+    workers, progress, sample_range
+        As for `check_folder`.
+
+    Raises
+    ------
+    DataError
+        The list cannot be read, or has faults in its lines.
+    """
+    images = ImageList.read(path, columns, root)
+    return _report(path, survey_list(images), place_of_list(path, images, root), workers, progress, sample_range)
+
+
+def place_of_list(path: Path, images: ImageList, root: Path | None) -> dict[str, str | None]:
+    """Return the keys of ``fedclip_args`` that say where the images of a list are."""
+    named, usual = images.columns.named(), Columns()
+    keys: dict[str, str | None] = {
+        f"{what}_column": name for what, name in named.items() if name != getattr(usual, what)
+    }
+    if images.columns.silo:
+        keys.setdefault("group_column", None)  # the recipe that is proposed has one
+    if root is not None or not images.columns.silo:  # the recipes that share out have a data root
+        keys = {"data_root": None if root is None else str(root)} | keys
+    return {"data_list": str(path)} | keys
+
+
+def _report(
+    path: Path,
+    survey: Survey,
+    place: Mapping[str, Any],
+    workers: int,
+    progress: bool,
+    sample_range: SampleRange | None,
+) -> FolderReport:
     tally = _Tally()
+    inspect = partial(_inspect, sample_range=sample_range)
     with (
         ThreadPoolExecutor(max_workers=max(1, workers)) as pool,
         tqdm(total=survey.total, unit="image", desc="checking", disable=not progress) as bar,
     ):
         for files in survey.files_by_class():
-            for file, found in zip(files, pool.map(_inspect, [root / file for file in files]), strict=True):
+            for file, found in zip(files, pool.map(inspect, [survey.root / file for file in files]), strict=True):
                 tally.add(file, found)
                 bar.update()
+    duplicates = tuple(tuple(group) for group in tally.by_hash.values() if len(group) > 1)
+    owners = survey.owners()
     return FolderReport(
-        root=root,
+        path=path,
         layout=survey.layout,
+        place=place,
         counts=survey.counts(),
         formats=dict(tally.formats),
         modes=dict(tally.modes),
+        bits=dict(tally.bits),
+        scaled=dict(tally.scaled),
+        without_window=tally.without_window,
+        more_frames=tally.more_frames,
         smallest=min(tally.sizes, key=_pixels, default=None),
         largest=max(tally.sizes, key=_pixels, default=None),
         unreadable=tuple(tally.unreadable),
-        duplicates=tuple(tuple(group) for group in tally.by_hash.values() if len(group) > 1),
+        duplicates=duplicates,
+        leaks=tuple(group for group in duplicates if len({owners[file] for file in group}) > 1),
         ignored=tuple(survey.ignored),
         problems=(
             *survey.problems,
-            *_class_problems(survey),
-            *_lacking_classes(survey),
+            *class_problems(survey),
+            *lacking_classes(survey),
             *_low_bits_problems(survey, tally.low_bits),
         ),
+        facts=tuple(survey.facts),
+        most_silos=survey.silos_at_most,
     )
-
-
-@dataclass(frozen=True)
-class FolderListing:
-    """What lies in a folder, as far as names tell; as the attributes of `FolderReport`."""
-
-    root: Path
-    layout: str
-    counts: dict[str, dict[str, int]]
-    problems: tuple[str, ...]
-
-    @property
-    def classes(self) -> list[str]:
-        """All class names of all domains, sorted."""
-        return sorted({name for row in self.counts.values() for name in row})
-
-    def proposal(self, target: str | None = None) -> Proposal:
-        """Return the recipe that fits the folder, the first one of its kind.
-
-        Parameters
-        ----------
-        target
-            The domain to hold out; None: none is.
-
-        Raises
-        ------
-        DataError
-            When names or classes cannot be used, or no such domain can be held out.
-        """
-        require_names([*(self.counts if self.layout == "domains" else ()), *self.classes], self.root)
-        if len(self.classes) < 2:
-            raise DataError(one_class(self.classes, self.root))
-        if target is not None:
-            self._require_target(target)
-        found = proposals(self.root, self.layout, self.counts, self.classes, target)
-        return next(each for each in found if each.keys["fedclip_args"].get("target_domain") == target)
-
-    def _require_target(self, target: str) -> None:
-        place = printable(str(self.root))
-        if self.layout == "classes":
-            raise DataError(
-                f"{place} holds <class>/<image> and no domains, so none can be held out: leave --target out"
-            )
-        if target not in self.counts:
-            meant = closest(target, self.counts)
-            hint = f" (did you mean {meant!r}?)" if meant else ""
-            raise DataError(f"{place} holds no domain {target!r}{hint}; it holds {listed(self.counts)}")
-        if len(self.counts) < 2:
-            raise DataError(f"{place} holds {target!r} only, so no silo is left: leave --target out")
-
-
-def list_folder(root: Path) -> FolderListing:
-    """List a folder without opening an image; errors as `check_folder`.
-
-    That a domain lacks classes is no problem here: a recipe can list them.
-    """
-    survey = _survey(root)
-    return FolderListing(root, survey.layout, survey.counts(), (*survey.problems, *_class_problems(survey)))
-
-
-@dataclass
-class _Survey:
-    root: Path
-    layout: str
-    files: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def total(self) -> int:
-        """Number of image files."""
-        return sum(len(files) for files in self.files_by_class())
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of image files by domain and class."""
-        return {domain: {name: len(files) for name, files in row.items()} for domain, row in self.files.items()}
-
-    def files_by_class(self) -> Iterator[list[str]]:
-        """Yield the files of each class of each domain."""
-        for row in self.files.values():
-            yield from row.values()
 
 
 @dataclass
 class _Tally:
     formats: Counter[str] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
+    bits: Counter[int] = field(default_factory=Counter)
+    scaled: Counter[str] = field(default_factory=Counter)
+    without_window: int = 0
+    more_frames: int = 0
     sizes: set[tuple[int, int]] = field(default_factory=set)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     by_hash: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -172,89 +156,29 @@ class _Tally:
             return
         self.formats[found.format] += 1
         self.modes[found.mode] += 1
+        self.bits[found.bits] += 1
+        self.scaled.update([found.scaled_by] if found.scaled_by else ())
+        self.without_window += found.mode.startswith("MONOCHROME") and found.scaled_by not in (WINDOW, VOI_TABLE)
+        self.more_frames += found.more_frames
         self.sizes.add(found.size)
         self.by_hash[found.digest].append(file)
         if found.low_bits is not None:
             self.low_bits[file] = found.low_bits
 
 
-def _survey(root: Path) -> _Survey:
-    survey = _Survey(root, find_layout(root))
-    folders, loose = list_entries(root)
-    if survey.layout == "classes":
-        survey.files[WHOLE] = {}
-        _survey_classes(survey, root, "", WHOLE)
-        return survey
-    survey.ignored += loose
-    survey.problems += [*_name_problems(folders, ""), *broken_links(root, loose)]
-    for domain in folders:
-        survey.files[domain] = {}
-        _survey_classes(survey, root, f"{domain}/", domain)
-    return survey
-
-
-def _survey_classes(survey: _Survey, root: Path, prefix: str, domain: str) -> None:
-    folders, loose = list_entries(root / prefix)
-    ignored = [prefix + file for file in loose]
-    if not folders:
-        survey.problems.append(f"{domain}: no class folders; images lie in {domain}/<class>/<image>")
-    survey.problems += [*_name_problems(folders, prefix), *broken_links(root / prefix, loose)]
-    for name in folders:
-        nested, images, others = list_class(root / prefix / name)
-        if nested:
-            survey.problems.append(
-                f"{prefix}{name}: holds {len(nested)} folders, such as {nested[0]}; "
-                "move their images up, directly into the class folder"
-            )
-        ignored += [f"{prefix}{name}/{file}" for file in others]
-        survey.files[domain][name] = [f"{prefix}{name}/{file}" for file in images]
-        if not images and not nested:
-            survey.problems.append(f"{prefix}{name}: holds no image; add some or remove the folder")
-    if pictures := unused_pictures([file.removeprefix(prefix) for file in ignored]):
-        survey.problems.append(f"{unused_line(domain, pictures)}; {CONVERT}")
-    survey.ignored += ignored
-
-
-def _name_problems(names: Sequence[str], prefix: str) -> list[str]:
-    bad = [(name, fault) for name in names if (fault := name_fault(name))]
-    where = f"{prefix.rstrip('/')}: " if prefix else ""
-    return [
-        *(f"the name of folder {prefix}{name} {fault}" for name, fault in bad),
-        *(where + twin_fault(group) for group in twins(names)),
-    ]
-
-
-def _class_problems(survey: _Survey) -> Iterator[str]:
-    everything = {name for row in survey.files.values() for name in row}
-    if len(everything) == 1:
-        yield one_class(sorted(everything), survey.root)
-    if same := same_prompts(sorted(everything)):
-        yield same_prompts_rule(same)
-    spelt = {name for row in survey.files.values() for group in twins(list(row)) for name in group}
-    yield from (twin_fault(group) for group in twins(sorted(everything)) if not spelt.issuperset(group))
-
-
-def _lacking_classes(survey: _Survey) -> Iterator[str]:
-    everything = {name for row in survey.files.values() for name in row}
-    for domain, row in survey.files.items():
-        if missing := sorted(everything - set(row)):
-            yield (
-                f"{domain}: lacks the classes {', '.join(missing)} of other domains; rename or add folders, or list "
-                "all classes in fedclip_args.classes"
-            )
-
-
-def _low_bits_problems(survey: _Survey, low_bits: Mapping[str, int]) -> Iterator[str]:
+def _low_bits_problems(survey: Survey, low_bits: Mapping[str, int]) -> Iterator[str]:
     for domain, row in survey.files.items():
         if found := {file: low_bits[file] for files in row.values() for file in files if file in low_bits}:
             yield low_bits_line(domain, found)
 
 
-def _inspect(path: Path) -> Stored | UnreadableImageError:
+def _inspect(path: Path, sample_range: SampleRange | None) -> Stored | UnreadableImageError:
     try:
-        return read_image(path)[1]
+        return read_image(path, sample_range=sample_range)[1]
     except UnreadableImageError as error:
         return error
+    except MissingPackageError as error:
+        return UnreadableImageError(path, str(error.__cause__))
 
 
 def _pixels(size: tuple[int, int]) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from fedclip_edge.terminal import printable
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.names import require_names, twins
 from fedclip_plugin.data.read_image import IMAGE_SUFFIXES, suffix_of
+from fedclip_plugin.data.splits import look_like_splits, part_named
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import closest, listed
 
@@ -98,13 +99,16 @@ def list_class(folder: Path) -> tuple[list[str], list[str], list[str]]:
 def find_layout(root: Path) -> str:
     """Find out how a folder is laid out: ``domains`` when at least half of its folders hold folders, else ``classes``.
 
-    A folder that is missing or holds no folder is a DataError.
+    Where those folders are named as splits are (`look_like_splits`), it is ``splits``, though they could be domains. A
+    folder that is missing or holds no folder is a DataError.
     """
     folders, loose = list_entries(root)
     if not folders:
         raise DataError(no_class_folders(root, root.resolve().name, loose))
     deep = sum(bool(list_entries(root / folder)[0]) for folder in folders)
-    return "domains" if 2 * deep >= len(folders) else "classes"
+    if 2 * deep < len(folders):
+        return "classes"
+    return "splits" if look_like_splits(folders) else "domains"
 
 
 def is_image_name(name: str) -> bool:
@@ -127,7 +131,7 @@ def find_images(folder: Path) -> list[Path]:
 def scan_folder(root: Path, name: str, classes: Sequence[str] | None = None) -> ImageSet:
     """List the images of ``root/<class>/<image>``.
 
-    There are two classes or more, each a folder: a list of labels beside the images is not read. Class folders are
+    There are two classes or more, each a folder; lists of labels are for `fedclip_plugin.data.lists`. Class folders are
     flat: a folder inside one is an error, since its images would be left out unseen.
 
     Parameters
@@ -173,10 +177,11 @@ def scan_folder(root: Path, name: str, classes: Sequence[str] | None = None) -> 
 def _scan_class(root: Path, class_name: str, name: str) -> tuple[list[str], list[str]]:
     folders, images, others = list_class(root / class_name)
     if folders:
+        layout = "splits" if part_named(class_name) else "domains"
         raise DataError(
             f"{name}: class folder {root / class_name} holds folder {folders[0]!r} ({len(folders)} in all), "
             "and images lie directly in their class folder. Move them up",
-            in_recipe=f", or, if {class_name!r} is a domain, set fedclip_args.data_layout: domains",
+            in_recipe=f", or, if {class_name!r} is one of several {layout}, set fedclip_args.data_layout: {layout}",
         )
     return images, others
 
@@ -212,8 +217,8 @@ def one_class(classes: Sequence[str], root: Path) -> str:
     """Say what a folder with fewer than two classes lacks."""
     return (
         f"{printable(str(root))} has one class folder only, {', '.join(map(repr, classes))}, and a classifier tells "
-        "two classes or more apart. Put each image into a folder named after its class (root/<class>/<image>); a table "
-        "of labels is not read"
+        "two classes or more apart. Put each image into a folder named after its class (root/<class>/<image>), or "
+        "write a list of files and labels (.csv) and name it: fedclip check LIST.csv, fedclip_args.data_layout: list"
     )
 
 

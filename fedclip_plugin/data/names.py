@@ -46,10 +46,10 @@ def twins(names: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def twin_fault(group: Sequence[str]) -> str:
-    """Say what is wrong with the names of one of the groups of `twins`."""
+def twin_fault(group: Sequence[str], what: str = "folders", remedy: str = "put their images into one of them") -> str:
+    """Say what is wrong with the names, of `what`, of one of the groups of `twins`, and what to do."""
     spelt = " and ".join(ascii(name) for name in group)
     return (
-        f"the folders {spelt} read the same, {group[0]!r}, and differ only in how Unicode spells their letters (a "
-        "copy from macOS does that); put their images into one of them"
+        f"the {what} {spelt} read the same, {group[0]!r}, and differ only in how Unicode spells their letters (a "
+        f"copy from macOS does that); {remedy}"
     )

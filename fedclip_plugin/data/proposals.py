@@ -1,4 +1,4 @@
-"""Which recipes fit a folder of images, and the keys that they need for it."""
+"""Which recipes fit a folder or list of images, and the keys that they need for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,9 +14,6 @@ from fedclip_edge.terminal import printable
 
 _SILOS = 3
 """Silos of the recipes that share one folder out."""
-
-_FEWEST = 10
-"""Images that a silo needs unless the recipe says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +45,35 @@ class Proposal:
 
 
 def proposals(
-    root: Path,
     layout: str,
+    place: Mapping[str, Any],
     counts: Mapping[str, Mapping[str, int]],
     classes: Sequence[str],
+    most_silos: int,
     target: str | None = None,
 ) -> list[Proposal]:
-    """Return what fits a folder of images, at least one proposal; arguments as the attributes of `FolderReport`.
+    """Return what fits a folder or list of images, at least one; arguments as the attributes of `FolderReport`.
 
-    Where a domain can be held out, it is the `target`, or the last one where none is given.
+    Where a domain or silo can be held out, it is the `target`, or the last one where none is given.
     """
-    if layout == "classes":
-        return _shared_out(root, sum(sum(row.values()) for row in counts.values()))
     lacking = any(set(row) != set(classes) for row in counts.values())
     listed = {"classes": list(classes)} if lacking else {}
-    folders, place = list(counts), {"data_root": str(root)}
+    if layout == "list":
+        by_silo = place.get("silo_column") is not None
+        return _by_column(place, list(counts), listed, target) if by_silo else _shared_out(layout, place, most_silos)
+    if layout == "classes":
+        return _shared_out(layout, place, most_silos)
+    if layout == "splits":
+        ours = {"data_layout": "domains", **place, "domains": list(counts), **listed}
+        as_domains = Proposal(
+            "data_layout domains: they are domains, and every folder is a silo's",
+            "pacs/vit_b32_fedclip",
+            {"data_args": {"dataset": "own_domains"}}
+            | _silo_count(len(counts))
+            | {"fedclip_args": ours | {"target_domain": None}},
+        )
+        return [*(_shared_out(layout, place, most_silos) if most_silos else []), as_domains]
+    folders = list(counts)
     found = [
         Proposal(
             "data_layout silos: every folder is a silo's, none is held out",
@@ -85,13 +95,43 @@ def proposals(
     return found
 
 
-def _shared_out(root: Path, total: int) -> list[Proposal]:
-    silos = min(_SILOS, max(1, total // _FEWEST))
-    keys = _silo_count(silos) | {"fedclip_args": {"data_layout": "classes", "data_root": str(root)}}
+def _by_column(
+    place: Mapping[str, Any], silos: Sequence[str], listed: Mapping[str, Any], target: str | None
+) -> list[Proposal]:
+    """Propose what fits a list with a column of silos."""
+    recipe, ours = "own_images/vit_b32_fedclip_list", {"data_layout": "list", **place}
+    found = [
+        Proposal(
+            f"data_layout list: every value of column {printable(place['silo_column'])} is a silo, none is held out",
+            recipe,
+            _silo_count(len(silos)) | {"fedclip_args": {**ours, "silos": list(silos), **listed}},
+        )
+    ]
+    if len(silos) > 1:
+        held_out, other = (silos[-1], " (any can be it)") if target is None else (target, "")
+        others = [silo for silo in silos if silo != held_out]
+        found.append(
+            Proposal(
+                f"data_layout list: every value is a silo but one, here {printable(held_out)}, which the server tests "
+                f"on{other}",
+                recipe,
+                _silo_count(len(others))
+                | {"fedclip_args": {**ours, "silos": others, "target_domain": held_out, **listed}},
+            )
+        )
+    return found
+
+
+def _shared_out(layout: str, place: Mapping[str, Any], most_silos: int) -> list[Proposal]:
+    silos = min(_SILOS, max(1, most_silos))
+    keys = _silo_count(silos) | {"fedclip_args": {"data_layout": layout, **place}}
     ways = {"evenly": "iid", "unevenly, class by class": "dirichlet"}
+    what = {"classes": "the folder is", "splits": "they are splits, kept as they are, and", "list": "the list is"}[
+        layout
+    ]
     return [
         Proposal(
-            f"data_layout classes: the folder is shared out {way} among {silos} silos",
+            f"data_layout {layout}: {what} shared out {way} among {silos} silos",
             f"own_images/vit_b32_fedclip_{suffix}",
             keys,
         )

@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fedclip_edge.images import MAX_PIXELS, WITH_ALPHA, open_image, reason, upright_rgb
+from fedclip_edge.errors import MissingPackageError
+from fedclip_edge.image_file import MAX_PIXELS, ImageFacts
+from fedclip_edge.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from fedclip_edge.images import WITH_ALPHA, open_image, reason
 from fedclip_edge.safe_files import open_plain
+from fedclip_edge.sample_range import SampleRange
+from fedclip_edge.sample_scaling import BIT_DEPTH
 from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import DataError
-
-IMAGE_SUFFIXES: tuple[str, ...] = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
-"""Suffixes, in lower case, of the files that count as images."""
 
 _DARK = 64  # of 256: what 14 bits of 16 leave
 
@@ -57,18 +59,16 @@ def suffix_of(file: str) -> str:
     return os.path.splitext(file)[1].lower()  # noqa: PTH122 (a Path per file is slow)
 
 
-@dataclass(frozen=True)
-class Stored:
+@dataclass(frozen=True, kw_only=True)
+class Stored(ImageFacts):
     """How an image file holds its image."""
 
-    format: str  # ``JPEG``, ``PNG``
-    mode: str  # ``L``, ``P``, ``CMYK``
     size: tuple[int, int]  # width and height in pixels, upright
     digest: str  # SHA-256 of the bytes that were decoded, in hexadecimal
-    low_bits: int | None  # bits of the brightest 16-bit sample, where that is nearly black (8 to 14)
+    low_bits: int | None  # bits of the brightest sample, where all bits count and that is nearly black
 
 
-def open_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_rgb(path: Path, max_pixels: int = MAX_PIXELS, sample_range: SampleRange | None = None) -> Image.Image:
     """Read one image file as an upright RGB image, by the rules of :func:`fedclip_edge.images.read_rgb`.
 
     Colour profiles are not applied, as CLIP's own preprocessing does not. JPEG is always decoded at full size. Safe to
@@ -78,6 +78,8 @@ def open_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     ----------
     max_pixels
         Largest width x height that is decoded.
+    sample_range
+        What is black and white in samples of more than 8 bits; None takes the file's own word.
 
     Raises
     ------
@@ -85,26 +87,29 @@ def open_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         (A DataError.) The file is missing, a link to nowhere, no plain file, empty, truncated, not an image of
         these formats, or larger than `max_pixels`; the message names the file and the reason. It is never waited
         for: a named pipe is refused at once.
+    MissingPackageError
+        The file is fine, but a package that reads it is not installed: pydicom, or what decompresses its DICOM.
     """
-    return read_image(path, max_pixels)[0]
+    return read_image(path, max_pixels, sample_range)[0]
 
 
-def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, Stored]:
+def read_image(
+    path: Path, max_pixels: int = MAX_PIXELS, sample_range: SampleRange | None = None
+) -> tuple[Image.Image, Stored]:
     """Read one image file as `open_rgb` does, and say how it was stored."""
     with _reading(path), open_plain(path) as stream:
-        image = open_image(stream, max_pixels)
-        wide = _is_wide(image)
-        rgb = upright_rgb(image)
+        image = open_image(stream, max_pixels, sample_range)
+        rgb = image.decode()
         stream.seek(0)
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return rgb, Stored(str(image.format), image.mode, rgb.size, digest, _low_bits(rgb) if wide else None)
+        return rgb, Stored(**vars(image.facts), size=rgb.size, digest=digest, low_bits=_low_bits(image.facts, rgb))
 
 
-def low_bits_of(path: Path) -> int | None:
-    """Return `Stored.low_bits` of a file; one without 16-bit samples is not decoded. Errors as `open_rgb`."""
+def low_bits_of(path: Path, sample_range: SampleRange | None = None) -> int | None:
+    """Return `Stored.low_bits` of a file; only one that is scaled by its bit depth is decoded. Errors as `open_rgb`."""
     with _reading(path), open_plain(path) as stream:
-        image = open_image(stream)
-        return _low_bits(upright_rgb(image)) if _is_wide(image) else None
+        image = open_image(stream, sample_range=sample_range)
+        return _low_bits(image.facts, image.decode()) if image.facts.scaled_by == BIT_DEPTH else None
 
 
 @contextmanager
@@ -112,22 +117,20 @@ def _reading(path: Path) -> Iterator[None]:
     """Turn whatever goes wrong with a file into the error that names it."""
     try:
         yield
+    except MissingPackageError as error:
+        raise MissingPackageError(f"cannot read image {printable(str(path))}: {error}") from error
     except MemoryError:  # the machine's fault, not the file's
         raise
     except Exception as error:  # bad bytes make Pillow raise OSError, SyntaxError, struct.error ...
         raise UnreadableImageError(path, _reason(path, error)) from error
 
 
-def _is_wide(image: Image.Image) -> bool:
-    """Return whether an image that is not loaded yet has 16-bit samples, and no transparency to lie on white."""
-    tiles = getattr(image, "tile", ())
-    stored = str(tiles[0][3]) if tiles else ""
-    return (image.mode == "I" or ";16" in image.mode + stored) and image.mode not in WITH_ALPHA
-
-
-def _low_bits(rgb: Image.Image) -> int | None:
+def _low_bits(facts: ImageFacts, rgb: Image.Image) -> int | None:
+    """Return how many bits the samples of an image use, where they are scaled by all and it comes out nearly black."""
+    if facts.scaled_by != BIT_DEPTH or facts.mode in WITH_ALPHA:  # what is transparent is white
+        return None
     brightest = int(np.asarray(rgb).max())
-    return 8 + brightest.bit_length() if brightest < _DARK else None
+    return facts.bits - 8 + brightest.bit_length() if brightest < _DARK else None
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from fedclip_edge.images import FORMATS
+from fedclip_edge.sample_range import SampleRange
 from fedclip_edge.terminal import printable
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.read_image import IMAGE_SUFFIXES, UnreadableImageError, low_bits_of, suffix_of
 
 _PICTURES = frozenset(
     {
-        *(".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpx", ".jxr", ".apng"),
-        *(".dcm", ".dicom", ".ima", ".nii", ".nrrd", ".mha", ".mhd"),  # medicine
+        *(".gif", ".avif", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpx", ".jxr", ".apng"),
+        *(".ima", ".nii", ".nrrd", ".mha", ".mhd"),  # medicine
         *(".svs", ".ndpi", ".mrxs", ".scn", ".czi", ".lif", ".lsm", ".nd2", ".vsi", ".btf"),  # microscopes
         *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw"),  # cameras
         *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".pcx", ".dds", ".exr", ".hdr", ".dib", ".ico", ".ras"),
@@ -23,7 +25,7 @@ _PICTURES = frozenset(
 """Suffixes, in lower case, of pictures in formats that are not read."""
 
 CONVERT = (
-    "convert them to JPEG, PNG, WebP or BMP, put them into their class folders with a suffix of "
+    f"convert them to {FORMATS}, put them into their class folders with a suffix of "
     f"{', '.join(IMAGE_SUFFIXES)}, or move them away"
 )
 """What to do about them."""
@@ -32,15 +34,15 @@ _MEASURED = 16
 """Images of a set that are looked at before a start."""
 
 
-def remarks(images: ImageSet) -> list[str]:
-    """Return one line for pictures that are left out, and one for 16-bit files that come out nearly black.
+def remarks(images: ImageSet, sample_range: SampleRange | None = None) -> list[str]:
+    """Return the set's own notes, a line for pictures that are left out, and one for files that come out nearly black.
 
-    The headers of a few images are looked at, and only 16-bit files are decoded.
+    The headers of a few images are looked at, and only files that are scaled by their bit depth are decoded.
     """
-    lines = []
+    lines = list(images.notes)
     if files := unused_pictures(images.ignored):
         lines.append(f"{unused_line(images.name, files)}; fedclip check FOLDER lists them")
-    if dark := _measure_low_bits(images):
+    if dark := _measure_low_bits(images, sample_range):
         lines.append(low_bits_line(images.name, dark, min(_MEASURED, len(images))))
     return lines
 
@@ -62,16 +64,16 @@ def unused_line(name: str, files: Sequence[str]) -> str:
     return f"{printable(name)}: {count} not used ({printable(told)}), such as {printable(files[0])}"
 
 
-def _measure_low_bits(images: ImageSet) -> dict[str, int]:
-    """Return, of a few images spread over a set, those that use only the low bits of 16, and how many bits.
+def _measure_low_bits(images: ImageSet, sample_range: SampleRange | None) -> dict[str, int]:
+    """Return, of a few images spread over a set, those that use only the low bits, and how many.
 
-    Only files with 16-bit samples are decoded. Unreadable ones are left to who reads them all.
+    Unreadable ones are left to who reads them all.
     """
     found: dict[str, int] = {}
     step = max(1, len(images) // _MEASURED)
     for file in images.files[::step][:_MEASURED]:
         with suppress(UnreadableImageError):
-            bits = low_bits_of(images.root / file)
+            bits = low_bits_of(images.root / file, sample_range)
             if bits is not None:
                 found[file] = bits
     return found
@@ -86,9 +88,9 @@ def low_bits_line(name: str, found: Mapping[str, int], looked_at: int | None = N
     count = f"{len(found)} images" if len(found) > 1 else "1 image"
     among = "" if looked_at is None else f" of {looked_at} looked at"
     return (
-        f"{printable(name)}: {count}{among} with 16-bit samples use only the lowest {bits} bits, such as {first}: the "
-        f"high byte is what is read, so they are nearly black (at most {(1 << bits >> 8) - 1} of 255); scale "
-        "the samples to all 16 bits, or save 8 bits"
+        f"{printable(name)}: {count}{among} with samples of more than 8 bits use only the lowest {bits}, such as "
+        f"{first}: they come out nearly black; set fedclip_args.sample_range, such as [0, {2**bits - 1}] (fedclip "
+        f"check --sample-range 0 {2**bits - 1} tries it), or save 8 bits"
     )
 
 

@@ -1,13 +1,21 @@
-"""The reference's split of a silo's images into train, validation and test."""
+"""The split of a silo's images into train, validation and test: the reference's, by groups, or the user's own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.recipe.faults import listed
+
+PARTS: tuple[str, ...] = ("train", "validation", "test")
+"""The parts of a split, in order."""
+
+_SPELLINGS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +25,43 @@ class Split:
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
+
+    def sizes(self) -> dict[str, int]:
+        """Return how many images each of `PARTS` has."""
+        return {part: len(getattr(self, part)) for part in PARTS}
+
+
+def part_named(name: str) -> str | None:
+    """Return which of `PARTS` a folder or a value names (``Val``, ``valid`` ...), in any case; None when none."""
+    lower = name.lower()
+    return lower if lower in PARTS else _SPELLINGS.get(lower)
+
+
+def look_like_splits(folders: Sequence[str]) -> bool:
+    """Return whether names of folders are those of splits: at least two of train, val and test, however spelt."""
+    return len({part_named(name) for name in folders} - {None}) > 1
+
+
+def split_images(images: ImageSet, seed: int) -> Split:
+    """Split an image set into train, validation and test.
+
+    The images' own `ImageSet.splits` where they have them, in the order of the set; else by whole groups where there
+    are `ImageSet.groups` (`split_groups`); else as `split_60_20_20`.
+
+    Raises
+    ------
+    DataError
+        A part would be empty, or a group has images in two parts; the message names the silo.
+    """
+    require_whole_groups(images)
+    try:
+        if images.splits is not None:
+            return _own(images.splits)
+        if images.groups is not None:
+            return split_groups(images.groups, seed)
+        return split_60_20_20(len(images), seed)
+    except DataError as error:
+        raise DataError(f"{images.name}: {error}") from error
 
 
 def split_60_20_20(count: int, seed: int) -> Split:
@@ -45,3 +90,79 @@ def sizes_60_20_20(count: int) -> dict[str, int]:
     """Return how many of ``count`` images are in ``train``, ``validation`` and ``test``."""
     part = int(count * 0.2)
     return {"train": int(count * 0.6), "validation": part, "test": part}
+
+
+def split_groups(groups: NDArray[np.str_], seed: int) -> Split:
+    """Split positions so that no group is in two parts, near 60/20/20 by number of images; none is dropped.
+
+    The groups, in the order in which they first appear, are shuffled by numpy's legacy generator. Each then goes,
+    whole, to the part that lacks the largest share of its images among those with room for the group; where none has
+    room, to the one that lacks most images. The last groups go to parts that are still empty. Within a part, images are
+    in the order of their groups.
+
+    Parameters
+    ----------
+    groups
+        Group of each image, ``[N]``.
+
+    Raises
+    ------
+    DataError
+        Fewer than 3 groups: a part would be empty; names them.
+    """
+    members = members_of(groups)
+    if len(members) < len(PARTS):
+        raise DataError(
+            f"images of {len(members)} group{'s' * (len(members) != 1)} ({listed(members)}) cannot be split into "
+            "train, validation and test, as a group stays whole: a silo needs images of at least 3 groups; add images"
+        )
+    wanted = {part: len(groups) * share for part, share in zip(PARTS, (0.6, 0.2, 0.2), strict=True)}
+    lacking, chosen = dict(wanted), {part: list[NDArray[np.int64]]() for part in PARTS}
+    order = np.array(list(members), dtype=object)
+    np.random.RandomState(seed).shuffle(order)
+    for number, group in enumerate(order):
+        size = len(members[group])
+        empty = [part for part in PARTS if not chosen[part]]
+        open_parts = empty if len(order) - number <= len(empty) else PARTS
+        roomy = {part: lacking[part] / wanted[part] for part in open_parts if lacking[part] >= size}
+        needs = roomy or {part: lacking[part] for part in open_parts}
+        part = max(needs, key=needs.__getitem__)
+        chosen[part].append(members[group])
+        lacking[part] -= size
+    return Split(*(np.concatenate(chosen[part]) for part in PARTS))
+
+
+def members_of(groups: NDArray[np.str_]) -> dict[str, NDArray[np.int64]]:
+    """Return the positions of each group's images, rising; groups in the order in which they first appear."""
+    names, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    positions = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
+    return {str(names[i]): positions[i].astype(np.int64) for i in np.argsort(first)}
+
+
+def divided_groups(groups: NDArray[np.str_], owners: NDArray[np.str_]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each group whose images have more than one owner (a split, a silo), and its owners, sorted."""
+    found: dict[str, set[str]] = {}
+    for group, owner in zip(groups.tolist(), owners.tolist(), strict=True):
+        found.setdefault(group, set()).add(owner)
+    yield from ((group, tuple(sorted(own))) for group, own in sorted(found.items()) if len(own) > 1)
+
+
+def _own(splits: NDArray[np.str_]) -> Split:
+    parts = [np.flatnonzero(splits == part).astype(np.int64) for part in PARTS]
+    if lacking := [part for part, found in zip(PARTS, parts, strict=True) if not len(found)]:
+        raise DataError(
+            f"its own split has no {' and no '.join(lacking)} images, and all of train, validation and test are "
+            "needed: give some images that split, or leave the split to the run (60/20/20)"
+        )
+    return Split(*parts)
+
+
+def require_whole_groups(images: ImageSet) -> None:
+    """Refuse, as a DataError, an own split in which a group has images in two parts."""
+    if images.groups is None or images.splits is None:
+        return
+    for name, parts in divided_groups(images.groups, images.splits):
+        raise DataError(
+            f"{images.name}: group {name!r} has images in {' and '.join(parts)}, so that the test would know it from "
+            "training: move them into one of the splits, or leave fedclip_args.group_column or split_column out"
+        )

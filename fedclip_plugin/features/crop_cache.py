@@ -19,13 +19,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fedclip_edge.files import replacing
+from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.data import ImageSet
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features.cache_parts import naming_cache
 from fedclip_plugin.features.encoding import Progress, read_files
 from fedclip_plugin.features.feature_set import EncodedImages, PixelSet
-from fedclip_plugin.features.image_files import ImageFiles, image_set_hash
+from fedclip_plugin.features.image_files import ImageFiles, image_set_hash, range_key
 from fedclip_plugin.text import size
 
 logger = logging.getLogger(__name__)
@@ -59,12 +60,12 @@ class PixelCache:
     keeps it. A corrupt file is reported and made again.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, sample_range: SampleRange | None = None) -> None:
+        self.folder, self.sample_range = folder, sample_range
 
     def path(self, images: ImageSet) -> Path:
         """Return where the crops of ``images`` are kept."""
-        return self.folder / f"{image_set_hash(images)}.safetensors"
+        return self.folder / f"{image_set_hash(images, *range_key(self.sample_range))}.safetensors"
 
     def read(self, path: Path) -> Crops:
         """Return what is in the file, checked; nothing when there is none, or none that is intact."""
@@ -149,7 +150,7 @@ def _write(
     cache.require_room(files.images, len(still) + len(missing), side)
 
     def _decoded() -> Iterator[Block]:
-        for batch in read_files(preprocessing.crop, files.paths(missing), _BATCH, workers):
+        for batch in read_files(preprocessing.crop, files.paths(missing), _BATCH, workers, cache.sample_range):
             files.note(missing, batch)
             if batch.arrays:
                 yield list(batch.digests.values()), np.stack(list(batch.arrays.values()))

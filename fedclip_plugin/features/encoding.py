@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.data import UnreadableImageError
 from fedclip_plugin.data.read_image import read_image
 
@@ -60,6 +61,7 @@ def encode_files(
     batch_size: int,
     workers: int,
     on_progress: Progress = no_progress,
+    sample_range: SampleRange | None = None,
 ) -> tuple[dict[int, npt.NDArray[np.float32]], dict[int, UnreadableImageError]]:
     """Encode image files.
 
@@ -73,6 +75,8 @@ def encode_files(
         Decoding threads; PIL releases the interpreter lock while it decodes and resizes.
     on_progress
         Called with the number of images done since the last call.
+    sample_range
+        What is black and white in samples of more than 8 bits; None takes each file's own word.
 
     Returns
     -------
@@ -81,7 +85,7 @@ def encode_files(
     """
     features: dict[int, npt.NDArray[np.float32]] = {}
     faults: dict[int, UnreadableImageError] = {}
-    for batch in encode_batches(clip, paths, batch_size, workers, on_progress):
+    for batch in encode_batches(clip, paths, batch_size, workers, on_progress, sample_range=sample_range):
         features |= batch.arrays
         faults |= batch.faults
     return features, faults
@@ -94,12 +98,13 @@ def encode_batches(
     workers: int,
     on_progress: Progress = no_progress,
     see: See | None = None,
+    sample_range: SampleRange | None = None,
 ) -> Iterator[Batch]:
     """Yield the features of image files, ``[d]`` float32 each, batch by batch; parameters as `encode_files`.
 
     ``see`` makes of an RGB image the pixels that are encoded; None takes the encoder's own preprocessing.
     """
-    for batch in read_files(see or clip.preprocess, paths, batch_size, workers):
+    for batch in read_files(see or clip.preprocess, paths, batch_size, workers, sample_range):
         features: dict[int, Array] = {}
         if batch.arrays:
             encoded = clip.encode_pixels(stack_pixels(list(batch.arrays.values()), clip.device)).numpy()
@@ -108,10 +113,10 @@ def encode_batches(
         on_progress(len(batch.arrays) + len(batch.faults))
 
 
-def decode(see: See, path: Path) -> tuple[Array, str] | UnreadableImageError:
+def decode(see: See, path: Path, sample_range: SampleRange | None = None) -> tuple[Array, str] | UnreadableImageError:
     """Return what ``see`` makes of one file and the file's digest, or the error that says why it cannot be read."""
     try:
-        image, stored = read_image(path)
+        image, stored = read_image(path, sample_range=sample_range)
     except UnreadableImageError as error:
         return error
     return see(image), stored.digest
@@ -123,7 +128,9 @@ def stack_pixels(pixels: Sequence[Array], device: torch.device) -> Tensor:
     return batch.pin_memory() if device.type == "cuda" else batch
 
 
-def read_files(see: See, paths: Sequence[Path], batch_size: int, workers: int) -> Iterator[Batch]:
+def read_files(
+    see: See, paths: Sequence[Path], batch_size: int, workers: int, sample_range: SampleRange | None = None
+) -> Iterator[Batch]:
     """Yield in order what ``see`` makes of images, while the next batches are being decoded by ``workers`` threads."""
     starts = iter(range(0, len(paths), batch_size))
     pending: deque[dict[int, Future[tuple[Array, str] | UnreadableImageError]]] = deque()
@@ -132,7 +139,7 @@ def read_files(see: See, paths: Sequence[Path], batch_size: int, workers: int) -
         def _submit(count: int) -> None:
             for start in islice(starts, count):
                 indices = range(start, min(start + batch_size, len(paths)))
-                pending.append({index: pool.submit(decode, see, paths[index]) for index in indices})
+                pending.append({index: pool.submit(decode, see, paths[index], sample_range) for index in indices})
 
         _submit(_AHEAD)
         while pending:

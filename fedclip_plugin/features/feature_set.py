@@ -145,13 +145,15 @@ class SiloFeatures:
     train: InputSet
     validation: InputSet
     test: InputSet
+    test_positions: npt.NDArray[np.int64] | None = None  # which of the silo's readable images those of the test are
 
     def __len__(self) -> int:
         return len(self.train) + len(self.validation) + len(self.test)
 
     def to(self, device: torch.device) -> SiloFeatures:
         """Return the splits on ``device``."""
-        return SiloFeatures(self.train.to(device), self.validation.to(device), self.test.to(device))
+        train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
+        return SiloFeatures(train, validation, test, self.test_positions)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedclip_edge.files import write_file
+from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
@@ -21,7 +22,7 @@ from fedclip_plugin.features.cache_parts import Part, Parts, naming_cache
 from fedclip_plugin.features.crop_cache import PixelCache, cropped
 from fedclip_plugin.features.encoding import Progress, decode, encode_batches, no_progress, stack_pixels
 from fedclip_plugin.features.feature_set import EncodedImages, FeatureSet, PixelSet
-from fedclip_plugin.features.image_files import ImageFiles, image_set_hash, short_hash
+from fedclip_plugin.features.image_files import ImageFiles, image_set_hash, range_key, short_hash
 from fedclip_plugin.features.text_features import TextFeatures
 from fedclip_plugin.features.views import AUGMENTATION_VERSION, augment
 from fedclip_plugin.recipe.prompts import prompts_of
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from fedclip_plugin.backbone.clip import FrozenClip
 
 CACHE_VERSION = 2
-"""Raise it when the same image would get other features: a change in decoding, preprocessing or encoding."""
+"""Raise it when the same image would get other features: a change in decoding, scaling, preprocessing or encoding."""
 
 _FEATURES, _SCALE, _PROMPTS = "features", "logit_scale", "prompts"
 _CHUNK = 8192
@@ -48,6 +49,8 @@ class FeatureSource:
         Images in a forward pass; decoding threads, 0 for as many as torch uses.
     load
         From the backbone's folder to the backbone, on ``device``; None loads it afresh.
+    sample_range
+        What is black and white in samples of more than 8 bits; None takes each file's own word.
 
     Attributes
     ----------
@@ -68,6 +71,7 @@ class FeatureSource:
         batch_size: int,
         workers: int,
         load: Callable[[Path], FrozenClip] | None = None,
+        sample_range: SampleRange | None = None,
     ) -> None:
         self.backbone = backbone
         self.folder = locate_backbone(backbone)
@@ -78,11 +82,11 @@ class FeatureSource:
         self.feature_dim = read_clip_config(self.folder).dim
         self._cache = cache_dir / f"v{CACHE_VERSION}-{self.fingerprint[:16]}"
         self._files = cache_dir / f"v{CACHE_VERSION}-files"
-        self._pixels = PixelCache(self._cache / "pixels")
+        self._pixels = PixelCache(self._cache / "pixels", sample_range)
         self._device = device
         self._chosen = self._cache / f"precision-{device.type}.txt"  # what ``auto`` chose on this kind of device
         self._batch_size, self._workers = batch_size, workers or max(2, torch.get_num_threads())
-        self._load = load
+        self._load, self._sample_range = load, sample_range
 
     @cached_property
     def _clip(self) -> FrozenClip:
@@ -181,7 +185,7 @@ class FeatureSource:
     def _kept(self, images: ImageSet, precision: str, view: int) -> Parts:
         """Return the features of ``images``, or of one augmented view of each, that are in the cache, by digest."""
         own = (f"view {view} of augmentation {AUGMENTATION_VERSION}",) if view else ()
-        return Parts(self._cache / precision / image_set_hash(images, *own))
+        return Parts(self._cache / precision / image_set_hash(images, *own, *range_key(self._sample_range)))
 
     def _remember(self, precision: str) -> None:
         with naming_cache(self._cache):
@@ -189,7 +193,8 @@ class FeatureSource:
             write_file(self._chosen, precision.encode())
 
     def _image_files(self, images: ImageSet) -> ImageFiles:
-        return ImageFiles(images, Parts(self._files / image_set_hash(images)), self._workers)
+        memory = Parts(self._files / image_set_hash(images, *range_key(self._sample_range)))
+        return ImageFiles(images, memory, self._workers)
 
     def _encode(
         self, names: Sequence[str], files: ImageFiles, on_progress: Progress, view: int
@@ -203,7 +208,9 @@ class FeatureSource:
             return clip.preprocess(augment(image, view) if view else image)
 
         features: dict[str, NDArray[np.float32]] = {}
-        for batch in encode_batches(clip, paths, self._batch_size, self._workers, on_progress, _see):
+        for batch in encode_batches(
+            clip, paths, self._batch_size, self._workers, on_progress, _see, self._sample_range
+        ):
             files.note(names, batch)
             features |= {batch.digests[index]: row for index, row in batch.arrays.items()}
         return features
@@ -212,7 +219,8 @@ class FeatureSource:
         from fedclip_plugin.backbone.precision import CHECKED_IMAGES, choose
 
         step = max(1, len(images) // CHECKED_IMAGES)
-        decoded = [decode(self._clip.preprocess, path) for path in images.paths()[::step][:CHECKED_IMAGES]]
+        paths = images.paths()[::step][:CHECKED_IMAGES]
+        decoded = [decode(self._clip.preprocess, path, self._sample_range) for path in paths]
         pixels = [result[0] for result in decoded if not isinstance(result, UnreadableImageError)]
         if not pixels:
             return "fp32"

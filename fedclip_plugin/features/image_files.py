@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fedclip_edge.safe_files import open_plain
+from fedclip_edge.sample_range import SampleRange
 from fedclip_edge.terminal import printable
 from fedclip_plugin.data import ImageSet, UnreadableImageError, UnreadableImagesError
 from fedclip_plugin.errors import DataError
@@ -149,6 +150,11 @@ def short_hash(*parts: str) -> str:
 def image_set_hash(images: ImageSet, *parts: str) -> str:
     """Return what an image set is filed under: where it lies and what it is called."""
     return short_hash(str(images.root.resolve()), images.name, *parts)
+
+
+def range_key(sample_range: SampleRange | None) -> tuple[str, ...]:
+    """Return what a cache's key holds of how samples of more than 8 bits are scaled; nothing by the files' own word."""
+    return () if sample_range is None else (f"sample range {sample_range[0]!r} {sample_range[1]!r}",)
 
 
 def stamp_of(path: Path) -> Stamp | None:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from fedclip_edge.terminal import message
-from fedclip_plugin.data import sizes_60_20_20
 from fedclip_plugin.errors import FedClipError, RecipeError
 from fedclip_plugin.federated.rank_output import keep_own_words
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
@@ -81,8 +80,7 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
     if args.rank == 0:
         args.device_type = "cpu"  # FedML's attacks and defences ask for it; updates are averaged on the CPU
         zero_shot = prepared.zero_shot.get("target")
-        sizes = [*map(sizes_60_20_20, prepared.images)]
-        aggregator = FedClipAggregator(model, args, settings, task, prepared.silos, folder, zero_shot, sizes)
+        aggregator = FedClipAggregator(model, args, settings, task, prepared.silos, folder, zero_shot, prepared.sizes)
         return [None, None, None, prepared.target, None, None, None, len(task.classes)], model, None, aggregator
     splits, index = prepared.splits, args.rank - 1
     assert splits is not None, "a silo has images"

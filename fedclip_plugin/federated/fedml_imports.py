@@ -40,7 +40,7 @@ class _Refusing(type):
     def _error(cls, name: str) -> FedClipError:
         return FedClipError(
             f"fedclip runs FedML without {cls.home} ({UNUSED[cls.home]}), but {name} was asked for; start "
-            "the recipe from a main of your own, which imports all of FedML (README, 'For FedML users')"
+            "the recipe from a main of your own, which imports all of FedML (docs/fedml.md)"
         )
 
 

@@ -8,19 +8,22 @@ from typing import Any, NoReturn
 
 from fedclip_edge.terminal import refusal
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.federated.local_comm import LocalComm
 from fedclip_plugin.federated.rank_output import say
 
 
 def stop_job(comm: Any, who: str, error: BaseException | str) -> NoReturn:
-    """Say why on stderr and end every rank of the job with exit code 1.
+    """Say why on stderr and end every rank of the job with exit code 1; in one process, raise the error instead.
 
     Parameters
     ----------
     comm
-        MPI communicator; None where MPI is closing: mpirun ends the others then.
+        MPI communicator, or a :class:`LocalComm`; None where MPI is closing: mpirun ends the others then.
     error
         The exception (its traceback is printed unless the user caused it), or a sentence.
     """
+    if isinstance(comm, LocalComm):
+        comm.fail(who, error)
     if isinstance(error, OSError) and error.filename is not None:
         text = refusal(error)
     elif isinstance(error, BaseException) and not isinstance(error, FedClipError):

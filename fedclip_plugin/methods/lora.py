@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.numpy import save as save_tensors
 from torch import Tensor, nn
 
+from fedclip_edge.files import write_file
+from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.methods.base import AdapterInputs
 from fedclip_plugin.methods.pixel_base import PixelAdapter
 from fedclip_plugin.methods.registry import LORA_RANK, LORA_TARGETS
+from fedclip_plugin.runs import SavedAdapter
 
 LORA_ALPHA = 4
 """The product of the matrices is scaled by alpha / r, 1."""
@@ -52,6 +58,44 @@ class Lora(PixelAdapter):
                 name = f"encoder.layers.{number}.self_attn.{target}.weight"
                 plain[name] = plain[name] + added
         return plain
+
+
+def save_peft(saved: SavedAdapter, folder: Path) -> None:
+    """Write a LoRA adapter in peft's own format: ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+    ``peft.PeftModel.from_pretrained(CLIPModel.from_pretrained(BACKBONE), folder)`` reads it. The class features and the
+    prompt template are not part of that format.
+
+    Parameters
+    ----------
+    folder
+        Is made; files of these names in it are replaced.
+
+    Raises
+    ------
+    AdapterFileError
+        The adapter is of another method.
+    """
+    if saved.method != "lora":
+        raise AdapterFileError(f"an adapter of method {saved.method} is no LoRA: peft has no format for it")
+    from peft import LoraConfig
+
+    projections = "|".join(LORA_TARGETS)
+    config = LoraConfig(
+        r=LORA_RANK,
+        lora_alpha=LORA_ALPHA,
+        target_modules=rf"vision_model\.encoder\.layers\.\d+\.self_attn\.({projections})",
+        base_model_name_or_path=saved.backbone,
+        inference_mode=True,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(str(folder))
+    tensors = {}
+    for name, tensor in saved.tensors.items():
+        _, layer, target, matrix, _ = name.split(".")  # layers.0.q_proj.a.weight
+        place = f"base_model.model.vision_model.encoder.layers.{layer}.self_attn.{target}"
+        tensors[f"{place}.lora_{matrix.upper()}.weight"] = np.ascontiguousarray(tensor)
+    write_file(folder / "adapter_model.safetensors", save_tensors(tensors))
 
 
 def _inject(tower: Any) -> None:

@@ -34,6 +34,14 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     RecipeError
         Every fault at once: unreadable or malformed file, duplicate, unknown or misplaced keys, wrong
         values, broken rules between keys, and FedML's keys that are refused, each with the reason.
+
+    Examples
+    --------
+    >>> from fedclip_plugin import load_recipe
+    >>> from fedclip_plugin.recipe import find_recipe
+    >>> recipe = load_recipe(find_recipe("miniature/clip_tiny_fedclip"), ["train_args.comm_round=5"])
+    >>> recipe.train_args.comm_round, recipe.silo_names()
+    (5, ('art_painting', 'cartoon', 'photo'))
     """
     path = Path(path)
     raw, faults = read_yaml(path)

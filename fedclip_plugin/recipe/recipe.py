@@ -13,7 +13,7 @@ from pydantic import model_validator
 from fedclip_plugin.recipe.check import check, cross_faults
 from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, UNSAFE_IF_TRUE
-from fedclip_plugin.recipe.rules.data import told_silos
+from fedclip_plugin.recipe.rules.data import shares_out, told_silos
 from fedclip_plugin.recipe.rules.privacy import drop_foreign
 from fedclip_plugin.recipe.schema.fedml import TrackingArgs
 from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, RecipeSections, without_idle
@@ -24,7 +24,7 @@ NOT_IN_DIGEST = {
     "device_args": {"using_gpu", "gpu_mapping_file", "gpu_mapping_key"},
     "tracking_args": set(TrackingArgs.model_fields),
     "fedclip_args": {
-        *("data_root", "feature_cache_dir", "run_dir", "keep_rounds"),
+        *("data_root", "data_list", "feature_cache_dir", "run_dir", "keep_rounds"),
         *("min_silos", "start_timeout", "round_timeout"),
         *("encode_batch_size", "encode_workers", "offline"),
     },
@@ -105,14 +105,18 @@ class Recipe(RecipeSections):
         return {key: value for section in self._plain().values() for key, value in section.items()}
 
     def silo_names(self) -> tuple[str, ...] | None:
-        """Name the silos in silo order; None where the folders of `data_root` decide.
+        """Name the silos in silo order; None where the folders of `data_root`, or the list, decide.
 
-        They are the domains without the target domain, or `silos`, or ``silo_1`` ... where images are split by number.
+        They are the domains without the target domain, or `silos`, or ``silo_1`` ... where images are shared out.
         """
-        if self.fedclip_args.data_layout == "classes" and self.fedclip_args.silos is None:
+        if self.shares_out() and self.fedclip_args.silos is None:
             total = self.train_args.client_num_in_total
             return tuple(f"silo_{number:0{len(str(total))}d}" for number in range(1, total + 1))
         return told_silos(self._values())
+
+    def shares_out(self) -> bool:
+        """Return whether the images of one folder or list are shared out among the silos."""
+        return shares_out(self._values())
 
     def to_yaml(self) -> str:
         """Write the recipe, defaults included, as YAML that loads again to an equal recipe."""

@@ -132,6 +132,8 @@ def _takes(schema: Mapping[str, Any]) -> str:
         values = [_as_yaml(value) for value in schema.get("enum", [schema.get("const")])]
         return " or ".join([", ".join(values[:-1]), values[-1]]) if len(values) > 1 else values[0]
     if schema["type"] == "array":
+        if "prefixItems" in schema:
+            return f"list of {len(schema['prefixItems'])} {_takes(schema['prefixItems'][0])}s"
         return f"list of {_takes(schema['items'])}s"
     named = {"boolean": "true or false", "integer": "whole number", "number": "number", "string": "text"}
     kind = schema.get("format", "").replace("-", " ") or named[schema["type"]]

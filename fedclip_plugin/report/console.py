@@ -11,8 +11,8 @@ from fedclip_edge.terminal import align, printable
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
-from fedclip_plugin.report.closing_table import round_text, summary_rows, table_cells, zero_shot_warnings
 from fedclip_plugin.runs import RoundRecord, RunFolder
+from fedclip_plugin.runs.closing_table import round_text, summary_rows, table_cells, zero_shot_warnings
 
 
 class Console:

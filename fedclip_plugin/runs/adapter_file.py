@@ -17,6 +17,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from fedclip_edge.files import write_file, write_folder
+from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.runs.adapter_header import header_fault, tensors_fault
 from fedclip_plugin.text import percent, size
@@ -57,6 +58,8 @@ class SavedAdapter:
         The adapter's parameters by name, as the method's module names them.
     class_features
         What image features are compared with, ``[C, d]`` float32 of unit length, where the method trains it; else None.
+    sample_range
+        What was black and white in samples of more than 8 bits; None where the files' own word was taken.
     """
 
     method: str
@@ -73,6 +76,7 @@ class SavedAdapter:
     tensors: Mapping[str, npt.NDArray[Any]]
     metrics: Mapping[str, Any] = field(default_factory=dict)
     class_features: npt.NDArray[Any] | None = None
+    sample_range: SampleRange | None = None
 
     @property
     def head_features(self) -> npt.NDArray[Any]:
@@ -122,6 +126,8 @@ def save_adapter(folder: Path, adapter: SavedAdapter) -> None:
     weights = save_tensors({name: np.asarray(array, order="C") for name, array in arrays.items()})
     stored = ("tensors", TEXT_FEATURES, CLASS_FEATURES)
     header = {item.name: getattr(adapter, item.name) for item in fields(adapter) if item.name not in stored}
+    if adapter.sample_range is None:
+        del header["sample_range"]  # a version that knows no such key reads the adapter rightly
     header["format_version"] = FORMAT_VERSION
     write_folder(folder, {"adapter.json": _sealed(header, weights), "adapter.safetensors": weights})
 
@@ -172,6 +178,8 @@ def load_adapter(folder: Path) -> SavedAdapter:
     if fault:
         raise AdapterFileError(f"{folder} {fault}; take the adapter from where it was made")
     header["classes"] = tuple(header["classes"])
+    if "sample_range" in header:
+        header["sample_range"] = tuple(header["sample_range"])
     return SavedAdapter(**header, text_features=text, class_features=classes, tensors=tensors)
 
 

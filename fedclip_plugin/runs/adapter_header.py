@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedclip_edge.sample_range import RANGE_RULE, is_range
 from fedclip_edge.terminal import printable
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe.prompts import require_template
@@ -20,14 +21,14 @@ _LARGEST_SCALE = 1e6
 
 def header_fault(header: Mapping[str, Any]) -> str | None:
     """Return what is wrong with ``adapter.json`` without version and checksum, one sentence; None when nothing is."""
-    absent, foreign = sorted(_RULES.keys() - header.keys()), sorted(header.keys() - _RULES.keys())
+    absent, foreign = sorted(_RULES.keys() - _OPTIONAL - header.keys()), sorted(header.keys() - _RULES.keys())
     if absent or foreign:
         told = [f"lacks {', '.join(absent)}"] * bool(absent)
         return " and ".join(told + [f"has {', '.join(map(printable, foreign[:3]))} too many"] * bool(foreign))
     method = header["method"]
     if isinstance(method, str) and method not in METHODS:
         return f"is of method {_shown(method)}; this version knows {', '.join(METHODS)}: update fedclip-plugin"
-    wrong = next((name for name, (holds, _) in _RULES.items() if not holds(header[name])), None)
+    wrong = next((name for name, (holds, _) in _RULES.items() if name in header and not holds(header[name])), None)
     return f"has {wrong} = {_shown(header[wrong])}, which must be {_RULES[wrong][1]}" if wrong else None
 
 
@@ -89,7 +90,9 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "round": (lambda value: _is_whole(value, 0, _LAST_ROUND), "a whole number of 0 or more"),
     "recipe_digest": _TEXT,
     "metrics": (lambda value: isinstance(value, dict), "an object"),
+    "sample_range": (is_range, RANGE_RULE),
 }
+_OPTIONAL = {"sample_range"}
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,7 @@
-"""One complete round: what the server writes, ``metrics.jsonl`` holds, and tables, pages and benchmarks read."""
+"""One complete round: what the server writes, ``metrics.jsonl`` holds, and tables, pages and benchmarks read.
+
+``round_record.schema.json`` beside this file is the JSON schema of a line, for readers in other programs.
+"""
 
 from __future__ import annotations
 
@@ -96,3 +99,9 @@ class RoundRecord(_Record):
         """Return zero-shot CLIP's mean accuracy on a split over the silos; None where a silo does not tell."""
         known = self.zero_shot(part)
         return fmean(known.values()) if len(known) == len(self.silos) else None
+
+
+def schema_text() -> str:
+    """Return the JSON schema of a line of ``metrics.jsonl``, which ``round_record.schema.json`` holds."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **RoundRecord.model_json_schema()}
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"

@@ -13,7 +13,7 @@ import fedclip_export
 EDGE, EXPORT = Path(fedclip_edge.__file__).parent, Path(fedclip_export.__file__).parent
 OURS = ("fedclip_plugin", "fedclip_export", "fedclip_miniature")
 NEVER = ("torch", "transformers", "fedml", "onnx", *OURS)
-HEAVY = (*NEVER, "onnxruntime", "PIL", "cryptography")
+HEAVY = (*NEVER, "onnxruntime", "PIL", "pydicom", "cryptography")
 
 
 def imported(path, everywhere=True):

@@ -19,17 +19,24 @@ PACKAGES = {
 }
 DEVICE = [
     *("fedclip_edge.machine", "fedclip_edge.errors", "fedclip_edge.terminal", "fedclip_edge.safe_files"),
-    *("fedclip_edge.files", "fedclip_edge.images"),
+    *("fedclip_edge.files", "fedclip_edge.sample_range", "fedclip_edge.sample_scaling", "fedclip_edge.image_file"),
+    *("fedclip_edge.wide_samples", "fedclip_edge.dicom_image", "fedclip_edge.images", "fedclip_edge.metrics"),
     *("fedclip_edge.bundle", "fedclip_edge.device", "fedclip_edge.runtime", "fedclip_edge.cli"),
 ]
 ORDER = [
     *DEVICE,
-    *("fedclip_plugin.errors", "fedclip_plugin.text", "fedclip_plugin.machine", "fedclip_plugin.metrics"),
+    *("fedclip_plugin.errors", "fedclip_plugin.text", "fedclip_plugin.machine"),
     *("fedclip_plugin.backbone.clip_config", "fedclip_plugin.methods.registry"),
     "fedclip_miniature",
     *("fedclip_plugin.ranks", "fedclip_plugin.recipe", "fedclip_plugin.runs", "fedclip_plugin.data"),
     *("fedclip_plugin.backbone", "fedclip_plugin.features", "fedclip_plugin.methods", "fedclip_plugin.federated"),
-    *("fedclip_plugin.classifier", "fedclip_plugin", "fedclip_export", "fedclip_plugin.study"),
+    *(
+        "fedclip_plugin.classifier",
+        "fedclip_plugin.fitting",
+        "fedclip_plugin",
+        "fedclip_export",
+        "fedclip_plugin.study",
+    ),
     *("fedclip_plugin.what_leaves", "fedclip_plugin.report", "fedclip_plugin.cli", "fedclip_plugin.__main__"),
 ]
 """A part may import those before it. ``fedclip_plugin`` itself hands on public names."""

@@ -215,12 +215,12 @@ def test_evaluate_tells_every_class_and_means_over_the_classes_that_have_images(
 
 
 def test_evaluate_tells_what_it_leaves_out_and_takes_one_class_of_several(capsys, images, adapter):
-    (images / "dog" / "scan.tif").touch()
+    (images / "dog" / "scan.heic").touch()
     shutil.rmtree(images / "house")
     assert main(["evaluate", str(adapter), str(images), "--json"]) == 0
     told = capsys.readouterr()
     assert json.loads(told.out)["images"]["images"] == 2
-    assert told.err.startswith("note: images: 1 file not used (.tif 1), such as dog/scan.tif")
+    assert told.err.startswith("note: images: 1 file not used (.heic 1), such as dog/scan.heic")
 
 
 def test_evaluate_names_a_folder_of_another_encoding(capsys, images, adapter):

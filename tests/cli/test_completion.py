@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from fedclip_plugin.cli.main import main
+from fedclip_plugin.recipe import recipe_files, recipe_name
 from tests.support.paths import ROOT
 
 LINES = {
@@ -17,7 +18,7 @@ LINES = {
     "fedclip validate own.yaml --set train_args.learn": {"train_args.learning_rate="},
     "fedclip validate own": {
         "own.yaml",
-        *(f"own_images/vit_b32_fedclip_{s}" for s in ("dirichlet", "iid", "silo_folders")),
+        *(name for name in map(recipe_name, recipe_files()) if name.startswith("own")),
     },
 }
 

@@ -99,7 +99,7 @@ REFUSED = {
     "no image": (("dog/notes.txt",), "", ("dog",), "x: no image under"),
     "nested": (("dog/a/1.png", "dog/2.png"), "", None, r"dog holds folder 'a'.*data_layout: domains"),
     "unknown class": (("dgo/1.png",), "", ("dog", "fox"), r"x: folder 'dgo' .*mean 'dog'\?.*dog, fox"),
-    "one class": (("images/1.png", "labels.csv"), "", None, r"one class folder only, 'images', .*labels is not"),
+    "one class": (("images/1.png", "labels.csv"), "", None, r"one class folder only, 'images', .*or write a list of"),
     "not UTF-8": (("d\udcf6g/1.png",), "", None, r"d\\udcf6g is not valid UTF-8"),
     "a line break": (("d\nog/1.png",), "", None, r"d\\nog has a line break"),
     "two spellings": (("\u00e9/1.png", "e\u0301/1.png"), "", None, r"folders 'e\\u0301' and '\\xe9' read the same"),

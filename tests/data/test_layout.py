@@ -198,10 +198,10 @@ def test_silo_s_own_file_replaces_the_root_of_domains(tmp_path: Path, monkeypatc
 BAD_FILES = {
     "no section": ("data_root: /data\n", r"data_root = \"/data\": must hold keys"),
     "empty": ("", "is empty; data_silo_config lists one file per silo"),
-    "no key": ("fedclip_args: {}\n", "fedclip_args.data_root: must be a path"),
+    "no key": ("fedclip_args: {}\n", "fedclip_args.data_root: is required; data_silo_config lists one"),
     "other key": (
         "fedclip_args:\n  data_rot: /data\n",
-        r"fedclip_args.data_rot = .*no key of a silo's own file, which has fedclip_args.data_root alone",
+        r"fedclip_args.data_rot = .*no key of a silo's own file, which has fedclip_args.data_root and data_list alone",
     ),
     "one too many": ("fedclip_args:\n  data_root: /d\ntrain_args:\n  epochs: 3\n", "train_args.epochs = 3: is no key"),
     "other section": ("train_args:\n  data_root: /d\n", "train_args.data_root = .*: is no key"),
@@ -250,12 +250,12 @@ UNFIT: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
     "one class": (
         lambda root: [shutil.rmtree(root / domain / "fox") for domain in DOMAINS],
         {},
-        r"(?s)4 image folders cannot be used.*art: .* has one class folder only, 'dog'.*sketch: ",
+        r"(?s)4 image folders or lists cannot be used.*art: .* has one class folder only, 'dog'.*sketch: ",
     ),
     "classes that differ": (
         lambda root: (root / "cartoon/fox").rename(root / "cartoon/Fox"),
         {},
-        r"class folders differ: art lacks Fox; cartoon lacks fox; photo lacks Fox; sketch lacks Fox\. Give",
+        r"classes differ: art lacks Fox; cartoon lacks fox; photo lacks Fox; sketch lacks Fox\. Give",
     ),
     "one class spelt in two ways": (
         lambda root: [fill(root / name, ("e\u0301" if name == "photo" else "\u00e9",)) for name in DOMAINS],
@@ -298,26 +298,26 @@ def test_folders_that_only_their_silo_may_see_are_not_looked_at(tmp_path: Path) 
     silos = {"data_layout": "silos", "silos": ["a", "b"]}
     require_images_here(make_recipe(None, 2, {"data_silo_config": ["a.yaml", "b.yaml"]}, **silos))
     require_images_here(make_recipe(None, 3, {"dataset": "miniature"}, domains=list(DOMAINS), target_domain="art"))
-    with pytest.raises(DataError, match="2 image folders cannot be used"):
+    with pytest.raises(DataError, match="2 image folders or lists cannot be used"):
         require_images_here(make_recipe(tmp_path, 2, **silos))
 
 
 def test_what_is_left_out_or_nearly_black_is_said_in_a_line(domains_root: Path) -> None:
     recipe = make_recipe(domains_root, target_domain="art")
     assert remarks(silo_image_set(recipe, 1)) == []
-    for name in ("7.tif", "8.GIF", "notes.txt"):
+    for name in ("7.heic", "8.GIF", "notes.txt"):
         (domains_root / "photo/dog" / name).touch()
     for path in (domains_root / "photo/fox").glob("*.png"):
         Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(path)
     left_out, dark = remarks(silo_image_set(recipe, 1))
-    assert left_out.startswith("photo: 2 files not used (.gif 1, .tif 1), such as dog/7.tif; ")
+    assert left_out.startswith("photo: 2 files not used (.gif 1, .heic 1), such as dog/7.heic; ")
     assert dark.startswith(
-        "photo: 5 images of 10 looked at with 16-bit samples use only the lowest 12 bits, such as fox/"
+        "photo: 5 images of 10 looked at with samples of more than 8 bits use only the lowest 12, such as fox/"
     )
 
 
 def test_what_is_left_out_of_a_shared_folder_is_said_once(tmp_path: Path) -> None:
     fill(tmp_path / "own")
-    (tmp_path / "own/dog/x.tif").touch()
+    (tmp_path / "own/dog/x.gif").touch()
     recipe = make_recipe(tmp_path / "own", 2, {"partition_method": "homo"}, data_layout="classes")
     assert [len(remarks(silo_image_set(recipe, index))) for index in (0, 1)] == [1, 0]

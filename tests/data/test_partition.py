@@ -115,3 +115,53 @@ def test_split_sizes_round_down_and_never_overlap() -> None:
 def test_split_of_too_few_is_refused() -> None:
     with pytest.raises(DataError, match=r"4 images cannot be split 60/20/20.*at least 5"):
         split_60_20_20(4, 0)
+
+
+def grouped(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and groups of ``count`` groups of about ``size`` images, mixed."""
+    rng = np.random.default_rng(5)
+    groups = np.repeat([f"p{number}" for number in range(count)], rng.integers(1, 2 * size, count))
+    return rng.integers(0, 4, len(groups)), rng.permutation(groups)
+
+
+@pytest.mark.parametrize(("method", "alpha"), [("homo", None), ("hetero", 0.5), ("hetero", 10.0)])
+def test_no_group_is_in_two_silos(method: str, alpha: float | None) -> None:
+    labels, groups = grouped(60, 4)
+    parts = partition(labels, 3, method, alpha, 10, 1, groups)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(groups)))
+    owners = [set(groups[part]) for part in parts]
+    assert sum(map(len, owners)) == 60
+    assert all(len(own) >= 3 and len(part) >= 10 for own, part in zip(owners, parts, strict=True))
+    if method == "homo":
+        assert max(map(len, parts)) - min(map(len, parts)) <= 8, "at most the largest group"
+
+
+def test_too_few_groups_for_the_silos_are_refused() -> None:
+    with pytest.raises(DataError, match="shared out among 3 silos, leave one with fewer than 3 groups"):
+        partition(np.zeros(80, np.int64), 3, "homo", None, 1, 0, np.repeat(list("abcdefgh"), 10))
+
+
+@pytest.mark.parametrize(("method", "alpha"), [("homo", None), ("hetero", 0.5)])
+@pytest.mark.parametrize("in_groups", [False, True])
+def test_every_silo_gets_some_of_each_split(method: str, alpha: float | None, in_groups: bool) -> None:
+    labels, groups = grouped(90, 4)
+    names = np.array(["train", "validation", "test"])
+    splits = names[[int(group[1:]) % 3 for group in groups]]
+    parts = partition(labels, 3, method, alpha, 10, 1, groups if in_groups else None, splits)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(groups)))
+    assert all(set(splits[part]) == set(names) for part in parts)
+    if in_groups:
+        assert sum(len(set(groups[part])) for part in parts) == 90
+
+
+def test_a_split_that_not_every_silo_can_have_is_refused() -> None:
+    splits = np.array(["train"] * 50 + ["validation"] * 2 + ["test"] * 20)
+    with pytest.raises(DataError, match=r"leave one with none of one split .train, validation, test."):
+        partition(np.zeros(72, np.int64), 3, "homo", None, 1, 0, splits=splits)
+
+
+def test_groups_of_one_image_are_shared_out_by_label_as_images_are() -> None:
+    labels = labels_of(200, 5)
+    alone = np.array([f"{number:03d}" for number in range(200)])
+    plain, own = (partition(labels, 3, "hetero", 0.5, 10, 2, groups) for groups in (None, alone))
+    assert all(np.array_equal(a, b) for a, b in zip(plain, own, strict=True))

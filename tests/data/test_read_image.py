@@ -187,8 +187,8 @@ def test_truncated_files_are_refused_by_name(tmp_path: Path, image_format: str, 
 
 BAD_FILES = {
     "empty": (b"", r"empty \(0 bytes\)"),
-    "text": (b"this is a text that somebody renamed\n" * 20, "not a JPEG, PNG, WebP or BMP"),
-    "gif": (b"GIF89a" + bytes(100), "not a JPEG, PNG, WebP or BMP"),
+    "text": (b"this is a text that somebody renamed\n" * 20, "not a JPEG, PNG, WebP, BMP, TIFF or DICOM"),
+    "gif": (b"GIF89a" + bytes(100), "not a JPEG, PNG, WebP, BMP, TIFF or DICOM"),
     "large": (png(9000, 9000, 8, 2, b""), r"9000 x 9000 pixels is more than the limit of 64 million"),
     "bomb": (png(60000, 60000, 8, 2, b""), "decompression bomb"),
 }

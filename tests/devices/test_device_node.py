@@ -10,10 +10,15 @@ import pytest
 from PIL import Image
 
 from fedclip_edge.bundle.keys import load_public_keys
+from fedclip_edge.runtime import EdgeClassifier
 from fedclip_plugin.data.read_image import open_rgb
 from tests.devices.support import compare, hosts
+from tests.support import forge
+from tests.support.dicoms import dicom
+from tests.support.tiffs import tiff
 
 UNSIGNED = ["--allow-unsigned"]
+KINDS = {"x.tif": "TIFF", "x.dcm": "DICOM"}
 
 
 def predict(delivery, images=()):
@@ -115,6 +120,25 @@ def test_command_refuses_what_is_no_picture(node, delivery, tmp_path):
     for name, said in (("x.jpg", "cut off"), ("wide.png", "more than the limit of 64 million")):
         done = hosts.run(node, hosts.COMMAND, "predict", delivery.bundle, tmp_path / name, *UNSIGNED)
         assert done.returncode == 2 and said in done.stderr
+
+
+def test_what_only_python_reads_is_refused_by_name(node, tmp_path):
+    Image.new("RGB", (20, 30)).save(tmp_path / "x.png")
+    samples = np.full((9, 8), 4000, np.uint16)
+    Image.fromarray(samples).save(tmp_path / "wide.png")
+    (tmp_path / "x.tif").write_bytes(tiff(samples))
+    (tmp_path / "x.dcm").write_bytes(dicom(samples))
+    plain = forge.bundle(tmp_path / "plain")
+    ranged = forge.bundle(tmp_path / "ranged", sample_range=[0, 4095.5])
+    answers = {(ranged, "x.png"): "", (plain, "wide.png"): "", (ranged, "wide.png"): "from 0 (black) to 4095.5 (white)"}
+    answers |= {(plain, name): f"This is {kind}, which only Python's" for name, kind in KINDS.items()}
+    for (bundle, name), said in answers.items():
+        done = hosts.run(node, hosts.COMMAND, "predict", bundle, tmp_path / name, *UNSIGNED)
+        assert done.returncode == (2 if said else 0) and said in done.stderr, (name, done.stderr)
+    with EdgeClassifier(ranged, allow_unsigned=True, provider="cpu") as classifier:
+        assert classifier.predict(tmp_path / "x.tif").logits == pytest.approx(
+            classifier.predict(np.full((9, 8, 3), int(4000 * 256 / 4095.5), np.uint8)).logits
+        )
 
 
 def test_external_data(node, signer_scene, tmp_path):

@@ -142,6 +142,9 @@ WRONG = [
     ("parity", ["a"]),
     ("parity", {"fp32": {"max_dlogit": 0.5}}),
     ("expires", 2**53),
+    ("sample_range", [4095, 0]),
+    ("sample_range", [0]),
+    ("sample_range", "0-4095"),
     ("next_keys", "AAAA"),
     ("next_keys", [7]),
     ("next_keys", ["!"]),
@@ -150,6 +153,14 @@ WRONG = [
     ("next_keys", [forge.base64_of(range(33), "u1")]),
     ("next_keys", [forge.base64_of(range(n, n + 32), "u1") for n in range(9)]),
 ]
+
+
+def test_a_sample_range_is_read_and_written_when_there_is_one(described):
+    assert Manifest.from_bytes(forge.canonical(described)).sample_range is None
+    described["sample_range"] = [-1000, 400.5]
+    manifest = Manifest.from_bytes(forge.canonical(described))
+    assert manifest.sample_range == (-1000, 400.5)
+    assert manifest.to_bytes() == forge.canonical(described)
 
 
 def test_next_keys_are_read_and_written_when_there_are_some(described):
@@ -166,7 +177,7 @@ def test_a_wrong_field_is_named(key, value, described):
     assert caught.value.reason == "malformed"
 
 
-@pytest.mark.parametrize("key", sorted({*Manifest.__dataclass_fields__} - {"next_keys"}))
+@pytest.mark.parametrize("key", sorted({*Manifest.__dataclass_fields__} - {"next_keys", "sample_range"}))
 def test_every_key_is_required(key, described):
     del described[key]
     assert reason(Manifest.from_bytes, forge.canonical(described)) == ("schema" if key == "schema" else "malformed")

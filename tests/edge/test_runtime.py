@@ -4,7 +4,6 @@ import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,7 +39,7 @@ def photo(seed=5, shape=(16, 8, 3)):
 
 def test_logits_are_the_golden_ones(classifier):
     golden = classifier.manifest.golden
-    np.testing.assert_allclose(classifier.features(golden.images), golden.features, atol=1e-4)
+    np.testing.assert_allclose(classifier.encode(golden.images), golden.features, atol=1e-4)
     np.testing.assert_allclose(classifier.logits(golden.images), golden.logits, atol=1e-4)
     tested = self_test(classifier.serving)
     assert tested.head <= 1e-4 and tested.chain <= 1e-4 and tested.cosine == pytest.approx(1, abs=1e-5)
@@ -69,11 +68,11 @@ def test_every_form_of_an_image_gives_the_same_answer(classifier, tmp_path):
 def test_a_batch_gives_what_single_images_give(classifier, monkeypatch):
     monkeypatch.setattr(sessions_module, "CHUNK", 4)
     images = [photo(seed, (8 * (1 + seed % 3), 8, 3)) for seed in range(10)]
-    batch = classifier.predict_batch(iter(images))
+    batch = classifier.predict(iter(images))
     assert [answer.label for answer in batch] == [classifier.predict(image).label for image in images]
     for answer, image in zip(batch, images, strict=True):
         np.testing.assert_allclose(answer.logits, classifier.predict(image).logits, atol=1e-5)
-    assert classifier.features(images).shape == (10, forge.WIDTH)
+    assert classifier.encode(images).shape == (10, forge.WIDTH)
 
 
 def test_images_are_decoded_one_chunk_ahead_at_most(classifier, monkeypatch):
@@ -88,8 +87,8 @@ def test_images_are_decoded_one_chunk_ahead_at_most(classifier, monkeypatch):
 
 
 def test_no_images_give_no_answers(classifier):
-    assert classifier.predict_batch([]) == []
-    assert classifier.features([]).shape == (0, forge.WIDTH)
+    assert classifier.predict([]) == []
+    assert classifier.encode([]).shape == (0, forge.WIDTH)
     assert classifier.logits([]).shape == (0, len(forge.LABELS))
 
 
@@ -106,14 +105,24 @@ def test_bad_arguments_are_refused(classifier):
         with pytest.raises(ExportError, match=f"top = {top!r}: ask for a number of labels"):
             classifier.predict(photo(), top)
     with pytest.raises(ImageError):
-        classifier.predict_batch([photo(), b"no image"])
+        classifier.predict([photo(), b"no image"])
 
 
-@pytest.mark.parametrize("one", ["a.jpg", b"\xff\xd8", Path("a.jpg"), RGB, None])
-def test_a_single_image_is_no_batch(classifier, one):
-    for act in (classifier.predict_batch, classifier.features, classifier.logits):
-        with pytest.raises(ExportError, match=r"where several images are taken: give a list, such as \[image\]"):
-            act(one)
+def test_one_image_or_many(classifier):
+    image = photo()
+    one, (first, second) = classifier.predict(image), classifier.predict([image, image])
+    assert one.top == first.top == second.top and len(one.top) == 3
+    stacked = np.stack([np.asarray(image)] * 2)
+    assert classifier.logits(image).shape == (1, len(classifier.labels))
+    np.testing.assert_array_equal(classifier.logits(stacked), classifier.logits([image, image]))
+    np.testing.assert_array_equal(classifier.encode(image), classifier.encode([image]))
+
+
+@pytest.mark.parametrize("nothing", [None, 3])
+def test_what_is_no_image_is_named(classifier, nothing):
+    for act in (classifier.predict, classifier.encode, classifier.logits):
+        with pytest.raises(ExportError, match="where images are taken: give one image, or a list of them"):
+            act(nothing)
 
 
 def test_a_folder_is_no_image(classifier, tmp_path):
@@ -300,3 +309,30 @@ def test_the_runtime_imports_nothing_of_training():
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=EDGE, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_labelled_images_are_scored(classifier, tmp_path):
+    images = [photo(seed) for seed in range(6)]
+    answered = [classifier.predict(image).label for image in images]
+    wrong = next(label for label in classifier.labels if label != answered[0])
+    pairs = [(images[0], wrong), *zip(images[1:], answered[1:], strict=True)]
+    metrics = classifier.evaluate(pairs)
+    assert metrics.accuracy == pytest.approx(5 / 6) and metrics.images.sum() == 6
+    for number, (image, label) in enumerate(pairs):
+        (tmp_path / label).mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / label / f"{number}.png")
+    (tmp_path / answered[1] / "notes.txt").write_text("no image")
+    of_folder = classifier.evaluate(tmp_path)
+    assert of_folder.accuracy == metrics.accuracy
+    np.testing.assert_array_equal(of_folder.recall, metrics.recall)
+
+
+def test_images_that_cannot_be_scored_are_named(classifier, tmp_path):
+    for images, told in (
+        ([], "there is no labelled image in what is given"),
+        ([(photo(), "moon")], "label 'moon' is none of the bundle's: dog, cat, horse"),
+        (tmp_path, "there is no labelled image in "),
+        (tmp_path / "no", "is no folder; give one with a folder of images for each label, or pairs"),
+    ):
+        with pytest.raises(ExportError, match=told):
+            classifier.evaluate(images)

@@ -36,7 +36,7 @@ def test_a_hundred_swaps_under_four_threads(classifier, updates):
 
     def serve():
         while not stop.is_set():
-            batch = classifier.predict_batch(IMAGES)
+            batch = classifier.predict(IMAGES)
             sequences = {answer.sequence for answer in batch}
             round = 1 + (batch[0].sequence - 200) % 2 if batch[0].sequence > 200 else 1
             same = np.array_equal(np.stack([answer.logits for answer in batch]), known[round])
@@ -65,7 +65,7 @@ def test_a_prediction_under_way_ends_on_the_round_it_began_with(classifier, upda
         classifier.update(updates(2, 200))
         yield from IMAGES[1:]
 
-    batch = classifier.predict_batch(images_with_an_update_between())
+    batch = classifier.predict(images_with_an_update_between())
     np.testing.assert_array_equal(np.stack([answer.logits for answer in batch]), before)
     assert {answer.sequence for answer in batch} == {100}
     assert classifier.predict(IMAGES[0]).sequence == 200

@@ -156,7 +156,7 @@ def test_bad_images_are_the_same_for_pixels_and_features(tmp_path, root):
 
 
 def test_a_disks_fault_is_not_held_against_the_file(tmp_path, root, monkeypatch):
-    def fail(path):
+    def fail(path, **options):
         if path.name == "0.png":
             raise UnreadableImageError(path, "Input/output error") from OSError(5, "Input/output error")
         return read_image(path)

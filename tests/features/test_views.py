@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fedclip_plugin.data import scan_folder
+from fedclip_plugin.data import scan_folder, split_60_20_20
 from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.features import FeatureSet, FeatureSource
 from fedclip_plugin.features.views import augment
@@ -94,7 +94,7 @@ def test_without_views_the_order_of_batches_is_what_it_always_was():
 
 
 def test_only_the_training_split_keeps_views_and_its_own():
-    parts = split(numbered(), seed=1)
+    parts = split(numbered(), split_60_20_20(len(numbered()), 1))
     assert parts.validation.views is None
     assert parts.test.views is None
     assert torch.equal(parts.train.views[:, :, 0] // 10, (parts.train.features // 10).expand(-1, 3))

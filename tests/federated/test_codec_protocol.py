@@ -115,7 +115,7 @@ def messages(run):
     """Deliver everything, and yield each message with its sender's rank."""
     with torch_threads(1):
         while pairs := run.wire.pairs():
-            yield pairs[0][0], decode(run.wire.lines[pairs[0]][0])
+            yield pairs[0][0], decode(run.wire.waiting[pairs[0]][0])
             run.wire.deliver(pairs[0])
 
 

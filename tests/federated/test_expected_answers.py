@@ -41,9 +41,9 @@ def to_first_answer(folder, **changes):
     run.wire.Abort = lambda code: None
     while not (run.server.is_initialized and (1, 0) in run.wire.pairs()):
         run.wire.deliver(run.wire.pairs()[0])
-    while (message := decode(run.wire.lines[1, 0][0])).get(REPORT) is None:
+    while (message := decode(run.wire.waiting[1, 0][0])).get(REPORT) is None:
         run.wire.deliver((1, 0))
-    run.wire.lines[1, 0].pop(0)
+    run.wire.pop((1, 0))
     return run, message
 
 
@@ -242,7 +242,7 @@ def test_who_has_answered_is_not_accused_while_the_server_cannot_look(tmp_path):
         for rank in (1, 3):
             while (rank, 0) in run.wire.pairs():
                 run.server._heard(rank)
-                run.wire.lines[rank, 0].pop(0)
+                run.wire.pop((rank, 0))
         for pair in [pair for pair in run.wire.pairs() if pair[1] in (1, 3)]:
             run.wire.deliver(pair)
         if not [pair for pair in run.wire.pairs() if pair[0] != 2 and pair[1] != 2]:

@@ -88,7 +88,7 @@ def test_the_history_holds_every_rounds_answers(straight):
     for number, name in enumerate(SILOS, 1):
         history = straight.histories[number]
         assert sorted(history.rounds) == [0, 1, 2, 3, 4]
-        assert history.images == 40
+        assert history.positions.tolist() == list(range(30, 40))
         for line in straight.lines:
             (answers,) = history.rounds[line.round]
             assert answers.score.accuracy == line.silos[name].test

@@ -123,7 +123,7 @@ def test_nothing_else_crosses_in_a_federation(tmp_path, changes):
     deliver = federation.wire.deliver
 
     def note(pair):
-        caught.append((pair, federation.wire.lines[pair][0].label, decoded(federation.wire.lines[pair][0])))
+        caught.append((pair, federation.wire.waiting[pair][0].label, decoded(federation.wire.waiting[pair][0])))
         deliver(pair)
 
     federation.wire.deliver = note
@@ -170,7 +170,7 @@ def study_traffic(study, out, monkeypatch, world):
         labels, zero_shot, selected, *_ = (torch.as_tensor(row) for row in _labels(cell, part, 0.05))
         own = torch.as_tensor(split_60_20_20(IMAGES, cell.seed).test) if rank else torch.arange(IMAGES)
         sure = torch.full((len(own),), 0.5)
-        history.name, history.images = part, IMAGES if rank else None
+        history.name, history.positions = part, own.numpy() if rank else None
         history.zero_shot = Answers(labels[own], zero_shot[own], sure)
         history.note(1, [Answers(labels[own], row[own], sure) for row in selected])
         if rank == 0:

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from fedclip_plugin.federated.fedml_imports import import_fedml
+
 
 @pytest.fixture(scope="session")
 def happy_recipe(workshop):
@@ -12,13 +14,19 @@ def happy_recipe(workshop):
 
 
 @pytest.fixture(scope="session")
-def own_job(workshop, happy):
-    """Return a function from a method's name to its three rounds on the miniature, in an mpirun job of its own."""
+def fedml_of_the_session():
+    """Import FedML as a rank does, before anything else of FedML is imported here."""
+    import_fedml()
+
+
+@pytest.fixture(scope="session")
+def own_job(workshop, happy, fedml_of_the_session):
+    """Return a function from a method's name to its three rounds on the miniature, in a job of its own."""
     outcomes = {"fedclip": happy}
 
     def run(method):
         if method not in outcomes:
-            outcomes[method] = workshop.run(workshop.recipe(method, fedclip_args__method=method))
+            outcomes[method] = workshop.run_here(workshop.recipe(method, fedclip_args__method=method))
         return outcomes[method]
 
     return run

@@ -1,4 +1,4 @@
-"""Codecs and server optimisers under the real mpirun: bytes, accuracy, and a run that is killed and taken up again."""
+"""Codecs and server optimisers: bytes, accuracy, and a run under mpirun that is killed and taken up again."""
 
 import pytest
 
@@ -9,9 +9,9 @@ INT8_ADAM = INT8 | {"fedclip_args__server_optimizer": "adam", "fedclip_args__ser
 
 
 @pytest.fixture(scope="module")
-def int8(workshop):
+def int8(workshop, happy, fedml_of_the_session):
     """Return a run of int8 both ways, like the happy one otherwise."""
-    return workshop.run(workshop.recipe("int8", **INT8))
+    return workshop.run_here(workshop.recipe("int8", **INT8))
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,6 @@ def adam_recipe(workshop):
 
 
 def test_int8_sends_a_quarter_of_the_bytes_after_the_first_adapter(happy, int8):
-    assert int8.code == 0, int8.err
     for way, rounds in (("bytes_up", int8.lines[1:]), ("bytes_down", int8.lines[2:])):
         for line in rounds:
             assert 3.5 < getattr(happy.lines[line.round], way) / getattr(line, way) < 4
@@ -33,10 +32,9 @@ def test_int8_costs_next_to_no_accuracy(happy, int8):
             assert getattr(lossy, part) == pytest.approx(getattr(exact, part), abs=0.02)
 
 
-def test_a_killed_run_with_int8_and_adam_ends_with_the_same_bytes(workshop, adam_recipe):
-    straight = workshop.run(adam_recipe)
-    assert straight.code == 0, straight.err
-    torn = workshop.place / "runs" / "int8_adam_torn"
+def test_a_killed_run_with_int8_and_adam_ends_with_the_same_bytes(workshop, adam_recipe, int8):
+    straight = workshop.run_here(adam_recipe)
+    torn = workshop.place / "runs" / "int8_adam_torn"  # under mpirun, the other in one process
     killed = workshop.sabotage(adam_recipe, "kill,round=3", run=torn)
     assert [line.round for line in killed.lines] == [0, 1]
     resumed = workshop.run(adam_recipe, "--resume", run=torn)

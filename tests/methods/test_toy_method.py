@@ -13,7 +13,7 @@ from fedclip_plugin.errors import MethodError
 from fedclip_plugin.methods.registry import GROUP, METHODS, MethodTable
 from tests.support.paths import ROOT
 
-TOY = Path(__file__).parent / "toy_method"
+TOY = ROOT / "examples" / "own_method"
 
 
 def install(site, package="toy-method", **entries):
@@ -69,7 +69,9 @@ def test_without_the_package_it_is_unknown_and_with_it_only_its_own_recipes_impo
 
 
 def test_it_is_federated_saved_restored_and_exported(toy):
-    code, told, err = run(toy, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TOY / "toy_federation.py"))
+    code, told, err = run(
+        toy, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).with_name("toy_federation.py"))
+    )
     assert code == 0, told + err
     assert "2 passed" in told
 

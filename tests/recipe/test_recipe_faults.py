@@ -40,6 +40,16 @@ SILOS = {
     "fedclip_args.target_domain": None,
     "fedclip_args.silos": ["a", "b", "c"],
 }
+LISTED = {
+    "fedclip_args.data_layout": "list",
+    "fedclip_args.data_root": None,
+    "fedclip_args.domains": None,
+    "fedclip_args.target_domain": None,
+    "fedclip_args.data_list": "images.csv",
+}
+BY_COLUMN = LISTED | {"fedclip_args.silo_column": "hospital"}
+PER_SILO = LISTED | {"fedclip_args.data_list": "/srv/{silo}.tsv", "fedclip_args.silos": ["a", "b", "c"]}
+SHARED = LISTED | {"data_args.partition_method": "homo"}
 DP = {
     "enable_dp": True,
     "dp_solution_type": "cdp",
@@ -86,6 +96,13 @@ VALID = {
     "silo pattern": SILOS | {"fedclip_args.data_root": "/srv/{silo}/images"},
     "silos with target": SILOS | {"fedclip_args.target_domain": "d"},
     "silo files": SILOS | {"fedclip_args.data_root": None, "data_args.data_silo_config": ["1", "2", "3"]},
+    "splits": CLASSES | {"fedclip_args.data_layout": "splits"},
+    "a list with silos and a target": BY_COLUMN | {"fedclip_args.target_domain": "sketch"},
+    "a list with chosen silos": BY_COLUMN | {"fedclip_args.silos": ["a", "b", "c"], "fedclip_args.data_root": "/srv"},
+    "a list per silo": PER_SILO | {"fedclip_args.target_domain": "d"},
+    "a list shared out": SHARED | {"fedclip_args.group_column": "patient", "fedclip_args.split_column": "fold"},
+    "a plain list": SHARED | {"fedclip_args.data_list": "images.LST"},
+    "lists in silo files": PER_SILO | {"fedclip_args.data_list": None, "data_args.data_silo_config": ["1", "2", "3"]},
     "miniature": {"data_args.dataset": "miniature", "fedclip_args.data_root": None},
     "central dp": DP,
     "local dp laplace": DP | {"dp_args.dp_solution_type": "ldp", "dp_args.mechanism_type": "laplace"},
@@ -105,6 +122,7 @@ VALID = {
     "gpu mapping": {"device_args.gpu_mapping_file": "gpu.yaml", "device_args.gpu_mapping_key": "k"},
     "fedml's empty id list": {"train_args.client_id_list": []},
     "exponent without a dot": {"train_args.learning_rate": "5e-5"},
+    "sample range": {"fedclip_args.sample_range": [-1000, "4e2"]},
 }
 
 
@@ -145,6 +163,13 @@ INVALID = [
     ({"device_args.using_gpu": "yes"}, 'using_gpu = "yes": must be true or false', ""),
     ({"data_args.dataset": 7}, "dataset = 7: must be text; put it in quotes", ""),
     ({"data_args.dataset": ""}, "must not be empty", ""),
+    (
+        {"fedclip_args.sample_range": [4095, 0]},
+        "sample_range = [4095, 0]: must be two finite numbers [black, white]",
+        "",
+    ),
+    ({"fedclip_args.sample_range": 4095}, "must be two finite numbers [black, white], the first below the second", ""),
+    ({"fedclip_args.sample_range": ["0", "1"]}, "must be two finite numbers", "such as [0, 4095]"),
     ({"fedclip_args.domains": "a, b"}, "must be a list", ""),
     ({"fedclip_args.domains": []}, "must not be an empty list", ""),
     ({"fedclip_args.classes": ["yes", True]}, "fedclip_args.classes[1] = true: must be text", "quotes"),
@@ -199,7 +224,7 @@ INVALID = [
         "did you mean 'sketch'?",
     ),
     (SILOS | {"fedclip_args.target_domain": "a"}, "must not be one of fedclip_args.silos", ""),
-    (CLASSES | {"fedclip_args.target_domain": "a"}, "has no domains to hold out", ""),
+    (CLASSES | {"fedclip_args.target_domain": "a"}, "shares all images out and holds none out", ""),
     (CLASSES | {"fedclip_args.domains": ["a"]}, "only for data_layout: domains", ""),
     (
         CLASSES | {"data_args.partition_method": None},
@@ -220,6 +245,30 @@ INVALID = [
     ({"fedclip_args.silos": ["a", "b", "c"]}, "only for data_layout: silos or classes", ""),
     ({"data_args.partition_method": "homo"}, "only for data_layout: classes", ""),
     ({"data_args.partition_method": "iid"}, "must be 'homo' or 'hetero'", ""),
+    # lists
+    (LISTED | {"fedclip_args.data_list": None}, "fedclip_args.data_list: is required by data_layout: list", ""),
+    (SHARED | {"fedclip_args.data_list": "images.xlsx"}, "must end in .csv, .tsv, .txt, .lst", ""),
+    (LISTED, "data_args.partition_method: is required by a list that is shared out", "set fedclip_args.silo_column"),
+    (BY_COLUMN | {"data_args.partition_method": "homo"}, "only for a list that is shared out; leave it out", ""),
+    (PER_SILO | {"fedclip_args.silo_column": "x"}, "data_list has {silo}, a list per silo", "leave one of the two"),
+    (PER_SILO | {"fedclip_args.silos": None}, "fedclip_args.silos: is required by {silo} in data_list", ""),
+    (
+        LISTED | {"data_args.data_silo_config": ["1", "2", "3"]},
+        "fedclip_args.silos: is required by data_silo_config",
+        "in the order of their ranks",
+    ),
+    (SHARED | {"fedclip_args.target_domain": "a"}, "shares all images out and holds none out", ""),
+    (SHARED | {"fedclip_args.data_root": "/srv/{silo}"}, "take {silo} out", ""),
+    (
+        BY_COLUMN | {"fedclip_args.silos": ["a", "b", "c"], "fedclip_args.target_domain": "a"},
+        "must not be one of fedclip_args.silos",
+        "",
+    ),
+    (BY_COLUMN | {"fedclip_args.silos": ["a", "b"]}, "must equal the number of silos, 2 (a, b)", "fedclip_args.silos"),
+    (SHARED | {"fedclip_args.data_list": "x.txt", "fedclip_args.group_column": "p"}, "no header; leave it out", ""),
+    ({"fedclip_args.label_column": "y"}, 'label_column = "y": only for data_layout: list', ""),
+    ({"fedclip_args.data_list": "x.csv"}, "only for data_layout: list; leave it out, or change the layout", ""),
+    (CLASSES | {"fedclip_args.data_layout": "split"}, "must be 'domains', 'classes', 'splits', 'silos' or 'list'", ""),
     # the miniature
     ({"data_args.dataset": "miniature"}, "dataset: miniature draws its own images", "another name"),
     (

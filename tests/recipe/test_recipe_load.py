@@ -56,7 +56,10 @@ def test_every_spelling_of_a_small_number_is_that_number(path, text):
     assert load_recipe(path, [f"train_args.learning_rate={text}"]).train_args.learning_rate == pytest.approx(5e-5)
 
 
-@pytest.mark.parametrize("overrides", [[], GUARDS, NOISE, ["fedclip_args.data_root=/srv/{silo}/i"]])
+RANGE = "fedclip_args.sample_range=[0, 4095]"
+
+
+@pytest.mark.parametrize("overrides", [[], GUARDS, NOISE, ["fedclip_args.data_root=/srv/{silo}/i"], [RANGE]])
 def test_a_recipe_survives_yaml_and_fedml(path, overrides):
     recipe = load_recipe(path, overrides)
     path.write_text(recipe.to_yaml())
@@ -154,6 +157,7 @@ def test_the_digest_knows_what_defines_the_result(path):
 
     assert load_recipe(path, ["train_args.learning_rate=1e-4"]).digest() != digest
     assert load_recipe(path, ["fedclip_args.prompt_template=a {}"]).digest() != digest
+    assert load_recipe(path, [RANGE]).digest() == load_recipe(path, [f"{RANGE[:-1]}.0]"]).digest() != digest
     for override in ("train_args.comm_round=9", "fedclip_args.run_dir=x", "fedclip_args.round_timeout=9"):
         assert load_recipe(path, [override]).digest() == digest
     assert all(keys <= set(SECTIONS[name].model_fields) for name, keys in NOT_IN_DIGEST.items())

@@ -135,8 +135,11 @@ def test_an_override_wins_over_the_cases_and_cannot_touch_a_grid(tmp_path):
             'cases.two.title = "Same": is the title of case one too',
         ),
         ({"set": {"fedclip_args.domains": ["target", "photo", "sketch", "x"]}}, "must not name target or server"),
-        ({"set": {"fedclip_args.data_layout": "classes"}}, "targets: data_layout: classes has no domains to hold out"),
-        ({"set": {"data_args.partition_seed": 3}}, "partition_seed = 3: only for data_layout: classes"),
+        ({"set": {"fedclip_args.data_layout": "classes"}}, "targets: all images are shared out among the silos"),
+        (
+            {"set": {"data_args.partition_seed": 3}},
+            "partition_seed = 3: only for data_layout: classes or splits or list",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(changes, said, tmp_path):

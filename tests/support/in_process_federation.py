@@ -2,14 +2,14 @@
 
 import random
 
+import numpy as np
 import torch
 
 from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipServer
 from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
-from fedclip_plugin.federated.messages.transport import decode, encode
-from fedclip_plugin.federated.messages.wire_format import PackedMessage
+from fedclip_plugin.federated.messages.local_transport import LocalNetwork, LocalTransport
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.task import AnswerHistory, Task
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
@@ -22,49 +22,27 @@ WIDTH, CLASSES, SILOS = 8, ("cat", "dog", "hen"), ("art", "cartoon", "photo")
 CPU = torch.device("cpu")
 
 
-class Wire:
-    """In place of MPI: encoded messages wait in one line for each pair of ranks."""
+class Wire(LocalNetwork):
+    """The product's network of one process, in place of MPI's communicator: a test may deliver in any order."""
 
     def __init__(self):
-        self.lines = {}
-        self.managers = {}
-        self.over = set()
+        super().__init__(4)
+
+    @property
+    def over(self):
+        return {rank for rank, transport in self.transports.items() if transport.over}
 
     def pairs(self):
         """Return the pairs of ranks between which a message waits."""
-        return sorted(pair for pair, line in self.lines.items() if line and pair[1] not in self.over)
-
-    def deliver(self, pair):
-        payload = self.lines[pair].pop(0)
-        message, manager = decode(payload), self.managers[pair[1]]
-        manager.com_manager.bytes_received += len(payload)
-        manager._heard(pair[0])
-        manager.receive_message(message.get_type(), message)
-
-
-class End:
-    """One rank's end of the wire, as the managers see it."""
-
-    def __init__(self, wire, rank):
-        self.wire, self.rank = wire, rank
-        self.bytes_sent = self.bytes_received = 0
-
-    def send_message(self, message):
-        parcel = encode(message)
-        payload = PackedMessage(parcel.label, tuple(memoryview(bytearray(content)) for content in parcel.contents))
-        self.bytes_sent += len(payload)
-        self.wire.lines.setdefault((self.rank, int(message.get_receiver_id())), []).append(payload)
-
-    def stop_receive_message(self):
-        self.wire.over.add(self.rank)
+        return sorted(pair for pair in self.waiting if pair[1] not in self.over)
 
 
 class Wired:
     """Mixin: the managers without MPI."""
 
     def _init_manager(self):
-        self.com_manager = End(self.comm, self.rank)
-        self.comm.managers[self.rank] = self
+        self.com_manager = LocalTransport(self.comm, self.rank, self._heard)
+        self.com_manager.add_observer(self)
 
 
 class Server(Wired, FedClipServer):
@@ -107,7 +85,7 @@ def settings_of(**changes):
 def silo_features(number):
     generator = torch.Generator().manual_seed(number)
     parts = [FeatureSet(torch.randn(n, WIDTH, generator=generator), torch.arange(n) % 3) for n in (20, 10, 10)]
-    return SiloFeatures(*parts)
+    return SiloFeatures(*parts, np.arange(30, 40))
 
 
 class Federation:

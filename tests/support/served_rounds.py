@@ -22,7 +22,7 @@ def update_for_encoder(folder, seed, round, sequence, key):
 
 
 def answers(classifier):
-    return np.stack([answer.logits for answer in classifier.predict_batch(IMAGES)])
+    return np.stack([answer.logits for answer in classifier.predict(IMAGES)])
 
 
 def expected(round, encoder_seed=0):

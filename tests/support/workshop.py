@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +20,15 @@ from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.features import TextFeatures, prompts_of
 from fedclip_plugin.federated.roles.settings import TrainingSettings
+from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.methods import AdapterInputs
+from fedclip_plugin.ranks import threads_per_rank
+from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.runs import RunFolder
 from tests.support.paths import FEDERATIONS, ROOT
 
 MISBEHAVING = FEDERATIONS / "misbehaving_rank.py"
-PLAIN_MAIN = FEDERATIONS / "plain_fedml_main.py"
+PLAIN_MAIN = ROOT / "examples" / "fedml_main" / "main.py"
 FEDCLIP = ("-m", "fedclip_plugin", "run")
 LAUNCH = ("-m", "fedclip_plugin", "launch")
 IMAGES_PER_CLASS = 12
@@ -213,6 +218,19 @@ class Workshop:
         )
         seconds = time.monotonic() - began
         return Outcome(done.returncode, done.stdout, done.stderr, seconds, folder, folder.rounds())
+
+    def run_here(self, recipe):
+        """Run the same federation in this process, in a tenth of the time, and return how it ended."""
+        from fedclip_plugin.federated.job_here import run_job_here
+        from fedclip_plugin.report.console import Console
+
+        folder, told, began = RunFolder(self.place / "runs" / Path(recipe).stem), io.StringIO(), time.monotonic()
+        loaded = load_recipe(recipe)
+        console = Console(loaded, folder, on_training=lambda: None)
+        with redirect_stdout(told), torch_threads(threads_per_rank(1)):
+            run_job_here(loaded, folder, resume=False, progress=False, observer=console)
+            console.finish()
+        return Outcome(0, told.getvalue(), "", time.monotonic() - began, folder, folder.rounds())
 
     def sabotage(self, recipe, deed, *words, **options):
         """Run with one rank misbehaving; see ``tests/federations/misbehaving_rank.py`` for the deeds."""

@@ -1,5 +1,5 @@
 import { hasSameBase } from "./acceptance.mjs";
-import { BundleError } from "./errors.mjs";
+import { BundleError, ImageError } from "./errors.mjs";
 import { ranked, selfTest } from "./self-test.mjs";
 import { makeBase, makeSession } from "./sessions.mjs";
 
@@ -10,6 +10,7 @@ import { makeBase, makeSession } from "./sessions.mjs";
  * @property {Uint8Array} data RGB, three bytes a pixel, row by row
  * @property {number} height pixels
  * @property {number} width pixels
+ * @property {boolean} [wide] whether the file's samples had 16 bits, of which these are the high bytes
  */
 
 /**
@@ -111,8 +112,15 @@ export class EdgeClassifier {
    * @param {RgbImage} image decoded, upright, three bytes a pixel
    * @returns {Promise<Prediction>} labels and probabilities
    * @throws {RangeError} when the data is not height x width x 3 bytes
+   * @throws {ImageError} when it was made of 16 bits and the bundle scales those in a way of its own
    */
   async predict(image) {
+    const range = this.manifest.sample_range;
+    if (image.wide && range)
+      throw new ImageError(
+        `The picture has 16 bits a sample. This bundle scales them from ${range[0]} (black) to ${range[1]} (white), ` +
+          "which only Python's fedclip-edge does: use that, or save the picture with 8 bits scaled so.",
+      );
     this.#users += 1;
     try {
       const { features, times } = await this.#encode(image);

@@ -37,6 +37,7 @@ const RESERVED = ["manifest.json", "manifest.sig"];
  * @property {string} precision of the encoder: fp32, fp16, int8 or int8-weights
  * @property {{lowest: string}} onnxruntime the lowest version that may run it
  * @property {string[]} [next_keys] base64 of raw public keys that a device which accepts this trusts from then on
+ * @property {[number, number] | null} [sample_range] what is black and white in samples of more than 8 bits
  * @property {FileEntry[]} entries every file
  * @property {boolean} isUpdate true when encoder and preprocess are those already installed
  * @property {{features: Float32Array, logits: Float32Array, images: Array<import("./edge-classifier.mjs").RgbImage>}}
@@ -46,7 +47,7 @@ const RESERVED = ["manifest.json", "manifest.sig"];
 /** @typedef {Record<string, (value: any) => boolean>} Fields rule of each field; with no other is it complete */
 
 /**
- * Read and check manifest.json. Only `next_keys` may be missing, and no other field is allowed.
+ * Read and check manifest.json. Only `next_keys` and `sample_range` may be missing, and no other field is allowed.
  *
  * @param {Uint8Array} raw the file's bytes, signature verified
  * @returns {Manifest} the manifest
@@ -56,7 +57,7 @@ export function parseManifest(raw) {
   const fields = parseJson(raw);
   if (fields?.schema !== SCHEMA)
     throw new BundleError("schema", `The manifest is not of schema ${SCHEMA}: update this program.`);
-  checkObject({ next_keys: [], ...fields }, FIELDS, "manifest");
+  checkObject({ next_keys: [], sample_range: null, ...fields }, FIELDS, "manifest");
   const entries = readEntries(fields.files);
   const isUpdate = entries.some((entry) => entry.installed);
   return { ...fields, entries, isUpdate, golden: readGolden(fields, isUpdate) };
@@ -139,6 +140,8 @@ const FIELDS = {
   golden: isObject,
   parity: isObject,
   next_keys: listOf(isPublicKey, 0, 8),
+  sample_range: (value) =>
+    value === null || (listOf(Number.isFinite, 2, 2)(value) && value[0] < value[1] && Number.isFinite(value[1] - value[0])),
 };
 
 /** @param {any} value from JSON @param {Fields} fields what it has to have @param {string} path where it stands */

@@ -1,7 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import sharp from "sharp";
 import { asideOf, ImageError } from "../lib/errors.mjs";
-import { checkSize, formatOf, MAX_FILE } from "../lib/picture.mjs";
+import { checkSize, formatOf, isWide, MAX_FILE } from "../lib/picture.mjs";
 
 /** @typedef {import("../lib/edge-classifier.mjs").RgbImage} RgbImage */
 
@@ -39,7 +39,8 @@ export async function decodeBytes(bytes) {
     const target = space === "cmyk" ? "cmyk" : "srgb";
     const pipeline = sharp(bytes, options).pipelineColourspace(target).toColourspace(target);
     const { data, info } = await pipeline.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
-    return { data: toRgb(data, info.channels, target), height: info.height, width: info.width };
+    const rgb = toRgb(data, info.channels, target);
+    return { data: rgb, height: info.height, width: info.width, wide: isWide(bytes) };
   } catch (error) {
     if (error instanceof ImageError) throw error;
     throw new ImageError(`The picture is cut off or damaged: ${asideOf(error).split("\n")[0]}.`);

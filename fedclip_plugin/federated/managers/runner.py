@@ -86,6 +86,11 @@ class FedClipRunner(FedMLRunner):
             server.begin()
         return server
 
+    def connect(self) -> None:
+        """Take part without waiting: the network of a :class:`LocalComm` delivers the messages."""
+        self.runner.register_message_receive_handlers()
+        self.runner.handle_message_connection_ready(None)
+
     def run(self) -> None:
         """Train until the last round; every message has arrived when this returns, and MPI stays open."""
         self.runner.run()

@@ -19,7 +19,7 @@ from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import Watchdog
 from fedclip_plugin.federated.messages.added_fields import COMPLETE, ROUND, TRAIN
 from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
-from fedclip_plugin.federated.messages.transport import CountingTransport, most_bytes
+from fedclip_plugin.federated.messages.transport import most_bytes, open_transport
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.task import AnswerHistory
 from fedclip_plugin.federated.stop import stop_job
@@ -130,7 +130,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         self._expected = ExpectedAnswers(
             self.names, self._aggregator.silos, self._aggregator.splits, self.settings.comm_round
         )
-        self._watchdog = Watchdog(self._complain)
+        self._watchdog = Watchdog(self._complain, args.comm)
         for _ in range(self._expected.ONLINE_MESSAGES):
             self._watchdog.expect(self._aggregator.silos, self.settings.round_timeout)
         self._sent_at = time.perf_counter()
@@ -153,7 +153,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
 
     def _init_manager(self) -> None:
         most = most_bytes(self._aggregator.get_model_params())
-        self.com_manager = CountingTransport(self.comm, self.rank, self.size, self.names, most, self._heard)
+        self.com_manager = open_transport(self.comm, self.rank, self.size, self.names, most, self._heard)
         self.com_manager.add_observer(self)
 
     def register_message_receive_handlers(self) -> None:

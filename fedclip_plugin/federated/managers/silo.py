@@ -21,7 +21,7 @@ from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import PATIENCE, Watchdog
 from fedclip_plugin.federated.messages.added_fields import COMPLETE, REPORT, ROUND, TRAIN, SiloReport
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
-from fedclip_plugin.federated.messages.transport import CountingTransport, most_bytes
+from fedclip_plugin.federated.messages.transport import most_bytes, open_transport
 from fedclip_plugin.federated.roles.task import AnswerHistory, Answers
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.stop import stop_job
@@ -98,7 +98,8 @@ class SiloDriver(TrainerDistAdapter):
         )
         if self._history is not None:
             self._history.name = self.silo_trainer.silo
-            self._history.zero_shot, self._history.images = self.silo_trainer.zero_shot["test"], len(self.splits)
+            self._history.zero_shot = self.silo_trainer.zero_shot["test"]
+            self._history.positions = self.splits.test_positions
             self._history.note(self.round, [self.answers["test"]])
         if self.round >= self._settings.comm_round:
             self._settle()
@@ -159,7 +160,7 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         self.settings = driver.silo_trainer.settings
         own = f"silo {told(driver.silo_trainer.silo)} (rank {args.rank})"
         self.names = {_SERVER: _SERVER_NAME, args.rank: own}
-        self._watchdog = Watchdog(self._complain)
+        self._watchdog = Watchdog(self._complain, args.comm)
         self._patience = self.settings.round_timeout * PATIENCE
         self._watchdog.expect([_SERVER_NAME], self._patience)
         super().__init__(args, driver, args.comm, args.rank, args.worker_num, args.backend)
@@ -170,7 +171,7 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
 
     def _init_manager(self) -> None:
         most = most_bytes(parameters_of(self._driver.silo_trainer.model))
-        self.com_manager = CountingTransport(self.comm, self.rank, self.size, self.names, most, self._heard)
+        self.com_manager = open_transport(self.comm, self.rank, self.size, self.names, most, self._heard)
         self.com_manager.add_observer(self)
 
     def handle_message_init(self, msg_params: Message) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fedclip_plugin.federated.local_comm import LocalComm
 from fedclip_plugin.federated.stop import stop_job
 
 PATIENCE = 1.5
@@ -28,16 +29,17 @@ class Watchdog:
     """Ends the job when somebody who is waited for stays silent too long.
 
     Then ``on_silence`` is called once, in a thread of its own, with the names of those whose time is over. Time in
-    which this process itself stood still counts for nobody.
+    which this process itself stood still counts for nobody. With a :class:`LocalComm` nobody is waited for.
     """
 
-    def __init__(self, on_silence: Callable[[list[str]], None]) -> None:
+    def __init__(self, on_silence: Callable[[list[str]], None], comm: Any = None) -> None:
         self._on_silence = on_silence
         self._changed = threading.Condition()
         self._waits: dict[str, list[float]] = {}  # of each name, how long it has for each word; the oldest first
         self._deadlines: dict[str, float] = {}  # for the oldest
         self._closed = False
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        if not isinstance(comm, LocalComm):
+            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def expect(self, names: Iterable[str], limit: float) -> None:
         """Wait for one more word of each of ``names``, up to ``limit`` seconds after its last one, or from now."""

@@ -30,6 +30,8 @@ from fedml.core.distributed.communication.mpi.com_manager import MpiCommunicatio
 from torch import Tensor
 
 from fedclip_plugin.errors import FederationError
+from fedclip_plugin.federated.local_comm import LocalComm
+from fedclip_plugin.federated.messages.local_transport import LocalTransport
 from fedclip_plugin.federated.messages.wire_format import LABEL_BYTES, PackedMessage, decode, encode
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.text import told
@@ -259,6 +261,15 @@ class CountingTransport(MpiCommunicationManager):
 
     def _no_message(self, source: int, why: object) -> FederationError:
         return FederationError(f"{self._names[source]} sent bytes that are no message: {told(str(why), 200)}")
+
+
+def open_transport(
+    comm: Any, rank: int, size: int, names: Mapping[int, str], most: int, heard: Callable[[int], None]
+) -> CountingTransport | LocalTransport:
+    """Return the transport of a communicator, MPI's or a :class:`LocalComm`; the rest is as for the first."""
+    if isinstance(comm, LocalComm):
+        return LocalTransport(comm.network, rank, heard)
+    return CountingTransport(comm, rank, size, names, most, heard)
 
 
 def _next_tag(comm: Any) -> int:

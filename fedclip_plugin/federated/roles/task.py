@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedclip_edge.metrics import confusion
+from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.features import InputSet, TextFeatures
 from fedclip_plugin.methods import Adapter, parameters_of, scores
-from fedclip_plugin.metrics import confusion
 from fedclip_plugin.runs import SavedAdapter
 
 
@@ -66,7 +67,7 @@ class AnswerHistory:
 
     name: str = "target"  # the silo's
     zero_shot: Answers | None = None  # CLIP's without an adapter; None on a server without a target
-    images: int | None = None  # all images of the silo, of which its test split is a part; None on the server
+    positions: npt.NDArray[np.int64] | None = None  # which of its images were tested, ``[N]``; None: all, in order
     rounds: dict[int, tuple[Answers, ...]] = field(default_factory=dict)  # those of the adapter after it
 
     def note(self, number: int, answers: Iterable[Answers]) -> None:
@@ -98,6 +99,7 @@ class Task:
     prompt_template: str
     text: TextFeatures  # text features ``[C, d]`` and logit scale
     recipe_digest: str
+    sample_range: SampleRange | None = None  # what is black and white in samples of more than 8 bits
 
     def answer(self, adapter: Adapter, data: InputSet) -> Answers:
         """Return how ``adapter`` labels images; :class:`~fedclip_plugin.methods.ZeroShot` is CLIP without one."""
@@ -129,4 +131,5 @@ class Task:
             tensors={name: tensor.numpy() for name, tensor in parameters_of(adapter).items()},
             metrics=dict(metrics),
             class_features=classes.float().cpu().numpy() if adapter.trains_classes else None,
+            sample_range=self.sample_range,
         )

@@ -9,9 +9,13 @@ from typing import Any
 
 import torch
 
+from fedclip_plugin.federated.local_comm import LocalComm
 from fedclip_plugin.recipe import Recipe
 
 logger = logging.getLogger(__name__)
+
+_THIS_PROCESS = "sp"
+"""FedML's backend without messages between processes; anything but MPI, which FedML would initialise."""
 
 _LOCAL_RANK_KEYS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK")
 
@@ -28,8 +32,18 @@ def start_fedml(recipe: Recipe) -> Any:
     AssertionError
         From FedML, when the number of MPI processes is not the number of silos plus one.
     """
+    return _arguments(recipe, None)
+
+
+def start_fedml_here(recipe: Recipe, comm: LocalComm) -> Any:
+    """Return FedML's arguments for a rank of this process; the same steps, without MPI."""
+    return _arguments(recipe, comm)
+
+
+def _arguments(recipe: Recipe, comm: LocalComm | None) -> Any:
     import fedml
     from fedml.arguments import Arguments
+    from fedml.core.dp.fedml_differential_privacy import FedMLDifferentialPrivacy
 
     args = Arguments(
         argparse.Namespace(yaml_config_file="", run_id="0", rank=0, role="client", using_mlops=False),
@@ -40,10 +54,16 @@ def start_fedml(recipe: Recipe) -> Any:
         setattr(args, key, value)
     # To FedML every silo takes part in every round; AveragingDriver samples those that train.
     args.client_num_per_round = args.worker_num = args.client_num_in_total
+    if comm is not None:
+        args.backend, args.rank, args.role = _THIS_PROCESS, comm.rank, "client" if comm.rank else "server"
     fedml._global_training_type, fedml._global_comm_backend = args.training_type, args.backend
+    FedMLDifferentialPrivacy.get_instance().is_enabled = False  # FedML never switches it off for the next federation
     fedml.mlops.pre_setup(args)  # without it the first mlops.event() would call fedml.init, and with it the network
     fedml._init_cross_silo_horizontal(args)
-    fedml._manage_profiling_args(args)
+    if comm is not None:
+        args.comm = comm
+    if comm is None or comm.rank == 0:  # one process has one run of wandb, the server's
+        fedml._manage_profiling_args(args)
     args.client_id_list = str([args.rank] if args.rank else list(range(1, args.worker_num + 1)))
     return args
 

@@ -69,6 +69,19 @@ def require_memory_of(need: Footprint, ranks: Sequence[RankMemory]) -> None:
     require_memory(need, len(ranks) - server, server, room)
 
 
+def require_memory_of_process(need: Footprint) -> None:
+    """Refuse a federation that does not fit into this process; errors as :func:`require_memory`."""
+    own = RankMemory.here(server=True)
+    whole, room = need.one_process + BASE_SHARED, own.available + BASE_SHARED + own.held
+    if whole * _SURE > room:
+        raise MemoryShortageError(
+            f"this federation takes up to {whole / _GB:.1f} GB of memory in one process; there are {room / _GB:.1f} GB "
+            "for it. Take fewer silos, a smaller batch_size or a method that trains less, or free or add memory",
+            whole,
+            room,
+        )
+
+
 def require_memory(need: Footprint, silos: int, server: bool, room: int) -> None:
     """Refuse a federation that cannot fit into a host's memory, even if the estimate is high.
 

@@ -32,7 +32,7 @@ _MARGIN = 1.1  # what the allocator keeps beyond what is in use
 
 @dataclass(frozen=True)
 class Footprint:
-    """Peak resident bytes of one rank on the CPU, beyond what ranks share.
+    """Peak resident bytes of one rank on the CPU, and of one process that is all ranks, beyond what ranks share.
 
     With a GPU, weights and training are on the device, whose memory is not estimated, and for the host this is
     somewhat high.
@@ -40,6 +40,7 @@ class Footprint:
 
     server: int
     silo: int
+    one_process: int = 0
 
     def on_host(self, silos: int, server: bool) -> int:
         """Return the bytes that a host needs for so many silos' ranks, and for the server's if it runs there."""
@@ -61,10 +62,15 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
     encoding = max(settings.encode_batch_size, _EVALUATED) * size.vision.passing_bytes
     kept = method.activations(size, _classes(recipe), recipe.train_args.batch_size)
     training = TRAINING_COPIES * trained + kept + (trained if settings.proximal_mu else 0)
-    silo = weights + trained + lossy + 2 * features + max(encoding, training)
+    kept_by_silo = trained + lossy + 2 * features
+    silo = weights + kept_by_silo + max(encoding, training)
     moments = 2 * trained if settings.server_optimizer == "adam" else trained
-    server = weights + arriving + lossy + features + max(encoding, SAVING_COPIES * trained) + moments
-    return Footprint(BASE_OWN + round(_MARGIN * server), BASE_OWN + round(_MARGIN * silo))
+    kept_by_server = arriving + lossy + features + moments
+    server = weights + kept_by_server + max(encoding, SAVING_COPIES * trained)
+    silos = recipe.train_args.client_num_in_total
+    clips = silos + 1 if kept else 1  # who passes through a tower in training holds one of his own
+    here = clips * weights + kept_by_server + silos * kept_by_silo + max(encoding, training, SAVING_COPIES * trained)
+    return Footprint(*(BASE_OWN + round(_MARGIN * own) for own in (server, silo, here)))
 
 
 def update_bytes(recipe: Recipe, backbone: Path) -> int:

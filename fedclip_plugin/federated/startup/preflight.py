@@ -8,7 +8,7 @@ from typing import Any
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.errors import BackboneError, FedClipError, MemoryShortageError
 from fedclip_plugin.federated.managers.watchdog import together
-from fedclip_plugin.federated.startup.memory_check import RankMemory, require_memory_of
+from fedclip_plugin.federated.startup.memory_check import RankMemory, require_memory_of, require_memory_of_process
 from fedclip_plugin.federated.startup.memory_estimate import footprint, update_bytes
 from fedclip_plugin.federated.startup.rank_status import exchange_status, go_on, require_one_recipe
 from fedclip_plugin.federated.startup.start_messages import GoOn, Opened, Present, Room, fault_kind
@@ -61,6 +61,14 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
         return [Opened(_prepare(folder, recipe, resume, backbone))] * len(cards)
 
     return exchange_status(comm, card, names, limit, opened, fault).rounds
+
+
+def open_run_here(folder: RunFolder, recipe: Recipe, resume: bool) -> int:
+    """Do what :func:`open_run` does where all ranks are this process."""
+    backbone = _backbone(recipe)
+    if backbone is not None:
+        require_memory_of_process(footprint(recipe, backbone))
+    return _prepare(folder, recipe, resume, backbone)
 
 
 def _ranks_here(comm: Any) -> tuple[bool, list[RankMemory]]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from fedclip_miniature import DOMAINS, ensure_miniature
-from fedclip_plugin.data import ImageSet, remarks, silo_image_set, silo_names, split_60_20_20, target_image_set
+from fedclip_plugin.data import ImageSet, Split, remarks, silo_image_set, silo_names, split_images, target_image_set
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of
 from fedclip_plugin.features.encoding import Progress, no_progress
@@ -22,14 +23,16 @@ from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.rank_output import confined
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.federated.startup.rank_status import (
+    StatusExchange,
     agree_on_classes,
     agree_on_precision,
+    exchange_here,
     exchange_status,
     go_on,
     require_one_backbone,
     require_own_names,
 )
-from fedclip_plugin.federated.startup.start_messages import Agreed, Encoded, GoOn, RankStatus, Ready, fault_kind
+from fedclip_plugin.federated.startup.start_messages import Agreed, Encoded, GoOn, Ready, fault_kind
 from fedclip_plugin.methods import AdapterInputs, ZeroShot
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
@@ -37,8 +40,9 @@ from fedclip_plugin.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-C = TypeVar("C", bound=RankStatus)
-V = TypeVar("V", bound=GoOn)
+T = TypeVar("T")
+Steps = Generator[StatusExchange, Any, T]
+"""What a rank does until it has its result; in between it hands in cards and hears verdicts."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Prepared:
     target: InputSet | None  # the target domain's; None on silos and without a target
     frozen: AdapterInputs  # what the adapter is built on
     zero_shot: Mapping[str, Answers] = field(default_factory=dict)  # of ``validation`` and ``test``, or ``target``
-    images: tuple[int, ...] = ()  # on the server, how many usable images each silo has
+    sizes: tuple[Mapping[str, int], ...] = ()  # on the server, how many images each silo's splits have
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Inputs:
 
     features: FeatureSet  # of the backbone, which zero-shot CLIP is scored on
     taken: InputSet  # what the method takes in: the same, perhaps with augmented views, or pixels
+    parts: Split  # of a silo's images; the server's are all tested on
     faults: int  # how many images cannot be read
 
 
@@ -68,25 +73,46 @@ class Preparation:
     """Loads one rank's images, agrees with the others on the task, and encodes.
 
     With ``progress`` the rank with most to do shows a bar on stderr; ``say`` takes the server's lines for the console.
+    ``source`` is what encodes, where ranks of one process share it.
     """
 
-    def __init__(self, recipe: Recipe, comm: Any, device: torch.device, progress: bool, say: Say) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        comm: Any,
+        device: torch.device,
+        progress: bool,
+        say: Say,
+        source: FeatureSource | None = None,
+    ) -> None:
         self._recipe, self._settings = recipe, recipe.fedclip_args
         self._comm, self._rank, self._device = comm, comm.Get_rank(), device
-        self._progress, self._say = progress, say
+        self._progress, self._say, self._shared = progress, say, source
         self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
         known = ("server", *(recipe.silo_names() or ()))
         self._names = [*known, *(f"rank {rank}" for rank in range(len(known), comm.Get_size()))]
-        self._usable: tuple[int, ...] = ()
+        self._sizes: tuple[Mapping[str, int], ...] = ()
 
     def run(self) -> Prepared:
         """Return what this rank trains or scores with.
 
         When any rank found something wrong, every rank raises a FedClipError; the server's message lists all of it.
         """
-        images, source, agreed = self._list()
+        steps, limit = self.steps(), self._settings.start_timeout
+        try:
+            asked = next(steps)
+            while True:
+                verdict = exchange_status(self._comm, asked.card, self._names, limit, asked.judge, asked.fault)
+                asked = steps.send(verdict)
+        except StopIteration as end:
+            prepared: Prepared = end.value
+            return prepared
+
+    def steps(self) -> Steps[Prepared]:
+        """Do the same step by step; whoever drives it exchanges the cards of all ranks in between."""
+        images, source, agreed = yield from self._list()
         source.agree(agreed.precision)
-        inputs, text = self._encode(images, source, agreed)
+        inputs, text = yield from self._encode(images, source, agreed)
         frozen = AdapterInputs(text, prompts_of(agreed.classes, self._settings.prompt_template), source.clip)
         task = Task(
             method=self._settings.method,
@@ -97,24 +123,25 @@ class Preparation:
             prompt_template=self._settings.prompt_template,
             text=text,
             recipe_digest=self._recipe.digest(),
+            sample_range=self._settings.sample_range,
         )
         parts, splits, target = dict[str, InputSet](), None, None
         if inputs is not None and self._rank == 0:
             parts, target = {"target": inputs.features}, inputs.taken.to(self._device)
         elif inputs is not None:
-            held, splits = self._split(inputs.features), self._split(inputs.taken).to(self._device)
+            held, splits = split(inputs.features, inputs.parts), split(inputs.taken, inputs.parts).to(self._device)
             parts = {"validation": held.validation, "test": held.test}
         zero_shot = {name: task.answer(ZeroShot(), data) for name, data in parts.items()}
         silos = () if self._rank else tuple(self._names[1:])
-        return Prepared(task, self._names[self._rank], silos, splits, target, frozen, zero_shot, self._usable)
+        return Prepared(task, self._names[self._rank], silos, splits, target, frozen, zero_shot, self._sizes)
 
-    def _list(self) -> tuple[ImageSet | None, FeatureSource, Agreed]:
+    def _list(self) -> Steps[tuple[ImageSet | None, FeatureSource, Agreed]]:
         """List this rank's images without opening them, and hear what is agreed on."""
         found: tuple[ImageSet | None, FeatureSource] | None = None
         card, fault = Ready(), None
         try:
             images = self._images()
-            for line in remarks(images) if images else ():
+            for line in remarks(images, self._settings.sample_range) if images else ():
                 _warn(line)
             if self._rank and images:
                 self._names[self._rank] = images.name
@@ -130,8 +157,8 @@ class Preparation:
             )
         except (FedClipError, OSError) as error:  # such as a cache folder that cannot be written
             card, fault = Ready(name=self._names[self._rank], fault=fault_kind(error)), error
-        agreed = self._roll_call(card, self._agree, fault)
-        assert found is not None, "exchange_status raises when a card has an error"
+        agreed = yield StatusExchange(card, self._agree, fault)
+        assert found is not None, "nobody goes on when a card has a fault"
         return *found, agreed
 
     def _agree(self, cards: list[Ready]) -> list[Agreed]:
@@ -144,7 +171,8 @@ class Preparation:
         self._announce(cards)
         counts = [card.to_encode for card in cards]
         longest = counts.index(max(counts)) if any(counts) else None
-        return [Agreed(classes, precision, self._progress and rank == longest) for rank in range(len(cards))]
+        alone = self._shared is not None  # ranks of one process encode one after the other
+        return [Agreed(classes, precision, self._progress and (alone or rank == longest)) for rank in range(len(cards))]
 
     def _images(self) -> ImageSet | None:
         """List this rank's own images; those of the built-in data set are drawn first."""
@@ -168,19 +196,11 @@ class Preparation:
         )
 
     def _source(self) -> FeatureSource:
-        settings = self._settings
-        return FeatureSource(
-            settings.backbone,
-            self._device,
-            settings.precision,
-            Path(settings.feature_cache_dir),
-            settings.encode_batch_size,
-            settings.encode_workers or 0,
-        )
+        return self._shared or feature_source(self._recipe, self._device)
 
     def _encode(
         self, images: ImageSet | None, source: FeatureSource, agreed: Agreed
-    ) -> tuple[Inputs | None, TextFeatures]:
+    ) -> Steps[tuple[Inputs | None, TextFeatures]]:
         found: tuple[Inputs | None, TextFeatures] | None = None
         card, fault = Encoded(), None
         try:
@@ -190,14 +210,12 @@ class Preparation:
             with self._bar(to_encode) as bar:
                 advance = bar.update if bar is not None else no_progress
                 inputs = self._inputs(source, images, advance) if images else None
-            if self._rank and inputs:
-                self._split(inputs.features)
             found = inputs, text
-            card = Encoded(images=len(inputs.features), skipped=inputs.faults) if inputs else Encoded()
+            card = _card(inputs) if inputs else Encoded()
         except (FedClipError, OSError) as error:
             card, fault = Encoded(fault=fault_kind(error)), error
-        self._roll_call(card, self._take_counts, fault)
-        assert found is not None, "exchange_status raises when a card has an error"
+        yield StatusExchange(card, self._take_counts, fault)
+        assert found is not None, "nobody goes on when a card has a fault"
         return found
 
     def _inputs(self, source: FeatureSource, images: ImageSet, advance: Progress) -> Inputs:
@@ -210,10 +228,10 @@ class Preparation:
         elif views:
             seen = [source.images(images, skip, advance, view).data.features for view in range(1, views + 1)]
             taken = replace(encoded.data, views=torch.stack(seen, dim=1))
-        return Inputs(encoded.data, taken, len(encoded.faults))
+        return Inputs(encoded.data, taken, self._split(images.subset(encoded.kept)), len(encoded.faults))
 
     def _take_counts(self, cards: list[Encoded]) -> list[GoOn]:
-        self._usable = tuple(card.images for card in cards[1:])
+        self._sizes = tuple(card.sizes() for card in cards[1:])
         skipped = [f"{name} {card.skipped}" for name, card in zip(self._names, cards, strict=True) if card.skipped]
         if skipped:
             self._say(f"skipped unreadable images: {', '.join(skipped)} (logs/ says which)")
@@ -223,11 +241,12 @@ class Preparation:
         """Return how many augmented views of each image this rank encodes; the target is only tested on."""
         return self._settings.augmented_views if self._rank else 0
 
-    def _split(self, data: InputSet) -> SiloFeatures:
-        return split(data, self._recipe.common_args.random_seed)
-
-    def _roll_call(self, card: C, judge: Callable[[list[C]], Sequence[V]], fault: Exception | None) -> V:
-        return exchange_status(self._comm, card, self._names, self._settings.start_timeout, judge, fault)
+    def _split(self, images: ImageSet) -> Split:
+        """Split a silo's readable images; all of the server's are there to be tested on."""
+        if self._rank:
+            return split_images(images, self._recipe.common_args.random_seed)
+        none = np.zeros(0, dtype=np.int64)
+        return Split(none, none, np.arange(len(images)))
 
     def _announce(self, cards: Sequence[Ready]) -> None:
         told = ", ".join(f"{card.name} {card.images:,}" for card in cards[1:])
@@ -244,10 +263,52 @@ class Preparation:
         return bar
 
 
-def split(data: InputSet, seed: int) -> SiloFeatures:
+def prepare_here(preparations: Sequence[Preparation]) -> list[Prepared]:
+    """Prepare all ranks of one process, the server first: each step of one after that of the other.
+
+    Raises
+    ------
+    FedClipError
+        What is wrong with a rank, in full; where there are several faults, a list of them.
+    """
+    steps = [preparation.steps() for preparation in preparations]
+    asked = [next(step) for step in steps]
+    done: list[Prepared] = []
+    while not done:
+        verdicts, asked = exchange_here(asked), []
+        for step, verdict in zip(steps, verdicts, strict=True):
+            try:
+                asked.append(step.send(verdict))
+            except StopIteration as end:
+                done.append(end.value)
+    return done
+
+
+def feature_source(recipe: Recipe, device: torch.device) -> FeatureSource:
+    """Return what encodes as a recipe asks for."""
+    settings = recipe.fedclip_args
+    return FeatureSource(
+        settings.backbone,
+        device,
+        settings.precision,
+        Path(settings.feature_cache_dir),
+        settings.encode_batch_size,
+        settings.encode_workers or 0,
+        sample_range=settings.sample_range,
+    )
+
+
+def split(data: InputSet, parts: Split) -> SiloFeatures:
     """Return a silo's splits; only what is trained on keeps augmented views."""
-    parts, plain = split_60_20_20(len(data), seed), data.without_views()
-    return SiloFeatures(data.subset(parts.train), plain.subset(parts.validation), plain.subset(parts.test))
+    plain = data.without_views()
+    return SiloFeatures(data.subset(parts.train), plain.subset(parts.validation), plain.subset(parts.test), parts.test)
+
+
+def _card(inputs: Inputs) -> Encoded:
+    parts = inputs.parts
+    return Encoded(
+        train=len(parts.train), validation=len(parts.validation), test=len(parts.test), skipped=inputs.faults
+    )
 
 
 @lru_cache(maxsize=64)

@@ -34,19 +34,22 @@ class _RankLog(logging.FileHandler):
 
 
 @contextmanager
-def log_to(folder: Path, rank: int) -> Iterator[None]:
+def log_to(folder: Path, rank: int, only: str = "") -> Iterator[None]:
     """Send every log record of the block to ``folder/rank_N.log``, and the project's warnings to the console as well.
 
-    A silo's warnings, which may name files, do not go to a console on another machine.
+    A silo's warnings, which may name files, do not go to a console on another machine. With ``only``, a logger's name,
+    the file holds its records alone, and all other logging of the process stays as it is.
     """
     formatter = LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    root = logging.getLogger()
+    root = logging.getLogger(only)
+    before = root.level
     root.setLevel(logging.INFO)
     console = logging.StreamHandler()
     console.setLevel(logging.WARNING)
     console.addFilter(logging.Filter("fedclip_plugin"))
     console.setFormatter(LineFormatter("%(levelname)s: %(message)s"))
-    handlers: list[logging.Handler] = [] if confined() else [console]
+    heard = bool(only) and logging.getLogger().hasHandlers()  # else the process's own handlers would say it twice
+    handlers: list[logging.Handler] = [] if confined() or heard else [console]
     for handler in handlers:
         root.addHandler(handler)
     try:
@@ -62,3 +65,4 @@ def log_to(folder: Path, rank: int) -> Iterator[None]:
         for handler in handlers:
             root.removeHandler(handler)
             handler.close()
+        root.setLevel(before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from fedclip_edge.terminal import printable
 from fedclip_plugin.data import common_classes
@@ -30,6 +30,36 @@ class Disagreement(FedClipError):
     def __init__(self, text: str, reasons: Mapping[int, str]) -> None:
         super().__init__(text)
         self.reasons = reasons
+
+
+class StatusExchange(NamedTuple):
+    """What a rank hands in at one point of the start, and how the server judges all of it.
+
+    Attributes
+    ----------
+    card, judge, fault
+        As for :func:`exchange_status`, where the last is called ``error``.
+    """
+
+    card: RankStatus
+    judge: Callable[[list[Any]], Sequence[GoOn]]
+    fault: Exception | None
+
+
+def exchange_here(asked: Sequence[StatusExchange]) -> Sequence[GoOn]:
+    """Return the verdicts on the cards of all ranks of one process, in the order of the ranks.
+
+    Raises
+    ------
+    FedClipError
+        The fault of a rank, a list where there are several, or what the server has against the cards.
+    """
+    faults = [exchange.fault for exchange in asked if exchange.fault is not None]
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise FedClipError("\n  ".join([f"{len(faults)} of {len(asked)} ranks cannot start", *map(str, faults)]))
+    return asked[0].judge([exchange.card for exchange in asked])
 
 
 def exchange_status(

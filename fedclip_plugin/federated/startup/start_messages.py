@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fedclip_plugin.data import PARTS
+
 FAULTS = {
     "DataError": "its images or folders cannot be used as they are",
     "BackboneError": "its backbone cannot be used",
@@ -98,14 +100,20 @@ class Encoded(RankStatus):
 
     Attributes
     ----------
-    images
-        How many images it trains and is scored on: the server compares its reports with them.
+    train, validation, test
+        How many images it trains on, chooses a round by, and is scored on: the server compares its reports with them.
     skipped
         How many images it left out, as they cannot be read.
     """
 
-    images: int = 0
+    train: int = 0
+    validation: int = 0
+    test: int = 0
     skipped: int = 0
+
+    def sizes(self) -> dict[str, int]:
+        """Return how many images each split has."""
+        return {part: getattr(self, part) for part in PARTS}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,25 @@ from fedclip_plugin.recipe.faults import Fault, Rule, Values, closest, listed
 from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
+PLAIN_LISTS: tuple[str, ...] = (".txt", ".lst")
+"""Suffixes of lists of images without a header."""
+
+LIST_SUFFIXES: tuple[str, ...] = (".csv", ".tsv", *PLAIN_LISTS)
+"""Suffixes, in lower case, of lists of images."""
+
+_OF_LISTS = ("data_list", "file_column", "label_column", "silo_column", "group_column", "split_column")
+
+
+def shares_out(values: Values) -> bool:
+    """Return whether the images of one folder or list are shared out among the silos."""
+    layout, told = values.get("fedclip_args.data_layout"), values.get("fedclip_args.silo_column")
+    own = told or values.get("data_args.data_silo_config") or _per_silo(values, "data_list")
+    return layout in ("classes", "splits") or (layout == "list" and not own)
+
+
+def _per_silo(values: Values, key: str) -> bool:
+    return "{silo}" in str(values.get(f"fedclip_args.{key}"))
+
 
 def told_silos(values: Values) -> tuple[str, ...] | None:
     """Name the silos that the keys alone tell, in silo order.
@@ -51,23 +70,62 @@ def _target(values: Values) -> Iterator[Fault]:
     if layout == "domains" and domains and target not in domains:
         rule = f"must be one of fedclip_args.domains, {listed(domains)}"
         yield Fault(where, rule, target, closest(target, domains))
-    if layout == "silos" and silos and target in silos:
+    if layout in ("silos", "list") and silos and target in silos:
         yield Fault(where, "must not be one of fedclip_args.silos; take it out of one of the two", target)
-    if layout == "classes":
-        yield Fault(where, "data_layout: classes has no domains to hold out; leave it out", target)
+    if shares_out(values):
+        yield Fault(where, f"data_layout: {layout} shares all images out and holds none out; leave it out", target)
 
 
 def _layout_keys(values: Values) -> Iterator[Fault]:
     layout = values.get("fedclip_args.data_layout")
-    only = {"fedclip_args.domains": ("domains",), "fedclip_args.silos": ("silos", "classes")}
-    only |= {f"data_args.partition_{key}": ("classes",) for key in ("method", "alpha", "seed")}
+    only = {"fedclip_args.domains": ("domains",), "fedclip_args.silos": ("silos", "classes", "splits", "list")}
+    only |= {f"data_args.partition_{key}": ("classes", "splits", "list") for key in ("method", "alpha", "seed")}
+    only |= {f"fedclip_args.{key}": ("list",) for key in _OF_LISTS}
     for where, layouts in only.items():
-        if layout and values.get(where) is not None and layout not in layouts:
+        name = where.partition(".")[2]
+        idle = FedClipArgs.model_fields[name].default if name in _OF_LISTS else None
+        if layout and values.get(where) not in (None, idle) and layout not in layouts:
             rule = f"only for data_layout: {' or '.join(layouts)}; leave it out, or change the layout"
             yield Fault(where, rule, values[where])
-    needed = {"silos": "fedclip_args.silos", "classes": "data_args.partition_method"}.get(layout or "")
-    if needed and needed in values and values[needed] is None:
-        yield Fault(needed, f"is required by data_layout: {layout}")
+    needed = {"fedclip_args.silos": layout == "silos", "data_args.partition_method": layout in ("classes", "splits")}
+    for where, wanted in needed.items():
+        if wanted and where in values and values[where] is None:
+            yield Fault(where, f"is required by data_layout: {layout}")
+
+
+def _list(values: Values) -> Iterator[Fault]:
+    if values.get("fedclip_args.data_layout") != "list" or "fedclip_args.data_list" not in values:
+        return
+    where, path = "fedclip_args.data_list", values["fedclip_args.data_list"]
+    own_files, target = values.get("data_args.data_silo_config"), values.get("fedclip_args.target_domain")
+    column, per_silo = values.get("fedclip_args.silo_column"), _per_silo(values, "data_list")
+    if path is None and (target or not own_files):
+        yield Fault(where, "is required by data_layout: list")
+    if path is not None and path.suffix.lower() not in LIST_SUFFIXES:
+        yield Fault(where, f"must end in {', '.join(LIST_SUFFIXES)}", path)
+    if path is not None and path.suffix.lower() in PLAIN_LISTS:
+        yield from _no_columns(values)
+    if column and per_silo:
+        yield Fault(
+            "fedclip_args.silo_column", "data_list has {silo}, a list per silo; leave one of the two out", column
+        )
+    lists = "{silo} in data_list" if per_silo else "data_silo_config" if own_files and not column else ""
+    if lists and "fedclip_args.silos" in values and values["fedclip_args.silos"] is None:
+        yield Fault("fedclip_args.silos", f"is required by {lists}; name the silos in the order of their ranks")
+    method = values.get("data_args.partition_method", "")
+    if path is not None and shares_out(values) and method is None:
+        rule = "is required by a list that is shared out: homo or hetero; where each image has its silo, set"
+        yield Fault("data_args.partition_method", f"{rule} fedclip_args.silo_column")
+    if not shares_out(values) and method:
+        yield Fault("data_args.partition_method", "only for a list that is shared out; leave it out", method)
+
+
+def _no_columns(values: Values) -> Iterator[Fault]:
+    for key in _OF_LISTS[1:]:
+        value = values.get(f"fedclip_args.{key}")
+        if value not in (None, FedClipArgs.model_fields[key].default):
+            rule = f"a list that ends in {' or '.join(PLAIN_LISTS)} has a file and a label a line and no header"
+            yield Fault(f"fedclip_args.{key}", f"{rule}; leave it out, or write a .csv", value)
 
 
 def _partition(values: Values) -> Iterator[Fault]:
@@ -88,10 +146,10 @@ def _data_root(values: Values) -> Iterator[Fault]:
         rule = "dataset: miniature draws its own images; leave it out, or give data_args.dataset another name"
         yield Fault(where, rule, root)
     elsewhere = values.get("data_args.data_silo_config") and not values.get("fedclip_args.target_domain")
-    if dataset != "miniature" and root is None and not elsewhere:
+    if dataset != "miniature" and root is None and not elsewhere and layout != "list":
         yield Fault(where, "is required; only dataset: miniature has images of its own")
-    if root is not None and "{silo}" in str(root) and layout == "classes":
-        yield Fault(where, "data_layout: classes has one folder for all silos; take {silo} out", root)
+    if root is not None and _per_silo(values, "data_root") and shares_out(values):
+        yield Fault(where, f"data_layout: {layout} has one folder for all silos here; take {{silo}} out", root)
 
 
 def _miniature(values: Values) -> Iterator[Fault]:
@@ -118,6 +176,7 @@ RULES: tuple[Rule, ...] = (
     _silo_files,
     _target,
     _layout_keys,
+    _list,
     _partition,
     _data_root,
     _miniature,

@@ -19,7 +19,9 @@ from fedclip_plugin.recipe.schema.types import (
     NonNegative,
     Positive,
     PromptTemplate,
+    Range,
     Section,
+    Text,
     UpToThree,
     UserPath,
     Whole,
@@ -40,24 +42,47 @@ class FedClipArgs(Section):
         What is trained and sent; ``fedclip ls --methods`` says more of each.
     data_layout
         How images lie: ``domains``: ``root/<domain>/<class>/<image>``, one domain per silo; ``classes``:
-        ``root/<class>/<image>``, shared out among silos; ``silos``: one folder per silo.
+        ``root/<class>/<image>``, shared out among silos; ``splits``: ``root/<split>/<class>/<image>`` with the splits
+        ``train``, ``val`` and ``test``, shared out likewise, each silo's share of them being its split; ``silos``: one
+        folder per silo; ``list``: images that ``data_list`` names.
     data_root
-        The root, or a pattern with ``{silo}`` for the silo's name. Left out only with ``dataset: miniature``, or with
-        ``data_silo_config`` and no target domain.
+        The root, or a pattern with ``{silo}`` for the silo's name. Left out only with ``dataset: miniature``, with
+        ``data_silo_config`` and no target domain, and for ``list``, where files are then relative to their list.
+    data_list
+        For ``list``: a ``.csv`` or ``.tsv`` with a header, or a ``.txt`` or ``.lst`` with a file and a label a line.
+        With ``{silo}`` for the silo's name, every silo has its own. Without it and without ``silo_column``, the images
+        are shared out among silos as for ``classes``.
+    file_column
+        Column of a list's image files.
+    label_column
+        Column of a list's labels, which are text.
+    silo_column
+        Column of a list whose values are the silos, and perhaps the target domain.
+    group_column
+        Column of a list for what must stay together, such as the patient: no group is in two of a silo's splits, or in
+        two silos when a list is shared out.
+    split_column
+        Column of a list for your own split: train, val (valid, validation) or test. Without it: 60, 20 and 20 % of each
+        silo's images.
     domains
         Domain folders, in silo order. Without it: all folders, sorted.
     silos
-        Silo folders, in silo order; ``data_layout: silos`` requires it.
+        Silos, in silo order: folders for ``data_layout: silos``, which requires it, values of ``silo_column``, or names
+        to share images out to.
     target_domain
         The domain that no silo trains on and the server tests on. Without it, there is no such test.
     classes
-        Class folders in label order; a silo may lack some of them. Without it: the folders, the same in every silo.
+        Class folders, or labels of a list, in label order; a silo may lack some of them. Without it: those found,
+        sorted, the same in every silo.
     prompt_template
         What the images are, in words; the one ``{}`` stands for the class name.
     precision
         Number format of the backbone. ``auto`` picks the fastest that agrees with fp32 on a few images.
     feature_cache_dir
         Where encoded images are kept.
+    sample_range
+        The values that are black and white, such as ``[0, 4095]``, in samples of more than 8 bits (PNG, TIFF, DICOM
+        without a window, there after the rescale to such as Hounsfield units); None: all values of the file's own bits.
     on_bad_image
         What an unreadable image does: ``error`` stops the run, ``skip`` leaves the image out and counts it.
     weighting
@@ -111,8 +136,14 @@ class FedClipArgs(Section):
 
     backbone: BackboneName = "clip-tiny"
     method: MethodName = "fedclip"
-    data_layout: Literal["domains", "classes", "silos"] = "domains"
+    data_layout: Literal["domains", "classes", "splits", "silos", "list"] = "domains"
     data_root: UserPath | None = None
+    data_list: UserPath | None = None
+    file_column: Text = "file"
+    label_column: Text = "label"
+    silo_column: Text | None = None
+    group_column: Text | None = None
+    split_column: Text | None = None
     domains: FolderNames | None = None
     silos: FolderNames | None = None
     target_domain: FolderName | None = None
@@ -120,6 +151,7 @@ class FedClipArgs(Section):
     prompt_template: PromptTemplate = USUAL_TEMPLATE
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     feature_cache_dir: UserPath = Path(".fedclip/features")
+    sample_range: Range | None = None
     on_bad_image: Literal["error", "skip"] = "error"
     weighting: Literal["uniform", "samples"] = "uniform"
     federation: Literal["federated", "local"] = "federated"

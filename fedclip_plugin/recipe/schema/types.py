@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from fedclip_edge.sample_range import RANGE_RULE, is_range
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe.faults import listed
 from fedclip_plugin.recipe.prompts import require_template
@@ -98,6 +99,13 @@ def _no_ids(value: Any) -> Any:
     return "[]" if value is None or value == [] else value
 
 
+def _range(value: Any) -> tuple[float, float]:
+    ends = [_exponent_text(end) for end in value] if isinstance(value, list | tuple) else value
+    if not is_range(ends):
+        raise ValueError(f"must be {RANGE_RULE}")
+    return float(ends[0]), float(ends[1])
+
+
 _NUMBER = BeforeValidator(_exponent_text)
 """Stands behind a number's bounds: in front of them, it would keep them out of the JSON schema."""
 
@@ -109,6 +117,7 @@ Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0), _NUMB
 NonNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0), _NUMBER]
 Fraction = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, lt=1), _NUMBER]
 UpToThree = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=3), _NUMBER]
+Range = Annotated[tuple[float, float], BeforeValidator(_range)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
 FolderName = Annotated[
     str, Field(strict=True, json_schema_extra={"format": "folder-name"}), AfterValidator(_folder_name)

@@ -8,12 +8,12 @@ import numpy as np
 
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
-from fedclip_plugin.report.closing_table import summary_rows, table_cells, zero_shot_warnings
 from fedclip_plugin.report.page import Page, Section, Table, pictured, provenance
 from fedclip_plugin.report.run.round_arrays import RoundArrays
 from fedclip_plugin.report.run.run_pictures import accuracy_by_cost, accuracy_by_round, time_by_phase, training_loss
 from fedclip_plugin.report.run.target_section import TITLE, answer_target, target_section
 from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.runs.closing_table import summary_rows, table_cells, zero_shot_warnings
 from fedclip_plugin.text import percent, size
 
 _ALONE = (

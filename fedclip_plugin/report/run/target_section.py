@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from fedclip_edge.metrics import confusion
+from fedclip_edge.sample_range import SampleRange
 from fedclip_miniature import ensure_miniature
 from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.data import ImageSet, open_rgb, target_image_set
 from fedclip_plugin.errors import DataError, FedClipError
 from fedclip_plugin.federated.roles.task import Answers
-from fedclip_plugin.metrics import confusion
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.report.answer_pictures import confusion_picture, reliability_picture
 from fedclip_plugin.report.page import Picture, Section
@@ -39,12 +41,15 @@ class TargetAnswers:
         The N readable images.
     zero_shot, selected
         CLIP without an adapter, and the best round's adapter.
+    sample_range
+        What is black and white in samples of more than 8 bits.
     """
 
     images: ImageSet
     zero_shot: Answers
     selected: Answers
     round: int
+    sample_range: SampleRange | None = None
 
 
 def answer_target(recipe: Recipe, folder: RunFolder) -> TargetAnswers | None:
@@ -83,7 +88,7 @@ def answer_target(recipe: Recipe, folder: RunFolder) -> TargetAnswers | None:
         batch_size=settings.encode_batch_size,
         workers=settings.encode_workers or 0,
     )[images.name]
-    return TargetAnswers(images.subset(found.kept), found.zero_shot, found.adapter, saved.round)
+    return TargetAnswers(images.subset(found.kept), found.zero_shot, found.adapter, saved.round, saved.sample_range)
 
 
 def _target_images(recipe: Recipe) -> ImageSet | None:
@@ -142,7 +147,8 @@ def _samples(answers: TargetAnswers) -> Picture:
     count = min(_SHOWN, len(answers.images))
     chosen = np.linspace(0, len(answers.images) - 1, count).round().astype(int).tolist()
     paths, names = answers.images.paths(), answers.images.classes
-    samples = [_sample(open_rgb(paths[i]), names, int(answers.images.labels[i]), answers.selected, i) for i in chosen]
+    read = partial(open_rgb, sample_range=answers.sample_range)
+    samples = [_sample(read(paths[i]), names, int(answers.images.labels[i]), answers.selected, i) for i in chosen]
     wrong = sum(sample.predicted != sample.true for sample in samples)
     return Picture(
         "samples",

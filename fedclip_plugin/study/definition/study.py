@@ -14,6 +14,7 @@ from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.recipe.faults import closest, listed, show
 from fedclip_plugin.recipe.overrides import copy_sections, put
 from fedclip_plugin.recipe.recipe import Recipe
+from fedclip_plugin.recipe.rules.data import shares_out
 from fedclip_plugin.recipe.schema.types import FolderName, Section, Text, Whole
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -166,9 +167,9 @@ def cell_sections(
     sections = copy_sections(base)
     for name, value in [item for layer in layers for item in layer.items()]:
         put(sections, name, value)
-    if _value(sections, "fedclip_args.data_layout") == "classes":
-        dealt = _value(sections, "data_args.partition_seed")  # the same silos with every seed
-        put(sections, "data_args.partition_seed", 0 if dealt is None else dealt)
+    flat = flat_sections(sections)
+    if shares_out(flat) and flat.get("data_args.partition_seed") is None:
+        put(sections, "data_args.partition_seed", 0)  # the same silos with every seed
     put(sections, "fedclip_args.target_domain", target)
     put(sections, "common_args.random_seed", seed)
     put(sections, "validation_args.frequency_of_the_test", 1)
@@ -177,7 +178,7 @@ def cell_sections(
     return sections
 
 
-def _value(sections: Mapping[Any, Any], name: str) -> Any:
-    section, _, key = name.partition(".")
-    keys = sections.get(section)
-    return keys.get(key) if isinstance(keys, Mapping) else None
+def flat_sections(sections: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return ``section.key`` to value, of all sections that hold keys."""
+    known = {name: keys for name, keys in sections.items() if isinstance(keys, Mapping)}
+    return {f"{name}.{key}": value for name, keys in known.items() for key, value in keys.items()}

@@ -8,6 +8,7 @@ from typing import Any
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe.faults import Fault, listed
 from fedclip_plugin.recipe.overrides import name_fault
+from fedclip_plugin.recipe.rules.data import shares_out
 from fedclip_plugin.recipe.schema.sections import SWITCHES
 from fedclip_plugin.study.definition.study import Case
 
@@ -33,6 +34,7 @@ _SHARED: frozenset[str] = frozenset(
     f"fedclip_args.{key}"
     for key in (
         *("backbone", "precision", "data_layout", "data_root", "domains", "silos", "classes", "images_per_class"),
+        *("data_list", "file_column", "label_column", "silo_column", "group_column", "split_column"),
         *("difficulty", "on_bad_image", "min_images_per_silo"),
     )
 ) | {"train_args.client_num_in_total"}
@@ -73,8 +75,8 @@ def image_faults(shared: Mapping[str, Any], targets: Sequence[str]) -> Iterator[
     shared
         ``section.key`` to value of the base recipe and the study's settings.
     """
-    if targets and shared.get("fedclip_args.data_layout") == "classes":
-        yield Fault("targets", "data_layout: classes has no domains to hold out; leave it out")
+    if targets and shares_out(shared):
+        yield Fault("targets", "all images are shared out among the silos, and no domain is held out; leave it out")
     named = {"targets": targets} | {
         f"fedclip_args.{key}": shared.get(f"fedclip_args.{key}") for key in ("domains", "silos")
     }

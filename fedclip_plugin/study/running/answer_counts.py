@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from fedclip_plugin.metrics import confusion
+from fedclip_edge.metrics import confusion
 from fedclip_plugin.study.running.calibration import Calibration, bin_sums
 
 

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from statistics import fmean
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fedclip_edge.machine import cores
-from fedclip_plugin.data import split_60_20_20
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.federated.roles.task import AnswerHistory
 from fedclip_plugin.machine import processor, resident_bytes
@@ -53,7 +50,7 @@ def own_answers(cell: Cell, history: AnswerHistory, selected: int) -> KeptAnswer
         true=history.zero_shot.true.cpu().numpy(),
         zero_shot=history.zero_shot.predicted.cpu().numpy(),
         selected=torch.stack([row.predicted for row in history.rounds[selected]]).numpy(),
-        positions=_test_split(history.images, cell.recipe.common_args.random_seed),
+        positions=history.positions,
     )
 
 
@@ -156,11 +153,6 @@ def _costs(measured: Measured, silos: Sequence[str], selected: int) -> Costs:
         seconds_to_selected=sum(record.seconds["round"] for record in trained[:selected]),
         peak_bytes=dict(zip(["server", *silos], (part.peak_bytes for part in measured.parts), strict=True)),
     )
-
-
-def _test_split(images: int | None, seed: int) -> NDArray[np.int64] | None:
-    """Return which of a silo's images its test split is; None on the server, which tests on all."""
-    return None if images is None else split_60_20_20(images, seed).test
 
 
 def _machine() -> Machine:

@@ -14,7 +14,10 @@ from fedclip_edge.bundle import canonical, manifest_schema
 from fedclip_edge.bundle.golden import Golden, decode, parse_golden
 from fedclip_edge.bundle.keys import KEY_SIZE, PublicKey
 from fedclip_edge.errors import BundleError
+from fedclip_edge.sample_range import SampleRange
 
+OPTIONAL: Mapping[str, Any] = {"next_keys": [], "sample_range": None}
+"""Keys that may be left out, and what that means."""
 MAX_MANIFEST = 1 << 20
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 _NEEDED = {"head", "encoder", "preprocess"}
@@ -59,6 +62,8 @@ class Manifest:
         What it was made with, and how closely it agreed; informative.
     next_keys
         Keys that a device which accepts this manifest holds from then on; left out of the JSON when there are none.
+    sample_range
+        What is black and white in samples of more than 8 bits; None, and left out, where the files' own word is taken.
     """
 
     product: str
@@ -80,6 +85,7 @@ class Manifest:
     golden: Golden
     parity: Mapping[str, Any]
     next_keys: tuple[PublicKey, ...] = ()
+    sample_range: SampleRange | None = None
     schema: int = 1
 
     @property
@@ -113,8 +119,9 @@ class Manifest:
         value["golden"] = self.golden.to_json()
         value["files"] = {name: dataclasses.asdict(entry) for name, entry in self.files.items()}
         value["next_keys"] = [base64.b64encode(key.raw).decode("ascii") for key in self.next_keys]
-        if not self.next_keys:
-            del value["next_keys"]
+        for name in OPTIONAL:
+            if not value[name]:
+                del value[name]
         return canonical.dump({key: dict(item) if isinstance(item, Mapping) else item for key, item in value.items()})
 
     @classmethod
@@ -126,7 +133,7 @@ class Manifest:
         """
         if len(raw) > MAX_MANIFEST:
             raise BundleError("too-large", f"the manifest has {len(raw)} bytes; the limit is {MAX_MANIFEST}")
-        value = {"next_keys": [], **canonical.parse(raw)}
+        value = {**OPTIONAL, **canonical.parse(raw)}
         if type(value.get("schema")) is not int or value["schema"] != 1:
             raise BundleError("schema", "the manifest is not of schema 1, the only one known here; update this package")
         manifest_schema.require_object(value, manifest_schema.MANIFEST, "the manifest")
@@ -135,7 +142,9 @@ class Manifest:
         golden = parse_golden(value["golden"], value["feature_dim"], len(value["labels"]), full)
         keys = tuple(_parse_key(text) for text in value["next_keys"])
         labels = tuple(value["labels"])
-        return cls(**{**value, "labels": labels, "files": files, "golden": golden, "next_keys": keys})
+        wide = value["sample_range"] and tuple(value["sample_range"])
+        parsed = {"labels": labels, "files": files, "golden": golden, "next_keys": keys, "sample_range": wide}
+        return cls(**{**value, **parsed})
 
 
 def _parse_key(text: str) -> PublicKey:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from fedclip_edge.errors import BundleError
+from fedclip_edge.sample_range import RANGE_RULE, is_range
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-weights")
 # Role to the name of its file: with fixed names, an update and what is installed always mean the same files.
@@ -121,6 +122,7 @@ MANIFEST: dict[str, Rule] = {
         lambda value: isinstance(value, list) and len(value) <= MAX_NEXT_KEYS and all(map(_is_text, value)),
         f"an array of at most {MAX_NEXT_KEYS} public keys in base64",
     ),
+    "sample_range": (lambda value: value is None or is_range(value), f"null or {RANGE_RULE}"),
 }
 FILE: dict[str, Rule] = {
     "role": _one_of(tuple(ROLES)),

@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = add("predict", commands.predict, "label images; exit code 2 when one cannot be read")
     predict.add_argument("folder", type=Path, metavar="FOLDER", help="a full bundle, or a device folder")
-    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, WebP or BMP")
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, WebP, BMP, TIFF or DICOM")
     predict.add_argument("--top", type=_positive, default=3, metavar="N", help="labels per image (3)")
     check = add("verify", commands.verify, "check a bundle, an update or a device folder, and test its answers")
     check.add_argument("folder", type=Path, metavar="FOLDER", help="a bundle, an update, or a device folder")

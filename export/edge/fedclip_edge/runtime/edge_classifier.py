@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import cast, overload
 
 import numpy as np
 
@@ -17,7 +18,10 @@ from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_edge.device import Device
 from fedclip_edge.device.recovery import called
 from fedclip_edge.errors import BundleError, ExportError
-from fedclip_edge.images import MAX_PIXELS, ImageLike, read_rgb
+from fedclip_edge.image_file import MAX_PIXELS
+from fedclip_edge.images import ImageLike, is_one_image, read_rgb
+from fedclip_edge.metrics import ClassMetrics, confusion
+from fedclip_edge.runtime.evaluation import Labelled, labelled
 from fedclip_edge.runtime.install import Change, change_between
 from fedclip_edge.runtime.providers import clash, onnxruntime
 from fedclip_edge.runtime.self_test import build_tested
@@ -93,6 +97,19 @@ class EdgeClassifier:
         The provider cannot be used.
     MissingPackageError
         onnxruntime, or for keys cryptography, is missing.
+
+    Examples
+    --------
+    ``bundle`` and ``release.pub`` are what ``fedclip export bundle --sign release`` wrote:
+
+    >>> classifier = EdgeClassifier(bundle, keys=["release.pub"], provider="cpu")
+    >>> prediction = classifier.predict(image)  # or a path, bytes, a PIL image
+    >>> prediction.label in classifier.labels and 0 < prediction.probability <= 1
+    True
+    >>> [len(answer.top) for answer in classifier.predict([image, image], top=2)]
+    [2, 2]
+    >>> classifier.logits([image, image]).shape == (2, len(classifier.labels))
+    True
     """
 
     def __init__(
@@ -171,34 +188,57 @@ class EdgeClassifier:
         )
         return tuple(text for text in found if text)
 
-    def predict(self, image: ImageLike, top: int = 5) -> Prediction:
-        """Return the `top` most probable labels of one image.
+    @overload
+    def predict(self, images: ImageLike, top: int = ...) -> Prediction: ...  # type: ignore[overload-overlap]
 
-        It is a path, an encoded file's bytes, a PIL image, or an array uint8 [H, W, 3] in RGB order; ImageError when it
-        cannot be read, or is beyond the limits.
-        """
-        return self.predict_batch([image], top)[0]
+    @overload
+    def predict(self, images: Iterable[ImageLike], top: int = ...) -> list[Prediction]: ...
 
-    def predict_batch(self, images: Iterable[ImageLike], top: int = 5) -> list[Prediction]:
-        """Return the `top` most probable labels of each image, all from the same round.
+    def predict(self, images: ImageLike | Iterable[ImageLike], top: int = 3) -> Prediction | list[Prediction]:
+        """Return the `top` most probable labels of one image, or of each of many, all from the same round.
 
-        Images are decoded one at a time, and encoded in chunks of bounded size. Errors as of `predict`; ExportError
-        when `top` is not an integer of at least 1, or `images` is a single image.
+        An image is a path, an encoded file's bytes, a PIL image, or an array uint8 [H, W, 3] in RGB order. Many are
+        decoded one at a time, and encoded in chunks of bounded size.
+
+        Raises
+        ------
+        ImageError
+            An image cannot be read, or is beyond the limits.
+        ExportError
+            `top` is not an integer of at least 1.
         """
         if not isinstance(top, int | np.integer) or top < 1:
             raise ExportError(f"top = {top!r}: ask for a number of labels, at least 1")
         serving = self.serving
         logits, probabilities = serving.score(self._features(serving, images))
-        return [_prediction(serving.bundle, *row, top) for row in zip(logits, probabilities, strict=True)]
+        found = [_prediction(serving.bundle, *row, top) for row in zip(logits, probabilities, strict=True)]
+        return found[0] if is_one_image(images) else found
 
-    def features(self, images: Iterable[ImageLike]) -> Array:
-        """Return the encoder's features of images, float32 [B, d], not normalised; errors as of `predict_batch`."""
+    def encode(self, images: ImageLike | Iterable[ImageLike]) -> Array:
+        """Return the encoder's features, float32 [N, d], before the head and not normalised; errors as of `predict`."""
         return self._features(self.serving, images)
 
-    def logits(self, images: Iterable[ImageLike]) -> Array:
-        """Return the logits of images, float32 [B, C]; errors as of `predict_batch`."""
+    def logits(self, images: ImageLike | Iterable[ImageLike]) -> Array:
+        """Return the logits of images, float32 [N, C]; errors as of `predict`."""
         serving = self.serving
         return serving.score(self._features(serving, images))[0]
+
+    def evaluate(self, images: str | Path | Iterable[Labelled]) -> ClassMetrics:
+        """Score labelled images: accuracy, recall of each label in the order of `labels`, balanced accuracy, macro F1.
+
+        They are a folder ``<label>/<image>``, or pairs of an image and its label, all answered by the same round.
+        Errors as of `predict`; ExportError when there is no image, or a label is not the bundle's.
+        """
+        serving, true = self.serving, list[int]()
+
+        def taken() -> Iterator[ImageLike]:
+            for image, label in labelled(images, serving.bundle.manifest.labels):
+                true.append(label)
+                yield image
+
+        logits = serving.score(self._features(serving, taken()))[0]
+        answered = logits.argmax(-1).astype(np.int64)
+        return ClassMetrics.of(confusion(np.asarray(true, dtype=np.int64), answered, len(self.labels)))
 
     def check(self, source: str | Path) -> Serving:
         """Return an update with its sessions, verified and self-tested as `update` would, and install nothing."""
@@ -275,10 +315,12 @@ class EdgeClassifier:
     ) -> None:
         self.close()
 
-    def _features(self, serving: Serving, images: Iterable[ImageLike]) -> Array:
-        if isinstance(images, str | bytes | bytearray | memoryview) or not isinstance(images, Iterable):
-            raise ExportError(f"{type(images).__name__} where several images are taken: give a list, such as [image]")
-        return serving.features(read_rgb(image, self._max_pixels) for image in images)
+    def _features(self, serving: Serving, images: ImageLike | Iterable[ImageLike]) -> Array:
+        if not is_one_image(images) and not isinstance(images, Iterable):
+            raise ExportError(f"{type(images).__name__} where images are taken: give one image, or a list of them")
+        every = cast("Iterable[ImageLike]", [images] if is_one_image(images) else images)
+        sample_range = serving.bundle.manifest.sample_range
+        return serving.features(read_rgb(image, self._max_pixels, sample_range) for image in every)
 
     def _follow(self) -> None:
         """Serve what the disk names, when that is another round than the one that answers."""

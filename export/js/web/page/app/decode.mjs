@@ -1,5 +1,5 @@
 import { ImageError } from "../lib/errors.mjs";
-import { checkSize, formatOf, MAX_FILE } from "../lib/picture.mjs";
+import { checkSize, HEAD, isWide, MAX_FILE } from "../lib/picture.mjs";
 
 const TILE = 2048;
 const OPTIONS = /** @type {const} */ ({
@@ -15,13 +15,13 @@ const OPTIONS = /** @type {const} */ ({
  */
 export async function decodeBlob(blob) {
   if (blob.size > MAX_FILE) throw new ImageError(`The file has ${blob.size} bytes; at most ${MAX_FILE} are read.`);
-  formatOf(new Uint8Array(await blob.slice(0, 12).arrayBuffer()));
+  const wide = isWide(new Uint8Array(await blob.slice(0, HEAD).arrayBuffer()));
   const bitmap = await createImageBitmap(blob, OPTIONS).catch((error) => {
     throw new ImageError(`The picture cannot be decoded: it may be damaged. (${error.message})`);
   });
   try {
     checkSize(bitmap.width, bitmap.height);
-    return readPixels(bitmap);
+    return { ...readPixels(bitmap), wide };
   } finally {
     bitmap.close();
   }

@@ -1,4 +1,4 @@
-"""A FedML user's own main: the pair under FedML's own runner, as the README has it."""
+"""A FedML user's own main: the pair under FedML's own runner, as docs/fedml.md has it."""
 
 import fedml
 from fedml import FedMLRunner

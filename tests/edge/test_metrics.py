@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedclip_plugin.metrics import ClassMetrics, confusion
+from fedclip_edge.metrics import ClassMetrics, confusion
 
 
 def test_a_confusion_matrix_counts_true_classes_by_row():

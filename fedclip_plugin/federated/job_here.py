@@ -1,0 +1,66 @@
+"""One federation in this process: the same managers, trainers and aggregator, one rank after the other, without MPI."""
+
+from __future__ import annotations
+
+import torch
+
+from fedclip_plugin.federated.build import make_pair
+from fedclip_plugin.federated.job import Observer
+from fedclip_plugin.federated.managers.runner import FedClipRunner
+from fedclip_plugin.federated.messages.local_transport import LocalNetwork
+from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fedml_here
+from fedclip_plugin.federated.startup.preflight import open_run_here
+from fedclip_plugin.federated.startup.preparation import Preparation, feature_source, prepare_here
+from fedclip_plugin.federated.startup.rank_log import log_to
+from fedclip_plugin.machine import torch_threads
+from fedclip_plugin.methods import parameters_of
+from fedclip_plugin.methods.create import load_saved
+from fedclip_plugin.ranks import threads_per_rank
+from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.runs import RunFolder
+
+
+def run_job_here(recipe: Recipe, folder: RunFolder, resume: bool, progress: bool, observer: Observer) -> None:
+    """Train a federation until the last round, in this process.
+
+    Images are encoded by all cores. Training takes as many threads as a rank of ``fedclip launch`` has on this
+    machine, so that both end with the same bytes. Parameters as for :func:`~fedclip_plugin.federated.job.run_job`.
+
+    Raises
+    ------
+    FedClipError
+        When something is wrong with images, backbone, run folder or memory, or a round has too few usable updates.
+    """
+    ranks = recipe.train_args.client_num_in_total + 1
+    folder.claim()
+    try:
+        with log_to(folder.path / "logs", 0, only="fedclip_plugin"):
+            done = open_run_here(folder, recipe, resume)
+            if done >= recipe.train_args.comm_round:
+                observer.say(f"{folder.path} has all {done} rounds already: nothing to train")
+                return
+            _train(recipe, folder, ranks, done, progress, observer)
+    finally:
+        folder.release()
+
+
+def _train(recipe: Recipe, folder: RunFolder, ranks: int, done: int, progress: bool, observer: Observer) -> None:
+    network = LocalNetwork(ranks)
+    every = [start_fedml_here(recipe, network.comm(rank)) for rank in range(ranks)]
+    device = choose_device(every[0])
+    observer.begin(ranks - 1, done, device)
+    source = feature_source(recipe, device)
+    prepared = prepare_here([Preparation(recipe, args.comm, device, progress, observer.say, source) for args in every])
+    with torch_threads(threads_per_rank(ranks)):
+        for args in every:
+            own = prepared[args.rank]
+            dataset, model, trainer, aggregator = make_pair(args, device, recipe, own, folder)
+            if aggregator is not None:
+                if done:
+                    load_saved(model, folder.load_round(done))
+                observer.train(own.task, sum(tensor.numel() for tensor in parameters_of(model).values()))
+            FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round).connect()
+        del prepared, source
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        network.run()

@@ -1,0 +1,375 @@
+"""A federation from Python: ``fit`` trains in this process, ``Result`` holds what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tqdm import tqdm
+
+from fedclip_edge.files import writing_to
+from fedclip_edge.sample_range import is_range
+from fedclip_edge.terminal import align
+from fedclip_miniature import DOMAINS
+from fedclip_plugin.backbone import BUILT_IN
+from fedclip_plugin.classifier import Classifier
+from fedclip_plugin.data import find_layout, scan_folder
+from fedclip_plugin.data.datasets import Labelled, labelled_files
+from fedclip_plugin.data.every_silo import require_images_here
+from fedclip_plugin.data.lists import Row, write_list
+from fedclip_plugin.errors import DataError, FedClipError, RunFolderError
+from fedclip_plugin.federated.fedml_imports import import_fedml
+from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.recipe.faults import Fault, closest, listed, recipe_error
+from fedclip_plugin.recipe.from_keys import recipe_from_keys
+from fedclip_plugin.runs import RoundRecord, RunFolder, load_adapter
+from fedclip_plugin.runs.closing_table import summary_rows, table_cells, zero_shot_warnings
+from fedclip_plugin.text import percent
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
+    import torch
+
+    from fedclip_plugin.federated.roles.task import Task
+
+Images: TypeAlias = "str | Path | Labelled"
+"""A silo's images: a folder of class folders, a list of (path, label), or a dataset of images with labels."""
+
+MINIATURE = "miniature"
+"""The built-in data set, four drawn domains, in place of silos."""
+
+_USUAL_BACKBONE = "openai/clip-vit-base-patch32"
+_SOURCE = "fit(...)"
+_RENAMED = {"comm_round": "rounds", "random_seed": "seed"}
+
+
+def fit(
+    silos: Mapping[str, Images] | str,
+    target: Images | None = None,
+    *,
+    backbone: str | None = None,
+    method: str = "fedclip",
+    rounds: int = 30,
+    seed: int = 0,
+    resume: bool = False,
+    progress: bool = True,
+    **keys: Any,
+) -> Result:
+    """Train an adapter across silos in this process, without MPI and without a recipe file.
+
+    The trainer, the aggregator and the messages between them are those of ``fedclip launch``: on one machine and on
+    the CPU the same job ends with the same bytes. Images are encoded once and kept in ``.fedclip/features``; images in
+    memory are written once to ``.fedclip/data``. The ranks work one after the other, so that this suits few silos;
+    methods on pixels hold one backbone a silo.
+
+    Parameters
+    ----------
+    silos
+        The images of each silo by its name: a folder of class folders, a list of ``(path, label)``, or a dataset that
+        yields an image and a label (Hugging Face ``datasets``, torchvision, torch). Or ``"miniature"``.
+    target
+        Images that no silo trains on and every round is tested on: the same kinds, or the name of one of ``silos``,
+        which then does not train. None: no such test.
+    backbone
+        A hub name whose files are on this machine, a folder, or ``clip-tiny`` (built in; it knows drawings, not
+        photographs). None: ``openai/clip-vit-base-patch32``, and ``clip-tiny`` for the miniature.
+    method
+        What is trained; ``fedclip ls --methods`` lists them.
+    rounds, seed
+        The recipe's ``comm_round`` and ``random_seed``.
+    resume
+        Continue the run in ``run_dir`` after its last complete round.
+    progress
+        Show bars on stderr.
+    **keys
+        Any other key of a recipe, such as ``learning_rate=1e-4``, ``augmented_views=4``, ``run_dir="runs/mine"`` or
+        ``classes=["cat", "dog"]``; ``fedclip keys`` lists all. Sections that not every recipe has are given whole:
+        ``dp_args={...}``.
+
+    Returns
+    -------
+    Result
+        Rounds, table and classifiers. Without ``run_dir`` its files go when it goes; :meth:`Result.save` keeps them.
+
+    Raises
+    ------
+    RecipeError
+        A keyword is no key of a recipe, a value is wrong, or keys contradict each other; lists every fault.
+    FedClipError
+        Images, backbone, run folder or memory do not allow the run, or a round has too few usable updates.
+
+    Examples
+    --------
+    >>> from fedclip_plugin import fit
+    >>> result = fit("miniature", target="sketch", images_per_class=12, rounds=3, progress=False)
+    >>> [record.round for record in result.rounds]
+    [0, 1, 2, 3]
+    >>> result.best.saved.classes
+    ('dog', 'elephant', 'giraffe', 'guitar', 'horse', 'house', 'person')
+    """
+    own: dict[str, Any] = {"method": method, "comm_round": rounds, "random_seed": seed}
+    if wrong := [Fault(key, f"is given as {_RENAMED[key]}", keys[key]) for key in _RENAMED if key in keys]:
+        raise recipe_error(_SOURCE, wrong)
+    drawn = isinstance(silos, str) and silos == MINIATURE
+    data = _miniature(target) if drawn else _own(silos, target, keys)
+    own["backbone"] = backbone or (BUILT_IN if drawn else _USUAL_BACKBONE)
+    recipe = recipe_from_keys({**data, **own, **keys}, _SOURCE)
+    require_images_here(recipe)
+    given, held = recipe.fedclip_args.run_dir, None
+    if given is None:
+        held = TemporaryDirectory(prefix="fedclip-")
+    elif RunFolder(given).rounds() and not resume:
+        raise RunFolderError(f"{given} already holds a run; give resume=True to continue it, or another run_dir")
+    folder = RunFolder(given or Path(held.name if held else ""))
+    import_fedml()
+    from fedclip_plugin.federated.job_here import run_job_here
+
+    with _Progress(rounds, progress) as observer:
+        run_job_here(recipe, folder, resume, progress, observer)
+    return Result(recipe, folder.path, _held=held)
+
+
+@dataclass
+class Result:
+    """What a federation came to: its rounds, its table, and its adapters.
+
+    In a notebook it shows itself as a table: zero-shot CLIP, the best round and the last one, by silo and target.
+
+    Attributes
+    ----------
+    recipe
+        The recipe of the run, complete and checked.
+    folder
+        Its run folder.
+    """
+
+    recipe: Recipe
+    folder: Path
+    _held: TemporaryDirectory[str] | None = field(default=None, repr=False)
+
+    @cached_property
+    def rounds(self) -> list[RoundRecord]:
+        """The rounds in order; round 0 is the untrained adapter."""
+        return RunFolder(self.folder).rounds()
+
+    @property
+    def table(self) -> str:
+        """Accuracy in %: zero-shot CLIP, the best round by mean source validation, the last round; as text."""
+        return align(self._cells())
+
+    @cached_property
+    def best(self) -> Classifier:
+        """The adapter of the highest mean source validation."""
+        return self._classifier("adapters/best")
+
+    @cached_property
+    def final(self) -> Classifier:
+        """The adapter of the last round."""
+        return self._classifier("adapters/final")
+
+    def personal(self, silo: str) -> Classifier:
+        """Return a silo's own adapter, where there is one (``personal_epochs``, ``federation="local"``)."""
+        return self._classifier(f"personal/{silo}/adapter")
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the rounds as a data frame of pandas.
+
+        One row a round, with means over the silos (``train_loss``, ``validation``, ``test``), ``target``, bytes and
+        seconds, and ``validation`` and ``test`` of each silo as ``<silo>_validation``, ``<silo>_test``.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise FedClipError("to_frame() needs pandas: pip install pandas; .rounds needs nothing") from error
+        frame = pandas.DataFrame([_row(record) for record in self.rounds])
+        return frame.set_index("round")
+
+    def save(self, folder: str | Path) -> Path:
+        """Copy the run folder, with all that ``fedclip`` commands need of one, and return where it is.
+
+        Raises
+        ------
+        RunFolderError
+            There is something in the folder already, or it cannot be written.
+        """
+        place = Path(folder)
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise RunFolderError(f"{place} is not empty; name another folder, or remove it")
+        with writing_to(f"run folder {place}", RunFolderError):
+            shutil.copytree(self.folder, place, symlinks=True, dirs_exist_ok=True)
+        return place
+
+    def to_recipe(self) -> Recipe:
+        """Return the recipe: ``to_yaml()`` of it is a file that ``fedclip launch`` runs, to the same bytes."""
+        return self.recipe
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            [self._title(), "", self.table, *(f"note: {text}" for text in zero_shot_warnings(self.rounds))]
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook."""
+        head, *body = self._cells()
+        lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
+        lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in body]
+        notes = [self._title(), *zero_shot_warnings(self.rounds)]
+        rows = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<table>{rows}</table>" + "".join(f"<p>{escape(note)}</p>" for note in notes)
+
+    def _title(self) -> str:
+        settings, last = self.recipe.fedclip_args, self.rounds[-1]
+        return (
+            f"{METHODS[settings.method].title} on {settings.backbone}, {len(last.silos)} silos, {last.round} rounds, "
+            f"seed {self.recipe.common_args.random_seed}; best round {last.best_round} "
+            f"(validation {percent(self.rounds[last.best_round].validation)} %)"
+        )
+
+    def _cells(self) -> list[list[str]]:
+        settings = self.recipe.fedclip_args
+        return table_cells(summary_rows(self.rounds, METHODS[settings.method].title), settings.target_domain)
+
+    def _classifier(self, name: str) -> Classifier:
+        place = self.folder / name
+        if not place.exists():
+            raise FedClipError(f"this run has no {name}; the recipe says what is kept")
+        return Classifier(load_adapter(place), self.recipe.fedclip_args.backbone)
+
+
+class _Progress:
+    """Shows the rounds of a federation as a bar."""
+
+    def __init__(self, rounds: int, shown: bool) -> None:
+        self._bar = tqdm(total=rounds, desc="rounds", unit="round", disable=not shown)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def say(self, text: str) -> None:
+        """Take no notice: the bars say it."""
+
+    def begin(self, silos: int, start_round: int, device: torch.device) -> None:
+        """Note the rounds that are complete already."""
+        self._bar.update(start_round)
+
+    def train(self, task: Task, parameters: int) -> None:
+        """Count time from here on."""
+        self._bar.unpause()
+
+    def round(self, record: RoundRecord) -> None:
+        """Show a complete round."""
+        if record.round:
+            told = {"validation": percent(record.validation)}
+            self._bar.set_postfix(told if record.target is None else told | {"target": percent(record.target)})
+            self._bar.update()
+
+
+def _row(record: RoundRecord) -> dict[str, Any]:
+    names = ("round", "train_loss", "validation", "test", "target", "bytes_up", "bytes_down")
+    row = {name: getattr(record, name) for name in names} | {"seconds": record.seconds.get("round")}
+    for name, silo in record.silos.items():
+        row |= {f"{name}_validation": silo.validation, f"{name}_test": silo.test}
+    return row
+
+
+def _miniature(target: Any) -> dict[str, Any]:
+    """Return the keys of the built-in data set."""
+    if target is not None and target not in DOMAINS:
+        close = closest(target, DOMAINS)
+        raise recipe_error(
+            _SOURCE, [Fault("target", f"must be a domain of the miniature, {listed(DOMAINS)}", target, close)]
+        )
+    count = len(DOMAINS) - (target is not None)
+    return {"dataset": MINIATURE, "target_domain": target, **_counts(count)}
+
+
+def _own(silos: Any, target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of images of one's own; lists and datasets become list files that the recipe names."""
+    if not isinstance(silos, Mapping) or not silos:
+        raise DataError(
+            f"silos is {silos!r}; give a dictionary from each silo's name to its folder, list or dataset, or "
+            "'miniature'"
+        )
+    every = {str(name): images for name, images in silos.items()}
+    held = _target_name(every, target)
+    if held is not None and held not in every:
+        every[held] = target
+    names = [name for name in every if name != held]
+    shared = {"dataset": "own", "silos": names, "target_domain": held, **_counts(len(names))}
+    if (root := _common_root(every)) is not None:
+        return {"data_layout": "silos", "data_root": root, **shared}
+    return _listed(every, keys) | shared
+
+
+def _counts(silos: int) -> dict[str, Any]:
+    return {"client_num_in_total": silos, "client_num_per_round": silos}
+
+
+def _target_name(every: Mapping[str, Any], target: Any) -> str | None:
+    if target is None:
+        return None
+    if isinstance(target, str) and target in every:
+        return target
+    name = Path(target).resolve().name if isinstance(target, str | Path) else "target"
+    if isinstance(target, str) and not Path(target).exists():
+        close = closest(target, every)
+        hint = f" (did you mean {close!r}?)" if close else ""
+        raise DataError(f"target {target!r} is neither one of silos, {listed(every)}{hint}, nor a folder that is there")
+    if name in every:
+        raise DataError(f"the target's folder is called {name!r}, as one of silos is; give that silo another name")
+    return name
+
+
+def _common_root(every: Mapping[str, Any]) -> Path | None:
+    """Return the folder in which each silo's folder is called as the silo; None where there is none."""
+    if not all(isinstance(images, str | Path) for images in every.values()):
+        return None
+    places = {name: Path(images).expanduser().absolute() for name, images in every.items()}
+    roots = {place.parent for name, place in places.items() if place.name == name}
+    fits = len(roots) == 1 and all(place.name == name and place.is_dir() for name, place in places.items())
+    return roots.pop() if fits else None
+
+
+def _listed(every: Mapping[str, Images], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Write every silo's files and labels as a list, in a folder named after their content; return the keys for it."""
+    cache = Path(keys.get("data_cache_dir") or ".fedclip/data").expanduser()
+    given = keys.get("sample_range")
+    sample_range = tuple(given) if given is not None and is_range(given) else None  # else the recipe refuses it
+    rows: dict[str, list[tuple[Path, str]]] = {}
+    orders: dict[str, tuple[str, ...]] = {}
+    for name, images in every.items():
+        if isinstance(images, str | Path):
+            rows[name] = _folder_rows(Path(images).expanduser(), name, keys.get("classes"))
+            continue
+        rows[name], order = labelled_files(images, name, cache / "images", keys.get("classes"), sample_range)
+        if order is not None:
+            orders[name] = order
+    if len(set(orders.values())) > 1:
+        told = "; ".join(f"{name}: {listed(order)}" for name, order in orders.items())
+        raise DataError(f"the datasets name their classes differently ({told}); give them one order of classes")
+    content = hashlib.sha256(repr([(name, *own) for name, own in rows.items()]).encode()).hexdigest()
+    place = cache / "lists" / content[:16]
+    with writing_to(f"the lists of images in {place}", DataError):
+        place.mkdir(parents=True, exist_ok=True)
+        for name, own in rows.items():
+            write_list(place / f"{name}.csv", [Row(str(path), label) for path, label in own])
+    classes = {"classes": list(next(iter(orders.values())))} if orders and "classes" not in keys else {}
+    return {"data_layout": "list", "data_list": place.absolute() / "{silo}.csv", **classes}
+
+
+def _folder_rows(folder: Path, name: str, classes: Sequence[str] | None) -> list[tuple[Path, str]]:
+    if find_layout(folder) != "classes":
+        raise DataError(f"{name}: {folder} holds folders of folders; give a silo's own folder, with one folder a class")
+    images = scan_folder(folder.absolute(), name, classes)
+    return [(path, images.classes[label]) for path, label in zip(images.paths(), images.labels.tolist(), strict=True)]

@@ -1,0 +1,55 @@
+"""From bare keys, as Python passes keywords, to a checked recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedclip_plugin.recipe.check import unknown_key
+from fedclip_plugin.recipe.faults import Fault
+from fedclip_plugin.recipe.recipe import Recipe
+from fedclip_plugin.recipe.schema.sections import SECTIONS, homes
+
+FIXED: dict[str, dict[str, Any]] = {
+    "common_args": {"training_type": "cross_silo"},
+    "train_args": {"federated_optimizer": "FedAvg"},
+    "validation_args": {"frequency_of_the_test": 1},
+    "comm_args": {"backend": "MPI"},
+}
+"""Keys without a default that FedML asks for and that have one sensible value."""
+
+
+def recipe_from_keys(keys: Mapping[str, Any], source: str) -> Recipe:
+    """Build a recipe from keys without their sections.
+
+    Parameters
+    ----------
+    keys
+        Bare keys, each of which belongs to one section, and whole sections as mappings, such as ``dp_args={...}``.
+    source
+        What the error names as the place of the keys.
+
+    Raises
+    ------
+    RecipeError
+        Every fault at once: unknown keys (with the closest name), keys of several sections, wrong values, broken rules.
+    """
+    raw: dict[str, dict[str, Any]] = {name: dict(given) for name, given in FIXED.items()}
+    faults: list[Fault] = []
+    for key, value in keys.items():
+        places = [key] if key in SECTIONS else homes(key)
+        if key in SECTIONS and not isinstance(value, Mapping):
+            faults.append(Fault(key, "is a section: give it as a dictionary of keys", value))
+        elif len(places) > 1:
+            faults.append(Fault(key, f"belongs to several sections: give {' or '.join(places)} as a dictionary", value))
+        elif not places:
+            unknown = unknown_key("fedclip_args", key, value)
+            where = unknown.where.removeprefix("fedclip_args.")
+            rule = "unknown key" if unknown.meant else "unknown key; 'fedclip keys' lists all"
+            meant = unknown.meant and unknown.meant.rpartition(".")[2]
+            faults.append(Fault(where, unknown.rule if "unknown" not in unknown.rule else rule, unknown.value, meant))
+        elif key in SECTIONS:
+            raw.setdefault(key, {}).update(value)
+        else:
+            raw.setdefault(places[0], {})[key] = value
+    return Recipe.checked(raw, source, faults)

@@ -1,0 +1,263 @@
+"""A federation from Python: the same bytes as under mpirun, any labelled images, and a result that can be kept."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fedclip_plugin
+from fedclip_miniature import CLASSES, ensure_miniature
+from fedclip_plugin import Classifier, FedClipError, Result, fit
+from fedclip_plugin.federated.job_here import run_job_here
+from fedclip_plugin.fitting import _Progress
+from fedclip_plugin.recipe import load_recipe
+from fedclip_plugin.runs import RunFolder
+from tests.support.workshop import IMAGES_PER_CLASS, results
+
+DOMAINS = ("art_painting", "cartoon", "photo")
+FILES = ("adapter.json", "adapter.safetensors")
+
+
+@pytest.fixture(scope="module")
+def place(workshop):
+    return workshop.place
+
+
+@pytest.fixture
+def run(workshop, tmp_path, monkeypatch):
+    """Return ``fit`` on caches that all tests share, quiet, two rounds."""
+    monkeypatch.chdir(tmp_path)
+    shared = {"feature_cache_dir": workshop.features, "data_cache_dir": workshop.data, "progress": False, "rounds": 2}
+    shared["backbone"] = "clip-tiny"
+    return lambda *silos, **keys: fit(*silos, **shared | keys)
+
+
+@pytest.fixture(scope="module")
+def images(workshop):
+    return ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0)
+
+
+@pytest.fixture
+def folders(images):
+    return {name: images / name for name in DOMAINS}
+
+
+def adapter(folder, name="final"):
+    return [(folder / "adapters" / name / file).read_bytes() for file in FILES]
+
+
+def tensors(result, name="final"):
+    return adapter(result.folder, name)[1]
+
+
+def test_public_names_are_listed_and_there():
+    assert {"Classifier", "fit", "Result", "Recipe", "build"} <= set(dir(fedclip_plugin))
+    assert all(getattr(fedclip_plugin, name) is not None for name in dir(fedclip_plugin))
+
+
+def test_fit_on_the_miniature(run, tmp_path):
+    result = run("miniature", "sketch", images_per_class=IMAGES_PER_CLASS, seed=3)
+    assert [record.round for record in result.rounds] == [0, 1, 2]
+    assert list(result.rounds[0].silos) == list(DOMAINS)
+    assert result.recipe.fedclip_args.target_domain == "sketch" and result.recipe.common_args.random_seed == 3
+    drawing = Image.new("RGB", (64, 64), "white")
+    assert result.best.predict(drawing, top=7).keys() == set(CLASSES)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_result_shows_itself(run):
+    result = run("miniature", "sketch", images_per_class=IMAGES_PER_CLASS)
+    assert [line.split("  ")[0] for line in result.table.splitlines()[2:]] == [
+        "zero-shot CLIP",
+        f"FedCLIP, best round {result.rounds[-1].best_round}",
+        "FedCLIP, last round 2",
+    ]
+    shown, page = repr(result), result._repr_html_()
+    assert result.table in shown and "3 silos, 2 rounds, seed 0" in shown
+    assert page.count("<tr>") == 4 and "<th>target sketch</th>" in page
+    frame = result.to_frame()
+    assert list(frame.index) == [0, 1, 2]
+    assert list(frame["photo_validation"]) == [record.silos["photo"].validation for record in result.rounds]
+    assert list(frame["target"]) == [record.target for record in result.rounds]
+
+
+def test_a_saved_result_is_an_ordinary_run_folder(run, tmp_path):
+    result = run("miniature", "sketch", images_per_class=IMAGES_PER_CLASS)
+    saved = result.save(tmp_path / "kept")
+    assert RunFolder(saved).rounds() == result.rounds
+    assert adapter(saved) == adapter(result.folder)
+    assert load_recipe(saved / "recipe.yaml") == result.to_recipe()
+    before = result.best.encode(np.zeros((8, 8, 3), np.uint8))
+    del result
+    again = Classifier.load(saved / "adapters" / "best", device="cpu")
+    assert (again.encode(np.zeros((8, 8, 3), np.uint8)) == before).all()
+    with pytest.raises(FedClipError, match="kept is not empty; name another folder"):
+        Result(load_recipe(saved / "recipe.yaml"), saved).save(saved)
+
+
+def test_folders_beside_each_other_are_the_layout_silos(run, folders, images):
+    result = run(folders, images / "sketch")
+    settings = result.recipe.fedclip_args
+    assert settings.data_layout == "silos" and settings.data_root == images and settings.target_domain == "sketch"
+    assert result.rounds[-1].target is not None
+
+
+def test_one_of_the_silos_may_be_held_out(run, images):
+    result = run({name: images / name for name in (*DOMAINS, "sketch")}, "sketch")
+    assert list(result.rounds[0].silos) == list(DOMAINS) and result.recipe.train_args.client_num_in_total == 3
+
+
+def test_an_independent_run_ends_with_the_same_bytes(run, folders):
+    assert tensors(run(folders)) == tensors(run(folders)) != tensors(run(folders, seed=1))
+
+
+def test_noise_of_one_federation_is_not_that_of_the_next(run, folders):
+    plain = tensors(run(folders))
+    noise = {
+        "enable_dp": True,
+        "dp_solution_type": "cdp",
+        "mechanism_type": "laplace",
+        "epsilon": 1,
+        "sensitivity": 0.1,
+    }
+    assert tensors(run(folders, dp_args=noise)) != plain
+    assert tensors(run(folders)) == plain
+
+
+def test_a_run_is_continued(run, folders, tmp_path):
+    whole = run(folders, rounds=3)
+    run(folders, run_dir=tmp_path / "run")
+    with pytest.raises(FedClipError, match="run already holds a run; give resume=True to continue it"):
+        run(folders, run_dir=tmp_path / "run", rounds=3)
+    longer = run(folders, run_dir=tmp_path / "run", rounds=3, resume=True)
+    assert tensors(longer) == tensors(whole) and results(longer.rounds) == results(whole.rounds)
+
+
+def test_silos_keep_their_own_adapters(run, folders):
+    result = run(folders, personal_epochs=1)
+    assert result.personal("photo").saved.round == 2
+    assert "fine-tuned by each silo" in result.table
+    with pytest.raises(FedClipError, match=r"this run has no personal/moon/adapter"):
+        result.personal("moon")
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"learning_rat": 1e-3}, r"learning_rat = 0.001: unknown key \(did you mean 'learning_rate'\?\)"),
+        ({"comm_round": 3}, "comm_round = 3: is given as rounds"),
+        ({"random_seed": 3}, "random_seed = 3: is given as seed"),
+        ({"rounds": 0}, "train_args.comm_round = 0: must be at least 1"),
+        ({"method": "fedclp"}, r"fedclip_args.method = \"fedclp\": must be .*did you mean 'fedclip'"),
+        ({"batch_size": "many", "codec": "int4"}, "2 errors in fit"),
+        ({"client_num_per_round": 4}, "client_num_per_round = 4: must be at most client_num_in_total, 3"),
+        ({"byzantine_client_num": 1}, "belongs to several sections: give defense_args or attack_args as a dictionary"),
+        ({"dp_args": 3}, "dp_args = 3: is a section: give it as a dictionary of keys"),
+        ({"zzz": 3}, "zzz = 3: unknown key; 'fedclip keys' lists all"),
+        ({"backbone": "./no/such"}, "no/such"),
+    ],
+)
+def test_keywords_get_the_recipes_errors(run, folders, keys, told):
+    with pytest.raises(FedClipError, match=told):
+        run(folders, **keys)
+
+
+@pytest.mark.parametrize(
+    ("silos", "target", "told"),
+    [
+        ({}, None, "silos is {}; give a dictionary from each silo's name"),
+        ("minature", None, "silos is 'minature'; give a dictionary"),
+        ("miniature", "skech", r"target = \"skech\": must be a domain of the miniature, .*did you mean 'sketch'"),
+        ({"a": "no/such"}, None, "folder .*no/such does not exist"),
+        ({"a": []}, None, "a: the list or dataset holds no image"),
+        ({"a": [("x.png", 1)]}, None, r"a, item 0 has the label 1, which has no name; give classes=\[...\]"),
+    ],
+)
+def test_silos_that_cannot_be_used_are_named(run, silos, target, told):
+    with pytest.raises(FedClipError, match=told):
+        run(silos, target)
+
+
+def test_a_target_that_is_not_there_is_named(run, folders):
+    with pytest.raises(FedClipError, match=r"target 'phto' is neither one of silos, .*did you mean 'photo'"):
+        run(folders, "phto")
+
+
+def test_unreadable_images_are_named_or_left_out(run, folders, tmp_path):
+    place = tmp_path / "own"
+    for name, folder in folders.items():
+        shutil.copytree(folder, place / name)
+    (place / "photo" / "dog" / "0000.png").write_bytes(b"broken")
+    own = {name: place / name for name in folders}
+    with pytest.raises(FedClipError, match=r"photo: 1 of 84 images cannot be read, the first: .*0000\.png"):
+        run(own)
+    assert run(own, on_bad_image="skip").rounds[-1].round == 2
+
+
+def test_the_progress_bar_counts_rounds(capsys, run, folders):
+    records = run(folders).rounds
+    with _Progress(2, shown=True) as bar:
+        bar.begin(3, 0, None)
+        bar.train(None, 0)
+        for record in records:
+            bar.round(record)
+    assert "2/2" in capsys.readouterr().err
+
+
+class Drawings:
+    """A dataset as torch and torchvision have them: images in memory, numbered labels, and names of the classes."""
+
+    def __init__(self, folder):
+        self.classes = list(CLASSES)
+        self._files = sorted(folder.glob("*/*.png"))
+
+    def __len__(self):
+        return len(self._files)
+
+    def __getitem__(self, index):
+        return Image.open(self._files[index]), self.classes.index(self._files[index].parent.name)
+
+
+def listed(folder):
+    return [(path, path.parent.name) for path in sorted(folder.glob("*/*.png"))]
+
+
+def test_lists_and_datasets_are_trained_on_as_their_folders_are(run, folders, images):
+    result = run(folders, images / "sketch")
+    lists = run({name: listed(folder) for name, folder in folders.items()}, listed(images / "sketch"))
+    mixed = run(
+        {
+            "art_painting": folders["art_painting"],
+            "cartoon": Drawings(folders["cartoon"]),
+            "photo": listed(folders["photo"]),
+        },
+        Drawings(images / "sketch"),
+    )
+    assert tensors(lists) == tensors(result) == tensors(mixed)
+    assert lists.recipe.fedclip_args.data_layout == "list" and lists.recipe.fedclip_args.target_domain == "target"
+    assert [record.target for record in mixed.rounds] == [record.target for record in result.rounds]
+
+
+def test_the_recipe_of_lists_can_be_run_again(run, folders, tmp_path):
+    result = run({name: listed(folder) for name, folder in folders.items()})
+    file = tmp_path / "again.yaml"
+    file.write_text(result.to_recipe().to_yaml())
+    folder = RunFolder(tmp_path / "again")
+    run_job_here(load_recipe(file), folder, resume=False, progress=False, observer=_Progress(2, shown=False))
+    assert adapter(folder.path) == adapter(result.folder)
+
+
+def test_datasets_that_name_their_classes_differently_are_refused(run, folders):
+    other = Drawings(folders["photo"])
+    other.classes = list(reversed(other.classes))
+    with pytest.raises(FedClipError, match="the datasets name their classes differently"):
+        run({"cartoon": Drawings(folders["cartoon"]), "photo": other})
+
+
+def test_images_of_ones_own_want_a_clip_that_knows_photographs(run, folders, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(FedClipError, match="openai/clip-vit-base-patch32"):
+        run(folders, backbone=None)
+    result = run("miniature", "sketch", backbone=None, images_per_class=IMAGES_PER_CLASS)
+    assert result.recipe.fedclip_args.backbone == "clip-tiny"
