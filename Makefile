@@ -94,7 +94,7 @@ quality-js: ## the types of the JavaScript by tsc, eslint; needs Node 20
 	cd export/js && npm run --silent check
 
 docs: setup ## the documentation site, in site/; a broken link fails
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 style: setup ## format, and fix what can be fixed
 	$(BIN)/ruff format $(PACKAGES)

@@ -176,3 +176,14 @@ def test_one_folder_is_dealt_out_alike_for_all_seeds_and_the_named_cases_are_com
     (table,) = difference_tables(findings, ResultsFolder(out), "fedclip", "clip_adapter")
     assert [row[0] for row in table.rows] == ["silo_1", "silo_2", "silo_3", "mean"]
     assert all("[" in row[-1] for row in table.rows)
+
+
+def test_the_example_of_a_study_runs(workshop):
+    file = ROOT / "examples" / "study" / "study.yaml"
+    place = workshop.place / "two_methods"
+    here = {"data_args.data_cache_dir": workshop.data, "fedclip_args.feature_cache_dir": workshop.features}
+    overrides = [word for key, value in here.items() for word in ("--set", f"{key}={value}")]
+    words = [sys.executable, "-m", "fedclip_plugin", "study", str(file), "--out", str(place), *overrides]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "zero-shot CLIP" in done.stdout and "Linear probe" in done.stdout

@@ -46,7 +46,7 @@ class CommonArgs(Section):
 
 
 class DataArgs(Section):
-    """``data_args``: the data set and, for `data_layout: classes`, how it is split among silos.
+    """``data_args``: the data set and, for images of one folder or list, how they are shared out among silos.
 
     Attributes
     ----------
