@@ -54,11 +54,13 @@ class Case(Section):
 
     Attributes
     ----------
+    title
+        What tables and pictures call it.
     settings
-        ``set`` in the file: what differs from the base recipe.
+        ``set`` in the file: what differs from the base recipe, ``section.key`` to value.
     grid
-        Points that are tried with the first seed; the best by source validation is kept. The default is one
-        point that sets nothing.
+        Points, ``section.key`` to value, that are tried with the first seed; the best by source validation is kept.
+        Without it, one point that sets nothing.
     """
 
     title: Text
@@ -72,15 +74,15 @@ class Study(Section):
     Attributes
     ----------
     study
-        Its name.
+        The study's name.
     recipe
-        Sections of the base recipe: data, backbone, silos. In a file, also the recipe's name or path.
+        The base recipe, which all cases share: its name, its path, or its sections.
     settings
         ``set`` in the file: what every cell has in place of the base recipe's values.
     targets
-        Domains that are held out in turn; None: no cell has a target domain.
+        Domains that are held out in turn. Without it, no domain is held out.
     seeds
-        Of every cell; grids are searched with the first.
+        Random seeds of every case; grids are searched with the first.
     cases
         Rows of the tables by name, in order.
     """
