@@ -40,6 +40,7 @@ from fedclip_plugin.errors import AdapterFileError, DataError
 from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, InputSet
 from fedclip_plugin.features.encoding import encode_files
 from fedclip_plugin.federated.roles.task import Answers, answer
+from fedclip_plugin.hub import find_adapter
 from fedclip_plugin.methods import METHODS, Adapter, ZeroShot, restore_adapter, scores
 from fedclip_plugin.methods.create import backbone_of, frozen_of
 from fedclip_plugin.runs import SavedAdapter, load_adapter
@@ -117,12 +118,14 @@ class Classifier:
     def load(cls, adapter: str | Path, backbone: str | None = None, device: str | torch.device | None = None) -> Self:
         """Read an adapter from its folder, such as ``runs/NAME/adapters/best``; the rest is as for the class.
 
+        ``owner/name`` is one that ``fedclip pull`` has fetched from the hub; nothing is downloaded here.
+
         Raises
         ------
         AdapterFileError
             When it is missing, damaged, of a newer format, or does not fit its method.
         """
-        return cls(load_adapter(Path(adapter)), backbone, device)
+        return cls(load_adapter(find_adapter(adapter)), backbone, device)
 
     @property
     def on_pixels(self) -> bool:

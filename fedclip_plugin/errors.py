@@ -25,6 +25,10 @@ class AdapterFileError(FedClipError):
     """An adapter on disk that is truncated, altered, or made for something else."""
 
 
+class HubError(FedClipError):
+    """A hub that does not answer or refuses, or a repository of it that cannot be used."""
+
+
 class RunFolderError(FedClipError):
     """A run folder that cannot be written, resumed, or read."""
 

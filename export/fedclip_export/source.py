@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_plugin.backbone.onnx_encoder import FINGERPRINT_KEY
+from fedclip_plugin.hub import find_adapter
 from fedclip_plugin.runs import SavedAdapter, load_adapter
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -84,6 +85,7 @@ class Source:
 
 def read_source(folder: Path) -> Source:
     """Load an adapter for export; AdapterFileError when it is missing, damaged, or of a newer format."""
+    folder = find_adapter(folder)
     saved = load_adapter(folder)
     return Source(saved, hashlib.sha256((folder / "adapter.safetensors").read_bytes()).hexdigest())
 

@@ -62,6 +62,13 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
             "turn an adapter into ONNX for devices: keys, bundles, updates",
             "fedclip export bundle --adapter runs/demo/adapters/best --out bundle --sign keys/release",
         ),
+        "push": Command(
+            "publish an adapter on the Hugging Face hub, with a card",
+            "fedclip push runs/demo jane/sketches --private --license apache-2.0",
+        ),
+        "pull": Command(
+            "fetch an adapter from the hub; then its name stands for it in every command", "fedclip pull jane/sketches"
+        ),
         "report": Command("write a page of figures and tables, of a run or of a study", "fedclip report runs/demo"),
     },
 }

@@ -28,7 +28,8 @@ ORDER = [
     *("fedclip_plugin.errors", "fedclip_plugin.text", "fedclip_plugin.machine"),
     *("fedclip_plugin.backbone.clip_config", "fedclip_plugin.methods.registry"),
     "fedclip_miniature",
-    *("fedclip_plugin.ranks", "fedclip_plugin.recipe", "fedclip_plugin.runs", "fedclip_plugin.data"),
+    *("fedclip_plugin.ranks", "fedclip_plugin.recipe", "fedclip_plugin.runs", "fedclip_plugin.hub"),
+    "fedclip_plugin.data",
     *("fedclip_plugin.backbone", "fedclip_plugin.features", "fedclip_plugin.methods", "fedclip_plugin.federated"),
     *(
         "fedclip_plugin.classifier",

@@ -105,9 +105,30 @@ def test_follow_waits_for_the_recipe_of_a_job_that_has_begun(tmp_path, server, m
     folder.mkdir()
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        monkeypatch.setattr(command.time, "sleep", lambda seconds: write_run(folder))
+
+        def work(seconds):
+            if not (folder / "recipe.yaml").exists():
+                write_run(folder)
+            else:
+                lock.close()
+
+        monkeypatch.setattr(command.time, "sleep", work)
         assert main([str(folder), "--to", "memory", "--follow"]) == 0
-    assert server["run-0"]["steps"] == [0, 1, 2, 3]
+    assert server["run-0"]["steps"] == [0, 1, 2, 3] and server["run-0"]["finished"] == [True]
+
+
+def test_follow_does_not_take_a_run_for_finished_that_a_job_goes_on_with(tmp_path, server, monkeypatch):
+    run = write_run(tmp_path / "run", rounds=1)
+    with (run / ".launch.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def work(seconds):
+            write_run(run, rounds=2)
+            lock.close()
+
+        monkeypatch.setattr(command.time, "sleep", work)
+        assert main([str(run), "--to", "memory", "--follow"]) == 0
+    assert server["run-0"]["steps"] == [0, 1, 2]
 
 
 def test_adapters_of_a_running_job_are_not_sent(tmp_path, server):

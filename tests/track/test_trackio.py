@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ def log(tmp_path):
     place = os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HUB_OFFLINE": "1"}
 
     def run_command(*words):
-        words = [sys.executable, "-m", "fedclip_track.track_command", *map(str, words)]
+        words = [str(Path(sys.executable).with_name("fedclip-track")), *map(str, words)]
         return subprocess.run(words, env=place, capture_output=True, text=True, check=False)
 
     return run_command

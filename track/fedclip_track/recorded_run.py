@@ -99,8 +99,11 @@ class RecordedRun:
         return [_round(f"{self._metrics}, line {number + 1}", number, text) for number, text in enumerate(lines)]
 
     def is_finished(self, rounds: int) -> bool:
-        """Return whether this many rounds are all that the recipe wants; the last adapter is saved before its line."""
-        return rounds > 0 and rounds - 1 == self.recipe().get("train_args.comm_round")
+        """Return whether this many rounds are all that the recipe wants, and no job works on.
+
+        The last adapter is saved before its line. A job that has just begun may go on with a finished run.
+        """
+        return rounds > 0 and rounds - 1 == self.recipe().get("train_args.comm_round") and not self.has_job()
 
     def has_job(self) -> bool:
         """Return whether a job works in the folder, as far as this machine knows: it holds one of two locks."""
