@@ -80,7 +80,7 @@ def _target(values: Values) -> Iterator[Fault]:
 def _layout_keys(values: Values) -> Iterator[Fault]:
     layout = values.get("fedclip_args.data_layout")
     only = {"fedclip_args.domains": ("domains",), "fedclip_args.silos": ("silos", "classes", "splits", "list")}
-    only |= {f"data_args.partition_{key}": ("classes", "splits", "list") for key in ("method", "alpha")}
+    only |= {f"data_args.partition_{key}": ("classes", "splits", "list") for key in ("method", "alpha", "seed")}
     only |= {f"fedclip_args.{key}": ("list",) for key in _OF_LISTS}
     for where, layouts in only.items():
         name = where.partition(".")[2]
