@@ -1,6 +1,7 @@
 """Imports run one way through the whole house, and what is checked before a job starts needs no heavy library."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,13 @@ def test_every_part_has_its_place():
     edge = PACKAGES["fedclip_edge"]
     parts = {path.stem for path in edge.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert parts - {"__init__"} == {name.partition(".")[2] for name in DEVICE}
+
+
+def test_the_picture_of_the_layers_has_this_order():
+    picture = (PACKAGES["fedclip_plugin"].parent / "docs" / "layers.svg").read_text(encoding="utf-8")
+    drawn = re.findall(r'<rect id="(\w+)"', picture)[::-1]
+    listed = [name.removeprefix("fedclip_plugin.") for name in ["fedclip_edge", *ORDER[len(DEVICE) :]]]
+    assert [name for name in listed if name in drawn] == drawn
 
 
 @pytest.mark.parametrize("module", LIGHT)

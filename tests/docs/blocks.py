@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tests.support.paths import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = ("console", "bash", "sh", "python")
 _FENCE = re.compile(r"^(?: {4})?```(\w+)\n(.*?)^(?: {4})?```$", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"<!-- (run|not run: \S.*|file: \S+) -->\s*\Z")

@@ -2,33 +2,52 @@
 
 import json
 import os
-import shutil
 import subprocess
-import sys
+import venv
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 
 from tests.support import forge
-from tests.support.paths import EDGE, ROOT
+from tests.support.paths import EDGE
 
 ABSENT = ("torch", "transformers", "fedml", "onnx", "fedclip_plugin")
 CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
+def installed(name):
+    """Return a distribution of this environment; onnxruntime may be the build with CUDA."""
+    try:
+        return distribution(name)
+    except PackageNotFoundError:
+        return distribution(f"{name}-gpu")
+
+
+def required(of: Distribution, extras=("",)):
+    """Return the distributions that one declares, and those that they declare, by name."""
+    found = {}
+    for requirement in map(Requirement, of.requires or ()):
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
+            one = installed(requirement.name)
+            found |= {one.name: one} | required(one)
+    return found
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Return the ``bin`` folder of a virtual environment with ``export/edge[cpu,image,verify]`` alone."""
+    """Return the Python of an environment that has ``fedclip-edge[cpu,image,verify]`` and what it declares, alone."""
     place = tmp_path_factory.mktemp("device") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", place], check=True)
-    source = place.with_name("export")  # a copy, since building leaves its traces beside setup.py
-    shutil.copytree(EDGE, source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
-    options = ["--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
-    command = [place / "bin" / "pip", "install", *options, f"{source}[cpu,image,verify]"]
-    done = subprocess.run(command, capture_output=True, text=True, env=CLEAN)
-    assert done.returncode == 0, done.stderr
-    return place / "bin"
+    venv.create(place, symlinks=True)
+    (site,) = place.glob("lib/python*/site-packages")
+    (site / "fedclip_edge").symlink_to(EDGE / "fedclip_edge")
+    for one in required(distribution("fedclip-edge"), ("cpu", "image", "verify")).values():
+        for name in {file.parts[0] for file in one.files or ()} - {"..", "__pycache__"}:
+            if not (site / name).exists():
+                (site / name).symlink_to(one.locate_file(name))
+    return place / "bin" / "python"
 
 
 @pytest.fixture
@@ -36,7 +55,7 @@ def edge(environment, tmp_path):
     """Return a function that runs ``fedclip-edge`` there, and gives exit code, stdout and stderr."""
 
     def run(*words):
-        command = [environment / "fedclip-edge", *(str(word) for word in words)]
+        command = [environment, "-m", "fedclip_edge.cli", *(str(word) for word in words)]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=CLEAN)
         return done.returncode, done.stdout, done.stderr
 
@@ -45,7 +64,7 @@ def edge(environment, tmp_path):
 
 def test_nothing_of_training_is_installed(environment):
     program = f"import importlib.util as u; print([n for n in {ABSENT} if u.find_spec(n)])"
-    done = subprocess.run([environment / "python", "-I", "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([environment, "-I", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
