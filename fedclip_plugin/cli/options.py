@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.recipe.rules.data import LIST_SUFFIXES
 
 if TYPE_CHECKING:
     from fedclip_plugin.data import Columns
@@ -61,6 +60,7 @@ def add_columns(parser: argparse.ArgumentParser, columns: Sequence[str]) -> None
 def columns_of(options: argparse.Namespace, path: Path) -> Columns:
     """Return the columns of a list that options name; for what is no list, a DataError where there are any."""
     from fedclip_plugin.data import Columns, is_list
+    from fedclip_plugin.recipe.rules.data import LIST_SUFFIXES
 
     given = {
         field.name: value
