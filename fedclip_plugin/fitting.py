@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from fedclip_edge.files import writing_to
-from fedclip_edge.sample_range import is_range
 from fedclip_edge.terminal import align
-from fedclip_miniature import DOMAINS
 from fedclip_plugin.backbone import BUILT_IN
 from fedclip_plugin.classifier import Classifier
-from fedclip_plugin.data import find_layout, scan_folder
-from fedclip_plugin.data.datasets import Labelled, labelled_files
 from fedclip_plugin.data.every_silo import require_images_here
-from fedclip_plugin.data.lists import Row, write_list
-from fedclip_plugin.errors import DataError, FedClipError, RunFolderError
+from fedclip_plugin.data.silo_sources import MINIATURE, Images, keys_of_silos
+from fedclip_plugin.errors import FedClipError, RunFolderError
 from fedclip_plugin.federated.fedml_imports import import_fedml
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
-from fedclip_plugin.recipe.faults import Fault, closest, listed, recipe_error
+from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.from_keys import recipe_from_keys
 from fedclip_plugin.runs import RoundRecord, RunFolder, load_adapter
 from fedclip_plugin.runs.closing_table import summary_rows, table_cells, zero_shot_warnings
@@ -40,19 +35,13 @@ if TYPE_CHECKING:
 
     from fedclip_plugin.federated.roles.task import Task
 
-Images: TypeAlias = "str | Path | Labelled"
-"""A silo's images: a folder of class folders, a list of (path, label), or a dataset of images with labels."""
-
-MINIATURE = "miniature"
-"""The built-in data set, four drawn domains, in place of silos."""
-
 _USUAL_BACKBONE = "openai/clip-vit-base-patch32"
 _SOURCE = "fit(...)"
 _RENAMED = {"comm_round": "rounds", "random_seed": "seed"}
 
 
 def fit(
-    silos: Mapping[str, Images] | str,
+    silos: Mapping[str, Images] | str | Path,
     target: Images | None = None,
     *,
     backbone: str | None = None,
@@ -73,8 +62,10 @@ def fit(
     Parameters
     ----------
     silos
-        The images of each silo by its name: a folder of class folders, a list of ``(path, label)``, or a dataset that
-        yields an image and a label (Hugging Face ``datasets``, torchvision, torch). Or ``"miniature"``.
+        The images of each silo by its name: a folder of class folders, a list of ``(path, label)``, a list file
+        (``.csv``, ``.tsv``), or a dataset that yields an image and a label (Hugging Face ``datasets``, torchvision,
+        torch). Or one folder ``<silo>/<class>/<image>``, one list file with ``silo_column="..."``, or ``"miniature"``;
+        a folder or list without silos is shared out among ``client_num_in_total``.
     target
         Images that no silo trains on and every round is tested on: the same kinds, or the name of one of ``silos``,
         which then does not train. None: no such test.
@@ -118,10 +109,9 @@ def fit(
     own: dict[str, Any] = {"method": method, "comm_round": rounds, "random_seed": seed}
     if wrong := [Fault(key, f"is given as {_RENAMED[key]}", keys[key]) for key in _RENAMED if key in keys]:
         raise recipe_error(_SOURCE, wrong)
-    drawn = isinstance(silos, str) and silos == MINIATURE
-    data = _miniature(target) if drawn else _own(silos, target, keys)
-    own["backbone"] = backbone or (BUILT_IN if drawn else _USUAL_BACKBONE)
-    recipe = recipe_from_keys({**data, **own, **keys}, _SOURCE)
+    whole = keys_of_silos(silos, target, keys, _SOURCE)
+    own["backbone"] = backbone or (BUILT_IN if whole["dataset"] == MINIATURE else _USUAL_BACKBONE)
+    recipe = recipe_from_keys({**whole, **own}, _SOURCE)
     require_images_here(recipe)
     given, held = recipe.fedclip_args.run_dir, None
     if given is None:
@@ -281,95 +271,3 @@ def _row(record: RoundRecord) -> dict[str, Any]:
     for name, silo in record.silos.items():
         row |= {f"{name}_validation": silo.validation, f"{name}_test": silo.test}
     return row
-
-
-def _miniature(target: Any) -> dict[str, Any]:
-    """Return the keys of the built-in data set."""
-    if target is not None and target not in DOMAINS:
-        close = closest(target, DOMAINS)
-        raise recipe_error(
-            _SOURCE, [Fault("target", f"must be a domain of the miniature, {listed(DOMAINS)}", target, close)]
-        )
-    count = len(DOMAINS) - (target is not None)
-    return {"dataset": MINIATURE, "target_domain": target, **_counts(count)}
-
-
-def _own(silos: Any, target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of images of one's own; lists and datasets become list files that the recipe names."""
-    if not isinstance(silos, Mapping) or not silos:
-        raise DataError(
-            f"silos is {silos!r}; give a dictionary from each silo's name to its folder, list or dataset, or "
-            "'miniature'"
-        )
-    every = {str(name): images for name, images in silos.items()}
-    held = _target_name(every, target)
-    if held is not None and held not in every:
-        every[held] = target
-    names = [name for name in every if name != held]
-    shared = {"dataset": "own", "silos": names, "target_domain": held, **_counts(len(names))}
-    if (root := _common_root(every)) is not None:
-        return {"data_layout": "silos", "data_root": root, **shared}
-    return _listed(every, keys) | shared
-
-
-def _counts(silos: int) -> dict[str, Any]:
-    return {"client_num_in_total": silos, "client_num_per_round": silos}
-
-
-def _target_name(every: Mapping[str, Any], target: Any) -> str | None:
-    if target is None:
-        return None
-    if isinstance(target, str) and target in every:
-        return target
-    name = Path(target).resolve().name if isinstance(target, str | Path) else "target"
-    if isinstance(target, str) and not Path(target).exists():
-        close = closest(target, every)
-        hint = f" (did you mean {close!r}?)" if close else ""
-        raise DataError(f"target {target!r} is neither one of silos, {listed(every)}{hint}, nor a folder that is there")
-    if name in every:
-        raise DataError(f"the target's folder is called {name!r}, as one of silos is; give that silo another name")
-    return name
-
-
-def _common_root(every: Mapping[str, Any]) -> Path | None:
-    """Return the folder in which each silo's folder is called as the silo; None where there is none."""
-    if not all(isinstance(images, str | Path) for images in every.values()):
-        return None
-    places = {name: Path(images).expanduser().absolute() for name, images in every.items()}
-    roots = {place.parent for name, place in places.items() if place.name == name}
-    fits = len(roots) == 1 and all(place.name == name and place.is_dir() for name, place in places.items())
-    return roots.pop() if fits else None
-
-
-def _listed(every: Mapping[str, Images], keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Write every silo's files and labels as a list, in a folder named after their content; return the keys for it."""
-    cache = Path(keys.get("data_cache_dir") or ".fedclip/data").expanduser()
-    given = keys.get("sample_range")
-    sample_range = tuple(given) if given is not None and is_range(given) else None  # else the recipe refuses it
-    rows: dict[str, list[tuple[Path, str]]] = {}
-    orders: dict[str, tuple[str, ...]] = {}
-    for name, images in every.items():
-        if isinstance(images, str | Path):
-            rows[name] = _folder_rows(Path(images).expanduser(), name, keys.get("classes"))
-            continue
-        rows[name], order = labelled_files(images, name, cache / "images", keys.get("classes"), sample_range)
-        if order is not None:
-            orders[name] = order
-    if len(set(orders.values())) > 1:
-        told = "; ".join(f"{name}: {listed(order)}" for name, order in orders.items())
-        raise DataError(f"the datasets name their classes differently ({told}); give them one order of classes")
-    content = hashlib.sha256(repr([(name, *own) for name, own in rows.items()]).encode()).hexdigest()
-    place = cache / "lists" / content[:16]
-    with writing_to(f"the lists of images in {place}", DataError):
-        place.mkdir(parents=True, exist_ok=True)
-        for name, own in rows.items():
-            write_list(place / f"{name}.csv", [Row(str(path), label) for path, label in own])
-    classes = {"classes": list(next(iter(orders.values())))} if orders and "classes" not in keys else {}
-    return {"data_layout": "list", "data_list": place.absolute() / "{silo}.csv", **classes}
-
-
-def _folder_rows(folder: Path, name: str, classes: Sequence[str] | None) -> list[tuple[Path, str]]:
-    if find_layout(folder) != "classes":
-        raise DataError(f"{name}: {folder} holds folders of folders; give a silo's own folder, with one folder a class")
-    images = scan_folder(folder.absolute(), name, classes)
-    return [(path, images.classes[label]) for path, label in zip(images.paths(), images.labels.tolist(), strict=True)]

@@ -14,7 +14,9 @@ from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.data import UnreadableImageError
 from fedclip_plugin.errors import AdapterFileError, DataError, FedClipError
 from fedclip_plugin.methods import METHODS
+from tests.support.dicoms import dicom
 from tests.support.random_adapters import fresh_adapter, random_adapter, write_adapter
+from tests.support.tiffs import tiff
 
 DOMAINS = ("photo", "sketch")
 
@@ -194,3 +196,22 @@ def test_a_lora_adapter_is_written_as_peft_reads_it(tmp_path, photos):
 def test_an_adapter_that_is_no_lora_has_no_peft_format(tmp_path):
     with pytest.raises(AdapterFileError, match="an adapter of method fedclip is no LoRA"):
         Classifier.load(write_adapter(tmp_path / "adapter"), device="cpu").save_peft(tmp_path / "peft")
+
+
+def test_samples_are_scaled_as_the_adapter_says(tmp_path):
+    samples = np.random.default_rng(0).integers(0, 4096, (30, 40)).astype(np.uint16)
+    expected = np.repeat((samples >> 4).astype(np.uint8)[..., None], 3, axis=2)
+    for label in CLASSES[:2]:
+        (tmp_path / "images" / label).mkdir(parents=True)
+    (tmp_path / f"images/{CLASSES[0]}/1.tif").write_bytes(tiff(samples))
+    (tmp_path / f"images/{CLASSES[1]}/1.dcm").write_bytes(dicom(samples))
+    adapter = write_adapter(tmp_path / "adapter", sample_range=(0.0, 4095.0))
+    classifier = Classifier.load(adapter, device="cpu")
+    wanted = classifier.logits(expected)
+    files = sorted((tmp_path / "images").rglob("1.*"))
+    for image in (*files, *(file.read_bytes() for file in files), Image.fromarray(samples)):
+        torch.testing.assert_close(classifier.logits(image), wanted)
+    plain = Classifier.load(write_adapter(tmp_path / "plain"), device="cpu")
+    assert not torch.allclose(plain.logits(files[0]), wanted)
+    score = classifier.evaluate(tmp_path / "images")["images"].adapter
+    assert (score.predicted == int(wanted.argmax())).all()

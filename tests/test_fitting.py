@@ -167,7 +167,7 @@ def test_keywords_get_the_recipes_errors(run, folders, keys, told):
     ("silos", "target", "told"),
     [
         ({}, None, "silos is {}; give a dictionary from each silo's name"),
-        ("minature", None, "silos is 'minature'; give a dictionary"),
+        ("minature", None, "silos is 'minature', and there is no such folder or list; give one, 'miniature', or"),
         ("miniature", "skech", r"target = \"skech\": must be a domain of the miniature, .*did you mean 'sketch'"),
         ({"a": "no/such"}, None, "folder .*no/such does not exist"),
         ({"a": []}, None, "a: the list or dataset holds no image"),
@@ -261,3 +261,59 @@ def test_images_of_ones_own_want_a_clip_that_knows_photographs(run, folders, mon
         run(folders, backbone=None)
     result = run("miniature", "sketch", backbone=None, images_per_class=IMAGES_PER_CLASS)
     assert result.recipe.fedclip_args.backbone == "clip-tiny"
+
+
+@pytest.fixture
+def list_of_all(images, tmp_path):
+    """Return a list of all silos; four drawings of one number in each style are one group."""
+    lines = ["file,label,style,sheet"]
+    for style in (*DOMAINS, "sketch"):
+        for path in sorted((images / style).glob("*/*.png")):
+            lines.append(f"{path},{path.parent.name},{style},{style} {int(path.stem) % 6}")
+    file = tmp_path / "images.csv"
+    file.write_text("\n".join(lines))
+    return file
+
+
+def test_one_folder_or_one_list_holds_all_silos(run, images, list_of_all, folders):
+    plain = run(folders, images / "sketch")
+    folder = run(images, "sketch")
+    listed_ = run(list_of_all, "sketch", silo_column="style")
+    assert tensors(folder) == tensors(plain) == tensors(listed_)
+    assert folder.recipe.fedclip_args.data_layout == "domains" and listed_.recipe.fedclip_args.silo_column == "style"
+
+
+def test_groups_of_lists_stay_together(run, list_of_all, tmp_path, folders):
+    whole = run(list_of_all, "sketch", silo_column="style", group_column="sheet")
+    for silo in whole.rounds[0].silos.values():
+        assert set(silo.images.values()) == {14}, "one of six groups of 14 drawings"
+    own = {}
+    rows = list_of_all.read_text().splitlines()
+    for name in folders:
+        own[name] = tmp_path / f"list_{name}.csv"
+        own[name].write_text("\n".join([rows[0], *(row for row in rows if f",{name}," in row)]))
+    apart = run(own, group_column="sheet")
+    assert [silo.images for silo in apart.rounds[0].silos.values()] == [
+        silo.images for silo in whole.rounds[0].silos.values()
+    ]
+    with pytest.raises(FedClipError, match="give every silo groups or splits, or none"):
+        run(own | {"photo": listed(folders["photo"])}, group_column="sheet")
+
+
+def test_a_folder_without_silos_is_shared_out(run, images):
+    result = run(images / "photo", client_num_in_total=2, partition_method="hetero", partition_alpha=1.0)
+    assert list(result.rounds[0].silos) == ["silo_1", "silo_2"]
+    assert result.recipe.fedclip_args.data_layout == "classes"
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"data_layout": "list"}, 'data_layout = "list": follows from silos and target; leave it out'),
+        ({"target": 3}, "target is a int; name one of the domains or silos in "),
+        ({"target": "skech"}, r"has no domain or silo 'skech' \(did you mean 'sketch'\?\)"),
+    ],
+)
+def test_what_contradicts_one_place_is_named(run, images, keys, told):
+    with pytest.raises(FedClipError, match=told):
+        run(images, keys.pop("target", None), **keys)

@@ -66,7 +66,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     update = commands.add_parser("update", help="a later round's head, for devices that have the bundle")
     _add_bundle(bundle)
     _add_update(update)
-    for command in (keygen, bundle, update):
+    examples = {
+        keygen: "keys/release",
+        bundle: "--adapter runs/demo/adapters/best --out bundle --sign keys/release",
+        update: "--adapter runs/demo/adapters/final --against bundle --out update --sign keys/release",
+    }
+    for command, example in examples.items():
+        command.epilog = f"example: %(prog)s {example}"
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 

@@ -25,6 +25,9 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
             "copy a recipe or a study that comes with the package, to edit it",
             "fedclip cp pacs/vit_b32_fedclip mine.yaml",
         ),
+        "completion": Command(
+            "print what lets a shell complete commands, recipes and keys", 'eval "$(fedclip completion bash)"'
+        ),
     },
     "look": {
         "check": Command(

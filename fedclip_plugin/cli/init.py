@@ -27,7 +27,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", metavar="DOMAIN", help="the domain or silo that does not train and the server tests on (none)"
     )
-    parser.add_argument("--method", help="what is trained, as 'fedclip ls --methods' lists it (fedclip)")
+    parser.add_argument(
+        "--method", metavar="METHOD", help="what is trained, as 'fedclip ls --methods' lists it (fedclip)"
+    )
     parser.add_argument("--backbone", metavar="NAME", help="clip-tiny, a hub name, or a folder (CLIP ViT-B/32)")
     add_columns(parser, ("file", "label", "silo", "group", "split"))
 

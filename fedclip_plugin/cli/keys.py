@@ -12,8 +12,9 @@ from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.recipe.faults import closest
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, REFUSED_SECTIONS, REFUSED_VALUES
-from fedclip_plugin.recipe.reference import Key, plain, section_keys, section_meaning
+from fedclip_plugin.recipe.reference import Key, meanings, plain, section_keys, section_meaning
 from fedclip_plugin.recipe.schema.sections import SECTIONS, homes
+from fedclip_plugin.study.definition import Case, Study
 from fedclip_plugin.text import plain_markdown
 
 _WIDEST = 110
@@ -61,10 +62,21 @@ def _told(name: str) -> str:
         return "\n\n".join(_key_text(found) for place in places for found in section_keys(place) if found.name == key)
     if reason := REFUSED_SECTIONS.get(name) or REFUSED_KEYS.get(key):
         return f"{name}: refused in a recipe\n{_wrapped([reason])}"
+    if meaning := _study_key(name):
+        return f"{name}: a key of a study's file, not of a recipe\n{_wrapped([plain(meaning)])}"
     keys = [key for model in SECTIONS.values() for key in model.model_fields]
     meant = closest(name, [*SECTIONS, *keys, *(f"{place}.{key}" for key in keys for place in homes(key))])
     hint = f" (did you mean {meant}?)" if meant else ""
     raise RecipeError(f"{printable(name)!r} is no key and no section of a recipe{hint}; fedclip keys lists them all")
+
+
+def _study_key(name: str) -> str | None:
+    """Return what a key of a study's file means; None where it has none of that name."""
+    for model in (Study, Case):
+        fields = {field.alias or own: own for own, field in model.model_fields.items()}
+        if name in fields:
+            return meanings(model)[fields[name]]
+    return None
 
 
 def _section_text(section: str) -> str:

@@ -35,9 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _act(argv: Sequence[str] | None) -> int:
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # they are looked for in every installed package
+    if "_ARGCOMPLETE" in os.environ:
+        import_module("fedclip_plugin.cli.completion").complete()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in ("--cf", "--yaml_config_file"):
         words = ["run", *words[1:]]  # FedML's spelling of the same
+    if not words:
+        build_parser(()).print_help(sys.stderr)
+        return 2
     options = build_parser(words[:1]).parse_args(words)
     if not os.environ.get("HOME"):
         os.environ["HOME"] = _home()

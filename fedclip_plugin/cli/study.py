@@ -14,16 +14,17 @@ from fedclip_plugin.cli.mpirun.run_and_wait import end_with_parent
 from fedclip_plugin.cli.options import add_overrides, add_progress
 from fedclip_plugin.cli.run import end_rank, leave
 from fedclip_plugin.data import require_images_here
-from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.errors import FedClipError, RunFolderError
 from fedclip_plugin.federated.fedml_imports import import_fedml
 from fedclip_plugin.federated.rank_output import keep_own_words
 from fedclip_plugin.federated.startup.memory_check import require_memory_here
 from fedclip_plugin.ranks import share_cores, world
 from fedclip_plugin.recipe import find_study
 from fedclip_plugin.study import Plan, ResultsFolder, StudyResults
-from fedclip_plugin.study.definition import Study, load_study
+from fedclip_plugin.study.definition import load_study
 from fedclip_plugin.study.running.estimate import estimate_table
 from fedclip_plugin.study.tables.accuracy_rows import unasked
+from fedclip_plugin.study.tables.difference_tables import difference_tables
 from fedclip_plugin.study.tables.summary import Form, summary
 
 _HOME = Path("runs/studies")
@@ -41,6 +42,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         const="text",
         choices=("text", "markdown", "csv"),
         help="print the tables of the results that are there, and stop",
+    )
+    instead.add_argument(
+        "--difference",
+        nargs=2,
+        metavar="CASE",
+        help="print how far one case is above another, with 95 %% intervals, and stop",
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="CASE", help="run and print this case alone; may be repeated"
     )
     add_overrides(parser, "override a key of every cell")
     add_progress(parser)
@@ -60,21 +70,25 @@ def act(options: argparse.Namespace) -> int:
         end_with_parent()
     try:
         path = find_study(options.study)
-        checked = load_study(path, options.overrides)
-        results = ResultsFolder(options.out or _HOME / checked.study)
+        plan = Plan(load_study(path, options.overrides), options.only)
+        results = ResultsFolder(options.out or _HOME / plan.study.study)
         if here:
-            _take_part(checked, results, options.progress, here)
+            _take_part(plan, options.only, results, options.progress, here)
     except FedClipError as error:
         if here:
             end_rank(here[0], error, options.debug)
         raise
-    findings = StudyResults.read(Plan(checked), results)
+    findings = StudyResults.read(plan, results)
+    if options.difference:
+        print(_differences(findings, results, *options.difference))
+        return 0
     if _print(findings, options):
         return 0
     _require_start(findings, results)
     words = [word for override in options.overrides for word in ("--set", override)]
+    words += [word for case in options.only for word in ("--only", case)]
     words += ["--progress" if options.progress else "--no-progress", *(["--debug"] if options.debug else [])]
-    return _launch(checked, results, [str(path), "--out", str(results.path), *words])
+    return _launch(plan, results, [str(path), "--out", str(results.path), *words])
 
 
 def _print(findings: StudyResults, options: argparse.Namespace) -> bool:
@@ -100,20 +114,35 @@ def _require_start(findings: StudyResults, results: ResultsFolder) -> None:
         require_memory_here(cell.recipe for cell in todo)
 
 
-def _launch(checked: Study, results: ResultsFolder, words: Sequence[str]) -> int:
+def _differences(findings: StudyResults, results: ResultsFolder, first: str, second: str) -> str:
+    """Return the tables of the difference between two cases."""
+    findings.plan.study.only([first, second])
+    for fault in findings.faults:
+        print(message(fault), file=sys.stderr)
+    if found := difference_tables(findings, results, first, second):
+        return "\n\n".join(table.to_text() for table in found)
+    raise RunFolderError(
+        f"{results.path}: {first} and {second} have no target and seed in common yet; run them with: fedclip study "
+        f"STUDY --only {first} --only {second}"
+    )
+
+
+def _launch(plan: Plan, results: ResultsFolder, words: Sequence[str]) -> int:
     """Run the same command as one mpirun job, tell what is safe if it ends early, and return its exit code."""
     with results.launching():
-        ending = Launch(_ranks(checked)).attend([sys.executable, "-m", "fedclip_plugin", "study", *words])
+        ending = Launch(_ranks(plan)).attend([sys.executable, "-m", "fedclip_plugin", "study", *words])
         if ending.code:
-            _account_for(checked, results, ending.told)
+            _account_for(plan, results, ending.told)
     return ending.code
 
 
-def _take_part(checked: Study, results: ResultsFolder, progress: bool, here: tuple[int, int]) -> NoReturn:
+def _take_part(
+    plan: Plan, only: Sequence[str], results: ResultsFolder, progress: bool, here: tuple[int, int]
+) -> NoReturn:
     rank, size = here
-    if size != _ranks(checked):
+    if size != _ranks(plan):
         raise FedClipError(
-            f"mpirun started {size} ranks; this study takes {_ranks(checked)} (a server and {_ranks(checked) - 1} "
+            f"mpirun started {size} ranks; this study takes {_ranks(plan)} (a server and {_ranks(plan) - 1} "
             "silos). Start it outside of mpirun with: fedclip study"
         )
     if rank == 0:
@@ -123,14 +152,14 @@ def _take_part(checked: Study, results: ResultsFolder, progress: bool, here: tup
     import_fedml()
     from fedclip_plugin.study.running.study_job import StudyJob
 
-    StudyJob(checked, results, progress, lambda line: _say(printable(line))).run()
+    StudyJob(plan.whole, results, progress, lambda line: _say(printable(line)), only).run()
     if rank == 0:
         _say("")
-        _say(summary(StudyResults.read(Plan(checked), results)))
+        _say(summary(StudyResults.read(plan, results)))
     leave()
 
 
-def _account_for(checked: Study, results: ResultsFolder, told: bool) -> None:
+def _account_for(plan: Plan, results: ResultsFolder, told: bool) -> None:
     """Say what is safe of a job that did not come to its end, and whether a cell is to blame.
 
     Whichever rank fails, mpirun ends the others by the signal by which a user stops them all, and lets nobody speak
@@ -146,14 +175,14 @@ def _account_for(checked: Study, results: ResultsFolder, told: bool) -> None:
     for cell in results.failures.count():
         print(f"fedclip: the job ended in cell {cell}; with the same command it comes last", file=sys.stderr)
     results.release()
-    count = len(StudyResults.read(Plan(checked), results).results)
+    count = len(StudyResults.read(plan, results).results)
     safe = f"{count} {'cell is' if count == 1 else 'cells are'} complete and safe in {results.path}"
     print(f"fedclip: the study was stopped; {safe}; run the same command again to go on", file=sys.stderr)
 
 
-def _ranks(checked: Study) -> int:
+def _ranks(plan: Plan) -> int:
     """Return the ranks of the one job: all cells have the same number of silos."""
-    return Plan(checked).recipe(next(iter(checked.cases))).train_args.client_num_in_total + 1
+    return plan.recipe(next(iter(plan.study.cases))).train_args.client_num_in_total + 1
 
 
 def _say(text: str) -> None:

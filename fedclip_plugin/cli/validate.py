@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.options import add_overrides
-from fedclip_plugin.errors import RecipeError
+from fedclip_plugin.errors import DataError, RecipeError
 from fedclip_plugin.recipe import Recipe, find_either, is_study, load_recipe
 
 
@@ -27,9 +27,9 @@ def act(options: argparse.Namespace) -> int:
         try:
             path = find_either(name)
             told, recipe = (_study if is_study(path) else _recipe)(path, options.overrides)
-            notes = _silo_files(recipe)
+            notes = [*_silo_files(recipe), *_lists(recipe)]
             print("\n".join([f"{printable(str(path))}: {told}", *notes]))
-        except RecipeError as error:
+        except (RecipeError, DataError) as error:
             print(message(str(error)), file=sys.stderr)
             code = error.exit_code
     return code
@@ -66,3 +66,22 @@ def _silo_files(recipe: Recipe) -> list[str]:
     if faults:
         raise RecipeError("\n".join(faults))
     return [f"  {printable(str(file))} is not on this machine: not checked" for file in files if file not in here]
+
+
+def _lists(recipe: Recipe) -> list[str]:
+    """Check the lists of images and their files if the lists are on this machine; return a line for each that is not.
+
+    A DataError says what is wrong with them.
+    """
+    settings = recipe.fedclip_args
+    if settings.data_layout != "list" or settings.data_list is None or recipe.data_args.data_silo_config:
+        return []
+    from fedclip_plugin.data import require_images_here
+    from fedclip_plugin.data.lists.list_file import in_silo
+
+    names = [*(recipe.silo_names() or ()), *([settings.target_domain] if settings.target_domain else [])]
+    paths = dict.fromkeys(in_silo(settings.data_list, name) for name in names) or [settings.data_list]
+    away = [path for path in paths if not os.path.lexists(path)]
+    if not away:
+        require_images_here(recipe)
+    return [f"  {printable(str(path))} is not on this machine: not checked" for path in away]

@@ -111,7 +111,7 @@ def _report(
     return FolderReport(
         path=path,
         layout=survey.layout,
-        place=place,
+        place={**place, "sample_range": list(sample_range)} if sample_range else place,
         counts=survey.counts(),
         formats=dict(tally.formats),
         modes=dict(tally.modes),

@@ -164,7 +164,7 @@ class FolderReport:
         title = f"What fits this {'list' if self.layout == 'list' else 'folder'}"
         if self.layout == "splits":
             title = f"The folders look like splits of one data set ({listed(self.counts)}). Which are they? What fits"
-        return "\n\n".join([f"{title} (a suggestion; fedclip ls lists the recipes):", *blocks])
+        return "\n\n".join([f"{title} (suggestions; fedclip init writes one as a recipe of your own):", *blocks])
 
 
 def _count(number: int, noun: str) -> str:

@@ -196,13 +196,14 @@ def _whole(recipe: Recipe, name: str, place: SiloPlace) -> ImageSet:
 
 def _shared_out(recipe: Recipe, silo_index: int, whole: ImageSet) -> ImageSet:
     require_whole_groups(whole)
+    seed = recipe.data_args.partition_seed
     parts = partition(
         whole.labels,
         recipe.train_args.client_num_in_total,
         recipe.data_args.partition_method or "homo",
         recipe.data_args.partition_alpha,
         recipe.fedclip_args.min_images_per_silo,
-        recipe.common_args.random_seed,
+        recipe.common_args.random_seed if seed is None else seed,
         whole.groups,
         whole.splits,
     )

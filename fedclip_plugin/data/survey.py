@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedclip_plugin.data.folder_report import WHOLE
 from fedclip_plugin.data.image_folders import broken_links, find_layout, list_class, list_entries, one_class
 from fedclip_plugin.data.lists import ImageList
+from fedclip_plugin.data.lists.image_list import SHARED
 from fedclip_plugin.data.lists.list_file import in_silo
 from fedclip_plugin.data.names import name_fault, twin_fault, twins
 from fedclip_plugin.data.remarks import CONVERT, unused_line, unused_pictures
@@ -77,10 +77,12 @@ def survey_folder(root: Path) -> Survey:
         survey.files[domain] = {}
         _survey_domain(survey, root, domain)
     if survey.layout == "splits":
-        survey.most_silos = 0
-        with suppress(DataError):  # no splits, or none that can be used: what is wrong was found above
+        try:
             sizes = Counter(scan_splits(root, WHOLE).splits)
             survey.most_silos = min(sizes.values())
+        except DataError as error:
+            survey.most_silos = 0
+            survey.facts.append(f"As splits they cannot be used as they are. {error}")
     return survey
 
 
@@ -121,8 +123,7 @@ def survey_list(images: ImageList) -> Survey:
         sizes = Counter(row.group for row in images.rows)
         survey.facts.append(f"Groups (column {columns.group}): {len(sizes)}, of up to {max(sizes.values())} images")
         survey.problems += [
-            f"group {group} is in silos {' and '.join(silos)}: what one trains on, another is tested on"
-            for group, silos in images.divided("silo")
+            f"group {group} is in silos {' and '.join(silos)}; {SHARED}" for group, silos in images.divided("silo")
         ]
         survey.most_silos = len(sizes) // len(PARTS)
     if columns.split:

@@ -62,6 +62,7 @@ class _WithoutTitles(GenerateJsonSchema):
     """Leaves out pydantic's titles, which repeat the names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
+        """Say no for every field."""
         return False
 
 

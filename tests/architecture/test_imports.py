@@ -120,5 +120,34 @@ def test_the_command_line_and_a_launch_that_is_refused_import_nothing_heavy():
     assert done.stdout.strip() == "2 []"
 
 
+def test_commands_import_only_what_they_need(tmp_path):
+    for label in ("dog", "house"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(20):
+            (tmp_path / "images" / label / f"{number}.png").touch()
+    steps = [
+        (["ls"], ["cp", "miniature/clip_tiny_fedclip", "m.yaml"], ["completion", "bash"], "pydantic"),
+        (["keys", "backend"], ["schema"], ["validate", "m.yaml", "studies/miniature"], "numpy"),
+        (["init", "images"], ["check", "images"], "torch"),
+    ]
+    heavy = ["pydantic", "numpy", "PIL", "matplotlib", "onnxruntime", "mpi4py", "transformers", "torch", "fedml"]
+    code = (
+        "import contextlib, io, sys\nfrom fedclip_plugin.cli.main import main\n"
+        f"for *commands, first in {steps}:\n"
+        "    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):\n"
+        "        codes = [main(words) for words in commands]\n"
+        f"    print(codes, [name for name in {heavy}[{heavy}.index(first):] if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[0, 0, 0] []", "[0, 0, 0] []", "[0, 1] []"]
+
+
+def test_who_predicts_or_evaluates_waits_for_no_fedml():
+    modules = ("cli.predict", "cli.evaluate", "classifier")
+    code = f"import sys, {', '.join(f'fedclip_plugin.{name}' for name in modules)}; print('fedml' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_every_method_of_the_table_has_its_class():
     assert all(issubclass(adapter_class(name), Adapter) for name in METHODS)

@@ -1,11 +1,9 @@
 """The command line outside of mpirun: what it prints, and how it fails."""
 
-import argparse
 import io
 import json
 import os
 import pwd
-import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,14 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fedclip_edge.cli.main import build_parser as edge_parser
-from fedclip_export.cli import build_parser as export_parser
-from fedclip_plugin import __version__
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
-from fedclip_plugin.cli.command_table import COMMANDS, GROUPS
-from fedclip_plugin.cli.main import build_parser, main
+from fedclip_plugin.cli.main import main
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending
 from fedclip_plugin.methods import METHODS
@@ -74,56 +68,6 @@ def save(folder: Path, fingerprint_of: str) -> Path:
 @pytest.fixture
 def adapter(tmp_path):
     return save(tmp_path / "adapter", fingerprint(locate_backbone(BUILT_IN)))
-
-
-@pytest.mark.parametrize("parser", [build_parser(), export_parser(), edge_parser()], ids=lambda parser: parser.prog)
-def test_every_argument_of_every_command_has_a_help_text(parser):
-    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    assert commands.choices
-    silent = [(name, part.dest) for name, of in commands.choices.items() for part in of._actions if not part.help]
-    assert silent == []
-
-
-def test_version_and_help_name_every_command(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        main(["--version"])
-    assert __version__ in capsys.readouterr().out
-    text = build_parser([]).format_help()
-    assert all(f"    {name} " in text for name in COMMANDS)
-    assert [line.strip(":") for line in text.splitlines() if line.strip(":") in GROUPS] == list(GROUPS)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_shows_an_example_that_it_takes(name, capsys):
-    with pytest.raises(SystemExit, match="0"):
-        main([name, "--help"])
-    shown = capsys.readouterr().out.rsplit("example:\n", 1)[1].strip()
-    words = shlex.split(shown.split(" > ")[0])
-    found = build_parser([name]).parse_args(words[words.index("fedclip") + 1 :])
-    assert found.command == name
-
-
-@pytest.mark.parametrize(
-    ("words", "meant"),
-    [
-        (["lauch", "x"], "launch"),
-        (["launch", "x", "--resumed"], "--resume"),
-        (["launch", "x", "--hostfle=hosts"], "--hostfile"),
-        (["export", "bundel"], "bundle"),
-        (["export", "bundle", "--adapter", "a", "--out", "b", "--precission", "int8"], "--precision"),
-        (["study", "x", "--table", "markdwon"], "markdown"),
-    ],
-)
-def test_a_mistyped_word_or_option_gets_the_one_that_was_meant(capsys, words, meant):
-    with pytest.raises(SystemExit, match="2"):
-        main(words)
-    assert capsys.readouterr().err.endswith(f" (did you mean {meant}?)\n")
-
-
-def test_a_word_like_none_that_is_known_gets_no_guess(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        main(["ls", "--zzzzzz"])
-    assert capsys.readouterr().err.endswith("fedclip ls: error: unrecognized arguments: --zzzzzz\n")
 
 
 def test_ls_names_every_recipe(capsys):

@@ -78,9 +78,9 @@ def test_classes_that_a_silo_lacks_are_listed(capsys, folder):
     [
         (
             ["data", "--target", "nort"],
-            "holds no domain 'nort' (did you mean 'north'?); it holds north, south, west side",
+            "has no domain or silo 'nort' (did you mean 'north'?); it has north, south, west side",
         ),
-        (["data/north", "--target", "dog"], "holds <class>/<image> and no domains, so none can be held out"),
+        (["data/north", "--target", "dog"], "has no domains or silos, so none can be held out"),
         (["data", "--method", "fedclp"], "(did you mean 'fedclip'?)"),
         (["data", "--backbone", "tiny"], "must be 'clip-tiny', a hub name"),
         (["nowhere"], "folder nowhere does not exist"),

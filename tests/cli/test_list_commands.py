@@ -97,3 +97,20 @@ def test_an_unknown_label_and_a_missing_file_are_told(
     assert "1 of 28 images cannot be read" in capsys.readouterr().err
     assert main(["evaluate", str(adapter), str(listed), "--on-bad-image", "skip"]) == 0
     assert "left out: 1 image" in capsys.readouterr().out
+
+
+def test_validate_checks_the_lists_that_are_here(
+    tmp_path: Path, listed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--set", f"fedclip_args.data_list={listed}", "--set", "fedclip_args.silo_column=site"]
+    words += ["--set", "fedclip_args.group_column=null", "--set", "fedclip_args.silos=[north, south]"]
+    words += [word for key in ("total", "per_round") for word in ("--set", f"train_args.client_num_in_{key}=2")]
+    words = [word.replace("in_per_round", "per_round") for word in words]
+    assert main(["validate", "own_images/vit_b32_fedclip_list", *words]) == 0
+    assert "valid; 2 silos" in capsys.readouterr().out
+    assert (
+        main(["validate", "own_images/vit_b32_fedclip_list", *words, "--set", "fedclip_args.silos=[north, suth]"]) == 2
+    )
+    assert "(did you mean 'south'?)" in capsys.readouterr().err
+    assert main(["validate", "own_images/vit_b32_fedclip_list"]) == 0
+    assert "data/images.csv is not on this machine: not checked" in capsys.readouterr().out

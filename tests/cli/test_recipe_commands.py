@@ -81,6 +81,12 @@ def test_keys_tells_why_a_key_or_a_value_of_fedml_is_refused(capsys):
     assert "GRPC is refused: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["study", "recipe", "set", "targets", "seeds", "cases", "title", "grid"])
+def test_keys_tells_the_keys_of_a_study_s_file_too(capsys, name):
+    assert main(["keys", name]) == 0
+    assert capsys.readouterr().out.startswith(f"{name}: a key of a study's file, not of a recipe\n    ")
+
+
 def test_keys_guesses_what_was_meant(capsys):
     assert main(["keys", "learning_rat"]) == 2
     assert "did you mean learning_rate?" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from fedclip_plugin.cli.main import main
 from fedclip_plugin.data import check_folder, silo_image_set, target_image_set
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
+from tests.support.dicoms import dicom
+from tests.support.tiffs import tiff
 
 
 def save(path: Path, seed: int, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> None:
@@ -271,6 +275,54 @@ def test_what_a_run_would_get_wrong_is_a_fault(root: Path, spoil: Callable[[Path
     assert re.search(message, text), text
     assert text.endswith("Faults found: mend them before a run.")
     text.encode("utf-8")
+
+
+def test_samples_of_more_than_8_bits_are_told_with_what_scales_them(root: Path) -> None:
+    samples = np.random.default_rng(0).integers(0, 65536, (8, 8)).astype(np.uint16)
+    files = {
+        "art/dog/1.tif": tiff(samples),
+        "art/dog/2.tiff": tiff(samples, tags=[(340, 3, [0]), (341, 3, [60000])]),
+        "photo/dog/1.dcm": dicom(samples, WindowCenter=300, WindowWidth=200),
+        "photo/dog/2.DICOM": dicom(np.stack([samples >> 4, samples]), NumberOfFrames=2, BitsStored=12),
+    }
+    for name, content in files.items():
+        (root / name).write_bytes(content)
+    report = check_folder(root)
+    assert report.ok
+    assert (report.formats, report.bits) == ({"PNG": 18, "TIFF": 2, "DICOM": 2}, {8: 18, 16: 3, 12: 1})
+    assert report.scaled == {"bit depth": 2, "SMinSampleValue and SMaxSampleValue": 1, "window": 1}
+    assert (report.without_window, report.more_frames) == (1, 1)
+    text = report.to_text()
+    for line in (
+        "Modes: I;16 2, MONOCHROME2 2, RGB 18",
+        "Bits of a sample: 8: 18, 12: 1, 16: 3",
+        "Scaled to 8 bits by: SMinSampleValue and SMaxSampleValue 1, bit depth 2, window 1",
+        "Without a window: 1 DICOM file",
+        "Several frames or pages: 1 file; only the first is used",
+    ):
+        assert f"{line}\n" in text
+
+
+def test_a_sample_range_is_tried_and_is_in_what_is_proposed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for domain in ("art", "photo", "sketch"):
+        add_images(root / domain / "dog")
+    of_16_bits(root / "art/dog/x.png", 4096)
+    assert main(["check", str(root), "--no-progress"]) == 1
+    assert "set fedclip_args.sample_range, such as [0, 4095]" in capsys.readouterr().out
+    assert main(["check", str(root), "--no-progress", "--sample-range", "0", "4095"]) == 0
+    text = capsys.readouterr().out
+    assert "Scaled to 8 bits by: sample_range 1\n" in text
+    assert all(found_by(command)[0].fedclip_args.sample_range == (0, 4095) for _, _, command in advice(text))
+    assert main(["check", str(root), "--sample-range", "9", "9"]) == 2
+    assert "--sample-range 9 9 must be two finite numbers [black, white]" in capsys.readouterr().err
+
+
+def test_dicom_without_pydicom_is_listed_with_what_to_install(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "art/dog/1.dcm").write_bytes(dicom(np.zeros((8, 8), np.uint16)))
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    ((file, reason),) = check_folder(root).unreadable
+    assert file == "art/dog/1.dcm"
+    assert reason.startswith("DICOM needs pydicom: pip install 'fedclip-plugin[dicom]'")
 
 
 def test_bright_16_bit_images_are_no_fault(root: Path) -> None:

@@ -128,6 +128,18 @@ def test_classes_are_shared_out_completely(tmp_path: Path, data: dict[str, Any])
     np.testing.assert_array_equal(again.labels, parts[2].labels)
 
 
+def test_images_are_dealt_out_by_their_own_seed_where_there_is_one(tmp_path: Path) -> None:
+    fill(tmp_path, each=20)
+
+    def files(seed: int, **own: int) -> tuple[str, ...]:
+        recipe = make_recipe(tmp_path, 2, {"partition_method": "homo", **own}, data_layout="classes")
+        seeded = recipe.common_args.model_copy(update={"random_seed": seed})
+        return silo_image_set(recipe.model_copy(update={"common_args": seeded}), 0).files
+
+    assert files(0) != files(1)
+    assert files(0, partition_seed=0) == files(1, partition_seed=0) == files(0)
+
+
 def test_classes_with_named_silos(tmp_path: Path) -> None:
     fill(tmp_path, each=20)
     data = {"partition_method": "homo"}

@@ -98,7 +98,7 @@ def test_groups_in_two_silos_or_splits_are_problems(hospitals: Path) -> None:
     text = hospitals.read_text(encoding="utf-8-sig")
     hospitals.write_text(text.replace("north-3", "west-2"), encoding="utf-8")
     told = "\n".join(check_list(hospitals, ALL).problems)
-    assert "group west-2 is in silos north and west: what one trains on, another is tested on" in told
+    assert "group west-2 is in silos north and west; what one trains on, another is tested on" in told
     hospitals.write_text(text.replace("north-3", "north-2"), encoding="utf-8")
     told = "\n".join(check_list(hospitals, ALL).problems)
     assert "north: group 'north-2' has images in train and validation" in told
@@ -165,7 +165,10 @@ def test_a_file_in_two_splits_is_told(splits: Path) -> None:
 def test_splits_that_lack_a_part_are_only_proposed_as_domains(splits: Path) -> None:
     shutil.rmtree(splits / "val")
     report = check_folder(splits)
-    assert [keys["fedclip_args"]["data_layout"] for _, keys, _ in advice(report.to_text())] == ["domains"]
+    text = report.to_text()
+    assert [keys["fedclip_args"]["data_layout"] for _, keys, _ in advice(text)] == ["domains"]
+    assert "As splits they cannot be used as they are. images: " in text
+    assert "has no validation split, it holds: test, train. Move some images into validation/<class>/" in text
 
 
 def test_a_domain_may_hold_splits(splits: Path) -> None:
@@ -179,3 +182,15 @@ def test_a_domain_may_hold_splits(splits: Path) -> None:
         require_images_here(found_by(command)[0])
     shutil.rmtree(splits.parent / "root/north/val")
     assert "north: " in check_folder(splits.parent / "root").problems[0]
+
+
+def test_a_folder_per_silo_is_looked_into(hospitals: Path) -> None:
+    text = hospitals.read_text(encoding="utf-8-sig")
+    for silo in ("north", "s\u00fcd", "west"):
+        text = text.replace(f"{silo}/", "")
+    hospitals.write_text(text, encoding="utf-8")
+    report = check_list(hospitals, ALL, hospitals.parent / "{silo}")
+    assert report.ok, report.to_text()
+    assert report.counts["west"] == {"benign": 10, "malign": 10}
+    for _, _, command in advice(report.to_text()):
+        require_images_here(found_by(command)[0])

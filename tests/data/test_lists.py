@@ -219,7 +219,7 @@ def test_groups_in_two_silos_are_said(tmp_path: Path) -> None:
     assert found.divided("silo") == [("p", ("n", "s")), ("q", ("s", "t"))]
     assert found.divided("split") == []
     (note,) = found.image_set("s", silo="s").notes
-    assert note.startswith("s: 2 groups (column patient) also in other silos or the target, such as p in n: ")
+    assert note.startswith("s: 2 groups (column patient) also in other silos or the target, such as p in n; what one")
 
 
 def test_what_is_written_reads_back(tmp_path: Path) -> None:

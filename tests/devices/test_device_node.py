@@ -130,7 +130,8 @@ def test_what_only_python_reads_is_refused_by_name(node, tmp_path):
     (tmp_path / "x.dcm").write_bytes(dicom(samples))
     plain = forge.bundle(tmp_path / "plain")
     ranged = forge.bundle(tmp_path / "ranged", sample_range=[0, 4095.5])
-    answers = {(ranged, "x.png"): "", (plain, "wide.png"): "", (ranged, "wide.png"): "from 0 (black) to 4095.5 (white)"}
+    refused = "wide.png: The picture has 16 bits a sample. This bundle scales them from 0"
+    answers = {(ranged, "x.png"): "", (plain, "wide.png"): "", (ranged, "wide.png"): refused}
     answers |= {(plain, name): f"This is {kind}, which only Python's" for name, kind in KINDS.items()}
     for (bundle, name), said in answers.items():
         done = hosts.run(node, hosts.COMMAND, "predict", bundle, tmp_path / name, *UNSIGNED)

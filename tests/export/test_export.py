@@ -23,6 +23,7 @@ from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.cli.main import main as fedclip
 from fedclip_plugin.runs import load_adapter, lock
 from tests.support.random_adapters import write_adapter
+from tests.support.tiffs import tiff
 
 IMAGES_PER_CLASS = 6
 TWO_DAYS_ON = time.time() + 2 * 86_400
@@ -91,6 +92,23 @@ def test_an_update_carries_the_head_alone_and_changes_the_answer(place, photo):
     assert sorted(path.name for path in (place / "update").iterdir()) == ["head.onnx", "manifest.json", "manifest.sig"]
     assert (before.round, after.round) == (3, 4)
     assert not np.array_equal(before.logits, after.logits)
+
+
+def test_an_update_scales_wide_samples_as_its_adapter_does(place):
+    """Over all 12 bits, what was black is as bright as the same picture of 8 bits."""
+    samples = np.random.default_rng(0).integers(0, 4096, (90, 131)).astype(np.uint16)
+    (place / "wide.tif").write_bytes(tiff(samples))
+    write_adapter(place / "ranged", round=4, seed=1, sample_range=(0.0, 4095.0))
+    words = ["update", "--adapter", str(place / "ranged"), "--against", str(place / "bundle"), "--sequence", "300"]
+    assert main([*words, "--out", str(place / "ranged_update"), "--sign", str(place / "keys" / "release")]) == 0
+    install(place / "wide_device", place / "bundle", keys=[place / "keys" / "release.pub"])
+    with EdgeClassifier(place / "wide_device", provider="cpu") as classifier:
+        dark = classifier.encode(place / "wide.tif")
+        classifier.update(place / "ranged_update")
+        assert classifier.manifest.sample_range == (0, 4095)
+        eight = np.repeat((samples >> 4).astype(np.uint8)[..., None], 3, axis=2)
+        np.testing.assert_array_equal(classifier.encode(place / "wide.tif"), classifier.encode(eight))
+        assert not np.array_equal(classifier.encode(place / "wide.tif"), dark)
 
 
 def test_half_precision_storage_halves_the_update(place):

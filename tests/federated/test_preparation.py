@@ -51,6 +51,11 @@ def test_the_server_holds_the_target_domain_only(workshop):
     assert prepared.task.classes == tuple(CLASSES)
 
 
+def test_the_sample_range_goes_from_the_recipe_to_the_adapter(workshop):
+    recipe = workshop.recipe("ranged", fedclip_args__classes=CLASSES, fedclip_args__sample_range=[0, 4095])
+    assert prepare(recipe)[0].task.sample_range == (0, 4095)
+
+
 def test_a_feature_cache_that_cannot_be_written_is_an_error_of_that_rank(workshop, tmp_path):
     (tmp_path / "file").write_text("in the way")
     recipe = workshop.recipe("no_cache", fedclip_args__feature_cache_dir=str(tmp_path / "file" / "features"))

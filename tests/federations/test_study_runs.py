@@ -9,12 +9,14 @@ import time
 import pytest
 import yaml
 
+from fedclip_miniature import ensure_miniature
 from fedclip_plugin.methods import METHODS
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.study import Plan, ResultsFolder, StudyResults
 from fedclip_plugin.study.definition import load_study
+from fedclip_plugin.study.tables.difference_tables import difference_tables
 from tests.support.paths import ROOT
-from tests.support.workshop import results
+from tests.support.workshop import IMAGES_PER_CLASS, results
 
 METHOD_SETTINGS = {name: {"fedclip_args.method": name} for name in METHODS}
 OTHER_SETTINGS = {
@@ -137,6 +139,43 @@ def test_eight_bits_are_a_quarter_of_the_bytes(finished):
     findings, *_ = finished
     (plain,), (small,) = (findings.chosen(case, "sketch") for case in ("fedclip", "int8"))
     assert 3.3 < plain.costs.bytes_up / small.costs.bytes_up < 4.1
+
+
+def test_one_folder_is_dealt_out_alike_for_all_seeds_and_the_named_cases_are_compared(workshop):
+    root = ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0) / "photo"
+    cases = {
+        name: {"title": name, "set": {"fedclip_args.method": name}} for name in ("fedclip", "clip_adapter", "full")
+    }
+    plain = {
+        "study": "dealt",
+        "recipe": "own_images/vit_b32_fedclip_iid",
+        "set": {
+            "fedclip_args.backbone": "clip-tiny",
+            "fedclip_args.data_root": str(root),
+            "fedclip_args.feature_cache_dir": str(workshop.features),
+            "train_args.comm_round": 1,
+        },
+        "seeds": [0, 1],
+        "cases": cases,
+    }
+    path, out = workshop.place / "dealt.yaml", workshop.place / "runs" / "dealt"
+    path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    words = [*command(path, out), "--only", "fedclip", "--only", "clip_adapter"]
+    done = subprocess.run(
+        words,
+        cwd=workshop.place,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Generalization" not in done.stdout and "Personalization" in done.stdout
+    findings = StudyResults.read(Plan(load_study(path), ["fedclip", "clip_adapter"]), ResultsFolder(out))
+    assert findings.complete() and len(findings.results) == 4
+    (table,) = difference_tables(findings, ResultsFolder(out), "fedclip", "clip_adapter")
+    assert [row[0] for row in table.rows] == ["silo_1", "silo_2", "silo_3", "mean"]
+    assert all("[" in row[-1] for row in table.rows)
 
 
 def test_the_example_of_a_study_runs(workshop):

@@ -101,6 +101,7 @@ VALID = {
     "a list with chosen silos": BY_COLUMN | {"fedclip_args.silos": ["a", "b", "c"], "fedclip_args.data_root": "/srv"},
     "a list per silo": PER_SILO | {"fedclip_args.target_domain": "d"},
     "a list shared out": SHARED | {"fedclip_args.group_column": "patient", "fedclip_args.split_column": "fold"},
+    "labels that are no folders": SHARED | {"fedclip_args.classes": ["a/b", "..", "c d"]},
     "a plain list": SHARED | {"fedclip_args.data_list": "images.LST"},
     "lists in silo files": PER_SILO | {"fedclip_args.data_list": None, "data_args.data_silo_config": ["1", "2", "3"]},
     "miniature": {"data_args.dataset": "miniature", "fedclip_args.data_root": None},
@@ -245,6 +246,7 @@ INVALID = [
     ({"fedclip_args.silos": ["a", "b", "c"]}, "only for data_layout: silos or classes", ""),
     ({"data_args.partition_method": "homo"}, "only for data_layout: classes", ""),
     ({"data_args.partition_method": "iid"}, "must be 'homo' or 'hetero'", ""),
+    ({"fedclip_args.classes": ["dog", "a/b"]}, 'fedclip_args.classes[1] = "a/b": must be the name of one folder', ""),
     # lists
     (LISTED | {"fedclip_args.data_list": None}, "fedclip_args.data_list: is required by data_layout: list", ""),
     (SHARED | {"fedclip_args.data_list": "images.xlsx"}, "must end in .csv, .tsv, .txt, .lst", ""),

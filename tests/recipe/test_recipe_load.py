@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from fedclip_plugin.errors import RecipeError
-from fedclip_plugin.recipe import Recipe, load_recipe
+from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
 from fedclip_plugin.recipe.recipe import NOT_IN_DIGEST
 from fedclip_plugin.recipe.schema.sections import SECTIONS
 
@@ -150,6 +150,14 @@ def test_a_recipe_is_read_only_and_its_rules_hold_in_python_too(path):
 )
 def test_silos_are_named_in_their_order(path, overrides, names):
     assert load_recipe(path, overrides).silo_names() == names
+
+
+def test_the_digest_knows_the_columns_of_a_list_and_not_its_place():
+    recipe = find_recipe("own_images/vit_b32_fedclip_list")
+    digest = load_recipe(recipe).digest()
+    assert load_recipe(recipe, ["fedclip_args.data_list=/elsewhere/x.csv"]).digest() == digest
+    for key in ("file", "label", "silo", "group", "split"):
+        assert load_recipe(recipe, [f"fedclip_args.{key}_column=other"]).digest() != digest
 
 
 def test_the_digest_knows_what_defines_the_result(path):

@@ -11,7 +11,7 @@ from safetensors.numpy import save as save_tensors
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.methods.create import restore_adapter
-from fedclip_plugin.runs import load_adapter
+from fedclip_plugin.runs import load_adapter, save_adapter
 
 HEADER = {
     "method": "fedclip",
@@ -48,6 +48,17 @@ def forge(folder, header=None, arrays=None, weights=None):
 
 def test_what_is_forged_here_is_otherwise_an_adapter(tmp_path):
     assert restore_adapter(load_adapter(forge(tmp_path))).gate.weight.shape == (4, 4)
+
+
+def test_a_sample_range_may_be_there_or_not(tmp_path):
+    ranged = load_adapter(forge(tmp_path / "ranged", HEADER | {"sample_range": [-1000, 400.5]}))
+    assert ranged.sample_range == (-1000, 400.5)
+    plain = load_adapter(forge(tmp_path / "plain"))
+    assert plain.sample_range is None
+    for name, adapter in (("ranged", ranged), ("plain", plain)):
+        save_adapter(tmp_path / f"{name} again", adapter)
+        written = json.loads((tmp_path / f"{name} again" / "adapter.json").read_text())
+        assert written.get("sample_range", "none") == ([-1000, 400.5] if name == "ranged" else "none")
 
 
 HEADERS = [

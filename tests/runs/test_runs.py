@@ -53,14 +53,6 @@ def trained(tmp_path):
     return folder
 
 
-def test_a_sample_range_is_in_the_file_where_there_is_one(tmp_path):
-    save_adapter(tmp_path / "ranged", replace(adapter(), sample_range=(-1000.0, 400.0)))
-    assert load_adapter(tmp_path / "ranged").sample_range == (-1000.0, 400.0)
-    save_adapter(tmp_path / "plain", adapter())
-    assert load_adapter(tmp_path / "plain").sample_range is None
-    assert "sample_range" not in (tmp_path / "plain" / "adapter.json").read_text()
-
-
 def test_an_adapter_comes_back_as_it_was(tmp_path):
     save_adapter(tmp_path / "a", adapter())
     back = load_adapter(tmp_path / "a")

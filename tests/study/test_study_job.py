@@ -61,11 +61,11 @@ class Loop:
         monkeypatch.setattr(study_job, "cell_result", lambda cell, _: sample_result(cell))
         monkeypatch.setattr(stop.os, "_exit", self._exit)
 
-    def start(self, study, rank=0, heard=()):
+    def start(self, study, rank=0, heard=(), only=()):
         comm = Comm(rank, iter(heard))
         self._patch.setattr(study_job.MPI, "COMM_WORLD", comm)
         self.ran.clear()
-        StudyJob(study, self.folder, False, self.said.append).run()
+        StudyJob(study, self.folder, False, self.said.append, only).run()
         return comm
 
     def _run(self, recipe, folder, **_):
@@ -256,3 +256,12 @@ def test_models_of_the_cell_before_are_gone_when_memory_is_measured_anew(loop, s
         gc.enable()
     assert len(alive) == len(CELLS)
     assert set(seen) == {0}
+
+
+def test_only_the_named_cases_are_run_and_the_folder_still_holds_the_whole_study(loop, study):
+    loop.start(study, only=["fedclip_paper"])
+    assert loop.ran == [name for name in CELLS if name.startswith("fedclip_paper/")]
+    assert list(loop.folder.study().cases) == list(study.cases)
+    assert "0 of 2 cells are there" in loop.said
+    loop.start(study)
+    assert loop.ran == [name for name in CELLS if not name.startswith("fedclip_paper/")]

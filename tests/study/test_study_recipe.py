@@ -64,6 +64,23 @@ def test_without_targets_there_is_one_cell_a_case_and_seed(tmp_path):
     assert study.cell_recipe("fedclip", None, 0, 0).fedclip_args.target_domain is None
 
 
+def test_one_folder_of_classes_is_dealt_out_once_for_all_seeds(tmp_path):
+    path = write_study(tmp_path / "s.yaml", recipe="own_images/vit_b32_fedclip_iid", set={}, targets=None)
+    study = load_study(path)
+    dealt = {study.cell_recipe("fedclip", None, seed, 0).data_args.partition_seed for seed in (0, 1)}
+    assert dealt == {0}
+    chosen = load_study(path, ["data_args.partition_seed=7"]).cell_recipe("fedclip", None, 1, 0)
+    assert (chosen.data_args.partition_seed, chosen.common_args.random_seed) == (7, 1)
+
+
+def test_a_study_is_narrowed_to_some_of_its_cases(tmp_path):
+    study = load_study(write_study(tmp_path / "s.yaml"))
+    assert list(study.only(["clip_adapter", "fedclip"]).cases) == ["fedclip", "clip_adapter"]
+    assert study.only([]) == study
+    with pytest.raises(RecipeError, match=r"no case 'fedklip' \(did you mean fedclip\?\); its cases are fedclip_paper"):
+        study.only(["fedklip"])
+
+
 def test_an_override_wins_over_the_cases_and_cannot_touch_a_grid(tmp_path):
     path = write_study(tmp_path / "s.yaml")
     study = load_study(path, ["train_args.comm_round=2"])
@@ -118,7 +135,11 @@ def test_an_override_wins_over_the_cases_and_cannot_touch_a_grid(tmp_path):
             'cases.two.title = "Same": is the title of case one too',
         ),
         ({"set": {"fedclip_args.domains": ["target", "photo", "sketch", "x"]}}, "must not name target or server"),
-        ({"set": {"fedclip_args.data_layout": "classes"}}, "seeds cannot be compared image by image"),
+        ({"set": {"fedclip_args.data_layout": "classes"}}, "targets: all images are shared out among the silos"),
+        (
+            {"set": {"data_args.partition_seed": 3}},
+            "partition_seed = 3: only for data_layout: classes or splits or list",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(changes, said, tmp_path):

@@ -245,6 +245,16 @@ def test_the_time_of_the_user_s_own_images_is_not_guessed(tmp_path):
     assert table.rows[-1][-1] == "unknown"
 
 
+def test_without_a_target_there_is_personalization_alone_and_its_columns_are_explained(tmp_path):
+    shared = {"train_args.client_num_in_total": 4, "train_args.client_num_per_round": 4}
+    found = sample_results(tmp_path / "results", targets=None, set={**SAMPLE["set"], **shared})
+    assert accuracy_table(found, "generalization") is None
+    table = accuracy_table(found, "personalization")
+    assert table.notes[0].startswith("accuracy: of the round") and "; a silo's test split is" in table.notes[0]
+    assert found.plan.study.size() == "3 cases, no targets, 3 seeds"
+    assert row(choices_table(found), "FedCLIP")["no target"].startswith("learning_rate")
+
+
 def test_a_dry_run_prints_the_plan_and_starts_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(Launch, "attend", lambda *words: pytest.fail("started"))
     path = write_study(tmp_path / "s.yaml")
@@ -268,16 +278,17 @@ def test_a_study_becomes_one_mpirun_job_and_a_cell_in_which_it_ends_has_failed(
 
     monkeypatch.setattr(Launch, "attend", attend)
     path = write_study(tmp_path / "s.yaml")
-    assert main(["study", str(path), "--set", "train_args.epochs=2", "--no-progress"]) == 143
+    only = ["--only", "fedclip", "--only", "fedclip_paper"]
+    assert main(["study", str(path), "--set", "train_args.epochs=2", *only, "--no-progress"]) == 143
     assert words[words.index("-np") + 1] == "4"
     own = words[words.index("fedclip_plugin") + 1 :]
     assert own == [
         *("study", str(path), "--out", "runs/studies/sample"),
-        *("--set", "train_args.epochs=2", "--no-progress"),
+        *("--set", "train_args.epochs=2", *only, "--no-progress"),
     ]
     assert words[words.index("fedclip_plugin") - 2] == sys.executable
     said = capsys.readouterr()
-    assert "40 cells, 40 to run" in said.out
+    assert "2 cases, 4 targets, 3 seeds; 28 cells, 28 to run" in said.out
     assert ("ended in cell fedclip/photo/seed_0_point_1" in said.err) is not told
     assert "0 cells are complete and safe in runs/studies/sample; run the same command again" in said.err
     assert sum(results.failures.by_cell().values()) == counted
@@ -321,6 +332,9 @@ def test_a_complete_study_is_printed_and_not_run(capsys, tmp_path, monkeypatch):
     for form in ("text", "markdown", "csv"):
         assert main(["study", path, "--out", str(tmp_path / "results"), "--table", form]) == 0
         assert capsys.readouterr().out.rstrip("\n") == summary(findings, form).rstrip("\n")
+    assert main(["study", path, "--out", str(tmp_path / "results"), "--only", "clip_adapter"]) == 0
+    told = capsys.readouterr().out
+    assert "CLIP-Adapter, no federation" in told and "FedCLIP (paper's settings)" not in told
     file = next((tmp_path / "results" / "cells").rglob("*.json"))
     file.write_text("{")
     assert main(["study", path, "--out", str(tmp_path / "results"), "--table"]) == 0

@@ -159,6 +159,7 @@ class _Table:
 
     @classmethod
     def of(cls, item: Dataset) -> _Table:
+        """Return the table of an item of a LUT sequence; ValueError where it is none."""
         count, first, bits = (int(number) for number in item.LUTDescriptor)
         data = item.LUTData
         if isinstance(data, bytes):
@@ -216,6 +217,7 @@ def _modality(dataset: Dataset, stored: Scale | None) -> tuple[Fraction, Scale |
         raise ValueError("its rescale slope is 0, which makes all its values equal")
 
     def rescale(values: Values) -> Values:
+        """Return the modality's values of stored ones."""
         return slope * values + intercept
 
     if stored is None:

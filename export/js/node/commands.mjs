@@ -134,8 +134,9 @@ async function tryToPredict(serving, image, top) {
     return { image, ...six[0], top: six };
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
-    console.error(`fedclip-edge-node: ${printable(error.message)}`);
-    return { image, error: error.message };
+    const said = error.message.startsWith(`${image}: `) ? error.message : `${image}: ${error.message}`;
+    console.error(`fedclip-edge-node: ${printable(said)}`);
+    return { image, error: said };
   }
 }
 

@@ -17,6 +17,9 @@ from fedclip_plugin.data.splits import PARTS, divided_groups
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import closest, listed, show
 
+SHARED = "what one trains on, another is tested on: keep it in one, or give groups that differ names that differ"
+"""What is to be said of groups that are in more than one silo."""
+
 
 @dataclass(frozen=True)
 class ImageList:
@@ -169,14 +172,18 @@ class ImageList:
 
     def _shared_groups(self, name: str, silo: str | None) -> Iterator[str]:
         """Say which groups of a silo other silos have too."""
-        shared = [(group, silos) for group, silos in self.divided("silo") if silo in silos]
+        if silo is None or self.columns.group is None:
+            return
+        own, shared = {row.group for row in self.rows if row.silo == silo}, dict[str, str]()
+        for row in self.rows:
+            if row.silo != silo and row.group in own:
+                shared.setdefault(row.group, row.silo)
         if shared:
-            group, silos = shared[0]
-            others = listed([other for other in silos if other != silo])
+            group, other = next(iter(shared.items()))
             count = f"{len(shared)} groups" if len(shared) > 1 else "1 group"
             yield (
                 f"{printable(name)}: {count} (column {self.columns.group}) also in other silos or the target, such as "
-                f"{printable(group)} in {others}: what one trains on, another is tested on"
+                f"{printable(group)} in {printable(other)}; {SHARED}"
             )
 
 

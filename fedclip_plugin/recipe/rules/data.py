@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fedclip_plugin.recipe.faults import Fault, Rule, Values, closest, listed
 from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
+from fedclip_plugin.recipe.schema.types import folder_name
 
 PLAIN_LISTS: tuple[str, ...] = (".txt", ".lst")
 """Suffixes of lists of images without a header."""
@@ -79,7 +80,7 @@ def _target(values: Values) -> Iterator[Fault]:
 def _layout_keys(values: Values) -> Iterator[Fault]:
     layout = values.get("fedclip_args.data_layout")
     only = {"fedclip_args.domains": ("domains",), "fedclip_args.silos": ("silos", "classes", "splits", "list")}
-    only |= {f"data_args.partition_{key}": ("classes", "splits", "list") for key in ("method", "alpha")}
+    only |= {f"data_args.partition_{key}": ("classes", "splits", "list") for key in ("method", "alpha", "seed")}
     only |= {f"fedclip_args.{key}": ("list",) for key in _OF_LISTS}
     for where, layouts in only.items():
         name = where.partition(".")[2]
@@ -164,6 +165,16 @@ def _miniature(values: Values) -> Iterator[Fault]:
             yield Fault(f"fedclip_args.{key}", "only for dataset: miniature; leave it out", value)
 
 
+def _class_folders(values: Values) -> Iterator[Fault]:
+    if values.get("fedclip_args.data_layout") in {"list", None}:  # labels of a list are any text
+        return
+    for number, name in enumerate(values.get("fedclip_args.classes") or ()):
+        try:
+            folder_name(name)
+        except ValueError as error:
+            yield Fault(f"fedclip_args.classes[{number}]", str(error), name)
+
+
 def _prompts(values: Values) -> Iterator[Fault]:
     classes, template = values.get("fedclip_args.classes"), values.get("fedclip_args.prompt_template")
     same = same_prompts(classes, template) if classes and template else []
@@ -180,6 +191,7 @@ RULES: tuple[Rule, ...] = (
     _partition,
     _data_root,
     _miniature,
+    _class_folders,
     _prompts,
 )
 """On images, silos and classes."""

@@ -16,6 +16,7 @@ from fedclip_plugin.recipe.schema.types import (
     FolderNames,
     Fraction,
     MethodName,
+    Names,
     NonNegative,
     Positive,
     PromptTemplate,
@@ -147,7 +148,7 @@ class FedClipArgs(Section):
     domains: FolderNames | None = None
     silos: FolderNames | None = None
     target_domain: FolderName | None = None
-    classes: FolderNames | None = None
+    classes: Names | None = None
     prompt_template: PromptTemplate = USUAL_TEMPLATE
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     feature_cache_dir: UserPath = Path(".fedclip/features")

@@ -46,7 +46,7 @@ class CommonArgs(Section):
 
 
 class DataArgs(Section):
-    """``data_args``: the data set and, for `data_layout: classes`, how it is split among silos.
+    """``data_args``: the data set and, for images of one folder or list, how they are shared out among silos.
 
     Attributes
     ----------
@@ -55,10 +55,13 @@ class DataArgs(Section):
     data_cache_dir
         Where the miniature is drawn.
     partition_method
-        How the images are shared out: ``homo`` evenly (IID), ``hetero`` unevenly, class by class (Dirichlet). Only with
-        ``data_layout: classes``, which requires it.
+        How the images of one folder or list are shared out: ``homo`` evenly (IID), ``hetero`` unevenly, class by class
+        (Dirichlet). ``data_layout: classes`` and ``splits`` require it, and so does a list without silos.
     partition_alpha
         Concentration of the Dirichlet distribution of ``hetero``, which requires it: 0.5 is uneven, 100 nearly even.
+    partition_seed
+        Seed of the sharing out alone, so that runs with several seeds have the same silos. Without it:
+        ``random_seed``, and in a study 0.
     data_silo_config
         One small YAML file per silo, where machines differ; each sets ``fedclip_args.data_root`` for its silo.
     """
@@ -67,6 +70,7 @@ class DataArgs(Section):
     data_cache_dir: UserPath = Path(".fedclip/data")
     partition_method: Literal["homo", "hetero"] | None = None
     partition_alpha: Positive | None = None
+    partition_seed: Annotated[Whole, Field(ge=0)] | None = None
     data_silo_config: Annotated[tuple[UserPath, ...], Field(min_length=1)] | None = None
 
 

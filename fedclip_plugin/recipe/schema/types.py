@@ -63,7 +63,8 @@ def _path(value: Any) -> Path:
     return Path(expand_user(str(value)))
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
+    """Return a name that can be a folder's; a ValueError says what is wrong with another."""
     if not name.strip() or name in {".", ".."} or "/" in name or "\0" in name:
         raise ValueError("must be the name of one folder, without '/'; paths go into fedclip_args.data_root")
     return name
@@ -120,9 +121,10 @@ UpToThree = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=3)
 Range = Annotated[tuple[float, float], BeforeValidator(_range)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
 FolderName = Annotated[
-    str, Field(strict=True, json_schema_extra={"format": "folder-name"}), AfterValidator(_folder_name)
+    str, Field(strict=True, json_schema_extra={"format": "folder-name"}), AfterValidator(folder_name)
 ]
 FolderNames = Annotated[tuple[FolderName, ...], Field(min_length=1), AfterValidator(_distinct)]
+Names = Annotated[tuple[Text, ...], Field(min_length=1), AfterValidator(_distinct)]
 UserPath = Annotated[Path, BeforeValidator(_path)]
 PromptTemplate = Annotated[
     str, Field(strict=True, json_schema_extra={"pattern": r"^[^{}]*\{\}[^{}]*$"}), AfterValidator(require_template)

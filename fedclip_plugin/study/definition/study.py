@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, Field
 
-from fedclip_plugin.recipe.faults import listed, show
+from fedclip_plugin.errors import RecipeError
+from fedclip_plugin.recipe.faults import closest, listed, show
 from fedclip_plugin.recipe.overrides import copy_sections, put
 from fedclip_plugin.recipe.recipe import Recipe
+from fedclip_plugin.recipe.rules.data import shares_out
 from fedclip_plugin.recipe.schema.types import FolderName, Section, Text, Whole
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -52,11 +54,13 @@ class Case(Section):
 
     Attributes
     ----------
+    title
+        What tables and pictures call it.
     settings
-        ``set`` in the file: what differs from the base recipe.
+        ``set`` in the file: what differs from the base recipe, ``section.key`` to value.
     grid
-        Points that are tried with the first seed; the best by source validation is kept. The default is one
-        point that sets nothing.
+        Points, ``section.key`` to value, that are tried with the first seed; the best by source validation is kept.
+        Without it, one point that sets nothing.
     """
 
     title: Text
@@ -70,15 +74,15 @@ class Study(Section):
     Attributes
     ----------
     study
-        Its name.
+        The study's name.
     recipe
-        Sections of the base recipe: data, backbone, silos. In a file, also the recipe's name or path.
+        The base recipe, which all cases share: its name, its path, or its sections.
     settings
         ``set`` in the file: what every cell has in place of the base recipe's values.
     targets
-        Domains that are held out in turn; None: no cell has a target domain.
+        Domains that are held out in turn. Without it, no domain is held out.
     seeds
-        Of every cell; grids are searched with the first.
+        Random seeds of every case; grids are searched with the first.
     cases
         Rows of the tables by name, in order.
     """
@@ -94,9 +98,26 @@ class Study(Section):
         """Return the target domains in order; one None where there is no target."""
         return self.targets or (None,)
 
+    def only(self, names: Sequence[str]) -> Study:
+        """Return the study with some of its cases, all of them where none is named.
+
+        Raises
+        ------
+        RecipeError
+            When it has no case of that name.
+        """
+        for name in names:
+            if name not in self.cases:
+                meant = closest(name, self.cases)
+                hint = f" (did you mean {meant}?)" if meant else ""
+                told = f"study {self.study} has no case {name!r}{hint}; its cases are {listed(self.cases, 40)}"
+                raise RecipeError(told)
+        kept = {name: case for name, case in self.cases.items() if name in names or not names}
+        return self.model_copy(update={"cases": kept})
+
     def size(self) -> str:
         """Return how many cases, targets and seeds there are, as text."""
-        return f"{len(self.cases)} cases, {len(self.held_out())} targets, {len(self.seeds)} seeds"
+        return f"{len(self.cases)} cases, {len(self.targets or ()) or 'no'} targets, {len(self.seeds)} seeds"
 
     def cells(self) -> int:
         """Return how many federations it takes: every grid with the first seed, one point with the others."""
@@ -148,9 +169,18 @@ def cell_sections(
     sections = copy_sections(base)
     for name, value in [item for layer in layers for item in layer.items()]:
         put(sections, name, value)
+    flat = flat_sections(sections)
+    if shares_out(flat) and flat.get("data_args.partition_seed") is None:
+        put(sections, "data_args.partition_seed", 0)  # the same silos with every seed
     put(sections, "fedclip_args.target_domain", target)
     put(sections, "common_args.random_seed", seed)
     put(sections, "validation_args.frequency_of_the_test", 1)
     put(sections, "fedclip_args.keep_rounds", 1)
     put(sections, "tracking_args.enable_tensorboard", False)
     return sections
+
+
+def flat_sections(sections: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return ``section.key`` to value, of all sections that hold keys."""
+    known = {name: keys for name, keys in sections.items() if isinstance(keys, Mapping)}
+    return {f"{name}.{key}": value for name, keys in known.items() for key, value in keys.items()}

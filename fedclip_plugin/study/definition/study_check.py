@@ -11,7 +11,7 @@ from fedclip_plugin.recipe.check import check, check_fields
 from fedclip_plugin.recipe.faults import ABSENT, Fault, closest, from_pydantic
 from fedclip_plugin.recipe.schema.sections import without_idle
 from fedclip_plugin.recipe.schema.types import Section
-from fedclip_plugin.study.definition.study import Case, Study, StudyName, cell_sections, count_cells
+from fedclip_plugin.study.definition.study import Case, Study, StudyName, cell_sections, count_cells, flat_sections
 from fedclip_plugin.study.definition.study_rules import (
     base_faults,
     case_faults,
@@ -47,7 +47,7 @@ def check_study(raw: Mapping[Any, Any]) -> list[Fault]:
     base, shared = values["recipe"], values.get("settings", {})
     faults += base_faults(base)
     faults += settings_faults("set", shared)
-    below = {**_flat(base), **shared}
+    below = {**flat_sections(base), **shared}
     faults += image_faults(below, values.get("targets") or ())
     faults += title_faults(cases)
     for name, case in cases.items():
@@ -127,8 +127,3 @@ def _cells(
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out names that a study does not take; they are told by `settings_faults`."""
     return {name: value for name, value in settings.items() if not any(settings_faults("", {name: value}))}
-
-
-def _flat(base: Mapping[Any, Any]) -> dict[str, Any]:
-    sections = {name: keys for name, keys in base.items() if isinstance(keys, Mapping)}
-    return {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()}

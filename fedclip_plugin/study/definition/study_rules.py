@@ -75,12 +75,8 @@ def image_faults(shared: Mapping[str, Any], targets: Sequence[str]) -> Iterator[
     shared
         ``section.key`` to value of the base recipe and the study's settings.
     """
-    layout = shared.get("fedclip_args.data_layout")
-    if shares_out(shared):
-        rule = "deals the images out anew with each seed, so that seeds cannot be compared image by image"
-        yield Fault(
-            "fedclip_args.data_layout", f"{rule}; a study takes domains or silos, or a list that names them", layout
-        )
+    if targets and shares_out(shared):
+        yield Fault("targets", "all images are shared out among the silos, and no domain is held out; leave it out")
     named = {"targets": targets} | {
         f"fedclip_args.{key}": shared.get(f"fedclip_args.{key}") for key in ("domains", "silos")
     }

@@ -136,11 +136,42 @@ class KeptAnswers(BaseModel):
 
 def kinds_of(federations: Sequence[KeptAnswers]) -> Kinds:
     """Return how many images are of each kind in all that several federations answered for them."""
-    images, index = np.unique(np.concatenate([unpack(own.images) for own in federations]), return_inverse=True)
     gains = [unpack(own.right) - own.adapters * unpack(own.zero_shot) for own in federations]
-    tried = [np.full(len(gain), own.adapters) for gain, own in zip(gains, federations, strict=True)]
-    gain, answers = (np.bincount(index, np.concatenate(each), len(images)) for each in (gains, tried))
-    return Kinds.of(gain.astype(np.int64), answers.astype(np.int64))
+    return _kinds([(unpack(own.images), gain, own.adapters) for own, gain in zip(federations, gains, strict=True)])
+
+
+def kinds_between(pairs: Sequence[tuple[KeptAnswers | None, KeptAnswers | None]]) -> Kinds | None:
+    """Return how many images are of each kind where one case's answers are compared with another's.
+
+    A gain is what the first has right and the second has not. Where their numbers of adapters differ, each answer
+    counts as often as the other case has adapters.
+
+    Parameters
+    ----------
+    pairs
+        The answers of both for the same images, a pair a federation; None stands for answers that are not here.
+
+    Returns
+    -------
+    Kinds or None
+        None where answers are missing, or not for the same images.
+    """
+    rows = []
+    for first, second in pairs:
+        if first is None or second is None or first.images != second.images:
+            return None
+        gain = second.adapters * unpack(first.right) - first.adapters * unpack(second.right)
+        rows.append((unpack(first.images), gain, first.adapters * second.adapters))
+    return _kinds(rows) if rows else None
+
+
+def _kinds(federations: Sequence[tuple[Numbers, Numbers, int]]) -> Kinds:
+    """Return how many images are of each kind: of each federation images, their gains, and answers for an image."""
+    numbers, gains, answers = zip(*federations, strict=True)
+    images, index = np.unique(np.concatenate(numbers), return_inverse=True)
+    tried = [np.full(len(gain), count) for gain, count in zip(gains, answers, strict=True)]
+    gain, total = (np.bincount(index, np.concatenate(each), len(images)) for each in (gains, tried))
+    return Kinds.of(gain.astype(np.int64), total.astype(np.int64))
 
 
 def _file(run_folder: Path, part: str) -> Path:

@@ -66,10 +66,24 @@ class Plan:
 
     First every grid with the first seed, case by case as the study lists them, then the other seeds of the chosen
     points: a study that is stopped halfway has something of every case rather than everything of a few.
+
+    Parameters
+    ----------
+    study
+        The whole study.
+    only
+        Names of the cases that are planned; none stands for all of them.
+
+    Attributes
+    ----------
+    study
+        The study with the planned cases.
+    whole
+        The whole study.
     """
 
-    def __init__(self, study: Study) -> None:
-        self.study = study
+    def __init__(self, study: Study, only: Sequence[str] = ()) -> None:
+        self.study, self.whole = study.only(only), study
         self._made: dict[tuple[str, str | None, int, int], Cell] = {}
 
     def cell(self, case: str, target: str | None, seed: int, point: int) -> Cell:

@@ -67,10 +67,19 @@ class StudyJob:
         Where results go; only the server touches it.
     say
         Called on the server with a line for the console.
+    only
+        Names of the cases that are run; none stands for all of them.
     """
 
-    def __init__(self, study: Study, results: ResultsFolder, progress: bool, say: Callable[[str], None]) -> None:
-        self._plan, self._results = Plan(study), results
+    def __init__(
+        self,
+        study: Study,
+        results: ResultsFolder,
+        progress: bool,
+        say: Callable[[str], None],
+        only: Sequence[str] = (),
+    ) -> None:
+        self._plan, self._results = Plan(study, only), results
         self._progress, self._say = progress, say
         self._comm = MPI.COMM_WORLD
         self._rank = self._comm.Get_rank()
@@ -128,7 +137,7 @@ class StudyJob:
         return Exchange(self._comm, names, self._limit, when)
 
     def _begin(self) -> None:
-        self._results.begin(self._plan.study)
+        self._results.begin(self._plan.whole)
         self._results.failures.count()
         found = StudyResults.read(self._plan, self._results)
         self._known, self._given_up, self._joint = found.results, found.given_up, found.joint

@@ -15,13 +15,12 @@ _TITLES: dict[Kind, str] = {
     "generalization": "Generalization: accuracy in % on the target domain, on which no silo trains",
     "personalization": "Personalization: accuracy in % on the silos' own test splits",
 }
-_NOTES: dict[Kind, str] = {
-    "generalization": "accuracy: of the round, and the grid point, of the highest mean source validation, +- standard "
+_COLUMNS = (
+    "accuracy: of the round, and the grid point, of the highest mean source validation, +- standard "
     "deviation over seeds; difference: in points, with its 95 % interval by paired bootstrap over test images; it is "
-    "none where the interval holds 0; intervals are not widened for the number of cases.",
-    "personalization": "columns as in generalization; a silo's test split is another one with each seed, and the "
-    "deviation over seeds holds that too.",
-}
+    "none where the interval holds 0; intervals are not widened for the number of cases."
+)
+_SPLITS = "a silo's test split is another one with each seed, and the deviation over seeds holds that too."
 _FINE_TUNED = "fine-tuned: each silo's own adapter, trained on from that of the last round, not of the selected one."
 _ZERO_SHOT = "zero-shot CLIP"
 
@@ -46,12 +45,18 @@ def accuracy_table(findings: StudyResults, kind: Kind) -> StudyTable | None:
     wanted = len(findings.plan.study.seeds)
     for row in rows:
         cells = _cells(row.title, row.selected, domains)
-        cells += [_difference(row.difference), percent(row.last.average)]
+        cells += [difference_text(row.difference), percent(row.last.average)]
         cells += [_accuracy(row.personal.mean if row.personal else None)] if personal else []
         table.append([*cells, str(wanted) if len(row.seeds) == wanted else f"{len(row.seeds)} of {wanted}"])
-    notes = [_NOTES[kind], *([_FINE_TUNED] if personal else []), *_own_zero_shot(full, rows)]
+    notes = [_note(findings, kind), *([_FINE_TUNED] if personal else []), *_own_zero_shot(full, rows)]
     notes += [_UNKNOWN.format(row.title) for row in rows if row.selected.mean and row.difference is None]
     return StudyTable(_TITLES[kind] + _missing(findings), head, table, tuple(notes))
+
+
+def _note(findings: StudyResults, kind: Kind) -> str:
+    if kind == "generalization":
+        return _COLUMNS
+    return f"columns as in generalization; {_SPLITS}" if findings.plan.study.targets else f"{_COLUMNS[:-1]}; {_SPLITS}"
 
 
 def _domains(findings: StudyResults, rows: Sequence[AccuracyRow]) -> list[str]:
@@ -77,7 +82,8 @@ def _accuracy(found: Spread | None) -> str:
     return percent(found.mean) + ("" if found.deviation is None else f" +- {100 * found.deviation:.1f}")
 
 
-def _difference(found: Interval | None) -> str:
+def difference_text(found: Interval | None) -> str:
+    """Return a difference in points with the ends of its interval, ``-`` for None."""
     if found is None:
         return "-"
     ends = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"

@@ -65,7 +65,7 @@ def accuracies(results: Sequence[CellResult], kind: Kind, column: str) -> ByDoma
     """
     found: dict[str, dict[int, list[float]]] = {}
     for result in results:
-        for domain, part in _parts(result, kind).items():
+        for domain, part in parts(result, kind).items():
             accuracy = result.target_accuracy if part == "target" else result.sources[part]
             found.setdefault(domain, {}).setdefault(result.seed, []).append(getattr(accuracy, column))
     return {domain: {seed: fmean(some) for seed, some in seeds.items()} for domain, seeds in found.items()}
@@ -78,12 +78,12 @@ def questions(results: Sequence[CellResult], kind: Kind) -> dict[str, Question]:
     """
     found: dict[str, tuple[str, list[str]]] = {}
     for result in results:
-        for domain, part in _parts(result, kind).items():
+        for domain, part in parts(result, kind).items():
             found.setdefault(domain, (part, []))[1].append(result.name)
     return {domain: Question(part, tuple(sorted(cells))) for domain, (part, cells) in found.items()}
 
 
-def _parts(result: CellResult, kind: Kind) -> dict[str, str]:
+def parts(result: CellResult, kind: Kind) -> dict[str, str]:
     """Return the domains that a cell tells of, and the name of their answers in it."""
     if kind == "personalization":
         return {silo: silo for silo in result.sources}

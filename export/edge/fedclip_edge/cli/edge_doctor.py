@@ -22,6 +22,7 @@ Finding = tuple[str, str, str]
 
 _OPTIONAL = {
     "pillow": "arrays can be predicted, image files cannot: pip install 'fedclip-edge[image]'",
+    "pydicom": "DICOM files cannot be read: pip install 'fedclip-edge[dicom]'",
     "cryptography": "signatures cannot be checked: pip install 'fedclip-edge[verify]'",
 }
 

@@ -1,0 +1,194 @@
+"""From what ``fit`` is given as silos to the keys of a recipe: folders, lists, datasets, or the built-in miniature."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from fedclip_edge.files import writing_to
+from fedclip_edge.sample_range import is_range
+from fedclip_miniature import DOMAINS
+from fedclip_plugin.data.datasets import Labelled, labelled_files
+from fedclip_plugin.data.image_folders import find_layout, scan_folder
+from fedclip_plugin.data.listing import list_folder, list_list
+from fedclip_plugin.data.lists import Columns, ImageList, Row, is_list, write_list
+from fedclip_plugin.errors import DataError
+from fedclip_plugin.recipe.faults import Fault, closest, listed, recipe_error
+
+Images: TypeAlias = "str | Path | Labelled"
+"""A silo's images: a folder of class folders, a list file, (path, label) pairs, or a dataset of images with labels."""
+
+MINIATURE = "miniature"
+"""The built-in data set, four drawn domains, in place of silos."""
+
+_FOLLOWS = ("dataset", "data_layout", "data_list", "domains", "silos", "target_domain")
+"""Keys that the silos themselves say."""
+
+
+def keys_of_silos(
+    silos: Mapping[str, Images] | str | Path, target: Any, keys: Mapping[str, Any], source: str
+) -> dict[str, Any]:
+    """Return the keys of a recipe: those that silos and a target say, as ``fit`` takes them, and ``keys``.
+
+    Parameters
+    ----------
+    keys
+        Other keys of the recipe.
+    source
+        What a RecipeError names as its place.
+
+    Raises
+    ------
+    RecipeError
+        A key contradicts what the silos say.
+    DataError
+        Images cannot be used.
+    """
+    if wrong := [
+        Fault(key, "follows from silos and target; leave it out", keys[key]) for key in _FOLLOWS if key in keys
+    ]:
+        raise recipe_error(source, wrong)
+    if isinstance(silos, str) and silos == MINIATURE:
+        return _miniature(target, source) | dict(keys)
+    if isinstance(silos, str | Path):
+        return _one_place(Path(silos).expanduser(), target, keys) | dict(keys)
+    return _own(silos, target, keys)
+
+
+def _miniature(target: Any, source: str) -> dict[str, Any]:
+    """Return the keys of the built-in data set."""
+    if target is not None and target not in DOMAINS:
+        close = closest(target, DOMAINS)
+        raise recipe_error(
+            source, [Fault("target", f"must be a domain of the miniature, {listed(DOMAINS)}", target, close)]
+        )
+    count = len(DOMAINS) - (target is not None)
+    return {"dataset": MINIATURE, "target_domain": target, **_counts(count)}
+
+
+def _one_place(path: Path, target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys for one folder or list that holds all silos, or is shared out among them."""
+    if not path.exists():
+        raise DataError(
+            f"silos is {str(path)!r}, and there is no such folder or list; give one, 'miniature', or a dictionary from "
+            "each silo's name to its images"
+        )
+    if target is not None and not isinstance(target, str):
+        raise DataError(f"target is a {type(target).__name__}; name one of the domains or silos in {path}")
+    if is_list(path):
+        root = keys.get("data_root")
+        listing = list_list(path.absolute(), _columns(keys), None if root is None else Path(root).expanduser())
+    else:
+        listing = list_folder(path.absolute())
+    found = listing.proposal(target).keys
+    flat = {key: value for section in found.values() for key, value in section.items()}
+    if listing.layout in ("classes", "splits") or (listing.layout == "list" and not flat.get("silo_column")):
+        flat["partition_method"] = "homo"
+        if "client_num_in_total" in keys:
+            flat |= _counts(keys["client_num_in_total"])
+    return {"dataset": "own", **flat}
+
+
+def _columns(keys: Mapping[str, Any], *without: str) -> Columns:
+    """Return the columns of lists that keys name."""
+    names = {field.name: keys.get(f"{field.name}_column") for field in fields(Columns) if field.name not in without}
+    return replace(Columns(), **{what: name for what, name in names.items() if name is not None})
+
+
+def _own(silos: Any, target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of images of one's own; lists and datasets become list files that the recipe names."""
+    if not isinstance(silos, Mapping) or not silos:
+        raise DataError(
+            f"silos is {silos!r}; give a dictionary from each silo's name to its folder, list or dataset, a folder or "
+            "list of all silos, or 'miniature'"
+        )
+    every = {str(name): images for name, images in silos.items()}
+    held = _target_name(every, target)
+    if held is not None and held not in every:
+        every[held] = target
+    names = [name for name in every if name != held]
+    shared = {"dataset": "own", "silos": names, "target_domain": held, **_counts(len(names))}
+    if (root := _common_root(every)) is not None:
+        return {"data_layout": "silos", "data_root": root, **shared, **keys}
+    columns = {f"{field.name}_column" for field in fields(Columns)}  # those of lists that were written are other ones
+    left = {key: value for key, value in keys.items() if key not in columns}
+    return shared | left | _listed(every, keys)
+
+
+def _counts(silos: int) -> dict[str, Any]:
+    return {"client_num_in_total": silos, "client_num_per_round": silos}
+
+
+def _target_name(every: Mapping[str, Any], target: Any) -> str | None:
+    if target is None:
+        return None
+    if isinstance(target, str) and target in every:
+        return target
+    name = Path(target).resolve().name if isinstance(target, str | Path) else "target"
+    if isinstance(target, str) and not Path(target).exists():
+        close = closest(target, every)
+        hint = f" (did you mean {close!r}?)" if close else ""
+        raise DataError(f"target {target!r} is neither one of silos, {listed(every)}{hint}, nor a folder that is there")
+    if name in every:
+        raise DataError(f"the target's folder is called {name!r}, as one of silos is; give that silo another name")
+    return name
+
+
+def _common_root(every: Mapping[str, Any]) -> Path | None:
+    """Return the folder in which each silo's folder is called as the silo; None where there is none."""
+    if not all(isinstance(images, str | Path) for images in every.values()):
+        return None
+    places = {name: Path(images).expanduser().absolute() for name, images in every.items()}
+    roots = {place.parent for name, place in places.items() if place.name == name}
+    fits = len(roots) == 1 and all(place.name == name and place.is_dir() for name, place in places.items())
+    return roots.pop() if fits else None
+
+
+def _listed(every: Mapping[str, Images], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Write every silo's files and labels as a list, in a folder named after their content; return the keys for it."""
+    cache = Path(keys.get("data_cache_dir") or ".fedclip/data").expanduser()
+    given = keys.get("sample_range")
+    sample_range = tuple(given) if given is not None and is_range(given) else None  # else the recipe refuses it
+    rows: dict[str, list[Row]] = {}
+    orders: dict[str, tuple[str, ...]] = {}
+    for name, images in every.items():
+        if isinstance(images, str | Path):
+            rows[name] = _rows(Path(images).expanduser(), name, keys)
+            continue
+        files, order = labelled_files(images, name, cache / "images", keys.get("classes"), sample_range)
+        rows[name] = [Row(str(path), label) for path, label in files]
+        if order is not None:
+            orders[name] = order
+    if len(set(orders.values())) > 1:
+        told = "; ".join(f"{name}: {listed(order)}" for name, order in orders.items())
+        raise DataError(f"the datasets name their classes differently ({told}); give them one order of classes")
+    content = hashlib.sha256(repr([(name, *own) for name, own in rows.items()]).encode()).hexdigest()
+    place = cache / "lists" / content[:16]
+    with writing_to(f"the lists of images in {place}", DataError):
+        place.mkdir(parents=True, exist_ok=True)
+        columns = {write_list(place / f"{name}.csv", own): name for name, own in rows.items()}
+    if len(columns) > 1:
+        (some, one), (others, other) = list(columns.items())[:2]
+        raise DataError(
+            f"{one} has the columns {', '.join(some.named())} and {other} {', '.join(others.named())}: give every silo "
+            "groups or splits, or none"
+        )
+    named = {f"{what}_column": name for what, name in next(iter(columns)).named().items() if what in ("group", "split")}
+    classes = {"classes": list(next(iter(orders.values())))} if orders and "classes" not in keys else {}
+    return {"data_layout": "list", "data_list": place.absolute() / "{silo}.csv", **named, **classes}
+
+
+def _rows(path: Path, name: str, keys: Mapping[str, Any]) -> list[Row]:
+    """Return the images of a silo's own list or folder, their files with full paths."""
+    if is_list(path):
+        columns = _columns(keys, "silo")
+        images = ImageList.read(path.absolute(), columns)
+        return [replace(row, file=str(images.root / row.file), silo="") for row in images.rows]
+    if path.is_dir() and find_layout(path) != "classes":
+        raise DataError(f"{name}: {path} holds folders of folders; give a silo's own folder, with one folder a class")
+    found = scan_folder(path.absolute(), name, keys.get("classes"))
+    pairs = zip(found.paths(), found.labels.tolist(), strict=True)
+    return [Row(str(file), found.classes[label]) for file, label in pairs]
