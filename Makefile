@@ -80,7 +80,7 @@ test-track: .venv-track/ready ## fedclip-track against a real MLflow server on t
 	.venv-track/bin/python -m pip install --quiet --disable-pip-version-check -c track/constraints.txt -e './track[test]'
 	@touch $@
 
-wheels: setup ## wheels of both distributions, tried in a fresh environment in another folder
+wheels: setup ## wheels of all distributions, tried in a fresh environment in another folder
 	sh tests/try_wheels.sh .venv dist
 
 quality: setup ## ruff with docstring rules, mypy --strict, and quality-js where npm is

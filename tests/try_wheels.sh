@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the wheels of both distributions, installs them into a fresh environment in another folder, and runs from there a
+# Builds the wheels of all distributions, installs them into a fresh environment in another folder, and runs from there a
 # short federation, an export and a prediction. Libraries of others come from the environment that is given: its own
 # editable installations of ours are not seen there, since Python reads no .pth files of a folder that one names.
 # Usage: try_wheels.sh ENVIRONMENT WHEELS
@@ -14,9 +14,9 @@ trap 'rm -rf "$place"' EXIT
 # Copies, since building leaves traces, and a wheel would hold what an older build left.
 mkdir "$place/source"
 (cd "$root" && tar -cf - --exclude='*.egg-info' --exclude=__pycache__ setup.py pyproject.toml README.md LICENSE fedclip_plugin \
-    fedclip_miniature recipes export/fedclip_export export/edge) | tar -xf - -C "$place/source"
+    fedclip_miniature recipes export/fedclip_export export/edge track) | tar -xf - -C "$place/source"
 rm -f "$wheels"/fedclip_*.whl
-for distribution in "$place/source/export/edge" "$place/source"; do
+for distribution in "$place/source/export/edge" "$place/source/track" "$place/source"; do
     "$environment/bin/python" -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w "$wheels" "$distribution"
 done
 
@@ -39,4 +39,5 @@ fedclip-export keygen release
 fedclip-export bundle --adapter run/adapters/best --out bundle --sign release
 fedclip-edge update device bundle --key release.pub
 fedclip-edge predict device .fedclip/data/*/sketch/*/*003.png
-echo "wheels of both distributions work: $(ls "$wheels" | tr '\n' ' ')"
+fedclip-track --version
+echo "wheels of all distributions work: $(ls "$wheels" | tr '\n' ' ')"

@@ -133,16 +133,15 @@ class FolderReport:
         return f"{printable(str(self.path))}: layout {self.layout}, {domains}{classes}, {images}"
 
     def _facts(self) -> str:
-        if self.smallest is None or self.largest is None:
-            return "No image can be read."
-        lines = [
-            f"Formats: {_tally(self.formats)}",
-            f"Modes: {_tally(self.modes)}",
-            *self._samples(),
-            f"Sizes: {self.smallest[0]} x {self.smallest[1]} to {self.largest[0]} x {self.largest[1]} pixels",
-            *map(printable, self.facts),
-        ]
-        return "\n".join(lines)
+        lines = ["No image can be read."]
+        if self.smallest is not None and self.largest is not None:
+            lines = [
+                f"Formats: {_tally(self.formats)}",
+                f"Modes: {_tally(self.modes)}",
+                *self._samples(),
+                f"Sizes: {self.smallest[0]} x {self.smallest[1]} to {self.largest[0]} x {self.largest[1]} pixels",
+            ]
+        return "\n".join([*lines, *map(printable, self.facts)])
 
     def _samples(self) -> list[str]:
         """Say how samples of more than 8 bits become 8, and what of the files is not used."""

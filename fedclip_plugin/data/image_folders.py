@@ -15,6 +15,7 @@ from fedclip_plugin.data.read_image import IMAGE_SUFFIXES, suffix_of
 from fedclip_plugin.data.splits import look_like_splits, part_named
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import closest, listed
+from fedclip_plugin.recipe.rules.data import LIST_SUFFIXES
 
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
 
@@ -55,7 +56,10 @@ def list_entries(folder: Path) -> tuple[list[str], list[str]]:
             f"folder {printable(str(folder))} does not exist; check the path (in a recipe: fedclip_args.data_root)"
         ) from error
     except NotADirectoryError as error:
-        raise DataError(f"{printable(str(folder))} is a file; a folder is needed (root/<class>/<image>)") from error
+        raise DataError(
+            f"{printable(str(folder))} is a file; a folder is needed (root/<class>/<image>), or a list of images "
+            f"({', '.join(LIST_SUFFIXES)})"
+        ) from error
     except OSError as error:
         raise DataError(f"cannot list folder {printable(str(folder))}: {error.strerror}") from error
     return sorted(folders), sorted(files)

@@ -1,4 +1,4 @@
-"""Share the images of one folder out among silos: evenly, or with Dirichlet label skew."""
+"""Share the images of one folder or list out among silos: evenly, or with Dirichlet label skew; groups stay whole."""
 
 from __future__ import annotations
 

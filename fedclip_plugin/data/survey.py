@@ -113,8 +113,11 @@ def survey_list(images: ImageList) -> Survey:
         survey.parts[file] = row.split
     survey.files = {silo: dict(sorted(survey.files[silo].items())) for silo in sorted(survey.files)}
     for silo in survey.files:
+        own = silo if columns.silo else None
+        if fault := images.missing_files(silo, own):
+            survey.problems.append(fault)
         try:
-            split_images(images.image_set(silo, images.labels(), silo if columns.silo else None), seed=0)
+            split_images(images.image_set(silo, images.labels(), own), seed=0)
         except DataError as error:
             survey.problems.append(str(error))
     if len(images.labels()) < 2:

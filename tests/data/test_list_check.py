@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,10 @@ def test_missing_files_and_copies_are_told(hospitals: Path) -> None:
     shutil.copy(folder / "west/4.png", folder / "west/18.png")
     report = check_list(hospitals, ALL)
     assert [file for file, _ in report.unreadable] == ["north/0.png"]
+    (fault,) = report.problems
+    assert re.search(
+        r"north: 1 of 20 files of list .* do not exist, the first in line 2: .*north/0\.png\. Correct", fault
+    )
     assert report.leaks == (("north/1.png", "west/0.png"), ("west/4.png", "west/18.png"))
     text = report.to_text()
     assert "Unreadable (1):\n  north/0.png: No such file or directory" in text

@@ -193,6 +193,15 @@ def test_a_second_one_at_once_is_refused(tmp_path, server, capsys):
     assert "is being logged by another fedclip-track" in capsys.readouterr().err and server == {}
 
 
+def test_a_file_system_without_locks_is_told_and_no_hindrance(tmp_path, server, monkeypatch, caplog):
+    def refuse(file, kind):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert main([str(write_run(tmp_path / "run")), "--to", "memory"]) == 0
+    assert "has no locks: start no second fedclip-track" in caplog.text
+
+
 def test_what_is_noted_is_for_people_too(tmp_path, server):
     run = write_run(tmp_path / "run")
     main([str(run), "--to", "memory"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from fedclip_track.recorded_run import TrackError
 from fedclip_track.tracker import Logged
+
+logger = logging.getLogger(__name__)
 
 
 class Notes:
@@ -74,8 +77,8 @@ def alone(folder: Path) -> Iterator[None]:
     except BlockingIOError:
         os.close(descriptor)
         raise TrackError(f"{folder} is being logged by another fedclip-track: end that one, or wait") from None
-    except OSError:  # a file system without locks: nobody can be kept out
-        pass
+    except OSError:
+        logger.warning("the file system of %s has no locks: start no second fedclip-track for this run", folder)
     try:
         yield
     finally:

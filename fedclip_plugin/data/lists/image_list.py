@@ -88,8 +88,8 @@ class ImageList:
         root = in_silo(self.root, silo or name)
         names = tuple(sorted({row.label for row in rows}) if classes is None else classes)
         self._require_known(rows, names, name)
-        if files_needed:
-            self._require_files(rows, name, root)
+        if files_needed and (fault := self.missing_files(name, silo)):
+            raise DataError(fault, in_recipe=" (fedclip_args.data_root), or set fedclip_args.on_bad_image to skip")
         index = {label: number for number, label in enumerate(names)}
         return ImageSet(
             name,
@@ -117,6 +117,20 @@ class ImageList:
             )
             for name in order
         ]
+
+    def missing_files(self, name: str, silo: str | None = None) -> str:
+        """Say how many files of a silo, or of all, are not there; empty when none. `name` as for `image_set`."""
+        rows, root = self._rows_of(silo), in_silo(self.root, silo or name)
+        missing = [row for row in rows if not os.path.lexists(root / row.file)]
+        if not missing:
+            return ""
+        first = missing[0]
+        written = "; in this list names hold \\: write them with /" if "\\" in first.file else ""
+        return (
+            f"{name}: {len(missing)} of {len(rows)} files of list {printable(str(self.path))} do not exist, the first "
+            f"in line {first.line}: {printable(str(root / first.file))}{written}. Correct the list, or the folder that "
+            "its files are relative to"
+        )
 
     def divided(self, by: str) -> list[tuple[str, tuple[str, ...]]]:
         """Return the groups that are in more than one ``silo`` or ``split``, and in which; none without the columns."""
@@ -155,19 +169,6 @@ class ImageList:
             f"classes{hint}. Not among them: {listed(sorted(extra), 10)}. The classes: {listed(classes, 10)}. Correct "
             "or remove the lines",
             in_recipe=", or add it to fedclip_args.classes",
-        )
-
-    def _require_files(self, rows: Sequence[Row], name: str, root: Path) -> None:
-        missing = [row for row in rows if not os.path.lexists(root / row.file)]
-        if not missing:
-            return
-        first = missing[0]
-        written = "; in this list names hold \\: write them with /" if "\\" in first.file else ""
-        raise DataError(
-            f"{name}: {len(missing)} of {len(rows)} files of list {printable(str(self.path))} do not exist, the first "
-            f"in line {first.line}: {printable(str(root / first.file))}{written}. Correct the list, or the folder "
-            "that its files are relative to",
-            in_recipe=" (fedclip_args.data_root), or set fedclip_args.on_bad_image to skip",
         )
 
     def _shared_groups(self, name: str, silo: str | None) -> Iterator[str]:
