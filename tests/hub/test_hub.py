@@ -15,6 +15,8 @@ from fedclip_plugin.errors import AdapterFileError, HubError
 from fedclip_plugin.hub import find_adapter, pull_adapter, what_to_publish
 from fedclip_plugin.hub.stored_adapters import Repository
 from fedclip_plugin.recipe import load_recipe
+from fedclip_plugin.recipe.recipe import NOT_IN_DIGEST
+from fedclip_plugin.recipe.schema.sections import SECTIONS
 from fedclip_plugin.runs import RunFolder, load_adapter, save_adapter
 from fedclip_plugin.runs.provenance import recipe_text
 from tests.support.hub_server import TOKEN, Hub, commit_of, serving
@@ -248,3 +250,14 @@ def test_the_environment_names_the_hub_as_for_any_of_its_tools(hub, run, tmp_pat
 def _fedclip(*words, **given):
     words = [sys.executable, "-m", "fedclip_plugin", *words]
     return subprocess.run(words, env=os.environ | given, capture_output=True, text=True, check=False)
+
+
+def test_every_key_that_holds_a_place_is_left_out_of_a_published_recipe():
+    places = {
+        f"{name}.{key}"
+        for name, model in SECTIONS.items()
+        for key, field in model.model_fields.items()
+        if "Path" in repr(field.annotation)
+    }
+    left_out = {f"{name}.{key}" for name, keys in NOT_IN_DIGEST.items() for key in keys}
+    assert "fedclip_args.data_root" in places and places <= left_out
