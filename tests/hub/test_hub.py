@@ -82,7 +82,7 @@ def test_a_run_is_pushed_and_pulled_and_its_name_loads_it(hub, address, run, cap
 
     assert push(run, NAME, "--license", "apache-2.0", "--message", "The first") == 0
     told = capsys.readouterr()
-    assert "sending round 1 of fedclip on clip-tiny; labels dog, " in told.out
+    assert f"sending to {NAME}: round 1 of fedclip on clip-tiny; labels dog, " in told.out
     assert "accuracies of north, so|uth" in told.out and f"{address}/{NAME}/commit/" in told.out
     files = hub.files(NAME)
     assert sorted(files) == ["README.md", "adapter.json", "adapter.safetensors", "recipe.yaml"]
@@ -192,7 +192,8 @@ def test_what_cannot_be_pushed_is_named(hub, address, run, capsys, monkeypatch, 
     assert push(tmp_path, NAME) == 2
     assert "holds no adapter.json" in capsys.readouterr().err
     assert push(run, f"{NAME}@v1") == 2
-    assert "give the branch by itself, with --revision v1" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "give the branch by itself, with --revision v1" in told.err and "sending" not in told.out
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
     assert push(run, NAME) == 2
     assert "(401: " in (told := capsys.readouterr().err) and "HF_TOKEN, or 'hf auth login'" in told
