@@ -14,7 +14,7 @@ from fedclip_plugin.errors import DataError
 
 if TYPE_CHECKING:
     from fedclip_plugin.data import FolderListing
-    from fedclip_plugin.data.proposals import Proposal
+    from fedclip_plugin.data.checking.proposals import Proposal
 
 
 def add(parser: argparse.ArgumentParser) -> None:

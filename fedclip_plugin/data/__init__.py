@@ -1,16 +1,16 @@
 """Image folders and lists: which images a rank holds, how they are split, and how one file becomes RGB pixels."""
 
+from fedclip_plugin.data.checking.folder_check import check_folder, check_list
+from fedclip_plugin.data.checking.folder_report import FolderReport
+from fedclip_plugin.data.checking.listing import FolderListing, list_folder, list_list
+from fedclip_plugin.data.checking.remarks import remarks
 from fedclip_plugin.data.every_silo import common_classes, require_images_here
-from fedclip_plugin.data.folder_check import check_folder, check_list
-from fedclip_plugin.data.folder_report import FolderReport
 from fedclip_plugin.data.image_folders import find_layout, list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
-from fedclip_plugin.data.listing import FolderListing, list_folder, list_list
 from fedclip_plugin.data.lists import Columns, ImageList, Row, is_list, write_list
 from fedclip_plugin.data.partition import partition
 from fedclip_plugin.data.read_image import IMAGE_SUFFIXES, UnreadableImageError, UnreadableImagesError, open_rgb
-from fedclip_plugin.data.remarks import remarks
 from fedclip_plugin.data.split_folders import scan_images, scan_splits
 from fedclip_plugin.data.splits import PARTS, Split, sizes_60_20_20, split_60_20_20, split_images
 

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 from fedclip_edge.files import writing_to
 from fedclip_edge.sample_range import is_range
 from fedclip_miniature import DOMAINS
+from fedclip_plugin.data.checking.listing import list_folder, list_list
 from fedclip_plugin.data.datasets import Labelled, labelled_files
 from fedclip_plugin.data.image_folders import find_layout, scan_folder
-from fedclip_plugin.data.listing import list_folder, list_list
 from fedclip_plugin.data.lists import Columns, ImageList, Row, is_list, write_list
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import Fault, closest, listed, recipe_error

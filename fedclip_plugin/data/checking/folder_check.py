@@ -15,11 +15,11 @@ from tqdm import tqdm
 from fedclip_edge.errors import MissingPackageError
 from fedclip_edge.sample_range import SampleRange
 from fedclip_edge.sample_scaling import VOI_TABLE, WINDOW
-from fedclip_plugin.data.folder_report import FolderReport
+from fedclip_plugin.data.checking.folder_report import FolderReport
+from fedclip_plugin.data.checking.remarks import low_bits_line
+from fedclip_plugin.data.checking.survey import Survey, class_problems, lacking_classes, survey_folder, survey_list
 from fedclip_plugin.data.lists import Columns, ImageList
 from fedclip_plugin.data.read_image import Stored, UnreadableImageError, read_image
-from fedclip_plugin.data.remarks import low_bits_line
-from fedclip_plugin.data.survey import Survey, class_problems, lacking_classes, survey_folder, survey_list
 
 
 def check_folder(

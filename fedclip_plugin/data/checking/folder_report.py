@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_edge.terminal import align, printable
+from fedclip_plugin.data.checking.proposals import Proposal, proposals
 from fedclip_plugin.data.names import name_fault
-from fedclip_plugin.data.proposals import Proposal, proposals
 from fedclip_plugin.recipe.faults import listed
 
 WHOLE = "images"

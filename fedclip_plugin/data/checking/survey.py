@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedclip_plugin.data.folder_report import WHOLE
+from fedclip_plugin.data.checking.folder_report import WHOLE
+from fedclip_plugin.data.checking.remarks import CONVERT, unused_line, unused_pictures
 from fedclip_plugin.data.image_folders import broken_links, find_layout, list_class, list_entries, one_class
 from fedclip_plugin.data.lists import ImageList
 from fedclip_plugin.data.lists.image_list import SHARED
 from fedclip_plugin.data.lists.list_file import in_silo
 from fedclip_plugin.data.names import name_fault, twin_fault, twins
-from fedclip_plugin.data.remarks import CONVERT, unused_line, unused_pictures
 from fedclip_plugin.data.split_folders import scan_splits
 from fedclip_plugin.data.splits import PARTS, look_like_splits, split_images
 from fedclip_plugin.errors import DataError

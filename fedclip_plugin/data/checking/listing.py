@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_edge.terminal import printable
-from fedclip_plugin.data.folder_check import place_of_list
-from fedclip_plugin.data.folder_report import WHOLE
+from fedclip_plugin.data.checking.folder_check import place_of_list
+from fedclip_plugin.data.checking.folder_report import WHOLE
+from fedclip_plugin.data.checking.proposals import Proposal, proposals
+from fedclip_plugin.data.checking.survey import Survey, class_problems, survey_folder, survey_list
 from fedclip_plugin.data.image_folders import one_class
 from fedclip_plugin.data.lists import Columns, ImageList
 from fedclip_plugin.data.names import require_names
-from fedclip_plugin.data.proposals import Proposal, proposals
-from fedclip_plugin.data.survey import Survey, class_problems, survey_folder, survey_list
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import closest, listed
 

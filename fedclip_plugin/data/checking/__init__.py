@@ -1,0 +1,1 @@
+"""What lies in a folder or list of images: what is wrong with it, and which recipes fit it."""
