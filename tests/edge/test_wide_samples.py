@@ -71,6 +71,8 @@ def test_what_is_no_number_is_black_and_blocks_leave_no_gap(monkeypatch):
     assert to_levels(values, Scale(0, 1, "").fraction).tolist() == [[0, 255, 0, 128]]
     monkeypatch.setattr("fedclip_edge.sample_scaling._BLOCK", 20)
     np.testing.assert_array_equal(to_levels(COLOURS, Scale.of_bits(16).fraction), COLOURS >> 8)
+    monkeypatch.setattr("fedclip_edge.wide_samples._ROWS", 2)
+    np.testing.assert_array_equal(read_rgb(tiff(COLOURS), sample_range=(0, 60000)), levels(COLOURS, 0, 60000))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 MAX_PIXELS: int = 64_000_000
 """Largest image that is decoded, in pixels; the header is believed and nothing more is read.
 
-The cost of one that large: 192 MB of RGB, and up to 0.7 GB beside it while it is preprocessed.
+The cost of one that large: 192 MB of RGB, and up to 0.7 GB beside it while it is preprocessed; 0.9 GB in all while
+16-bit colours are scaled by a range.
 """
 
 MAX_ASPECT: int = 5_000

@@ -25,6 +25,7 @@ _OF_LIBTIFF = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 _OTHER_BYTE = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 """Pillow keeps the high byte of 16-bit colours; with the other byte order it keeps the low one."""
 
+_ROWS = 256  # of 16-bit colours that are put together at once
 _COLOURS = ("RGB;16", "RGBX;16", "RGBA;16")
 
 
@@ -107,9 +108,14 @@ def to_eight_bits(image: Image.Image, stream: BinaryIO | None, scale: Scale) -> 
     lower = Image.open(stream, formats=(str(image.format),))
     _set_raw_mode(lower, lambda mode: mode[:-1] + _OTHER_BYTE[mode[-1]])
     lower.load()
-    high = np.asarray(image)
-    samples = (high[..., :3].astype(np.uint16) << 8) | np.asarray(lower)[..., :3]
-    return Image.fromarray(np.dstack([to_levels(samples, scale.fraction), high[..., 3:]]))
+    levels = np.empty((image.height, image.width, len(image.getbands())), np.uint8)
+    for top in range(0, image.height, _ROWS):
+        rows = (0, top, image.width, min(top + _ROWS, image.height))
+        high, low = np.asarray(image.crop(rows)), np.asarray(lower.crop(rows))
+        samples = (high[..., :3].astype(np.uint16) << 8) | low[..., :3]
+        levels[top : rows[3], :, :3] = to_levels(samples, scale.fraction)
+        levels[top : rows[3], :, 3:] = high[..., 3:]
+    return Image.fromarray(levels)
 
 
 def _grey_samples(image: Image.Image) -> NDArray[Any]:
