@@ -27,6 +27,12 @@ def add_overrides(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def add_adapter(parser: argparse.ArgumentParser) -> None:
+    """Add the adapter that a command uses: a folder, or a name of the hub."""
+    told = "such as runs/NAME/adapters/best, or OWNER/NAME that 'fedclip pull' has fetched"
+    parser.add_argument("adapter", type=Path, metavar="ADAPTER", help=told)
+
+
 def add_progress(parser: argparse.ArgumentParser) -> None:
     """Add ``--progress`` and ``--no-progress``."""
     parser.add_argument(

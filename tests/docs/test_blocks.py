@@ -43,6 +43,11 @@ def place(tmp_path_factory, workshop, own_images):
     (folder / "data" / "own_silos").symlink_to(own_images("pages"))
     for site, silo in {"north": "silo_a", "south": "silo_b", "east": "silo_c"}.items():
         (folder / "data" / site).symlink_to(folder / "data" / "own_silos" / silo)
+    lines = ["file,label,site,patient"]
+    for site in ("north", "south", "east"):
+        for number, path in enumerate(sorted((folder / "data" / site).glob("*/*.png"))):
+            lines.append(f"{path},{path.parent.name},{site},{site}-{number // 3}")
+    (folder / "data" / "scans.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / ".fedclip").mkdir()
     (folder / ".fedclip" / "data").symlink_to(workshop.data)
     (folder / "runs" / "demo" / "adapters").mkdir(parents=True)
