@@ -14,7 +14,6 @@ from fedclip_plugin.recipe.faults import closest
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, REFUSED_SECTIONS, REFUSED_VALUES
 from fedclip_plugin.recipe.reference import Key, meanings, plain, section_keys, section_meaning
 from fedclip_plugin.recipe.schema.sections import SECTIONS, homes
-from fedclip_plugin.study.definition import Case, Study
 from fedclip_plugin.text import plain_markdown
 
 _WIDEST = 110
@@ -72,6 +71,8 @@ def _told(name: str) -> str:
 
 def _study_key(name: str) -> str | None:
     """Return what a key of a study's file means; None where it has none of that name."""
+    from fedclip_plugin.study.definition import Case, Study  # asked for last, and not at every start
+
     for model in (Study, Case):
         fields = {field.alias or own: own for own, field in model.model_fields.items()}
         if name in fields:

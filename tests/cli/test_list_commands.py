@@ -65,6 +65,7 @@ def test_evaluate_scores_silos_and_splits_apart(
         "north, test": 14,
         "south, train": 7,
         "south, test": 7,
+        "all images": 28,
     }
     folders = Classifier.load(adapter, device="cpu").evaluate(drawings)
     assert told["north, test"]["adapter"] == folders["sketch"].adapter.score.accuracy

@@ -117,7 +117,8 @@ class Study(Section):
 
     def size(self) -> str:
         """Return how many cases, targets and seeds there are, as text."""
-        return f"{len(self.cases)} cases, {len(self.targets or ()) or 'no'} targets, {len(self.seeds)} seeds"
+        counts = {"case": len(self.cases), "target": len(self.targets or ()), "seed": len(self.seeds)}
+        return ", ".join(f"{count or 'no'} {noun}{'s' * (count != 1)}" for noun, count in counts.items())
 
     def cells(self) -> int:
         """Return how many federations it takes: every grid with the first seed, one point with the others."""
