@@ -99,7 +99,8 @@ def _add_update(command: argparse.ArgumentParser) -> None:
 
 
 def _add_release(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--adapter", type=Path, required=True, help="such as runs/NAME/adapters/best")
+    told = "such as runs/NAME/adapters/best, or OWNER/NAME that 'fedclip pull' has fetched"
+    command.add_argument("--adapter", type=Path, required=True, help=told)
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="what to write; must not exist")
     command.add_argument("--sign", type=Path, metavar="KEY", help="private key that 'keygen' made")
     command.add_argument(

@@ -7,7 +7,7 @@ import os
 import shlex
 from pathlib import Path
 
-from fedclip_edge.files import write_file
+from fedclip_edge.files import write_file, writing_to
 from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.recipe import find_either, is_study, recipe_name
@@ -32,9 +32,12 @@ def act(options: argparse.Namespace) -> int:
     target = options.file / source.name if options.file.is_dir() else options.file
     if os.path.lexists(target) and not options.force:
         raise FedClipError(f"{target} is there already: give another name, or --force to replace it")
+    if not target.parent.is_dir():
+        raise FedClipError(f"{target}: there is no folder {target.parent}: make it, or give another name")
     text, place = source.read_text(encoding="utf-8"), shlex.quote(printable(str(target)))
     text = text.replace(f"recipes/{recipe_name(source)}.yaml", place)  # its header says how to launch it
-    write_file(target, text.encode())
+    with writing_to(target, FedClipError):
+        write_file(target, text.encode())
     then = f"fedclip study {place} --dry-run" if is_study(target) else f"fedclip launch {place}"
     print(
         f"{printable(str(target))}: a copy of {printable(options.recipe)}; edit it (fedclip keys tells the keys), then"

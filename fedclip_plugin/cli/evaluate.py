@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedclip_edge.metrics import ClassMetrics
 from fedclip_edge.terminal import align, message
-from fedclip_plugin.cli.options import add_columns, columns_of
+from fedclip_plugin.cli.options import add_adapter, add_columns, columns_of
 from fedclip_plugin.data import UnreadableImagesError, remarks
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import listed
@@ -31,7 +31,7 @@ _PROBE = 1 << 16  # bytes; a full disk takes an empty file
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("adapter", type=Path, metavar="ADAPTER", help="such as runs/NAME/adapters/best")
+    add_adapter(parser)
     parser.add_argument(
         "images",
         type=Path,

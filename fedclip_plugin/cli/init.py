@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.options import add_columns, columns_of
+from fedclip_plugin.errors import DataError
 
 if TYPE_CHECKING:
     from fedclip_plugin.data import FolderListing
@@ -48,6 +49,11 @@ def act(options: argparse.Namespace) -> int:
     from fedclip_plugin.recipe.recipe import Recipe
     from fedclip_plugin.recipe.yaml_reader import RecipeLoader
 
+    if any(mark in str(options.folder) for mark in ("$", "{silo}")) or str(options.folder).startswith("~"):
+        raise DataError(
+            f"{options.folder}: a recipe reads ~, $NAME and {{silo}} in a path as what they stand for; give the path "
+            "without them, rename the folder, or make a link of another name to it"
+        )
     columns = columns_of(options, options.folder)
     if is_list(options.folder):
         listing = list_list(options.folder, columns, options.data_root)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.recipe.rules.data import LIST_SUFFIXES
 
 if TYPE_CHECKING:
     from fedclip_plugin.data import Columns
@@ -26,6 +25,12 @@ def add_overrides(parser: argparse.ArgumentParser, what: str) -> None:
         metavar="SECTION.KEY=VALUE",
         help=f"{what}; may be repeated",
     )
+
+
+def add_adapter(parser: argparse.ArgumentParser) -> None:
+    """Add the adapter that a command uses: a folder, or a name of the hub."""
+    told = "such as runs/NAME/adapters/best, or OWNER/NAME that 'fedclip pull' has fetched"
+    parser.add_argument("adapter", type=Path, metavar="ADAPTER", help=told)
 
 
 def add_progress(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +66,7 @@ def add_columns(parser: argparse.ArgumentParser, columns: Sequence[str]) -> None
 def columns_of(options: argparse.Namespace, path: Path) -> Columns:
     """Return the columns of a list that options name; for what is no list, a DataError where there are any."""
     from fedclip_plugin.data import Columns, is_list
+    from fedclip_plugin.recipe.rules.data import LIST_SUFFIXES
 
     given = {
         field.name: value

@@ -23,8 +23,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> int:
     """Upload adapter, recipe and card; say what is sent before it is, and where it lies then."""
-    from fedclip_plugin.hub import push_adapter, what_to_publish
+    from fedclip_plugin.hub import push_adapter, require_target, what_to_publish
 
+    target = require_target(options.repository)
     publication = what_to_publish(options.place)
     for note in publication.notes:
         print(message(f"note: {note}"), file=sys.stderr, flush=True)
@@ -32,7 +33,7 @@ def act(options: argparse.Namespace) -> int:
     told = [f"round {saved.round} of {saved.method} on {saved.backbone}", f"labels {', '.join(saved.classes)}"]
     if silos:
         told.append(f"accuracies of {', '.join(silos)}, and the recipe without places")
-    print(printable(f"sending {'; '.join(told)}"), flush=True)
+    print(printable(f"sending to {target}: {'; '.join(told)}"), flush=True)
     names = ("private", "revision", "message", "license")
     where = push_adapter(publication, options.repository, **{name: getattr(options, name) for name in names})
     print(printable(where))

@@ -78,6 +78,20 @@ def what_to_publish(place: Path) -> Publication:
     return Publication(saved, AdapterCard(saved, recipe, tuple(rounds)), text, tuple(notes))
 
 
+def require_target(name: str) -> Repository:
+    """Read the name of a repository to upload into.
+
+    Raises
+    ------
+    HubError
+        When it is none, or names a revision too.
+    """
+    target = require_repository(name)
+    if target.revision:
+        raise HubError(f"{name!r}: give the branch by itself, with --revision {target.revision}")
+    return target
+
+
 def push_adapter(
     publication: Publication,
     name: str,
@@ -111,9 +125,7 @@ def push_adapter(
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    target = require_repository(name)
-    if target.revision:
-        raise HubError(f"{name!r}: give the branch by itself, with --revision {target.revision}")
+    target = require_target(name)
     files = publication.files(replace(target, revision=revision), license)
     api = HfApi(library_name="fedclip", library_version=__version__)
     with asking_hub(target.name):

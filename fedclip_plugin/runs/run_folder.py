@@ -15,6 +15,7 @@ rank's machine; ``report/`` comes later, from ``fedclip report``.
     tensorboard/            curves, with tracking_args.enable_tensorboard
     report/                 index.html and its pictures
     .lock, .launch.lock     held by the one job that may work here, and by its launcher
+    track.json              by fedclip-track, with .track.lock: which run of a tracker this is
 """
 
 from __future__ import annotations

@@ -84,6 +84,7 @@ def test_classes_that_a_silo_lacks_are_listed(capsys, folder):
         (["data", "--method", "fedclp"], "(did you mean 'fedclip'?)"),
         (["data", "--backbone", "tiny"], "must be 'clip-tiny', a hub name"),
         (["nowhere"], "folder nowhere does not exist"),
+        (["$data"], "$data: a recipe reads ~, $NAME and {silo} in a path as what they stand for"),
     ],
 )
 @pytest.mark.usefixtures("folder")

@@ -49,7 +49,7 @@ def test_cp_names_what_is_missing(capsys):
     assert main(["cp", "pacs/vit_b32_fedclp", "mine.yaml"]) == 2
     assert "did you mean 'pacs/vit_b32_fedclip'" in capsys.readouterr().err
     assert main(["cp", "pacs/vit_b32_fedclip", "no/folder/mine.yaml"]) == 2
-    assert "check the path" in capsys.readouterr().err
+    assert "no/folder/mine.yaml: there is no folder no/folder: make it" in capsys.readouterr().err
 
 
 def test_keys_tells_every_key(capsys):

@@ -190,6 +190,13 @@ def test_what_cannot_be_scaled_is_refused_by_name():
         read_rgb(tiff(COLOURS.astype(np.float32)))
 
 
+def test_damaged_compression_is_told_in_words():
+    content = bytearray(tiff(GREY, deflate=True))
+    content[20:30] = bytes(10)
+    with pytest.raises(ImageError, match=r"its compressed pixels are damaged \(decoder error"):
+        read_rgb(bytes(content))
+
+
 def test_the_first_of_several_pages():
     stream = io.BytesIO()
     pages = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]

@@ -15,6 +15,8 @@ from fedclip_plugin.errors import AdapterFileError, HubError
 from fedclip_plugin.hub import find_adapter, pull_adapter, what_to_publish
 from fedclip_plugin.hub.stored_adapters import Repository
 from fedclip_plugin.recipe import load_recipe
+from fedclip_plugin.recipe.recipe import NOT_IN_DIGEST
+from fedclip_plugin.recipe.schema.sections import SECTIONS
 from fedclip_plugin.runs import RunFolder, load_adapter, save_adapter
 from fedclip_plugin.runs.provenance import recipe_text
 from tests.support.hub_server import TOKEN, Hub, commit_of, serving
@@ -80,7 +82,7 @@ def test_a_run_is_pushed_and_pulled_and_its_name_loads_it(hub, address, run, cap
 
     assert push(run, NAME, "--license", "apache-2.0", "--message", "The first") == 0
     told = capsys.readouterr()
-    assert "sending round 1 of fedclip on clip-tiny; labels dog, " in told.out
+    assert f"sending to {NAME}: round 1 of fedclip on clip-tiny; labels dog, " in told.out
     assert "accuracies of north, so|uth" in told.out and f"{address}/{NAME}/commit/" in told.out
     files = hub.files(NAME)
     assert sorted(files) == ["README.md", "adapter.json", "adapter.safetensors", "recipe.yaml"]
@@ -190,7 +192,8 @@ def test_what_cannot_be_pushed_is_named(hub, address, run, capsys, monkeypatch, 
     assert push(tmp_path, NAME) == 2
     assert "holds no adapter.json" in capsys.readouterr().err
     assert push(run, f"{NAME}@v1") == 2
-    assert "give the branch by itself, with --revision v1" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "give the branch by itself, with --revision v1" in told.err and "sending" not in told.out
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
     assert push(run, NAME) == 2
     assert "(401: " in (told := capsys.readouterr().err) and "HF_TOKEN, or 'hf auth login'" in told
@@ -248,3 +251,14 @@ def test_the_environment_names_the_hub_as_for_any_of_its_tools(hub, run, tmp_pat
 def _fedclip(*words, **given):
     words = [sys.executable, "-m", "fedclip_plugin", *words]
     return subprocess.run(words, env=os.environ | given, capture_output=True, text=True, check=False)
+
+
+def test_every_key_that_holds_a_place_is_left_out_of_a_published_recipe():
+    places = {
+        f"{name}.{key}"
+        for name, model in SECTIONS.items()
+        for key, field in model.model_fields.items()
+        if "Path" in repr(field.annotation)
+    }
+    left_out = {f"{name}.{key}" for name, keys in NOT_IN_DIGEST.items() for key in keys}
+    assert "fedclip_args.data_root" in places and places <= left_out

@@ -60,7 +60,9 @@ def open_dicom(stream: BinaryIO, max_pixels: int, sample_range: SampleRange | No
     start = stream.tell()
     rows, columns = dataset.get("Rows"), dataset.get("Columns")
     if not isinstance(rows, int) or not isinstance(columns, int) or not stream.read(1):
-        raise ValueError("it is DICOM without an image (no pixels, or no Rows and Columns); leave such files out")
+        raise ValueError(
+            "it is DICOM without an image (no pixels, or no Rows and Columns), or cut off; leave such files out"
+        )
     check_size(columns, rows, max_pixels)
     kind = str(dataset.get("PhotometricInterpretation", ""))
     if kind not in (*_GREY, *_COLOURS, _PALETTE):

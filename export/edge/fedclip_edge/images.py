@@ -206,4 +206,5 @@ def reason(error: Exception) -> str:
         return f"its content is not a {FORMATS} image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    told = " ".join(str(error).split()) or type(error).__name__
+    return f"its compressed pixels are damaged ({told})" if told.startswith("decoder error") else told
