@@ -93,8 +93,9 @@ quality-js: ## the types of the JavaScript by tsc, eslint; needs Node 20
 	$(NPM_CI)
 	cd export/js && npm run --silent check
 
+# With --quiet mkdocs counts no warnings, so that --strict would let broken links pass.
 docs: setup ## the documentation site, in site/; a broken link fails
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 style: setup ## format, and fix what can be fixed
 	$(BIN)/ruff format $(PACKAGES)

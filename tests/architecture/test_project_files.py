@@ -35,6 +35,11 @@ def test_the_workflow_runs_what_ci_runs():
     assert all(f"Programming Language :: Python :: {version}" in _classifiers() for version in versions)
 
 
+def test_the_site_is_built_strictly_and_not_quietly():
+    (line,) = [line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if "mkdocs build" in line]
+    assert "--strict" in line and "--quiet" not in line
+
+
 def test_issue_forms_ask_for_something():
     for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
         form = yaml.safe_load(path.read_text(encoding="utf-8"))
