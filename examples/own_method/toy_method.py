@@ -23,8 +23,10 @@ class Scale(Adapter):
         self.scales = nn.Parameter(torch.ones(frozen.feature_dim, dtype=dtype))
 
     def forward(self, inputs):
+        """Return unit-length features."""
         return nn.functional.normalize(self.scales * inputs, dim=-1)
 
     @staticmethod
     def head(graph, features, width):
+        """Return what ``forward`` does before the normalisation, as ONNX nodes."""
         return graph.op("Mul", features, graph.parameter("scales", width))
