@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from fedclip_edge.images import ImageLike, is_one_image, read_rgb
+from fedclip_edge.metrics import ClassMetrics
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
@@ -62,6 +63,17 @@ class Evaluation:
     adapter: Answers
     kept: list[int]  # indices of the readable images in the folder's list
     faults: list[UnreadableImageError]  # one for each image that was left out
+    classes: tuple[str, ...]
+
+    @property
+    def metrics(self) -> ClassMetrics:
+        """The adapter's accuracy, recall of each class, balanced accuracy and macro F1."""
+        return ClassMetrics.of(self.adapter.confusion(len(self.classes)))
+
+    @property
+    def zero_shot_metrics(self) -> ClassMetrics:
+        """The same of zero-shot CLIP."""
+        return ClassMetrics.of(self.zero_shot.confusion(len(self.classes)))
 
 
 class Classifier:
@@ -278,6 +290,7 @@ class Classifier:
             answer(self.adapter, inputs.to(self.device), head, scale).cpu(),
             found.kept,
             found.faults,
+            self.saved.classes,
         )
 
     def _source(self, cache: Path, batch_size: int, workers: int) -> FeatureSource:

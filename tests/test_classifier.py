@@ -146,6 +146,8 @@ def test_a_list_of_files_and_a_dataset_are_scored_as_their_folder_is(tmp_path, i
     listed = classifier.evaluate([(path, path.parent.name) for path in files])["images"].adapter
     opened = [{"image": Image.open(path), "label": CLASSES.index(path.parent.name)} for path in files]
     dataset = classifier.evaluate(opened)["images"].adapter
+    metrics = classifier.evaluate(images / "photo")["photo"].metrics
+    assert metrics.accuracy == folder.score.accuracy and len(metrics.recall) == len(CLASSES)
     for other in (listed, dataset):
         assert torch.equal(other.predicted, folder.predicted) and torch.equal(other.true, folder.true)
         torch.testing.assert_close(other.confidence, folder.confidence)
