@@ -107,7 +107,11 @@ def fit(
     ('dog', 'elephant', 'giraffe', 'guitar', 'horse', 'house', 'person')
     """
     own: dict[str, Any] = {"method": method, "comm_round": rounds, "random_seed": seed}
-    if wrong := [Fault(key, f"is given as {_RENAMED[key]}", keys[key]) for key in _RENAMED if key in keys]:
+    wrong = [Fault(key, f"is given as {_RENAMED[key]}", keys[key]) for key in _RENAMED if key in keys]
+    if keys.get("enable_tensorboard"):
+        rule = "is of fedclip launch; take the result's to_frame(), or launch the file of its to_recipe()"
+        wrong.append(Fault("enable_tensorboard", rule, True))
+    if wrong:
         raise recipe_error(_SOURCE, wrong)
     whole = keys_of_silos(silos, target, keys, _SOURCE)
     own["backbone"] = backbone or (BUILT_IN if whole["dataset"] == MINIATURE else _USUAL_BACKBONE)

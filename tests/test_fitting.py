@@ -156,6 +156,8 @@ def test_silos_keep_their_own_adapters(run, folders):
         ({"dp_args": 3}, "dp_args = 3: is a section: give it as a dictionary of keys"),
         ({"zzz": 3}, "zzz = 3: unknown key; 'fedclip keys' lists all"),
         ({"backbone": "./no/such"}, "no/such"),
+        ({"enable_wandb": True}, "wandb would open a connection; export WANDB_MODE=offline"),
+        ({"enable_tensorboard": True}, "enable_tensorboard = true: is of fedclip launch; take the result's to_frame"),
     ],
 )
 def test_keywords_get_the_recipes_errors(run, folders, keys, told):

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedclip_plugin.recipe.check import unknown_key
 from fedclip_plugin.recipe.faults import Fault
+from fedclip_plugin.recipe.load import wandb_faults
 from fedclip_plugin.recipe.recipe import Recipe
 from fedclip_plugin.recipe.schema.sections import SECTIONS, homes
 
@@ -52,4 +53,4 @@ def recipe_from_keys(keys: Mapping[str, Any], source: str) -> Recipe:
             raw.setdefault(key, {}).update(value)
         else:
             raw.setdefault(places[0], {})[key] = value
-    return Recipe.checked(raw, source, faults)
+    return Recipe.checked(raw, source, faults + wandb_faults(raw))

@@ -48,10 +48,10 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     if holds_study(raw):
         raise recipe_error(path, [Fault(path.name, "is a study and no recipe; run it with `fedclip study`")])
     raw, override_faults = apply_overrides(raw, overrides)
-    return Recipe.checked(raw, path, faults + override_faults + _wandb(raw))
+    return Recipe.checked(raw, path, faults + override_faults + wandb_faults(raw))
 
 
-def _wandb(raw: Mapping[Any, Any]) -> list[Fault]:
+def wandb_faults(raw: Mapping[Any, Any]) -> list[Fault]:
     """Refuse a wandb that would open a connection; this depends on the machine, so it is no schema rule."""
     tracking, ours = raw.get("tracking_args"), raw.get("fedclip_args")
     wanted = isinstance(tracking, Mapping) and tracking.get("enable_wandb") is True
