@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -44,6 +44,7 @@ from fedclip_plugin.federated.roles.task import Answers, answer
 from fedclip_plugin.hub import find_adapter
 from fedclip_plugin.methods import METHODS, Adapter, ZeroShot, restore_adapter, scores
 from fedclip_plugin.methods.create import backbone_of, frozen_of
+from fedclip_plugin.recipe.faults import closest
 from fedclip_plugin.runs import SavedAdapter, load_adapter
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ Images: TypeAlias = "ImageLike | Iterable[ImageLike]"
 """One image, or many: a path, an encoded file's bytes, a PIL image, or an array uint8 RGB ``[H, W, 3]``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """How an adapter and zero-shot CLIP label the readable images of one folder, on the CPU, with their score."""
 
@@ -64,6 +65,10 @@ class Evaluation:
     kept: list[int]  # indices of the readable images in the folder's list
     faults: list[UnreadableImageError]  # one for each image that was left out
     classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        count, own, other = len(self.kept), self.metrics.accuracy, self.zero_shot_metrics.accuracy
+        return f"Evaluation({count} images, accuracy {own:.3f}, zero-shot CLIP {other:.3f})"
 
     @property
     def metrics(self) -> ClassMetrics:
@@ -247,6 +252,8 @@ class Classifier:
         encoder: Path | None = None,
         batch_size: int = 64,
         workers: int = 2,
+        data_root: str | Path | None = None,
+        **columns: str,
     ) -> dict[str, Evaluation]:
         """Label labelled images with and without the adapter; by the name of the domain, or of the folder.
 
@@ -262,13 +269,20 @@ class Classifier:
             ``encoder.onnx`` of a bundle, to score on the features that a device sees; None takes the backbone.
         batch_size, workers
             Images in a forward pass; decoding threads, 0 for as many as torch uses.
+        data_root, **columns
+            Of a list file: what its files are relative to, and its columns: ``file_column``, ``label_column``,
+            ``silo_column``, ``split_column``.
 
         Raises
         ------
         FedClipError
             When backbone or images cannot be used, or do not belong to the adapter.
         """
-        parts = images if _are_sets(images) else self.image_sets(images)
+        if _are_sets(images):
+            parts = images
+        else:
+            root = None if data_root is None else Path(data_root)
+            parts = self.image_sets(images, _columns(columns), root)
         with TemporaryDirectory() if cache is None else nullcontext(cache) as place:
             if encoder is not None:
                 found = self._by_device(parts, encoder, skip_bad, batch_size, workers)
@@ -360,8 +374,19 @@ class Classifier:
 def _open(image: Any, sample_range: SampleRange | None) -> Image.Image:
     """Return an image as RGB: files, bytes, PIL images and arrays by the same rules as in training and on devices."""
     if isinstance(image, str | Path):
+        if Path(image).is_dir() or is_list(Path(image)):
+            raise UnreadableImageError(Path(image), "it is no image", "Give its images, or score it with evaluate()")
         return open_rgb(Path(image), sample_range=sample_range)
     return Image.fromarray(read_rgb(image, sample_range=sample_range))
+
+
+def _columns(given: Mapping[str, str]) -> Columns | None:
+    """Return the columns of a list that keywords name; None where none is."""
+    known = {f"{field.name}_column": field.name for field in fields(Columns)}
+    for key in given.keys() - known.keys():
+        close = closest(key, known)
+        raise DataError(f"evaluate() takes no {key}{f' (did you mean {close}?)' if close else ''}")
+    return Columns(**{known[key]: name for key, name in given.items()}) if given else None
 
 
 def _are_sets(images: Any) -> TypeGuard[Sequence[ImageSet]]:

@@ -217,3 +217,18 @@ def test_samples_are_scaled_as_the_adapter_says(tmp_path):
     assert not torch.allclose(plain.logits(files[0]), wanted)
     score = classifier.evaluate(tmp_path / "images")["images"].adapter
     assert (score.predicted == int(wanted.argmax())).all()
+
+
+def test_a_list_file_is_scored_by_its_own_columns(tmp_path, images):
+    classifier = Classifier.load(write_adapter(tmp_path / "adapter"), device="cpu")
+    rows = [f"{path},{path.parent.name},north" for path in sorted((images / "photo").glob("*/*.png"))]
+    (tmp_path / "scans.csv").write_text("\n".join(["scan,finding,site", *rows]))
+    columns = {"file_column": "scan", "label_column": "finding", "silo_column": "site"}
+    found = classifier.evaluate(tmp_path / "scans.csv", **columns)["north"]
+    assert repr(found) == f"Evaluation(14 images, accuracy {found.metrics.accuracy:.3f}, zero-shot CLIP " + (
+        f"{found.zero_shot_metrics.accuracy:.3f})"
+    )
+    with pytest.raises(DataError, match=r"evaluate\(\) takes no lable_column \(did you mean label_column\?\)"):
+        classifier.evaluate(tmp_path / "scans.csv", lable_column="finding")
+    with pytest.raises(UnreadableImageError, match=r"it is no image. Give its images, or score it with evaluate\(\)"):
+        classifier.predict(tmp_path / "scans.csv")

@@ -298,8 +298,12 @@ def test_groups_of_lists_stay_together(run, list_of_all, tmp_path, folders):
     assert [silo.images for silo in apart.rounds[0].silos.values()] == [
         silo.images for silo in whole.rounds[0].silos.values()
     ]
-    with pytest.raises(FedClipError, match="give every silo groups or splits, or none"):
+    with pytest.raises(FedClipError, match='group_column = "sheet": photo are folders, pairs or datasets and have no'):
         run(own | {"photo": listed(folders["photo"])}, group_column="sheet")
+    with pytest.raises(FedClipError, match='group_column = "sheet": art_painting, cartoon, photo are folders'):
+        run(folders, group_column="sheet")
+    with pytest.raises(FedClipError, match='silo_column = "style": the dictionary says whose each list is'):
+        run(own, silo_column="style")
 
 
 def test_a_folder_without_silos_is_shared_out(run, images):

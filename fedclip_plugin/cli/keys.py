@@ -22,7 +22,9 @@ _PAGE = """# Keys of a recipe
 
 Every key by section, with what it takes, its default and its meaning. `fedclip keys --markdown` writes this page,
 `fedclip keys KEY` tells one key, and `fedclip schema` prints the same for editors, as JSON schema. A relative path is
-relative to the folder in which the command runs."""
+relative to the folder in which the command runs.
+
+Keys marked with \\* may change when a run is resumed; all others define the run."""
 _REFUSED_PAGE = """## FedML's keys that are refused
 
 FedML 0.9.6 accepts these and gets them wrong or unsafe, so a recipe that holds one is refused, with the reason."""
@@ -88,7 +90,8 @@ def _section_text(section: str) -> str:
 
 def _key_text(key: Key) -> str:
     refused = [f"{value} is refused: {reason}" for value, reason in key.refused.items()]
-    return f"{key.full_name}: {_takes(key)}\n{_wrapped([plain(key.meaning), *refused])}"
+    resumed = f"A run that is resumed {'may have another value' if key.may_change else 'must have the same value'}."
+    return f"{key.full_name}: {_takes(key)}\n{_wrapped([plain(key.meaning), *refused, resumed])}"
 
 
 def _takes(key: Key) -> str:
@@ -115,7 +118,12 @@ def _section_page(section: str) -> Iterator[str]:
     yield f"## {section}"
     yield _marked(section_meaning(section))
     rows = [
-        [f'<a id="{key.full_name}"></a>`{key.name}`', plain_markdown(key.takes), _default(key), _marked(key.meaning)]
+        [
+            f'<a id="{key.full_name}"></a>`{key.name}`' + (r" \*" if key.may_change else ""),
+            plain_markdown(key.takes),
+            _default(key),
+            _marked(key.meaning),
+        ]
         for key in section_keys(section)
     ]
     yield _table(["key", "takes", "default", "meaning"], rows)

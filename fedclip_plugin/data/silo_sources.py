@@ -55,7 +55,7 @@ def keys_of_silos(
         return _miniature(target, source) | dict(keys)
     if isinstance(silos, str | Path):
         return _one_place(Path(silos).expanduser(), target, keys) | dict(keys)
-    return _own(silos, target, keys)
+    return _own(silos, target, keys, source)
 
 
 def _miniature(target: Any, source: str) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _columns(keys: Mapping[str, Any], *without: str) -> Columns:
     return replace(Columns(), **{what: name for what, name in names.items() if name is not None})
 
 
-def _own(silos: Any, target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
+def _own(silos: Any, target: Any, keys: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return the keys of images of one's own; lists and datasets become list files that the recipe names."""
     if not isinstance(silos, Mapping) or not silos:
         raise DataError(
@@ -111,11 +111,27 @@ def _own(silos: Any, target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
         every[held] = target
     names = [name for name in every if name != held]
     shared = {"dataset": "own", "silos": names, "target_domain": held, **_counts(len(names))}
+    _require_lists(every, keys, source)
     if (root := _common_root(every)) is not None:
         return {"data_layout": "silos", "data_root": root, **shared, **keys}
     columns = {f"{field.name}_column" for field in fields(Columns)}  # those of lists that were written are other ones
     left = {key: value for key, value in keys.items() if key not in columns}
     return shared | left | _listed(every, keys)
+
+
+def _require_lists(every: Mapping[str, Any], keys: Mapping[str, Any], source: str) -> None:
+    """Refuse columns for silos that have none: a group that was asked for would be lost in silence."""
+    without = [name for name, own in every.items() if not (isinstance(own, str | Path) and is_list(Path(own)))]
+    lost = ["group_column", "split_column"] if without else []  # the files and labels of the others may have columns
+    columns = lost if len(without) < len(every) else [f"{field.name}_column" for field in fields(Columns)]
+    rule = (
+        f"{listed(without)} are folders, pairs or datasets and have no columns; give list files (.csv), or leave it out"
+    )
+    wrong = [Fault(key, rule, keys[key]) for key in columns if keys.get(key) is not None]
+    if keys.get("silo_column") is not None and len(without) < len(every):
+        wrong.append(Fault("silo_column", "the dictionary says whose each list is; leave it out", keys["silo_column"]))
+    if wrong:
+        raise recipe_error(source, wrong)
 
 
 def _counts(silos: int) -> dict[str, Any]:
@@ -169,14 +185,8 @@ def _listed(every: Mapping[str, Images], keys: Mapping[str, Any]) -> dict[str, A
     place = cache / "lists" / content[:16]
     with writing_to(f"the lists of images in {place}", DataError):
         place.mkdir(parents=True, exist_ok=True)
-        columns = {write_list(place / f"{name}.csv", own): name for name, own in rows.items()}
-    if len(columns) > 1:
-        (some, one), (others, other) = list(columns.items())[:2]
-        raise DataError(
-            f"{one} has the columns {', '.join(some.named())} and {other} {', '.join(others.named())}: give every silo "
-            "groups or splits, or none"
-        )
-    named = {f"{what}_column": name for what, name in next(iter(columns)).named().items() if what in ("group", "split")}
+        columns = [write_list(place / f"{name}.csv", own) for name, own in rows.items()][0]
+    named = {f"{what}_column": name for what, name in columns.named().items() if what in ("group", "split")}
     classes = {"classes": list(next(iter(orders.values())))} if orders and "classes" not in keys else {}
     return {"data_layout": "list", "data_list": place.absolute() / "{silo}.csv", **named, **classes}
 

@@ -15,7 +15,7 @@ from fedclip_plugin.errors import HubError
 from fedclip_plugin.hub.adapter_card import AdapterCard
 from fedclip_plugin.hub.stored_adapters import Repository, asking_hub, require_repository
 from fedclip_plugin.recipe import load_recipe
-from fedclip_plugin.recipe.recipe import NOT_IN_DIGEST
+from fedclip_plugin.recipe.schema.sections import NOT_IN_DIGEST
 from fedclip_plugin.runs import RunFolder, SavedAdapter, load_adapter, save_adapter
 
 _KEPT = {"comm_round"}

@@ -36,7 +36,8 @@ def _set(lines: Sequence[str], section: str, key: str, value: Any) -> list[str]:
     while end < len(lines) and lines[end].startswith("  "):
         end += 1
     block = list(lines[start:end])
-    found = next((number for number, line in enumerate(block) if line.startswith(f"  {key}:")), len(block))
+    marks = (f"  {key}:", f"  # {key}:")  # a key that is commented out holds its place
+    found = next((number for mark in marks for number, line in enumerate(block) if line.startswith(mark)), len(block))
     block[found : found + 1] = [] if value is None else _key_lines(key, value, "".join(block[found : found + 1]))
     return [*lines[:start], *block, *lines[end:]]
 
@@ -46,7 +47,7 @@ def _key_lines(key: str, value: Any, before: str) -> list[str]:
     flow = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=_WIDTH).strip()[1:-1]
     first, *others = f"  {key}: {flow}".split("\n")
     written = [first, *(f"    {line.strip()}" for line in others)]
-    comment = re.search(r"\s(#.*)", before)
+    comment = re.search(r"\s(#.*)", before.replace("# ", "", 1) if before.startswith("  # ") else before)
     if comment is None:
         return written
     if len(written) > 1 or len(written[0]) + len(comment[1]) > _WIDTH + 20:

@@ -15,21 +15,7 @@ from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, UNSAFE_IF_TRUE
 from fedclip_plugin.recipe.rules.data import shares_out, told_silos
 from fedclip_plugin.recipe.rules.privacy import drop_foreign
-from fedclip_plugin.recipe.schema.fedml import TrackingArgs
-from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, RecipeSections, without_idle
-
-NOT_IN_DIGEST = {
-    "data_args": {"data_cache_dir", "data_silo_config"},
-    "train_args": {"comm_round"},
-    "device_args": {"using_gpu", "gpu_mapping_file", "gpu_mapping_key"},
-    "tracking_args": set(TrackingArgs.model_fields),
-    "fedclip_args": {
-        *("data_root", "data_list", "feature_cache_dir", "run_dir", "keep_rounds"),
-        *("min_silos", "start_timeout", "round_timeout"),
-        *("encode_batch_size", "encode_workers", "offline"),
-    },
-}
-"""Keys that change no result, or only continue it."""
+from fedclip_plugin.recipe.schema.sections import NOT_IN_DIGEST, SECTIONS, SWITCHES, RecipeSections, without_idle
 
 
 class Recipe(RecipeSections):

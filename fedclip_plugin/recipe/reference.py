@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_IF_SET, REFUSED_VALUES
-from fedclip_plugin.recipe.schema.sections import SECTIONS, RecipeSections
+from fedclip_plugin.recipe.schema.sections import NOT_IN_DIGEST, SECTIONS, RecipeSections
 from fedclip_plugin.recipe.schema.types import MOST
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -43,6 +43,8 @@ class Key:
         From the docstring, with its marks for code.
     refused
         FedML's values that are refused, with the reason.
+    may_change
+        Whether a run that is resumed may have another value.
     """
 
     section: str
@@ -51,6 +53,7 @@ class Key:
     default: str | None
     meaning: str
     refused: Mapping[str, str]
+    may_change: bool
 
     @property
     def full_name(self) -> str:
@@ -78,6 +81,7 @@ def section_keys(section: str) -> list[Key]:
             None if field.is_required() else _as_yaml(field.get_default(call_default_factory=True)),
             known[name],
             {"any other": REFUSED_IF_SET[name]} if name in REFUSED_IF_SET else REFUSED_VALUES.get(name, {}),
+            name in NOT_IN_DIGEST.get(section, ()),
         )
         for name, field in model.model_fields.items()
     ]

@@ -24,11 +24,15 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from fedclip_edge.files import append_line, has_links, is_same, point_to, remove, sweep, write_file
 from fedclip_plugin.errors import RunFolderError
+from fedclip_plugin.recipe.faults import show
+from fedclip_plugin.recipe.schema.sections import NOT_IN_DIGEST
 from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter
 from fedclip_plugin.runs.job_folder import JobFolder
 from fedclip_plugin.runs.round_record import RoundRecord
@@ -93,7 +97,7 @@ class RunFolder(JobFolder):
         if done and self.read_digest() != digest:
             raise RunFolderError(
                 f"{self.path} was made by another recipe ({self._differences(recipe_text)}): a run is resumed with "
-                "the recipe it began with, only comm_round, paths and time-outs may change; name another --run"
+                "the keys that define it ('fedclip keys KEY' tells which may change); name another --run"
             )
         return records if done else []
 
@@ -226,13 +230,14 @@ class RunFolder(JobFolder):
         return records[-1]
 
     def _differences(self, recipe_text: str) -> str:
-        """Return which keys of the recipe differ from the ones on disk, as text."""
-        before, now = (
-            [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-            for text in (self.recipe.read_text(encoding="utf-8"), recipe_text)
-        )
-        was, new = [line for line in before if line not in now], [line for line in now if line not in before]
-        return f"there {', '.join(was) or 'nothing more'}; here {', '.join(new) or 'nothing more'}"
+        """Return which keys that define a run differ from the ones on disk, as text."""
+        before, now = (_defining(text) for text in (self.recipe.read_text(encoding="utf-8"), recipe_text))
+        told = [
+            f"{key}: {show(before.get(key))} there, {show(now.get(key))} here"
+            for key in dict.fromkeys([*before, *now])
+            if before.get(key) != now.get(key)
+        ]
+        return "; ".join(told) or "by another version of the program"
 
     def _with_history(self, recipe_text: str, records: Sequence[RoundRecord]) -> str:
         """Put what the earlier rounds were made with on top of the recipe of a run that goes on."""
@@ -267,6 +272,21 @@ class RunFolder(JobFolder):
                 f"{self._what} has {free / 1e6:.0f} MB free and the run needs {needed_bytes / 1e6:.0f} MB: "
                 "free some space, keep fewer rounds (fedclip_args.keep_rounds), or name another --run"
             )
+
+
+def _defining(recipe_text: str) -> dict[str, Any]:
+    """Return ``section.key`` to value, of a resolved recipe's keys that define the run."""
+    try:
+        sections = yaml.safe_load(recipe_text)
+    except yaml.YAMLError:
+        return {}
+    return {
+        f"{section}.{key}": value
+        for section, keys in (sections.items() if isinstance(sections, dict) else ())
+        if isinstance(keys, dict)
+        for key, value in keys.items()
+        if key not in NOT_IN_DIGEST.get(section, ())
+    }
 
 
 def _record(where: str, line: object) -> RoundRecord:

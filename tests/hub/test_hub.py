@@ -15,8 +15,7 @@ from fedclip_plugin.errors import AdapterFileError, HubError
 from fedclip_plugin.hub import find_adapter, pull_adapter, what_to_publish
 from fedclip_plugin.hub.stored_adapters import Repository
 from fedclip_plugin.recipe import load_recipe
-from fedclip_plugin.recipe.recipe import NOT_IN_DIGEST
-from fedclip_plugin.recipe.schema.sections import SECTIONS
+from fedclip_plugin.recipe.schema.sections import NOT_IN_DIGEST, SECTIONS
 from fedclip_plugin.runs import RunFolder, load_adapter, save_adapter
 from fedclip_plugin.runs.provenance import recipe_text
 from tests.support.hub_server import TOKEN, Hub, commit_of, serving

@@ -11,8 +11,7 @@ import yaml
 
 from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
-from fedclip_plugin.recipe.recipe import NOT_IN_DIGEST
-from fedclip_plugin.recipe.schema.sections import SECTIONS
+from fedclip_plugin.recipe.schema.sections import NOT_IN_DIGEST, SECTIONS
 
 TEXT = """
 common_args: {training_type: cross_silo}

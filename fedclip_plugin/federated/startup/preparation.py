@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from fedclip_miniature import DOMAINS, ensure_miniature
+from fedclip_plugin.backbone import BUILT_IN
 from fedclip_plugin.data import ImageSet, Split, remarks, silo_image_set, silo_names, split_images, target_image_set
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of
@@ -252,6 +253,8 @@ class Preparation:
         told = ", ".join(f"{card.name} {card.images:,}" for card in cards[1:])
         target = f"; target {self._settings.target_domain} {cards[0].images:,}" if cards[0].images else ""
         self._say(f"images: {told}{target}")
+        if self._settings.backbone == BUILT_IN and not self._drawn:
+            self._say("note: clip-tiny knows drawings, not photographs; name a CLIP in fedclip_args.backbone for those")
         todo = sum(card.to_encode for card in cards)
         self._say(f"encoding {todo:,} images once with {self._settings.backbone}" if todo else "features: all cached")
 

@@ -58,6 +58,20 @@ SWITCHES: dict[str, str] = {
 """The sections that may be absent, each with the key that says it is there."""
 
 
+NOT_IN_DIGEST: dict[str, set[str]] = {
+    "data_args": {"data_cache_dir", "data_silo_config"},
+    "train_args": {"comm_round"},
+    "device_args": {"using_gpu", "gpu_mapping_file", "gpu_mapping_key"},
+    "tracking_args": set(TrackingArgs.model_fields),
+    "fedclip_args": {
+        *("data_root", "data_list", "feature_cache_dir", "run_dir", "keep_rounds"),
+        *("min_silos", "start_timeout", "round_timeout"),
+        *("encode_batch_size", "encode_workers", "offline"),
+    },
+}
+"""Keys that change no result, or only continue it: they may change when a run is resumed."""
+
+
 def homes(key: str) -> list[str]:
     """Name the sections that have a key; none for an unknown one."""
     return [name for name, model in SECTIONS.items() if key in model.model_fields]

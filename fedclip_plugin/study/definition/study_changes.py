@@ -7,8 +7,7 @@ from typing import Any
 
 import yaml
 
-from fedclip_plugin.recipe.recipe import NOT_IN_DIGEST
-from fedclip_plugin.recipe.schema.sections import SECTIONS
+from fedclip_plugin.recipe.schema.sections import NOT_IN_DIGEST, SECTIONS
 from fedclip_plugin.study.definition.study import Study
 from fedclip_plugin.study.definition.study_rules import OWN
 
