@@ -185,7 +185,7 @@ def _listed(every: Mapping[str, Images], keys: Mapping[str, Any]) -> dict[str, A
     place = cache / "lists" / content[:16]
     with writing_to(f"the lists of images in {place}", DataError):
         place.mkdir(parents=True, exist_ok=True)
-        columns = [write_list(place / f"{name}.csv", own) for name, own in rows.items()][0]
+        columns, *_ = (write_list(place / f"{name}.csv", own) for name, own in rows.items())
     named = {f"{what}_column": name for what, name in columns.named().items() if what in ("group", "split")}
     classes = {"classes": list(next(iter(orders.values())))} if orders and "classes" not in keys else {}
     return {"data_layout": "list", "data_list": place.absolute() / "{silo}.csv", **named, **classes}
