@@ -47,7 +47,9 @@ def _key_lines(key: str, value: Any, before: str) -> list[str]:
     flow = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=_WIDTH).strip()[1:-1]
     first, *others = f"  {key}: {flow}".split("\n")
     written = [first, *(f"    {line.strip()}" for line in others)]
-    comment = re.search(r"\s(#.*)", before.replace("# ", "", 1) if before.startswith("  # ") else before)
+    if before.startswith("  # "):  # commented out: the comment behind the key stays in its column
+        before = "  " + before[4:].replace("#", "  #", 1)
+    comment = re.search(r"\s(#.*)", before)
     if comment is None:
         return written
     if len(written) > 1 or len(written[0]) + len(comment[1]) > _WIDTH + 20:
