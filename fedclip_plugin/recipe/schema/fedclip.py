@@ -38,38 +38,40 @@ class FedClipArgs(Section):
     Attributes
     ----------
     backbone
-        The frozen CLIP: ``clip-tiny`` (built in), a hub name (``owner/name``), or a folder (with a ``/``).
+        The frozen CLIP: ``clip-tiny`` (built in), a hub name (``owner/name``), or a folder (with a ``/``). The default
+        knows drawings, not photographs: for photographs name a CLIP such as ``openai/clip-vit-base-patch32``, which
+        ``fit()`` and ``fedclip init`` take for images of your own unless told otherwise.
     method
         What is trained and sent; ``fedclip ls --methods`` says more of each.
     data_layout
         How images lie: ``domains``: ``root/<domain>/<class>/<image>``, one domain per silo; ``classes``:
-        ``root/<class>/<image>``, shared out among silos; ``splits``: ``root/<split>/<class>/<image>`` with the splits
-        ``train``, ``val`` and ``test``, shared out likewise, each silo's share of them being its split; ``silos``: one
+        ``root/<class>/<image>``, distributed among silos; ``splits``: ``root/<split>/<class>/<image>`` with the splits
+        ``train``, ``val`` and ``test``, distributed likewise, each silo's share of them being its split; ``silos``: one
         folder per silo; ``list``: images that ``data_list`` names.
     data_root
         The root, or a pattern with ``{silo}`` for the silo's name. Left out only with ``dataset: miniature``, with
         ``data_silo_config`` and no target domain, and for ``list``, where files are then relative to their list.
     data_list
-        For ``list``: a ``.csv`` or ``.tsv`` with a header, or a ``.txt`` or ``.lst`` with a file and a label a line.
-        With ``{silo}`` for the silo's name, every silo has its own. Without it and without ``silo_column``, the images
-        are shared out among silos as for ``classes``.
+        For ``list``: a ``.csv`` or ``.tsv`` with a header, or a ``.txt`` or ``.lst`` with a file and a label per
+        line. With ``{silo}`` for the silo's name, every silo has its own. Without it and without ``silo_column``, the
+        images are distributed among silos as for ``classes``.
     file_column
-        Column of a list's image files.
+        Column of a list's image files; only with ``data_layout: list``.
     label_column
-        Column of a list's labels, which are text.
+        Column of a list's labels, which are text; only with ``data_layout: list``.
     silo_column
-        Column of a list whose values are the silos, and perhaps the target domain.
+        Column of a list whose values are the silos, and perhaps the target domain; only with ``data_layout: list``.
     group_column
-        Column of a list for what must stay together, such as the patient: no group is in two of a silo's splits, or in
-        two silos when a list is shared out.
+        Column of a list for what must stay together, such as the patient; only with ``data_layout: list``. No group is
+        in two of a silo's splits, or in two silos when a list is distributed.
     split_column
-        Column of a list for your own split: train, val (valid, validation) or test. Without it: 60, 20 and 20 % of each
-        silo's images.
+        Column of a list for your own split: train, val (valid, validation) or test; only with ``data_layout: list``.
+        Without it: 60, 20 and 20 % of each silo's images.
     domains
         Domain folders, in silo order. Without it: all folders, sorted.
     silos
         Silos, in silo order: folders for ``data_layout: silos``, which requires it, values of ``silo_column``, or names
-        to share images out to.
+        for the silos that images are distributed among.
     target_domain
         The domain that no silo trains on and the server tests on. Without it, there is no such test.
     classes
@@ -98,9 +100,10 @@ class FedClipArgs(Section):
         What the server does with the average, FedOpt (Reddi et al. 2021, arXiv 2003.00295). ``none`` takes it as the
         next adapter; so does ``sgd`` with learning rate 1 and momentum 0.
     server_lr
-        Learning rate of ``server_optimizer``.
+        Learning rate of the server's optimizer; only for ``server_optimizer: sgd`` or ``adam``, and
+        required for ``adam``; 0.01 is a start.
     server_momentum
-        Momentum of ``server_optimizer: sgd``; 0.9 is FedAvgM.
+        Momentum of the server's optimizer; only for ``server_optimizer: sgd``. 0.9 is FedAvgM.
     codec
         How updates travel, both ways: ``none`` as they are, ``fp16`` and ``int8`` as differences in 16 or 8 bits with
         error feedback.
@@ -111,13 +114,13 @@ class FedClipArgs(Section):
     personal_epochs
         Epochs in which each silo, after the last round, fine-tunes an adapter of its own; kept under ``personal/``.
     min_silos
-        Usable updates that a round needs. Without it: those of all silos that were sampled.
+        Smallest number of usable updates for a round to count. Without it: all silos sampled for the round.
     min_images_per_silo
         A silo with fewer images is refused.
     start_timeout
-        Seconds that a silent rank is waited for before round 0, while images are loaded and encoded.
+        How long, in seconds, a rank that sends nothing is waited for before round 0, while images are encoded.
     round_timeout
-        Seconds that a silent rank is waited for in a round.
+        How long, in seconds, the server waits in a round for a silo that sends nothing.
     run_dir
         Where the run is written. Without it: ``runs/`` and the recipe's name.
     images_per_class

@@ -32,7 +32,7 @@ class CommonArgs(Section):
     training_type
         FedML's platform: one server, and silos that each hold a whole data set.
     scenario
-        FedML's kind of job: one process a silo.
+        FedML's kind of job: one process per silo.
     using_mlops
         FedML's cloud: always off, nothing leaves the machines of the job.
     random_seed
@@ -55,15 +55,16 @@ class DataArgs(Section):
     data_cache_dir
         Where the miniature is drawn.
     partition_method
-        How the images of one folder or list are shared out: ``homo`` evenly (IID), ``hetero`` unevenly, class by class
+        How the images of one folder or list are distributed: ``homo`` evenly (IID), ``hetero`` unevenly, class by class
         (Dirichlet). ``data_layout: classes`` and ``splits`` require it, and so does a list without silos.
     partition_alpha
         Concentration of the Dirichlet distribution of ``hetero``, which requires it: 0.5 is uneven, 100 nearly even.
     partition_seed
-        Seed of the sharing out alone, so that runs with several seeds have the same silos. Without it:
+        Seed of this distribution alone, so that runs with several seeds have the same silos. Without it:
         ``random_seed``, and in a study 0.
     data_silo_config
-        One small YAML file per silo, where machines differ; each sets ``fedclip_args.data_root`` for its silo.
+        One small YAML file per silo, where machines differ: it sets ``fedclip_args.data_root``, ``data_list`` or
+        both for its silo, in place of the recipe's, and nothing else.
     """
 
     dataset: Text
@@ -107,7 +108,7 @@ class TrainArgs(Section):
     batch_size
         Images per training step. A last batch of one image is skipped, as in the reference.
     client_optimizer
-        The silos' optimizer: Adam with coupled weight decay, made afresh each round, as in the reference.
+        The silos' optimizer: Adam with coupled weight decay; each round starts with a new one, as in the reference.
     learning_rate
         Learning rate of the silos' Adam.
     weight_decay
