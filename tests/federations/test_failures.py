@@ -2,6 +2,7 @@
 
 import pytest
 
+from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.runs import load_adapter
 from tests.support.workshop import OWN_SILOS
 
@@ -91,12 +92,12 @@ def test_everything_wrong_with_the_images_is_said_at_once(workshop, own_images):
     assert "Traceback" not in outcome.err
 
 
-def test_class_folders_that_differ_are_named(workshop, own_images):
+def test_class_folders_that_differ_are_named(workshop, own_images, fedml_of_the_session):
     root = own_images("wrong_classes")
     (root / "silo_b" / "dog").rename(root / "silo_b" / "doggo")
-    outcome = workshop.run(workshop.recipe("wrong_classes", **OWN_SILOS, fedclip_args__data_root=str(root)))
-    assert outcome.code == 2
-    assert "silo_a lacks doggo; silo_b lacks dog; silo_c lacks doggo" in outcome.err
+    recipe = workshop.recipe("wrong_classes", **OWN_SILOS, fedclip_args__data_root=str(root))
+    with pytest.raises(FedClipError, match="silo_a lacks doggo; silo_b lacks dog; silo_c lacks doggo"):
+        workshop.run_here(recipe)
 
 
 def test_an_unreadable_image_is_refused_by_name(workshop, own_images):

@@ -1,9 +1,9 @@
-"""A list of images as a federation of real ranks takes it: silos, a target, groups, and files that cannot be read."""
+"""A list of images as a federation takes it: silos, a target, groups, and files that cannot be read."""
 
 from fedclip_miniature import CLASSES, ensure_miniature
 from fedclip_plugin.data import PARTS, silo_image_set, split_images
 from fedclip_plugin.recipe import load_recipe
-from tests.support.workshop import IMAGES_PER_CLASS, LAUNCH
+from tests.support.workshop import IMAGES_PER_CLASS
 
 DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
 OF_A_LIST = {
@@ -16,7 +16,7 @@ OF_A_LIST = {
 }
 
 
-def test_a_list_trains_with_whole_groups_and_a_target(workshop):
+def test_a_list_trains_with_whole_groups_and_a_target(workshop, fedml_of_the_session):
     root = ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0)
     lines = ["file;label;style;sheet"]
     for style in DOMAINS:
@@ -28,17 +28,16 @@ def test_a_list_trains_with_whole_groups_and_a_target(workshop):
     file = workshop.recipe(
         "listed",
         **OF_A_LIST,
-        fedclip_args__data_list="images.csv",
+        fedclip_args__data_list=str(workshop.place / "images.csv"),
         fedclip_args__data_root=str(root / "{silo}"),
         fedclip_args__on_bad_image="skip",
         train_args__comm_round=2,
     )
-    outcome = workshop.run(file, program=LAUNCH)
-    assert outcome.code == 0, outcome.err
+    outcome = workshop.run_here(file)
     assert "images: art_painting 84, cartoon 85, photo 84; target sketch 84" in outcome.out
     assert "skipped unreadable images: cartoon 1" in outcome.out
     assert outcome.lines[0].images_target == 84
-    recipe = load_recipe(file, [f"fedclip_args.data_list={workshop.place / 'images.csv'}"])
+    recipe = load_recipe(file)
     for index, (name, silo) in enumerate(outcome.lines[-1].silos.items()):
         images = silo_image_set(recipe, index)
         readable = images.subset([i for i, path in enumerate(images.paths()) if path.exists()])
