@@ -178,8 +178,8 @@ class Classifier:
         FedClipError
             When the backbone cannot be used, an image cannot be read, or ``top`` is below 1.
         """
-        if top < 1:
-            raise DataError(f"top = {top}: ask for a number of labels, at least 1")
+        if not isinstance(top, int) or isinstance(top, bool) or top < 1:
+            raise DataError(f"top = {top!r}: ask for a number of labels, at least 1")
         best = self.logits(images).softmax(-1).topk(min(top, len(self.saved.classes)))
         pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         found = [{self.saved.classes[i]: p for p, i in zip(*pair, strict=True)} for pair in pairs]
@@ -278,6 +278,8 @@ class Classifier:
         FedClipError
             When backbone or images cannot be used, or do not belong to the adapter.
         """
+        if (columns or data_root is not None) and not (isinstance(images, str | Path) and is_list(Path(images))):
+            raise DataError("data_root and columns are for list files (.csv ...); leave them out")
         if _are_sets(images):
             parts = images
         else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -24,7 +25,7 @@ from fedclip_plugin.federated.fedml_imports import import_fedml
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.faults import Fault, recipe_error
-from fedclip_plugin.recipe.from_keys import recipe_from_keys
+from fedclip_plugin.recipe.from_keys import bare_keys, recipe_from_keys
 from fedclip_plugin.runs import RoundRecord, RunFolder, load_adapter
 from fedclip_plugin.runs.closing_table import summary_rows, table_cells, zero_shot_warnings
 from fedclip_plugin.text import percent
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 _USUAL_BACKBONE = "openai/clip-vit-base-patch32"
 _SOURCE = "fit(...)"
-_RENAMED = {"comm_round": "rounds", "random_seed": "seed"}
+_RENAMED = {name: name for name in ("backbone", "method")} | {"comm_round": "rounds", "random_seed": "seed"}
 
 
 def fit(
@@ -106,32 +107,37 @@ def fit(
     >>> result.best.saved.classes
     ('dog', 'elephant', 'giraffe', 'guitar', 'horse', 'house', 'person')
     """
+    keys = bare_keys(keys, _SOURCE)
     own: dict[str, Any] = {"method": method, "comm_round": rounds, "random_seed": seed}
-    wrong = [Fault(key, f"is given as {_RENAMED[key]}", keys[key]) for key in _RENAMED if key in keys]
+    wrong = [Fault(key, f"is given as {word}", keys[key]) for key, word in _RENAMED.items() if key in keys]
+    if resume and keys.get("run_dir") is None:
+        wrong.append(Fault("resume", "continues a run: name it by run_dir", True))
     if keys.get("enable_tensorboard"):
         rule = "is of fedclip launch; take the result's to_frame(), or launch the file of its to_recipe()"
         wrong.append(Fault("enable_tensorboard", rule, True))
     if wrong:
         raise recipe_error(_SOURCE, wrong)
     whole = keys_of_silos(silos, target, keys, _SOURCE)
-    own["backbone"] = backbone or (BUILT_IN if whole["dataset"] == MINIATURE else _USUAL_BACKBONE)
+    usual = BUILT_IN if whole["dataset"] == MINIATURE else _USUAL_BACKBONE
+    own["backbone"] = usual if backbone is None else backbone
     recipe = recipe_from_keys({**whole, **own}, _SOURCE)
     require_images_here(recipe)
-    given, held = recipe.fedclip_args.run_dir, None
-    if given is None:
-        held = TemporaryDirectory(prefix="fedclip-")
-    elif RunFolder(given).rounds() and not resume:
+    given = recipe.fedclip_args.run_dir
+    if given is not None and RunFolder(given).rounds() and not resume:
         raise RunFolderError(f"{given} already holds a run; give resume=True to continue it, or another run_dir")
-    folder = RunFolder(given or Path(held.name if held else ""))
+    place = Path(mkdtemp(prefix="fedclip-")) if given is None else given.absolute()
+    result, folder = Result(recipe, place), RunFolder(place)
+    if given is None:
+        weakref.finalize(result, shutil.rmtree, place, True)
     import_fedml()
     from fedclip_plugin.federated.job_here import run_job_here
 
     with _Progress(rounds, progress) as observer:
         run_job_here(recipe, folder, resume, progress, observer)
-    return Result(recipe, folder.path, _held=held)
+    return result
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Result:
     """What a federation came to: its rounds, its table, and its adapters.
 
@@ -147,12 +153,14 @@ class Result:
 
     recipe: Recipe
     folder: Path
-    _held: TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     @cached_property
     def rounds(self) -> list[RoundRecord]:
         """The rounds in order; round 0 is the untrained adapter."""
-        return RunFolder(self.folder).rounds()
+        found = RunFolder(self.folder).rounds()
+        if not found:
+            raise RunFolderError(f"{self.folder} holds no run any more; keep a result by save(folder) or run_dir")
+        return found
 
     @property
     def table(self) -> str:
@@ -195,6 +203,8 @@ class Result:
             There is something in the folder already, or it cannot be written.
         """
         place = Path(folder)
+        if place.resolve() != self.folder.resolve() and place.resolve().is_relative_to(self.folder.resolve()):
+            raise RunFolderError(f"{place} is in the run folder itself; name another folder")
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise RunFolderError(f"{place} is not empty; name another folder, or remove it")
         with writing_to(f"run folder {place}", RunFolderError):

@@ -1,9 +1,12 @@
 """A federation from Python: the same bytes as under mpirun, any labelled images, and a result that can be kept."""
 
+import logging
 import shutil
+import warnings
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import fedclip_plugin
@@ -323,3 +326,120 @@ def test_a_folder_without_silos_is_shared_out(run, images):
 def test_what_contradicts_one_place_is_named(run, images, keys, told):
     with pytest.raises(FedClipError, match=told):
         run(images, keys.pop("target", None), **keys)
+
+
+@pytest.fixture
+def own_lists(list_of_all, tmp_path):
+    """Return a list file for each of two silos."""
+    rows, own = list_of_all.read_text().splitlines(), {}
+    for name in ("photo", "cartoon"):
+        own[name] = tmp_path / f"{name}.csv"
+        own[name].write_text("\n".join([rows[0], *(row for row in rows if f",{name}," in row)]))
+    return own
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("/tmp/x", "must be the name of one folder"),
+        ("../x", "must be the name of one folder"),
+        (1, "names are text"),
+        ("a\0b", "must be the name of one folder"),
+        ("a\nb", "has a line break or a control character"),
+    ],
+)
+def test_names_of_silos_are_looked_at_before_anything_is_written(run, own_lists, name, told, tmp_path):
+    before = {path: path.read_bytes() for path in own_lists.values()}
+    with pytest.raises(FedClipError, match=told):
+        run({name: own_lists["photo"], "cartoon": own_lists["cartoon"]}, data_cache_dir=tmp_path / "cache")
+    assert {path: path.read_bytes() for path in own_lists.values()} == before and not (tmp_path / "cache").exists()
+
+
+def test_the_target_is_no_silos(run, folders, own_lists, images):
+    with pytest.raises(FedClipError, match="the target is the place of silo 'pictures'"):
+        run({"pictures": images / "photo", "cartoon": images / "cartoon"}, images / "cartoon" / ".." / "photo")
+    with pytest.raises(FedClipError, match="84 images are both the target's and photo's, such as "):
+        run(own_lists, listed(images / "photo"))
+
+
+def test_groups_in_several_lists_are_told(run, own_lists, caplog):
+    for path in own_lists.values():
+        path.write_text(path.read_text().replace("cartoon 1\n", "shared\n").replace("photo 1\n", "shared\n"))
+    run(own_lists, group_column="sheet", rounds=1)
+    assert "1 groups are in several silos, such as shared in photo, cartoon; what one trains on" in caplog.text
+
+
+def test_lists_may_be_relative_to_a_root(run, images, tmp_path):
+    for name in ("photo", "cartoon"):
+        rows = [f"{name}/{path.parent.name}/{path.name},{path.parent.name}" for path, _ in listed(images / name)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["file,label", *rows]))
+    own = {name: tmp_path / f"{name}.csv" for name in ("photo", "cartoon")}
+    plain = run({name: images / name for name in own})
+    assert tensors(run(own, data_root=images)) == tensors(plain)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"data_root": "x"}, 'data_root = "x": follows from silos and target'),
+        ({"data_silo_config": ["a.yaml"]}, "data_silo_config = .*: follows from silos and target"),
+        ({"train_args": {"comm_round": 7}}, "comm_round = 7: is given as rounds"),
+        ({"fedclip_args": {"silos": ["a"]}}, "silos = .*: follows from silos and target"),
+        (
+            {"learning_rate": 1.0, "train_args": {"learning_rate": 2.0}},
+            "train_args.learning_rate = 2.0: is given twice",
+        ),
+        ({"resume": True}, "resume = true: continues a run: name it by run_dir"),
+        ({"backbone": ""}, "backbone"),
+        ({"data_cache_dir": 3}, "data_cache_dir"),
+    ],
+)
+def test_keys_that_contradict_the_silos_are_named(run, folders, keys, told):
+    with pytest.raises(FedClipError, match=told):
+        run(folders, **keys)
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (None, "a is a NoneType; give a folder, a list of"),
+        ({"train": []}, "a is a dict; give one split of it"),
+        ([("x.png", 0.9)], r"a, item 0 has the label 0.9; a label is text, or a whole number"),
+        ([("x.png", float("inf"))], "has the label inf"),
+        ([("x.png", True)], "has the label True"),
+        ([("x.png", " dog")], "has the label ' dog'; a label has no line break"),
+        ([("x.png", "dog"), ("x.png", "cat")], "item 1 has the label 'cat'; the same image has 'dog' before"),
+        ("", "cannot be the place of images: it is empty"),
+        ("a$b", "cannot be the place of images"),
+        ("~nobody_of_this_name/x", "there is no such user"),
+    ],
+)
+def test_images_that_are_none_are_named(run, images, told):
+    with pytest.raises(FedClipError, match=told):
+        run({"a": images})
+
+
+def test_an_image_that_is_twice_in_a_dataset_counts_once(run, folders, caplog):
+    own = {name: listed(folder) for name, folder in folders.items()}
+    plain = run(own)
+    again = run(own | {"photo": [*own["photo"], own["photo"][3]]})
+    assert tensors(again) == tensors(plain)
+    assert "photo: 1 images are there before" in caplog.text
+
+
+def test_nothing_of_the_process_changes(run, folders, tmp_path, monkeypatch):
+    logging_before, threads, state = list(logging.getLogger().handlers), torch.get_num_threads(), torch.get_rng_state()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        result = run(folders, run_dir="here")
+        place = run(folders).folder
+    assert not place.exists()
+    assert logging.getLogger().handlers == logging_before and torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+    monkeypatch.chdir(tmp_path.parent)
+    assert "zero-shot CLIP" in result.table and result.best.saved.round == result.rounds[-1].best_round
+    with pytest.raises(FedClipError, match="is in the run folder itself; name another folder"):
+        result.save(result.folder / "copy")
+    shutil.rmtree(result.folder)
+    with pytest.raises(FedClipError, match=r"holds no run any more; keep a result by save"):
+        Result(result.recipe, result.folder).rounds  # noqa: B018

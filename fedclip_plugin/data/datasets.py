@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,6 +21,9 @@ from fedclip_plugin.errors import DataError
 Labelled: TypeAlias = "Sequence[tuple[str | Path, str]] | Iterable[Any]"
 """A list of (path, label), or a dataset that yields (image, label) or a dictionary with both."""
 
+logger = logging.getLogger(__name__)
+
+_ABSENT: Any = object()
 _IMAGE_KEYS, _LABEL_KEYS = ("image", "img"), ("label", "labels", "fine_label")
 
 File = tuple[Path, str]
@@ -67,15 +71,24 @@ def labelled_files(
     names = _class_names(source)
     rows: list[File] = []
     numbered = False
-    for index, item in enumerate(_items(source)):
+    labels: dict[Path, str] = {}
+    for index, item in enumerate(_items(source, name)):
         where = f"{name}, item {index}"
         image, label = _pair(item, where)
         if not isinstance(label, str):
             numbered = True
             label = _named(label, names or classes, where)
-        rows.append((_file(image, cache, where, sample_range), label))
+        elif label != label.strip() or not label or not label.isprintable():
+            raise DataError(f"{where} has the label {label!r}; a label has no line break, and no space around it")
+        file = _file(image, cache, where, sample_range)
+        if labels.setdefault(file, label) != label:
+            raise DataError(f"{where} has the label {label!r}; the same image has {labels[file]!r} before: keep one")
+        rows.append((file, label))
     if not rows:
         raise DataError(f"{name}: the list or dataset holds no image")
+    if again := len(rows) - len(labels):
+        logger.warning("%s: %d images are there before, equal to the last pixel, and left out", name, again)
+        rows = list(labels.items())
     return rows, tuple(names) if numbered and names else None
 
 
@@ -91,9 +104,13 @@ def dataset_images(
     return ImageSet(name, Path("/"), tuple(classes), tuple(str(path) for path, _ in rows), labels)
 
 
-def _items(source: Any) -> Iterator[Any]:
+def _items(source: Any, name: str) -> Iterator[Any]:
+    if isinstance(source, Mapping) or hasattr(source, "iloc"):
+        raise DataError(f"{name} is a {type(source).__name__}; give one split of it, or a list of (path, label)")
     if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
         return (source[index] for index in range(len(source)))  # torch's map-style datasets may have no iterator
+    if not isinstance(source, Iterable):
+        raise DataError(f"{name} is a {type(source).__name__}; give a folder, a list of (path, label), or a dataset")
     return iter(source)
 
 
@@ -105,7 +122,7 @@ def _class_names(source: Any) -> list[str] | None:
         names = getattr(found, "names", None)
     else:
         names = getattr(source, "classes", None)
-    if names:
+    if names is not None and not isinstance(names, str | Mapping) and len(names):
         return [str(name) for name in names]
     inner = getattr(source, "dataset", None)
     return None if inner is None or inner is source else _class_names(inner)
@@ -113,9 +130,9 @@ def _class_names(source: Any) -> list[str] | None:
 
 def _pair(item: Any, where: str) -> tuple[Any, Any]:
     if isinstance(item, Mapping):
-        image = next((item[key] for key in _IMAGE_KEYS if key in item), None)
-        label = next((item[key] for key in _LABEL_KEYS if key in item), None)
-        if image is None or label is None:
+        image = next((item[key] for key in _IMAGE_KEYS if key in item), _ABSENT)
+        label = next((item[key] for key in _LABEL_KEYS if key in item), _ABSENT)
+        if image is _ABSENT or label is _ABSENT:
             raise DataError(
                 f"{where} has the columns {', '.join(map(str, item))}; one of {', '.join(_IMAGE_KEYS)} and one of "
                 f"{', '.join(_LABEL_KEYS)} are needed: rename its columns"
@@ -128,9 +145,12 @@ def _pair(item: Any, where: str) -> tuple[Any, Any]:
 
 def _named(label: Any, names: Sequence[str] | None, where: str) -> str:
     try:
-        number = int(label.item() if hasattr(label, "item") else label)
-    except (TypeError, ValueError):
-        raise DataError(f"{where} has the label {label!r}; a label is text, or a number with a name") from None
+        plain = label.item() if hasattr(label, "item") else label
+        number = int(plain)
+        if isinstance(plain, bool) or number != plain:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"{where} has the label {label!r}; a label is text, or a whole number with a name") from None
     if names is None:
         raise DataError(f"{where} has the label {number}, which has no name; give classes=[...], one name a number")
     if not 0 <= number < len(names):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import logging
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,8 +17,11 @@ from fedclip_plugin.data.checking.listing import list_folder, list_list
 from fedclip_plugin.data.datasets import Labelled, labelled_files
 from fedclip_plugin.data.image_folders import find_layout, scan_folder
 from fedclip_plugin.data.lists import Columns, ImageList, Row, is_list, write_list
+from fedclip_plugin.data.lists.image_list import SHARED
+from fedclip_plugin.data.names import name_fault
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import Fault, closest, listed, recipe_error
+from fedclip_plugin.recipe.schema.types import folder_name
 
 Images: TypeAlias = "str | Path | Labelled"
 """A silo's images: a folder of class folders, a list file, (path, label) pairs, or a dataset of images with labels."""
@@ -24,8 +29,10 @@ Images: TypeAlias = "str | Path | Labelled"
 MINIATURE = "miniature"
 """The built-in data set, four drawn domains, in place of silos."""
 
-_FOLLOWS = ("dataset", "data_layout", "data_list", "domains", "silos", "target_domain")
+_FOLLOWS = ("dataset", "data_layout", "data_list", "domains", "silos", "target_domain", "data_silo_config")
 """Keys that the silos themselves say."""
+
+logger = logging.getLogger(__name__)
 
 
 def keys_of_silos(
@@ -47,14 +54,19 @@ def keys_of_silos(
     DataError
         Images cannot be used.
     """
+    follows = [*_FOLLOWS, *(["data_root"] if not _has_list(silos) else [])]
     if wrong := [
-        Fault(key, "follows from silos and target; leave it out", keys[key]) for key in _FOLLOWS if key in keys
+        Fault(key, "follows from silos and target; leave it out", keys[key]) for key in follows if key in keys
     ]:
         raise recipe_error(source, wrong)
+    places = silos.values() if isinstance(silos, Mapping) else [silos]
+    for place in (*places, target, Path.cwd()):
+        if isinstance(place, str | Path) and (not str(place) or "$" in str(place) or "{silo}" in str(place)):
+            raise DataError(f"{str(place)!r} cannot be the place of images: it is empty, or has a $ or {{silo}} in it")
     if isinstance(silos, str) and silos == MINIATURE:
         return _miniature(target, source) | dict(keys)
     if isinstance(silos, str | Path):
-        return _one_place(Path(silos).expanduser(), target, keys) | dict(keys)
+        return _one_place(_place(silos), target, keys) | dict(keys)
     return _own(silos, target, keys, source)
 
 
@@ -71,18 +83,15 @@ def _miniature(target: Any, source: str) -> dict[str, Any]:
 
 def _one_place(path: Path, target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys for one folder or list that holds all silos, or is shared out among them."""
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 (Path's own raises for a name that is too long)
         raise DataError(
             f"silos is {str(path)!r}, and there is no such folder or list; give one, 'miniature', or a dictionary from "
             "each silo's name to its images"
         )
     if target is not None and not isinstance(target, str):
         raise DataError(f"target is a {type(target).__name__}; name one of the domains or silos in {path}")
-    if is_list(path):
-        root = keys.get("data_root")
-        listing = list_list(path.absolute(), _columns(keys), None if root is None else Path(root).expanduser())
-    else:
-        listing = list_folder(path.absolute())
+    place = path.absolute()
+    listing = list_list(place, _columns(keys), _root(keys)) if is_list(path) else list_folder(place)
     found = listing.proposal(target).keys
     flat = {key: value for section in found.values() for key, value in section.items()}
     if listing.layout in ("classes", "splits") or (listing.layout == "list" and not flat.get("silo_column")):
@@ -105,18 +114,20 @@ def _own(silos: Any, target: Any, keys: Mapping[str, Any], source: str) -> dict[
             f"silos is {silos!r}; give a dictionary from each silo's name to its folder, list or dataset, a folder or "
             "list of all silos, or 'miniature'"
         )
-    every = {str(name): images for name, images in silos.items()}
+    every = {_silo_name(name): images for name, images in silos.items()}
     held = _target_name(every, target)
     if held is not None and held not in every:
         every[held] = target
+    _require_own_folders(every, held)
     names = [name for name in every if name != held]
     shared = {"dataset": "own", "silos": names, "target_domain": held, **_counts(len(names))}
     _require_lists(every, keys, source)
     if (root := _common_root(every)) is not None:
         return {"data_layout": "silos", "data_root": root, **shared, **keys}
-    columns = {f"{field.name}_column" for field in fields(Columns)}  # those of lists that were written are other ones
+    # Those of lists that were written are other ones, and their files have full paths.
+    columns = {"data_root", *(f"{field.name}_column" for field in fields(Columns))}
     left = {key: value for key, value in keys.items() if key not in columns}
-    return shared | left | _listed(every, keys)
+    return shared | left | _listed(every, keys, held)
 
 
 def _require_lists(every: Mapping[str, Any], keys: Mapping[str, Any], source: str) -> None:
@@ -132,6 +143,49 @@ def _require_lists(every: Mapping[str, Any], keys: Mapping[str, Any], source: st
         wrong.append(Fault("silo_column", "the dictionary says whose each list is; leave it out", keys["silo_column"]))
     if wrong:
         raise recipe_error(source, wrong)
+
+
+def _require_own_folders(every: Mapping[str, Any], held: str | None) -> None:
+    """Refuse a target that is a silo's own folder or list, by whatever path."""
+    if held is None or not isinstance(every[held], str | Path):
+        return
+    place = os.path.realpath(_place(every[held]))
+    for name, own in every.items():
+        if name != held and isinstance(own, str | Path) and os.path.realpath(_place(own)) == place:
+            raise DataError(f"the target is the place of silo {name!r}, {place}; no silo may train on the target")
+
+
+def _has_list(silos: Any) -> bool:
+    places = silos.values() if isinstance(silos, Mapping) else [silos]
+    return any(isinstance(place, str | Path) and is_list(Path(place)) for place in places)
+
+
+def _silo_name(name: Any) -> str:
+    """Return a silo's name; nothing is written under one that is no folder's."""
+    if not isinstance(name, str):
+        raise DataError(f"silo name {name!r} is a {type(name).__name__}; names are text")
+    try:
+        fault = name_fault(folder_name(name))
+    except ValueError as error:
+        raise DataError(f"silo name {name!r} {error}") from error
+    if fault:
+        raise DataError(f"silo name {name!r} {fault}")
+    return name
+
+
+def _place(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{str(path)!r}: there is no such user; write the path out") from error
+
+
+def _root(keys: Mapping[str, Any]) -> Path | None:
+    """Return what the files of lists are relative to, where a key says so."""
+    root = keys.get("data_root")
+    if root is not None and not isinstance(root, str | Path):
+        raise DataError(f"data_root is a {type(root).__name__}; it is a path")
+    return None if root is None else _place(root).absolute()
 
 
 def _counts(silos: int) -> dict[str, Any]:
@@ -157,22 +211,25 @@ def _common_root(every: Mapping[str, Any]) -> Path | None:
     """Return the folder in which each silo's folder is called as the silo; None where there is none."""
     if not all(isinstance(images, str | Path) for images in every.values()):
         return None
-    places = {name: Path(images).expanduser().absolute() for name, images in every.items()}
+    places = {name: _place(images).absolute() for name, images in every.items()}
     roots = {place.parent for name, place in places.items() if place.name == name}
     fits = len(roots) == 1 and all(place.name == name and place.is_dir() for name, place in places.items())
     return roots.pop() if fits else None
 
 
-def _listed(every: Mapping[str, Images], keys: Mapping[str, Any]) -> dict[str, Any]:
+def _listed(every: Mapping[str, Images], keys: Mapping[str, Any], held: str | None) -> dict[str, Any]:
     """Write every silo's files and labels as a list, in a folder named after their content; return the keys for it."""
-    cache = Path(keys.get("data_cache_dir") or ".fedclip/data").expanduser()
+    given_cache = keys.get("data_cache_dir", ".fedclip/data")
+    if not isinstance(given_cache, str | Path):
+        raise DataError(f"data_cache_dir is a {type(given_cache).__name__}; it is a path")
+    cache = _place(given_cache)
     given = keys.get("sample_range")
     sample_range = tuple(given) if given is not None and is_range(given) else None  # else the recipe refuses it
     rows: dict[str, list[Row]] = {}
     orders: dict[str, tuple[str, ...]] = {}
     for name, images in every.items():
         if isinstance(images, str | Path):
-            rows[name] = _rows(Path(images).expanduser(), name, keys)
+            rows[name] = _rows(_place(images), name, keys)
             continue
         files, order = labelled_files(images, name, cache / "images", keys.get("classes"), sample_range)
         rows[name] = [Row(str(path), label) for path, label in files]
@@ -181,6 +238,7 @@ def _listed(every: Mapping[str, Images], keys: Mapping[str, Any]) -> dict[str, A
     if len(set(orders.values())) > 1:
         told = "; ".join(f"{name}: {listed(order)}" for name, order in orders.items())
         raise DataError(f"the datasets name their classes differently ({told}); give them one order of classes")
+    _tell_apart(rows, held)
     content = hashlib.sha256(repr([(name, *own) for name, own in rows.items()]).encode()).hexdigest()
     place = cache / "lists" / content[:16]
     with writing_to(f"the lists of images in {place}", DataError):
@@ -191,11 +249,28 @@ def _listed(every: Mapping[str, Images], keys: Mapping[str, Any]) -> dict[str, A
     return {"data_layout": "list", "data_list": place.absolute() / "{silo}.csv", **named, **classes}
 
 
+def _tell_apart(rows: Mapping[str, Sequence[Row]], held: str | None) -> None:
+    """Refuse a target whose images a silo trains on, and warn of groups that several silos have."""
+    tested = {os.path.realpath(row.file) for row in rows.get(held or "", ())}
+    for name, own in rows.items():
+        if name != held and (shared := [row.file for row in own if os.path.realpath(row.file) in tested]):
+            raise DataError(f"{len(shared)} images are both the target's and {name}'s, such as {shared[0]}; part them")
+    owners: dict[str, list[str]] = {}
+    for name, own in rows.items():
+        for group in {row.group for row in own if row.group}:
+            owners.setdefault(group, []).append(name)
+    if several := {group: names for group, names in owners.items() if len(names) > 1}:
+        group, names = next(iter(several.items()))
+        logger.warning(
+            "%d groups are in several silos, such as %s in %s; %s", len(several), group, listed(names), SHARED
+        )
+
+
 def _rows(path: Path, name: str, keys: Mapping[str, Any]) -> list[Row]:
     """Return the images of a silo's own list or folder, their files with full paths."""
     if is_list(path):
         columns = _columns(keys, "silo")
-        images = ImageList.read(path.absolute(), columns)
+        images = ImageList.read(path.absolute(), columns, _root(keys))
         return [replace(row, file=str(images.root / row.file), silo="") for row in images.rows]
     if path.is_dir() and find_layout(path) != "classes":
         raise DataError(f"{name}: {path} holds folders of folders; give a silo's own folder, with one folder a class")

@@ -39,7 +39,8 @@ def run_job_here(recipe: Recipe, folder: RunFolder, resume: bool, progress: bool
             if done >= recipe.train_args.comm_round:
                 observer.say(f"{folder.path} has all {done} rounds already: nothing to train")
                 return
-            _train(recipe, folder, ranks, done, progress, observer)
+            with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+                _train(recipe, folder, ranks, done, progress, observer)
     finally:
         folder.release()
 

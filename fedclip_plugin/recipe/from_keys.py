@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedclip_plugin.recipe.check import unknown_key
-from fedclip_plugin.recipe.faults import Fault
+from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.load import wandb_faults
 from fedclip_plugin.recipe.recipe import Recipe
-from fedclip_plugin.recipe.schema.sections import SECTIONS, homes
+from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, homes
 
 FIXED: dict[str, dict[str, Any]] = {
     "common_args": {"training_type": "cross_silo"},
@@ -18,6 +18,27 @@ FIXED: dict[str, dict[str, Any]] = {
     "comm_args": {"backend": "MPI"},
 }
 """Keys without a default that FedML asks for and that have one sensible value."""
+
+
+def bare_keys(keys: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return keys with those of whole sections among them, but for the sections that not every recipe has.
+
+    A key that is given twice is a RecipeError.
+    """
+    bare = {key: value for key, value in keys.items() if not _opened(key, value)}
+    faults = []
+    for section, own in keys.items():
+        for key, value in own.items() if _opened(section, own) else ():
+            if key in bare:
+                faults.append(Fault(f"{section}.{key}", "is given twice", value))
+            bare[key] = value
+    if faults:
+        raise recipe_error(source, faults)
+    return bare
+
+
+def _opened(key: str, value: Any) -> bool:
+    return key in SECTIONS and key not in SWITCHES and isinstance(value, Mapping)
 
 
 def recipe_from_keys(keys: Mapping[str, Any], source: str) -> Recipe:

@@ -52,6 +52,9 @@ def log_to(folder: Path, rank: int, only: str = "") -> Iterator[None]:
     handlers: list[logging.Handler] = [] if confined() or heard else [console]
     for handler in handlers:
         root.addHandler(handler)
+    silent = logging.NullHandler()
+    if only:
+        logging.getLogger().addHandler(silent)  # else the first record of FedML would set up the process's logging
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handlers.append(_RankLog(folder / f"rank_{rank}.log", encoding="utf-8"))
@@ -66,3 +69,4 @@ def log_to(folder: Path, rank: int, only: str = "") -> Iterator[None]:
             root.removeHandler(handler)
             handler.close()
         root.setLevel(before)
+        logging.getLogger().removeHandler(silent)
