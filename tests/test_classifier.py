@@ -164,7 +164,7 @@ def test_a_list_of_files_and_a_dataset_are_scored_as_their_folder_is(tmp_path, i
         (("a.png", "cat"), "label 'cat' is not one of the classes: dog"),
         (("a.txt", "dog"), "item 0: a.txt is no image file; images end in"),
         ((torch.zeros(3, 8, 8), "dog"), r"is a tensor \[3, 8, 8\]; give the dataset without transforms"),
-        ((Image.new("RGB", (8, 8)), None), "has the label None; a label is text, or a number with a name"),
+        ((Image.new("RGB", (8, 8)), None), "has the label None; a label is text, or a whole number with a name"),
         ("a.png", "item 0 is a str; a pair"),
     ],
 )
