@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -384,11 +384,10 @@ def _open(image: Any, sample_range: SampleRange | None) -> Image.Image:
 
 def _columns(given: Mapping[str, str]) -> Columns | None:
     """Return the columns of a list that keywords name; None where none is."""
-    known = {f"{field.name}_column": field.name for field in fields(Columns)}
-    for key in given.keys() - known.keys():
-        close = closest(key, known)
+    for key in given.keys() - Columns.recipe_keys().keys():
+        close = closest(key, Columns.recipe_keys())
         raise DataError(f"evaluate() takes no {key}{f' (did you mean {close}?)' if close else ''}")
-    return Columns(**{known[key]: name for key, name in given.items()}) if given else None
+    return Columns.from_keys(given) if given else None
 
 
 def _are_sets(images: Any) -> TypeGuard[Sequence[ImageSet]]:

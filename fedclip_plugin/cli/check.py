@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from fedclip_edge.sample_range import RANGE_RULE, is_range
-from fedclip_plugin.cli.options import add_columns, add_progress, columns_of
+from fedclip_plugin.cli.options import add_columns, add_images, add_progress, columns_of
 from fedclip_plugin.errors import DataError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument(
-        "images",
-        type=Path,
-        metavar="FOLDER_OR_LIST",
-        help="<class>/<image>, <silo or domain>/<class>/<image>, or a list (.csv, .tsv, .txt, .lst)",
-    )
+    add_images(parser)
     parser.add_argument(
         "--sample-range",
         type=float,
@@ -38,16 +32,13 @@ def act(options: argparse.Namespace) -> int:
         When the folder is missing, or holds no class folders or no image, the list cannot be used, or the sample range
         is none.
     """
-    from fedclip_plugin.data import check_folder, check_list, is_list
+    from fedclip_plugin.data import check_images
 
     ends = options.sample_range and tuple(options.sample_range)
     if ends and not is_range(ends):
         raise DataError(f"--sample-range {ends[0]:g} {ends[1]:g} must be {RANGE_RULE}")
     columns = columns_of(options, options.images)
-    if is_list(options.images):
-        report = check_list(options.images, columns, options.data_root, progress=options.progress, sample_range=ends)
-    else:
-        report = check_folder(options.images, progress=options.progress, sample_range=ends)
+    report = check_images(options.images, columns, options.data_root, progress=options.progress, sample_range=ends)
     if not report.total:
         raise DataError(
             f"{options.images} holds no readable image in <class>/ or <domain>/<class>/: give the folder above those"

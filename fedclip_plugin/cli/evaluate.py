@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedclip_edge.metrics import ClassMetrics
 from fedclip_edge.terminal import align, message
-from fedclip_plugin.cli.options import add_adapter, add_columns, columns_of
+from fedclip_plugin.cli.options import add_adapter, add_columns, add_images, columns_of
 from fedclip_plugin.data import UnreadableImagesError, remarks
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import listed
@@ -32,12 +32,7 @@ _PROBE = 1 << 16  # bytes; a full disk takes an empty file
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_adapter(parser)
-    parser.add_argument(
-        "images",
-        type=Path,
-        metavar="FOLDER_OR_LIST",
-        help="<class>/<image>, <domain>/<class>/<image>, or a list (.csv, .tsv, .txt, .lst)",
-    )
+    add_images(parser)
     features = parser.add_mutually_exclusive_group()
     features.add_argument("--backbone", metavar="NAME", help="where the adapter's backbone is, if not where it was")
     features.add_argument("--encoder", type=Path, metavar="FILE", help="a bundle's encoder.onnx: what a device sees")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedclip_edge.terminal import message, printable
-from fedclip_plugin.cli.options import add_columns, columns_of
+from fedclip_plugin.cli.options import add_columns, add_images, columns_of
 from fedclip_plugin.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,12 +18,7 @@ if TYPE_CHECKING:
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument(
-        "folder",
-        type=Path,
-        metavar="FOLDER_OR_LIST",
-        help="<class>/<image>, <silo or domain>/<class>/<image>, or a list (.csv, .tsv, .txt, .lst)",
-    )
+    add_images(parser)
     parser.add_argument(
         "--target", metavar="DOMAIN", help="the domain or silo that does not train and the server tests on (none)"
     )
@@ -45,23 +39,19 @@ def act(options: argparse.Namespace) -> int:
     FedClipError
         When a federation could not start on the folder, or method, backbone or target do not fit it.
     """
-    from fedclip_plugin.data import is_list, list_folder, list_list, require_images_here
+    from fedclip_plugin.data import list_images, require_images_here
     from fedclip_plugin.recipe.recipe import Recipe
     from fedclip_plugin.recipe.yaml_reader import RecipeLoader
 
-    if any(mark in str(options.folder) for mark in ("$", "{silo}")) or str(options.folder).startswith("~"):
+    if any(mark in str(options.images) for mark in ("$", "{silo}")) or str(options.images).startswith("~"):
         raise DataError(
-            f"{options.folder}: a recipe reads ~, $NAME and {{silo}} in a path as what they stand for; give the path "
+            f"{options.images}: a recipe reads ~, $NAME and {{silo}} in a path as what they stand for; give the path "
             "without them, rename the folder, or make a link of another name to it"
         )
-    columns = columns_of(options, options.folder)
-    if is_list(options.folder):
-        listing = list_list(options.folder, columns, options.data_root)
-    else:
-        listing = list_folder(options.folder)
+    listing = list_images(options.images, columns_of(options, options.images), options.data_root)
     proposal = listing.proposal(options.target)
     text = _recipe_text(options, listing, proposal)
-    recipe = Recipe.checked(RecipeLoader(text).get_single_data(), f"the recipe for {options.folder}")
+    recipe = Recipe.checked(RecipeLoader(text).get_single_data(), f"the recipe for {options.images}")
     require_images_here(recipe)
     for problem in listing.problems:
         _note(problem)
@@ -69,7 +59,7 @@ def act(options: argparse.Namespace) -> int:
         _note("not every silo has every class, so fedclip_args.classes lists them all; take out what is none")
     if recipe.fedclip_args.method != "fedclip":
         _note(f"the learning rate is FedCLIP's; studies/miniature tells which suit {recipe.fedclip_args.method}")
-    _note(f"no image was opened; look through all of them with: fedclip check {shlex.quote(str(options.folder))}")
+    _note(f"no image was opened; look through all of them with: fedclip check {shlex.quote(str(options.images))}")
     _note("check the recipe with fedclip validate, and start it with fedclip launch")
     print(text, end="")
     return 0
@@ -91,12 +81,12 @@ def _recipe_text(options: argparse.Namespace, listing: FolderListing, proposal: 
 
 
 def _header(options: argparse.Namespace, listing: FolderListing, proposal: Proposal) -> str:
-    folder, silos = shlex.quote(str(options.folder)), proposal.keys["train_args"]["client_num_in_total"]
+    folder, silos = shlex.quote(str(options.images)), proposal.keys["train_args"]["client_num_in_total"]
     counts = {name: sum(row.values()) for name, row in listing.counts.items()}
     each = f" ({', '.join(f'{name} {count:,}' for name, count in counts.items())})" if len(counts) > 1 else ""
     images = f"{sum(counts.values()):,} images of {len(listing.classes)} classes{each}"
     lines = [
-        f"FedCLIP on {options.folder}: {proposal.what.partition(': ')[2]}.",
+        f"FedCLIP on {options.images}: {proposal.what.partition(': ')[2]}.",
         "",
         f"From:      {proposal.recipe}, with what fits this folder",
         f"Data:      {images}",

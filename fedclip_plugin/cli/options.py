@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,12 @@ def add_adapter(parser: argparse.ArgumentParser) -> None:
     """Add the adapter that a command uses: a folder, or a name of the hub."""
     told = "such as runs/NAME/adapters/best, or OWNER/NAME that 'fedclip pull' has fetched"
     parser.add_argument("adapter", type=Path, metavar="ADAPTER", help=told)
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Add the images that a command looks at: a folder or a list."""
+    told = "<class>/<image>, <silo or domain>/<class>/<image>, or a list (.csv, .tsv, .txt, .lst)"
+    parser.add_argument("images", type=Path, metavar="FOLDER_OR_LIST", help=told)
 
 
 def add_progress(parser: argparse.ArgumentParser) -> None:
@@ -68,14 +73,10 @@ def columns_of(options: argparse.Namespace, path: Path) -> Columns:
     from fedclip_plugin.data import Columns, is_list
     from fedclip_plugin.recipe.rules.data import LIST_SUFFIXES
 
-    given = {
-        field.name: value
-        for field in fields(Columns)
-        if (value := getattr(options, f"{field.name}_column", None)) is not None
-    }
-    if not is_list(path) and (given or options.data_root is not None):
+    given = Columns.from_keys(vars(options))
+    if not is_list(path) and (given != Columns() or options.data_root is not None):
         raise DataError(f"{path} is no list of images ({', '.join(LIST_SUFFIXES)}): leave --data-root and columns out")
-    return Columns(**given)
+    return given
 
 
 def positive(text: str) -> int:

@@ -1,8 +1,8 @@
 """Image folders and lists: which images a rank holds, how they are split, and how one file becomes RGB pixels."""
 
-from fedclip_plugin.data.checking.folder_check import check_folder, check_list
+from fedclip_plugin.data.checking.folder_check import check_images
 from fedclip_plugin.data.checking.folder_report import FolderReport
-from fedclip_plugin.data.checking.listing import FolderListing, list_folder, list_list
+from fedclip_plugin.data.checking.listing import FolderListing, list_images
 from fedclip_plugin.data.checking.remarks import remarks
 from fedclip_plugin.data.every_silo import common_classes, require_images_here
 from fedclip_plugin.data.image_folders import find_layout, list_domains, scan_folder
@@ -26,14 +26,12 @@ __all__ = [
     "Split",
     "UnreadableImageError",
     "UnreadableImagesError",
-    "check_folder",
-    "check_list",
+    "check_images",
     "common_classes",
     "find_layout",
     "is_list",
     "list_domains",
-    "list_folder",
-    "list_list",
+    "list_images",
     "open_rgb",
     "partition",
     "remarks",

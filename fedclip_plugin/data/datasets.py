@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -69,9 +70,8 @@ def labelled_files(
         An item is no image with a label, or a label has no name; names the item.
     """
     names = _class_names(source)
-    rows: list[File] = []
-    numbered = False
     labels: dict[Path, str] = {}
+    numbered, count = False, 0
     for index, item in enumerate(_items(source, name)):
         where = f"{name}, item {index}"
         image, label = _pair(item, where)
@@ -83,13 +83,12 @@ def labelled_files(
         file = _file(image, cache, where, sample_range)
         if labels.setdefault(file, label) != label:
             raise DataError(f"{where} has the label {label!r}; the same image has {labels[file]!r} before: keep one")
-        rows.append((file, label))
-    if not rows:
+        count += 1
+    if not labels:
         raise DataError(f"{name}: the list or dataset holds no image")
-    if again := len(rows) - len(labels):
+    if again := count - len(labels):
         logger.warning("%s: %d images are there before, equal to the last pixel, and left out", name, again)
-        rows = list(labels.items())
-    return rows, tuple(names) if numbered and names else None
+    return list(labels.items()), tuple(names) if numbered and names else None
 
 
 def dataset_images(
@@ -180,8 +179,6 @@ def _file(image: Any, cache: Path, where: str, sample_range: SampleRange | None)
 
 
 def _png(pixels: Any) -> bytes:
-    from io import BytesIO
-
     stream = BytesIO()
     Image.fromarray(pixels).save(stream, format="PNG", compress_level=1)
     return stream.getvalue()

@@ -14,7 +14,7 @@ from fedclip_plugin.data.names import require_names, twins
 from fedclip_plugin.data.read_image import IMAGE_SUFFIXES, suffix_of
 from fedclip_plugin.data.splits import look_like_splits, part_named
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.recipe.faults import closest, listed
+from fedclip_plugin.recipe.faults import did_you_mean, listed
 from fedclip_plugin.recipe.rules.data import LIST_SUFFIXES
 
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
@@ -194,8 +194,7 @@ def _check_known(found: Sequence[str], classes: Sequence[str], root: Path, name:
     extra = [folder for folder in found if folder not in set(classes)]
     if not extra:
         return
-    close = closest(extra[0], classes)
-    hint = f" (did you mean {close!r}?)" if close else ""
+    hint = did_you_mean(extra[0], classes)
     if twins([extra[0], *classes]):
         hint = f" (one reads the same, and Unicode spells it differently: the folder's name is {extra[0]!a})"
     raise DataError(

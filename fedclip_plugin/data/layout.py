@@ -20,7 +20,7 @@ from fedclip_plugin.data.silo_config import SiloPlace, read_silo_place
 from fedclip_plugin.data.split_folders import scan_images, scan_splits, splits_not_domains
 from fedclip_plugin.data.splits import look_like_splits, require_whole_groups
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.recipe.faults import closest
+from fedclip_plugin.recipe.faults import did_you_mean
 
 if TYPE_CHECKING:
     from fedclip_plugin.recipe import Recipe
@@ -163,8 +163,7 @@ def _named_folder(root: Path, name: str) -> Path:
     folder = root / name
     if not folder.exists():
         there = list_domains(root)
-        close = closest(name, there)
-        hint = f" (did you mean {close!r}?)" if close else ""
+        hint = did_you_mean(name, there)
         raise DataError(f"no folder {name!r} in {root}{hint}; it holds: {', '.join(there) or 'no folder'}")
     return folder
 
@@ -175,7 +174,7 @@ def _list(recipe: Recipe, place: SiloPlace, name: str) -> ImageList:
     path, root = place.data_list or settings.data_list, place.data_root or settings.data_root
     if path is None:
         raise DataError("fedclip_args.data_list is not given, so there are no images to read; set it")
-    return ImageList.read(in_silo(path, name), Columns.of(settings), root)
+    return ImageList.read(in_silo(path, name), Columns.from_keys(vars(settings)), root)
 
 
 def _listed(recipe: Recipe, name: str, place: SiloPlace) -> tuple[ImageSet, Path]:

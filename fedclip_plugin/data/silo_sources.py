@@ -6,21 +6,22 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from fedclip_edge.files import writing_to
 from fedclip_edge.sample_range import is_range
 from fedclip_miniature import DOMAINS
-from fedclip_plugin.data.checking.listing import list_folder, list_list
+from fedclip_plugin.data.checking.listing import list_images
 from fedclip_plugin.data.datasets import Labelled, labelled_files
 from fedclip_plugin.data.image_folders import find_layout, scan_folder
 from fedclip_plugin.data.lists import Columns, ImageList, Row, is_list, write_list
 from fedclip_plugin.data.lists.image_list import SHARED
 from fedclip_plugin.data.names import name_fault
+from fedclip_plugin.data.splits import divided_groups
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.recipe.faults import Fault, closest, listed, recipe_error
+from fedclip_plugin.recipe.faults import Fault, closest, did_you_mean, listed, recipe_error
 from fedclip_plugin.recipe.schema.types import folder_name
 
 Images: TypeAlias = "str | Path | Labelled"
@@ -90,8 +91,7 @@ def _one_place(path: Path, target: Any, keys: Mapping[str, Any]) -> dict[str, An
         )
     if target is not None and not isinstance(target, str):
         raise DataError(f"target is a {type(target).__name__}; name one of the domains or silos in {path}")
-    place = path.absolute()
-    listing = list_list(place, _columns(keys), _root(keys)) if is_list(path) else list_folder(place)
+    listing = list_images(path.absolute(), Columns.from_keys(keys), _root(keys))
     found = listing.proposal(target).keys
     flat = {key: value for section in found.values() for key, value in section.items()}
     if listing.layout in ("classes", "splits") or (listing.layout == "list" and not flat.get("silo_column")):
@@ -99,12 +99,6 @@ def _one_place(path: Path, target: Any, keys: Mapping[str, Any]) -> dict[str, An
         if "client_num_in_total" in keys:
             flat |= _counts(keys["client_num_in_total"])
     return {"dataset": "own", **flat}
-
-
-def _columns(keys: Mapping[str, Any], *without: str) -> Columns:
-    """Return the columns of lists that keys name."""
-    names = {field.name: keys.get(f"{field.name}_column") for field in fields(Columns) if field.name not in without}
-    return replace(Columns(), **{what: name for what, name in names.items() if name is not None})
 
 
 def _own(silos: Any, target: Any, keys: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -125,7 +119,7 @@ def _own(silos: Any, target: Any, keys: Mapping[str, Any], source: str) -> dict[
     if (root := _common_root(every)) is not None:
         return {"data_layout": "silos", "data_root": root, **shared, **keys}
     # Those of lists that were written are other ones, and their files have full paths.
-    columns = {"data_root", *(f"{field.name}_column" for field in fields(Columns))}
+    columns = {"data_root", *Columns.recipe_keys()}
     left = {key: value for key, value in keys.items() if key not in columns}
     return shared | left | _listed(every, keys, held)
 
@@ -134,7 +128,7 @@ def _require_lists(every: Mapping[str, Any], keys: Mapping[str, Any], source: st
     """Refuse columns for silos that have none: a group that was asked for would be lost in silence."""
     without = [name for name, own in every.items() if not (isinstance(own, str | Path) and is_list(Path(own)))]
     lost = ["group_column", "split_column"] if without else []  # the files and labels of the others may have columns
-    columns = lost if len(without) < len(every) else [f"{field.name}_column" for field in fields(Columns)]
+    columns = lost if len(without) < len(every) else list(Columns.recipe_keys())
     rule = (
         f"{listed(without)} are folders, pairs or datasets and have no columns; give list files (.csv), or leave it out"
     )
@@ -199,8 +193,7 @@ def _target_name(every: Mapping[str, Any], target: Any) -> str | None:
         return target
     name = Path(target).resolve().name if isinstance(target, str | Path) else "target"
     if isinstance(target, str) and not Path(target).exists():
-        close = closest(target, every)
-        hint = f" (did you mean {close!r}?)" if close else ""
+        hint = did_you_mean(target, every)
         raise DataError(f"target {target!r} is neither one of silos, {listed(every)}{hint}, nor a folder that is there")
     if name in every:
         raise DataError(f"the target's folder is called {name!r}, as one of silos is; give that silo another name")
@@ -255,23 +248,19 @@ def _tell_apart(rows: Mapping[str, Sequence[Row]], held: str | None) -> None:
     for name, own in rows.items():
         if name != held and (shared := [row.file for row in own if os.path.realpath(row.file) in tested]):
             raise DataError(f"{len(shared)} images are both the target's and {name}'s, such as {shared[0]}; part them")
-    owners: dict[str, list[str]] = {}
-    for name, own in rows.items():
-        for group in {row.group for row in own if row.group}:
-            owners.setdefault(group, []).append(name)
-    if several := {group: names for group, names in owners.items() if len(names) > 1}:
-        group, names = next(iter(several.items()))
-        logger.warning(
-            "%d groups are in several silos, such as %s in %s; %s", len(several), group, listed(names), SHARED
-        )
+    grouped = [(row.group, name) for name, own in rows.items() for row in own if row.group]
+    several = list(divided_groups([group for group, _ in grouped], [name for _, name in grouped]))
+    if several:
+        group, names = several[0]
+        told = listed(sorted(names, key=list(rows).index))
+        logger.warning("%d groups are in several silos, such as %s in %s; %s", len(several), group, told, SHARED)
 
 
 def _rows(path: Path, name: str, keys: Mapping[str, Any]) -> list[Row]:
     """Return the images of a silo's own list or folder, their files with full paths."""
     if is_list(path):
-        columns = _columns(keys, "silo")
-        images = ImageList.read(path.absolute(), columns, _root(keys))
-        return [replace(row, file=str(images.root / row.file), silo="") for row in images.rows]
+        images = ImageList.read(path.absolute(), Columns.from_keys(keys), _root(keys))
+        return [replace(row, file=str(images.root / row.file)) for row in images.rows]
     if path.is_dir() and find_layout(path) != "classes":
         raise DataError(f"{name}: {path} holds folders of folders; give a silo's own folder, with one folder a class")
     found = scan_folder(path.absolute(), name, keys.get("classes"))

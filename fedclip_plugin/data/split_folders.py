@@ -16,10 +16,14 @@ from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import listed
 
 
+def holds_splits(folder: Path) -> bool:
+    """Return whether a silo's or domain's folder holds a split of its own instead of class folders."""
+    return look_like_splits(list_entries(folder)[0]) and find_layout(folder) == "splits"
+
+
 def scan_images(folder: Path, name: str, classes: Sequence[str] | None = None) -> ImageSet:
     """List ``folder/<class>/<image>``, or ``folder/<split>/<class>/<image>`` with its splits; errors as for both."""
-    own = look_like_splits(list_entries(folder)[0]) and find_layout(folder) == "splits"
-    return scan_splits(folder, name, classes) if own else scan_folder(folder, name, classes)
+    return scan_splits(folder, name, classes) if holds_splits(folder) else scan_folder(folder, name, classes)
 
 
 def scan_splits(root: Path, name: str, classes: Sequence[str] | None = None) -> ImageSet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,10 +139,10 @@ def members_of(groups: NDArray[np.str_]) -> dict[str, NDArray[np.int64]]:
     return {str(names[i]): positions[i].astype(np.int64) for i in np.argsort(first)}
 
 
-def divided_groups(groups: NDArray[np.str_], owners: NDArray[np.str_]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def divided_groups(groups: Iterable[str], owners: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each group whose images have more than one owner (a split, a silo), and its owners, sorted."""
     found: dict[str, set[str]] = {}
-    for group, owner in zip(groups.tolist(), owners.tolist(), strict=True):
+    for group, owner in zip(map(str, groups), map(str, owners), strict=True):
         found.setdefault(group, set()).add(owner)
     yield from ((group, tuple(sorted(own))) for group, own in sorted(found.items()) if len(own) > 1)
 

@@ -15,7 +15,7 @@ from fedclip_plugin.federated.startup.preflight import open_run
 from fedclip_plugin.federated.startup.preparation import Preparation
 from fedclip_plugin.federated.startup.rank_log import log_to
 from fedclip_plugin.federated.stop import stop_job
-from fedclip_plugin.methods import parameters_of
+from fedclip_plugin.methods import Adapter, parameters_of
 from fedclip_plugin.methods.create import load_saved
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RoundRecord, RunFolder
@@ -103,7 +103,12 @@ def _train(
     if device.type == "cuda":
         torch.cuda.empty_cache()  # ranks may share the GPU, and most methods are done with the backbone
     if args.rank == 0:
-        if done:
-            load_saved(model, folder.load_round(done))
-        observer.train(task, sum(tensor.numel() for tensor in parameters_of(model).values()))
+        begin_training(task, model, folder, done, observer)
     FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, history).run()
+
+
+def begin_training(task: Task, model: Adapter, folder: RunFolder, done: int, observer: Observer) -> None:
+    """On the server, take up the adapter of the last complete round, if any, and tell that training begins."""
+    if done:
+        load_saved(model, folder.load_round(done))
+    observer.train(task, sum(tensor.numel() for tensor in parameters_of(model).values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fedclip_plugin.federated.build import make_pair
-from fedclip_plugin.federated.job import Observer
+from fedclip_plugin.federated.job import Observer, begin_training
 from fedclip_plugin.federated.managers.runner import FedClipRunner
 from fedclip_plugin.federated.messages.local_transport import LocalNetwork
 from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fedml_here
@@ -13,8 +13,6 @@ from fedclip_plugin.federated.startup.preflight import open_run_here
 from fedclip_plugin.federated.startup.preparation import Preparation, feature_source, prepare_here
 from fedclip_plugin.federated.startup.rank_log import log_to
 from fedclip_plugin.machine import torch_threads
-from fedclip_plugin.methods import parameters_of
-from fedclip_plugin.methods.create import load_saved
 from fedclip_plugin.ranks import threads_per_rank
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RunFolder
@@ -57,9 +55,7 @@ def _train(recipe: Recipe, folder: RunFolder, ranks: int, done: int, progress: b
             own = prepared[args.rank]
             dataset, model, trainer, aggregator = make_pair(args, device, recipe, own, folder)
             if aggregator is not None:
-                if done:
-                    load_saved(model, folder.load_round(done))
-                observer.train(own.task, sum(tensor.numel() for tensor in parameters_of(model).values()))
+                begin_training(own.task, model, folder, done, observer)
             FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round).connect()
         del prepared, source
         if device.type == "cuda":

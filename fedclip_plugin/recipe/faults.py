@@ -108,6 +108,12 @@ def closest(word: Any, candidates: Iterable[str]) -> str | None:
     return plain[found[0]] if found else None
 
 
+def did_you_mean(word: Any, candidates: Iterable[str]) -> str:
+    """Return the hint that goes into a message behind a mistyped word; empty where nothing is close."""
+    close = closest(word, candidates)
+    return f" (did you mean {close!r}?)" if close else ""
+
+
 def from_pydantic(where: str, value: Any, errors: Sequence[Mapping[str, Any]]) -> list[Fault]:
     """Turn pydantic's complaints about one value into faults.
 

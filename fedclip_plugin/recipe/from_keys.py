@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fedclip_plugin.recipe.check import unknown_key
 from fedclip_plugin.recipe.faults import Fault, recipe_error
+from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS
 from fedclip_plugin.recipe.load import wandb_faults
 from fedclip_plugin.recipe.recipe import Recipe
 from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, homes
@@ -41,6 +43,16 @@ def _opened(key: str, value: Any) -> bool:
     return key in SECTIONS and key not in SWITCHES and isinstance(value, Mapping)
 
 
+def _nowhere(key: str, found: Fault) -> Fault:
+    """Return the fault of a key that no section has, without a section; FedML's that are refused keep their reason."""
+    if key in REFUSED_KEYS:
+        return replace(found, where=key)
+    meant = found.meant and found.meant.rpartition(".")[2]
+    return replace(
+        found, where=key, rule="unknown key" if meant else "unknown key; 'fedclip keys' lists all", meant=meant
+    )
+
+
 def recipe_from_keys(keys: Mapping[str, Any], source: str) -> Recipe:
     """Build a recipe from keys without their sections.
 
@@ -65,11 +77,7 @@ def recipe_from_keys(keys: Mapping[str, Any], source: str) -> Recipe:
         elif len(places) > 1:
             faults.append(Fault(key, f"belongs to several sections: give {' or '.join(places)} as a dictionary", value))
         elif not places:
-            unknown = unknown_key("fedclip_args", key, value)
-            where = unknown.where.removeprefix("fedclip_args.")
-            rule = "unknown key" if unknown.meant else "unknown key; 'fedclip keys' lists all"
-            meant = unknown.meant and unknown.meant.rpartition(".")[2]
-            faults.append(Fault(where, unknown.rule if "unknown" not in unknown.rule else rule, unknown.value, meant))
+            faults.append(_nowhere(key, unknown_key("fedclip_args", key, value)))
         elif key in SECTIONS:
             raw.setdefault(key, {}).update(value)
         else:

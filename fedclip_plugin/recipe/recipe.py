@@ -15,7 +15,7 @@ from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, UNSAFE_IF_TRUE
 from fedclip_plugin.recipe.rules.data import shares_out, told_silos
 from fedclip_plugin.recipe.rules.privacy import drop_foreign
-from fedclip_plugin.recipe.schema.sections import NOT_IN_DIGEST, SECTIONS, SWITCHES, RecipeSections, without_idle
+from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, RecipeSections, defining, without_idle
 
 
 class Recipe(RecipeSections):
@@ -118,11 +118,7 @@ class Recipe(RecipeSections):
         Places (images, caches, run folder), time-outs, devices and the number of rounds do not enter: a run may be
         moved, and continued for longer.
         """
-        kept = {
-            name: {key: value for key, value in section.items() if key not in NOT_IN_DIGEST.get(name, ())}
-            for name, section in self._plain().items()
-        }
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(defining(self._plain()), sort_keys=True).encode()).hexdigest()
 
     def _plain(self) -> dict[str, dict[str, Any]]:
         dumped: dict[str, dict[str, Any]] = self.model_dump(mode="json", exclude_none=True)

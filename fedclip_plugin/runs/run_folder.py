@@ -32,7 +32,7 @@ from pydantic import ValidationError
 from fedclip_edge.files import append_line, has_links, is_same, point_to, remove, sweep, write_file
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.recipe.faults import show
-from fedclip_plugin.recipe.schema.sections import NOT_IN_DIGEST
+from fedclip_plugin.recipe.schema.sections import defining, flat_sections
 from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter
 from fedclip_plugin.runs.job_folder import JobFolder
 from fedclip_plugin.runs.round_record import RoundRecord
@@ -280,13 +280,7 @@ def _defining(recipe_text: str) -> dict[str, Any]:
         sections = yaml.safe_load(recipe_text)
     except yaml.YAMLError:
         return {}
-    return {
-        f"{section}.{key}": value
-        for section, keys in (sections.items() if isinstance(sections, dict) else ())
-        if isinstance(keys, dict)
-        for key, value in keys.items()
-        if key not in NOT_IN_DIGEST.get(section, ())
-    }
+    return flat_sections(defining(sections)) if isinstance(sections, dict) else {}
 
 
 def _record(where: str, line: object) -> RoundRecord:

@@ -1,4 +1,4 @@
-"""check_folder: counts, faults, duplicates and the recipe keys it proposes."""
+"""check_images: counts, faults, duplicates and the recipe keys it proposes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 
 from fedclip_plugin.cli.main import main
-from fedclip_plugin.data import check_folder, silo_image_set, target_image_set
+from fedclip_plugin.data import check_images, silo_image_set, target_image_set
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
 from tests.support.dicoms import dicom
@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Path:
 def test_clean_folder_of_domains(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(root / "art" / "dog" / "big.jpg", 90, (30, 20))
     save(root / "art" / "dog" / "grey.bmp", 91, (4, 5), "L")
-    report = check_folder(root, workers=3)
+    report = check_images(root, workers=3)
     assert report.ok
     assert report.layout == "domains"
     assert report.counts["art"] == {"dog": 5, "fox": 3}
@@ -103,7 +103,7 @@ def test_what_it_proposes_validates_and_finds_the_images(
     for domain in domains:
         for name in ("dog", "no") if not (lacking and domain == domains[0]) else ("dog", "no", "fox: red"):
             add_images(tmp_path / domain / name)
-    found = advice(check_folder(tmp_path).to_text())
+    found = advice(check_images(tmp_path).to_text())
     assert [found_by(command)[1:] for _, _, command in found] == expected
     for name, keys, command in found:
         recipe = found_by(command)[0]
@@ -116,14 +116,14 @@ def test_what_it_proposes_validates_and_finds_the_images(
 def test_a_folder_of_classes_is_proposed_to_be_shared_out(tmp_path: Path, images: int, silos: int) -> None:
     for name in ("dog", "fox"):
         add_images(tmp_path / name, images)
-    commands = [command for _, _, command in advice(check_folder(tmp_path).to_text())]
+    commands = [command for _, _, command in advice(check_images(tmp_path).to_text())]
     (even, names, _), (skewed, _, _) = map(found_by, commands)
     assert (even.data_args.partition_method, skewed.data_args.partition_method) == ("homo", "hetero")
     assert names == [f"silo_{number}" for number in range(1, silos + 1)]
 
 
 def test_folder_of_classes(root: Path) -> None:
-    report = check_folder(root / "art")
+    report = check_images(root / "art")
     assert report.ok
     assert report.layout == "classes"
     assert report.counts == {"images": {"dog": 3, "fox": 3}}
@@ -135,7 +135,7 @@ def test_unreadable_files_are_listed_with_the_reason(root: Path) -> None:
     (root / "art/dog/0.png").write_bytes(whole[: len(whole) // 2])
     (root / "photo/fox/1.png").write_text("not an image")
     (root / "photo/fox/2.png").write_bytes(b"")
-    report = check_folder(root)
+    report = check_images(root)
     assert not report.ok
     assert [file for file, _ in report.unreadable] == ["art/dog/0.png", "photo/fox/1.png", "photo/fox/2.png"]
     assert report.total == 18
@@ -148,7 +148,7 @@ def test_unreadable_files_are_listed_with_the_reason(root: Path) -> None:
 def test_equal_files_and_leaks_between_domains(root: Path) -> None:
     shutil.copy(root / "art/dog/0.png", root / "art/dog/copy.png")
     shutil.copy(root / "art/fox/0.png", root / "sketch/fox/other name.png")
-    report = check_folder(root)
+    report = check_images(root)
     assert report.ok, "a run takes them; the reader decides"
     assert report.duplicates == (
         ("art/dog/0.png", "art/dog/copy.png"),
@@ -166,7 +166,7 @@ def test_problems_are_all_listed(root: Path) -> None:
     save(root / "art/dog/more/1.png", 70)
     (root / "empty").mkdir()
     (root / "list.csv").touch()
-    report = check_folder(root)
+    report = check_images(root)
     assert not report.ok
     text = "\n".join(report.problems)
     assert "photo: lacks the classes fox, owl of other domains" in text
@@ -180,7 +180,7 @@ def test_problems_are_all_listed(root: Path) -> None:
 def test_nothing_readable(tmp_path: Path) -> None:
     save(tmp_path / "dog" / "a.png", 0)
     (tmp_path / "dog" / "a.png").write_bytes(b"x")
-    report = check_folder(tmp_path)
+    report = check_images(tmp_path)
     assert report.smallest is None
     assert "No image can be read." in report.to_text()
 
@@ -191,7 +191,7 @@ def test_long_lists_are_shortened_and_odd_names_can_be_printed(tmp_path: Path) -
         (tmp_path / "dog" / f"note{index}.txt").touch()
     (tmp_path / "dog" / "bad\udcff.txt").touch()
     (tmp_path / "dog" / "\x1b[2Jx\nNo faults found.txt").touch()
-    text = check_folder(tmp_path).to_text()
+    text = check_images(tmp_path).to_text()
     assert r"dog/\x1b[2Jx\nNo faults found.txt" in text
     assert "... and 7 more" in text
     assert "bad\\udcff.txt" in text
@@ -199,7 +199,7 @@ def test_long_lists_are_shortened_and_odd_names_can_be_printed(tmp_path: Path) -
 
 
 def test_progress_bar_goes_to_stderr(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check_folder(root, progress=True)
+    check_images(root, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert "18/18" in err
@@ -217,7 +217,7 @@ def test_progress_bar_goes_to_stderr(root: Path, capsys: pytest.CaptureFixture[s
 def test_what_is_no_image_folder_is_refused(tmp_path: Path, make: object, message: str) -> None:
     make(tmp_path / "x")  # type: ignore[operator]
     with pytest.raises(DataError, match=message):
-        check_folder(tmp_path / "x")
+        check_images(tmp_path / "x")
 
 
 def of_16_bits(path: Path, top: int, seed: int = 0) -> None:
@@ -269,7 +269,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize(("spoil", "message"), PROBLEMS.values(), ids=PROBLEMS)
 def test_what_a_run_would_get_wrong_is_a_fault(root: Path, spoil: Callable[[Path], object], message: str) -> None:
     spoil(root)
-    report = check_folder(root)
+    report = check_images(root)
     assert not report.ok
     text = report.to_text()
     assert re.search(message, text), text
@@ -287,7 +287,7 @@ def test_samples_of_more_than_8_bits_are_told_with_what_scales_them(root: Path) 
     }
     for name, content in files.items():
         (root / name).write_bytes(content)
-    report = check_folder(root)
+    report = check_images(root)
     assert report.ok
     assert (report.formats, report.bits) == ({"PNG": 18, "TIFF": 2, "DICOM": 2}, {8: 18, 16: 3, 12: 1})
     assert report.scaled == {"bit depth": 2, "SMinSampleValue and SMaxSampleValue": 1, "window": 1}
@@ -320,14 +320,14 @@ def test_a_sample_range_is_tried_and_is_in_what_is_proposed(root: Path, capsys: 
 def test_dicom_without_pydicom_is_listed_with_what_to_install(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "art/dog/1.dcm").write_bytes(dicom(np.zeros((8, 8), np.uint16)))
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    ((file, reason),) = check_folder(root).unreadable
+    ((file, reason),) = check_images(root).unreadable
     assert file == "art/dog/1.dcm"
     assert reason.startswith("DICOM needs pydicom: pip install 'fedclip-plugin[dicom]'")
 
 
 def test_bright_16_bit_images_are_no_fault(root: Path) -> None:
     of_16_bits(root / "art/dog/x.png", 65536)
-    assert check_folder(root).ok
+    assert check_images(root).ok
 
 
 def test_what_is_no_plain_file_is_unreadable_and_not_waited_for(root: Path) -> None:
@@ -335,7 +335,7 @@ def test_what_is_no_plain_file_is_unreadable_and_not_waited_for(root: Path) -> N
     (root / "art/dog/gone.png").symlink_to("/gone/away.png")
     (root / "art/dog/folder.png").mkdir()
     (root / "art/dog/circle.png").symlink_to("circle.png")
-    report = check_folder(root)
+    report = check_images(root)
     assert [file for file, _ in report.unreadable] == [
         f"art/dog/{name}.png" for name in ("circle", "folder", "gone", "pipe")
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedclip_plugin.data import check_folder, list_domains, scan_folder
+from fedclip_plugin.data import check_images, list_domains, scan_folder
 from fedclip_plugin.data.image_folders import find_images
 from fedclip_plugin.errors import DataError
 
@@ -82,7 +82,7 @@ def test_a_folder_that_is_a_link_to_nowhere_is_named(tmp_path: Path, target: str
     for look in (list_domains, lambda root: scan_folder(root, "x")):
         with pytest.raises(DataError, match=message):
             look(tmp_path)
-    assert [message in problem for problem in check_folder(tmp_path).problems] == [True]
+    assert [message in problem for problem in check_images(tmp_path).problems] == [True]
 
 
 def test_list_domains_sorts_and_skips_files(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""check_list, and check_folder on folders of splits: what is told of them, and that what they propose works."""
+"""check_images on lists and on folders of splits: what is told of them, and that what they propose works."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fedclip_plugin.data import Columns, check_folder, check_list, require_images_here
+from fedclip_plugin.data import Columns, check_images, require_images_here
 from fedclip_plugin.recipe import find_recipe
 from tests.data.test_folder_check import add_images, advice, found_by, save
 
@@ -33,7 +33,7 @@ def hospitals(tmp_path: Path) -> Path:
 
 
 def test_a_clean_list(hospitals: Path) -> None:
-    report = check_list(hospitals, ALL)
+    report = check_images(hospitals, ALL)
     assert report.ok, report.to_text()
     assert (report.layout, report.classes) == ("list", ("benign", "malign"))
     assert report.counts["s\u00fcd"] == {"benign": 10, "malign": 10}
@@ -44,7 +44,7 @@ def test_a_clean_list(hospitals: Path) -> None:
 
 
 def test_a_list_without_silos(hospitals: Path) -> None:
-    report = check_list(hospitals, Columns("image", "class"))
+    report = check_images(hospitals, Columns("image", "class"))
     assert report.ok
     assert report.counts == {"images": {"benign": 30, "malign": 30}}
     assert "images.csv: layout list, 2 classes, 60 images" in report.to_text()
@@ -63,20 +63,20 @@ PROPOSED = {
 
 @pytest.mark.parametrize(("columns", "expected"), PROPOSED.values(), ids=PROPOSED)
 def test_what_it_proposes_validates_and_finds_the_images(hospitals: Path, columns: Columns, expected: Any) -> None:
-    found = advice(check_list(hospitals, columns).to_text())
+    found = advice(check_images(hospitals, columns).to_text())
     assert [found_by(command)[1:] for _, _, command in found][: len(expected)] == expected
     for name, keys, command in found:
         recipe = found_by(command)[0]
         require_images_here(recipe)
         assert find_recipe(name).exists()
-        assert Columns.of(recipe.fedclip_args) == columns
+        assert Columns.from_keys(vars(recipe.fedclip_args)) == columns
         plain = recipe.model_dump(mode="json")
         assert all(plain[section][key] == value for section, values in keys.items() for key, value in values.items())
 
 
 def test_another_root_is_in_what_it_proposes(hospitals: Path) -> None:
     moved = shutil.move(hospitals, hospitals.parent / "west" / "list.csv")
-    report = check_list(Path(moved), ALL, hospitals.parent)
+    report = check_images(Path(moved), ALL, hospitals.parent)
     assert report.ok
     for _, _, command in advice(report.to_text()):
         require_images_here(found_by(command)[0])
@@ -86,7 +86,7 @@ def test_a_silo_that_lacks_a_label_gets_the_classes_proposed(hospitals: Path) ->
     lines = hospitals.read_text(encoding="utf-8-sig").splitlines()
     kept = [line for line in lines if not ("west" in line and "benign" in line)]
     hospitals.write_text("\n".join(kept), encoding="utf-8")
-    report = check_list(hospitals, Columns("image", "class", "hospital"))
+    report = check_images(hospitals, Columns("image", "class", "hospital"))
     assert report.problems == (
         "west: lacks the classes benign of other silos; correct labels, or list all classes in fedclip_args.classes",
     )
@@ -98,17 +98,17 @@ def test_a_silo_that_lacks_a_label_gets_the_classes_proposed(hospitals: Path) ->
 def test_groups_in_two_silos_or_splits_are_problems(hospitals: Path) -> None:
     text = hospitals.read_text(encoding="utf-8-sig")
     hospitals.write_text(text.replace("north-3", "west-2"), encoding="utf-8")
-    told = "\n".join(check_list(hospitals, ALL).problems)
+    told = "\n".join(check_images(hospitals, ALL).problems)
     assert "group west-2 is in silos north and west; what one trains on, another is tested on" in told
     hospitals.write_text(text.replace("north-3", "north-2"), encoding="utf-8")
-    told = "\n".join(check_list(hospitals, ALL).problems)
+    told = "\n".join(check_images(hospitals, ALL).problems)
     assert "north: group 'north-2' has images in train and validation" in told
 
 
 def test_a_silo_that_cannot_be_split_is_a_problem(hospitals: Path) -> None:
     text = hospitals.read_text(encoding="utf-8-sig").replace("val", "train")
     hospitals.write_text(text, encoding="utf-8")
-    told = check_list(hospitals, ALL).problems
+    told = check_images(hospitals, ALL).problems
     assert len(told) == 3
     assert told[0].startswith("north: its own split has no validation images")
 
@@ -119,7 +119,7 @@ def test_missing_files_and_copies_are_told(hospitals: Path) -> None:
     shutil.copy(folder / "west/0.png", folder / "north/1.png")
     shutil.copy(folder / "west/2.png", folder / "west/3.png")
     shutil.copy(folder / "west/4.png", folder / "west/18.png")
-    report = check_list(hospitals, ALL)
+    report = check_images(hospitals, ALL)
     assert [file for file, _ in report.unreadable] == ["north/0.png"]
     (fault,) = report.problems
     assert re.search(
@@ -134,7 +134,7 @@ def test_missing_files_and_copies_are_told(hospitals: Path) -> None:
 
 def test_one_label_is_a_problem(hospitals: Path) -> None:
     hospitals.write_text(hospitals.read_text(encoding="utf-8-sig").replace("malign", "benign"), encoding="utf-8")
-    report = check_list(hospitals, Columns("image", "class"))
+    report = check_images(hospitals, Columns("image", "class"))
     assert "has one label only" in report.problems[0]
     assert report.proposals() == []
 
@@ -149,7 +149,7 @@ def splits(tmp_path: Path) -> Path:
 
 
 def test_folders_of_splits_are_asked_about(splits: Path) -> None:
-    report = check_folder(splits)
+    report = check_images(splits)
     assert report.ok
     text = report.to_text()
     assert "layout splits, 3 splits, 2 classes, 72 images" in text
@@ -164,12 +164,12 @@ def test_folders_of_splits_are_asked_about(splits: Path) -> None:
 
 def test_a_file_in_two_splits_is_told(splits: Path) -> None:
     shutil.copy(splits / "train/dog/1.png", splits / "test/dog/99.png")
-    assert "Equal files in different splits (1):\n  test/dog/99.png = train/dog/1.png" in check_folder(splits).to_text()
+    assert "Equal files in different splits (1):\n  test/dog/99.png = train/dog/1.png" in check_images(splits).to_text()
 
 
 def test_splits_that_lack_a_part_are_only_proposed_as_domains(splits: Path) -> None:
     shutil.rmtree(splits / "val")
-    report = check_folder(splits)
+    report = check_images(splits)
     text = report.to_text()
     assert [keys["fedclip_args"]["data_layout"] for _, keys, _ in advice(text)] == ["domains"]
     assert "As splits they cannot be used as they are. images: " in text
@@ -180,13 +180,13 @@ def test_a_domain_may_hold_splits(splits: Path) -> None:
     shutil.move(splits, splits.parent / "root" / "north")
     for label in ("dog", "fox"):
         add_images(splits.parent / "root" / "south" / label)
-    report = check_folder(splits.parent / "root")
+    report = check_images(splits.parent / "root")
     assert report.ok, report.to_text()
     assert report.counts == {"north": {"dog": 36, "fox": 36}, "south": {"dog": 10, "fox": 10}}
     for _, _, command in advice(report.to_text()):
         require_images_here(found_by(command)[0])
     shutil.rmtree(splits.parent / "root/north/val")
-    assert "north: " in check_folder(splits.parent / "root").problems[0]
+    assert "north: " in check_images(splits.parent / "root").problems[0]
 
 
 def test_a_folder_per_silo_is_looked_into(hospitals: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_folder_per_silo_is_looked_into(hospitals: Path) -> None:
     for silo in ("north", "s\u00fcd", "west"):
         text = text.replace(f"{silo}/", "")
     hospitals.write_text(text, encoding="utf-8")
-    report = check_list(hospitals, ALL, hospitals.parent / "{silo}")
+    report = check_images(hospitals, ALL, hospitals.parent / "{silo}")
     assert report.ok, report.to_text()
     assert report.counts["west"] == {"benign": 10, "malign": 10}
     for _, _, command in advice(report.to_text()):

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from fedclip_plugin.data import check_folder
+from fedclip_plugin.data import check_images
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features import TextFeatures, prompts_of
 from fedclip_plugin.features.text_features import require_distinct
@@ -85,7 +85,7 @@ def test_a_recipe_that_lists_them_is_refused():
 def test_check_names_them(tmp_path):
     for name in ("elm", "oak", "Oak"):
         (tmp_path / "site" / name).mkdir(parents=True)
-    problems = check_folder(tmp_path).problems
+    problems = check_images(tmp_path).problems
     assert [line for line in problems if "same prompt: Oak and oak" in line] != []
 
 

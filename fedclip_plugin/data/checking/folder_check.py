@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -17,23 +16,30 @@ from fedclip_edge.sample_range import SampleRange
 from fedclip_edge.sample_scaling import VOI_TABLE, WINDOW
 from fedclip_plugin.data.checking.folder_report import FolderReport
 from fedclip_plugin.data.checking.remarks import low_bits_line
-from fedclip_plugin.data.checking.survey import Survey, class_problems, lacking_classes, survey_folder, survey_list
-from fedclip_plugin.data.lists import Columns, ImageList
+from fedclip_plugin.data.checking.survey import Survey, class_problems, lacking_classes, survey_images
+from fedclip_plugin.data.lists import Columns
 from fedclip_plugin.data.read_image import Stored, UnreadableImageError, read_image
 
 
-def check_folder(
-    root: Path, workers: int = 2, progress: bool = False, sample_range: SampleRange | None = None
+def check_images(
+    path: Path,
+    columns: Columns | None = None,
+    root: Path | None = None,
+    workers: int = 2,
+    progress: bool = False,
+    sample_range: SampleRange | None = None,
 ) -> FolderReport:
-    """Decode every image under `root` and count, hash and compare.
+    """Decode every image of a folder or list and count, hash and compare.
 
-    The layout is found out, as :func:`~fedclip_plugin.data.image_folders.find_layout` does.
+    A folder's layout is found out, as :func:`~fedclip_plugin.data.image_folders.find_layout` does.
 
     Parameters
     ----------
-    root
-        ``root/<domain>/<class>/<image>``, ``root/<class>/<image>`` or ``root/<split>/<class>/<image>``; a domain may
-        hold a split of its own, ``<domain>/<split>/<class>/<image>``.
+    path
+        ``path/<domain>/<class>/<image>``, ``path/<class>/<image>`` or ``path/<split>/<class>/<image>``; a domain may
+        hold a split of its own, ``<domain>/<split>/<class>/<image>``. Or a list (``.csv`` ...).
+    columns, root
+        Of a list, as for :meth:`~fedclip_plugin.data.lists.ImageList.read`.
     workers
         Threads that read and decode.
     progress
@@ -44,58 +50,9 @@ def check_folder(
     Raises
     ------
     DataError
-        `root` is missing, is no folder, or holds no folders.
+        The folder is missing, is no folder, or holds no folders; the list cannot be read, or has faults in its lines.
     """
-    return _report(root, survey_folder(root), {"data_root": str(root)}, workers, progress, sample_range)
-
-
-def check_list(
-    path: Path,
-    columns: Columns | None = None,
-    root: Path | None = None,
-    workers: int = 2,
-    progress: bool = False,
-    sample_range: SampleRange | None = None,
-) -> FolderReport:
-    """Decode every image that a list names and count, hash and compare.
-
-    Parameters
-    ----------
-    columns, root
-        As for :meth:`~fedclip_plugin.data.lists.ImageList.read`.
-    workers, progress, sample_range
-        As for `check_folder`.
-
-    Raises
-    ------
-    DataError
-        The list cannot be read, or has faults in its lines.
-    """
-    images = ImageList.read(path, columns, root)
-    return _report(path, survey_list(images), place_of_list(path, images, root), workers, progress, sample_range)
-
-
-def place_of_list(path: Path, images: ImageList, root: Path | None) -> dict[str, str | None]:
-    """Return the keys of ``fedclip_args`` that say where the images of a list are."""
-    named, usual = images.columns.named(), Columns()
-    keys: dict[str, str | None] = {
-        f"{what}_column": name for what, name in named.items() if name != getattr(usual, what)
-    }
-    if images.columns.silo:
-        keys.setdefault("group_column", None)  # the recipe that is proposed has one
-    if root is not None or not images.columns.silo:  # the recipes that share out have a data root
-        keys = {"data_root": None if root is None else str(root)} | keys
-    return {"data_list": str(path)} | keys
-
-
-def _report(
-    path: Path,
-    survey: Survey,
-    place: Mapping[str, Any],
-    workers: int,
-    progress: bool,
-    sample_range: SampleRange | None,
-) -> FolderReport:
+    survey, place = survey_images(path, columns, root)
     tally = _Tally()
     inspect = partial(_inspect, sample_range=sample_range)
     with (

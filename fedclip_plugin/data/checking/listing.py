@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_edge.terminal import printable
-from fedclip_plugin.data.checking.folder_check import place_of_list
 from fedclip_plugin.data.checking.folder_report import WHOLE
 from fedclip_plugin.data.checking.proposals import Proposal, proposals
-from fedclip_plugin.data.checking.survey import Survey, class_problems, survey_folder, survey_list
+from fedclip_plugin.data.checking.survey import class_problems, survey_images
 from fedclip_plugin.data.image_folders import one_class
-from fedclip_plugin.data.lists import Columns, ImageList
+from fedclip_plugin.data.lists import Columns
 from fedclip_plugin.data.names import require_names
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.recipe.faults import closest, listed
+from fedclip_plugin.recipe.faults import did_you_mean, listed
 
 
 @dataclass(frozen=True)
@@ -61,27 +60,17 @@ class FolderListing:
         if self.layout in ("classes", "splits") or list(self.counts) == [WHOLE]:
             raise DataError(f"{place} has no domains or silos, so none can be held out: leave --target out")
         if target not in self.counts:
-            meant = closest(target, self.counts)
-            hint = f" (did you mean {meant!r}?)" if meant else ""
+            hint = did_you_mean(target, self.counts)
             raise DataError(f"{place} has no domain or silo {target!r}{hint}; it has {listed(self.counts)}")
         if len(self.counts) < 2:
             raise DataError(f"{place} holds {target!r} only, so no silo is left: leave --target out")
 
 
-def list_folder(root: Path) -> FolderListing:
-    """List a folder without opening an image; errors as `check_folder`.
+def list_images(path: Path, columns: Columns | None = None, root: Path | None = None) -> FolderListing:
+    """Look through a folder or list without opening an image; arguments and errors as of `check_images`.
 
-    That a domain lacks classes is no problem here: a recipe can list them.
+    That a domain or silo lacks classes is no problem here: a recipe can list them.
     """
-    return _listing(root, survey_folder(root), {"data_root": str(root)})
-
-
-def list_list(path: Path, columns: Columns | None = None, root: Path | None = None) -> FolderListing:
-    """Read a list without opening an image; arguments and errors as `check_list`."""
-    images = ImageList.read(path, columns, root)
-    return _listing(path, survey_list(images), place_of_list(path, images, root))
-
-
-def _listing(path: Path, survey: Survey, place: Mapping[str, Any]) -> FolderListing:
+    survey, place = survey_images(path, columns, root)
     problems = (*survey.problems, *class_problems(survey))
     return FolderListing(path, survey.layout, place, survey.counts(), problems, survey.silos_at_most)

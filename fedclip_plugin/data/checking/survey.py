@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fedclip_plugin.data.checking.folder_report import WHOLE
 from fedclip_plugin.data.checking.remarks import CONVERT, unused_line, unused_pictures
 from fedclip_plugin.data.image_folders import broken_links, find_layout, list_class, list_entries, one_class
-from fedclip_plugin.data.lists import ImageList
+from fedclip_plugin.data.lists import Columns, ImageList, is_list
 from fedclip_plugin.data.lists.image_list import SHARED
 from fedclip_plugin.data.lists.list_file import in_silo
 from fedclip_plugin.data.names import name_fault, twin_fault, twins
-from fedclip_plugin.data.split_folders import scan_splits
-from fedclip_plugin.data.splits import PARTS, look_like_splits, split_images
+from fedclip_plugin.data.split_folders import holds_splits, scan_splits
+from fedclip_plugin.data.splits import PARTS, split_images
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.prompts import same_prompts, same_prompts_rule
 
@@ -63,8 +64,30 @@ class Survey:
         }
 
 
-def survey_folder(root: Path) -> Survey:
-    """List a folder; its layout is found out. A folder that is missing or holds no folder is a DataError."""
+def survey_images(path: Path, columns: Columns | None, root: Path | None) -> tuple[Survey, dict[str, Any]]:
+    """Look through a folder or list, and return the keys of ``fedclip_args`` that say where its images are too.
+
+    A folder that is missing or holds no folder, and a list that cannot be read, are DataErrors.
+    """
+    if not is_list(path):
+        return _survey_folder(path), {"data_root": str(path)}
+    images = ImageList.read(path, columns, root)
+    return _survey_list(images), _place_of_list(path, images, root)
+
+
+def _place_of_list(path: Path, images: ImageList, root: Path | None) -> dict[str, str | None]:
+    named, usual = images.columns.named(), Columns()
+    keys: dict[str, str | None] = {
+        f"{what}_column": name for what, name in named.items() if name != getattr(usual, what)
+    }
+    if images.columns.silo:
+        keys.setdefault("group_column", None)  # the recipe that is proposed has one
+    if root is not None or not images.columns.silo:  # the recipes that share out have a data root
+        keys = {"data_root": None if root is None else str(root)} | keys
+    return {"data_list": str(path)} | keys
+
+
+def _survey_folder(root: Path) -> Survey:
     survey = Survey(root, find_layout(root))
     folders, loose = list_entries(root)
     if survey.layout == "classes":
@@ -88,11 +111,10 @@ def survey_folder(root: Path) -> Survey:
 
 def _survey_domain(survey: Survey, root: Path, domain: str) -> None:
     """Take down the class folders of a domain, or of the splits in it."""
-    inside = list_entries(root / domain)[0]
-    if survey.layout == "splits" or not (look_like_splits(inside) and find_layout(root / domain) == "splits"):
+    if survey.layout == "splits" or not holds_splits(root / domain):
         _survey_classes(survey, root, f"{domain}/", domain)
         return
-    for name in inside:
+    for name in list_entries(root / domain)[0]:
         before = {file for own in survey.files[domain].values() for file in own}
         _survey_classes(survey, root, f"{domain}/{name}/", domain)
         found = {file for own in survey.files[domain].values() for file in own} - before
@@ -103,8 +125,7 @@ def _survey_domain(survey: Survey, root: Path, domain: str) -> None:
         survey.problems.append(str(error))
 
 
-def survey_list(images: ImageList) -> Survey:
-    """Take down what a list names."""
+def _survey_list(images: ImageList) -> Survey:
     survey, columns = Survey(images.root, "list"), images.columns
     for row in images.rows:
         place = in_silo(images.root, row.silo)

@@ -15,7 +15,7 @@ from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.lists.list_file import Columns, Row, in_silo, read_rows
 from fedclip_plugin.data.splits import PARTS, divided_groups
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.recipe.faults import closest, listed, show
+from fedclip_plugin.recipe.faults import did_you_mean, listed, show
 
 SHARED = "what one trains on, another is tested on: keep it in one, or give groups that differ names that differ"
 """What is to be said of groups that are in more than one silo."""
@@ -136,7 +136,7 @@ class ImageList:
         """Return the groups that are in more than one ``silo`` or ``split``, and in which; none without the columns."""
         if not (self.columns.group and getattr(self.columns, by)):
             return []
-        return list(divided_groups(_values(self.rows, "group"), _values(self.rows, by)))
+        return list(divided_groups([row.group for row in self.rows], [getattr(row, by) for row in self.rows]))
 
     def one_label(self) -> str:
         """Say what a list with fewer than two labels lacks."""
@@ -148,8 +148,7 @@ class ImageList:
     def _rows_of(self, silo: str | None) -> Sequence[Row]:
         rows = self.rows if silo is None else [row for row in self.rows if row.silo == silo]
         if not rows:
-            close = closest(silo, self.silos())
-            hint = f" (did you mean {close!r}?)" if close else ""
+            hint = did_you_mean(silo, self.silos())
             raise DataError(
                 f"no line of list {printable(str(self.path))} has {show(silo)} in column {self.columns.silo}{hint}; it "
                 f"has: {listed(self.silos())}"
@@ -162,8 +161,7 @@ class ImageList:
         if not extra:
             return
         first = min(extra, key=lambda label: extra[label])
-        close = closest(first, classes)
-        hint = f" (did you mean {close!r}?)" if close else ""
+        hint = did_you_mean(first, classes)
         raise DataError(
             f"{name}: list {printable(str(self.path))}, line {extra[first]}: label {show(first)} is not one of the "
             f"classes{hint}. Not among them: {listed(sorted(extra), 10)}. The classes: {listed(classes, 10)}. Correct "

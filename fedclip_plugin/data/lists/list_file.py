@@ -10,18 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from fedclip_edge.safe_files import open_plain
 from fedclip_edge.terminal import printable
 from fedclip_plugin.data.names import name_fault, twin_fault, twins
 from fedclip_plugin.data.splits import part_named
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.recipe.faults import brief, closest, listed, show
+from fedclip_plugin.recipe.faults import brief, did_you_mean, listed, show
 from fedclip_plugin.recipe.rules.data import LIST_SUFFIXES, PLAIN_LISTS
-
-if TYPE_CHECKING:
-    from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
 Record = tuple[int, list[str]]
 """A line's number, from 1, and its values."""
@@ -41,9 +38,15 @@ class Columns:
     split: str | None = None
 
     @classmethod
-    def of(cls, settings: FedClipArgs) -> Columns:
-        """Return those that a recipe names."""
-        return cls(**{field.name: getattr(settings, f"{field.name}_column") for field in fields(cls)})
+    def from_keys(cls, keys: Mapping[str, Any]) -> Columns:
+        """Return those that keys of a recipe name, ``file_column`` and so on; others are not looked at."""
+        names = {what: keys.get(key) for key, what in cls.recipe_keys().items()}
+        return cls(**{what: name for what, name in names.items() if name is not None})
+
+    @classmethod
+    def recipe_keys(cls) -> dict[str, str]:
+        """Return the key of a recipe for each column, and what it asks for (``file``, ``label`` ...)."""
+        return {f"{field.name}_column": field.name for field in fields(cls)}
 
     def named(self) -> dict[str, str]:
         """Return what is asked for (``file``, ``label``, ``silo`` ...) and the name of its column."""
@@ -196,8 +199,7 @@ def _places(path: Path, header: Sequence[str], columns: Columns) -> dict[str, in
     faults = []
     for what, name in columns.named().items():
         if name not in header:
-            close = closest(name, header)
-            hint = f" (did you mean {close!r}?)" if close else ""
+            hint = did_you_mean(name, header)
             faults.append(
                 f"has no column {name!r}{hint}; its first line names {listed(map(show, header))}. Name the column of "
                 f"the {_MEANING[what]} by --{what}-column, in a recipe by fedclip_args.{what}_column"

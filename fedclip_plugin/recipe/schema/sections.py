@@ -72,6 +72,21 @@ NOT_IN_DIGEST: dict[str, set[str]] = {
 """Keys that change no result, or only continue it: they may change when a run is resumed."""
 
 
+def defining(sections: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
+    """Return sections with the keys that define a run's result alone; what is no section is left out."""
+    return {
+        name: {key: value for key, value in keys.items() if key not in NOT_IN_DIGEST.get(name, ())}
+        for name, keys in sections.items()
+        if isinstance(keys, Mapping)
+    }
+
+
+def flat_sections(sections: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return ``section.key`` to value, of all sections that hold keys."""
+    known = {name: keys for name, keys in sections.items() if isinstance(keys, Mapping)}
+    return {f"{name}.{key}": value for name, keys in known.items() for key, value in keys.items()}
+
+
 def homes(key: str) -> list[str]:
     """Name the sections that have a key; none for an unknown one."""
     return [name for name, model in SECTIONS.items() if key in model.model_fields]

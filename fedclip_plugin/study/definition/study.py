@@ -15,6 +15,7 @@ from fedclip_plugin.recipe.faults import closest, listed, show
 from fedclip_plugin.recipe.overrides import copy_sections, put
 from fedclip_plugin.recipe.recipe import Recipe
 from fedclip_plugin.recipe.rules.data import shares_out
+from fedclip_plugin.recipe.schema.sections import flat_sections
 from fedclip_plugin.recipe.schema.types import FolderName, Section, Text, Whole
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -179,9 +180,3 @@ def cell_sections(
     put(sections, "fedclip_args.keep_rounds", 1)
     put(sections, "tracking_args.enable_tensorboard", False)
     return sections
-
-
-def flat_sections(sections: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return ``section.key`` to value, of all sections that hold keys."""
-    known = {name: keys for name, keys in sections.items() if isinstance(keys, Mapping)}
-    return {f"{name}.{key}": value for name, keys in known.items() for key, value in keys.items()}

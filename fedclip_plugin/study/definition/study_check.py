@@ -9,9 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from fedclip_plugin.recipe.check import check, check_fields
 from fedclip_plugin.recipe.faults import ABSENT, Fault, closest, from_pydantic
-from fedclip_plugin.recipe.schema.sections import without_idle
+from fedclip_plugin.recipe.schema.sections import flat_sections, without_idle
 from fedclip_plugin.recipe.schema.types import Section
-from fedclip_plugin.study.definition.study import Case, Study, StudyName, cell_sections, count_cells, flat_sections
+from fedclip_plugin.study.definition.study import Case, Study, StudyName, cell_sections, count_cells
 from fedclip_plugin.study.definition.study_rules import (
     base_faults,
     case_faults,
