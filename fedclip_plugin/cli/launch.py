@@ -7,13 +7,15 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from fedclip_edge.machine import cores
 from fedclip_plugin.cli import run
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending
 from fedclip_plugin.data import require_images_here
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.federated.fedml_imports import import_fedml
 from fedclip_plugin.federated.startup.memory_check import require_memory_here
-from fedclip_plugin.recipe import find_recipe, load_recipe
+from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
 
 
@@ -48,12 +50,28 @@ def act(options: argparse.Namespace) -> int:
         folder.check(recipe.to_yaml(), recipe.digest(), options.resume)
         require_images_here(recipe)
         require_memory_here([recipe])
-    job = Launch(recipe.train_args.client_num_in_total + 1, hostfile)
+    if recipe.comm_args.backend == "sp":
+        return _here(recipe, folder, options)
+    workers = min(cores(), recipe.train_args.client_num_per_round)
+    job = Launch(recipe.rank_count(workers), hostfile)
     with folder.launching() if hostfile is None else nullcontext():
         ending = job.attend(_words(options, path))
         if ending.told or ending.code not in (0, FedClipError.exit_code):  # bad input was told, and nothing was begun
             _account_for(folder, ending, hostfile)
     return ending.code
+
+
+def _here(recipe: Recipe, folder: RunFolder, options: argparse.Namespace) -> int:
+    """Run a simulation in this process (``backend: sp``)."""
+    progress = sys.stderr.isatty() if options.progress is None else options.progress
+    import_fedml()
+    from fedclip_plugin.federated.job_here import run_job_here
+    from fedclip_plugin.report.console import Console
+
+    console = Console(recipe, folder, on_training=lambda: None)
+    run_job_here(recipe, folder, options.resume, progress, console)
+    console.finish()
+    return 0
 
 
 def _words(options: argparse.Namespace, path: Path) -> list[str]:

@@ -80,16 +80,26 @@ def run_folder(recipe: Recipe, given: Path | None, path: Path) -> Path:
 
 
 def _require_world(here: tuple[int, int] | None, recipe: Recipe, name: str) -> None:
-    ranks = recipe.train_args.client_num_in_total + 1
+    if recipe.simulated and recipe.device_args.worker_num is None and here is not None and here[1] > 1:
+        most = recipe.train_args.client_num_per_round + 1
+        if recipe.comm_args.backend == "MPI" and here[1] > most:
+            raise FedClipError(
+                f"mpirun started {here[1]} ranks; with client_num_per_round {most - 1} at most {most} have work (a "
+                f"server and {most - 1} workers). Start it with: fedclip launch {shlex.quote(name)}"
+            )
+        if recipe.comm_args.backend == "MPI":
+            return
+    ranks = recipe.rank_count(workers=1)
+    key, noun = ("worker_num", "workers") if recipe.simulated else ("client_num_in_total", "silos")
     if here is None:
         raise FedClipError(
-            f"'fedclip run' is one rank of an mpirun job; this recipe needs {ranks} (a server and {ranks - 1} silos). "
+            f"'fedclip run' is one rank of an mpirun job; this recipe needs {ranks} (a server and {ranks - 1} {noun}). "
             f"Start it with: fedclip launch {shlex.quote(name)}"
         )
     if here[1] != ranks:
         raise FedClipError(
-            f"mpirun started {here[1]} ranks; client_num_in_total is {ranks - 1}, so it takes {ranks} (a server and "
-            f"{ranks - 1} silos). Start it with: fedclip launch {shlex.quote(name)}"
+            f"mpirun started {here[1]} ranks; {key} is {ranks - 1}, so it takes {ranks} (a server and "
+            f"{ranks - 1} {noun}). Start it with: fedclip launch {shlex.quote(name)}"
         )
 
 

@@ -38,6 +38,9 @@ def act(options: argparse.Namespace) -> int:
 def _recipe(path: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
     recipe = load_recipe(path, overrides)
     silos = recipe.train_args.client_num_in_total
+    if recipe.simulated:
+        sampled = recipe.train_args.client_num_per_round
+        return f"valid; {silos:,} simulated clients, {sampled:,} a round, {recipe.train_args.comm_round} rounds", recipe
     return f"valid; {silos} silos, {silos + 1} ranks, {recipe.train_args.comm_round} rounds", recipe
 
 

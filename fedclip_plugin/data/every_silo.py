@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fedclip_plugin.data.clients import list_clients
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
 from fedclip_plugin.data.names import twin_fault, twins
@@ -30,6 +31,10 @@ def require_images_here(recipe: Recipe) -> None:
     """
     drawn = recipe.data_args.dataset == "miniature" and recipe.fedclip_args.data_root is None
     if drawn or recipe.data_args.data_silo_config:
+        return
+    if recipe.simulated:
+        list_clients(recipe).splits(recipe.common_args.random_seed)
+        target_image_set(recipe)
         return
     silos = 1 if recipe.shares_out() else len(silo_names(recipe))  # one folder or list: one look
     looks: list[Callable[[], ImageSet | None]] = [partial(_splittable, recipe, index) for index in range(silos)]

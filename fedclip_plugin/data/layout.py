@@ -11,6 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedclip_plugin.data.image_folders import list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.lists.image_list import ImageList
@@ -65,6 +68,22 @@ def _silo_names(recipe: Recipe, own: SiloPlace, domains: Sequence[str] | None = 
             f"{what}, in the order of their ranks, in fedclip_args.{what}"
         )
     return names
+
+
+def domain_image_sets(recipe: Recipe, root: Path | None = None, domains: Sequence[str] | None = None) -> list[ImageSet]:
+    """List the images of every domain but the target, in order; parameters and errors as for `silo_names`.
+
+    Their number need not be ``client_num_in_total``: a simulation shares each out among ``silos_per_domain`` clients.
+    """
+    named, place = recipe.silo_names(), SiloPlace(data_root=root)
+    found = named or (_listed_domains(recipe, root) if domains is None else tuple(domains))
+    names = [name for name in found if name != recipe.fedclip_args.target_domain]
+    return [scan_images(_folder(recipe, name, place), name, recipe.fedclip_args.classes) for name in names]
+
+
+def whole_image_set(recipe: Recipe, name: str) -> ImageSet:
+    """List all images of the one folder or list that is shared out, as a set of that name; errors as `scan_images`."""
+    return _whole(recipe, name, SiloPlace())
 
 
 def silo_image_set(
@@ -194,11 +213,21 @@ def _whole(recipe: Recipe, name: str, place: SiloPlace) -> ImageSet:
 
 
 def _shared_out(recipe: Recipe, silo_index: int, whole: ImageSet) -> ImageSet:
+    parts = share_out(recipe, whole, recipe.train_args.client_num_in_total)
+    told = whole.ignored if silo_index == 0 else ()  # one folder: what is left out is told once
+    return replace(whole.subset(parts[silo_index]), ignored=told)
+
+
+def share_out(recipe: Recipe, whole: ImageSet, count: int) -> list[NDArray[np.int64]]:
+    """Return the positions of the images of each of `count` silos, as the recipe's ``partition_`` keys say.
+
+    Errors as for `partition`, and a DataError when a group of the user's is in two of his splits.
+    """
     require_whole_groups(whole)
     seed = recipe.data_args.partition_seed
-    parts = partition(
+    return partition(
         whole.labels,
-        recipe.train_args.client_num_in_total,
+        count,
         recipe.data_args.partition_method or "homo",
         recipe.data_args.partition_alpha,
         recipe.fedclip_args.min_images_per_silo,
@@ -206,5 +235,3 @@ def _shared_out(recipe: Recipe, silo_index: int, whole: ImageSet) -> ImageSet:
         whole.groups,
         whole.splits,
     )
-    told = whole.ignored if silo_index == 0 else ()  # one folder: what is left out is told once
-    return replace(whole.subset(parts[silo_index]), ignored=told)

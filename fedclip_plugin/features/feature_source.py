@@ -23,6 +23,7 @@ from fedclip_plugin.features.crop_cache import PixelCache, cropped
 from fedclip_plugin.features.encoding import Progress, decode, encode_batches, no_progress, stack_pixels
 from fedclip_plugin.features.feature_set import EncodedImages, FeatureSet, PixelSet
 from fedclip_plugin.features.image_files import ImageFiles, image_set_hash, range_key, short_hash
+from fedclip_plugin.features.mapped_features import MappedFeatures
 from fedclip_plugin.features.text_features import TextFeatures
 from fedclip_plugin.features.views import AUGMENTATION_VERSION, augment
 from fedclip_plugin.recipe.prompts import prompts_of
@@ -181,6 +182,12 @@ class FeatureSource:
         Parameters and errors as for :meth:`images`; a disk without room is a DataError too.
         """
         return cropped(self._pixels, self.folder, self._image_files(images), skip_bad, self._workers, on_progress)
+
+    @property
+    def mapped(self) -> MappedFeatures:
+        """Where features are kept in files that several ranks map."""
+        assert self.precision is not None, "settled before anything is encoded"
+        return MappedFeatures(self._cache / self.precision / "mapped")
 
     def _kept(self, images: ImageSet, precision: str, view: int) -> Parts:
         """Return the features of ``images``, or of one augmented view of each, that are in the cache, by digest."""

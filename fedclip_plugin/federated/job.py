@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.managers.runner import FedClipRunner
-from fedclip_plugin.federated.roles.task import AnswerHistory, Task
-from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fedml
+from fedclip_plugin.federated.observer import Observer, begin_training
+from fedclip_plugin.federated.roles.task import AnswerHistory
+from fedclip_plugin.federated.simulation.job import simulate
+from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fedml, start_simulation
 from fedclip_plugin.federated.startup.preflight import open_run
 from fedclip_plugin.federated.startup.preparation import Preparation
 from fedclip_plugin.federated.startup.rank_log import log_to
 from fedclip_plugin.federated.stop import stop_job
-from fedclip_plugin.methods import Adapter, parameters_of
-from fedclip_plugin.methods.create import load_saved
 from fedclip_plugin.recipe import Recipe
-from fedclip_plugin.runs import RoundRecord, RunFolder
-
-
-class Observer(Protocol):
-    """Hears of a job's progress on the server's rank; silos' ranks have one that keeps quiet."""
-
-    def say(self, text: str) -> None:
-        """Take one line of text."""
-
-    def begin(self, silos: int, start_round: int, device: torch.device) -> None:
-        """Hear that ranks are up and loading begins."""
-
-    def train(self, task: Task, parameters: int) -> None:
-        """Hear that all features are there and training begins."""
-
-    def round(self, record: RoundRecord) -> None:
-        """Hear of a complete round."""
+from fedclip_plugin.runs import RunFolder
 
 
 def run_job(
@@ -64,7 +48,7 @@ def run_job(
         On every rank, before training, when something is wrong with recipe, images, backbone or run folder, or
         when a host has too little memory.
     """
-    args = start_fedml(recipe)
+    args = start_simulation(recipe) if recipe.simulated else start_fedml(recipe)
     try:
         with log_to(folder.path / "logs", args.rank):
             _train(args, recipe, folder, resume, progress, observer, history)
@@ -93,6 +77,9 @@ def _train(
     if done >= args.comm_round:
         _tell(f"{folder.path} has all {done} rounds already: nothing to train")
         return
+    if recipe.simulated:
+        simulate(args, recipe, folder, done, progress, observer)
+        return
     device = choose_device(args)
     if args.rank == 0:
         observer.begin(args.worker_num, done, device)
@@ -105,10 +92,3 @@ def _train(
     if args.rank == 0:
         begin_training(task, model, folder, done, observer)
     FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, history).run()
-
-
-def begin_training(task: Task, model: Adapter, folder: RunFolder, done: int, observer: Observer) -> None:
-    """On the server, take up the adapter of the last complete round, if any, and tell that training begins."""
-    if done:
-        load_saved(model, folder.load_round(done))
-    observer.train(task, sum(tensor.numel() for tensor in parameters_of(model).values()))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from fedclip_plugin.federated.build import make_pair
-from fedclip_plugin.federated.job import Observer, begin_training
 from fedclip_plugin.federated.managers.runner import FedClipRunner
 from fedclip_plugin.federated.messages.local_transport import LocalNetwork
-from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fedml_here
+from fedclip_plugin.federated.observer import Observer, begin_training
+from fedclip_plugin.federated.simulation.job import simulate
+from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fedml_here, start_simulation
 from fedclip_plugin.federated.startup.preflight import open_run_here
 from fedclip_plugin.federated.startup.preparation import Preparation, feature_source, prepare_here
 from fedclip_plugin.federated.startup.rank_log import log_to
@@ -38,6 +39,9 @@ def run_job_here(recipe: Recipe, folder: RunFolder, resume: bool, progress: bool
                 observer.say(f"{folder.path} has all {done} rounds already: nothing to train")
                 return
             with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+                if recipe.simulated:
+                    simulate(start_simulation(recipe), recipe, folder, done, progress, observer)
+                    return
                 _train(recipe, folder, ranks, done, progress, observer)
     finally:
         folder.release()

@@ -19,7 +19,6 @@ _NO_CLIP = (
 )
 
 REFUSED_KEYS: dict[str, str] = {
-    "worker_num": "FedML hangs if it differs from client_num_per_round; leave it out, it follows from that",
     "config_version": "FedML never reads it; leave it out",
     "log_file_dir": "FedML's log goes to the run folder; leave it out",
     "test_on_clients": "silos test every global adapter already; leave it out",
@@ -98,7 +97,6 @@ REFUSED_SECTIONS: dict[str, str] = {
 }
 """FedML's sections that a recipe does not have; name to reason and remedy."""
 
-_SIMULATION = "FedML's simulators never call the aggregator's hooks and leave silos untrained; use cross_silo"
 _DEVICE = "phones take ONNX bundles made from the finished adapter, see export/; use cross_silo"
 _PICKLE = "unpickles whatever arrives, from anyone; use MPI inside one job"
 _MQTT = "sends adapters through a broker outside the job; use MPI"
@@ -132,7 +130,6 @@ _INSTEAD = "use krum, multikrum, wise_median or norm_diff_clipping"
 
 REFUSED_VALUES: dict[str, dict[str, str]] = {
     "training_type": {
-        "simulation": _SIMULATION,
         "cross_device": _DEVICE,
         "cross_cloud": "needs FedML's cloud; use cross_silo",
         "fedml_serving": "serves models instead of training them; use cross_silo",
@@ -146,8 +143,7 @@ REFUSED_VALUES: dict[str, dict[str, str]] = {
         "MQTT_S3_MNN": f"FedML's MQTT_S3_MNN {_MQTT}",
         "MQTT_WEB3": f"FedML's MQTT_WEB3 {_MQTT}",
         "MQTT_THETASTORE": f"FedML's MQTT_THETASTORE {_MQTT}",
-        "NCCL": "FedML's NCCL backend is for simulation; use MPI",
-        "sp": "FedML's single process backend is for simulation; use MPI",
+        "NCCL": "FedML's NCCL backend trains by a trainer of its own; use MPI, or sp in a simulation",
     },
     "federated_optimizer": {
         "LSA": "FedML's LSA draws the same masks on every silo from the public seed, so nothing is secret; use FedAvg",

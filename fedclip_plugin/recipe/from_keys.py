@@ -69,6 +69,8 @@ def recipe_from_keys(keys: Mapping[str, Any], source: str) -> Recipe:
         Every fault at once: unknown keys (with the closest name), keys of several sections, wrong values, broken rules.
     """
     raw: dict[str, dict[str, Any]] = {name: dict(given) for name, given in FIXED.items()}
+    if keys.get("training_type") == "simulation":
+        raw["comm_args"]["backend"] = "sp"  # this process; another backend can be given
     faults: list[Fault] = []
     for key, value in keys.items():
         places = [key] if key in SECTIONS else homes(key)

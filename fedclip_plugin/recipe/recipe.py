@@ -70,7 +70,7 @@ class Recipe(RecipeSections):
         ----------
         flat
             E.g. ``vars(args)``. Keys that are not in the schema are FedML's own and ignored; so is
-            ``client_id_list``, which FedML fills in differently on every rank.
+            ``client_id_list`` and ``worker_num``, which FedML fills in itself.
 
         Returns
         -------
@@ -83,6 +83,7 @@ class Recipe(RecipeSections):
             if name not in SWITCHES or flat.get(SWITCHES[name]) is not None
         }
         raw["train_args"].pop("client_id_list", None)
+        raw["device_args"].pop("worker_num", None)
         unsafe = [Fault(key, REFUSED_KEYS[key], flat[key]) for key in UNSAFE_IF_TRUE if flat.get(key)]
         return cls.checked(drop_foreign(raw), "FedML's arguments", unsafe)
 
@@ -99,6 +100,20 @@ class Recipe(RecipeSections):
             total = self.train_args.client_num_in_total
             return tuple(f"silo_{number:0{len(str(total))}d}" for number in range(1, total + 1))
         return told_silos(self._values())
+
+    @property
+    def simulated(self) -> bool:
+        """Whether clients are simulated: many of them on few ranks."""
+        return self.common_args.training_type == "simulation"
+
+    def rank_count(self, workers: int = 0) -> int:
+        """Return how many processes a job takes: the server, and one for each silo or worker; 1 without MPI.
+
+        ``workers`` are those of a simulation whose recipe does not say how many.
+        """
+        if self.comm_args.backend == "sp":
+            return 1
+        return 1 + (self.device_args.worker_num or workers if self.simulated else self.train_args.client_num_in_total)
 
     def shares_out(self) -> bool:
         """Return whether the images of one folder or list are shared out among the silos."""

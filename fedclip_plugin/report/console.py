@@ -30,7 +30,13 @@ class Console:
         """Print what runs where."""
         goes_on = f", continued after round {start_round}" if start_round else ""
         place = f"on {device.type}{goes_on} -> {self._folder.path}"
-        self.say(f"FedCLIP: {silos} silos and a server under FedML over MPI, {place}")
+        if not self._recipe.simulated:
+            self.say(f"FedCLIP: {silos} silos and a server under FedML over MPI, {place}")
+            return
+        train = self._recipe.train_args
+        where = "in one process" if self._recipe.comm_args.backend == "sp" else f"on {silos} workers over MPI"
+        told = f"{train.client_num_in_total:,} clients, {train.client_num_per_round:,} a round"
+        self.say(f"FedCLIP: {told}, simulated under FedML {where}, {place}")
 
     def train(self, task: Task, parameters: int) -> None:
         """Print what is trained."""
@@ -44,7 +50,8 @@ class Console:
         """Print a complete round; round 0 is only the starting point."""
         if record.round:
             train = self._recipe.train_args
-            self.say(round_text(record, train.comm_round, train.client_num_in_total))
+            many = train.client_num_per_round if self._recipe.simulated else train.client_num_in_total
+            self.say(round_text(record, train.comm_round, many, "clients" if self._recipe.simulated else "silos"))
 
     def finish(self) -> None:
         """Print the table and where the adapters are."""

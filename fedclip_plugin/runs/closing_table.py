@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from statistics import fmean
 
 from fedclip_plugin.runs import RoundRecord, below_zero_shot
 from fedclip_plugin.text import percent, size
+
+_NAMED = 5
+"""Silos or clients that a line of text names."""
 
 Row = tuple[str, dict[str, float], float | None]
 """Label, accuracy by silo on its test split, accuracy on the target domain."""
@@ -60,19 +64,20 @@ def table_cells(rows: Sequence[Row], target: str | None) -> list[list[str]]:
     return [head, *body]
 
 
-def round_text(record: RoundRecord, rounds: int, silos: int) -> str:
+def round_text(record: RoundRecord, rounds: int, silos: int, noun: str = "silos") -> str:
     """Return a complete round as one line of text."""
     target = "" if record.target is None else f"  target {percent(record.target)}"
     parts = [
         f"round {record.round:>{len(str(rounds))}}/{rounds}",
-        f"{len(record.answered) - len(record.dropped)} of {silos} silos",
+        f"{len(record.answered) - len(record.dropped)} of {silos} {noun}",
         "no finite loss" if record.train_loss is None else f"loss {record.train_loss:.4f}",
         f"validation {percent(record.validation)}  test {percent(record.test)}{target}",
         f"up {size(record.bytes_up)} down {size(record.bytes_down)}",
         f"{record.seconds['round']:.2f} s",
     ]
     if record.dropped:
-        parts.append(f"dropped: {', '.join(record.dropped)}")
+        more = f" and {len(record.dropped) - _NAMED} more" if len(record.dropped) > _NAMED else ""
+        parts.append(f"dropped: {', '.join(islice(record.dropped, _NAMED))}{more}")
     if record.best_round == record.round:
         parts.append("best")
     return "  ".join(parts)

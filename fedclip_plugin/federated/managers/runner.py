@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from fedclip_plugin.federated.managers.watchdog import together
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.task import AnswerHistory
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
+from fedclip_plugin.federated.simulation.simulator import Simulator
 from fedclip_plugin.methods import Adapter
 from fedclip_plugin.runs import RoundRecord
 
@@ -74,12 +75,27 @@ class FedClipRunner(FedMLRunner):
         splits = dataset[5][args.rank - 1]
         return FedClipSilo(args, SiloDriver(args, device, model, splits, client_trainer, self._history))
 
+    def _init_simulation_runner(
+        self,
+        args: Any,
+        device: torch.device,
+        dataset: list[Any],
+        model: Adapter,
+        client_trainer: FedClipTrainer | None = None,
+        server_aggregator: FedClipAggregator | None = None,
+    ) -> Simulator:
+        data, target, recorder = dataset[5], dataset[3], None
+        if server_aggregator is not None:
+            recorder = self._recorder(server_aggregator, data.sources)
+        return Simulator(args, device, data, target, client_trainer, server_aggregator, recorder)
+
+    def _recorder(self, aggregator: FedClipAggregator, sources: Sequence[str]) -> RoundRecorder:
+        keep, averaged = aggregator.settings.keep_rounds, aggregator.settings.averaged
+        return RoundRecorder(aggregator.folder, sources, keep, self._on_round, averaged)
+
     def _server(self, args: Any, target: Any, aggregator: FedClipAggregator) -> FedClipServer:
         aggregator.set_id(0)
-        settings = aggregator.settings
-        recorder = RoundRecorder(
-            aggregator.folder, aggregator.silos, settings.keep_rounds, self._on_round, settings.averaged
-        )
+        recorder = self._recorder(aggregator, aggregator.silos)
         server = FedClipServer(args, AveragingDriver(args, target, aggregator, self._history), recorder)
         if recorder.last < 0:
             aggregator.score_target(target)
@@ -94,6 +110,8 @@ class FedClipRunner(FedMLRunner):
     def run(self) -> None:
         """Train until the last round; every message has arrived when this returns, and MPI stays open."""
         self.runner.run()
+        if self.runner.args.comm is None:
+            return
         comm, who = self.runner.args.comm, self.runner.where()
         with together(comm, who, "the end of the federation", self.runner.settings.round_timeout):
             comm.Barrier()

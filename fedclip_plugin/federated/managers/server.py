@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
 import torch
 from fedml.core.distributed.communication.message import Message
 from fedml.cross_silo.server.fedml_aggregator import FedMLAggregator
@@ -21,11 +20,11 @@ from fedclip_plugin.federated.messages.added_fields import COMPLETE, ROUND, TRAI
 from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
 from fedclip_plugin.federated.messages.transport import most_bytes, open_transport
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+from fedclip_plugin.federated.roles.sampling import sampled
 from fedclip_plugin.federated.roles.task import AnswerHistory
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.text import told
 
-SAMPLE = 2
 _MODEL_MESSAGES = (MyMessage.MSG_TYPE_S2C_INIT_CONFIG, MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
 
 
@@ -49,10 +48,9 @@ class AveragingDriver(FedMLAggregator):
         self.seconds: dict[str, float] = {}
 
     def sample(self, number: int) -> None:
-        """Sample the silos of round ``number``; FedML's own choice repeats round 0's and reseeds numpy."""
+        """Sample the silos of round ``number``."""
         settings = self._aggregator.settings
-        rng = np.random.default_rng([settings.random_seed, number, SAMPLE])
-        self.sampled = sorted(rng.choice(self.client_num, settings.silos_per_round, replace=False).tolist())
+        self.sampled = sampled(settings.random_seed, number, self.client_num, settings.silos_per_round)
 
     def client_selection(
         self, round_idx: int, client_id_list_in_total: list[int], client_num_per_round: int

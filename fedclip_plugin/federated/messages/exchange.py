@@ -28,10 +28,14 @@ class Exchange:
     limit
         Seconds that the server waits for silos; then it ends the job and names those that are late. Silos wait a
         little longer for the server.
+    key
+        Which key of the recipe this limit is.
     """
 
-    def __init__(self, comm: Any, names: Sequence[str], limit: float, when: str) -> None:
-        self._comm, self._when = comm, when
+    def __init__(
+        self, comm: Any, names: Sequence[str], limit: float, when: str, key: str = "fedclip_args.start_timeout"
+    ) -> None:
+        self._comm, self._when, self._key = comm, when, key
         self._rank, self._size = comm.Get_rank(), comm.Get_size()
         self._limit = limit * PATIENCE if self._rank else limit
         self._names = [told(names[rank]) if rank < len(names) else f"rank {rank}" for rank in range(self._size)]
@@ -100,8 +104,8 @@ class Exchange:
 
     def _stop(self, late: Iterable[int], limit: float) -> None:
         names = ", ".join(self._names[rank] for rank in sorted(late))
-        reason = f"no sign of {names} within {limit:.0f} s (fedclip_args.start_timeout)"
-        advice = "look at those hosts, or allow more time for loading and encoding"
+        reason = f"no sign of {names} within {limit:.0f} s ({self._key})"
+        advice = "look at those hosts, or allow more time"
         stop_job(self._comm, self._who(), f"{reason}; {advice}")
 
     def _who(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from statistics import fmean
 from typing import Any
 
@@ -25,6 +26,9 @@ from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.text import told
 
 logger = logging.getLogger(__name__)
+_NAMED = 10
+"""Faults that an error tells in words."""
+
 Updates = list[tuple[float, OrderedDict[str, Tensor]]]
 
 
@@ -98,16 +102,8 @@ class FedClipAggregator(ServerAggregator):
         pairs = zip(self.answered, raw_client_model_or_grad_list, strict=True)
         opened = [self._open(self._images.get(name), *sent, template, held) for name, sent in pairs]
         faults = {name: found for name, found in zip(self.answered, opened, strict=True) if isinstance(found, str)}
-        self.dropped = faults
-        for name, reason in faults.items():
-            logger.warning("round %d: the update of %s is dropped: %s", self.args.round_idx + 1, told(name), reason)
         kept = [index for index, name in enumerate(self.answered) if name not in faults]
-        if len(kept) < self.settings.min_silos:
-            reasons = "; ".join(f"{told(name)}: {reason}" for name, reason in faults.items())
-            raise FederationError(
-                f"round {self.args.round_idx + 1}: {len(kept)} usable updates, min_silos is {self.settings.min_silos} "
-                f"({reasons}); mend those silos and resume {self.folder.path}, or lower fedclip_args.min_silos"
-            )
+        self.require_enough(len(kept), faults)
         # FedML averages into the first dictionary it is given, and its plain runner moves updates to the GPU.
         updates = []
         for index in kept:
@@ -117,6 +113,19 @@ class FedClipAggregator(ServerAggregator):
         self._alone = [dict(update) for _, update in updates] if not self.settings.averaged else []
         updates, chosen = super().on_before_aggregation(updates)
         return updates, [kept[index] for index in chosen]
+
+    def require_enough(self, usable: int, faults: Mapping[str, str]) -> None:
+        """Note what a round drops, and raise a FederationError when fewer than ``min_silos`` updates are usable."""
+        self.dropped = dict(faults)
+        for name, reason in faults.items():
+            logger.warning("round %d: the update of %s is dropped: %s", self.args.round_idx + 1, told(name), reason)
+        if usable < self.settings.min_silos:
+            reasons = "; ".join(f"{told(name)}: {reason}" for name, reason in islice(faults.items(), _NAMED))
+            more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+            raise FederationError(
+                f"round {self.args.round_idx + 1}: {usable} usable updates, min_silos is {self.settings.min_silos} "
+                f"({reasons}{more}); mend those silos and resume {self.folder.path}, or lower fedclip_args.min_silos"
+            )
 
     def on_after_aggregation(self, aggregated_model_or_grad: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
         """Let FedML add central differential privacy and its after-aggregation defences, then step on the server."""

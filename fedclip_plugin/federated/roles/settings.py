@@ -19,6 +19,8 @@ class TrainingSettings:
     learning_rate: float
     weight_decay: float
     silos_per_round: int  # ``client_num_per_round``; to FedML every silo takes part in every round
+    frequency_of_the_test: int
+    client_drop_rate: float
     min_silos: int  # usable updates that a round needs
     weighting: str
     averaged: bool  # whether silos go on from the average (``federation: federated``)
@@ -37,7 +39,7 @@ class TrainingSettings:
         flat, sampled = recipe.flat(), recipe.train_args.client_num_per_round
         derived: dict[str, Any] = {
             "silos_per_round": sampled,
-            "min_silos": recipe.fedclip_args.min_silos or sampled,
+            "min_silos": recipe.fedclip_args.min_silos or (1 if recipe.fedclip_args.client_drop_rate else sampled),
             "averaged": recipe.fedclip_args.federation == "federated",
         }
         return cls(**{field.name: flat[field.name] for field in fields(cls) if field.name not in derived}, **derived)

@@ -40,7 +40,23 @@ def start_fedml_here(recipe: Recipe, comm: LocalComm) -> Any:
     return _arguments(recipe, comm)
 
 
-def _arguments(recipe: Recipe, comm: LocalComm | None) -> Any:
+def start_simulation(recipe: Recipe) -> Any:
+    """Return FedML's arguments for this rank of a simulation, with MPI initialised; in one process without MPI.
+
+    ``args.comm`` is None there, and the process is the server and the only worker.
+    """
+    args = _bare_arguments(recipe)
+    args.comm, args.rank, args.process_id, args.role, args.worker_num = None, 0, 0, "server", 1
+    if args.backend != _THIS_PROCESS:
+        import fedml
+
+        args = fedml._init_simulation_mpi(args)
+        args.worker_num -= 1  # FedML counts the server
+    return args
+
+
+def _bare_arguments(recipe: Recipe) -> Any:
+    """Return FedML's arguments before any backend is started."""
     import fedml
     from fedml.arguments import Arguments
     from fedml.core.dp.fedml_differential_privacy import FedMLDifferentialPrivacy
@@ -52,13 +68,21 @@ def _arguments(recipe: Recipe, comm: LocalComm | None) -> Any:
     )
     for key, value in recipe.flat().items():
         setattr(args, key, value)
+    fedml._global_training_type, fedml._global_comm_backend = args.training_type, args.backend
+    FedMLDifferentialPrivacy.get_instance().is_enabled = False  # FedML never switches it off for the next federation
+    fedml.mlops.pre_setup(args)  # without it the first mlops.event() would call fedml.init, and with it the network
+    return args
+
+
+def _arguments(recipe: Recipe, comm: LocalComm | None) -> Any:
+    import fedml
+
+    args = _bare_arguments(recipe)
     # To FedML every silo takes part in every round; AveragingDriver samples those that train.
     args.client_num_per_round = args.worker_num = args.client_num_in_total
     if comm is not None:
         args.backend, args.rank, args.role = _THIS_PROCESS, comm.rank, "client" if comm.rank else "server"
-    fedml._global_training_type, fedml._global_comm_backend = args.training_type, args.backend
-    FedMLDifferentialPrivacy.get_instance().is_enabled = False  # FedML never switches it off for the next federation
-    fedml.mlops.pre_setup(args)  # without it the first mlops.event() would call fedml.init, and with it the network
+        fedml._global_comm_backend = args.backend
     fedml._init_cross_silo_horizontal(args)
     if comm is not None:
         args.comm = comm

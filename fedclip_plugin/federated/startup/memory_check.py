@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Self
 
+from fedclip_edge.machine import cores
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.errors import MemoryShortageError
 from fedclip_plugin.federated.startup.memory_estimate import BASE_SHARED, Footprint, footprint
@@ -55,7 +56,7 @@ def require_memory_here(recipes: Iterable[Recipe]) -> None:
     """
     locate = cache(locate_backbone)  # one for many cells of a study
     needs = [
-        (footprint(recipe, locate(recipe.fedclip_args.backbone)), recipe.train_args.client_num_in_total)
+        (footprint(recipe, locate(recipe.fedclip_args.backbone)), recipe.rank_count(workers=cores()) - 1)
         for recipe in recipes
     ]
     need, silos = max(needs, key=lambda pair: pair[0].on_host(pair[1], server=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedclip_plugin.backbone.clip_config import FLOAT, read_clip_config
+from fedclip_plugin.backbone.clip_config import FLOAT, ClipConfig, read_clip_config
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 
@@ -57,6 +57,8 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
     method = METHODS[settings.method]
     weights, trained = FLOAT * size.parameters, update_bytes(recipe, backbone)
     lossy = LOSSY_COPIES * trained if settings.codec != "none" else 0
+    if recipe.simulated:
+        return _simulated(recipe, size, trained, images)
     arriving = recipe.train_args.client_num_per_round * trained
     features = 0 if method.on_pixels else FLOAT * size.dim * images
     encoding = max(settings.encode_batch_size, _EVALUATED) * size.vision.passing_bytes
@@ -71,6 +73,25 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
     clips = silos + 1 if kept else 1  # who passes through a tower in training holds one of his own
     here = clips * weights + kept_by_server + silos * kept_by_silo + max(encoding, training, SAVING_COPIES * trained)
     return Footprint(*(BASE_OWN + round(_MARGIN * own) for own in (server, silo, here)))
+
+
+def _simulated(recipe: Recipe, size: ClipConfig, trained: int, images: int) -> Footprint:
+    """Return what the ranks of a simulation take; the features of all images are mapped, and count once as shared.
+
+    The first rank of a host, the server's on its host, encodes for all: workers hold no backbone, unless the method
+    trains through it. What a worker sends is one sum in float64, or each update where a defence looks at them.
+    """
+    settings, weights = recipe.fedclip_args, FLOAT * size.parameters
+    kept = METHODS[settings.method].activations(size, _classes(recipe), recipe.train_args.batch_size)
+    lossy = LOSSY_COPIES * trained if settings.codec != "none" else 0
+    single = recipe.defense_args is not None or recipe.attack_args is not None
+    sums = recipe.train_args.client_num_per_round * trained if single else 2 * trained
+    encoding = weights + max(settings.encode_batch_size, _EVALUATED) * size.vision.passing_bytes
+    training = (2 + TRAINING_COPIES) * trained + kept + lossy + (trained if settings.proximal_mu else 0)
+    features = FLOAT * size.dim * images
+    worker = training + sums + (weights if kept else 0)
+    server = max(encoding + features, (4 + SAVING_COPIES) * trained + sums * (recipe.device_args.worker_num or 1))
+    return Footprint(*(BASE_OWN + round(_MARGIN * own) for own in (server, worker, server + worker)))
 
 
 def update_bytes(recipe: Recipe, backbone: Path) -> int:

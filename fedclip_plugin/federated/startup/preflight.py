@@ -38,7 +38,8 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
     Return the rounds that are complete already; 0 for a fresh run. Every rank raises a FedClipError when recipes
     differ, a machine has too little memory, or the folder cannot be used.
     """
-    silos, limit = recipe.silo_names() or (), recipe.fedclip_args.start_timeout
+    silos = () if recipe.simulated else recipe.silo_names() or ()
+    limit = recipe.fedclip_args.start_timeout
     names = ["server", *silos, *(f"rank {rank}" for rank in range(len(silos) + 1, comm.Get_size()))]
 
     def same_recipe(cards: list[Present]) -> list[GoOn]:

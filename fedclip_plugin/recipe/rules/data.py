@@ -48,10 +48,12 @@ def told_silos(values: Values) -> tuple[str, ...] | None:
 
 def _silo_count(values: Values) -> Iterator[Fault]:
     total, names = values.get("train_args.client_num_in_total"), told_silos(values)
-    if total is None or names is None or len(names) == total:
+    each = values.get("fedclip_args.silos_per_domain") or 1
+    if total is None or names is None or len(names) * each == total:
         return
     key = "domains" if values["fedclip_args.data_layout"] == "domains" else "silos"
-    rule = f"must equal the number of silos, {len(names)} ({listed(names)}); set it so, or change fedclip_args.{key}"
+    many = f"{len(names)} domains x silos_per_domain {each}" if each > 1 else f"the number of silos, {len(names)}"
+    rule = f"must equal {many} ({listed(names)}); set it so, or change fedclip_args.{key}"
     yield Fault("train_args.client_num_in_total", rule, total)
 
 
@@ -80,7 +82,8 @@ def _target(values: Values) -> Iterator[Fault]:
 def _layout_keys(values: Values) -> Iterator[Fault]:
     layout = values.get("fedclip_args.data_layout")
     only = {"fedclip_args.domains": ("domains",), "fedclip_args.silos": ("silos", "classes", "splits", "list")}
-    only |= {f"data_args.partition_{key}": ("classes", "splits", "list") for key in ("method", "alpha", "seed")}
+    parted = ("classes", "splits", "list", *(["domains"] if values.get("fedclip_args.silos_per_domain") else []))
+    only |= {f"data_args.partition_{key}": parted for key in ("method", "alpha", "seed")}
     only |= {f"fedclip_args.{key}": ("list",) for key in _OF_LISTS}
     for where, layouts in only.items():
         name = where.partition(".")[2]

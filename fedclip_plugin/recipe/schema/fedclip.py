@@ -72,6 +72,9 @@ class FedClipArgs(Section):
     silos
         Silos, in silo order: folders for ``data_layout: silos``, which requires it, values of ``silo_column``, or names
         for the silos that images are distributed among.
+    silos_per_domain
+        Of a simulation with ``data_layout: domains``: the number of clients that share each domain's images; shared out
+        by ``partition_method``. Without it: one client a domain.
     target_domain
         The domain that no silo trains on and the server tests on. Without it, there is no such test.
     classes
@@ -113,8 +116,11 @@ class FedClipArgs(Section):
         of style is survived; 0 trains on the images alone.
     personal_epochs
         Epochs in which each silo, after the last round, fine-tunes an adapter of its own; kept under ``personal/``.
+    client_drop_rate
+        Of a simulation: the probability that the update of a client that trained is lost. Drawn from ``random_seed``.
     min_silos
-        Smallest number of usable updates for a round to count. Without it: all silos sampled for the round.
+        Smallest number of usable updates for a round to count. Without it: all silos sampled for the round; with
+        ``client_drop_rate`` one.
     min_images_per_silo
         A silo with fewer images is refused.
     start_timeout
@@ -150,6 +156,7 @@ class FedClipArgs(Section):
     split_column: Text | None = None
     domains: FolderNames | None = None
     silos: FolderNames | None = None
+    silos_per_domain: Count | None = None
     target_domain: FolderName | None = None
     classes: Names | None = None
     prompt_template: PromptTemplate = USUAL_TEMPLATE
@@ -166,6 +173,7 @@ class FedClipArgs(Section):
     codec: Literal["none", "fp16", "int8"] = "none"
     augmented_views: Annotated[Whole, Field(ge=0, le=16)] = 0
     personal_epochs: Annotated[Whole, Field(ge=0)] = 0
+    client_drop_rate: Fraction = 0.0
     min_silos: Count | None = None
     min_images_per_silo: Count = 10
     start_timeout: Positive = 1800.0

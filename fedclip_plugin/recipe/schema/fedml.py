@@ -30,7 +30,8 @@ class CommonArgs(Section):
     Attributes
     ----------
     training_type
-        FedML's platform: one server, and silos that each hold a whole data set.
+        FedML's platform: ``cross_silo``, one server, and a process for each silo on its own data; or ``simulation``,
+        many clients on few processes of one operator, for studies.
     scenario
         FedML's kind of job: one process per silo.
     using_mlops
@@ -39,7 +40,7 @@ class CommonArgs(Section):
         Every random generator of the run derives from it.
     """
 
-    training_type: Literal["cross_silo"]
+    training_type: Literal["cross_silo", "simulation"]
     scenario: Literal["horizontal"] = "horizontal"
     using_mlops: Literal[False] = False
     random_seed: Annotated[Whole, Field(ge=0)] = 0
@@ -98,9 +99,10 @@ class TrainArgs(Section):
     client_id_list
         Left to FedML: any list given to all ranks makes the job hang.
     client_num_in_total
-        Number of silos, 10,000 at most. The job has one rank more, the server.
+        Number of silos, 10,000 at most; the job has one rank more, the server. In a simulation the number of clients.
     client_num_per_round
-        Number of silos that train in a round; where it is smaller than all, they are sampled anew each round.
+        Number of silos, or clients, that train in a round; where it is smaller than all, they are sampled anew each
+        round.
     comm_round
         Number of rounds.
     epochs
@@ -117,7 +119,7 @@ class TrainArgs(Section):
 
     federated_optimizer: Literal["FedAvg"]
     client_id_list: ClientIds = "[]"
-    client_num_in_total: Annotated[Count, Field(le=10_000)]
+    client_num_in_total: Annotated[Count, Field(le=100_000)]
     client_num_per_round: Count
     comm_round: Count
     epochs: Count = 1
@@ -150,11 +152,15 @@ class DeviceArgs(Section):
         FedML's YAML file with tables of ranks per GPU; it goes with ``gpu_mapping_key``.
     gpu_mapping_key
         Name of the table in ``gpu_mapping_file``.
+    worker_num
+        Of a simulation over MPI: how many ranks train clients; the job has one more, the server. No result depends on
+        it. Without it: as many as mpirun starts; `fedclip launch` starts one per core.
     """
 
     using_gpu: Flag = True
     gpu_mapping_file: UserPath | None = None
     gpu_mapping_key: Text | None = None
+    worker_num: Count | None = None
 
 
 class CommArgs(Section):
@@ -163,10 +169,10 @@ class CommArgs(Section):
     Attributes
     ----------
     backend
-        ``MPI``, inside one `mpirun` job.
+        ``MPI``, inside one `mpirun` job; or ``sp``, FedML's name for one process without MPI, for simulations.
     """
 
-    backend: Literal["MPI"]
+    backend: Literal["MPI", "sp"]
 
 
 class TrackingArgs(Section):

@@ -61,7 +61,7 @@ SWITCHES: dict[str, str] = {
 NOT_IN_DIGEST: dict[str, set[str]] = {
     "data_args": {"data_cache_dir", "data_silo_config"},
     "train_args": {"comm_round"},
-    "device_args": {"using_gpu", "gpu_mapping_file", "gpu_mapping_key"},
+    "device_args": {"using_gpu", "gpu_mapping_file", "gpu_mapping_key", "worker_num"},
     "tracking_args": set(TrackingArgs.model_fields),
     "fedclip_args": {
         *("data_root", "data_list", "feature_cache_dir", "run_dir", "keep_rounds"),

@@ -1,0 +1,60 @@
+"""A weighted sum of updates that is the same in any order, and however it is divided among workers."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+QUANTUM = 2.0**-40
+"""What terms are rounded to multiples of: far below the rounding of a float32 parameter."""
+
+LARGEST = 2.0**12
+"""From this change of a parameter in one round on, an update cannot be summed; below, all sums are exact."""
+
+Tensors = OrderedDict[str, Tensor]
+
+
+class ExactSum:
+    """Sums weighted changes of parameters in float64, each rounded to a multiple of :data:`QUANTUM` first.
+
+    Multiples of one power of two add without rounding while their sum is below 2^53 of them, so that the sum depends on
+    no order (the idea of reproducible summation: Demmel and Nguyen, ARITH 2013). Weights are shares: all that are ever
+    added sum to 1 at most.
+
+    Attributes
+    ----------
+    total
+        The sum in quanta, ``[P]`` float64, the parameters one after the other.
+    """
+
+    def __init__(self, held: Mapping[str, Tensor]) -> None:
+        self._held = dict(held)
+        self._sizes = [tensor.numel() for tensor in self._held.values()]
+        self.total: NDArray[np.float64] = np.zeros(sum(self._sizes))
+        self._parts: Sequence[Tensor] = torch.from_numpy(self.total).split(self._sizes)
+
+    def fault(self, update: Mapping[str, Tensor]) -> str | None:
+        """Return why an update cannot be summed, None when it can; it has the names and shapes of what is held."""
+        for name, held in self._held.items():
+            if held.numel() and not float((update[name] - held).abs().amax()) < LARGEST:
+                return f"{name} changed by {LARGEST:.0f} or more in one round"
+        return None
+
+    def add(self, update: Mapping[str, Tensor], share: float) -> None:
+        """Add ``share`` times the change from what is held to an update without a :meth:`fault`."""
+        for part, (name, held) in zip(self._parts, self._held.items(), strict=True):
+            change = (update[name] - held).reshape(-1).double()
+            part += change.mul_(share / QUANTUM).round_()
+
+    def moved(self, totals: Sequence[NDArray[np.float64]], share: float) -> Tensors:
+        """Return what is held, moved by the sums of all workers over the ``share`` of weights that was added."""
+        whole = torch.from_numpy(np.sum(totals, axis=0)).mul_(QUANTUM / share).split(self._sizes)
+        moved = Tensors()
+        for (name, held), change in zip(self._held.items(), whole, strict=True):
+            moved[name] = (held.double() + change.reshape(held.shape)).to(held.dtype)
+        return moved

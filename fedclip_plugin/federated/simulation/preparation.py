@@ -1,0 +1,297 @@
+"""From a recipe to the clients of a simulation: one rank a host encodes, the others map what it wrote."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from fedclip_edge.machine import cores
+from fedclip_miniature import DOMAINS, ensure_miniature
+from fedclip_plugin.data import ImageSet, common_classes, remarks, target_image_set
+from fedclip_plugin.data.clients import Clients, list_clients
+from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, TextFeatures, prompts_of
+from fedclip_plugin.features.encoding import Progress, no_progress
+from fedclip_plugin.features.text_features import require_distinct
+from fedclip_plugin.federated.roles.task import Answers, Task
+from fedclip_plugin.federated.simulation.client_data import ClientData
+from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
+from fedclip_plugin.federated.startup.preparation import feature_source
+from fedclip_plugin.federated.startup.start_messages import GoOn, RankStatus, fault_kind
+from fedclip_plugin.machine import torch_threads
+from fedclip_plugin.methods import AdapterInputs, ZeroShot
+from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+_TARGET = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed(RankStatus):
+    """What a rank found listed.
+
+    Attributes
+    ----------
+    classes, images, to_encode
+        Class names, images of all clients and of the target, and how many of them, views included, this rank encodes.
+    fingerprint, precision
+        Of the backbone, and what this rank would encode in; empty where another rank of its host encodes.
+    """
+
+    classes: tuple[str, ...] = ()
+    images: tuple[int, int] = (0, 0)
+    to_encode: int = 0
+    fingerprint: str = ""
+    precision: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared(RankStatus):
+    """What the first rank of a host has encoded.
+
+    Attributes
+    ----------
+    files
+        Of each image set, the target last, the name of its mapped features; empty on other ranks.
+    kept
+        Of each, the positions of its readable images.
+    """
+
+    files: tuple[str, ...] = ()
+    kept: tuple[NDArray[np.int64], ...] = ()
+
+
+@dataclass(frozen=True)
+class Agreed(GoOn):
+    """What all ranks work with."""
+
+    classes: tuple[str, ...]
+    precision: str
+
+
+@dataclass(frozen=True)
+class Encoded(GoOn):
+    """What the first rank of each host has encoded; see :class:`Shared`."""
+
+    files: tuple[str, ...]
+    kept: tuple[NDArray[np.int64], ...]
+
+
+@dataclass(frozen=True)
+class SimulationInputs:
+    """What a rank of a simulation holds when training may begin."""
+
+    task: Task
+    frozen: AdapterInputs
+    data: ClientData
+    target: InputSet | None
+    zero_shot: Answers | None  # of the target
+    sizes: tuple[dict[str, int], ...]  # of each client's splits
+
+
+class SimulationPreparation:
+    """Lists the images, agrees with the other ranks, and encodes or maps.
+
+    Parameters
+    ----------
+    group
+        This rank and the others.
+    progress
+        Whether the rank that encodes shows a bar on stderr.
+    say
+        Takes the server's lines for the console.
+    """
+
+    def __init__(
+        self, recipe: Recipe, group: WorkerGroup, device: torch.device, progress: bool, say: Callable[[str], None]
+    ) -> None:
+        self._recipe, self._settings, self._group = recipe, recipe.fedclip_args, group
+        self._device, self._progress, self._say = device, progress, say
+        self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
+
+    def run(self) -> SimulationInputs:
+        """Return what this rank works with; a FedClipError on every rank when anything is wrong with any."""
+        if self._drawn:
+            self._do(RankStatus, self._draw, lambda cards: [GoOn() for _ in cards])
+        clients, target, source, agreed = self._list()
+        source.agree(agreed.precision)
+        text, shared = self._encode(clients, target, source, agreed)
+        return self._assemble(clients, target, source, agreed, text, shared)
+
+    def _do(
+        self, empty: Callable[..., Any], work: Callable[[], Any], judge: Callable[[list[Any]], Sequence[Any]]
+    ) -> Any:
+        """Do a piece of work, tell all ranks how it went, and return the verdict."""
+        card, fault = empty(), None
+        try:
+            card = work()
+        except (FedClipError, OSError) as error:
+            card, fault = empty(fault=fault_kind(error)), error
+        return self._group.exchange(card, judge, fault)
+
+    def _draw(self) -> RankStatus:
+        if self._group.first_here:
+            ensure_miniature(
+                Path(self._recipe.data_args.data_cache_dir),
+                self._settings.images_per_class,
+                self._settings.difficulty,
+                progress=self._progress,
+            )
+        return RankStatus()
+
+    def _root(self) -> Path | None:
+        if not self._drawn:
+            return None
+        return ensure_miniature(
+            Path(self._recipe.data_args.data_cache_dir), self._settings.images_per_class, self._settings.difficulty
+        )
+
+    def _list(self) -> tuple[Clients, ImageSet | None, FeatureSource, Agreed]:
+        found: list[Any] = []
+
+        def work() -> Listed:
+            root = self._root()
+            clients = list_clients(self._recipe, root, DOMAINS if self._drawn else None)
+            target, source = target_image_set(self._recipe, root), feature_source(self._recipe, self._device)
+            found.extend((clients, target, source))
+            sets = [*clients.image_sets, *([target] if target else [])]
+            if self._group.rank == 0:
+                for line in (line for images in sets for line in remarks(images, self._settings.sample_range)):
+                    logger.warning("%s", line)
+            classes = common_classes({own.name: own.classes for own in sets}, self._settings.classes)
+            count = sum(len(own.positions) for own in clients.members), len(target) if target else 0
+            first = self._group.first_here
+            return Listed(
+                classes=classes,
+                images=count,
+                to_encode=self._missing(source, clients, target) if first else 0,
+                fingerprint=source.fingerprint,
+                precision=source.settle(sets[0]) if first else "",
+            )
+
+        agreed: Agreed = self._do(Listed, work, self._agree)
+        return (*found, agreed)  # type: ignore[return-value]
+
+    def _missing(self, source: FeatureSource, clients: Clients, target: ImageSet | None) -> int:
+        views = self._settings.augmented_views
+        todo = sum(source.count_missing(images, views) for images in clients.image_sets)
+        return todo + (source.count_missing(target) if target else 0)
+
+    def _agree(self, cards: list[Listed]) -> list[Agreed]:
+        first = cards[0]
+        for rank, card in enumerate(cards):
+            own = (card.fingerprint, card.classes, card.images)
+            if own != (first.fingerprint, first.classes, first.images):
+                raise FedClipError(
+                    f"rank {rank} and rank 0 hold different images or backbones; a simulation needs the same files on "
+                    "every host"
+                )
+        clients, target = first.images
+        told = f"; target {self._settings.target_domain} {target:,}" if target else ""
+        self._say(f"images: {clients:,} of {self._recipe.train_args.client_num_in_total:,} clients{told}")
+        todo = sum(card.to_encode for card in cards)
+        self._say(f"encoding {todo:,} images once with {self._settings.backbone}" if todo else "features: all cached")
+        precisions = {card.precision for card in cards if card.precision}
+        precision = precisions.pop() if len(precisions) == 1 else "fp32"
+        return [Agreed(first.classes, precision) for _ in cards]
+
+    def _encode(
+        self, clients: Clients, target: ImageSet | None, source: FeatureSource, agreed: Agreed
+    ) -> tuple[TextFeatures, Encoded]:
+        texts: list[TextFeatures] = []
+
+        def work() -> Shared:
+            if not self._group.first_here:
+                return Shared()
+            with torch_threads(cores()), self._bar(self._missing(source, clients, target)) as bar:
+                text = source.text(agreed.classes, self._settings.prompt_template)
+                require_distinct(text, agreed.classes, self._settings.prompt_template)
+                advance = bar.update if bar is not None else no_progress
+                made = [self._share(source, images, advance) for images in clients.image_sets]
+                if target is not None:
+                    made.append(self._share(source, target, advance, views=0))
+            return Shared(files=tuple(name for name, _ in made), kept=tuple(kept for _, kept in made))
+
+        shared: Encoded = self._do(Shared, work, self._compare)
+        texts.append(source.text(agreed.classes, self._settings.prompt_template))
+        return texts[0], shared
+
+    def _compare(self, cards: list[Shared]) -> list[Encoded]:
+        made = [card for card in cards if card.files]
+        if any(card.files != made[0].files for card in made):
+            raise FedClipError("hosts encode the same images differently; a simulation needs equal files on every host")
+        skipped = [len(kept) for kept in made[0].kept]
+        logger.info("images by set: %s", skipped)
+        return [Encoded(made[0].files, made[0].kept) for _ in cards]
+
+    def _share(
+        self, source: FeatureSource, images: ImageSet, advance: Progress, views: int | None = None
+    ) -> tuple[str, NDArray[np.int64]]:
+        """Encode an image set, write its features where others map them, and return their name and what was read."""
+        skip = self._settings.on_bad_image == "skip"
+        encoded = source.images(images, skip, advance)
+        data: FeatureSet = encoded.data
+        if METHODS[self._settings.method].on_pixels:
+            source.pixels(images, skip)
+        elif views is None and self._settings.augmented_views:
+            numbers = range(1, self._settings.augmented_views + 1)
+            seen = [source.images(images, skip, advance, view).data.features for view in numbers]
+            data = FeatureSet(data.features, data.labels, torch.stack(seen, dim=1))
+        return source.mapped.write(data), np.array(encoded.kept, dtype=np.int64)
+
+    def _assemble(
+        self,
+        clients: Clients,
+        target: ImageSet | None,
+        source: FeatureSource,
+        agreed: Agreed,
+        text: TextFeatures,
+        shared: Encoded,
+    ) -> SimulationInputs:
+        readable = clients.readable(shared.kept[: len(clients.image_sets)])
+        pairs = zip(shared.files, readable.image_sets, strict=False)
+        features = [source.mapped.read(name, images.labels).to(self._device) for name, images in pairs]
+        on_pixels = METHODS[self._settings.method].on_pixels
+        taken: Sequence[InputSet] = [self._pixels(source, own) for own in clients.image_sets] if on_pixels else features
+        splits = readable.splits(self._recipe.common_args.random_seed)
+        task = Task(
+            method=self._settings.method,
+            backbone=self._settings.backbone,
+            fingerprint=source.fingerprint,
+            precision=agreed.precision,
+            classes=agreed.classes,
+            prompt_template=self._settings.prompt_template,
+            text=text,
+            recipe_digest=self._recipe.digest(),
+            sample_range=self._settings.sample_range,
+        )
+        target_taken, zero_shot = None, None
+        if target is not None:
+            found = source.mapped.read(shared.files[_TARGET], target.labels[shared.kept[_TARGET]]).to(self._device)
+            target_taken = self._pixels(source, target) if on_pixels else found
+            zero_shot = task.answer(ZeroShot(), found) if self._group.rank == 0 else None
+        frozen = AdapterInputs(text, prompts_of(agreed.classes, self._settings.prompt_template), source.clip)
+        return SimulationInputs(
+            task,
+            frozen,
+            ClientData(readable, splits, features, taken),
+            target_taken,
+            zero_shot,
+            tuple(own.sizes() for own in splits),
+        )
+
+    def _pixels(self, source: FeatureSource, images: ImageSet) -> InputSet:
+        return source.pixels(images, self._settings.on_bad_image == "skip").data.to(self._device)
+
+    def _bar(self, to_encode: int) -> Any:
+        return tqdm(total=to_encode, desc="encode", unit="image", disable=not (self._progress and to_encode))

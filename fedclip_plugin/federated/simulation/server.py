@@ -1,0 +1,201 @@
+"""The server of a simulation: asks its workers once a round, averages, and writes the round's record."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedclip_plugin.features import InputSet
+from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, ServerReport
+from fedclip_plugin.federated.managers.round_state import RoundState
+from fedclip_plugin.federated.messages.added_fields import SiloReport
+from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+from fedclip_plugin.federated.roles.task import Score
+from fedclip_plugin.federated.simulation.client_data import ClientData, Job
+from fedclip_plugin.federated.simulation.client_table import ClientTable
+from fedclip_plugin.federated.simulation.exact_sum import ExactSum
+from fedclip_plugin.federated.simulation.round_plan import RoundPlan
+from fedclip_plugin.federated.simulation.turns import TrainedClient, Turn, WorkerAnswer
+
+Ask = Callable[[Turn], Sequence[WorkerAnswer]]
+"""From a turn to what all workers make of it, in their order."""
+
+
+class SimulationServer:
+    """Drives the aggregator: one turn of all workers a round.
+
+    Parameters
+    ----------
+    data, plan
+        The clients, and who does what.
+    recorder
+        Writes the records: to it the clients of one source are one silo.
+    ask
+        Asks all workers.
+    table
+        What clients keep; None when they keep nothing.
+    """
+
+    def __init__(
+        self,
+        args: Any,
+        target: InputSet | None,
+        aggregator: FedClipAggregator,
+        recorder: RoundRecorder,
+        data: ClientData,
+        plan: RoundPlan,
+        ask: Ask,
+        table: ClientTable | None,
+    ) -> None:
+        self._args, self._target, self._aggregator, self._recorder = args, target, aggregator, recorder
+        self._data, self._plan, self._ask, self._table = data, plan, ask, table
+        self._settings = aggregator.settings
+        self._state = RoundState(
+            aggregator.folder.state, residual=aggregator.compressor, optimizer=aggregator.optimizer
+        )
+
+    def run(self) -> None:
+        """Train from the last complete round to the last one."""
+        done, rounds = max(0, self._recorder.last), self._settings.comm_round
+        if self._recorder.last < 0:
+            self._begin()
+        self._state.begin(done)
+        if self._table is not None:
+            self._table.begin(done)
+        for number in range(done, rounds + 1):
+            self._turn(number, train=number < rounds)
+
+    def _begin(self) -> None:
+        """Note what is known before any training, as round 0."""
+        aggregator = self._aggregator
+        aggregator.score_target(self._target)
+        aggregator.save(0)
+        zero_shot = aggregator.zero_shot.score if aggregator.zero_shot else None
+        self._recorder.server(0, ServerReport(target=aggregator.target, zero_shot=zero_shot))
+
+    def _turn(self, number: int, train: bool) -> None:
+        """Have the adapter after ``number`` rounds scored, and the next one trained."""
+        began = time.perf_counter()
+        held = self._aggregator.get_model_params()
+        adapter = {name: tensor.numpy() for name, tensor in held.items()}
+        down = sum(tensor.nbytes for tensor in held.values())
+        answers = self._ask(Turn(number, adapter, train, zero_shot=number == 0))
+        trained = sorted((own for answer in answers for own in answer.trained), key=lambda own: own.client)
+        for report in self._reports(number, answers, trained):
+            self._recorder.report(report)
+        if not train:
+            return
+        seconds = {"aggregate": time.perf_counter()}
+        self._aggregate(number, answers, trained)
+        seconds["aggregate"] = time.perf_counter() - seconds["aggregate"]
+        self._score_target(number, trained, seconds)
+        self._note_round(number + 1, trained, down, seconds, time.perf_counter() - began)
+
+    def _aggregate(self, number: int, answers: Sequence[WorkerAnswer], trained: Sequence[TrainedClient]) -> None:
+        """Average what was trained, and take the next global adapter as clients will see it."""
+        aggregator, names = self._aggregator, self._data.names
+        self._args.round_idx = number
+        held = aggregator.get_model_params()
+        faults = {names[own.client]: own.fault for own in trained if own.fault is not None}
+        single = [own for own in trained if own.update is not None]
+        if single:
+            aggregator.answered = tuple(names[own.client] for own in single)
+            updates, _ = aggregator.on_before_aggregation([_tensors(own) for own in single])
+            aggregator.dropped = faults | aggregator.dropped
+            average = aggregator.aggregate(updates)
+        else:
+            aggregator.require_enough(len(trained) - len(faults), faults)
+            share = sum(self._plan.share(own.client, number) for own in trained if own.fault is None)
+            average = ExactSum(held).moved([answer.total for answer in answers if answer.total is not None], share)
+        result = aggregator.on_after_aggregation(average)
+        _, seen = aggregator.compressor.compress(result, held)
+        aggregator.set_model_params(seen)
+
+    def _score_target(self, number: int, trained: Sequence[TrainedClient], seconds: dict[str, float]) -> None:
+        """Score the new adapter on the target domain when it is this round's turn, and save the last one."""
+        began, aggregator = time.perf_counter(), self._aggregator
+        aggregator.target = None
+        last = number == self._settings.comm_round - 1
+        if last or number % self._settings.frequency_of_the_test == 0:
+            averaged = self._settings.averaged
+            if averaged or last:
+                aggregator.test(self._target if averaged else None, torch.device("cpu"), self._args)
+            if self._target is not None and not averaged:  # the workers have scored each client's own adapter
+                aggregator.target = fmean((own.target or 0) / len(self._target) for own in trained)
+        seconds["target"] = time.perf_counter() - began
+
+    def _note_round(
+        self, number: int, trained: Sequence[TrainedClient], down: int, seconds: dict[str, float], wall: float
+    ) -> None:
+        aggregator = self._aggregator
+        if number < self._settings.comm_round:
+            aggregator.save(number)
+        self._state.save(number)
+        report = ServerReport(
+            answered=tuple(self._data.names[own.client] for own in trained),
+            dropped=aggregator.dropped,
+            bytes_up=sum(own.bytes_up for own in trained),
+            bytes_down=down * len(trained),
+            seconds=seconds,
+            wall_seconds=wall,
+            target=aggregator.target,
+        )
+        self._recorder.server(number, report)
+        self._state.drop_before(self._recorder.last)
+
+    def _reports(
+        self, number: int, answers: Sequence[WorkerAnswer], trained: Sequence[TrainedClient]
+    ) -> list[SiloReport]:
+        """Return what each source's clients have to say, as one silo would."""
+        right = self._right([answer.predicted for answer in answers], self._plan.jobs)
+        zero_shot = self._right([answer.zero_shot for answer in answers], self._plan.jobs)
+        personal = self._right([answer.personal for answer in answers], self._plan.own_jobs)
+        phases = {name: max(answer.seconds.get(name, 0.0) for answer in answers) for name in ("train", "evaluate")}
+        reports = []
+        for index, source in enumerate(self._data.sources):
+            losses = [own.loss for own in trained if self._data.source_of[own.client] == index]
+            scores = self._scores(right, index)
+            reports.append(
+                SiloReport(
+                    silo=source,
+                    round=number,
+                    validation=scores["validation"],
+                    test=scores["test"],
+                    zero_shot={} if zero_shot is None else self._scores(zero_shot, index),
+                    personal={} if personal is None else self._scores(personal, index),
+                    train_loss=fmean(losses) if losses else None,
+                    train_seconds=phases["train"],
+                    evaluate_seconds=phases["evaluate"],
+                )
+            )
+        return reports
+
+    def _right(self, found: Sequence[Any], jobs: Sequence[Job]) -> NDArray[np.bool_] | None:
+        """Return which of all scored images are labelled correctly, ``[M]``; None when nothing was scored."""
+        whole = {number: labels for own in found for number, labels in own.items()}
+        if not whole:
+            return None
+        predicted = np.empty(len(self._data.scored.labels), np.int64)
+        for number, labels in whole.items():
+            predicted[jobs[number].start : jobs[number].stop] = labels
+        return predicted == self._data.scored.labels
+
+    def _scores(self, right: NDArray[np.bool_] | None, source: int) -> dict[str, Score]:
+        scored = self._data.scored
+        own = self._data.source_of[scored.owners] == source
+        parts = {"validation": own & ~scored.tests, "test": own & scored.tests}
+        assert right is not None, "every image is scored in every turn"
+        return {part: Score(int(right[among].sum()), int(among.sum())) for part, among in parts.items()}
+
+
+def _tensors(own: TrainedClient) -> Any:
+    assert own.update is not None, "chosen for it"
+    samples, arrays = own.update
+    return samples, OrderedDict((name, torch.from_numpy(np.array(array))) for name, array in arrays.items())

@@ -1,0 +1,85 @@
+"""FedML's simulator, as its runner drives it: this rank's part of a simulation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fedclip_plugin.features import InputSet
+from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
+from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+from fedclip_plugin.federated.roles.trainer import FedClipTrainer
+from fedclip_plugin.federated.simulation.client_data import ClientData
+from fedclip_plugin.federated.simulation.client_table import ClientTable
+from fedclip_plugin.federated.simulation.round_plan import RoundPlan
+from fedclip_plugin.federated.simulation.server import SimulationServer
+from fedclip_plugin.federated.simulation.worker import Worker
+from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
+from fedclip_plugin.federated.stop import stop_job
+from fedclip_plugin.methods import parameters_of
+
+
+class Simulator:
+    """The server of a simulation, a worker of it, or both in one process.
+
+    In place of FedML's own simulators (0.9.6), which leave clients untrained when there are fewer workers, never call
+    the hooks of trainer and aggregator, and have no single process with a trainer of one's own.
+
+    Attributes
+    ----------
+    settings
+        Of the training.
+    """
+
+    def __init__(
+        self,
+        args: Any,
+        device: torch.device,
+        data: ClientData,
+        target: InputSet | None,
+        trainer: FedClipTrainer | None,
+        aggregator: FedClipAggregator | None,
+        recorder: RoundRecorder | None,
+    ) -> None:
+        self.args, self._trainer = args, trainer
+        pair = aggregator or trainer
+        assert pair is not None, "a rank is server, worker, or both"
+        self.settings = pair.settings
+        limit = self.settings.round_timeout
+        self.group = WorkerGroup.of(args.comm, limit)
+        plan = RoundPlan(self.settings, data, self.group.workers)
+        width = len(plan.kept) * sum(tensor.numel() for tensor in parameters_of(pair.model).values())
+        table = ClientTable(pair.folder.path / "clients", len(data), width) if width else None
+        self._limit, self._server, self._worker = limit, None, None
+        if trainer is not None:
+            index, single = max(0, self.group.rank - 1), needs_single_updates(args)
+            self._worker = Worker(trainer, args, device, data, plan, index, table, single, target)
+        if aggregator is not None:
+            assert recorder is not None, "the server keeps records"
+            aggregator.set_id(0)
+            ask = self.group.ask(self._worker, limit)
+            self._server = SimulationServer(args, target, aggregator, recorder, data, plan, ask, table)
+
+    def where(self) -> str:
+        """Return who this rank is."""
+        return f"{self.group.names[self.group.rank]} (rank {self.group.rank})"
+
+    def run(self) -> None:
+        """Train until the last round; an exception in a worker ends the job."""
+        if self._server is not None:
+            self._server.run()
+            return
+        assert self._worker is not None, "not the server"
+        try:
+            self.group.serve(self._worker, self._limit)
+        except Exception as error:
+            stop_job(self.args.comm, self.where(), error)
+
+
+def needs_single_updates(args: Any) -> bool:
+    """Return whether FedML's hooks look at single updates: defences and attacks, and central clipping.
+
+    Then every update of a round goes to the server, and lies in its memory, as in a cross-silo run.
+    """
+    return any(getattr(args, switch, False) for switch in ("enable_defense", "enable_attack"))

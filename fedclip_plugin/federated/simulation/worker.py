@@ -1,0 +1,209 @@
+"""A worker: trains its share of a round's clients one after the other, and scores its share of the images."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedclip_plugin.features import InputSet
+from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
+from fedclip_plugin.federated.roles.trainer import FedClipTrainer
+from fedclip_plugin.federated.roles.update_check import update_fault
+from fedclip_plugin.federated.simulation.client_data import ClientData, Job
+from fedclip_plugin.federated.simulation.client_table import ClientTable
+from fedclip_plugin.federated.simulation.exact_sum import ExactSum
+from fedclip_plugin.federated.simulation.round_plan import RoundPlan
+from fedclip_plugin.federated.simulation.turns import TrainedClient, Turn, WorkerAnswer
+from fedclip_plugin.methods import Adapter, ZeroShot, load_parameters, parameters_of
+
+Tensors = OrderedDict[str, Tensor]
+
+
+class Worker:
+    """One worker of a simulation.
+
+    Parameters
+    ----------
+    trainer
+        FedML's trainer, which is each client in turn.
+    args
+        FedML's arguments.
+    index, plan
+        Which worker this is, and who does what.
+    table
+        What the clients keep; None when they keep nothing.
+    single_updates
+        Whether the server needs each update, and not only their sum.
+    target
+        The target domain, where clients' own adapters are scored on it.
+    """
+
+    def __init__(
+        self,
+        trainer: FedClipTrainer,
+        args: Any,
+        device: torch.device,
+        data: ClientData,
+        plan: RoundPlan,
+        index: int,
+        table: ClientTable | None,
+        single_updates: bool,
+        target: InputSet | None = None,
+    ) -> None:
+        self._trainer, self._args, self._device, self._data = trainer, args, device, data
+        self._plan, self._index, self._table = plan, index, table
+        self._single, self._target = single_updates, target
+        self._settings, self._task = trainer.settings, trainer.task
+        self._opened = False
+
+    def act(self, turn: Turn) -> WorkerAnswer:
+        """Score the turn's adapter, and train from it."""
+        if self._table is not None and not self._opened:
+            self._table.open()
+            self._opened = True
+        held = Tensors((name, torch.from_numpy(np.array(array))) for name, array in turn.adapter.items())
+        began = time.perf_counter()
+        predicted = self._score(held)
+        zero_shot = self._score_zero_shot() if turn.zero_shot else {}
+        seconds = {"evaluate": time.perf_counter() - began}
+        if not turn.train:
+            return WorkerAnswer(predicted, zero_shot, self._personalize(held), seconds=seconds)
+        began = time.perf_counter()
+        trained, total = self._train(turn.number, held)
+        if self._table is not None:
+            self._table.flush()
+        seconds["train"] = time.perf_counter() - began
+        return WorkerAnswer(predicted, zero_shot, trained=tuple(trained), total=total, seconds=seconds)
+
+    def _score(self, held: Tensors) -> dict[int, NDArray[np.int64]]:
+        """Label the images of this worker's jobs by the global adapter, or by each client's own."""
+        load_parameters(self._trainer.model, held)
+        found = {}
+        for number in self._plan.jobs_of(self._index):
+            job = self._plan.jobs[number]
+            if job.client is not None:
+                self._load_own(job.client, held)
+            found[number] = self._answer(self._trainer.model, self._data.images(job))
+        return found
+
+    def _score_zero_shot(self) -> dict[int, NDArray[np.int64]]:
+        adapter = ZeroShot()
+        jobs = self._plan.jobs
+        own = self._plan.jobs_of(self._index)
+        return {number: self._answer(adapter, self._data.images(jobs[number], as_features=True)) for number in own}
+
+    def _answer(self, adapter: Adapter, images: InputSet) -> NDArray[np.int64]:
+        labels: NDArray[np.int64] = self._task.answer(adapter, images.to(self._device)).predicted.cpu().numpy()
+        return labels
+
+    def _train(self, number: int, held: Tensors) -> tuple[list[TrainedClient], NDArray[np.float64] | None]:
+        total = None if self._single else ExactSum(held)
+        trained = [
+            self._train_one(client, number, held, total) for client in self._plan.clients_of(self._index, number)
+        ]
+        return trained, None if total is None else total.total
+
+    def _train_one(self, client: int, number: int, held: Tensors, total: ExactSum | None) -> TrainedClient:
+        """Train one client as a silo does, and add its update to the sum unless it is lost or unusable."""
+        trainer = self._trainer
+        own = self._load_own(client, held)
+        trainer.set_id(client)
+        trainer.silo, self._args.round_idx = self._data.names[client], number
+        images = self._data[client].to(self._device)
+        trainer.on_before_local_training(images, self._device, self._args)
+        trainer.train(images, self._device, self._args)
+        trainer.on_after_local_training(images, self._device, self._args)
+        feedback = ErrorFeedback(self._settings.codec)
+        feedback.load_state(self._named(own, "residual", held))
+        payload, _ = feedback.compress(trainer.get_model_params(), held)
+        self._keep(client, number + 1, feedback, held)
+        size = sum(tensor.nbytes for tensor in payload.values())
+        lost = client in self._plan.lost(number)
+        fault = "its update is lost (client_drop_rate)" if lost else None
+        samples = self._plan.samples[client]
+        if total is not None and fault is None:
+            fault = self._add(feedback, payload, samples, held, total, self._plan.share(client, number))
+        update = None
+        if total is None and not lost:
+            update = samples, {name: tensor.numpy().copy() for name, tensor in payload.items()}
+        target = None
+        if self._target is not None and not self._settings.averaged:
+            target = self._task.score(trainer.model, self._target).correct
+        return TrainedClient(client, trainer.train_loss, fault, size, update, target)
+
+    def _add(
+        self, feedback: ErrorFeedback, payload: Tensors, samples: int, held: Tensors, total: ExactSum, share: float
+    ) -> str | None:
+        """Add an update to the sum, as the server will see it; return what is wrong with it instead."""
+        update = feedback.expand(payload, held)
+        fault = update_fault(samples, update, held) or total.fault(update)
+        if fault is None:
+            total.add(update, share)
+        return fault
+
+    def _load_own(self, client: int, held: Tensors) -> NDArray[np.float32] | None:
+        """Load the global adapter, or a client's own where nothing is averaged; return what the client keeps."""
+        own = None if self._table is None else self._table.read(client)
+        adapter = self._named(own, "adapter", held)
+        load_parameters(self._trainer.model, adapter or held)
+        return own
+
+    def _keep(self, client: int, number: int, feedback: ErrorFeedback, held: Tensors) -> None:
+        if self._table is None:
+            return
+        parts: dict[str, Mapping[str, Tensor]] = {}
+        if "adapter" in self._plan.kept:
+            parts["adapter"] = parameters_of(self._trainer.model)
+        if "residual" in self._plan.kept:
+            zeros = {name: torch.zeros_like(tensor) for name, tensor in held.items()}
+            parts["residual"] = zeros | feedback.state()
+        rows = [parts[part][name].reshape(-1) for part in self._plan.kept for name in held]
+        self._table.write(client, number, torch.cat(rows).numpy())
+
+    def _named(self, own: NDArray[np.float32] | None, part: str, held: Tensors) -> Tensors:
+        """Return one part of what a client keeps, by name; empty when it keeps no such thing, or nothing yet."""
+        if own is None or part not in self._plan.kept:
+            return Tensors()
+        sizes = [tensor.numel() for tensor in held.values()]
+        start = self._plan.kept.index(part) * sum(sizes)
+        flat = torch.from_numpy(own[start : start + sum(sizes)]).split(sizes)
+        pairs = zip(held.items(), flat, strict=True)
+        return Tensors((name, piece.reshape(tensor.shape)) for (name, tensor), piece in pairs)
+
+    def _personalize(self, held: Tensors) -> dict[int, NDArray[np.int64]]:
+        """After the last round, fine-tune for each of this worker's clients alone if asked to, and keep own adapters."""
+        settings, trainer = self._settings, self._trainer
+        if not settings.personal_epochs and settings.averaged:
+            return {}
+        found = {}
+        jobs = self._plan.own_jobs
+        for number in self._plan.own_jobs_of(self._index):
+            job: Job = jobs[number]
+            assert job.client is not None, "each job is of a client's own adapter"
+            self._load_own(job.client, held)
+            trainer.set_id(job.client)
+            trainer.silo = self._data.names[job.client]
+            if settings.personal_epochs:
+                trainer.personalize(self._data[job.client].to(self._device))
+            found[number] = self._answer(trainer.model, self._data.images(job))
+            self._save(job, found[number])
+        return found if settings.personal_epochs else {}
+
+    def _save(self, job: Job, predicted: NDArray[np.int64]) -> None:
+        scored, trainer = self._data.scored, self._trainer
+        own = slice(job.start, job.stop)
+        right, tests = predicted == scored.labels[own], scored.tests[own]
+        metrics = {"validation": _mean(right[~tests]), "test": _mean(right[tests])}
+        saved = self._task.saved(self._settings.comm_round, trainer.model, metrics)
+        trainer.folder.save_personal(trainer.silo, saved)
+
+
+def _mean(right: NDArray[np.bool_]) -> float:
+    return float(right.mean()) if len(right) else 0.0
