@@ -199,7 +199,7 @@ INVALID = [
     ({"comm_args.backend": "mpi"}, "must be 'MPI'", "did you mean 'MPI'?"),
     ({"train_args.comm_round": 10**12}, "must be at most 4294967295", ""),
     # silos and ranks
-    ({"train_args.client_num_in_total": 10_001}, "must be at most 10000", ""),
+    ({"train_args.client_num_in_total": 100_001}, "must be at most 100000", ""),
     (
         {"train_args.client_num_in_total": 4},
         "must equal the number of silos, 3",

@@ -63,6 +63,8 @@ def training_settings(**given):
         "comm_round": 3,
         "silos_per_round": 3,
         "min_silos": 3,
+        "frequency_of_the_test": 1,
+        "client_drop_rate": 0.0,
         "keep_rounds": 3,
         "round_timeout": 60.0,
         "weighting": "uniform",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,8 @@ class ClientTable:
 
     def __init__(self, folder: Path, clients: int, width: int) -> None:
         self._folder, self._shape = folder, (clients, _VERSIONS, width)
-        self._rows: NDArray[np.float32]
-        self._rounds: NDArray[np.int64]
+        self._rows: np.memmap[Any, np.dtype[np.float32]]
+        self._rounds: np.memmap[Any, np.dtype[np.int64]]
 
     def bytes(self) -> int:
         """Return what the table takes on disk when every client has written."""
@@ -58,7 +59,7 @@ class ClientTable:
                     )
                 self.open()
                 self._rounds[self._rounds > done] = 0
-                self._rounds.flush()  # type: ignore[attr-defined]
+                self._rounds.flush()
                 return
             free = shutil.disk_usage(self._folder).free
             if self.bytes() > free:
@@ -68,11 +69,11 @@ class ClientTable:
                 )
             for path, kind, shape in ((rounds, np.int64, self._shape[:2]), (rows, np.float32, self._shape)):
                 path.unlink(missing_ok=True)
-                np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape).flush()
+                np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape).flush()  # type: ignore[no-untyped-call]
         self.open()
 
     def open(self) -> None:
-        """Map the table."""
+        """Map the table, which :meth:`begin` has made."""
         self._rounds = np.load(self._folder / "rounds.npy", mmap_mode="r+")
         self._rows = np.load(self._folder / "rows.npy", mmap_mode="r+")
 
@@ -90,5 +91,5 @@ class ClientTable:
 
     def flush(self) -> None:
         """Let what was written reach the disk."""
-        for array in (self._rows, self._rounds):
-            array.flush()  # type: ignore[attr-defined]
+        self._rows.flush()
+        self._rounds.flush()

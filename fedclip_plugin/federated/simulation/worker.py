@@ -178,7 +178,7 @@ class Worker:
         return Tensors((name, piece.reshape(tensor.shape)) for (name, tensor), piece in pairs)
 
     def _personalize(self, held: Tensors) -> dict[int, NDArray[np.int64]]:
-        """After the last round, fine-tune for each of this worker's clients alone if asked to, and keep own adapters."""
+        """After the last round, fine-tune for this worker's clients if asked to, and keep their own adapters."""
         settings, trainer = self._settings, self._trainer
         if not settings.personal_epochs and settings.averaged:
             return {}

@@ -1,0 +1,131 @@
+"""Simulations in one process: equal to a cross-silo run, resumed to the byte, with every method."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.federated.job_here import run_job_here
+from fedclip_plugin.fitting import _Progress
+from fedclip_plugin.recipe import load_recipe
+from fedclip_plugin.runs import RunFolder
+from tests.support.workshop import results
+
+pytestmark = pytest.mark.usefixtures("fresh_fedml")
+
+SIMULATED = {"common_args__training_type": "simulation", "comm_args__backend": "sp"}
+CLIENTS = SIMULATED | {
+    "train_args__client_num_in_total": 12,
+    "train_args__client_num_per_round": 6,
+    "data_args__partition_method": "homo",
+    "fedclip_args__silos_per_domain": 4,
+}
+
+
+@pytest.fixture
+def simulate(workshop, tmp_path):
+    """Return a function that runs a small simulation in this process and returns its run folder."""
+
+    def run(name, resume=False, **changes):
+        recipe = workshop.recipe(f"simulated_{name}", **CLIENTS | changes)
+        folder = RunFolder(tmp_path / name)
+        run_job_here(load_recipe(recipe), folder, resume=resume, progress=False, observer=_Progress(3, shown=False))
+        return folder
+
+    return run
+
+
+def tensors(folder, name="final"):
+    return load_file(folder.adapters / name / "adapter.safetensors")
+
+
+def adapter_bytes(folder, name="final"):
+    return (folder.adapters / name / "adapter.safetensors").read_bytes()
+
+
+def test_three_clients_are_the_three_silos(workshop, simulate, tmp_path):
+    same = {"train_args__client_num_in_total": 3, "train_args__client_num_per_round": 3}
+    same |= {"data_args__partition_method": None, "fedclip_args__silos_per_domain": None, "train_args__comm_round": 1}
+    simulated = simulate("three", **same)
+    silos = RunFolder(tmp_path / "silos")
+    recipe = load_recipe(workshop.recipe("three_silos", train_args__comm_round=1))
+    run_job_here(recipe, silos, resume=False, progress=False, observer=_Progress(1, shown=False))
+    for name, own in tensors(silos).items():
+        assert np.abs(own - tensors(simulated)[name]).max() <= 1e-6
+    ours, theirs = simulated.rounds(), silos.rounds()
+    for mine, other in zip(results(ours), results(theirs), strict=True):
+        assert mine == other | {"train_loss": pytest.approx(other["train_loss"], abs=1e-6)}
+
+
+def test_records_have_the_domains_and_name_the_clients(simulate):
+    first, *_, last = simulate("records").rounds()
+    assert list(last.silos) == ["art_painting", "cartoon", "photo"]
+    assert len(last.answered) == 6
+    assert set(last.answered) <= {f"{domain}_{number}" for domain in last.silos for number in range(1, 5)}
+    assert all(silo.images == {"validation": 16, "test": 16} for silo in last.silos.values())
+    assert all(set(silo.zero_shot) == {"validation", "test"} for silo in first.silos.values())
+    assert last.bytes_up == last.bytes_down == 6 * 4 * 33_024
+
+
+KEEPING = {
+    "int8": {"fedclip_args__codec": "int8", "fedclip_args__server_optimizer": "adam", "fedclip_args__server_lr": 0.01},
+    "local": {"fedclip_args__federation": "local", "train_args__client_num_per_round": 12},
+    "dropped": {"fedclip_args__client_drop_rate": 0.5, "fedclip_args__weighting": "samples"},
+}
+
+
+@pytest.mark.parametrize("case", KEEPING)
+def test_a_resumed_simulation_has_the_bytes_of_one_that_was_not_stopped(simulate, case):
+    whole = simulate(f"{case}_whole", **KEEPING[case], train_args__comm_round=4)
+    simulate(f"{case}_part", **KEEPING[case], train_args__comm_round=2)
+    part = simulate(f"{case}_part", resume=True, **KEEPING[case], train_args__comm_round=4)
+    assert adapter_bytes(part) == adapter_bytes(whole)
+    assert results(part.rounds()) == results(whole.rounds())
+
+
+def test_local_clients_keep_their_own_adapters(simulate):
+    folder = simulate("local", **KEEPING["local"])
+    own = {place.name: load_file(place / "adapter" / "adapter.safetensors") for place in folder.path.glob("personal/*")}
+    assert len(own) == 12
+    first, second = own["photo_1"], own["photo_2"]
+    assert any(not np.array_equal(first[name], second[name]) for name in first if "gate" in name)
+    assert folder.rounds()[-1].target is not None
+
+
+def test_every_client_fine_tunes_in_the_end(simulate):
+    folder = simulate("personal", fedclip_args__personal_epochs=2)
+    last = folder.rounds()[-1]
+    assert all(set(silo.personal) == {"validation", "test"} for silo in last.silos.values())
+    header = json.loads((folder.path / "personal/cartoon_4/adapter/adapter.json").read_text())
+    assert set(header["metrics"]) >= {"validation", "test"}
+
+
+def test_lost_updates_are_named_and_the_others_averaged(simulate):
+    rounds = simulate("lost", **KEEPING["dropped"]).rounds()
+    lost = [name for record in rounds for name in record.dropped]
+    assert lost
+    assert {reason for record in rounds for reason in record.dropped.values()} == {
+        "its update is lost (client_drop_rate)"
+    }
+    assert all(set(record.dropped) < set(record.answered) for record in rounds[1:])
+
+
+def test_a_round_that_loses_every_update_ends_the_job(simulate):
+    with pytest.raises(FedClipError, match=r"0 usable updates, min_silos is 1 .*client_drop_rate.*and 2 more"):
+        simulate("all_lost", fedclip_args__client_drop_rate=0.999999, train_args__client_num_per_round=12)
+
+
+def test_defences_get_single_updates(simulate):
+    defended = {"defense_args__enable_defense": True, "defense_args__defense_type": "wise_median"}
+    with_median = simulate("median", **defended)
+    assert adapter_bytes(with_median) != adapter_bytes(simulate("mean"))
+
+
+@pytest.mark.parametrize("method", ["linear_probe", "prompt", "lora"])
+def test_methods_train(simulate, method):
+    few = {"train_args__comm_round": 1, "train_args__client_num_per_round": 2}
+    rounds = simulate(method, fedclip_args__method=method, **few).rounds()
+    assert rounds[-1].train_loss is not None
+    assert rounds[-1].test > 0
