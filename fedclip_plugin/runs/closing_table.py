@@ -64,6 +64,31 @@ def table_cells(rows: Sequence[Row], target: str | None) -> list[list[str]]:
     return [head, *body]
 
 
+def client_cells(rounds: Sequence[RoundRecord], title: str) -> list[list[str]]:
+    """Return how a simulation's clients fare, as text, the head first, accuracies in percent; empty without clients.
+
+    Zero-shot CLIP, the best round and the last one; over the clients' own test splits.
+    """
+    first, last, best = rounds[0], rounds[-1], rounds[rounds[-1].best_round]
+    rows = [("zero-shot CLIP", first.zero_shot_clients)]
+    rows += [
+        (f"{title}, {label} {own.round}", own.clients) for label, own in (("best round", best), ("last round", last))
+    ]
+    told = {
+        "mean": "mean",
+        "std": "sd",
+        "worst": "worst",
+        "lower_quartile": "25 %",
+        "median": "median",
+        "upper_quartile": "75 %",
+        "weighted": "by images",
+        "balanced_accuracy": "balanced",
+        "macro_f1": "macro F1",
+    }
+    body = [[label, *(percent(getattr(own, name)) for name in told)] for label, own in rows if own is not None]
+    return [["accuracy of clients in %", *told.values()], *body] if body else []
+
+
 def round_text(record: RoundRecord, rounds: int, silos: int, noun: str = "silos") -> str:
     """Return a complete round as one line of text."""
     target = "" if record.target is None else f"  target {percent(record.target)}"

@@ -45,6 +45,37 @@ class SiloRecord(_Record):
     personal: dict[str, Share] = {}
 
 
+class ClientScores(_Record):
+    """How well an adapter does on the test splits of a simulation's clients.
+
+    Attributes
+    ----------
+    clients, images
+        How many clients there are, and test images of them all.
+    mean, std
+        Mean accuracy over the clients, each alike, and its standard deviation (of these clients: no n - 1).
+    worst, lower_quartile, median, upper_quartile, best
+        Accuracies among the clients; quartiles are numpy's, interpolated linearly.
+    weighted
+        Accuracy over all images: the mean over the clients by their images.
+    balanced_accuracy, macro_f1
+        Of all images, each class alike: mean recall, and mean F1 (:class:`fedclip_edge.metrics.ClassMetrics`).
+    """
+
+    clients: Number
+    images: Number
+    mean: Share
+    std: Share
+    worst: Share
+    lower_quartile: Share
+    median: Share
+    upper_quartile: Share
+    best: Share
+    weighted: Share
+    balanced_accuracy: Share
+    macro_f1: Share
+
+
 class RoundRecord(_Record):
     """One line of ``metrics.jsonl``; round 0 is the untrained adapter.
 
@@ -53,15 +84,15 @@ class RoundRecord(_Record):
     round
         The rounds behind the adapter.
     silos
-        What each silo reported, in silo order.
+        What each silo reported, in silo order. In a simulation the domains, or the data set, each with all its clients.
     train_loss, validation, test
         Means over the silos; the loss over those that had one.
     answered
-        The silos that sent an update.
+        The silos, or clients, that sent an update.
     dropped
         Silo to reason, for the updates that were left out.
     bytes_up, bytes_down
-        Sent by all silos, and to them.
+        Sent by all silos, and to them. In a simulation what the tensors of the round's clients would take.
     seconds
         Wall time by phase; ``round`` is the whole.
     zero_shot_target, images_target
@@ -70,6 +101,8 @@ class RoundRecord(_Record):
         Accuracy on the target domain; None without one, or where it was not this round's turn.
     best_round
         The first round so far of the highest mean source validation.
+    clients, zero_shot_clients
+        Of a simulation: how the adapter, and in round 0 CLIP without one, does on its clients' own test images.
     """
 
     round: Number
@@ -86,6 +119,8 @@ class RoundRecord(_Record):
     images_target: Number | None = None
     target: Share | None
     best_round: Number
+    clients: ClientScores | None = None
+    zero_shot_clients: ClientScores | None = None
 
     def to_json(self) -> str:
         """Return the record as one line of JSON; what is not known of this round is left out."""

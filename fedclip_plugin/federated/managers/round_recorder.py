@@ -9,7 +9,7 @@ from statistics import fmean
 
 from fedclip_plugin.federated.messages.added_fields import SiloReport
 from fedclip_plugin.federated.roles.task import Score
-from fedclip_plugin.runs import RoundRecord, RunFolder, SiloRecord
+from fedclip_plugin.runs import ClientScores, RoundRecord, RunFolder, SiloRecord
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class RoundRecorder:
         self._server: dict[int, ServerReport] = {}
         self._losses: dict[int, dict[str, float]] = {}
         self._seconds: dict[int, dict[str, tuple[float, float]]] = {}
+        self._clients: dict[int, dict[str, ClientScores]] = {}
         written = folder.rounds()
         self._zero_shot = written[0].zero_shot_mean("validation") if written else None
         self._last = len(written) - 1
@@ -66,6 +67,10 @@ class RoundRecorder:
             self._losses.setdefault(report.round + 1, {})[report.silo] = report.train_loss
         self._seconds.setdefault(report.round + 1, {})[report.silo] = (report.train_seconds, report.evaluate_seconds)
         self._complete(report.round)
+
+    def clients(self, number: int, **scores: ClientScores) -> None:
+        """Take in how clients are scored after round ``number``, before the round is complete; names as in a record."""
+        self._clients[number] = scores
 
     def server(self, number: int, report: ServerReport) -> None:
         """Take in what the server knows of round ``number``."""
@@ -118,6 +123,7 @@ class RoundRecorder:
             images_target=server.zero_shot.count if server.zero_shot else None,
             target=server.target,
             best_round=self._best[0],
+            **self._clients.pop(number, {}),
         )
 
     def _carried(self, record: RoundRecord) -> dict[str, float]:

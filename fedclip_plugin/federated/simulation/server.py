@@ -19,6 +19,7 @@ from fedclip_plugin.federated.messages.added_fields import SiloReport
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.task import Score
 from fedclip_plugin.federated.simulation.client_data import ClientData, Job
+from fedclip_plugin.federated.simulation.client_results import ClientFiles, client_scores
 from fedclip_plugin.federated.simulation.client_table import ClientTable
 from fedclip_plugin.federated.simulation.exact_sum import ExactSum
 from fedclip_plugin.federated.simulation.round_plan import RoundPlan
@@ -57,6 +58,7 @@ class SimulationServer:
         self._args, self._target, self._aggregator, self._recorder = args, target, aggregator, recorder
         self._data, self._plan, self._ask, self._table = data, plan, ask, table
         self._settings = aggregator.settings
+        self._files = ClientFiles(aggregator.folder.path / "clients", data, self._settings.comm_round)
         self._state = RoundState(
             aggregator.folder.state, residual=aggregator.compressor, optimizer=aggregator.optimizer
         )
@@ -69,6 +71,7 @@ class SimulationServer:
         self._state.begin(done)
         if self._table is not None:
             self._table.begin(done)
+        self._files.begin(done)
         for number in range(done, rounds + 1):
             self._turn(number, train=number < rounds)
 
@@ -154,20 +157,30 @@ class SimulationServer:
         self, number: int, answers: Sequence[WorkerAnswer], trained: Sequence[TrainedClient]
     ) -> list[SiloReport]:
         """Return what each source's clients have to say, as one silo would."""
-        right = self._right([answer.predicted for answer in answers], self._plan.jobs)
-        zero_shot = self._right([answer.zero_shot for answer in answers], self._plan.jobs)
-        personal = self._right([answer.personal for answer in answers], self._plan.own_jobs)
+        labels, classes = self._data.scored.labels, len(self._aggregator.task.classes)
+        predicted = self._whole([answer.predicted for answer in answers], self._plan.jobs)
+        assert predicted is not None, "every image is scored in every turn"
+        right, scores = predicted == labels, {"clients": client_scores(self._data, predicted, classes)}
+        self._files.note(number, right)
+        found = self._whole([answer.zero_shot for answer in answers], self._plan.jobs)
+        zero_shot = None if found is None else found == labels
+        if found is not None and zero_shot is not None:
+            scores["zero_shot_clients"] = client_scores(self._data, found, classes)
+            self._files.note_zero_shot(zero_shot)
+        self._recorder.clients(number, **scores)
+        found = self._whole([answer.personal for answer in answers], self._plan.own_jobs)
+        personal = None if found is None else found == labels
         phases = {name: max(answer.seconds.get(name, 0.0) for answer in answers) for name in ("train", "evaluate")}
         reports = []
         for index, source in enumerate(self._data.sources):
             losses = [own.loss for own in trained if self._data.source_of[own.client] == index]
-            scores = self._scores(right, index)
+            own_scores = self._scores(right, index)
             reports.append(
                 SiloReport(
                     silo=source,
                     round=number,
-                    validation=scores["validation"],
-                    test=scores["test"],
+                    validation=own_scores["validation"],
+                    test=own_scores["test"],
                     zero_shot={} if zero_shot is None else self._scores(zero_shot, index),
                     personal={} if personal is None else self._scores(personal, index),
                     train_loss=fmean(losses) if losses else None,
@@ -177,21 +190,20 @@ class SimulationServer:
             )
         return reports
 
-    def _right(self, found: Sequence[Any], jobs: Sequence[Job]) -> NDArray[np.bool_] | None:
-        """Return which of all scored images are labelled correctly, ``[M]``; None when nothing was scored."""
+    def _whole(self, found: Sequence[Any], jobs: Sequence[Job]) -> NDArray[np.int64] | None:
+        """Return the labels of all scored images, ``[M]``, from those of each job; None when nothing was scored."""
         whole = {number: labels for own in found for number, labels in own.items()}
         if not whole:
             return None
         predicted = np.empty(len(self._data.scored.labels), np.int64)
         for number, labels in whole.items():
             predicted[jobs[number].start : jobs[number].stop] = labels
-        return predicted == self._data.scored.labels
+        return predicted
 
-    def _scores(self, right: NDArray[np.bool_] | None, source: int) -> dict[str, Score]:
+    def _scores(self, right: NDArray[np.bool_], source: int) -> dict[str, Score]:
         scored = self._data.scored
         own = self._data.source_of[scored.owners] == source
         parts = {"validation": own & ~scored.tests, "test": own & scored.tests}
-        assert right is not None, "every image is scored in every turn"
         return {part: Score(int(right[among].sum()), int(among.sum())) for part, among in parts.items()}
 
 
