@@ -20,6 +20,8 @@ class AttentionGate(Adapter):
     Shapes: B images in a batch, d feature width. Parameters: ``2 (d^2 + d)``; 525,312 for d = 512.
     """
 
+    batches_clients = True
+
     def __init__(
         self, frozen: AdapterInputs, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
     ) -> None:

@@ -68,9 +68,13 @@ class Adapter(nn.Module, ABC):
     ----------
     trains_classes
         Whether :meth:`class_features` are trained; they are saved beside the text features then.
+    batches_clients
+        Whether a simulation on a GPU may train many clients of this method at once, by :func:`torch.func.vmap` over
+        :meth:`loss`, which then takes ``padded``.
     """
 
     trains_classes: ClassVar[bool] = False
+    batches_clients: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -131,9 +135,11 @@ class Adapter(nn.Module, ABC):
         """Return class logits ``[B, C]``; ``text`` is on the device and in the type of the parameters."""
         return scores(self(inputs), self.class_features(text), self.scale(text))
 
-    def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures) -> Tensor:
+    def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures, padded: bool = False) -> Tensor:
         """Return the mean loss of a batch, a scalar, from class indices ``[B]``.
 
-        This one is CLIP's symmetric in-batch contrastive loss, as the reference's.
+        This one is CLIP's symmetric in-batch contrastive loss, as the reference's. In a ``padded`` batch rows of label
+        :data:`~fedclip_plugin.methods.losses.PADDING` count for nothing; only methods with :attr:`batches_clients` are
+        given one.
         """
-        return contrastive_loss(self(inputs), self.class_features(text), labels, self.scale(text))
+        return contrastive_loss(self(inputs), self.class_features(text), labels, self.scale(text), padded)

@@ -23,6 +23,8 @@ class ClipAdapter(Adapter):
     Shapes: B images in a batch, d feature width. Parameters: ``d^2 / 2``; 131,072 for d = 512.
     """
 
+    batches_clients = True
+
     def __init__(
         self, frozen: AdapterInputs, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
     ) -> None:

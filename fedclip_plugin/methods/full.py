@@ -48,7 +48,7 @@ class Full(PixelAdapter):
         """Return the trained factor on cosine similarities, a scalar."""
         return self.logit_scale.exp()
 
-    def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures) -> Tensor:
+    def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures, padded: bool = False) -> Tensor:
         """Return CLIP's symmetric contrastive loss, a scalar; only the prompts of classes in the batch are encoded."""
         present, places = labels.unique(return_inverse=True)
         prompts = text_features(self, self.ids[present], self.mask[present])

@@ -22,6 +22,7 @@ class LinearProbe(ZeroShot):
     """
 
     trains_classes = True
+    batches_clients = True
 
     def __init__(
         self, frozen: AdapterInputs, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32

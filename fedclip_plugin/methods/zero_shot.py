@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from fedclip_plugin.features import TextFeatures
 from fedclip_plugin.methods.base import Adapter, HeadGraph
+from fedclip_plugin.methods.losses import PADDING
 
 
 class ZeroShot(Adapter):
@@ -24,6 +25,6 @@ class ZeroShot(Adapter):
         """Add nothing: the class features in the graph are all that a method on top of this one trains."""
         return features
 
-    def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures) -> Tensor:
+    def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures, padded: bool = False) -> Tensor:
         """Return the mean cross entropy of a batch over all classes, a scalar."""
-        return cross_entropy(self.logits(inputs, text), labels)
+        return cross_entropy(self.logits(inputs, text), labels, ignore_index=PADDING)

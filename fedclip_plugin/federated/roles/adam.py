@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import compress
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.adam import adam
 
 BETAS = (0.9, 0.98)
@@ -37,13 +37,33 @@ class Adam:
     def step(self) -> None:
         """Update every parameter that has a gradient, and forget the gradients."""
         trained = [parameter.grad is not None for parameter in self.parameters]
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        kept = (list(compress(own, trained)) for own in (self.parameters, self._first, self._second, self._steps))
+        self._update(*kept, gradients)
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step_first(self, count: int, gradients: Sequence[Tensor]) -> None:
+        """Update the first ``count`` rows of every parameter, whose gradients these are; the others wait."""
+        own = ([tensor[:count] for tensor in part] for part in (self.parameters, self._first, self._second))
+        self._update(*own, self._steps, gradients)
+
+    def _update(
+        self,
+        parameters: Sequence[Tensor],
+        first: Sequence[Tensor],
+        second: Sequence[Tensor],
+        steps: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+    ) -> None:
         adam(
-            list(compress(self.parameters, trained)),
-            [parameter.grad for parameter in self.parameters if parameter.grad is not None],
-            list(compress(self._first, trained)),
-            list(compress(self._second, trained)),
+            list(parameters),
+            list(gradients),
+            list(first),
+            list(second),
             [],
-            list(compress(self._steps, trained)),
+            list(steps),
             fused=True,
             amsgrad=False,
             beta1=BETAS[0],
@@ -53,5 +73,3 @@ class Adam:
             eps=EPSILON,
             maximize=False,
         )
-        for parameter in self.parameters:
-            parameter.grad = None

@@ -59,7 +59,7 @@ class FedClipTrainer(ClientTrainer):
 
     def train(self, train_data: SiloFeatures, device: torch.device, args: Any) -> None:
         """Train for ``epochs`` epochs on the silo's train split; ``args`` has FedML's ``round_idx``."""
-        rng = np.random.default_rng([self.settings.random_seed, self.id, args.round_idx, SHUFFLE])
+        rng = shuffler(self.settings.random_seed, self.id, args.round_idx)
         self.train_loss = self._fit(train_data.train, self.settings.epochs, rng, self.settings.proximal_mu)
 
     def personalize(self, train_data: SiloFeatures) -> None:
@@ -105,6 +105,11 @@ def _pull(parameters: list[nn.Parameter], anchors: list[Tensor], mu: float) -> N
     for parameter, anchor in zip(parameters, anchors, strict=True):
         assert parameter.grad is not None, "every trained parameter takes part in the loss"
         parameter.grad.add_(parameter.detach() - anchor, alpha=mu)
+
+
+def shuffler(seed: int, silo: int, number: int) -> np.random.Generator:
+    """Return what draws the batches of a silo, or client, in round ``number``."""
+    return np.random.default_rng([seed, silo, number, SHUFFLE])
 
 
 def batches(data: InputSet, size: int, epochs: int, rng: np.random.Generator) -> Iterator[Batch]:

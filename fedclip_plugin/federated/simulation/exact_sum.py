@@ -42,7 +42,7 @@ class ExactSum:
         """Return why an update cannot be summed, None when it can; it has the names and shapes of what is held."""
         for name, held in self._held.items():
             if held.numel() and not float((update[name] - held).abs().amax()) < LARGEST:
-                return f"{name} changed by {LARGEST:.0f} or more in one round"
+                return _fault(name)
         return None
 
     def add(self, update: Mapping[str, Tensor], share: float) -> None:
@@ -51,6 +51,21 @@ class ExactSum:
             change = (update[name] - held).reshape(-1).double()
             part += change.mul_(share / QUANTUM).round_()
 
+    def add_rows(self, updates: Mapping[str, Tensor], shares: Sequence[float]) -> list[str | None]:
+        """Add K updates, ``[K, ...]`` each on any device, to the bits of :meth:`add`; return each one's fault."""
+        device = next(iter(updates.values())).device
+        factors = torch.tensor(shares, dtype=torch.float64, device=device) / QUANTUM
+        changes = [(updates[name] - held.to(device)).flatten(1) for name, held in self._held.items()]
+        faults: list[str | None] = [None] * len(shares)
+        for name, change in zip(self._held, changes, strict=True):
+            for index in torch.nonzero(~(change.abs().amax(1) < LARGEST)).flatten().tolist():
+                faults[index] = faults[index] or _fault(name)
+        usable = torch.tensor([fault is None for fault in faults], device=device)
+        for part, change in zip(self._parts, changes, strict=True):
+            terms = change.double().mul_(factors[:, None]).round_()
+            part += terms.where(usable[:, None], 0.0).sum(0).cpu()
+        return faults
+
     def moved(self, totals: Sequence[NDArray[np.float64]], share: float) -> Tensors:
         """Return what is held, moved by the sums of all workers over the ``share`` of weights that was added."""
         whole = torch.from_numpy(np.sum(totals, axis=0)).mul_(QUANTUM / share).split(self._sizes)
@@ -58,3 +73,7 @@ class ExactSum:
         for (name, held), change in zip(self._held.items(), whole, strict=True):
             moved[name] = (held.double() + change.reshape(held.shape)).to(held.dtype)
         return moved
+
+
+def _fault(name: str) -> str:
+    return f"{name} changed by {LARGEST:.0f} or more in one round, or holds NaN"

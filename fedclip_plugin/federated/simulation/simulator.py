@@ -54,7 +54,8 @@ class Simulator:
         self._limit, self._server, self._worker = limit, None, None
         if trainer is not None:
             index, single = max(0, self.group.rank - 1), needs_single_updates(args)
-            self._worker = Worker(trainer, args, device, data, plan, index, table, single, target)
+            on_gpu = device.type == "cuda"
+            self._worker = Worker(trainer, args, device, data, plan, index, table, single, target, batched=on_gpu)
         if aggregator is not None:
             assert recorder is not None, "the server keeps records"
             aggregator.set_id(0)

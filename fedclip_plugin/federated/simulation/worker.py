@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from fedclip_plugin.methods import Adapter, ZeroShot, load_parameters, parameter
 
 Tensors = OrderedDict[str, Tensor]
 
+LOST = "its update is lost (client_drop_rate)"
+
 
 class Worker:
     """One worker of a simulation.
@@ -43,6 +45,8 @@ class Worker:
         Whether the server needs each update, and not only their sum.
     target
         The target domain, where clients' own adapters are scored on it.
+    batched
+        Train many clients at once where the method, and what is asked of their updates, allow it: for a GPU.
     """
 
     def __init__(
@@ -56,12 +60,14 @@ class Worker:
         table: ClientTable | None,
         single_updates: bool,
         target: InputSet | None = None,
+        batched: bool = False,
     ) -> None:
         self._trainer, self._args, self._device, self._data = trainer, args, device, data
         self._plan, self._index, self._table = plan, index, table
         self._single, self._target = single_updates, target
         self._settings, self._task = trainer.settings, trainer.task
         self._opened = False
+        self._batched = batched and self._may_batch()
 
     def act(self, turn: Turn) -> WorkerAnswer:
         """Score the turn's adapter, and train from it."""
@@ -105,10 +111,47 @@ class Worker:
 
     def _train(self, number: int, held: Tensors) -> tuple[list[TrainedClient], NDArray[np.float64] | None]:
         total = None if self._single else ExactSum(held)
+        if self._batched and total is not None:
+            own = self._plan.clients_of(self._index, number)
+            return self._train_batched(own, number, held, total), total.total
         trained = [
             self._train_one(client, number, held, total) for client in self._plan.clients_of(self._index, number)
         ]
         return trained, None if total is None else total.total
+
+    def _may_batch(self) -> bool:
+        """Return whether nothing is done to a client's update but to sum it."""
+        plain = self._table is None and not self._single and not getattr(self._args, "enable_dp", False)
+        if not plain:
+            return False
+        from fedclip_plugin.federated.simulation.batched import can_batch
+
+        return can_batch(self._trainer.model)
+
+    def _train_batched(
+        self, clients: Sequence[int], number: int, held: Tensors, total: ExactSum
+    ) -> list[TrainedClient]:
+        """Train clients many at once, as far as memory allows, and add the updates that are not lost to the sum."""
+        from fedclip_plugin.federated.simulation.batched import clients_at_once, train_together
+
+        trained, lost = list[TrainedClient](), self._plan.lost(number)
+        size = sum(tensor.nbytes for tensor in held.values())
+        most = clients_at_once(self._trainer.model, self._device)
+        for start in range(0, len(clients), most):
+            group = clients[start : start + most]
+            data = [self._data.train(client).to(self._device) for client in group]
+            text = data[0].text_beside(self._task.text)
+            found = train_together(self._trainer.model, held, group, data, text, self._settings, number)
+            there = [index for index, client in enumerate(group) if client not in lost]
+            faults: list[str | None] = [LOST] * len(group)
+            if there:
+                rows = {name: own[there] for name, own in found.parameters.items()}
+                shares = [self._plan.share(group[index], number) for index in there]
+                for index, fault in zip(there, total.add_rows(rows, shares), strict=True):
+                    faults[index] = fault
+            results = zip(group, found.losses, faults, strict=True)
+            trained += [TrainedClient(client, loss, fault, size) for client, loss, fault in results]
+        return trained
 
     def _train_one(self, client: int, number: int, held: Tensors, total: ExactSum | None) -> TrainedClient:
         """Train one client as a silo does, and add its update to the sum unless it is lost or unusable."""
@@ -126,7 +169,7 @@ class Worker:
         self._keep(client, number + 1, feedback, held)
         size = sum(tensor.nbytes for tensor in payload.values())
         lost = client in self._plan.lost(number)
-        fault = "its update is lost (client_drop_rate)" if lost else None
+        fault = LOST if lost else None
         samples = self._plan.samples[client]
         if total is not None and fault is None:
             fault = self._add(feedback, payload, samples, held, total, self._plan.share(client, number))

@@ -53,7 +53,7 @@ def test_the_sum_is_the_weighted_mean():
 def test_what_is_too_large_to_be_summed_is_a_fault(change):
     update = OrderedDict((name, held.clone()) for name, held in HELD.items())
     update["bias"][1] += change
-    assert "bias changed by 4096 or more" in ExactSum(HELD).fault(update)
+    assert "bias changed by 4096 or more in one round" in ExactSum(HELD).fault(update)
 
 
 def test_the_largest_sum_is_still_exact():
@@ -64,3 +64,14 @@ def test_the_largest_sum_is_still_exact():
         total.add(near, 1 / 1000)
     assert abs(total.total[0]) < 2**53
     assert total.moved([total.total], 1.0)["weight"].item() == pytest.approx(LARGEST - 1, abs=1000 * QUANTUM)
+
+
+def test_many_at_once_have_the_bits_of_one_after_the_other():
+    own, shares = updates(6), [0.1, 0.3, 0.05, 0.2, 0.15, 0.2]
+    own[2]["bias"][0] = float("nan")
+    rows = {name: torch.stack([update[name] for update in own]) for name in HELD}
+    together = ExactSum(HELD)
+    faults = together.add_rows(rows, shares)
+    assert [fault is None for fault in faults] == [True, True, False, True, True, True]
+    kept = [(update, share) for index, (update, share) in enumerate(zip(own, shares, strict=True)) if index != 2]
+    assert np.array_equal(together.total, summed(kept).total)

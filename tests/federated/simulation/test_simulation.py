@@ -1,5 +1,6 @@
 """Simulations in one process: equal to a cross-silo run, resumed to the byte, with every method."""
 
+import functools
 import json
 
 import numpy as np
@@ -129,3 +130,19 @@ def test_methods_train(simulate, method):
     rounds = simulate(method, fedclip_args__method=method, **few).rounds()
     assert rounds[-1].train_loss is not None
     assert rounds[-1].test > 0
+
+
+def test_clients_that_are_trained_at_once_end_where_they_end_alone(simulate, monkeypatch):
+    from fedclip_plugin.federated.simulation import simulator
+
+    alone = simulate("alone", **KEEPING["dropped"])
+    monkeypatch.setattr(simulator, "Worker", functools.partial(_batching, simulator.Worker))
+    together = simulate("together", **KEEPING["dropped"])
+    for name, own in tensors(alone).items():
+        assert np.abs(own - tensors(together)[name]).max() <= 1e-4
+    lost = [[record.dropped for record in folder.rounds()] for folder in (alone, together)]
+    assert lost[0] == lost[1]
+
+
+def _batching(worker, *arguments, batched):
+    return worker(*arguments, batched=True)
