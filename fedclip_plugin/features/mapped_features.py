@@ -6,6 +6,7 @@ import hashlib
 import io
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +44,14 @@ class MappedFeatures:
         if data.views is not None:
             rows = torch.cat([rows, data.views], dim=1)
         content = np.ascontiguousarray(rows.float().numpy())
-        name = hashlib.sha256(str(content.shape).encode() + memoryview(content).cast("B")).hexdigest()[:32]
+        name = hashlib.sha256(str(content.shape).encode() + content.data.cast("B")).hexdigest()[:32]
         path, head = self.folder / (name + _SUFFIX), _head(content)
         if path.is_file() and path.stat().st_size == len(head) + content.nbytes:
             return name
         self._require_room(content.nbytes)
         with naming_cache(self.folder), replacing(path) as stream:
             stream.write(head)
-            stream.write(memoryview(content).cast("B"))
+            stream.write(content.data.cast("B"))
         return name
 
     def read(self, name: str, labels: NDArray[np.int64]) -> FeatureSet:
@@ -90,5 +91,7 @@ class MappedFeatures:
 
 def _head(content: NDArray[np.float32]) -> bytes:
     stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(content))
+    write_header: Callable[..., None] = np.lib.format.write_array_header_1_0
+    described = {"descr": content.dtype.str, "fortran_order": False, "shape": content.shape}
+    write_header(stream, described)
     return stream.getvalue()

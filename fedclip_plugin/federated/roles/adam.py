@@ -38,25 +38,20 @@ class Adam:
         """Update every parameter that has a gradient, and forget the gradients."""
         trained = [parameter.grad is not None for parameter in self.parameters]
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        kept = (list(compress(own, trained)) for own in (self.parameters, self._first, self._second, self._steps))
-        self._update(*kept, gradients)
+        kept = [list(compress(own, trained)) for own in (self.parameters, self._first, self._second, self._steps)]
+        self._update(kept, gradients)
         for parameter in self.parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step_first(self, count: int, gradients: Sequence[Tensor]) -> None:
         """Update the first ``count`` rows of every parameter, whose gradients these are; the others wait."""
-        own = ([tensor[:count] for tensor in part] for part in (self.parameters, self._first, self._second))
-        self._update(*own, self._steps, gradients)
+        own = [[tensor[:count] for tensor in part] for part in (self.parameters, self._first, self._second)]
+        self._update([*own, self._steps], gradients)
 
-    def _update(
-        self,
-        parameters: Sequence[Tensor],
-        first: Sequence[Tensor],
-        second: Sequence[Tensor],
-        steps: Sequence[Tensor],
-        gradients: Sequence[Tensor],
-    ) -> None:
+    def _update(self, kept: Sequence[Sequence[Tensor]], gradients: Sequence[Tensor]) -> None:
+        """Update parameters, first moments, second moments and numbers of steps."""
+        parameters, first, second, steps = kept
         adam(
             list(parameters),
             list(gradients),

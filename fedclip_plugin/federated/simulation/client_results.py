@@ -21,7 +21,9 @@ def accuracies(data: ClientData, right: NDArray[np.bool_]) -> NDArray[np.float64
     scored = data.scored
     owners, count = scored.owners[scored.tests], len(data)
     images = np.bincount(owners, minlength=count)
-    return np.bincount(owners, weights=right[scored.tests], minlength=count) / np.maximum(images, 1)
+    correct = np.bincount(owners, weights=right[scored.tests], minlength=count)
+    shares: NDArray[np.float64] = np.divide(correct, np.maximum(images, 1), dtype=np.float64)
+    return shares
 
 
 def client_scores(data: ClientData, predicted: NDArray[np.int64], classes: int) -> ClientScores:

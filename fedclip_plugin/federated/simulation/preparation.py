@@ -180,7 +180,7 @@ class SimulationPreparation:
             )
 
         agreed: Agreed = self._do(Listed, work, self._agree)
-        return (*found, agreed)  # type: ignore[return-value]
+        return (*found, agreed)
 
     def _missing(self, source: FeatureSource, clients: Clients, target: ImageSet | None) -> int:
         views = self._settings.augmented_views
