@@ -28,6 +28,13 @@ class Scale:
     cost_rounds: int = 200  # of FedCLIP
     cost_full_rounds: int = 3  # of full fine-tuning
     silos: tuple[int, ...] = (3, 8, 16, 32)  # how many `scaling` tries
+    client_images: int = 500  # of each of 100 simulated clients in `clients`
+    client_rounds: int = 30  # of each of its simulations
+    client_growth_rounds: int = 4  # the same where clients grow
+    simulated: tuple[tuple[int, int, int], ...] = (  # clients, those of a round, images of each
+        *((10, 10, 100), (100, 10, 100), (1_000, 100, 100)),
+        (10_000, 1_000, 20),
+    )
     small_backbone: bool = False  # tiny widths in the place of ViT-B/32's
 
 
@@ -45,6 +52,10 @@ QUICK = Scale(
     cost_rounds=5,
     cost_full_rounds=2,
     silos=(2, 4),
+    client_images=20,
+    client_rounds=3,
+    client_growth_rounds=2,
+    simulated=((20, 4, 10),),
     small_backbone=True,
 )
 """Minutes less, only to see that all parts run: its figures mean nothing."""

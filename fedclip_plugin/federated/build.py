@@ -14,7 +14,10 @@ from fedclip_plugin.federated.rank_output import keep_own_words
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
-from fedclip_plugin.federated.startup.preflight import open_run
+from fedclip_plugin.federated.simulation.pair import make_simulation_pair
+from fedclip_plugin.federated.simulation.preparation import SimulationPreparation
+from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
+from fedclip_plugin.federated.startup.preflight import open_run, open_run_here
 from fedclip_plugin.federated.startup.preparation import Preparation, Prepared
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import Adapter, create_adapter
@@ -37,7 +40,8 @@ def build(args: Any, device: torch.device) -> Parts:
     ``fedml.device.get_device`` (fedml 0.9.6) wants ``device_args.using_gpu`` in the recipe, though FedML calls it
     optional. All ranks call ``build`` at the same time: they agree on classes and backbone over MPI. Plain
     ``FedMLRunner`` collects no metrics, so that there is a final adapter but no best one, and it cannot do all that a
-    recipe may ask for: :func:`require_plain` says what is refused.
+    recipe may ask for: :func:`require_plain` says what is refused. Of simulations FedML's own ``FedAvg_seq`` over MPI
+    carries trainer and aggregator; ``FedClipRunner`` does all that a recipe asks for.
 
     Parameters
     ----------
@@ -58,19 +62,40 @@ def build(args: Any, device: torch.device) -> Parts:
         require_plain(recipe)
         file = Path(getattr(args, "yaml_config_file", "") or "run.yaml")
         folder = RunFolder(recipe.fedclip_args.run_dir or default_run_dir(file))
+        comm = getattr(args, "comm", None)  # None in FedML's single process
         keep_own_words(folder.path / "logs" / f"rank_{args.rank}.log")
-        open_run(args.comm, folder, recipe, resume=False)
-        prepared = Preparation(recipe, args.comm, device, progress=False, say=_quiet).run()
+        if recipe.simulated:
+            return _build_simulation(args, comm, device, recipe, folder)
+        open_run(comm, folder, recipe, resume=False)
+        prepared = Preparation(recipe, comm, device, progress=False, say=_quiet).run()
     except FedClipError as error:
         if args.rank == 0:
             print(message(f"fedclip: {error}"), file=sys.stderr, flush=True)
         raise SystemExit(error.exit_code) from error
     except Exception as error:
-        stop_job(args.comm, f"rank {args.rank}, before the first round", error)
-    for key, value in recipe.flat().items():
-        if key != "client_id_list":  # FedML fills it in on every rank
-            setattr(args, key, value)  # the checked value: to YAML, and so to FedML, 1e-3 is text
+        stop_job(comm, f"rank {args.rank}, before the first round", error)
+    _take_checked(args, recipe)
     return make_pair(args, device, recipe, prepared, folder)
+
+
+def _build_simulation(args: Any, comm: Any, device: torch.device, recipe: Recipe, folder: RunFolder) -> Parts:
+    args.comm = comm
+    if comm is None:
+        folder.claim()
+        open_run_here(folder, recipe, resume=False)
+    else:
+        open_run(comm, folder, recipe, resume=False)
+    group = WorkerGroup.of(comm, recipe.fedclip_args.start_timeout)
+    inputs = SimulationPreparation(recipe, group, device, progress=False, say=_quiet).run()
+    _take_checked(args, recipe)
+    return make_simulation_pair(args, device, recipe, inputs, folder, group)
+
+
+def _take_checked(args: Any, recipe: Recipe) -> None:
+    """Give FedML's arguments the checked values: to YAML, and so to FedML, 1e-3 is text."""
+    for key, value in recipe.flat().items():
+        if key not in ("client_id_list", "worker_num"):  # FedML fills them in on every rank
+            setattr(args, key, value)
 
 
 def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepared, folder: RunFolder) -> Parts:

@@ -107,7 +107,7 @@ _SIM_OPTIMIZERS: dict[str, str] = {
     "FedOpt": _SERVER_STEP,
     "FedOpt_seq": _SERVER_STEP,
     "FedAvg_robust": " with defense_args, e.g. defense_type: wise_median",
-    **dict.fromkeys(("FedNova", "FedAvg_seq", "FedSGD", "SCAFFOLD", "FedDyn", "Mime"), ""),
+    **dict.fromkeys(("FedNova", "FedSGD", "SCAFFOLD", "FedDyn", "Mime"), ""),
     **dict.fromkeys(("Async_FedAvg", "HierarchicalFL", "TurboAggregate", "FedGKT"), ""),
 }
 """FedML's other optimisers to how a recipe asks for the same, where it can."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.paths import FEDERATIONS
 from tests.support.workshop import LAUNCH, results
 
 CHANGES = {
@@ -48,3 +49,21 @@ def test_too_many_ranks_are_refused(workshop):
     outcome = workshop.run(recipe, ranks=8)
     assert outcome.code == 2
     assert "mpirun started 8 ranks; with client_num_per_round 6 at most 7 have work" in outcome.err
+
+
+def test_a_main_of_one_s_own_simulates_under_fedml_s_runner_and_under_ours(workshop):
+    """FedML's own simulator trains by the pair, without scores; ours ends as a launched simulation does."""
+    changes = CHANGES | {"fedclip_args__codec": None, "train_args__federated_optimizer": "FedAvg_seq"}
+    main = str(FEDERATIONS / "plain_simulation_main.py"), "--cf"
+    here = workshop.run_here(workshop.recipe("simulation_seq", **changes, comm_args__backend="sp"))
+    for name, env in (("plain", {}), ("ours", {"OURS": "1"})):
+        run = workshop.place / "runs" / f"simulation_{name}"
+        recipe = workshop.recipe(f"simulation_{name}", **changes, fedclip_args__run_dir=str(run))
+        outcome = workshop.run(recipe, program=main, ranks=3, env=env, run=run)
+        assert outcome.code == 0, outcome.err
+        assert (outcome.folder.adapters / "final" / "adapter.safetensors").is_file()
+        if name == "ours":
+            assert outcome.adapter_bytes("final") == here.adapter_bytes("final")
+            assert results(outcome.lines) == results(here.lines)
+        else:
+            assert outcome.lines == []

@@ -204,7 +204,7 @@ class Workshop:
     def run(self, recipe, *words, run=None, ranks=4, program=FEDCLIP, env=None, wrap=(), limit=180):
         """Start ``mpirun`` as ``fedclip launch`` does, wait, and return how it ended."""
         folder = RunFolder(run or self.place / "runs" / Path(recipe).stem)
-        own = [] if program[0] == str(PLAIN_MAIN) else ["--run", str(folder.path)]
+        own = [] if "--cf" in program else ["--run", str(folder.path)]
         command = [sys.executable, *program, str(recipe), *own, *map(str, words)]
         if program != LAUNCH:
             command = Launch(ranks).command(command)

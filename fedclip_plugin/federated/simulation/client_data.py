@@ -82,6 +82,11 @@ class ClientData(Mapping[int, SiloFeatures]):
         """Return a copy of what a client trains on."""
         return self.taken[self._set_of[client]].subset(self.splits[client].train)
 
+    def to_train_on(self, client: int) -> SiloFeatures:
+        """Return the same as what a trainer takes: a client's splits, of which the others are empty."""
+        none = self.taken[self._set_of[client]].without_views().subset(np.zeros(0, np.int64))
+        return SiloFeatures(self.train(client), none, none)
+
     def train_sizes(self) -> list[int]:
         """Return how many images each client trains on."""
         return [len(own.train) for own in self.splits]

@@ -37,19 +37,22 @@ class ExactSum:
         self._sizes = [tensor.numel() for tensor in self._held.values()]
         self.total: NDArray[np.float64] = np.zeros(sum(self._sizes))
         self._parts: Sequence[Tensor] = torch.from_numpy(self.total).split(self._sizes)
+        self._terms = torch.empty(sum(self._sizes), dtype=torch.float64).split(self._sizes)
 
-    def fault(self, update: Mapping[str, Tensor]) -> str | None:
-        """Return why an update cannot be summed, None when it can; it has the names and shapes of what is held."""
+    def add(self, update: Mapping[str, Tensor], share: float) -> str | None:
+        """Add ``share`` times the change from what is held to an update of the same names and shapes.
+
+        Return why it cannot be summed, as when it holds NaN; then nothing was added.
+        """
+        changes = []
         for name, held in self._held.items():
-            if held.numel() and not float((update[name] - held).abs().amax()) < LARGEST:
+            change = (update[name] - held).reshape(-1)
+            if change.numel() and not float(torch.linalg.vector_norm(change, torch.inf)) < LARGEST:
                 return _fault(name)
+            changes.append(change)
+        for part, terms, change in zip(self._parts, self._terms, changes, strict=True):
+            part += terms.copy_(change).mul_(share / QUANTUM).round_()
         return None
-
-    def add(self, update: Mapping[str, Tensor], share: float) -> None:
-        """Add ``share`` times the change from what is held to an update without a :meth:`fault`."""
-        for part, (name, held) in zip(self._parts, self._held.items(), strict=True):
-            change = (update[name] - held).reshape(-1).double()
-            part += change.mul_(share / QUANTUM).round_()
 
     def add_rows(self, updates: Mapping[str, Tensor], shares: Sequence[float]) -> list[str | None]:
         """Add K updates, ``[K, ...]`` each on any device, to the bits of :meth:`add`; return each one's fault."""
@@ -76,4 +79,4 @@ class ExactSum:
 
 
 def _fault(name: str) -> str:
-    return f"{name} changed by {LARGEST:.0f} or more in one round, or holds NaN"
+    return f"{name} changed by {LARGEST:.0f} or more in one round, or holds NaN or infinite values"

@@ -15,7 +15,6 @@ from torch import Tensor
 from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
-from fedclip_plugin.federated.roles.update_check import update_fault
 from fedclip_plugin.federated.simulation.client_data import ClientData, Job
 from fedclip_plugin.federated.simulation.client_table import ClientTable
 from fedclip_plugin.federated.simulation.exact_sum import ExactSum
@@ -159,7 +158,7 @@ class Worker:
         own = self._load_own(client, held)
         trainer.set_id(client)
         trainer.silo, self._args.round_idx = self._data.names[client], number
-        images = self._data[client].to(self._device)
+        images = self._data.to_train_on(client).to(self._device)
         trainer.on_before_local_training(images, self._device, self._args)
         trainer.train(images, self._device, self._args)
         trainer.on_after_local_training(images, self._device, self._args)
@@ -172,7 +171,7 @@ class Worker:
         fault = LOST if lost else None
         samples = self._plan.samples[client]
         if total is not None and fault is None:
-            fault = self._add(feedback, payload, samples, held, total, self._plan.share(client, number))
+            fault = total.add(feedback.expand(payload, held), self._plan.share(client, number))
         update = None
         if total is None and not lost:
             update = samples, {name: tensor.numpy().copy() for name, tensor in payload.items()}
@@ -180,16 +179,6 @@ class Worker:
         if self._target is not None and not self._settings.averaged:
             target = self._task.score(trainer.model, self._target).correct
         return TrainedClient(client, trainer.train_loss, fault, size, update, target)
-
-    def _add(
-        self, feedback: ErrorFeedback, payload: Tensors, samples: int, held: Tensors, total: ExactSum, share: float
-    ) -> str | None:
-        """Add an update to the sum, as the server will see it; return what is wrong with it instead."""
-        update = feedback.expand(payload, held)
-        fault = update_fault(samples, update, held) or total.fault(update)
-        if fault is None:
-            total.add(update, share)
-        return fault
 
     def _load_own(self, client: int, held: Tensors) -> NDArray[np.float32] | None:
         """Load the global adapter, or a client's own where nothing is averaged; return what the client keeps."""
@@ -234,7 +223,7 @@ class Worker:
             trainer.set_id(job.client)
             trainer.silo = self._data.names[job.client]
             if settings.personal_epochs:
-                trainer.personalize(self._data[job.client].to(self._device))
+                trainer.personalize(self._data.to_train_on(job.client).to(self._device))
             found[number] = self._answer(trainer.model, self._data.images(job))
             self._save(job, found[number])
         return found if settings.personal_epochs else {}

@@ -25,6 +25,10 @@ def _platform(values: Values) -> Iterator[Fault]:
     if backend == "sp":
         rule = "one process without MPI: only for training_type: simulation; write MPI"
         yield Fault("comm_args.backend", rule, backend)
+    optimizer = values.get("train_args.federated_optimizer")
+    if optimizer == "FedAvg_seq":
+        rule = "runs in FedML's simulators only and fails in cross_silo; use FedAvg"
+        yield Fault("train_args.federated_optimizer", rule, optimizer)
     if total and total > MOST_SILOS:
         rule = f"must be at most {MOST_SILOS}, as each silo is a process; or take training_type: simulation"
         yield Fault("train_args.client_num_in_total", rule, total)

@@ -95,7 +95,8 @@ class TrainArgs(Section):
     ----------
     federated_optimizer
         How updates become the next adapter: they are averaged. ``fedclip_args.weighting`` says by what weights, and
-        ``fedclip_args.server_optimizer`` what the server does with the average.
+        ``fedclip_args.server_optimizer`` what the server does with the average. ``FedAvg_seq``, FedML's name for
+        simulations with several clients a worker, is the same here; a plain ``FedMLRunner`` needs it.
     client_id_list
         Left to FedML: any list given to all ranks makes the job hang.
     client_num_in_total
@@ -117,7 +118,7 @@ class TrainArgs(Section):
         Weight decay of the silos' Adam; the paper has 0.2.
     """
 
-    federated_optimizer: Literal["FedAvg"]
+    federated_optimizer: Literal["FedAvg", "FedAvg_seq"]
     client_id_list: ClientIds = "[]"
     client_num_in_total: Annotated[Count, Field(le=100_000)]
     client_num_per_round: Count

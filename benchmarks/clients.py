@@ -1,0 +1,101 @@
+"""How many clients a simulation trains a second, beside a plain loop and FedML's own; how it grows; what it holds."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.setup.mpi_jobs import rounds_of, run_job
+from benchmarks.setup.random_clients import LOGIT_SCALE, Population
+from benchmarks.setup.ratios import Figure
+from benchmarks.setup.workload import Scale
+from fedclip_edge.machine import cores
+from fedclip_plugin.features.mapped_features import MappedFeatures
+from fedclip_plugin.machine import torch_threads
+
+TITLE = "clients: simulations over MPI, a worker a core; random features of 512, 100 classes, fedclip's gate"
+_LIMIT_SECONDS = 1500.0
+_MB = 1e6
+_ROUNDS = 100
+
+
+def measure(scale: Scale, work: Path) -> list[Figure]:
+    """Return the topic's figures."""
+    figures = _throughput(scale, work)
+    for clients, per_round, images in scale.simulated:
+        figures += _growth(clients, per_round, images, scale, work)
+    return figures
+
+
+def _throughput(scale: Scale, work: Path) -> list[Figure]:
+    """Return client-rounds a second of one job: ours with and without scoring, FedML's own, and a plain loop."""
+    clients, per_round, images = 100, 10, scale.client_images
+    made = Population(clients, images), work / "clients"
+    name = made[0].make(made[1])
+    loop = _plain_loop(*made, name, scale.client_rounds * per_round)
+    own = _simulate(*made, name, per_round, scale.client_rounds, "fedclip")
+    fedml = _simulate(*made, name, per_round, scale.client_rounds, "fedml")
+    rounds = rounds_of(own[0])
+    scoring = sum(record.seconds["evaluate"] for record in rounds)
+    trained, whole = per_round * len(rounds), float(own[0]["seconds"])
+    told, workers = f"{clients} clients of {images} images, {per_round} a round", cores()
+    ours, theirs = trained / (whole - scoring), trained / float(fedml[0]["seconds"])
+    return [
+        Figure("one core, a plain loop", loop, "clients/s", note=told),
+        Figure(f"{workers} workers, FedML's FedAvg_seq", theirs, "clients/s", note="nothing is scored"),
+        Figure(f"{workers} workers, ours, scoring apart", ours, "clients/s"),
+        Figure(f"{workers} workers, ours", trained / whole, "clients/s", note="every client scored in every round"),
+        Figure("ours, scoring apart, against FedML's", ours / theirs, "x", at_least=5.0),
+        Figure("ours, scoring apart, against cores x plain loop", ours / (workers * loop), "x"),
+        Figure(f"{_ROUNDS} rounds", _ROUNDS * whole / len(rounds), "s", at_most=60.0, note="from those measured"),
+    ]
+
+
+def _growth(clients: int, per_round: int, images: int, scale: Scale, work: Path) -> list[Figure]:
+    made = Population(clients, images), work / "clients"
+    ranks = _simulate(*made, made[0].make(made[1]), per_round, scale.client_growth_rounds, "fedclip")
+    rounds = rounds_of(ranks[0])
+    seconds = [record.seconds["round"] for record in rounds]
+    name = f"{clients:,} clients, {per_round:,} a round"
+    return [
+        Figure(f"{name}: start", float(ranks[0]["prepared"]), "s", note=f"{images} images a client; without FedML's"),
+        Figure(f"{name}: client-rounds", per_round * len(rounds) / sum(seconds), "clients/s", len(rounds)),
+        Figure(f"{name}: largest rank", max(rank["peak"] for rank in ranks) / _MB, "MB", at_most=4000.0),
+    ]
+
+
+def _simulate(
+    population: Population, features: Path, name: str, per_round: int, rounds: int, runner: str
+) -> list[dict[str, object]]:
+    words = [str(features), name, "--runner", runner, "--rounds", str(rounds)]
+    words += ["--clients", str(population.clients), "--images", str(population.images), "--per-round", str(per_round)]
+    ranks = cores() + 1
+    module = "benchmarks.ranks.clients_rank"
+    return run_job(module, words, features / f"job_{runner}", ranks=ranks, limit=_LIMIT_SECONDS).ranks
+
+
+def _plain_loop(population: Population, features: Path, name: str, clients: int) -> float:
+    """Return client-rounds a second of a loop in torch's own words: Adam on a module, nothing around it."""
+    from fedclip_plugin.methods import create_adapter
+
+    inputs = population.inputs(features, name)
+    data = MappedFeatures(features).read(name, population.labels())
+    with torch_threads(1):
+        began = time.perf_counter()
+        for number in range(clients):
+            adapter = create_adapter("fedclip", inputs.frozen, 0)
+            optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-3, betas=(0.9, 0.98), eps=1e-6, fused=True)
+            rows = inputs.data.splits[number % population.clients].train
+            own, labels = data.features[rows], data.labels[rows]
+            order = torch.randperm(len(rows))
+            for start in range(0, len(rows) - 1, 32):
+                chosen = order[start : start + 32]
+                optimizer.zero_grad()
+                adapted, text = adapter(own[chosen]), inputs.task.text.features[labels[chosen]]
+                similarity, pairs = LOGIT_SCALE * adapted @ text.T, torch.arange(len(chosen))
+                loss = torch.nn.functional.cross_entropy
+                (loss(similarity, pairs) + loss(similarity.T, pairs)).div(2).backward()
+                optimizer.step()
+        return clients / (time.perf_counter() - began)
