@@ -134,7 +134,7 @@ def require_plain(recipe: Recipe) -> None:
     ``augmented_views`` work with the plain one too: trainer, aggregator and features do them.
     """
     asked = recipe.flat()
-    silos = asked["client_num_in_total"]
+    silos = asked["client_num_per_round" if recipe.simulated else "client_num_in_total"]
     only_launched = {
         "client_num_per_round": (silos, "every silo takes part in every round (FedML would mix up silos and ranks)"),
         "codec": ("none", "adapters travel as they are"),
