@@ -27,7 +27,7 @@ from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.from_keys import bare_keys, recipe_from_keys
 from fedclip_plugin.runs import RoundRecord, RunFolder, load_adapter
-from fedclip_plugin.runs.closing_table import summary_rows, table_cells, zero_shot_warnings
+from fedclip_plugin.runs.closing_table import client_cells, summary_rows, table_cells, zero_shot_warnings
 from fedclip_plugin.text import percent
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def fit(
     The trainer, the aggregator and the messages between them are those of ``fedclip launch``: on one machine and on
     the CPU the same job ends with the same bytes. Images are encoded once and kept in ``.fedclip/features``; images in
     memory are written once to ``.fedclip/data``. The ranks work one after the other, so that this suits few silos;
-    methods on pixels hold one backbone a silo.
+    methods on pixels hold one backbone a silo. Many clients are simulated by ``training_type="simulation"``, with
+    ``client_num_in_total``, ``client_num_per_round`` and, of domains, ``silos_per_domain``.
 
     Parameters
     ----------
@@ -141,7 +142,8 @@ def fit(
 class Result:
     """What a federation came to: its rounds, its table, and its adapters.
 
-    In a notebook it shows itself as a table: zero-shot CLIP, the best round and the last one, by silo and target.
+    In a notebook it shows itself as a table: zero-shot CLIP, the best round and the last one, by silo and target; of a
+    simulation another one, of its clients.
 
     Attributes
     ----------
@@ -216,23 +218,21 @@ class Result:
         return self.recipe
 
     def __repr__(self) -> str:
-        return "\n".join(
-            [self._title(), "", self.table, *(f"note: {text}" for text in zero_shot_warnings(self.rounds))]
-        )
+        notes = (f"note: {text}" for text in zero_shot_warnings(self.rounds))
+        clients = ["", align(cells)] if (cells := self._client_cells()) else []
+        return "\n".join([self._title(), "", self.table, *clients, *notes])
 
     def _repr_html_(self) -> str:
         """Show the table in a notebook."""
-        head, *body = self._cells()
-        lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
-        lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in body]
+        tables = [_html_table(cells) for cells in (self._cells(), self._client_cells()) if cells]
         notes = [self._title(), *zero_shot_warnings(self.rounds)]
-        rows = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<table>{rows}</table>" + "".join(f"<p>{escape(note)}</p>" for note in notes)
+        return "".join(tables) + "".join(f"<p>{escape(note)}</p>" for note in notes)
 
     def _title(self) -> str:
         settings, last = self.recipe.fedclip_args, self.rounds[-1]
+        many = f"{last.clients.clients:,} clients" if last.clients else f"{len(last.silos)} silos"
         return (
-            f"{METHODS[settings.method].title} on {settings.backbone}, {len(last.silos)} silos, {last.round} rounds, "
+            f"{METHODS[settings.method].title} on {settings.backbone}, {many}, {last.round} rounds, "
             f"seed {self.recipe.common_args.random_seed}; best round {last.best_round} "
             f"(validation {percent(self.rounds[last.best_round].validation)} %)"
         )
@@ -240,6 +240,9 @@ class Result:
     def _cells(self) -> list[list[str]]:
         settings = self.recipe.fedclip_args
         return table_cells(summary_rows(self.rounds, METHODS[settings.method].title), settings.target_domain)
+
+    def _client_cells(self) -> list[list[str]]:
+        return client_cells(self.rounds, METHODS[self.recipe.fedclip_args.method].title)
 
     def _classifier(self, name: str) -> Classifier:
         place = self.folder / name
@@ -285,3 +288,10 @@ def _row(record: RoundRecord) -> dict[str, Any]:
     for name, silo in record.silos.items():
         row |= {f"{name}_validation": silo.validation, f"{name}_test": silo.test}
     return row
+
+
+def _html_table(cells: list[list[str]]) -> str:
+    head, *body = cells
+    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
+    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in body]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

@@ -46,8 +46,9 @@ class Simulator:
         pair = aggregator or trainer
         assert pair is not None, "a rank is server, worker, or both"
         self.settings = pair.settings
-        limit = self.settings.round_timeout
-        self.group = WorkerGroup.of(args.comm, limit)
+        self.group = WorkerGroup.of(args.comm, self.settings.round_timeout)
+        trains = len(data) if self.settings.personal_epochs else self.settings.silos_per_round
+        limit = self.settings.round_timeout * -(-trains // self.group.workers)  # a worker is each of its clients
         plan = RoundPlan(self.settings, data, self.group.workers)
         width = len(plan.kept) * sum(tensor.numel() for tensor in parameters_of(pair.model).values())
         table = ClientTable(pair.folder.path / "clients", len(data), width) if width else None
@@ -67,15 +68,21 @@ class Simulator:
         return f"{self.group.names[self.group.rank]} (rank {self.group.rank})"
 
     def run(self) -> None:
-        """Train until the last round; an exception in a worker ends the job."""
+        """Train until the last round; over MPI an exception on any rank ends the job."""
+        if self.group.comm is None:
+            self._part()
+            return
+        try:
+            self._part()
+        except Exception as error:
+            stop_job(self.group.comm, self.where(), error)
+
+    def _part(self) -> None:
         if self._server is not None:
             self._server.run()
             return
         assert self._worker is not None, "not the server"
-        try:
-            self.group.serve(self._worker, self._limit)
-        except Exception as error:
-            stop_job(self.args.comm, self.where(), error)
+        self.group.serve(self._worker, self._limit)
 
 
 def needs_single_updates(args: Any) -> bool:

@@ -126,7 +126,8 @@ class FedClipArgs(Section):
     start_timeout
         How long, in seconds, a rank that sends nothing is waited for before round 0, while images are encoded.
     round_timeout
-        How long, in seconds, the server waits in a round for a silo that sends nothing.
+        How long, in seconds, the server waits in a round for a silo that sends nothing. In a simulation for a worker,
+        as long for each client that it trains.
     run_dir
         Where the run is written. Without it: ``runs/`` and the recipe's name.
     images_per_class

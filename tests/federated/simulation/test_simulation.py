@@ -146,3 +146,16 @@ def test_clients_that_are_trained_at_once_end_where_they_end_alone(simulate, mon
 
 def _batching(worker, *arguments, batched):
     return worker(*arguments, batched=True)
+
+
+def test_fit_simulates_in_this_process(workshop, tmp_path, monkeypatch):
+    from fedclip_plugin import fit
+
+    monkeypatch.chdir(tmp_path)
+    keys = {"client_num_in_total": 12, "client_num_per_round": 6, "silos_per_domain": 4, "partition_method": "homo"}
+    caches = {"data_cache_dir": workshop.data, "feature_cache_dir": workshop.features, "images_per_class": 12}
+    result = fit("miniature", "sketch", training_type="simulation", rounds=1, progress=False, **keys, **caches)
+    assert result.to_recipe().comm_args.backend == "sp"
+    assert "12 clients" in repr(result)
+    assert "accuracy of clients in %" in repr(result)
+    assert result._repr_html_().count("<table>") == 2
