@@ -7,6 +7,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from fedclip_edge.arguments import path_argument
 from fedclip_plugin.cli import run
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending
@@ -20,7 +21,9 @@ from fedclip_plugin.runs import RunFolder
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     run.add(parser)
-    parser.add_argument("--hostfile", type=Path, metavar="FILE", help="Open MPI's list of hosts, the server's first")
+    parser.add_argument(
+        "--hostfile", type=path_argument, metavar="FILE", help="Open MPI's list of hosts, the server's first"
+    )
 
 
 def act(options: argparse.Namespace) -> int:
