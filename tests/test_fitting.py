@@ -142,6 +142,9 @@ def test_a_run_is_continued(run, folders, tmp_path):
         run(folders, run_dir=tmp_path / "run", rounds=3)
     longer = run(folders, run_dir=tmp_path / "run", rounds=3, resume=True)
     assert tensors(longer) == tensors(whole) and results(longer.rounds) == results(whole.rounds)
+    with pytest.raises(FedClipError, match=r"run has 3 rounds already, and 1 are asked for .*: ask for 3 or more"):
+        run(folders, run_dir=tmp_path / "run", rounds=1, resume=True)
+    assert load_recipe(tmp_path / "run" / "recipe.yaml").train_args.comm_round == 3
 
 
 def test_silos_keep_their_own_adapters(run, folders):

@@ -48,7 +48,8 @@ def act(options: argparse.Namespace) -> int:
     folder = RunFolder(run.run_folder(recipe, options.run_dir, path))
     if hostfile is None:  # else run folder, backbone and ranks may be on other hosts; the ranks look in any case
         folder.require_free()
-        folder.check(recipe.to_yaml(), recipe.digest(), options.resume)
+        records = folder.check(recipe.to_yaml(), recipe.digest(), options.resume)
+        folder.require_rounds(records, recipe.train_args.comm_round)
         require_images_here(recipe)
         require_memory_here([recipe])
     job = Launch(recipe.train_args.client_num_in_total + 1, hostfile)
