@@ -126,6 +126,8 @@ class Classifier:
         device: str | torch.device | None = None,
         clip: FrozenClip | None = None,
     ) -> None:
+        if not isinstance(saved, SavedAdapter):
+            raise AdapterFileError(f"saved is a {type(saved).__name__}; Classifier.load(folder) reads an adapter")
         self.saved = saved
         self.device = torch_device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
         if backbone is not None:
@@ -218,7 +220,7 @@ class Classifier:
         return scores(self.adapter(inputs.to(self.device)), classes, self.saved.logit_scale)
 
     def image_sets(
-        self, images: str | Path | Labelled, columns: Columns | None = None, data_root: Path | None = None
+        self, images: str | Path | Labelled, columns: Columns | None = None, data_root: str | Path | None = None
     ) -> list[ImageSet]:
         """List labelled images, in parts that are scored apart.
 
@@ -243,7 +245,8 @@ class Classifier:
             return [dataset_images(images, "images", classes, kept, self.saved.sample_range)]
         place = as_path(images, "the place of images", DataError)
         if is_list(place):
-            return ImageList.read(place, columns, data_root).parts(classes)
+            root = None if data_root is None else as_path(data_root, "data_root", DataError)
+            return ImageList.read(place, columns, root).parts(classes)
         if find_layout(place) == "classes":
             return [scan_folder(place, place.name, classes)]
         return [scan_images(place / name, name, classes) for name in list_domains(place)]
@@ -288,15 +291,11 @@ class Classifier:
             raise DataError("data_root and columns are for list files (.csv ...); leave them out")
         batch_size, workers = as_count(batch_size, "batch_size", DataError), as_count(workers, "workers", DataError, 0)
         kept = None if cache is None else as_path(cache, "cache", DataError)
-        graph = None if encoder is None else as_path(encoder, "encoder", BackboneError)
-        if _are_sets(images):
-            parts = images
-        else:
-            root = None if data_root is None else as_path(data_root, "data_root", DataError)
-            parts = self.image_sets(images, _columns(columns), root)
+        parts = images if _are_sets(images) else self.image_sets(images, _columns(columns), data_root)
         _require_own_names(parts)
         with TemporaryDirectory() if kept is None else nullcontext(kept) as place:
-            if graph is not None:
+            if encoder is not None:
+                graph = as_path(encoder, "encoder", BackboneError)
                 found = self._by_device(parts, graph, skip_bad, batch_size, workers)
             else:
                 source = self._source(Path(place), batch_size, workers)

@@ -283,6 +283,11 @@ def test_what_cannot_be_evaluated_is_named(plain, images, keys, told):
         plain.evaluate(**{"images": images / "photo"} | keys)
 
 
+def test_a_folder_is_loaded_and_not_taken_for_an_adapter():
+    with pytest.raises(AdapterFileError, match=r"saved is a str; Classifier.load\(folder\) reads an adapter"):
+        Classifier("runs/demo/adapters/best")
+
+
 def test_a_file_that_is_no_graph_is_no_encoder(plain, images, tmp_path):
     for name in ("encoder.onnx", "preprocess.onnx"):
         (tmp_path / name).write_bytes(b"no graph")

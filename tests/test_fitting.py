@@ -450,6 +450,11 @@ def test_classes_that_are_none_are_named_of_folders_that_become_lists_too(run, i
         run({"a": images / "photo", "b": images / "cartoon"}, classes=classes)
 
 
+def test_silos_of_one_place_are_told(run, images, caplog):
+    run({"a": images / "photo", "b": images / "photo" / ".." / "photo"}, rounds=1)
+    assert f"silos a, b have the same images, {images / 'photo'}" in caplog.text
+
+
 def test_an_image_that_is_twice_in_a_dataset_counts_once(run, folders, caplog):
     own = {name: listed(folder) for name, folder in folders.items()}
     plain = run(own)

@@ -141,13 +141,19 @@ def _require_lists(every: Mapping[str, Any], keys: Mapping[str, Any], source: st
 
 
 def _require_own_folders(every: Mapping[str, Any], held: str | None) -> None:
-    """Refuse a target that is a silo's own folder or list, by whatever path."""
-    if held is None or not isinstance(every[held], str | Path):
-        return
-    place = os.path.realpath(_place(every[held]))
+    """Refuse a target that is a silo's own folder or list, by whatever path, and warn of silos of one place."""
+    owners: dict[str, list[str]] = {}
     for name, own in every.items():
-        if name != held and isinstance(own, str | Path) and os.path.realpath(_place(own)) == place:
-            raise DataError(f"the target is the place of silo {name!r}, {place}; no silo may train on the target")
+        if isinstance(own, str | Path):
+            owners.setdefault(os.path.realpath(_place(own)), []).append(name)
+    for place, names in owners.items():
+        if held in names and len(names) > 1:
+            owner = next(name for name in names if name != held)
+            raise DataError(f"the target is the place of silo {owner!r}, {place}; no silo may train on the target")
+        if len(names) > 1:
+            logger.warning(
+                "silos %s have the same images, %s: one tests on what another trains on", listed(names), place
+            )
 
 
 def _has_list(silos: Any) -> bool:

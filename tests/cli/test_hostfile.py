@@ -17,6 +17,8 @@ def test_hosts_are_read_as_open_mpi_reads_them(hosts):
         "# ours\nhead slots=1  # the server\n\n  north\tslots = 2 max-slots=4\nsouth slots=4 max_slots=2\neast\n"
     )
     assert read_hostfile(hosts) == [Host("head", 1), Host("north", 2), Host("south", 2), Host("east", None)]
+    hosts.write_text("head\nnorth\nnorth\n")
+    assert read_hostfile(hosts) == [Host("head", None), Host("north", 2)]
 
 
 def test_it_is_told_which_rank_runs_where(hosts):
@@ -38,6 +40,7 @@ def test_it_is_told_which_rank_runs_where(hosts):
         ("head slots=x\n", "line 1: slots=x: write slots= and a number of at least 1"),
         ("head\nnorth slots 2\n", "line 2: slots: write slots= and a number of at least 1"),
         ("head slots=0\n", "line 1: slots=0: write slots="),
+        ("head slots=2\nhead slots=2\n", "line 2: head is named again: write all its slots= on one line"),
     ],
 )
 def test_a_hostfile_without_room_is_refused(hosts, text, told):

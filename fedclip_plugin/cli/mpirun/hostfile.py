@@ -16,7 +16,10 @@ _FORM = "write one line a host, the server's first, such as 'host1 slots=1'"
 
 @dataclass(frozen=True)
 class Host:
-    """One line of a hostfile; without `slots` Open MPI gives the host as many ranks as it has cores."""
+    """A host and its slots: as its line says, or one for each line that names it.
+
+    None where one line names it without slots: Open MPI then gives it as many ranks as it has cores.
+    """
 
     name: str
     slots: int | None
@@ -37,13 +40,16 @@ def read_hostfile(path: Path) -> list[Host]:
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "it is no text"
         raise FedClipError(f"hostfile {path} cannot be read ({reason}): {_FORM}") from error
-    hosts = []
+    found: dict[str, list[int | None]] = {}
     for number, line in enumerate(lines, 1):
         if words := _COMMENT.sub("", line).split(None, 1):
-            hosts.append(Host(words[0], _slots("".join(words[1:]), f"hostfile {path}, line {number}")))
-    if not hosts:
+            where = f"hostfile {path}, line {number}"
+            found.setdefault(words[0], []).append(_slots("".join(words[1:]), where))
+            if len(found[words[0]]) > 1 and any(found[words[0]]):
+                raise FedClipError(f"{where}: {words[0]} is named again: write all its slots= on one line")
+    if not found:
         raise FedClipError(f"hostfile {path} names no host: {_FORM}")
-    return hosts
+    return [Host(name, len(slots) if len(slots) > 1 else slots[0]) for name, slots in found.items()]
 
 
 def require_slots(path: Path, ranks: int) -> str:
