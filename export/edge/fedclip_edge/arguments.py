@@ -52,6 +52,13 @@ def as_count(given: object, what: str, kind: type[FedClipError], least: int = 1)
     raise kind(f"{what} = {given!r}: give a whole number of at least {least}")
 
 
+def as_flag(given: object, what: str, kind: type[FedClipError]) -> bool:
+    """Return a flag that was given in Python; `kind` is raised for anything else, such as the text ``"no"``."""
+    if not isinstance(given, bool):
+        raise kind(f"{what} = {given!r}: give True or False")
+    return given
+
+
 def path_argument(text: str) -> Path:
     """Return a path of a command line, for argparse; an empty one, as of a variable that is not set, is refused."""
     if not text:
