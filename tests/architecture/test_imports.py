@@ -19,8 +19,14 @@ PACKAGES = {
     for package in (fedclip_edge, fedclip_export, fedclip_miniature, fedclip_plugin)
 }
 DEVICE = [
-    *("fedclip_edge.machine", "fedclip_edge.errors", "fedclip_edge.terminal", "fedclip_edge.safe_files"),
-    *("fedclip_edge.files", "fedclip_edge.sample_range", "fedclip_edge.sample_scaling", "fedclip_edge.image_file"),
+    *("fedclip_edge.machine", "fedclip_edge.errors", "fedclip_edge.arguments", "fedclip_edge.terminal"),
+    *(
+        "fedclip_edge.safe_files",
+        "fedclip_edge.files",
+        "fedclip_edge.sample_range",
+        "fedclip_edge.sample_scaling",
+        "fedclip_edge.image_file",
+    ),
     *("fedclip_edge.wide_samples", "fedclip_edge.dicom_image", "fedclip_edge.images", "fedclip_edge.metrics"),
     *("fedclip_edge.bundle", "fedclip_edge.device", "fedclip_edge.runtime", "fedclip_edge.cli"),
 ]
