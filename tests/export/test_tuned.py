@@ -23,6 +23,7 @@ from fedclip_plugin.methods import METHODS
 from fedclip_plugin.methods.create import restore_adapter
 from fedclip_plugin.runs import load_adapter, save_adapter
 from tests.support.random_adapters import fresh_adapter, write_adapter
+from tests.support.workshop import IMAGES_PER_CLASS
 
 
 def trained(folder, method, round=3, seed=0):
@@ -47,8 +48,8 @@ def method(request):
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return ensure_miniature(tmp_path_factory.mktemp("data"), 6)
+def images(workshop):
+    return ensure_miniature(workshop.data, IMAGES_PER_CLASS)
 
 
 @pytest.fixture(scope="module")
