@@ -1,12 +1,10 @@
-"""Fixtures that several folders of tests share."""
+"""Fixtures that several folders of tests share; what is heavy is imported where it is used."""
 
 import shutil
 
 import pytest
 
-from fedclip_miniature import ensure_miniature
 from tests.support.made_once import made_once
-from tests.support.workshop import IMAGES_PER_CLASS, SILOS, Workshop
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,6 +27,8 @@ def shared(tmp_path_factory, pytestconfig):
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory, shared):
     """Recipes and run folders for the whole session, and caches: images are drawn and encoded once in a run."""
+    from tests.support.workshop import Workshop
+
     return Workshop(tmp_path_factory.mktemp("workshop"), shared)
 
 
@@ -62,6 +62,9 @@ def one_trace_an_encoder(encoder_of):
 @pytest.fixture(scope="session")
 def own_images(workshop):
     """Return a function that makes a folder of three silos, ``<silo>/<class>/<image>``, of the miniature's images."""
+    from fedclip_miniature import ensure_miniature
+    from tests.support.workshop import IMAGES_PER_CLASS, SILOS
+
     root = ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0)
 
     def make(name):
