@@ -93,7 +93,7 @@ def read_source(folder: Path) -> Source:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that make an export, as far as they are installed."""
-    found = {}
+    found: dict[str, str] = {}
     for name in _NAMED_PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
