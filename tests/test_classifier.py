@@ -22,8 +22,8 @@ DOMAINS = ("photo", "sketch")
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return ensure_miniature(tmp_path_factory.mktemp("data"), 2, domains=list(DOMAINS))
+def images(workshop):
+    return ensure_miniature(workshop.data, 2, domains=list(DOMAINS))
 
 
 @pytest.fixture(scope="module")

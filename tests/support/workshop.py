@@ -154,12 +154,14 @@ class Workshop:
     Parameters
     ----------
     place
-        Folder for recipes, run folders and caches.
+        Folder for recipes and run folders.
+    shared
+        Folder for the caches of images and features.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, shared: Path) -> None:
         self.place = place
-        self.data, self.features = place / "data", place / "features"
+        self.data, self.features = shared / "data", shared / "features"
 
     def recipe(self, name, **changes):
         """Write the miniature's recipe, small, with ``section__key=value`` changes (None removes a key)."""
