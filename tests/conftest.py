@@ -1,10 +1,13 @@
 """Fixtures that several folders of tests share."""
 
+import os
 import shutil
+from functools import cache
 
 import pytest
 
 from fedclip_miniature import ensure_miniature
+from fedclip_plugin.federated.fedml_imports import import_fedml
 from tests.support.workshop import IMAGES_PER_CLASS, SILOS, Workshop
 
 
@@ -19,7 +22,21 @@ def pytest_runtest_makereport(item, call):
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory):
     """Recipes, run folders and caches for the whole session: images are drawn and encoded once."""
-    return Workshop(tmp_path_factory.mktemp("workshop"))
+    base = tmp_path_factory.getbasetemp()
+    caches = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return Workshop(tmp_path_factory.mktemp("workshop"), caches / "caches")
+
+
+@pytest.fixture(scope="session")
+def fedml_of_the_session():
+    """Import FedML as a rank does, before anything else of FedML is imported here."""
+    import_fedml()
+
+
+@pytest.fixture(scope="session")
+def own_job(workshop, fedml_of_the_session):
+    """Return a function from a method's name to its three rounds on the miniature, in this process."""
+    return cache(lambda method: workshop.run_here(workshop.recipe(method, fedclip_args__method=method)))
 
 
 @pytest.fixture(scope="session")
