@@ -41,13 +41,17 @@ def own_job(workshop, fedml_of_the_session):
 
 @pytest.fixture(scope="session")
 def own_images(workshop):
-    """Return a function that makes a folder of three silos, ``<silo>/<class>/<image>``, of the miniature's images."""
+    """Return a function that makes a folder of three silos, ``<silo>/<class>/<image>``, of ``most`` images a class."""
     root = ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0)
 
-    def make(name):
+    def make(name, most=IMAGES_PER_CLASS):
         place = workshop.place / "own" / name
         for silo, domain in zip(SILOS, ("art_painting", "cartoon", "photo"), strict=True):
-            shutil.copytree(root / domain, place / silo)
+            for image in (root / domain).glob("*/*.png"):
+                if int(image.stem) < most:
+                    copy = place / silo / image.parent.name / image.name
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(image, copy)
         return place
 
     return make
