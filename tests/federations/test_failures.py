@@ -5,6 +5,8 @@ import pytest
 from fedclip_plugin.runs import load_adapter
 from tests.support.workshop import OWN_SILOS, TWO_SILOS
 
+pytestmark = pytest.mark.usefixtures("happy")  # which has made the features
+
 START_SECONDS = 100
 """What a start takes at most on a busy machine."""
 
