@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share; what is heavy is imported where it is used."""
 
 import shutil
+from functools import cache
 
 import pytest
 
@@ -60,17 +61,35 @@ def one_trace_an_encoder(encoder_of):
 
 
 @pytest.fixture(scope="session")
+def fedml_of_the_session():
+    """Import FedML as a rank does, before anything else of FedML is imported here."""
+    from fedclip_plugin.federated.fedml_imports import import_fedml
+
+    import_fedml()
+
+
+@pytest.fixture(scope="session")
+def own_job(workshop, fedml_of_the_session):
+    """Return a function from a method's name to its three rounds on the miniature, in this process."""
+    return cache(lambda method: workshop.run_here(workshop.recipe(method, fedclip_args__method=method)))
+
+
+@pytest.fixture(scope="session")
 def own_images(workshop):
-    """Return a function that makes a folder of three silos, ``<silo>/<class>/<image>``, of the miniature's images."""
+    """Return a function that makes a folder of three silos, ``<silo>/<class>/<image>``, of ``most`` images a class."""
     from fedclip_miniature import ensure_miniature
     from tests.support.workshop import IMAGES_PER_CLASS, SILOS
 
     root = ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0)
 
-    def make(name):
+    def make(name, most=IMAGES_PER_CLASS):
         place = workshop.place / "own" / name
         for silo, domain in zip(SILOS, ("art_painting", "cartoon", "photo"), strict=True):
-            shutil.copytree(root / domain, place / silo)
+            for image in (root / domain).glob("*/*.png"):
+                if int(image.stem) < most:
+                    copy = place / silo / image.parent.name / image.name
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(image, copy)
         return place
 
     return make
