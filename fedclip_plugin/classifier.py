@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fedclip_edge.arguments import as_count, as_path
 from fedclip_edge.images import ImageLike, is_one_image, read_rgb
 from fedclip_edge.metrics import ClassMetrics
 from fedclip_edge.sample_range import SampleRange
@@ -28,7 +29,6 @@ from fedclip_plugin.data import (
     ImageList,
     ImageSet,
     UnreadableImageError,
-    UnreadableImagesError,
     find_layout,
     is_list,
     list_domains,
@@ -37,17 +37,16 @@ from fedclip_plugin.data import (
     scan_images,
 )
 from fedclip_plugin.data.datasets import Labelled, dataset_images
-from fedclip_plugin.errors import AdapterFileError, DataError
+from fedclip_plugin.errors import AdapterFileError, BackboneError, DataError
 from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, InputSet
-from fedclip_plugin.features.encoding import encode_files
+from fedclip_plugin.features.device_encoding import encode_by_device
 from fedclip_plugin.federated.roles.task import Answers, answer
 from fedclip_plugin.hub import find_adapter
+from fedclip_plugin.machine import torch_device
 from fedclip_plugin.methods import METHODS, Adapter, ZeroShot, restore_adapter, scores
 from fedclip_plugin.methods.create import backbone_of, frozen_of
 from fedclip_plugin.recipe.faults import closest
 from fedclip_plugin.runs import SavedAdapter, load_adapter
-
-logger = logging.getLogger(__name__)
 
 _AT_ONCE = 64
 """Images in one forward pass."""
@@ -104,6 +103,8 @@ class Classifier:
     ------
     AdapterFileError
         When the adapter does not fit its method.
+    FedClipError
+        When the device is none that this machine computes on, or the backbone is no name and no path.
 
     Examples
     --------
@@ -121,18 +122,25 @@ class Classifier:
     def __init__(
         self,
         saved: SavedAdapter,
-        backbone: str | None = None,
+        backbone: str | Path | None = None,
         device: str | torch.device | None = None,
         clip: FrozenClip | None = None,
     ) -> None:
+        if not isinstance(saved, SavedAdapter):
+            raise AdapterFileError(f"saved is a {type(saved).__name__}; Classifier.load(folder) reads an adapter")
         self.saved = saved
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._backbone, self._folder, self._clip = backbone, None if clip is None else clip.folder, clip
+        self.device = torch_device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+        if backbone is not None:
+            as_path(backbone, "backbone", BackboneError)
+        self._backbone = None if backbone is None else os.fspath(backbone)
+        self._folder, self._clip = None if clip is None else clip.folder, clip
         if not self.on_pixels:
             self.adapter  # noqa: B018  what is wrong with it is said at once
 
     @classmethod
-    def load(cls, adapter: str | Path, backbone: str | None = None, device: str | torch.device | None = None) -> Self:
+    def load(
+        cls, adapter: str | Path, backbone: str | Path | None = None, device: str | torch.device | None = None
+    ) -> Self:
         """Read an adapter from its folder, such as ``runs/NAME/adapters/best``; the rest is as for the class.
 
         ``owner/name`` is one that ``fedclip pull`` has fetched from the hub; nothing is downloaded here.
@@ -178,9 +186,8 @@ class Classifier:
         FedClipError
             When the backbone cannot be used, an image cannot be read, or ``top`` is below 1.
         """
-        if not isinstance(top, int) or isinstance(top, bool) or top < 1:
-            raise DataError(f"top = {top!r}: ask for a number of labels, at least 1")
-        best = self.logits(images).softmax(-1).topk(min(top, len(self.saved.classes)))
+        most = min(as_count(top, "top", DataError), len(self.saved.classes))
+        best = self.logits(images).softmax(-1).topk(most)
         pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         found = [{self.saved.classes[i]: p for p, i in zip(*pair, strict=True)} for pair in pairs]
         return found[0] if is_one_image(images) else found
@@ -204,7 +211,7 @@ class Classifier:
         """Write a LoRA adapter as peft reads it; see :func:`fedclip_plugin.methods.lora.save_peft`."""
         from fedclip_plugin.methods.lora import save_peft
 
-        save_peft(self.saved, Path(folder))
+        save_peft(self.saved, as_path(folder, "folder", AdapterFileError))
 
     @torch.no_grad()
     def logits_of(self, inputs: Tensor) -> Tensor:
@@ -213,7 +220,7 @@ class Classifier:
         return scores(self.adapter(inputs.to(self.device)), classes, self.saved.logit_scale)
 
     def image_sets(
-        self, images: str | Path | Labelled, columns: Columns | None = None, data_root: Path | None = None
+        self, images: str | Path | Labelled, columns: Columns | None = None, data_root: str | Path | None = None
     ) -> list[ImageSet]:
         """List labelled images, in parts that are scored apart.
 
@@ -236,9 +243,10 @@ class Classifier:
         if not isinstance(images, str | Path):
             kept = Path(".fedclip/data/images")
             return [dataset_images(images, "images", classes, kept, self.saved.sample_range)]
-        place = Path(images)
+        place = as_path(images, "the place of images", DataError)
         if is_list(place):
-            return ImageList.read(place, columns, data_root).parts(classes)
+            root = None if data_root is None else as_path(data_root, "data_root", DataError)
+            return ImageList.read(place, columns, root).parts(classes)
         if find_layout(place) == "classes":
             return [scan_folder(place, place.name, classes)]
         return [scan_images(place / name, name, classes) for name in list_domains(place)]
@@ -248,8 +256,8 @@ class Classifier:
         images: str | Path | Sequence[ImageSet] | Labelled,
         *,
         skip_bad: bool = False,
-        cache: Path | None = None,
-        encoder: Path | None = None,
+        cache: str | Path | None = None,
+        encoder: str | Path | None = None,
         batch_size: int = 64,
         workers: int = 2,
         data_root: str | Path | None = None,
@@ -276,18 +284,19 @@ class Classifier:
         Raises
         ------
         FedClipError
-            When backbone or images cannot be used, or do not belong to the adapter.
+            When an argument is wrong, two sets have one name, or backbone or images cannot be used or do not belong to
+            the adapter.
         """
         if (columns or data_root is not None) and not (isinstance(images, str | Path) and is_list(Path(images))):
             raise DataError("data_root and columns are for list files (.csv ...); leave them out")
-        if _are_sets(images):
-            parts = images
-        else:
-            root = None if data_root is None else Path(data_root)
-            parts = self.image_sets(images, _columns(columns), root)
-        with TemporaryDirectory() if cache is None else nullcontext(cache) as place:
+        batch_size, workers = as_count(batch_size, "batch_size", DataError), as_count(workers, "workers", DataError, 0)
+        kept = None if cache is None else as_path(cache, "cache", DataError)
+        parts = images if _are_sets(images) else self.image_sets(images, _columns(columns), data_root)
+        _require_own_names(parts)
+        with TemporaryDirectory() if kept is None else nullcontext(kept) as place:
             if encoder is not None:
-                found = self._by_device(parts, encoder, skip_bad, batch_size, workers)
+                graph = as_path(encoder, "encoder", BackboneError)
+                found = self._by_device(parts, graph, skip_bad, batch_size, workers)
             else:
                 source = self._source(Path(place), batch_size, workers)
                 found = [source.images(part, skip_bad) for part in parts]
@@ -311,7 +320,8 @@ class Classifier:
 
     def _source(self, cache: Path, batch_size: int, workers: int) -> FeatureSource:
         """Return what encodes through a cache, by the backbone that is loaded here if it lacks something."""
-        name, precision = self._backbone or self.saved.backbone, self.saved.precision
+        name = self.saved.backbone if self._backbone is None else self._backbone
+        precision = self.saved.precision
         wide = self.saved.sample_range
         source = FeatureSource(name, self.device, precision, cache, batch_size, workers, lambda folder: self.clip, wide)
         self.saved.require_backbone(source.fingerprint, source.feature_dim, name)
@@ -329,23 +339,8 @@ class Classifier:
             )
         device_encoder = OnnxEncoder(encoder)
         self.saved.require_backbone(device_encoder.fingerprint, device_encoder.feature_dim, str(encoder))
-        found = []
-        for part in parts:
-            rows, bad = encode_files(
-                device_encoder, part.paths(), batch_size, workers, sample_range=self.saved.sample_range
-            )
-            faults = list(bad.values())
-            if faults and not skip_bad:
-                raise UnreadableImagesError(part.name, len(part), faults)
-            if not rows:
-                raise DataError(f"{part.name}: none of the {len(part)} images in {part.root} can be read")
-            for fault in faults:
-                logger.warning("%s: skipped: %s", part.name, fault)
-            kept = sorted(rows)
-            features = torch.from_numpy(np.stack([rows[index] for index in kept]))
-            data = FeatureSet(features, torch.from_numpy(part.labels[kept]))
-            found.append(EncodedImages(data, kept, faults, len(kept)))
-        return found
+        wide = self.saved.sample_range
+        return [encode_by_device(device_encoder, part, skip_bad, batch_size, workers, wide) for part in parts]
 
     def _inputs(self, images: Images) -> Iterator[Tensor]:
         """Yield what the adapter takes in of images, ``_AT_ONCE`` of them at a time."""
@@ -373,10 +368,20 @@ class Classifier:
         return clip
 
 
+def _require_own_names(parts: Sequence[ImageSet]) -> None:
+    """Refuse sets of one name, of which an answer by name would lose all but the last."""
+    names = [part.name for part in parts]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(
+            f"two sets of images are called {twice!r}, and answers go by name; give one another name, by "
+            "dataclasses.replace(part, name=...), or evaluate them one by one"
+        )
+
+
 def _open(image: Any, sample_range: SampleRange | None) -> Image.Image:
     """Return an image as RGB: files, bytes, PIL images and arrays by the same rules as in training and on devices."""
     if isinstance(image, str | Path):
-        if Path(image).is_dir() or is_list(Path(image)):
+        if os.path.isdir(image) or is_list(Path(image)):  # noqa: PTH112  (Path's raises for what can be no name)
             raise UnreadableImageError(Path(image), "it is no image", "Give its images, or score it with evaluate()")
         return open_rgb(Path(image), sample_range=sample_range)
     return Image.fromarray(read_rgb(image, sample_range=sample_range))

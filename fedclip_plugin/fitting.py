@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from fedclip_edge.arguments import as_path
 from fedclip_edge.files import writing_to
 from fedclip_edge.terminal import align
 from fedclip_plugin.backbone import BUILT_IN
@@ -111,6 +112,9 @@ def fit(
     keys = bare_keys(keys, _SOURCE)
     own: dict[str, Any] = {"method": method, "comm_round": rounds, "random_seed": seed}
     wrong = [Fault(key, f"is given as {word}", keys[key]) for key, word in _RENAMED.items() if key in keys]
+    if "device" in keys:
+        rule = "is no key: a GPU is used where there is one; using_gpu=False keeps to the CPU"
+        wrong.append(Fault("device", rule, str(keys["device"])))
     if resume and keys.get("run_dir") is None:
         wrong.append(Fault("resume", "continues a run: name it by run_dir", True))
     if keys.get("enable_tensorboard"):
@@ -123,7 +127,8 @@ def fit(
     own["backbone"] = usual if backbone is None else backbone
     recipe = recipe_from_keys({**whole, **own}, _SOURCE)
     require_images_here(recipe)
-    given = recipe.fedclip_args.run_dir
+    named = recipe.fedclip_args.run_dir
+    given = None if named is None else as_path(named, "run_dir", RunFolderError)
     if given is not None and RunFolder(given).rounds() and not resume:
         raise RunFolderError(f"{given} already holds a run; give resume=True to continue it, or another run_dir")
     place = Path(mkdtemp(prefix="fedclip-")) if given is None else given.absolute()
@@ -202,9 +207,9 @@ class Result:
         Raises
         ------
         RunFolderError
-            There is something in the folder already, or it cannot be written.
+            There is something in the folder already, it cannot be written, or is no path.
         """
-        place = Path(folder)
+        place = as_path(folder, "folder", RunFolderError)
         if place.resolve() != self.folder.resolve() and place.resolve().is_relative_to(self.folder.resolve()):
             raise RunFolderError(f"{place} is in the run folder itself; name another folder")
         if place.exists() and (not place.is_dir() or any(place.iterdir())):

@@ -10,6 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
+from typing import TYPE_CHECKING, Any
+
+from fedclip_plugin.errors import FedClipError
+
+if TYPE_CHECKING:
+    import torch
 
 _OWN = Path("/proc/self")
 
@@ -54,3 +60,19 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def torch_device(given: Any) -> torch.device:
+    """Return the torch device of a name; a FedClipError where this machine has none of that name that computes."""
+    import torch
+
+    try:
+        device = torch.device(given)
+        torch.zeros(1, device=device).item()
+    except (AssertionError, RuntimeError, TypeError) as error:  # each of them of another build of torch
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise FedClipError(
+            f"device = {str(given)!r} cannot be used here ({reason}); give 'cpu', or leave it out to take a GPU where "
+            "there is one"
+        ) from error
+    return device

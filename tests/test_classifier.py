@@ -22,8 +22,8 @@ DOMAINS = ("photo", "sketch")
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return ensure_miniature(tmp_path_factory.mktemp("data"), 2, domains=list(DOMAINS))
+def images(workshop):
+    return ensure_miniature(workshop.data, 2, domains=list(DOMAINS))
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_one_image_gives_one_answer_and_many_a_list(tmp_path, photos):
     [
         (3, 1, "int where images are taken: give one image, or a list of them"),
         (None, 1, "NoneType where images are taken"),
-        ("photo.png", 0, "top = 0: ask for a number of labels, at least 1"),
+        ("photo.png", 0, "top = 0: give a whole number of at least 1"),
         ("missing.png", 1, "cannot read image missing.png: No such file"),
         (b"no image", 1, "its content is not a JPEG"),
         (np.zeros((4, 4)), 1, r"an array must be uint8 of shape \[height, width, 3\] in RGB order, not float64"),
@@ -232,3 +232,88 @@ def test_a_list_file_is_scored_by_its_own_columns(tmp_path, images):
         classifier.evaluate(tmp_path / "scans.csv", lable_column="finding")
     with pytest.raises(UnreadableImageError, match=r"it is no image. Give its images, or score it with evaluate\(\)"):
         classifier.predict(tmp_path / "scans.csv")
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return Classifier(fresh_adapter(), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((None,), "the adapter is a NoneType; it is a path"),
+        (("",), "the adapter is empty; give a path"),
+        (("a\0b",), "the adapter is 'a.x00b', which can be no path"),
+        (("a" * 300,), "which can be no path \\(File name too long\\)"),
+        (("~nobody_of_this_name/x",), "there is no such user"),
+        (("adapter", "a\0b"), "backbone is 'a.x00b', which can be no path"),
+        (("adapter", ""), "backbone is empty"),
+        (("adapter", None, "gpu"), "device = 'gpu' cannot be used here"),
+        (("adapter", None, "meta"), "device = 'meta' cannot be used here"),
+        (("adapter", None, 1.5), "device = '1.5' cannot be used here"),
+        (("adapter", None, "cuda:99"), "device = 'cuda:99' cannot be used here .*; give 'cpu'"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(tmp_path, monkeypatch, given, told):
+    monkeypatch.chdir(tmp_path)
+    write_adapter(tmp_path / "adapter")
+    with pytest.raises(FedClipError, match=told):
+        Classifier.load(*given)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"batch_size": 0}, "batch_size = 0: give a whole number of at least 1"),
+        ({"batch_size": 2.5}, "batch_size = 2.5: give a whole number"),
+        ({"workers": -1}, "workers = -1: give a whole number of at least 0"),
+        ({"workers": True}, "workers = True: give a whole number"),
+        ({"cache": 3}, "cache is a int; it is a path"),
+        ({"encoder": "."}, r"\. is missing; give the encoder\.onnx of a bundle"),
+        ({"encoder": 3}, "encoder is a int; it is a path"),
+        ({"data_root": 3, "images": "x.csv"}, "data_root is a int; it is a path"),
+        ({"images": ""}, "the place of images is empty"),
+        ({"images": "a\0b"}, "the place of images is 'a.x00b', which can be no path"),
+        ({"images": [("a\0.png", "dog")]}, "images, item 0 names a file with a NUL character"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_named(plain, images, keys, told):
+    with pytest.raises(FedClipError, match=told):
+        plain.evaluate(**{"images": images / "photo"} | keys)
+
+
+def test_a_folder_is_loaded_and_not_taken_for_an_adapter():
+    with pytest.raises(AdapterFileError, match=r"saved is a str; Classifier.load\(folder\) reads an adapter"):
+        Classifier("runs/demo/adapters/best")
+
+
+def test_a_file_that_is_no_graph_is_no_encoder(plain, images, tmp_path):
+    for name in ("encoder.onnx", "preprocess.onnx"):
+        (tmp_path / name).write_bytes(b"no graph")
+    with pytest.raises(FedClipError, match=f"the graphs in {tmp_path} cannot be used: onnxruntime .* cannot load"):
+        plain.evaluate(images / "photo", encoder=tmp_path / "encoder.onnx")
+
+
+def test_sets_of_one_name_are_not_lost(plain, images):
+    (photos,) = plain.image_sets(images / "photo")
+    with pytest.raises(DataError, match="two sets of images are called 'photo', and answers go by name"):
+        plain.evaluate([photos, photos])
+    assert list(plain.evaluate([photos, dataclasses.replace(photos, name="again")])) == ["photo", "again"]
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("file", "file cannot be written: File exists; make it writable, or name another place"),
+        ("file/peft", "Not a directory"),
+        ("", "folder is empty"),
+        ("a\0b", "which can be no path"),
+        (None, "folder is a NoneType; it is a path"),
+    ],
+)
+def test_a_place_that_takes_no_peft_adapter_is_named(tmp_path, monkeypatch, place, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AdapterFileError, match=told):
+        Classifier(fresh_adapter(method="lora"), device="cpu").save_peft(place)

@@ -27,7 +27,6 @@ def outcome(thing, **names):
 def test_the_example_of_a_public_name_runs(name, workshop, tmp_path, monkeypatch, fresh_fedml):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".fedclip").mkdir()
-    workshop.data.mkdir(exist_ok=True)
     (tmp_path / ".fedclip" / "data").symlink_to(workshop.data)  # drawn once for all tests
     assert outcome(getattr(fedclip_plugin, name)) == ""
 

@@ -95,8 +95,15 @@ def test_a_saved_result_is_an_ordinary_run_folder(run, tmp_path):
     del result
     again = Classifier.load(saved / "adapters" / "best", device="cpu")
     assert (again.encode(np.zeros((8, 8, 3), np.uint8)) == before).all()
-    with pytest.raises(FedClipError, match="kept is not empty; name another folder"):
-        Result(load_recipe(saved / "recipe.yaml"), saved).save(saved)
+    kept = Result(load_recipe(saved / "recipe.yaml"), saved)
+    for place, told in {
+        saved: "kept is not empty; name another folder",
+        "a\0b": "folder is 'a.x00b', which can be no path",
+        "": "folder is empty",
+        None: "folder is a NoneType; it is a path",
+    }.items():
+        with pytest.raises(FedClipError, match=told):
+            kept.save(place)
 
 
 def test_folders_beside_each_other_are_the_layout_silos(run, folders, images):
@@ -135,6 +142,9 @@ def test_a_run_is_continued(run, folders, tmp_path):
         run(folders, run_dir=tmp_path / "run", rounds=3)
     longer = run(folders, run_dir=tmp_path / "run", rounds=3, resume=True)
     assert tensors(longer) == tensors(whole) and results(longer.rounds) == results(whole.rounds)
+    with pytest.raises(FedClipError, match=r"run has 3 rounds already, and 1 are asked for .*: ask for 3 or more"):
+        run(folders, run_dir=tmp_path / "run", rounds=1, resume=True)
+    assert load_recipe(tmp_path / "run" / "recipe.yaml").train_args.comm_round == 3
 
 
 def test_silos_keep_their_own_adapters(run, folders):
@@ -161,6 +171,11 @@ def test_silos_keep_their_own_adapters(run, folders):
         ({"backbone": "./no/such"}, "no/such"),
         ({"enable_wandb": True}, "wandb would open a connection; export WANDB_MODE=offline"),
         ({"enable_tensorboard": True}, "enable_tensorboard = true: is of fedclip launch; take the result's to_frame"),
+        ({"device": "cuda"}, 'device = "cuda": is no key: a GPU is used where there is one; using_gpu=False keeps to'),
+        ({"run_dir": "a\0b"}, "run_dir = .*: must not hold a NUL character"),
+        ({"run_dir": "a" * 300}, "run_dir is 'aaa.*which can be no path .File name too long"),
+        ({"feature_cache_dir": "a\0b"}, "feature_cache_dir = .*: must not hold a NUL character"),
+        ({"classes": {"dog", "horse"}}, "fedclip_args.classes = .*: is a set, which has no order; give a list"),
     ],
 )
 def test_keywords_get_the_recipes_errors(run, folders, keys, told):
@@ -412,11 +427,32 @@ def test_keys_that_contradict_the_silos_are_named(run, folders, keys, told):
         ("", "cannot be the place of images: it is empty"),
         ("a$b", "cannot be the place of images"),
         ("~nobody_of_this_name/x", "there is no such user"),
+        ("a\0b", "the place of images is 'a.x00b', which can be no path"),
+        ([("a\0.png", "dog")], "a, item 0 names a file with a NUL character"),
     ],
 )
 def test_images_that_are_none_are_named(run, images, told):
     with pytest.raises(FedClipError, match=told):
         run({"a": images})
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        (3, "fedclip_args.classes = 3: must be a list"),
+        ([3, 4], r"fedclip_args.classes\[0\] = 3: must be text"),
+        ("dog", 'fedclip_args.classes = "dog": must be a list'),
+        ([["dog"]], r"fedclip_args.classes\[0\] = .*: must be text"),
+    ],
+)
+def test_classes_that_are_none_are_named_of_folders_that_become_lists_too(run, images, classes, told):
+    with pytest.raises(FedClipError, match=told):
+        run({"a": images / "photo", "b": images / "cartoon"}, classes=classes)
+
+
+def test_silos_of_one_place_are_told(run, images, caplog):
+    run({"a": images / "photo", "b": images / "photo" / ".." / "photo"}, rounds=1)
+    assert f"silos a, b have the same images, {images / 'photo'}" in caplog.text
 
 
 def test_an_image_that_is_twice_in_a_dataset_counts_once(run, folders, caplog):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedclip_edge.arguments import path_argument
 from fedclip_edge.bundle.manifest_schema import PRECISIONS
 from fedclip_edge.errors import ExportError, FedClipError
 from fedclip_edge.terminal import StreamError, printable, refusal, run_command
@@ -60,7 +60,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(program=parser.prog)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", help="what to make")
     keygen = commands.add_parser("keygen", help="make a pair of Ed25519 keys to sign with")
-    keygen.add_argument("path", type=Path, metavar="FILE", help="the private key; the public one is FILE.pub")
+    keygen.add_argument("path", type=path_argument, metavar="FILE", help="the private key; the public one is FILE.pub")
     keygen.set_defaults(export=_keygen)
     bundle = commands.add_parser("bundle", help="everything a device needs: preprocessing, encoder, head, manifest")
     update = commands.add_parser("update", help="a later round's head, for devices that have the bundle")
@@ -82,7 +82,10 @@ def _add_bundle(command: argparse.ArgumentParser) -> None:
         "--precision", choices=(*PRECISIONS, "auto"), default="fp32", help="of the encoder (default: fp32)"
     )
     command.add_argument(
-        "--calibrate", type=Path, metavar="FOLDER", help="images of your own to calibrate int8 and to check with"
+        "--calibrate",
+        type=path_argument,
+        metavar="FOLDER",
+        help="images of your own to calibrate int8 and to check with",
     )
     command.add_argument("--backbone", metavar="NAME", help="where the adapter's backbone is, if not where it was")
     command.add_argument("--external-data", action="store_true", help="the encoder's weights in a file of their own")
@@ -91,7 +94,7 @@ def _add_bundle(command: argparse.ArgumentParser) -> None:
 
 def _add_update(command: argparse.ArgumentParser) -> None:
     _add_release(command)
-    command.add_argument("--against", type=Path, required=True, metavar="BUNDLE", help="what the devices have")
+    command.add_argument("--against", type=path_argument, required=True, metavar="BUNDLE", help="what the devices have")
     command.add_argument(
         "--store", choices=("fp32", "fp16"), default="fp32", help="how weights are stored; fp16 halves the size"
     )
@@ -100,13 +103,15 @@ def _add_update(command: argparse.ArgumentParser) -> None:
 
 def _add_release(command: argparse.ArgumentParser) -> None:
     told = "such as runs/NAME/adapters/best, or OWNER/NAME that 'fedclip pull' has fetched"
-    command.add_argument("--adapter", type=Path, required=True, help=told)
-    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="what to write; must not exist")
-    command.add_argument("--sign", type=Path, metavar="KEY", help="private key that 'keygen' made")
+    command.add_argument("--adapter", type=path_argument, required=True, help=told)
+    command.add_argument(
+        "--out", type=path_argument, required=True, metavar="FOLDER", help="what to write; must not exist"
+    )
+    command.add_argument("--sign", type=path_argument, metavar="KEY", help="private key that 'keygen' made")
     command.add_argument(
         "--next-key",
         dest="next_keys",
-        type=Path,
+        type=path_argument,
         action="append",
         default=[],
         metavar="FILE",

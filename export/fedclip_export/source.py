@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -92,5 +93,8 @@ def read_source(folder: Path) -> Source:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that make an export, as far as they are installed."""
-    installed = {dist.metadata["Name"].lower(): dist.version for dist in metadata.distributions()}
-    return {name: installed[name] for name in _NAMED_PACKAGES if name in installed}
+    found: dict[str, str] = {}
+    for name in _NAMED_PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

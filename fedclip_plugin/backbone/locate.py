@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from fedclip_edge.arguments import as_path
 from fedclip_plugin.backbone.checkpoint import require_checkpoint
 from fedclip_plugin.errors import BackboneError
 
 BUILT_IN = "clip-tiny"
 
 
-def locate_backbone(name: str) -> Path:
+def locate_backbone(name: str | Path) -> Path:
     """Return the local folder of a CLIP.
 
     Parameters
@@ -33,10 +35,10 @@ def locate_backbone(name: str) -> Path:
     return folder
 
 
-def _find(name: str) -> Path:
+def _find(given: str | Path) -> Path:
+    folder, name = as_path(given, "backbone", BackboneError), os.fspath(given)
     if name == BUILT_IN:
         return Path(__file__).parent / "clip_tiny"
-    folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if name.startswith((".", "/", "~")) or name.count("/") != 1:

@@ -35,7 +35,7 @@ class OnnxEncoder:
     """
 
     def __init__(self, encoder: Path) -> None:
-        preprocess = encoder.with_name("preprocess.onnx")
+        preprocess = encoder.parent / "preprocess.onnx"
         self.device = torch.device("cpu")
         self._path = encoder
         self._graphs = _load(preprocess, encoder)
@@ -59,7 +59,7 @@ class OnnxEncoder:
 
 
 def _load(preprocess: Path, encoder: Path) -> ImageEncoder:
-    for path in (preprocess, encoder):
+    for path in (encoder, preprocess):
         if not path.is_file():
             raise BackboneError(f"{path} is missing; give the encoder.onnx of a bundle, with preprocess.onnx beside it")
     maker = SessionMaker.choose("cpu", None, spinning=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from pathlib import Path
 
+from fedclip_edge.arguments import path_argument
 from fedclip_edge.files import write_file, writing_to
 from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import FedClipError
@@ -16,7 +16,7 @@ from fedclip_plugin.recipe import find_either, is_study, recipe_name
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("recipe", metavar="RECIPE", help="a name that 'fedclip ls' shows, or a file")
-    parser.add_argument("file", type=Path, metavar="FILE", help="the copy, or a folder for it")
+    parser.add_argument("file", type=path_argument, metavar="FILE", help="the copy, or a folder for it")
     parser.add_argument("--force", action="store_true", help="replace FILE if it is there")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedclip_edge.arguments import path_argument
 from fedclip_edge.metrics import ClassMetrics
 from fedclip_edge.terminal import align, message
 from fedclip_plugin.cli.options import add_adapter, add_columns, add_images, columns_of
@@ -35,7 +36,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_images(parser)
     features = parser.add_mutually_exclusive_group()
     features.add_argument("--backbone", metavar="NAME", help="where the adapter's backbone is, if not where it was")
-    features.add_argument("--encoder", type=Path, metavar="FILE", help="a bundle's encoder.onnx: what a device sees")
+    features.add_argument(
+        "--encoder", type=path_argument, metavar="FILE", help="a bundle's encoder.onnx: what a device sees"
+    )
     parser.add_argument(
         "--on-bad-image", choices=("error", "skip"), default="error", help="skip: leave out what cannot be read (error)"
     )

@@ -7,9 +7,11 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from fedclip_edge.arguments import path_argument
 from fedclip_edge.machine import cores
 from fedclip_plugin.cli import run
 from fedclip_plugin.cli.mpirun.command import Launch
+from fedclip_plugin.cli.mpirun.hostfile import require_slots
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending
 from fedclip_plugin.data import require_images_here
 from fedclip_plugin.errors import FedClipError
@@ -22,7 +24,9 @@ from fedclip_plugin.runs import RunFolder
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     run.add(parser)
-    parser.add_argument("--hostfile", type=Path, metavar="FILE", help="Open MPI's list of hosts, the server's first")
+    parser.add_argument(
+        "--hostfile", type=path_argument, metavar="FILE", help="Open MPI's list of hosts, the server's first"
+    )
 
 
 def act(options: argparse.Namespace) -> int:
@@ -36,24 +40,27 @@ def act(options: argparse.Namespace) -> int:
     Raises
     ------
     FedClipError
-        When the recipe is at fault, the run folder is in use, images are missing, the hostfile is missing, this host
-        has too little memory for all ranks, or there is no mpirun.
+        When the recipe is at fault, the run folder is in use, images are missing, the hostfile is missing or has
+        too few slots, this host has too little memory for all ranks, or there is no mpirun.
     """
     path, hostfile = find_recipe(options.recipe), options.hostfile
     recipe = load_recipe(path, options.overrides)
     run.require_tracking(recipe)
-    if hostfile is not None and not hostfile.is_file():
-        raise FedClipError(f"hostfile {hostfile} does not exist: write one line a host, such as 'host1 slots=1'")
+    ranks = recipe.rank_count(workers=min(cores(), recipe.train_args.client_num_per_round))
+    if hostfile is not None and ranks == 1:
+        raise FedClipError(f"backend: sp is one process, so that {hostfile} has no use: leave out one of the two")
+    if hostfile is not None:
+        print(require_slots(hostfile, ranks), flush=True)
     folder = RunFolder(run.run_folder(recipe, options.run_dir, path))
     if hostfile is None:  # else run folder, backbone and ranks may be on other hosts; the ranks look in any case
         folder.require_free()
-        folder.check(recipe.to_yaml(), recipe.digest(), options.resume)
+        records = folder.check(recipe.to_yaml(), recipe.digest(), options.resume)
+        folder.require_rounds(records, recipe.train_args.comm_round)
         require_images_here(recipe)
         require_memory_here([recipe])
-    if recipe.comm_args.backend == "sp":
+    if ranks == 1:
         return _here(recipe, folder, options)
-    workers = min(cores(), recipe.train_args.client_num_per_round)
-    job = Launch(recipe.rank_count(workers), hostfile)
+    job = Launch(ranks, hostfile)
     with folder.launching() if hostfile is None else nullcontext():
         ending = job.attend(_words(options, path))
         if ending.told or ending.code not in (0, FedClipError.exit_code):  # bad input was told, and nothing was begun

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedclip_edge.arguments import path_argument
 from fedclip_plugin.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ def add_overrides(parser: argparse.ArgumentParser, what: str) -> None:
 def add_adapter(parser: argparse.ArgumentParser) -> None:
     """Add the adapter that a command uses: a folder, or a name of the hub."""
     told = "such as runs/NAME/adapters/best, or OWNER/NAME that 'fedclip pull' has fetched"
-    parser.add_argument("adapter", type=Path, metavar="ADAPTER", help=told)
+    parser.add_argument("adapter", type=path_argument, metavar="ADAPTER", help=told)
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Add the images that a command looks at: a folder or a list."""
     told = "<class>/<image>, <silo or domain>/<class>/<image>, or a list (.csv, .tsv, .txt, .lst)"
-    parser.add_argument("images", type=Path, metavar="FOLDER_OR_LIST", help=told)
+    parser.add_argument("images", type=path_argument, metavar="FOLDER_OR_LIST", help=told)
 
 
 def add_progress(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +62,7 @@ def add_columns(parser: argparse.ArgumentParser, columns: Sequence[str]) -> None
     """Add the options that tell how a list of images is read: ``--data-root``, and the names of some columns."""
     options = parser.add_argument_group("for a list of images")
     options.add_argument(
-        "--data-root", type=Path, metavar="FOLDER", help="what its files are relative to (its own folder)"
+        "--data-root", type=path_argument, metavar="FOLDER", help="what its files are relative to (its own folder)"
     )
     for what in columns:
         told = _TOLD[what] + (f" ({what})" if what in ("file", "label") else "")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fedclip_edge.arguments import path_argument
 from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.options import add_adapter, positive
 from fedclip_plugin.data import UnreadableImageError
@@ -16,7 +17,9 @@ from fedclip_plugin.data import UnreadableImageError
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_adapter(parser)
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP, TIFF or DICOM")
+    parser.add_argument(
+        "images", type=path_argument, nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP, TIFF or DICOM"
+    )
     parser.add_argument("--backbone", metavar="NAME", help="where the adapter's backbone is, if not where it was")
     parser.add_argument("--top", type=positive, default=3, metavar="K", help="labels per image (3)")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from fedclip_edge.arguments import path_argument
 from fedclip_edge.terminal import message, printable
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "place", type=Path, metavar="RUN_OR_ADAPTER", help="runs/NAME, whose best adapter is taken, or an adapter"
+        "place",
+        type=path_argument,
+        metavar="RUN_OR_ADAPTER",
+        help="runs/NAME, whose best adapter is taken, or an adapter",
     )
     parser.add_argument("repository", metavar="OWNER/NAME", help="on the hub; it is made where it is missing")
     parser.add_argument("--private", action="store_true", help="only into a repository that others cannot see")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedclip_edge.arguments import path_argument
 from fedclip_edge.files import sweep
 from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import RunFolderError
@@ -26,8 +27,8 @@ _INSTALL = "install one that has them, such as Noto Sans CJK, and write the repo
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run folder, such as runs/NAME")
-    subject.add_argument("--study", type=Path, metavar="DIR", help="a study's results folder")
+    subject.add_argument("run", nargs="?", type=path_argument, metavar="RUN", help="a run folder, such as runs/NAME")
+    subject.add_argument("--study", type=path_argument, metavar="DIR", help="a study's results folder")
 
 
 def act(options: argparse.Namespace) -> int:

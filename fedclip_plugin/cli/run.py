@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from fedclip_edge.arguments import path_argument
 from fedclip_edge.terminal import say_at_once
 from fedclip_plugin.cli.mpirun.run_and_wait import ATTENDED, end_with_parent
 from fedclip_plugin.cli.options import add_overrides
@@ -38,7 +39,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command, which ``launch`` has too."""
     parser.add_argument("recipe", metavar="RECIPE", help="a file, or a name that 'fedclip ls' shows")
     parser.add_argument(
-        "--run", dest="run_dir", type=Path, metavar="DIR", help="run folder (default: runs/ and the recipe's name)"
+        "--run",
+        dest="run_dir",
+        type=path_argument,
+        metavar="DIR",
+        help="run folder (default: runs/ and the recipe's name)",
     )
     parser.add_argument("--resume", action="store_true", help="continue after the last complete round")
     add_overrides(parser, "override a key")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from fedclip_edge.arguments import path_argument
 from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import end_with_parent
@@ -33,7 +34,7 @@ _HOME = Path("runs/studies")
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("study", metavar="STUDY", help="a file, or a name that 'fedclip ls' shows")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="results folder (default: runs/studies/NAME)")
+    parser.add_argument("--out", type=path_argument, metavar="DIR", help="results folder (default: runs/studies/NAME)")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--dry-run", action="store_true", help="print the cells and an estimate of the time, and stop")
     instead.add_argument(

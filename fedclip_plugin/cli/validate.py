@@ -53,22 +53,23 @@ def _study(path: Path, overrides: Sequence[str]) -> tuple[str, Recipe]:
 
 
 def _silo_files(recipe: Recipe) -> list[str]:
-    """Check the files of ``data_silo_config`` that are on this machine, and return a line for each that is not."""
-    files = dict.fromkeys(recipe.data_args.data_silo_config or ())
-    if not files:
-        return []
-    from fedclip_plugin.data.silo_config import places_in  # numpy and Pillow come with it
+    """Check the files of ``data_silo_config``, and the images that they name, as far as they are on this machine.
 
-    here = [file for file in files if os.path.lexists(file)]
-    faults = []
-    for file in here:
+    Return a line for each, of what was found or is not here.
+    """
+    if not recipe.data_args.data_silo_config:
+        return []
+    from fedclip_plugin.data import look_at_own_file  # numpy and Pillow come with it
+
+    notes, faults = [], []
+    for index in range(len(recipe.data_args.data_silo_config)):
         try:
-            places_in(file)
-        except RecipeError as error:
+            notes.append(f"  {printable(look_at_own_file(recipe, index))}")
+        except (RecipeError, DataError) as error:
             faults.append(str(error))
     if faults:
-        raise RecipeError("\n".join(faults))
-    return [f"  {printable(str(file))} is not on this machine: not checked" for file in files if file not in here]
+        raise RecipeError("\n".join(dict.fromkeys(faults)))
+    return list(dict.fromkeys(notes))
 
 
 def _lists(recipe: Recipe) -> list[str]:

@@ -4,7 +4,7 @@ from fedclip_plugin.data.checking.folder_check import check_images
 from fedclip_plugin.data.checking.folder_report import FolderReport
 from fedclip_plugin.data.checking.listing import FolderListing, list_images
 from fedclip_plugin.data.checking.remarks import remarks
-from fedclip_plugin.data.every_silo import common_classes, require_images_here
+from fedclip_plugin.data.every_silo import common_classes, look_at_own_file, require_images_here
 from fedclip_plugin.data.image_folders import find_layout, list_domains, scan_folder
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
@@ -32,6 +32,7 @@ __all__ = [
     "is_list",
     "list_domains",
     "list_images",
+    "look_at_own_file",
     "open_rgb",
     "partition",
     "remarks",

@@ -164,6 +164,8 @@ def _file(image: Any, cache: Path, where: str, sample_range: SampleRange | None)
     if isinstance(image, str | Path):
         if Path(image).suffix.lower() not in IMAGE_SUFFIXES:
             raise DataError(f"{where}: {image} is no image file; images end in {', '.join(IMAGE_SUFFIXES)}")
+        if "\0" in str(image):
+            raise DataError(f"{where} names a file with a NUL character in it, {str(image)!r}; no file has one")
         return Path(image).absolute()
     if type(image).__module__.partition(".")[0] == "torch":
         raise DataError(

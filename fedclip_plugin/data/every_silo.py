@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,8 +11,10 @@ from fedclip_plugin.data.clients import list_clients
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
 from fedclip_plugin.data.names import twin_fault, twins
+from fedclip_plugin.data.silo_config import places_in
 from fedclip_plugin.data.splits import split_images
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.recipe.schema.types import expand_user
 
 if TYPE_CHECKING:
     from fedclip_plugin.recipe import Recipe
@@ -53,6 +56,35 @@ def require_images_here(recipe: Recipe) -> None:
     if faults:
         raise DataError(faults[0])
     common_classes({images.name: images.classes for images in found}, recipe.fedclip_args.classes)
+
+
+def look_at_own_file(recipe: Recipe, index: int) -> str:
+    """Check a silo's file of ``data_silo_config``, and its images where file and images are on this machine.
+
+    Returns what was found of the images, or what is not here. Folders are listed, lists are read, no image is opened.
+
+    Raises
+    ------
+    RecipeError
+        The file does not hold what it should.
+    DataError
+        A place that it names is here and cannot be used.
+    """
+    path = (recipe.data_args.data_silo_config or ())[index]
+    if not os.path.lexists(path):
+        return f"{path} is not on this machine: not checked"
+    for place in places_in(path).values():
+        try:
+            here = os.path.lexists(expand_user(place))
+        except ValueError:  # a variable or a user of the silo's machine
+            here = False
+        if not here:
+            return f"{path} names {place}, which is not on this machine: not checked"
+    try:
+        images = _splittable(recipe, index)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    return f"{path}: {len(images)} images of {len(images.classes)} classes in {images.root}"
 
 
 def common_classes(by_silo: Mapping[str, Sequence[str]], listed: Sequence[str] | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from fedclip_edge.arguments import as_path
 from fedclip_edge.files import writing_to
 from fedclip_edge.sample_range import is_range
 from fedclip_miniature import DOMAINS
@@ -140,13 +141,19 @@ def _require_lists(every: Mapping[str, Any], keys: Mapping[str, Any], source: st
 
 
 def _require_own_folders(every: Mapping[str, Any], held: str | None) -> None:
-    """Refuse a target that is a silo's own folder or list, by whatever path."""
-    if held is None or not isinstance(every[held], str | Path):
-        return
-    place = os.path.realpath(_place(every[held]))
+    """Refuse a target that is a silo's own folder or list, by whatever path, and warn of silos of one place."""
+    owners: dict[str, list[str]] = {}
     for name, own in every.items():
-        if name != held and isinstance(own, str | Path) and os.path.realpath(_place(own)) == place:
-            raise DataError(f"the target is the place of silo {name!r}, {place}; no silo may train on the target")
+        if isinstance(own, str | Path):
+            owners.setdefault(os.path.realpath(_place(own)), []).append(name)
+    for place, names in owners.items():
+        if held in names and len(names) > 1:
+            owner = next(name for name in names if name != held)
+            raise DataError(f"the target is the place of silo {owner!r}, {place}; no silo may train on the target")
+        if len(names) > 1:
+            logger.warning(
+                "silos %s have the same images, %s: one tests on what another trains on", listed(names), place
+            )
 
 
 def _has_list(silos: Any) -> bool:
@@ -167,19 +174,14 @@ def _silo_name(name: Any) -> str:
     return name
 
 
-def _place(path: str | Path) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise DataError(f"{str(path)!r}: there is no such user; write the path out") from error
+def _place(path: Any, what: str = "the place of images") -> Path:
+    return as_path(path, what, DataError)
 
 
 def _root(keys: Mapping[str, Any]) -> Path | None:
     """Return what the files of lists are relative to, where a key says so."""
     root = keys.get("data_root")
-    if root is not None and not isinstance(root, str | Path):
-        raise DataError(f"data_root is a {type(root).__name__}; it is a path")
-    return None if root is None else _place(root).absolute()
+    return None if root is None else _place(root, "data_root").absolute()
 
 
 def _counts(silos: int) -> dict[str, Any]:
@@ -191,8 +193,8 @@ def _target_name(every: Mapping[str, Any], target: Any) -> str | None:
         return None
     if isinstance(target, str) and target in every:
         return target
-    name = Path(target).resolve().name if isinstance(target, str | Path) else "target"
-    if isinstance(target, str) and not Path(target).exists():
+    name = _place(target, "target").resolve().name if isinstance(target, str | Path) else "target"
+    if isinstance(target, str) and not _place(target, "target").exists():
         hint = did_you_mean(target, every)
         raise DataError(f"target {target!r} is neither one of silos, {listed(every)}{hint}, nor a folder that is there")
     if name in every:
@@ -212,19 +214,17 @@ def _common_root(every: Mapping[str, Any]) -> Path | None:
 
 def _listed(every: Mapping[str, Images], keys: Mapping[str, Any], held: str | None) -> dict[str, Any]:
     """Write every silo's files and labels as a list, in a folder named after their content; return the keys for it."""
-    given_cache = keys.get("data_cache_dir", ".fedclip/data")
-    if not isinstance(given_cache, str | Path):
-        raise DataError(f"data_cache_dir is a {type(given_cache).__name__}; it is a path")
-    cache = _place(given_cache)
+    cache = _place(keys.get("data_cache_dir", ".fedclip/data"), "data_cache_dir")
     given = keys.get("sample_range")
     sample_range = tuple(given) if given is not None and is_range(given) else None  # else the recipe refuses it
+    classes = _classes(keys)
     rows: dict[str, list[Row]] = {}
     orders: dict[str, tuple[str, ...]] = {}
     for name, images in every.items():
         if isinstance(images, str | Path):
-            rows[name] = _rows(_place(images), name, keys)
+            rows[name] = _rows(_place(images), name, keys, classes)
             continue
-        files, order = labelled_files(images, name, cache / "images", keys.get("classes"), sample_range)
+        files, order = labelled_files(images, name, cache / "images", classes, sample_range)
         rows[name] = [Row(str(path), label) for path, label in files]
         if order is not None:
             orders[name] = order
@@ -238,8 +238,16 @@ def _listed(every: Mapping[str, Images], keys: Mapping[str, Any], held: str | No
         place.mkdir(parents=True, exist_ok=True)
         columns, *_ = (write_list(place / f"{name}.csv", own) for name, own in rows.items())
     named = {f"{what}_column": name for what, name in columns.named().items() if what in ("group", "split")}
-    classes = {"classes": list(next(iter(orders.values())))} if orders and "classes" not in keys else {}
-    return {"data_layout": "list", "data_list": place.absolute() / "{silo}.csv", **named, **classes}
+    ordered = {"classes": list(next(iter(orders.values())))} if orders and "classes" not in keys else {}
+    return {"data_layout": "list", "data_list": place.absolute() / "{silo}.csv", **named, **ordered}
+
+
+def _classes(keys: Mapping[str, Any]) -> list[str] | None:
+    """Return the class list that a key gives; None where it is none, which the recipe refuses."""
+    given = keys.get("classes")
+    if not given or not isinstance(given, list | tuple) or not all(isinstance(name, str) for name in given):
+        return None
+    return list(given)
 
 
 def _tell_apart(rows: Mapping[str, Sequence[Row]], held: str | None) -> None:
@@ -256,13 +264,13 @@ def _tell_apart(rows: Mapping[str, Sequence[Row]], held: str | None) -> None:
         logger.warning("%d groups are in several silos, such as %s in %s; %s", len(several), group, told, SHARED)
 
 
-def _rows(path: Path, name: str, keys: Mapping[str, Any]) -> list[Row]:
+def _rows(path: Path, name: str, keys: Mapping[str, Any], classes: Sequence[str] | None) -> list[Row]:
     """Return the images of a silo's own list or folder, their files with full paths."""
     if is_list(path):
         images = ImageList.read(path.absolute(), Columns.from_keys(keys), _root(keys))
         return [replace(row, file=str(images.root / row.file)) for row in images.rows]
     if path.is_dir() and find_layout(path) != "classes":
         raise DataError(f"{name}: {path} holds folders of folders; give a silo's own folder, with one folder a class")
-    found = scan_folder(path.absolute(), name, keys.get("classes"))
+    found = scan_folder(path.absolute(), name, classes)
     pairs = zip(found.paths(), found.labels.tolist(), strict=True)
     return [Row(str(file), found.classes[label]) for file, label in pairs]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedclip_edge.arguments import as_path
 from fedclip_plugin.errors import AdapterFileError, HubError
 
 ADAPTER_FILES = ("adapter.json", "adapter.safetensors", "recipe.yaml", "README.md")
@@ -60,9 +61,9 @@ def find_adapter(place: str | Path) -> Path:
     Raises
     ------
     AdapterFileError
-        When there is no such folder, and nothing of that name was fetched.
+        When it is no path, or there is no such folder, and nothing of that name was fetched.
     """
-    folder, repository = Path(place).expanduser(), Repository.parse(str(place))
+    folder, repository = as_path(place, "the adapter", AdapterFileError), Repository.parse(str(place))
     if repository is None or folder.exists():
         return folder
     from huggingface_hub import snapshot_download

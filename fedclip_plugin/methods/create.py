@@ -88,7 +88,7 @@ def frozen_of(saved: SavedAdapter) -> AdapterInputs:
     return AdapterInputs(text, prompts_of(saved.classes, saved.prompt_template), _clip)
 
 
-def backbone_of(saved: SavedAdapter, given: str | None = None) -> Path:
+def backbone_of(saved: SavedAdapter, given: str | Path | None = None) -> Path:
     """Return the folder of a saved adapter's backbone: where it is ``given``, or where the adapter says.
 
     Raises
@@ -102,6 +102,6 @@ def backbone_of(saved: SavedAdapter, given: str | None = None) -> Path:
     from fedclip_plugin.backbone.fingerprint import fingerprint
     from fedclip_plugin.backbone.locate import locate_backbone
 
-    place = locate_backbone(given or saved.backbone)
+    place = locate_backbone(saved.backbone if given is None else given)
     saved.require_backbone(fingerprint(place), read_clip_config(place).dim, str(place))
     return place

@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import save as save_tensors
 from torch import Tensor, nn
 
-from fedclip_edge.files import write_file
+from fedclip_edge.files import write_file, writing_to
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.methods.base import AdapterInputs
 from fedclip_plugin.methods.pixel_base import PixelAdapter
@@ -74,7 +74,7 @@ def save_peft(saved: SavedAdapter, folder: Path) -> None:
     Raises
     ------
     AdapterFileError
-        The adapter is of another method.
+        The adapter is of another method, or the folder cannot be written.
     """
     if saved.method != "lora":
         raise AdapterFileError(f"an adapter of method {saved.method} is no LoRA: peft has no format for it")
@@ -88,14 +88,15 @@ def save_peft(saved: SavedAdapter, folder: Path) -> None:
         base_model_name_or_path=saved.backbone,
         inference_mode=True,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(str(folder))
     tensors = {}
     for name, tensor in saved.tensors.items():
         _, layer, target, matrix, _ = name.split(".")  # layers.0.q_proj.a.weight
         place = f"base_model.model.vision_model.encoder.layers.{layer}.self_attn.{target}"
         tensors[f"{place}.lora_{matrix.upper()}.weight"] = np.ascontiguousarray(tensor)
-    write_file(folder / "adapter_model.safetensors", save_tensors(tensors))
+    with writing_to(folder, AdapterFileError):
+        folder.mkdir(parents=True, exist_ok=True)
+        config.save_pretrained(str(folder))
+        write_file(folder / "adapter_model.safetensors", save_tensors(tensors))
 
 
 def _inject(tower: Any) -> None:

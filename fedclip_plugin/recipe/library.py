@@ -89,7 +89,7 @@ def _find(name_or_path: str | Path, kind: str, files: Sequence[Path]) -> Path:
     name = str(name_or_path).removeprefix("./").removeprefix("recipes/").removesuffix(".yaml")
     if name in known and not os.path.isfile(path):  # noqa: PTH113 (Path's own raises for a name that is too long)
         return known[name]
-    if os.path.lexists(path):
+    if name and os.path.lexists(path):  # without a name, path is the folder in which the command works
         return path
     names = [recipe_name(file) for file in files]
     rule = f"no such file, and no {kind} of that name; there are {', '.join(names) or 'none'}"

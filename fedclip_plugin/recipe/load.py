@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedclip_edge.arguments import as_path
+from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.library import holds_study
 from fedclip_plugin.recipe.overrides import apply_overrides
@@ -43,7 +45,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     >>> recipe.train_args.comm_round, recipe.silo_names()
     (5, ('art_painting', 'cartoon', 'photo'))
     """
-    path = Path(path)
+    path = as_path(path, "recipe", RecipeError)
     raw, faults = read_yaml(path)
     if holds_study(raw):
         raise recipe_error(path, [Fault(path.name, "is a study and no recipe; run it with `fedclip study`")])

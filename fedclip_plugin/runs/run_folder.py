@@ -101,6 +101,15 @@ class RunFolder(JobFolder):
             )
         return records if done else []
 
+    def require_rounds(self, records: Sequence[RoundRecord], wanted: int) -> None:
+        """Refuse with a RunFolderError to go on to fewer rounds than are complete: the recipe would contradict them."""
+        done = records[-1].round if records else 0
+        if done > wanted:
+            raise RunFolderError(
+                f"{self.path} has {done} rounds already, and {wanted} are asked for (comm_round; rounds in fit()): ask "
+                f"for {done} or more, or name another run folder"
+            )
+
     def rounds(self) -> list[RoundRecord]:
         """Return the complete rounds from round 0; a line torn by a crash is left out.
 

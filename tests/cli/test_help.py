@@ -2,9 +2,11 @@
 
 import argparse
 import shlex
+from pathlib import Path
 
 import pytest
 
+from fedclip_edge.arguments import path_argument
 from fedclip_edge.cli.main import build_parser as edge_parser
 from fedclip_export.cli import build_parser as export_parser
 from fedclip_plugin import __version__
@@ -73,3 +75,34 @@ def test_the_exporters_own_commands_show_examples_that_they_take(name, capsys):
         main(["export", name, "--help"])
     words = shlex.split(capsys.readouterr().out.rsplit("example: fedclip ", 1)[1])
     assert build_parser(["export"]).parse_args(words).export
+
+
+def _arguments(parser):
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _arguments(command)
+
+
+@pytest.mark.parametrize("parser", [build_parser(), export_parser(), edge_parser()], ids=lambda parser: parser.prog)
+def test_no_command_takes_an_empty_path_for_the_folder_it_works_in(parser):
+    takers = [action.dest for action in _arguments(parser) if action.type is path_argument]
+    assert takers and [action.dest for action in _arguments(parser) if action.type is Path] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "argument"),
+    [
+        (["cp", "miniature/clip_tiny_fedclip", ""], "FILE"),
+        (["init", ""], "FOLDER_OR_LIST"),
+        (["evaluate", "adapter", ""], "FOLDER_OR_LIST"),
+        (["launch", "miniature/clip_tiny_fedclip", "--run", ""], "--run"),
+        (["report", ""], "RUN"),
+        (["export", "keygen", ""], "FILE"),
+    ],
+)
+def test_an_empty_path_is_refused(capsys, words, argument):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert f"error: argument {argument}: is empty; give a path ('.' is the folder" in capsys.readouterr().err

@@ -13,11 +13,12 @@ from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.data import Columns
 from tests.support.random_adapters import write_adapter
+from tests.support.workshop import Workshop
 
 
 @pytest.fixture(scope="module")
-def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ensure_miniature(tmp_path_factory.mktemp("data"), 2, domains=["photo", "sketch"])
+def drawings(workshop: Workshop) -> Path:
+    return ensure_miniature(workshop.data, 2, domains=["photo", "sketch"])
 
 
 @pytest.fixture

@@ -77,12 +77,12 @@ def mutated_structure(described, generator):
 def test_no_mutation_of_a_signed_manifest_is_ever_accepted(signed):
     folder, raw, held = signed
     generator = np.random.default_rng(1)
-    for _ in range(4000):
+    for _ in range(2000):
         changed = mutated_bytes(raw, generator)
         if changed == raw:
             continue
         assert not held[0].verify((folder / "manifest.sig").read_bytes(), changed)
-    for _ in range(1000):
+    for _ in range(500):
         (folder / "manifest.json").write_bytes(changed := mutated_bytes(raw, generator))
         if changed == raw:
             continue
@@ -104,7 +104,7 @@ def test_mutations_of_the_signature_are_refused(signed):
 def test_mutated_bytes_without_a_signature_are_refused_or_mean_another_manifest(signed):
     _, raw, _ = signed
     generator, accepted = np.random.default_rng(2), 0
-    for _ in range(6000):
+    for _ in range(3000):
         changed = mutated_bytes(raw, generator)
         try:
             manifest = Manifest.from_bytes(changed)
@@ -112,7 +112,7 @@ def test_mutated_bytes_without_a_signature_are_refused_or_mean_another_manifest(
             continue
         accepted += 1
         assert Manifest.from_bytes(manifest.to_bytes()).to_bytes() == manifest.to_bytes()
-    assert accepted < 3000
+    assert accepted < 1500
 
 
 @pytest.mark.parametrize("seed", [3, 4])
@@ -123,7 +123,7 @@ def test_structural_mutations_signed_by_the_right_key_never_crash(seed, signed, 
     generator, reasons = np.random.default_rng(seed), set()
 
     installed = Installed(100, first.encoder_digest(), first.file("preprocess")[1].sha256, first.feature_dim)
-    for _ in range(1200):
+    for _ in range(500):
         forge.put_manifest(folder, mutated_structure(described, generator), signer)
         try:
             opened = open_bundle(folder, Trust(held), installed=installed, runtime=forge.RUNTIME, now=forge.NOW)

@@ -14,6 +14,7 @@ from fedclip_edge.bundle import Golden
 from fedclip_edge.runtime import BundleError, EdgeClassifier, ExportError, ImageError
 from fedclip_edge.runtime import sessions as sessions_module
 from fedclip_edge.runtime.edge_classifier import UNCHECKED
+from fedclip_edge.runtime.install import install
 from fedclip_edge.runtime.self_test import self_test
 from tests.support import forge
 from tests.support.forged_bundles import ATTACKS, attacked
@@ -102,7 +103,7 @@ def test_top_is_at_most_the_labels(classifier, top, count):
 
 def test_bad_arguments_are_refused(classifier):
     for top in (0, "a", None, 1.5):
-        with pytest.raises(ExportError, match=f"top = {top!r}: ask for a number of labels"):
+        with pytest.raises(ExportError, match=f"top = {top!r}: give a whole number of at least 1"):
             classifier.predict(photo(), top)
     with pytest.raises(ImageError):
         classifier.predict([photo(), b"no image"])
@@ -336,3 +337,43 @@ def test_images_that_cannot_be_scored_are_named(classifier, tmp_path):
     ):
         with pytest.raises(ExportError, match=told):
             classifier.evaluate(images)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"folder": None}, "folder is a NoneType; it is a path"),
+        ({"folder": ""}, "folder is empty; give a path"),
+        ({"folder": "a\0b"}, "folder is 'a.x00b', which can be no path"),
+        ({"keys": "release.pub"}, "keys is a str; give a list of files"),
+        ({"keys": [3]}, "a key's file is a int; it is a path"),
+        ({"allow_unsigned": "no"}, "allow_unsigned = 'no': give True or False"),
+        ({"threads": 1.5}, "threads = 1.5: give a whole number"),
+        ({"spinning": "x"}, "spinning = 'x': give True or False"),
+        ({"max_pixels": 0}, "max_pixels = 0: give a whole number of at least 1"),
+    ],
+)
+def test_what_opens_no_classifier_is_named(given, told):
+    with pytest.raises(ExportError, match=told):
+        EdgeClassifier(**{"folder": "nowhere", "provider": "cpu"} | given)
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (None, "NoneType where labelled images are taken; give a folder, or pairs"),
+        (["a.png"], r"item 0 is no pair of an image and the text of its label; give \(image, label\)"),
+        ([("a.png", ["cat"])], "item 0 is no pair"),
+        ("", "the folder of images is empty"),
+        ("a\0b", "the folder of images is 'a.x00b', which can be no path"),
+    ],
+)
+def test_what_cannot_be_scored_is_named(classifier, images, told):
+    with pytest.raises(ExportError, match=told):
+        classifier.evaluate(images)
+
+
+@pytest.mark.parametrize(("device", "source"), [(None, "bundle"), ("device", 3), ("", "bundle"), ("device", "a\0b")])
+def test_what_is_no_place_is_not_installed_to(device, source):
+    with pytest.raises(ExportError, match=r"it is a path|is empty; give a path|can be no path"):
+        install(device, source, allow_unsigned=True, provider="cpu")

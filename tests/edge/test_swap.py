@@ -24,8 +24,8 @@ from tests.support.served_rounds import IMAGES, answers, expected, reopened_roun
 # ---------------------------------------------------------------- under load
 
 
-def test_a_hundred_swaps_under_four_threads(classifier, updates):
-    offers = [updates(1 + number % 2, 200 + number) for number in range(1, 101)]
+def test_forty_swaps_under_four_threads(classifier, updates):
+    offers = [updates(1 + number % 2, 200 + number) for number in range(1, 41)]
     known = {}
     classifier.update(updates(2, 150))
     known[2] = answers(classifier)
@@ -53,8 +53,8 @@ def test_a_hundred_swaps_under_four_threads(classifier, updates):
     for thread in threads:
         thread.join()
     assert not faults
-    assert len(seen) > 20, "predictions ran between the swaps"
-    assert classifier.sequence == 300
+    assert len(seen) > 8, "predictions ran between the swaps"
+    assert classifier.sequence == 240
 
 
 def test_a_prediction_under_way_ends_on_the_round_it_began_with(classifier, updates):

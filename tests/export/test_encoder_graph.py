@@ -1,10 +1,5 @@
 """The exported encoder against the plugin's own, in torch."""
 
-import hashlib
-import shutil
-import subprocess
-import sys
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -19,23 +14,15 @@ from fedclip_export.graphs.finalize import to_bytes
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 
-PROGRAM = """
-import hashlib, sys
-from pathlib import Path
-from fedclip_export.graphs.encoder import encoder_graph
-from fedclip_export.graphs.finalize import to_bytes
-print(hashlib.sha256(to_bytes(encoder_graph(Path(sys.argv[1]), {"backbone": "clip-tiny"}))).hexdigest())
-"""
-
 
 @pytest.fixture(scope="module", params=["clip-tiny", "random"])
-def exported(request, tmp_path_factory):
+def exported(request, tmp_path_factory, encoder_of):
     """The folder of a CLIP, and its encoder."""
     if request.param == "clip-tiny":
         folder = locate_backbone("clip-tiny")
     else:
         folder = write_random_clip(tmp_path_factory.mktemp("random"), small=True)
-    return folder, encoder_graph(folder, {"backbone": request.param})
+    return folder, encoder_of(folder, {"backbone": request.param})
 
 
 def pixels(clip, batch):
@@ -79,21 +66,6 @@ def test_saving_leaves_the_model_as_it_is(exported, tmp_path):
     assert to_bytes(exported[1]) == before
 
 
-@pytest.mark.parametrize("exported", ["clip-tiny"], indirect=True)
-def test_bytes_are_the_same_in_any_folder_and_process(exported, tmp_path):
-    copy = shutil.copytree(exported[0], tmp_path / "elsewhere" / "deep" / "clip")
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(copy)],
-        cwd=copy.parent,
-        env={"PYTHONHASHSEED": "2", "PATH": ""},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=200,
-    )
-    assert done.stdout == hashlib.sha256(to_bytes(exported[1])).hexdigest() + "\n"
-
-
 def test_nothing_of_the_machine_is_in_the_file(exported):
     content = to_bytes(exported[1])
     for trace in (b"site-packages", b"/lib/python", b"/tmp/", b"fedclip_export/"):
@@ -103,11 +75,6 @@ def test_nothing_of_the_machine_is_in_the_file(exported):
 def test_the_metadata_is_in_the_file(exported):
     (entry,) = onnx.load_from_string(to_bytes(exported[1])).metadata_props
     assert entry.key == "backbone"
-
-
-def test_the_export_is_silent(capfd):
-    encoder_graph(locate_backbone("clip-tiny"), {})
-    assert capfd.readouterr() == ("", "")
 
 
 def test_a_folder_that_is_no_clip_is_refused(tmp_path):

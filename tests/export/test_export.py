@@ -12,7 +12,7 @@ from PIL import Image
 from fedclip_edge.bundle import Trust, open_bundle
 from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_edge.runtime import EdgeClassifier, install
-from fedclip_export import export_bundle, parity
+from fedclip_export import check_images, export_bundle, parity
 from fedclip_export.cli import main
 from fedclip_export.graphs.finalize import to_bytes
 from fedclip_export.graphs.preprocess import preprocess_graph, read_spec
@@ -24,23 +24,31 @@ from fedclip_plugin.cli.main import main as fedclip
 from fedclip_plugin.runs import load_adapter, lock
 from tests.support.random_adapters import write_adapter
 from tests.support.tiffs import tiff
+from tests.support.workshop import IMAGES_PER_CLASS
 
-IMAGES_PER_CLASS = 6
 TWO_DAYS_ON = time.time() + 2 * 86_400
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with two rounds' adapters, a key pair, a signed bundle and a signed update."""
+def place(tmp_path_factory, workshop):
+    """A folder with two rounds' adapters, a key pair, a signed bundle of one day and a signed update; and images."""
     folder = tmp_path_factory.mktemp("export")
+    (folder / "images").symlink_to(ensure_miniature(workshop.data, IMAGES_PER_CLASS))
     write_adapter(folder / "round_3", round=3, seed=0)
     write_adapter(folder / "round_4", round=4, seed=1)
     key = folder / "keys" / "release"
     assert main(["keygen", str(key)]) == 0
-    assert export(folder, "round_3", "bundle", "--sign", str(key), "--sequence", "100") == 0
+    assert export(folder, "round_3", "bundle", "--sign", str(key), "--sequence", "100", "--valid-days", "1") == 0
     update = ["update", "--adapter", str(folder / "round_4"), "--against", str(folder / "bundle")]
     assert main([*update, "--out", str(folder / "update"), "--sign", str(key)]) == 0
     return folder
+
+
+@pytest.fixture
+def few_checks(monkeypatch):
+    """Compare with PyTorch on a third of the images; the bundle of ``place`` was compared on all."""
+    monkeypatch.setattr(check_images, "CHECK", 40)
+    monkeypatch.setattr(check_images, "FEWEST", 40)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +60,7 @@ def photo(place):
 
 
 def export(folder, adapter, out, *words):
-    """Export with images that are drawn once for all tests."""
-    images = ensure_miniature(folder / "data", IMAGES_PER_CLASS)
-    known = ["--adapter", str(folder / adapter), "--out", str(folder / out), "--calibrate", str(images)]
+    known = ["--adapter", str(folder / adapter), "--out", str(folder / out), "--calibrate", str(folder / "images")]
     return main(["bundle", *known, *words])
 
 
@@ -119,6 +125,7 @@ def test_half_precision_storage_halves_the_update(place):
     assert ratio < 0.55
 
 
+@pytest.mark.usefixtures("few_checks")
 @pytest.mark.parametrize("precision", ["fp16", "int8-weights", "auto"])
 def test_every_precision_passes_its_gate_and_opens(place, precision):
     out = f"bundle_{precision}"
@@ -130,6 +137,7 @@ def test_every_precision_passes_its_gate_and_opens(place, precision):
     assert float(row["top1_agreement"]) >= parity.LOWEST_TOP1
 
 
+@pytest.mark.usefixtures("few_checks")
 def test_drawings_and_external_data_give_the_same_encoder(place, photo):
     words = ["--adapter", str(place / "round_3"), "--out", str(place / "bundle_external"), "--external-data"]
     assert main(["bundle", *words]) == 0
@@ -141,6 +149,7 @@ def test_drawings_and_external_data_give_the_same_encoder(place, photo):
     assert np.array_equal(one, other)
 
 
+@pytest.mark.usefixtures("few_checks")
 def test_beyond_tolerance_nothing_is_written(place, capsys, monkeypatch):
     monkeypatch.setattr(parity, "PIXELS_TOLERANCE", 0.0)
     assert export(place, "round_3", "refused") == 1
@@ -148,6 +157,7 @@ def test_beyond_tolerance_nothing_is_written(place, capsys, monkeypatch):
     assert not list(place.glob("*refused*"))
 
 
+@pytest.mark.usefixtures("few_checks")
 def test_auto_falls_back_to_full_precision_when_the_gate_is_out_of_reach(place, monkeypatch):
     monkeypatch.setattr(parity, "LOWEST_COSINE", 1 - 1e-7)
     assert export(place, "round_3", "bundle_fallback", "--precision", "auto") == 0
@@ -157,7 +167,7 @@ def test_auto_falls_back_to_full_precision_when_the_gate_is_out_of_reach(place, 
 
 
 def test_too_few_images_are_refused(place, capsys):
-    few = ensure_miniature(place / "data", 3)
+    few = place / "images" / "photo"
     words = ["bundle", "--adapter", str(place / "round_3"), "--out", str(place / "bundle_few")]
     assert main([*words, "--calibrate", str(few), "--precision", "int8"]) == 2
     assert "holds 84 images; int8 takes 64 to calibrate and 100 to check" in capsys.readouterr().err
@@ -206,8 +216,8 @@ def test_a_key_is_never_overwritten(place, capsys):
     assert (place / "keys" / "release").stat().st_mode & 0o777 == 0o600
 
 
-def test_evaluate_scores_an_adapter_on_the_features_of_the_device(place, capsys):
-    images = str(ensure_miniature(place / "data", IMAGES_PER_CLASS))
+def test_evaluate_scores_an_adapter_on_the_features_of_the_device(place, workshop, capsys):
+    images = str(ensure_miniature(workshop.data, 2, domains=["photo", "sketch"]))
     capsys.readouterr()
     assert fedclip(["evaluate", str(place / "round_3"), images, "--encoder", str(place / "bundle/encoder.onnx")]) == 0
     device = capsys.readouterr().out
@@ -230,9 +240,9 @@ def test_a_hub_name_stays_whole(place):
 
 
 def test_an_expired_bundle_still_gets_updates(place, monkeypatch):
-    assert export(place, "round_3", "bundle_short", "--valid-days", "1", "--sequence", "100") == 0
+    assert open_bundle(place / "bundle", trust(place)).manifest.expires < TWO_DAYS_ON
     monkeypatch.setattr(time, "time", lambda: TWO_DAYS_ON)
-    words = ["update", "--adapter", str(place / "round_4"), "--against", str(place / "bundle_short")]
+    words = ["update", "--adapter", str(place / "round_4"), "--against", str(place / "bundle")]
     assert main([*words, "--out", str(place / "update_later")]) == 0
 
 
@@ -255,7 +265,6 @@ def test_a_bad_release_is_refused_before_the_work(place, capsys, monkeypatch, wo
 
 
 def test_evaluate_refuses_parts_of_different_bundles(place, tmp_path, capsys):
-    images = str(ensure_miniature(place / "data", IMAGES_PER_CLASS))
     for name in ("encoder.onnx", "head.onnx"):
         shutil.copy(place / "bundle" / name, tmp_path)
     other = write_adapter(tmp_path / "adapter", fingerprint="ab" * 32)
@@ -263,5 +272,6 @@ def test_evaluate_refuses_parts_of_different_bundles(place, tmp_path, capsys):
     graph = preprocess_graph(read_spec(locate_backbone("clip-tiny")), source.backbone_metadata())
     (tmp_path / "preprocess.onnx").write_bytes(to_bytes(graph))
     for name, message in (("encoder.onnx", "different backbones"), ("head.onnx", "is not a graph from")):
-        assert fedclip(["evaluate", str(place / "round_3"), images, "--encoder", str(tmp_path / name)]) == 2
+        words = ["evaluate", str(place / "round_3"), str(place / "images"), "--encoder", str(tmp_path / name)]
+        assert fedclip(words) == 2
         assert message in capsys.readouterr().err

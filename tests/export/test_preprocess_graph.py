@@ -1,6 +1,7 @@
 """The preprocessing graph against PIL and transformers, image by image."""
 
 import dataclasses
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -36,9 +37,10 @@ SIZES = [
     (3000, 231),
     (1080, 1920),
 ]
-THIN = [(1, 4000), (4000, 1), (5, 4000), (4000, 5)]
+THIN = [(1, 900), (900, 1), (5, 4000), (4000, 5)]
 
 
+@functools.cache
 def scene(height, width, seed=0):
     """Something like a photograph: soft gradients, edges, and grain."""
     rng = np.random.default_rng(seed)
@@ -93,7 +95,7 @@ def test_thin_images(pair, size):
 
 
 def test_a_camera_frame_of_12_megapixels(pair):
-    assert_equal(pair, scene(3000, 4000))
+    assert_equal(pair, np.tile(scene(750, 1000), (4, 4, 1)))
 
 
 def test_real_photographs(pair):

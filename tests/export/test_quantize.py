@@ -1,7 +1,9 @@
 """Encoders in other precisions against the float32 one, on real renderings."""
 
+import functools
+import hashlib
 import logging
-import os
+import shutil
 import subprocess
 import sys
 
@@ -14,7 +16,6 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from benchmarks.random_clip import write_random_clip
 from fedclip_edge.errors import ConversionError
-from fedclip_export.graphs.encoder import encoder_graph, save_encoder
 from fedclip_export.graphs.finalize import require_interface, to_bytes
 from fedclip_export.graphs.quantize import LOWEST_RUNTIME, quantize
 from fedclip_export.parity import centred_cosine
@@ -26,24 +27,26 @@ CLOSEST = {"fp16": 0.99999, "int8": 0.995, "int8-weights": 0.999}
 SMALLEST = {"fp16": 0.52, "int8": 0.38, "int8-weights": 0.38}
 PROGRAM = """
 import hashlib, sys
-import numpy as np, onnx
+from pathlib import Path
+import numpy as np
+from fedclip_export.graphs.encoder import encoder_graph
 from fedclip_export.graphs.finalize import to_bytes
 from fedclip_export.graphs.quantize import quantize
-model, pixels = onnx.load(sys.argv[1]), np.load(sys.argv[2])
-for precision in ("fp16", "int8", "int8-weights"):
-    print(hashlib.sha256(to_bytes(quantize(model, precision, pixels))).hexdigest())
+encoder, pixels = encoder_graph(Path(sys.argv[1]), {"backbone": "clip-tiny"}), np.load(sys.argv[2])
+for model in (encoder, *(quantize(encoder, precision, pixels) for precision in ("fp16", "int8", "int8-weights"))):
+    print(hashlib.sha256(to_bytes(model)).hexdigest())
 """
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return encoder_graph(locate_backbone("clip-tiny"), {"backbone": "clip-tiny"})
+def encoder(encoder_of):
+    return encoder_of(locate_backbone("clip-tiny"), {"backbone": "clip-tiny"})
 
 
 @pytest.fixture(scope="module")
-def odd_encoder(tmp_path_factory):
+def odd_encoder(tmp_path_factory, encoder_of):
     """An encoder whose widths, 16 to 64, are less than a block of weights."""
-    return encoder_graph(write_random_clip(tmp_path_factory.mktemp("random"), small=True), {})
+    return encoder_of(write_random_clip(tmp_path_factory.mktemp("random"), small=True), {})
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,12 @@ def renderings(workshop):
     return pixels[::2][:40], pixels[1::2]
 
 
+@pytest.fixture(scope="module")
+def converted(encoder, renderings):
+    """Return a function that converts the encoder to a precision, once."""
+    return functools.cache(lambda precision: quantize(encoder, precision, renderings[0]))
+
+
 def run(model, pixels):
     session = onnxruntime.InferenceSession(to_bytes(model), providers=["CPUExecutionProvider"])
     return session.run(["image_features"], {"pixel_values": pixels})[0]
@@ -66,16 +75,15 @@ def test_every_precision_has_a_lowest_runtime():
 
 
 @pytest.mark.parametrize("precision", CLOSEST)
-def test_features_agree_and_the_file_shrinks(encoder, renderings, precision):
-    calibration, others = renderings
-    smaller = quantize(encoder, precision, calibration)
+def test_features_agree_and_the_file_shrinks(encoder, converted, renderings, precision):
+    others, smaller = renderings[1], converted(precision)
     assert centred_cosine(run(encoder, others), run(smaller, others)) >= CLOSEST[precision] - 1e-9
     assert len(to_bytes(smaller)) <= SMALLEST[precision] * len(to_bytes(encoder))
 
 
 @pytest.mark.parametrize("precision", CLOSEST)
-def test_inputs_outputs_and_metadata_stay(encoder, renderings, precision):
-    smaller = quantize(encoder, precision, renderings[0][:3])
+def test_inputs_outputs_and_metadata_stay(encoder, converted, renderings, precision):
+    smaller = converted(precision)
     require_interface(
         smaller,
         {"pixel_values": ("float32", ("batch", 3, 64, 64))},
@@ -87,8 +95,8 @@ def test_inputs_outputs_and_metadata_stay(encoder, renderings, precision):
 
 
 @pytest.mark.parametrize("precision", CLOSEST)
-def test_an_image_has_the_same_features_in_any_batch(encoder, renderings, precision):
-    smaller = quantize(encoder, precision, renderings[0])
+def test_an_image_has_the_same_features_in_any_batch(converted, renderings, precision):
+    smaller = converted(precision)
     together = run(smaller, renderings[1][:8])
     alone = np.concatenate([run(smaller, image[None]) for image in renderings[1][:8]])
     np.testing.assert_allclose(together, alone, atol=1e-2 if precision == "fp16" else 1e-4)
@@ -102,8 +110,8 @@ def test_one_image_is_enough_to_calibrate_and_odd_widths_convert(odd_encoder, pr
     assert np.isfinite(features).all()
 
 
-def test_attention_products_stay_in_float(encoder, renderings):
-    graph = quantize(encoder, "int8", renderings[0][:2]).graph
+def test_attention_products_stay_in_float(converted):
+    graph = converted("int8").graph
     made_by = {output: node.op_type for node in graph.node for output in node.output}
     weights = {tensor.name for tensor in graph.initializer}
     products = [node for node in graph.node if node.op_type == "MatMul"]
@@ -115,37 +123,34 @@ def test_attention_products_stay_in_float(encoder, renderings):
     assert len(attention) == 2 * 4  # two in each of the four layers
 
 
-def test_the_encoder_is_left_as_it_is(encoder, renderings):
-    before = to_bytes(encoder)
+def test_bytes_are_the_same_in_any_folder_and_process_and_making_them_is_silent(
+    encoder, converted, renderings, tmp_path
+):
+    copy = shutil.copytree(locate_backbone("clip-tiny"), tmp_path / "elsewhere" / "deep" / "clip")
+    np.save(tmp_path / "pixels.npy", renderings[0])
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(copy), str(tmp_path / "pixels.npy")],
+        cwd=copy.parent,
+        env={"PYTHONHASHSEED": "2", "PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=200,
+    )
+    here = [hashlib.sha256(to_bytes(model)).hexdigest() for model in (encoder, *map(converted, CLOSEST))]
+    assert (done.stdout.splitlines(), done.stderr) == (here, "")
+    assert len(set(here)) == 4
+
+
+def test_conversion_is_silent_and_leaves_the_encoder_and_logging_alone(encoder, renderings, capfd):
+    def surroundings():
+        return to_bytes(encoder), logging.getLogger().handlers[:], logging.getLogger().level
+
+    before = surroundings()
     for precision in CLOSEST:
-        quantize(encoder, precision, renderings[0][:2])
-    assert to_bytes(encoder) == before
-
-
-def test_bytes_are_the_same_in_any_process(encoder, renderings, tmp_path):
-    (path,) = save_encoder(encoder, tmp_path, external_data=False)
-    np.save(tmp_path / "pixels.npy", renderings[0][:9])
-    hashes = set()
-    for seed in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(path), str(tmp_path / "pixels.npy")],
-            env=os.environ | {"PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stderr == ""
-        hashes.add(done.stdout)
-    assert len(hashes) == 1
-    assert len(set(hashes.pop().split())) == 3
-
-
-def test_conversion_is_silent_and_leaves_logging_alone(encoder, renderings, capfd):
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    for precision in CLOSEST:
-        quantize(encoder, precision, renderings[0][:2])
+        quantize(encoder, precision, renderings[0][:1])
     assert capfd.readouterr() == ("", "")
-    assert (logging.getLogger().handlers[:], logging.getLogger().level) == before
+    assert surroundings() == before
 
 
 def test_an_unknown_precision_is_refused(encoder, renderings):
@@ -179,7 +184,6 @@ def test_centred_cosine():
         centred_cosine(features, features[:9])
 
 
-def test_the_model_is_an_onnx_model_of_ir_8(encoder, renderings):
+def test_the_model_is_an_onnx_model_of_ir_8(converted):
     for precision in CLOSEST:
-        model = onnx.load_from_string(to_bytes(quantize(encoder, precision, renderings[0][:2])))
-        assert model.ir_version == 8
+        assert onnx.load_from_string(to_bytes(converted(precision))).ir_version == 8

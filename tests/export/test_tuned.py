@@ -11,6 +11,7 @@ from PIL import Image
 from fedclip_edge.bundle import Trust, open_bundle
 from fedclip_edge.errors import BundleError
 from fedclip_edge.runtime import EdgeClassifier, install
+from fedclip_export import check_images
 from fedclip_export.cli import main
 from fedclip_export.graphs.tuned_encoder import write_tuned
 from fedclip_export.source import read_source
@@ -23,6 +24,7 @@ from fedclip_plugin.methods import METHODS
 from fedclip_plugin.methods.create import restore_adapter
 from fedclip_plugin.runs import load_adapter, save_adapter
 from tests.support.random_adapters import fresh_adapter, write_adapter
+from tests.support.workshop import IMAGES_PER_CLASS
 
 
 def trained(folder, method, round=3, seed=0):
@@ -47,8 +49,11 @@ def method(request):
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return ensure_miniature(tmp_path_factory.mktemp("data"), 6)
+def images(workshop):
+    """Return images to compare with PyTorch on, a third of what an export takes by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check_images, "CHECK", 40)
+        yield ensure_miniature(workshop.data, IMAGES_PER_CLASS)
 
 
 @pytest.fixture(scope="module")

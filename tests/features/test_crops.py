@@ -224,18 +224,23 @@ def test_two_ranks_may_write_at_once(tmp_path, root):
 
 
 def test_a_warm_cache_needs_no_transformers(tmp_path, root):
+    """Neither that of pixels nor those of features and prompts."""
     crop(tmp_path, root)
+    source(tmp_path).images(scan_folder(root, "silo", None), False, int)
+    source(tmp_path).text(("cat", "dog"), "a {}")
     program = f"""
 import sys, torch
 from pathlib import Path
 from fedclip_plugin.data import scan_folder
 from fedclip_plugin.features import FeatureSource
 source = FeatureSource("clip-tiny", torch.device("cpu"), "fp32", Path({str(tmp_path / "cache")!r}), 4, 2)
+source.text(("cat", "dog"), "a {{}}")
 images = scan_folder(Path({str(root)!r}), "silo", None)
-print(len(source.pixels(images, False, print).data), "transformers" in sys.modules)
+found = source.pixels(images, False, print), source.images(images, False, print)
+print(*(len(one.data) for one in found), "transformers" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["8", "False"]
+    assert done.stdout.split() == ["8", "8", "False"]
 
 
 def test_images_exchanged_in_place_are_seen_by_both_caches(tmp_path, root):

@@ -3,8 +3,6 @@
 import errno
 import logging
 import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -158,23 +156,6 @@ def test_automatic_precision_is_chosen_once(tmp_path, root):
     assert note.read_text() in ("fp32", "bf16")
     _, counted, encoder = encode(tmp_path, root, precision="auto")
     assert (counted, encoder.loaded) == (0, False)
-
-
-def test_a_warm_cache_needs_no_transformers(tmp_path, root):
-    encode(tmp_path, root)
-    source(tmp_path).text(("cat", "dog"), "a {}")
-    program = f"""
-import sys, torch
-from pathlib import Path
-from fedclip_plugin.data import scan_folder
-from fedclip_plugin.features import FeatureSource
-source = FeatureSource("clip-tiny", torch.device("cpu"), "fp32", Path({str(tmp_path / "cache")!r}), 4, 2)
-source.text(("cat", "dog"), "a {{}}")
-images = scan_folder(Path({str(root)!r}), "silo", None)
-print(len(source.images(images, False, print).data), "transformers" in sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["6", "False"]
 
 
 def test_a_feature_set_selects_and_is_one_batch():

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from fedclip_plugin.federated.fedml_imports import UNUSED
 
 HEAVY = {"torchvision", "torch._dynamo", "wandb", "boto3", "pandas", "redis", "sqlalchemy", "fastapi"}
@@ -16,9 +18,12 @@ def said(*lines):
     return json.loads(done.stdout)
 
 
-def test_a_rank_imports_none_of_it_before_its_first_step():
-    loaded = said(
-        "from fedclip_plugin.federated.fedml_imports import import_fedml",
+@pytest.fixture(scope="module")
+def rank():
+    """What a process has done that imports FedML as a rank does: one step, and then uses of what was left out."""
+    return said(
+        "from fedclip_plugin.errors import FedClipError",
+        "from fedclip_plugin.federated.fedml_imports import UNUSED, import_fedml",
         "import_fedml()",
         "import torch",
         "import fedclip_plugin.federated.job",
@@ -26,17 +31,7 @@ def test_a_rank_imports_none_of_it_before_its_first_step():
         "weight = torch.nn.Parameter(torch.ones(3))",
         "weight.square().sum().backward()",
         "Adam([weight], 0.1, 0.0).step()",
-        f"print(json.dumps([weight.tolist(), sorted({HEAVY!r} & set(sys.modules))]))",
-    )
-    assert loaded[0] != [1.0, 1.0, 1.0]
-    assert loaded[1] == []
-
-
-def test_what_is_used_after_all_says_how_to_get_it():
-    told = said(
-        "from fedclip_plugin.errors import FedClipError",
-        "from fedclip_plugin.federated.fedml_imports import UNUSED, import_fedml",
-        "import_fedml()",
+        f"heavy = sorted({HEAVY!r} & set(sys.modules))",
         "from importlib import import_module",
         "from fedml.core.security.attack.dlg_attack import DLGAttack",
         "from fedml.core.distributed.communication.s3.remote_storage import S3Storage",
@@ -46,8 +41,17 @@ def test_what_is_used_after_all_says_how_to_get_it():
         "for use in (*named, *(import_module(name).Anything for name in UNUSED)):",
         "    try: use()",
         "    except FedClipError as error: told.append(str(error))",
-        "print(json.dumps(told))",
+        "print(json.dumps({'weight': weight.tolist(), 'heavy': heavy, 'told': told}))",
     )
+
+
+def test_a_rank_imports_none_of_it_before_its_first_step(rank):
+    assert rank["weight"] != [1.0, 1.0, 1.0]
+    assert rank["heavy"] == []
+
+
+def test_what_is_used_after_all_says_how_to_get_it(rank):
+    told = rank["told"]
     assert len(told) == 3 + len(UNUSED)
     assert "without fedml.core.security.attack.dlg_attack" in told[0]
     assert "DLGAttack was asked for; start the recipe from a main of your own" in told[0]

@@ -8,6 +8,7 @@ import torch
 
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.errors import FedClipError, RunFolderError
+from fedclip_plugin.federated import job
 from fedclip_plugin.federated.build import build, require_plain
 from fedclip_plugin.federated.startup import memory_check
 from fedclip_plugin.federated.startup.preflight import open_run
@@ -116,6 +117,27 @@ def opened(comm, place, recipe):
 def test_a_run_begins_where_there_is_room(workshop, tmp_path):
     assert opened(Alone(), tmp_path, workshop.recipe("roomy")) == 0
     assert (tmp_path / "run" / "recipe.yaml").is_file()
+
+
+class Listener:
+    """What a job tells of itself; it is to end before training."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def test_a_finished_run_has_nothing_to_train_and_takes_no_fresh_one(own_job, monkeypatch):
+    folder, listener = own_job("fedclip").folder, Listener()
+    recipe, before = load_recipe(folder.recipe), folder.metrics.read_bytes()
+    monkeypatch.setattr(job, "start_fedml", lambda recipe: SimpleNamespace(rank=0, comm=Alone(), comm_round=3))
+    job.run_job(recipe, folder, resume=True, progress=False, observer=listener)
+    assert listener.said == [f"{folder.path} has all 3 rounds already: nothing to train"]
+    with pytest.raises(RunFolderError, match="already holds a run of 3 rounds: add --resume"):
+        job.run_job(recipe, folder, resume=False, progress=False, observer=listener)
+    assert folder.metrics.read_bytes() == before
 
 
 def little_memory(monkeypatch, server):

@@ -1,6 +1,6 @@
 """The ``fedclip`` command with a rank misbehaving.
 
-``python misbehaving_rank.py DEED[,KEY=VALUE...][+DEED...] run RECIPE ...``
+``python misbehaving_rank.py DEED[,KEY=VALUE...] run RECIPE ...``
 
 A deed is done by rank ``rank`` (2) in round ``round`` (2, counted from 1 as people do). Nothing of this is in the
 product: the deeds wrap the pair's methods from outside, as a faulty silo would be faulty from inside.
@@ -20,20 +20,10 @@ def deeds():
 
     import_fedml()
     from fedclip_plugin.federated.managers.silo import FedClipSilo
-    from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
     from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 
     def raising(*_):
         raise ValueError("the silo's disk went away")
-
-    def failing_average(*_):
-        raise ArithmeticError("the average went wrong")
-
-    def exiting(*_):
-        sys.exit(3)
-
-    def hanging(*_):
-        time.sleep(3600)
 
     def dying(*_):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -43,30 +33,16 @@ def deeds():
         time.sleep(0.2)  # until the server has it: what freezes is a silo that owes nothing
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    def poisoned(original, *arguments):
-        update = original(*arguments)
-        next(iter(update.values())).view(-1)[0] = float("nan")
-        return update
-
-    def misshapen(original, *arguments):
-        return type(update := original(*arguments))((name, tensor[:3]) for name, tensor in update.items())
-
     def late(original, *arguments):
         time.sleep(0.3)
         return original(*arguments)
 
     training = FedClipTrainer, "train"
-    update = FedClipTrainer, "get_model_params"
     return {
         "raise": (*training, raising),
-        "exit": (*training, exiting),
         "freeze": (FedClipSilo, "send_message", frozen),
         "kill": (*training, dying),
         "late": (*training, late),
-        "nan": (*update, poisoned),
-        "shape": (*update, misshapen),
-        "average": (FedClipAggregator, "on_before_aggregation", failing_average),
-        "hang_average": (FedClipAggregator, "on_before_aggregation", hanging),
     }
 
 
@@ -97,7 +73,6 @@ if __name__ == "__main__":
     from fedclip_plugin.ranks import share_cores
 
     share_cores()
-    for word in sys.argv[1].split("+"):
-        sabotage(word)
+    sabotage(sys.argv[1])
     atexit.register(lambda: print("imported transformers:", "transformers" in sys.modules, file=sys.stderr, flush=True))
     sys.exit(main(sys.argv[2:]))

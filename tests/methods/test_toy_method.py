@@ -5,12 +5,23 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import EntryPoint
-from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
+import torch
 
+from fedclip_export.graphs.finalize import to_bytes
+from fedclip_export.graphs.heads import head_graph
+from fedclip_plugin.backbone import locate_backbone
+from fedclip_plugin.classifier import Classifier
+from fedclip_plugin.cli.main import main
 from fedclip_plugin.errors import MethodError
+from fedclip_plugin.federated.startup.memory_estimate import update_bytes
 from fedclip_plugin.methods.registry import GROUP, METHODS, MethodTable
+from fedclip_plugin.recipe import find_recipe, load_recipe
+from fedclip_plugin.runs import load_adapter
+from tests.support.in_process_federation import WIDTH, Federation
 from tests.support.paths import ROOT
 
 TOY = ROOT / "examples" / "own_method"
@@ -35,45 +46,66 @@ def toy(tmp_path):
     return tmp_path / "site"
 
 
-def run(site, *words):
-    """Run Python with the packages of ``site``."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
+@pytest.fixture
+def see(monkeypatch):
+    """Return a function that puts a folder on this process's path, as if the process had been started with it."""
 
+    def look(site):
+        monkeypatch.syspath_prepend(site)
+        monkeypatch.setitem(vars(METHODS), "data", MethodTable(METHODS._built_in, METHODS._registered).data)
 
-def fedclip(site, *words):
-    return run(site, "-m", "fedclip_plugin", *words)
+    yield look
+    sys.modules.pop("toy_method", None)
 
 
 RECIPE = ("miniature/clip_tiny_fedclip", "--set", "fedclip_args.method=toy_scale")
 
 
-def test_recipes_and_lists_know_it(toy):
-    code, told, _ = fedclip(toy, "validate", *RECIPE)
-    assert (code, "valid; 3 silos" in told) == (0, True)
-    code, told, _ = fedclip(toy, "ls", "--methods")
-    assert code == 0
-    assert "Toy scale: one factor a dimension, d parameters" in told.splitlines()[-1]
+def test_recipes_and_lists_know_it(toy, see, capsys):
+    see(toy)
+    assert main(["validate", *RECIPE]) == 0
+    assert "valid; 3 silos" in capsys.readouterr().out
+    assert main(["ls", "--methods"]) == 0
+    assert "Toy scale: one factor a dimension, d parameters" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_without_the_package_it_is_unknown_and_with_it_only_its_own_recipes_import_it(toy, tmp_path):
-    code, _, told = fedclip(tmp_path / "empty", "validate", *RECIPE)
-    assert code == 2 and 'fedclip_args.method = "toy_scale": must be' in told
+def test_a_process_sees_it_from_its_start_and_only_its_own_recipes_import_it(toy):
     program = (
-        "import sys; from fedclip_plugin.recipe import find_recipe, load_recipe; "
-        "load_recipe(find_recipe('miniature/clip_tiny_fedclip')); print([name for name in ('torch', 'toy_method') "
-        "if name in sys.modules])"
+        "import sys\n"
+        "from fedclip_plugin.cli.main import main\n"
+        "from fedclip_plugin.recipe import find_recipe, load_recipe\n"
+        "load_recipe(find_recipe('miniature/clip_tiny_fedclip'))\n"
+        "print([name for name in ('torch', 'toy_method') if name in sys.modules])\n"
+        f"raise SystemExit(main(['validate', *{RECIPE}]))\n"
     )
-    assert run(toy, "-c", program)[1].strip() == "[]"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(toy), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "[]" and "valid; 3 silos" in done.stdout
 
 
-def test_it_is_federated_saved_restored_and_exported(toy):
-    code, told, err = run(
-        toy, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).with_name("toy_federation.py"))
-    )
-    assert code == 0, told + err
-    assert "2 passed" in told
+def test_without_the_package_it_is_unknown(capsys):
+    assert main(["validate", *RECIPE]) == 2
+    assert 'fedclip_args.method = "toy_scale": must be' in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("fresh_fedml")
+def test_it_is_federated_saved_restored_and_exported(toy, see, tmp_path):
+    see(toy)
+    Federation(tmp_path / "run", method="toy_scale").run()
+    saved = load_adapter(tmp_path / "run" / "adapters" / "final")
+    assert (saved.method, saved.round, list(saved.tensors)) == ("toy_scale", 4, ["scales"])
+    assert not np.allclose(saved.tensors["scales"], 1)
+    features = np.random.default_rng(0).standard_normal((5, WIDTH)).astype(np.float32)
+    wanted = Classifier(saved, device="cpu").logits_of(torch.from_numpy(features)).numpy()
+    session = onnxruntime.InferenceSession(to_bytes(head_graph(saved, {})), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(["logits"], {"image_features": features})[0], wanted, atol=1e-5)
+
+
+def test_memory_and_disk_are_checked_by_its_own_count(toy, see):
+    see(toy)
+    recipe = load_recipe(find_recipe(RECIPE[0]), ["fedclip_args.method=toy_scale"])
+    assert update_bytes(recipe, locate_backbone("clip-tiny")) == 4 * 128
 
 
 @pytest.mark.parametrize(
@@ -85,24 +117,25 @@ def test_it_is_federated_saved_restored_and_exported(toy):
         ("toy_method:METHOD", "whose name is 'toy_scale'; give entry point and method one name"),
     ],
 )
-def test_a_faulty_entry_point_is_one_error_that_names_the_package(toy, tmp_path, value, message):
+def test_a_faulty_entry_point_is_one_error_that_names_the_package(see, tmp_path, capsys, value, message):
     name = "toy_scale" if value != "toy_method:METHOD" else "other"
     site = tmp_path / "faulty"
     install(site, "faulty", **{name: value})
     (site / "toy_method.py").write_bytes((TOY / "toy_method.py").read_bytes())
-    code, _, told = fedclip(site, "validate", RECIPE[0], "--set", f"fedclip_args.method={name}")
-    assert code == 2
+    see(site)
+    assert main(["validate", RECIPE[0], "--set", f"fedclip_args.method={name}"]) == 2
+    told = capsys.readouterr().err
     assert message in told and "package faulty" in told and "Traceback" not in told
 
 
-def test_a_name_that_is_registered_twice_is_one_error_that_names_both_packages(toy):
+def test_a_name_that_is_registered_twice_is_one_error_that_names_both_packages(toy, see, capsys):
     install(toy, "rival", toy_scale="toy_method:METHOD", fedclip="toy_method:METHOD")
-    code, _, told = fedclip(toy, "validate", *RECIPE)
-    assert code == 2
+    see(toy)
+    assert main(["validate", *RECIPE]) == 2
+    told = capsys.readouterr().err
     assert "method 'toy_scale' is registered by package " in told and "rival" in told and "toy-method" in told
-    code, _, told = fedclip(toy, "validate", RECIPE[0])
-    assert code == 2
-    assert "method 'fedclip' is registered by fedclip-plugin and package rival" in told
+    assert main(["validate", RECIPE[0]]) == 2
+    assert "method 'fedclip' is registered by fedclip-plugin and package rival" in capsys.readouterr().err
 
 
 def test_the_table_imports_nothing_that_is_not_asked_for():

@@ -11,6 +11,7 @@ from fedclip_plugin.methods import METHODS
 from fedclip_plugin.recipe import (
     Recipe,
     default_run_dir,
+    find_either,
     find_recipe,
     load_recipe,
     recipe_files,
@@ -100,3 +101,14 @@ def test_recipes_that_share_a_name_get_run_folders_of_their_own():
 
     assert len(set(folders)) == len(folders)
     assert default_run_dir(find_recipe("pacs/vit_b32_fedclip")) == Path("runs/pacs_vit_b32_fedclip")
+
+
+@pytest.mark.parametrize("read", [find_recipe, find_either])
+def test_an_empty_name_is_not_the_folder_that_is_worked_in(read):
+    with pytest.raises(RecipeError, match="no such file, and no recipe"):
+        read("")
+
+
+def test_what_is_no_path_is_no_recipe():
+    with pytest.raises(RecipeError, match="recipe is a NoneType; it is a path"):
+        load_recipe(None)

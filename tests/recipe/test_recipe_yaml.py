@@ -286,9 +286,35 @@ def test_validate_looks_at_the_silos_own_files(tmp_path, monkeypatch, capsys, st
     assert "north.yaml" not in told
 
     assert main(["validate", name, "--set", "data_args.data_silo_config=[north.yaml, far.yaml, north.yaml]"]) == 0
-    first, note = capsys.readouterr().out.splitlines()
+    first, *notes = capsys.readouterr().out.splitlines()
     assert "valid" in first
-    assert note == "  far.yaml is not on this machine: not checked"
+    assert notes == [
+        "  north.yaml names $NOT_ON_THIS_MACHINE/images, which is not on this machine: not checked",
+        "  far.yaml is not on this machine: not checked",
+    ]
+
+
+def test_validate_looks_at_the_images_of_silos_that_are_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["validate", "own_images/vit_b32_fedclip_silo_folders"]
+    words += ["--set", "data_args.data_silo_config=[north.yaml, south.yaml, east.yaml]"]
+    for label in ("dog", "cat"):
+        for number in range(5):
+            (tmp_path / f"scans/{label}").mkdir(parents=True, exist_ok=True)
+            (tmp_path / f"scans/{label}/{number}.png").write_bytes(b"is not opened")
+    (tmp_path / "empty").mkdir()
+    for name, place in {"north": tmp_path / "scans", "south": "/no/such/folder", "east": tmp_path / "scans"}.items():
+        (tmp_path / f"{name}.yaml").write_text(f"fedclip_args: {{data_root: {place}}}\n")
+
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"  north.yaml: 10 images of 2 classes in {tmp_path}/scans",
+        "  south.yaml names /no/such/folder, which is not on this machine: not checked",
+        f"  east.yaml: 10 images of 2 classes in {tmp_path}/scans",
+    ]
+    (tmp_path / "east.yaml").write_text(f"fedclip_args: {{data_root: {tmp_path}/empty}}\n")
+    assert main(words) == 2
+    assert f"east.yaml: silo_c: folder {tmp_path}/empty has no class folders" in capsys.readouterr().err
 
 
 def test_validate_takes_overrides_for_recipes_and_studies(tmp_path, capsys):

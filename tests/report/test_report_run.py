@@ -140,21 +140,26 @@ def test_the_same_run_gives_the_same_bytes(run, page):
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
-def parts_of(folder):
-    """Return the page's sections by title, their notes as one text, and the names of all figures."""
-    page = run_page(load_recipe(folder.recipe), folder)
-    notes = "\n".join(note for section in page.sections for note in section.notes)
-    names = {picture.name for section in page.sections for picture in section.pictures}
-    return {section.title: section for section in page.sections}, notes, names
+@pytest.fixture
+def parts_of(unsettled):
+    """Return a function that gives a page's sections by title, their notes as one text, and the figures' names."""
+
+    def look(folder):
+        page = run_page(load_recipe(folder.recipe), folder)
+        notes = "\n".join(note for section in page.sections for note in section.notes)
+        names = {picture.name for section in page.sections for picture in section.pictures}
+        return {section.title: section for section in page.sections}, notes, names
+
+    return look
 
 
-def test_what_the_run_measured_and_what_is_found_now_are_told_apart(tmp_path, workshop):
+def test_what_the_run_measured_and_what_is_found_now_are_told_apart(tmp_path, workshop, parts_of):
     parts, notes, _ = parts_of(make_run(tmp_path, workshop, [line(0, 0), line(1, 1, target=1.0)]))
     assert "the run itself measured 100.0 %: other images, or another kind of machine" in parts[TITLE].text[0]
     assert "This run is not complete: 1 of 2 rounds are done." in notes
 
 
-def test_without_the_images_the_rest_is_still_there(tmp_path, workshop):
+def test_without_the_images_the_rest_is_still_there(tmp_path, workshop, parts_of):
     elsewhere = (
         *("data_args.dataset=own", "fedclip_args.data_root=/no/such/folder"),
         *("fedclip_args.images_per_class=null", "fedclip_args.difficulty=null"),
@@ -164,7 +169,7 @@ def test_without_the_images_the_rest_is_still_there(tmp_path, workshop):
     assert re.search(r"could not be worked out on this machine: .*/no/such/folder", notes)
 
 
-def test_with_an_altered_adapter_the_rest_is_still_there(tmp_path, workshop):
+def test_with_an_altered_adapter_the_rest_is_still_there(tmp_path, workshop, parts_of):
     folder = make_run(tmp_path, workshop, [line(0, 0), line(1, 1)])
     weights = folder.adapters / "best" / "adapter.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4])
@@ -173,7 +178,7 @@ def test_with_an_altered_adapter_the_rest_is_still_there(tmp_path, workshop):
     assert "checksum" in notes
 
 
-def test_without_a_target_there_is_no_column_for_it(tmp_path, workshop):
+def test_without_a_target_there_is_no_column_for_it(tmp_path, workshop, parts_of):
     lines = [line(0, 0, target=None), line(1, 1, target=None), line(2, 1, target=None)]
     del lines[0]["zero_shot_target"], lines[0]["images_target"]
     changes = ("fedclip_args.target_domain=null", "fedclip_args.domains=[art_painting, cartoon, photo]")
@@ -185,7 +190,7 @@ def test_without_a_target_there_is_no_column_for_it(tmp_path, workshop):
     assert not [cell for row in measured for cell in row if "target" in cell or "None" in cell]
 
 
-def test_before_the_first_round_the_page_says_so(tmp_path, workshop):
+def test_before_the_first_round_the_page_says_so(tmp_path, workshop, parts_of):
     _, notes, figures = parts_of(make_run(tmp_path, workshop, [line(0, 0)]))
     assert notes.count("No round is complete yet") == 2
     assert "No silo told of a training loss" in notes
@@ -193,7 +198,7 @@ def test_before_the_first_round_the_page_says_so(tmp_path, workshop):
     assert "accuracy_by_round" in figures
 
 
-def test_where_nothing_was_averaged_no_global_adapter_is_shown(tmp_path, workshop):
+def test_where_nothing_was_averaged_no_global_adapter_is_shown(tmp_path, workshop, parts_of):
     lines = [line(0, 0), line(1, 1), line(2, 1)]
     for silo in lines[-1]["silos"].values():
         silo["personal"] = {"validation": 0.9, "test": 0.8}
@@ -204,7 +209,7 @@ def test_where_nothing_was_averaged_no_global_adapter_is_shown(tmp_path, worksho
     assert tuned == ["FedCLIP, fine-tuned by each silo", "80.0", "80.0", "80.0", "80.0", "-"]
 
 
-def test_dropped_updates_and_rounds_without_a_test_are_told(tmp_path, workshop):
+def test_dropped_updates_and_rounds_without_a_test_are_told(tmp_path, workshop, parts_of):
     lines = [line(0, 0), line(1, 1, dropped={"photo": "not finite"}, target=None), line(2, 2)]
     _, notes, _ = parts_of(make_run(tmp_path, workshop, lines))
     assert "dropped as unusable: round 1: photo" in notes

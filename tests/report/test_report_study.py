@@ -61,6 +61,7 @@ def test_the_page_of_a_study_is_whole_and_needs_nothing_else(copy, capsys):
         assert title.replace("'", "&#39;") in text
 
 
+@pytest.mark.usefixtures("unsettled")
 def test_bars_show_means_and_deviations_of_every_case_beside_zero_shot(sample):
     findings, _ = sample
     rows = accuracy_rows(findings, "generalization")
@@ -77,6 +78,7 @@ def test_bars_show_means_and_deviations_of_every_case_beside_zero_shot(sample):
 
 
 @pytest.mark.parametrize("kind", ["generalization", "personalization"])
+@pytest.mark.usefixtures("unsettled")
 def test_differences_are_those_of_the_tables(sample, kind):
     findings, _ = sample
     rows = accuracy_rows(findings, kind)
@@ -92,6 +94,7 @@ def test_differences_are_those_of_the_tables(sample, kind):
     assert hollow == [row.difference.verdict == "no difference" for row in rows]
 
 
+@pytest.mark.usefixtures("unsettled")
 def test_a_curve_is_the_mean_over_targets_with_the_deviation_over_seeds(sample):
     findings, _ = sample
     curve = mean_curve(findings, "fedclip")
@@ -104,6 +107,7 @@ def test_a_curve_is_the_mean_over_targets_with_the_deviation_over_seeds(sample):
     assert curve.zero_shot == pytest.approx(fmean(one.target_accuracy.zero_shot for one in findings.of_case("fedclip")))
 
 
+@pytest.mark.usefixtures("unsettled")
 def test_a_point_is_what_a_case_cost_until_its_selected_round(sample):
     findings, _ = sample
     left, right = costs(findings, accuracy_rows(findings, "generalization")).figure.axes
@@ -114,6 +118,7 @@ def test_a_point_is_what_a_case_cost_until_its_selected_round(sample):
     assert right.get_lines()[1].get_xdata()[0] == pytest.approx(seconds)
 
 
+@pytest.mark.usefixtures("unsettled")
 def test_answers_are_those_of_the_best_case_with_the_names_of_its_classes(copy):
     findings = read(copy)
     pictures = answers_section(findings, copy).pictures
@@ -138,6 +143,7 @@ def test_answers_are_those_of_the_best_case_with_the_names_of_its_classes(copy):
     assert [label.get_text() for label in named.get_yticklabels()] == list(names)
 
 
+@pytest.mark.usefixtures("unsettled")
 def test_an_incomplete_study_never_looks_complete(copy):
     findings = read(copy)
     for result in findings.results.values():
@@ -158,6 +164,7 @@ def test_an_incomplete_study_never_looks_complete(copy):
     assert ("cells with a result", f"{found} of {total}") in page.facts
 
 
+@pytest.mark.usefixtures("unsettled")
 def test_of_a_study_without_a_whole_case_only_what_is_known_is_shown(copy):
     findings = read(copy)
     for result in findings.results.values():
@@ -172,6 +179,7 @@ def test_of_a_study_without_a_whole_case_only_what_is_known_is_shown(copy):
     assert len(mean.patches) == 0
 
 
+@pytest.mark.usefixtures("unsettled")
 def test_a_damaged_cell_is_told(copy):
     findings = read(copy)
     file = copy.cell_file(findings.plan.cell("fedclip_paper", "photo", 0, 0))
@@ -182,6 +190,7 @@ def test_a_damaged_cell_is_told(copy):
     assert "damaged" in notes[1]
 
 
+@pytest.mark.usefixtures("unsettled")
 def test_a_study_without_targets_is_about_the_silos_own_images(tmp_path):
     place = tmp_path / "results"
     changes = {"targets": None, "seeds": [0]}

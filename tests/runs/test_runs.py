@@ -256,6 +256,12 @@ def test_a_run_that_ended_before_its_first_round_may_begin_again(tmp_path):
     assert folder.rounds() == []
 
 
+def test_fewer_rounds_than_are_complete_are_refused(trained):
+    trained.require_rounds(trained.rounds(), 5)
+    with pytest.raises(RunFolderError, match=r"has 5 rounds already, and 4 are asked for .*: ask for 5 or more"):
+        trained.require_rounds(trained.rounds(), 4)
+
+
 def test_resume_refuses_an_altered_adapter(trained):
     flip(trained.round_folder(5) / "adapter.safetensors")
     with pytest.raises(AdapterFileError, match="altered"):

@@ -91,7 +91,9 @@ def _prepare(folder: RunFolder, recipe: Recipe, resume: bool, backbone: Path | N
     folder.claim()
     try:
         text, digest, needed = recipe_text(recipe), recipe.digest(), _OTHER_FILES
-        last = folder.last_complete() if folder.check(text, digest, resume) else None
+        records = folder.check(text, digest, resume)
+        folder.require_rounds(records, recipe.train_args.comm_round)
+        last = folder.last_complete() if records else None
         if backbone is not None:
             update = update_bytes(recipe, backbone)
             copies = 0 if folder.has_links() else _COPIES * update

@@ -43,10 +43,12 @@ def expand_user(text: str) -> str:
     Raises
     ------
     ValueError
-        If a variable is not set, there is no such user, or the text is empty.
+        If a variable is not set, there is no such user, or the text is empty or has a NUL character.
     """
     if not text.strip():
         raise ValueError("must not be empty; leave the key out to get its default")
+    if "\0" in text:
+        raise ValueError("must not hold a NUL character, which no path can; write the path without it")
     expanded = os.path.expanduser(os.path.expandvars(text))  # noqa: PTH111 (keeps "{silo}", never raises)
     unset = _VARIABLE.search(expanded)
     if unset:
@@ -68,6 +70,13 @@ def folder_name(name: str) -> str:
     if not name.strip() or name in {".", ".."} or "/" in name or "\0" in name:
         raise ValueError("must be the name of one folder, without '/'; paths go into fedclip_args.data_root")
     return name
+
+
+def _ordered(value: Any) -> Any:
+    """Refuse a set, whose order is another in each process."""
+    if isinstance(value, set | frozenset):
+        raise ValueError("is a set, which has no order; give a list")
+    return value
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -123,8 +132,10 @@ Text = Annotated[str, Field(strict=True, min_length=1)]
 FolderName = Annotated[
     str, Field(strict=True, json_schema_extra={"format": "folder-name"}), AfterValidator(folder_name)
 ]
-FolderNames = Annotated[tuple[FolderName, ...], Field(min_length=1), AfterValidator(_distinct)]
-Names = Annotated[tuple[Text, ...], Field(min_length=1), AfterValidator(_distinct)]
+FolderNames = Annotated[
+    tuple[FolderName, ...], Field(min_length=1), BeforeValidator(_ordered), AfterValidator(_distinct)
+]
+Names = Annotated[tuple[Text, ...], Field(min_length=1), BeforeValidator(_ordered), AfterValidator(_distinct)]
 UserPath = Annotated[Path, BeforeValidator(_path)]
 PromptTemplate = Annotated[
     str, Field(strict=True, json_schema_extra={"pattern": r"^[^{}]*\{\}[^{}]*$"}), AfterValidator(require_template)

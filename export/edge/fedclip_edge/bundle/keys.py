@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from fedclip_edge.arguments import as_path
 from fedclip_edge.errors import ExportError, MissingPackageError
 from fedclip_edge.safe_files import open_plain
 
@@ -49,12 +50,14 @@ class PublicKey:
         return True
 
 
-def load_public_keys(paths: Sequence[Path]) -> tuple[PublicKey, ...]:
+def load_public_keys(paths: Sequence[str | Path]) -> tuple[PublicKey, ...]:
     """Read public keys from PEM files; what stands beside one, such as its private half, is left out.
 
     Raises ExportError when one cannot be read or is something else, such as the private half.
     """
-    return tuple(_load(Path(path)) for path in paths)
+    if not isinstance(paths, Sequence) or isinstance(paths, str | bytes):
+        raise ExportError(f"keys is a {type(paths).__name__}; give a list of files")
+    return tuple(_load(as_path(path, "a key's file", ExportError)) for path in paths)
 
 
 def generate(private_path: Path) -> PublicKey:

@@ -6,9 +6,9 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from fedclip_edge import __version__
+from fedclip_edge.arguments import path_argument
 from fedclip_edge.cli import commands
 from fedclip_edge.cli.edge_doctor import doctor
 from fedclip_edge.cli.printing import print_json
@@ -53,23 +53,32 @@ def build_parser() -> argparse.ArgumentParser:
         return command
 
     predict = add("predict", commands.predict, "label images; exit code 2 when one cannot be read")
-    predict.add_argument("folder", type=Path, metavar="FOLDER", help="a full bundle, or a device folder")
-    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, WebP, BMP, TIFF or DICOM")
+    predict.add_argument("folder", type=path_argument, metavar="FOLDER", help="a full bundle, or a device folder")
+    predict.add_argument(
+        "images", nargs="+", type=path_argument, metavar="IMAGE", help="JPEG, PNG, WebP, BMP, TIFF or DICOM"
+    )
     predict.add_argument("--top", type=_positive, default=3, metavar="N", help="labels per image (3)")
     check = add("verify", commands.verify, "check a bundle, an update or a device folder, and test its answers")
-    check.add_argument("folder", type=Path, metavar="FOLDER", help="a bundle, an update, or a device folder")
+    check.add_argument("folder", type=path_argument, metavar="FOLDER", help="a bundle, an update, or a device folder")
     check.add_argument(
-        "--against", type=Path, metavar="DEVICE", help="the device folder (or bundle) that an update is meant for"
+        "--against",
+        type=path_argument,
+        metavar="DEVICE",
+        help="the device folder (or bundle) that an update is meant for",
     )
     update = add("update", commands.update, "install an update; the first time, a full bundle")
-    update.add_argument("device", type=Path, metavar="DEVICE", help="device folder; made when it does not exist")
-    update.add_argument("source", type=Path, metavar="SOURCE", help="update folder, or full bundle")
+    update.add_argument(
+        "device", type=path_argument, metavar="DEVICE", help="device folder; made when it does not exist"
+    )
+    update.add_argument("source", type=path_argument, metavar="SOURCE", help="update folder, or full bundle")
     rollback = add("rollback", commands.rollback, "go back to the round before")
-    rollback.add_argument("device", type=Path, metavar="DEVICE", help="device folder")
+    rollback.add_argument("device", type=path_argument, metavar="DEVICE", help="device folder")
     bench = add("bench", commands.bench, "measure opening, latency of each stage, and a change of head")
-    bench.add_argument("folder", type=Path, metavar="FOLDER", help="a full bundle, or a device folder")
+    bench.add_argument("folder", type=path_argument, metavar="FOLDER", help="a full bundle, or a device folder")
     examine = add("doctor", doctor, "report versions, providers that load and why others do not, and a folder")
-    examine.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="a full bundle, or a device folder")
+    examine.add_argument(
+        "folder", type=path_argument, nargs="?", metavar="FOLDER", help="a full bundle, or a device folder"
+    )
     return parser
 
 
@@ -79,7 +88,7 @@ def _common_options() -> argparse.ArgumentParser:
     group.add_argument(
         "--key",
         dest="keys",
-        type=Path,
+        type=path_argument,
         action="append",
         default=[],
         metavar="FILE",

@@ -13,6 +13,7 @@ from typing import cast, overload
 
 import numpy as np
 
+from fedclip_edge.arguments import as_count, as_flag, as_path
 from fedclip_edge.bundle import Bundle, Manifest, Trust, open_bundle
 from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_edge.device import Device
@@ -97,6 +98,8 @@ class EdgeClassifier:
         The provider cannot be used.
     MissingPackageError
         onnxruntime, or for keys cryptography, is missing.
+    ExportError
+        An argument is of the wrong kind.
 
     Examples
     --------
@@ -124,18 +127,19 @@ class EdgeClassifier:
         spinning: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self._max_pixels = max_pixels
+        self._max_pixels = as_count(max_pixels, "max_pixels", ExportError)
         self.maker = SessionMaker.choose(provider, threads, spinning)
-        self._given = Trust(load_public_keys([Path(key) for key in keys]), product, allow_unsigned)
+        self._given = Trust(load_public_keys(keys), product, as_flag(allow_unsigned, "allow_unsigned", ExportError))
+        place = as_path(folder, "folder", ExportError)
         self._runtime = str(onnxruntime().__version__)
         self._lock = threading.Lock()  # one update, rollback or reload at a time
-        self._device = Device(Path(folder))
+        self._device = Device(place)
         self._serving: Serving | None = None  # read by predictions without the lock, replaced under it
         self.fallback = ""
         if self._device.exists:
             self._open_stored()
         else:
-            self._swap(self._build(open_bundle(Path(folder), self._trust(), runtime=self._runtime)))
+            self._swap(self._build(open_bundle(place, self._trust(), runtime=self._runtime)))
 
     @property
     def serving(self) -> Serving:
@@ -207,11 +211,9 @@ class EdgeClassifier:
         ExportError
             `top` is not an integer of at least 1.
         """
-        if not isinstance(top, int | np.integer) or top < 1:
-            raise ExportError(f"top = {top!r}: ask for a number of labels, at least 1")
-        serving = self.serving
+        most, serving = as_count(top, "top", ExportError), self.serving
         logits, probabilities = serving.score(self._features(serving, images))
-        found = [_prediction(serving.bundle, *row, top) for row in zip(logits, probabilities, strict=True)]
+        found = [_prediction(serving.bundle, *row, most) for row in zip(logits, probabilities, strict=True)]
         return found[0] if is_one_image(images) else found
 
     def encode(self, images: ImageLike | Iterable[ImageLike]) -> Array:
@@ -243,7 +245,7 @@ class EdgeClassifier:
     def check(self, source: str | Path) -> Serving:
         """Return an update with its sessions, verified and self-tested as `update` would, and install nothing."""
         with self._lock:
-            return self._prepare(Path(source))
+            return self._prepare(as_path(source, "source", ExportError))
 
     def update(self, source: str | Path) -> Change:
         """Replace what answers by an update or a full bundle; predictions under way finish on the old round.
@@ -258,12 +260,12 @@ class EdgeClassifier:
         ExportError
             This is no device folder.
         """
-        device = self._require_device()
+        device, place = self._require_device(), as_path(source, "source", ExportError)
         with self._lock:
             old = self.serving
             with suppress(BundleError):  # what cannot be opened any more is what this update may mend
                 self._follow()
-            new = self._prepare(Path(source))
+            new = self._prepare(place)
             # Recording can fail (a full disk); the swap, one assignment, cannot. In this order no answer ever comes
             # from a sequence that a power cut would forget, and nothing is recorded that has not passed its test.
             device.commit(new.bundle, self._given.keys)

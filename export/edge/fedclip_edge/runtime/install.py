@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedclip_edge.arguments import as_flag, as_path
 from fedclip_edge.bundle import open_bundle
 from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_edge.device import Device
+from fedclip_edge.errors import ExportError
 from fedclip_edge.runtime.providers import onnxruntime
 from fedclip_edge.runtime.self_test import build_tested
 from fedclip_edge.runtime.sessions import Serving, SessionMaker
@@ -80,12 +82,13 @@ def install(
     BundleError
         The bundle is refused, fails its self-test, or the folder is in use.
     ExportError
-        One of the keys is not among those that the device holds.
+        One of the keys is not among those that the device holds, or an argument is of the wrong kind.
     """
-    target, held = Device(Path(device)), load_public_keys([Path(key) for key in keys])
+    target, held = Device(as_path(device, "device", ExportError)), load_public_keys(keys)
+    delivered = as_path(source, "source", ExportError)
     maker, version = SessionMaker.choose(provider, threads, spinning=False), str(onnxruntime().__version__)
-    trust = target.trust(product, held, allow_unsigned)
-    bundle = target.complete(open_bundle(Path(source), trust, installed=target.installed(), runtime=version))
+    trust = target.trust(product, held, as_flag(allow_unsigned, "allow_unsigned", ExportError))
+    bundle = target.complete(open_bundle(delivered, trust, installed=target.installed(), runtime=version))
     build_tested(bundle, maker)
     if target.exists:
         target.commit(bundle, held)

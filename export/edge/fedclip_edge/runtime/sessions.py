@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedclip_edge.arguments import as_count, as_flag
 from fedclip_edge.bundle import Bundle, Manifest
 from fedclip_edge.errors import BundleError, ExportError, ProviderError
 from fedclip_edge.images import Pixels
@@ -54,10 +55,12 @@ class SessionMaker:
         Without a number of threads, it takes the cores that this process may use. Raises ProviderError when the
         provider cannot be used, ExportError for another number of threads.
         """
-        if threads is not None and not 1 <= threads <= MAX_THREADS:
+        if threads is not None and as_count(threads, "threads", ExportError) > MAX_THREADS:
             raise ExportError(f"threads = {threads}: give 1 to {MAX_THREADS}, or none to use all cores of this process")
         providers, note = choose(provider)
-        return cls(tuple(providers), note, threads or min(cores(), MAX_THREADS), spinning)
+        return cls(
+            tuple(providers), note, threads or min(cores(), MAX_THREADS), as_flag(spinning, "spinning", ExportError)
+        )
 
     def encoder(self, model: Path | bytes) -> InferenceSession:
         """Return the encoder's session; one opened by path maps external data and does not copy it.
