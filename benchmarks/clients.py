@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,9 +40,9 @@ def _throughput(scale: Scale, work: Path) -> list[Figure]:
     fedml = _simulate(*made, name, per_round, scale.client_rounds, "fedml")
     rounds = rounds_of(own[0])
     scoring = sum(record.seconds["evaluate"] for record in rounds)
-    trained, whole = per_round * len(rounds), float(own[0]["seconds"])
+    trained, whole = per_round * len(rounds), own[0]["seconds"]
     told, workers = f"{clients} clients of {images} images, {per_round} a round", cores()
-    ours, theirs = trained / (whole - scoring), trained / float(fedml[0]["seconds"])
+    ours, theirs = trained / (whole - scoring), trained / fedml[0]["seconds"]
     return [
         Figure("one core, a plain loop", loop, "clients/s", note=told),
         Figure(f"{workers} workers, FedML's FedAvg_seq", theirs, "clients/s", note="nothing is scored"),
@@ -60,7 +61,7 @@ def _growth(clients: int, per_round: int, images: int, scale: Scale, work: Path)
     seconds = [record.seconds["round"] for record in rounds]
     name = f"{clients:,} clients, {per_round:,} a round"
     return [
-        Figure(f"{name}: start", float(ranks[0]["prepared"]), "s", note=f"{images} images a client; without FedML's"),
+        Figure(f"{name}: start", ranks[0]["prepared"], "s", note=f"{images} images a client; without FedML's"),
         Figure(f"{name}: client-rounds", per_round * len(rounds) / sum(seconds), "clients/s", len(rounds)),
         Figure(f"{name}: largest rank", max(rank["peak"] for rank in ranks) / _MB, "MB", at_most=4000.0),
     ]
@@ -68,7 +69,7 @@ def _growth(clients: int, per_round: int, images: int, scale: Scale, work: Path)
 
 def _simulate(
     population: Population, features: Path, name: str, per_round: int, rounds: int, runner: str
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     words = [str(features), name, "--runner", runner, "--rounds", str(rounds)]
     words += ["--clients", str(population.clients), "--images", str(population.images), "--per-round", str(per_round)]
     ranks = cores() + 1

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from fedml import FedMLRunner
@@ -60,7 +61,7 @@ def main() -> int:
             args.federated_optimizer, args.worker_num = "FedAvg_seq", args.comm.Get_size()  # FedML counts the server
             FedMLRunner(args, device, *parts)  # its constructor trains
         seconds = time.perf_counter() - seconds
-    facts = {"prepared": prepared, "seconds": seconds, "peak": resident_bytes(peak=True)}
+    facts: dict[str, Any] = {"prepared": prepared, "seconds": seconds, "peak": resident_bytes(peak=True)}
     facts["rounds"] = [record.to_json() for record in folder.rounds()] if args.rank == 0 else []
     report(options.results, facts)
     return 0
