@@ -56,7 +56,8 @@ def restore_adapter(saved: SavedAdapter, frozen: AdapterInputs | None = None) ->
     """
     if saved.method not in METHODS:
         raise AdapterFileError(
-            f"adapter of method {saved.method!r}; this version knows {', '.join(METHODS)}: update fedclip-plugin"
+            f"adapter of method {saved.method!r}; known here are {', '.join(METHODS)}: install the package that "
+            "has it, or update fedclip-plugin"
         )
     try:
         return adapter_class(saved.method).restore(saved, frozen or frozen_of(saved))

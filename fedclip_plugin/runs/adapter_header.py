@@ -27,7 +27,9 @@ def header_fault(header: Mapping[str, Any]) -> str | None:
         return " and ".join(told + [f"has {', '.join(map(printable, foreign[:3]))} too many"] * bool(foreign))
     method = header["method"]
     if isinstance(method, str) and method not in METHODS:
-        return f"is of method {_shown(method)}; this version knows {', '.join(METHODS)}: update fedclip-plugin"
+        known = ", ".join(METHODS)
+        remedy = "install the package that has it, or update fedclip-plugin"
+        return f"is of method {_shown(method)}; known here are {known}: {remedy}"
     wrong = next((name for name, (holds, _) in _RULES.items() if name in header and not holds(header[name])), None)
     return f"has {wrong} = {_shown(header[wrong])}, which must be {_RULES[wrong][1]}" if wrong else None
 

@@ -62,7 +62,7 @@ def test_a_sample_range_may_be_there_or_not(tmp_path):
 
 
 HEADERS = [
-    ({"method": "sorcery"}, "method 'sorcery'; this version knows zero_shot, fedclip"),
+    ({"method": "sorcery"}, "method 'sorcery'; known here are zero_shot, fedclip"),
     ({"method": ["fedclip"]}, "method = .*must be text"),
     ({"feature_dim": "4"}, "feature_dim = '4', which must be a whole number"),
     ({"feature_dim": 4.0}, "feature_dim = 4.0"),

@@ -88,7 +88,8 @@ class FedClipArgs(Section):
         Where encoded images are kept.
     sample_range
         The values that are black and white, such as ``[0, 4095]``, in samples of more than 8 bits (PNG, TIFF, DICOM
-        without a window, there after the rescale to such as Hounsfield units); None: all values of the file's own bits.
+        without a window, there after the rescale to such as Hounsfield units). Without it: the range that a TIFF
+        declares, else all values of the file's own bits. A DICOM's own window counts before either.
     on_bad_image
         What an unreadable image does: ``error`` stops the run, ``skip`` leaves the image out and counts it.
     weighting
@@ -119,12 +120,14 @@ class FedClipArgs(Section):
     client_drop_rate
         Of a simulation: the probability that the update of a client that trained is lost. Drawn from ``random_seed``.
     min_silos
-        Smallest number of usable updates for a round to count. Without it: all silos sampled for the round; with
-        ``client_drop_rate`` one.
+        Smallest number of usable updates for a round to count; with fewer the job stops, and the last complete round is
+        safe. It counts updates that arrived: a silo that fails, or is silent for ``round_timeout``, ends the job
+        whatever this says. Without it: all silos sampled for the round; with ``client_drop_rate`` one.
     min_images_per_silo
         A silo with fewer images is refused.
     start_timeout
-        How long, in seconds, a rank that sends nothing is waited for before round 0, while images are encoded.
+        How long, in seconds, the server waits before round 0 for a rank that sends nothing. A rank that is still
+        encoding its images sends nothing: give more than the longest encoding.
     round_timeout
         How long, in seconds, the server waits in a round for a silo that sends nothing. In a simulation for a worker,
         as long for each client that it trains.
