@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fedclip_plugin.backbone.center_crop import Levels
 from fedclip_plugin.backbone.checkpoint import reading, require_weights
 from fedclip_plugin.backbone.clip_config import ClipConfig, read_clip_config
 from fedclip_plugin.backbone.preprocessing import Preprocessing
@@ -50,6 +51,7 @@ class FrozenClip:
         self._model = load_model(folder).requires_grad_(False).eval().to(device)
         self._tokenizer = _PromptTokenizer(folder, read_clip_config(folder))
         self.preprocessing = Preprocessing(folder)
+        self._normalization = self.preprocessing.normalization().to(device)
         self.device = device
         self.precision = precision
 
@@ -77,6 +79,21 @@ class FrozenClip:
     def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
         """Return the pixels that CLIP sees, ``[3, S, S]``: bicubic resize, centre crop, normalisation."""
         return self.preprocessing.preprocess(image)
+
+    def prepare(self, image: Image.Image) -> Levels:
+        """Return what is kept of an RGB image until its batch is encoded, ``[S, S, 3]``: it is resized and cropped."""
+        return self.preprocessing.levels(image)
+
+    def pixels(self, prepared: Sequence[Levels], room: Tensor | None = None) -> Tensor:
+        """Return the pixels that CLIP sees, ``[B, 3, S, S]`` on its device, of images that :meth:`prepare` gave.
+
+        ``room`` is the pixels of an earlier batch, to be written over.
+        """
+        shape = (len(prepared), *prepared[0].shape)
+        levels = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        np.stack(prepared, out=levels.numpy())
+        pixels: Tensor = self._normalization(levels.to(self.device, non_blocking=True).permute(0, 3, 1, 2), room)
+        return pixels
 
     @torch.no_grad()
     def encode_pixels(self, pixels: Tensor) -> Tensor:

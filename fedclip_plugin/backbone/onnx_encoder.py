@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,14 @@ class OnnxEncoder:
                 f"{preprocess} and {encoder} were made from different backbones; take both of one bundle"
             )
 
-    def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
+    def prepare(self, image: Image.Image) -> npt.NDArray[np.float32]:
         """Return the pixels that the encoder sees of an RGB image, ``[3, S, S]``."""
         pixels: npt.NDArray[np.float32] = self._graphs.pixel_values(np.asarray(image))[0]
         return pixels
+
+    def pixels(self, prepared: Sequence[npt.NDArray[np.float32]], room: Tensor | None = None) -> Tensor:
+        """Return the pixels of images as one batch, ``[B, 3, S, S]``, in memory of its own."""
+        return torch.from_numpy(np.stack(prepared))
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Return image features, ``[B, d]`` float32, from ``[B, 3, S, S]``."""

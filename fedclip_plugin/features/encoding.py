@@ -48,8 +48,11 @@ class ImageEncoder(Protocol):
 
     device: torch.device
 
-    def preprocess(self, image: Image.Image) -> Array:
-        """Return the pixels that the encoder sees of an RGB image, ``[3, S, S]``."""
+    def prepare(self, image: Image.Image) -> Array:
+        """Return what is kept of an RGB image until its batch is encoded; called from worker threads."""
+
+    def pixels(self, prepared: Sequence[Array], room: Tensor | None = None) -> Tensor:
+        """Return what the encoder sees, ``[B, 3, S, S]``; ``room`` is what it saw before, and may be written over."""
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Return features ``[B, d]`` of ``[B, 3, S, S]``."""
@@ -102,12 +105,14 @@ def encode_batches(
 ) -> Iterator[Batch]:
     """Yield the features of image files, ``[d]`` float32 each, batch by batch; parameters as `encode_files`.
 
-    ``see`` makes of an RGB image the pixels that are encoded; None takes the encoder's own preprocessing.
+    ``see`` makes of an RGB image what the encoder's ``prepare`` makes of it, which None takes.
     """
-    for batch in read_files(see or clip.preprocess, paths, batch_size, workers, sample_range):
+    pixels: Tensor | None = None
+    for batch in read_files(see or clip.prepare, paths, batch_size, workers, sample_range):
         features: dict[int, Array] = {}
         if batch.arrays:
-            encoded = clip.encode_pixels(stack_pixels(list(batch.arrays.values()), clip.device)).numpy()
+            pixels = clip.pixels(list(batch.arrays.values()), pixels)
+            encoded = clip.encode_pixels(pixels).numpy()
             features = dict(zip(batch.arrays, encoded, strict=True))
         yield replace(batch, arrays=features)
         on_progress(len(batch.arrays) + len(batch.faults))
@@ -120,12 +125,6 @@ def decode(see: See, path: Path, sample_range: SampleRange | None = None) -> tup
     except UnreadableImageError as error:
         return error
     return see(image), stored.digest
-
-
-def stack_pixels(pixels: Sequence[Array], device: torch.device) -> Tensor:
-    """Return images as one batch ``[B, 3, S, S]``, in pinned memory when ``device`` is a GPU."""
-    batch = torch.from_numpy(np.stack(pixels))
-    return batch.pin_memory() if device.type == "cuda" else batch
 
 
 def read_files(

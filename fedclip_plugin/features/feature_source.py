@@ -20,7 +20,7 @@ from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.data import ImageSet, UnreadableImageError
 from fedclip_plugin.features.cache_parts import Part, Parts, naming_cache
 from fedclip_plugin.features.crop_cache import PixelCache, cropped
-from fedclip_plugin.features.encoding import Progress, decode, encode_batches, no_progress, stack_pixels
+from fedclip_plugin.features.encoding import Progress, decode, encode_batches, no_progress
 from fedclip_plugin.features.feature_set import EncodedImages, FeatureSet, PixelSet
 from fedclip_plugin.features.image_files import ImageFiles, image_set_hash, range_key, short_hash
 from fedclip_plugin.features.text_features import TextFeatures
@@ -204,8 +204,8 @@ class FeatureSource:
         clip, paths = self._clip, files.paths(names)
         clip.precision = self.precision
 
-        def _see(image: Image.Image) -> NDArray[np.float32]:
-            return clip.preprocess(augment(image, view) if view else image)
+        def _see(image: Image.Image) -> NDArray[np.uint8]:
+            return clip.prepare(augment(image, view) if view else image)
 
         features: dict[str, NDArray[np.float32]] = {}
         for batch in encode_batches(
@@ -220,8 +220,8 @@ class FeatureSource:
 
         step = max(1, len(images) // CHECKED_IMAGES)
         paths = images.paths()[::step][:CHECKED_IMAGES]
-        decoded = [decode(self._clip.preprocess, path, self._sample_range) for path in paths]
-        pixels = [result[0] for result in decoded if not isinstance(result, UnreadableImageError)]
-        if not pixels:
+        decoded = [decode(self._clip.prepare, path, self._sample_range) for path in paths]
+        prepared = [result[0] for result in decoded if not isinstance(result, UnreadableImageError)]
+        if not prepared:
             return "fp32"
-        return choose(self._clip, self._device, stack_pixels(pixels, self._device))
+        return choose(self._clip, self._device, self._clip.pixels(prepared))
