@@ -250,7 +250,7 @@ class Classifier:
         skip_bad: bool = False,
         cache: Path | None = None,
         encoder: Path | None = None,
-        batch_size: int = 64,
+        batch_size: int = 0,
         workers: int = 2,
         data_root: str | Path | None = None,
         **columns: str,
@@ -268,7 +268,7 @@ class Classifier:
         encoder
             ``encoder.onnx`` of a bundle, to score on the features that a device sees; None takes the backbone.
         batch_size, workers
-            Images in a forward pass; decoding threads, 0 for as many as torch uses.
+            Images in a forward pass, 0 for 256 on a GPU and 64 on a CPU; decoding threads, 0 for as many as torch uses.
         data_root, **columns
             Of a list file: what its files are relative to, and its columns: ``file_column``, ``label_column``,
             ``silo_column``, ``split_column``.

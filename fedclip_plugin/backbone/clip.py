@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fedclip_plugin.backbone.center_crop import Levels
 from fedclip_plugin.backbone.checkpoint import reading, require_weights
 from fedclip_plugin.backbone.clip_config import ClipConfig, read_clip_config
 from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.backbone.towers import finite, image_features, text_features
+from fedclip_plugin.data.decoding.center_crop import Levels
+from fedclip_plugin.data.decoding.decode import See
 from fedclip_plugin.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -80,18 +81,21 @@ class FrozenClip:
         """Return the pixels that CLIP sees, ``[3, S, S]``: bicubic resize, centre crop, normalisation."""
         return self.preprocessing.preprocess(image)
 
-    def prepare(self, image: Image.Image) -> Levels:
-        """Return what is kept of an RGB image until its batch is encoded, ``[S, S, 3]``: it is resized and cropped."""
-        return self.preprocessing.levels(image)
+    def see(self, view: int = 0) -> See:
+        """Return what makes of an RGB image what is kept until its batch is encoded, ``[S, S, 3]``, cropped.
 
-    def pixels(self, prepared: Sequence[Levels], room: Tensor | None = None) -> Tensor:
-        """Return the pixels that CLIP sees, ``[B, 3, S, S]`` on its device, of images that :meth:`prepare` gave.
+        ``view`` is the augmented view that is seen; 0 is the image itself.
+        """
+        return self.preprocessing.see(view)
+
+    def pixels(self, seen: Sequence[Levels], room: Tensor | None = None) -> Tensor:
+        """Return the pixels that CLIP sees, ``[B, 3, S, S]`` on its device, of images as :meth:`see` leaves them.
 
         ``room`` is the pixels of an earlier batch, to be written over.
         """
-        shape = (len(prepared), *prepared[0].shape)
+        shape = (len(seen), *seen[0].shape)
         levels = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
-        np.stack(prepared, out=levels.numpy())
+        np.stack(seen, out=levels.numpy())
         pixels: Tensor = self._normalization(levels.to(self.device, non_blocking=True).permute(0, 3, 1, 2), room)
         return pixels
 

@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fedclip_plugin.backbone.center_crop import CenterCrop, Levels
 from fedclip_plugin.backbone.checkpoint import reading, require_side
 from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.data.decoding.center_crop import CenterCrop, Levels
+from fedclip_plugin.data.decoding.decode import CroppedView, See
+from fedclip_plugin.data.decoding.views import augment
 from fedclip_plugin.errors import BackboneError
 
 
@@ -79,6 +81,12 @@ class Preprocessing:
                 f"the image processor of backbone {folder} makes pixels that are not finite; look at its image_std and "
                 "rescale_factor, or take the file of another CLIP"
             )
+
+    def see(self, view: int = 0) -> See:
+        """Return what makes :meth:`levels` of an image, or of one of its augmented views; 0 is the image itself."""
+        if self._crop is not None:
+            return CroppedView(self._crop, view)
+        return lambda image: self.levels(augment(image, view) if view else image)
 
     def levels(self, image: Image.Image) -> Levels:
         """Return an RGB image after resize and crop, ``[S, S, 3]``; :meth:`normalization` does the rest."""

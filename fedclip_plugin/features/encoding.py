@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,21 +15,19 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.data import UnreadableImageError
-from fedclip_plugin.data.read_image import read_image
-
-Array = npt.NDArray[Any]
-See = Callable[[Image.Image], Array]
-"""From an RGB image to what is made of it."""
+from fedclip_plugin.data.decoding.decode import Array, CroppedView, Decoded, See, decode
+from fedclip_plugin.data.decoding.process_pool import ProcessPool
 
 Progress = Callable[[int], Any]
 """Called with the number of images done since the last call."""
 
 _AHEAD = 3
+_FEW = 2000
+"""Files that threads decode before processes have started: each takes about a second of a core to start."""
 
 
 def no_progress(count: int) -> None:
@@ -48,10 +48,10 @@ class ImageEncoder(Protocol):
 
     device: torch.device
 
-    def prepare(self, image: Image.Image) -> Array:
-        """Return what is kept of an RGB image until its batch is encoded; called from worker threads."""
+    def see(self, view: int = 0) -> See:
+        """Return what makes of an RGB image, or of one of its augmented views, what is kept until it is encoded."""
 
-    def pixels(self, prepared: Sequence[Array], room: Tensor | None = None) -> Tensor:
+    def pixels(self, seen: Sequence[Array], room: Tensor | None = None) -> Tensor:
         """Return what the encoder sees, ``[B, 3, S, S]``; ``room`` is what it saw before, and may be written over."""
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
@@ -73,9 +73,9 @@ def encode_files(
     paths
         N files.
     batch_size
-        Images in one forward pass.
+        Images in one forward pass; 0 for 256 on a GPU, which waits for launches with fewer, and 64 on a CPU.
     workers
-        Decoding threads; PIL releases the interpreter lock while it decodes and resizes.
+        Decoding threads; PIL releases the interpreter lock while it decodes and resizes. For a GPU each has a process.
     on_progress
         Called with the number of images done since the last call.
     sample_range
@@ -100,15 +100,16 @@ def encode_batches(
     batch_size: int,
     workers: int,
     on_progress: Progress = no_progress,
-    see: See | None = None,
+    view: int = 0,
     sample_range: SampleRange | None = None,
 ) -> Iterator[Batch]:
     """Yield the features of image files, ``[d]`` float32 each, batch by batch; parameters as `encode_files`.
 
-    ``see`` makes of an RGB image what the encoder's ``prepare`` makes of it, which None takes.
+    ``view`` is the augmented view that is encoded of each image; 0 is the image itself.
     """
     pixels: Tensor | None = None
-    for batch in read_files(see or clip.prepare, paths, batch_size, workers, sample_range):
+    batch_size = batch_size or (256 if clip.device.type == "cuda" else 64)
+    for batch in read_files(clip.see(view), paths, batch_size, workers, sample_range, clip.device):
         features: dict[int, Array] = {}
         if batch.arrays:
             pixels = clip.pixels(list(batch.arrays.values()), pixels)
@@ -118,27 +119,26 @@ def encode_batches(
         on_progress(len(batch.arrays) + len(batch.faults))
 
 
-def decode(see: See, path: Path, sample_range: SampleRange | None = None) -> tuple[Array, str] | UnreadableImageError:
-    """Return what ``see`` makes of one file and the file's digest, or the error that says why it cannot be read."""
-    try:
-        image, stored = read_image(path, sample_range=sample_range)
-    except UnreadableImageError as error:
-        return error
-    return see(image), stored.digest
-
-
 def read_files(
-    see: See, paths: Sequence[Path], batch_size: int, workers: int, sample_range: SampleRange | None = None
+    see: See,
+    paths: Sequence[Path],
+    batch_size: int,
+    workers: int,
+    sample_range: SampleRange | None = None,
+    device: torch.device | None = None,
 ) -> Iterator[Batch]:
-    """Yield in order what ``see`` makes of images, while the next batches are being decoded by ``workers`` threads."""
+    """Yield in order what ``see`` makes of images, while the next batches are being decoded by ``workers`` threads.
+
+    For a GPU as ``device``, which encodes more images than threads decode, each thread has a process that decodes.
+    """
     starts = iter(range(0, len(paths), batch_size))
-    pending: deque[dict[int, Future[tuple[Array, str] | UnreadableImageError]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    pending: deque[dict[int, Future[Decoded]]] = deque()
+    with _decoding(see, workers, sample_range, device, len(paths)) as decode_one, ThreadPoolExecutor(workers) as pool:
 
         def _submit(count: int) -> None:
             for start in islice(starts, count):
                 indices = range(start, min(start + batch_size, len(paths)))
-                pending.append({index: pool.submit(decode, see, paths[index], sample_range) for index in indices})
+                pending.append({index: pool.submit(decode_one, paths[index]) for index in indices})
 
         _submit(_AHEAD)
         while pending:
@@ -150,3 +150,15 @@ def read_files(
                 {index: digest for index, (_, digest) in good.items()},
                 {index: result for index, result in results.items() if isinstance(result, UnreadableImageError)},
             )
+
+
+@contextmanager
+def _decoding(
+    see: See, workers: int, sample_range: SampleRange | None, device: torch.device | None, files: int
+) -> Iterator[Callable[[Path], Decoded]]:
+    """Give what decodes a file: in the thread that calls, or in a process."""
+    if device is not None and device.type == "cuda" and files > _FEW and isinstance(see, CroppedView):
+        with ProcessPool(see, workers, sample_range) as processes:
+            yield processes.decode
+    else:
+        yield partial(decode, see, sample_range=sample_range)

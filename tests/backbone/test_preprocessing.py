@@ -7,9 +7,9 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-from fedclip_plugin.backbone.center_crop import CenterCrop
 from fedclip_plugin.backbone.preprocessing import Normalization, Preprocessing
 from fedclip_plugin.data import open_rgb
+from fedclip_plugin.data.decoding.center_crop import CenterCrop
 
 ORIENTATION = 0x0112
 
