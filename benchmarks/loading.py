@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from fedclip_plugin.backbone.preprocessing import Normalization
 from fedclip_plugin.data import open_rgb
 from fedclip_plugin.data.decoding.center_crop import CenterCrop
 from fedclip_plugin.data.decoding.decode import CroppedView, Decoded, decode
+from fedclip_plugin.data.decoding.decode_process import AT_ONCE
 from fedclip_plugin.data.decoding.process_pool import ProcessPool
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features.encoding import encode_files
@@ -66,13 +66,14 @@ def _in_parallel(paths: Sequence[Path], repeats: int) -> list[Figure]:
     """Compare decoding and cropping in as many threads, and in as many processes, as there are cores."""
     count, rates, own = cores(), {"threads": list[float](), "processes": list[float]()}, list[float]()
     with ProcessPool(_VIT_B32, count) as processes, ThreadPoolExecutor(count) as threads:
-        ways: dict[str, Callable[[Path], Decoded]]
-        ways = {"threads": partial(decode, _VIT_B32), "processes": processes.decode}
-        list(threads.map(processes.decode, paths))  # they have started when it ends
+        parts = [paths[start : start + AT_ONCE] for start in range(0, len(paths), AT_ONCE)]
+        ways: dict[str, Callable[[Sequence[Path]], list[Decoded]]]
+        ways = {"threads": lambda part: [decode(_VIT_B32, path) for path in part], "processes": processes.decode}
+        list(threads.map(processes.decode, parts))  # they have started when it ends
         for _ in range(repeats + 1):
-            for way, decode_one in ways.items():
+            for way, decode_all in ways.items():
                 began, busy = time.perf_counter(), time.process_time()
-                list(threads.map(decode_one, paths))
+                list(threads.map(decode_all, parts))
                 rates[way].append(len(paths) / (time.perf_counter() - began))
             own.append(1000 * (time.process_time() - busy) / len(paths))  # of the processes, taken last
     ratios = [b / a for a, b in zip(rates["threads"], rates["processes"], strict=True)]

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.data import UnreadableImageError
 from fedclip_plugin.data.decoding.decode import Array, CroppedView, Decoded, See, decode
+from fedclip_plugin.data.decoding.decode_process import AT_ONCE
 from fedclip_plugin.data.decoding.process_pool import ProcessPool
 
 Progress = Callable[[int], Any]
@@ -132,17 +132,19 @@ def read_files(
     For a GPU as ``device``, which encodes more images than threads decode, each thread has a process that decodes.
     """
     starts = iter(range(0, len(paths), batch_size))
-    pending: deque[dict[int, Future[Decoded]]] = deque()
-    with _decoding(see, workers, sample_range, device, len(paths)) as decode_one, ThreadPoolExecutor(workers) as pool:
+    pending: deque[list[tuple[range, Future[Sequence[Decoded]]]]] = deque()
+    with _decoding(see, workers, sample_range, device, len(paths)) as (act, few), ThreadPoolExecutor(workers) as pool:
 
         def _submit(count: int) -> None:
             for start in islice(starts, count):
-                indices = range(start, min(start + batch_size, len(paths)))
-                pending.append({index: pool.submit(decode_one, paths[index]) for index in indices})
+                stop = min(start + batch_size, len(paths))
+                parts = [range(at, min(at + few, stop)) for at in range(start, stop, few)]
+                pending.append([(part, pool.submit(act, paths[part.start : part.stop])) for part in parts])
 
         _submit(_AHEAD)
         while pending:
-            results = {index: future.result() for index, future in pending.popleft().items()}
+            done = [zip(part, future.result(), strict=True) for part, future in pending.popleft()]
+            results = dict(chain.from_iterable(done))
             _submit(1)
             good = {index: result for index, result in results.items() if not isinstance(result, UnreadableImageError)}
             yield Batch(
@@ -155,10 +157,10 @@ def read_files(
 @contextmanager
 def _decoding(
     see: See, workers: int, sample_range: SampleRange | None, device: torch.device | None, files: int
-) -> Iterator[Callable[[Path], Decoded]]:
-    """Give what decodes a file: in the thread that calls, or in a process."""
+) -> Iterator[tuple[Callable[[Sequence[Path]], Sequence[Decoded]], int]]:
+    """Give what decodes files, in the thread that calls or in a process, and how many it is to be given at once."""
     if device is not None and device.type == "cuda" and files > _FEW and isinstance(see, CroppedView):
         with ProcessPool(see, workers, sample_range) as processes:
-            yield processes.decode
+            yield processes.decode, AT_ONCE
     else:
-        yield partial(decode, see, sample_range=sample_range)
+        yield lambda paths: [decode(see, path, sample_range) for path in paths], 1

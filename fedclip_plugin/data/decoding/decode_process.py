@@ -1,63 +1,66 @@
 """``python -m``: a process that decodes images for another one; see `process_pool`.
 
-On stdin comes one line of JSON that says what to make of images, and then one with each file's path. To the descriptor
-that the command line names goes, for each file, a header and the bytes that it announces; stdout is left to libraries.
+On stdin comes one line of JSON that says what to make of images, and then lines with paths, up to ``AT_ONCE`` each. The
+command line names two descriptors: memory that both processes see, where what is made of a file goes into a row, and a
+pipe for one line of answers each. stdout is left to libraries.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
-import struct
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fedclip_edge.errors import MissingPackageError
+from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.data.decoding.center_crop import CenterCrop
-from fedclip_plugin.data.decoding.decode import CroppedView, Decoded, decode
+from fedclip_plugin.data.decoding.decode import CroppedView, decode
 from fedclip_plugin.data.read_image import UnreadableImageError
 
-HEADER = struct.Struct("<c3I32s")
-"""What follows, its shape or its length, and the file's digest."""
-
-IMAGE, FAULT, MISSING = b"i", b"f", b"m"
-"""Levels, uint8 ``[H, W, 3]``; a file that cannot be read, as JSON; a package that is not installed, as text."""
+AT_ONCE = 16
+"""Files in one question: the fewer questions, the less the other process has to do."""
 
 
 def main() -> None:
     """Serve until stdin ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the other process hears too, and it closes stdin
-    answers = os.fdopen(int(sys.argv[1]), "wb")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process hears of Ctrl-C too, and ends this one
+    rows = shared_rows(int(sys.argv[1]))
     job = json.loads(sys.stdin.buffer.readline())
     see = CroppedView(CenterCrop(**job["crop"]), job["view"])
     sample_range = None if job["sample_range"] is None else tuple(job["sample_range"])
-    for line in sys.stdin.buffer:
-        try:
-            _answer(answers, decode(see, Path(json.loads(line)), sample_range))
-        except MissingPackageError as error:
-            _tell(answers, MISSING, str(error))
+    with os.fdopen(int(sys.argv[2]), "w", encoding="ascii") as answers:
+        for line in sys.stdin.buffer:
+            told = [_answer(see, Path(name), sample_range, rows[at]) for at, name in enumerate(json.loads(line))]
+            answers.write(f"{json.dumps(told)}\n")
+            answers.flush()
 
 
-def _answer(answers: BinaryIO, decoded: Decoded) -> None:
+def shared_rows(descriptor: int) -> npt.NDArray[np.uint8]:
+    """Return shared memory as ``AT_ONCE`` rows of bytes."""
+    return np.frombuffer(mmap.mmap(descriptor, 0), dtype=np.uint8).reshape(AT_ONCE, -1)
+
+
+def _answer(
+    see: CroppedView, path: Path, sample_range: SampleRange | None, row: npt.NDArray[np.uint8]
+) -> dict[str, Any]:
+    """Put levels into ``row`` and return their shape and the file's digest; or what is wrong."""
+    try:
+        decoded = decode(see, path, sample_range)
+    except MissingPackageError as error:
+        return {"missing": str(error)}
     if isinstance(decoded, UnreadableImageError):
-        told = [decoded.reason, decoded.remedy, getattr(decoded.__cause__, "errno", None)]
-        _tell(answers, FAULT, json.dumps(told))
-        return
+        errno = getattr(decoded.__cause__, "errno", None)
+        return {"reason": decoded.reason, "remedy": decoded.remedy, "errno": errno}
     levels, digest = decoded
-    answers.write(HEADER.pack(IMAGE, *levels.shape, bytes.fromhex(digest)))
-    answers.write(np.ascontiguousarray(levels).data)
-    answers.flush()
-
-
-def _tell(answers: BinaryIO, kind: bytes, text: str) -> None:
-    told = text.encode(errors="surrogateescape")
-    answers.write(HEADER.pack(kind, 0, 0, len(told), b""))
-    answers.write(told)
-    answers.flush()
+    row[: levels.size] = levels.reshape(-1)
+    return {"shape": levels.shape, "digest": digest}
 
 
 if __name__ == "__main__":
