@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedclip_plugin.backbone.checkpoint import reading, require_side
 from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.data.decoding.center_crop import CenterCrop, Levels
-from fedclip_plugin.data.decoding.decode import CroppedView, See
+from fedclip_plugin.data.decoding.decode import ImageView, See
 from fedclip_plugin.data.decoding.views import augment
 from fedclip_plugin.errors import BackboneError
 
@@ -56,7 +56,8 @@ _PROBE = (100, 75)
 class Preprocessing:
     """The image processor of a backbone folder, by PIL and numpy; S (``side``) is the input image's side in pixels.
 
-    Resize and crop are PIL's own where the processor's settings are those of a CLIP; others are left to transformers.
+    Resize and crop are PIL's own where the processor's settings are those of a CLIP (``center_crop``); where that is
+    None they are left to transformers.
 
     Raises
     ------
@@ -74,7 +75,7 @@ class Preprocessing:
             pixels = self._processor(Image.new("RGB", _PROBE), return_tensors="np")["pixel_values"][0]
         require_side(folder, pixels.shape[1:], read_clip_config(folder))
         self.side = int(pixels.shape[1])
-        self._crop = CenterCrop.of(self._processor.to_dict())
+        self.center_crop = CenterCrop.of(self._processor.to_dict())
         self._normalization = self.normalization()
         if not self._normalization.table.isfinite().all():
             raise BackboneError(
@@ -82,16 +83,19 @@ class Preprocessing:
                 "rescale_factor, or take the file of another CLIP"
             )
 
-    def see(self, view: int = 0) -> See:
-        """Return what makes :meth:`levels` of an image, or of one of its augmented views; 0 is the image itself."""
-        if self._crop is not None:
-            return CroppedView(self._crop, view)
+    def see(self, view: int = 0, whole: int = 0) -> See:
+        """Return what makes :meth:`levels` of an image, or of one of its augmented views; 0 is the image itself.
+
+        Where ``center_crop`` is known, images of up to ``whole`` bytes are left as they are.
+        """
+        if self.center_crop is not None:
+            return ImageView(self.center_crop, view, whole)
         return lambda image: self.levels(augment(image, view) if view else image)
 
     def levels(self, image: Image.Image) -> Levels:
         """Return an RGB image after resize and crop, ``[S, S, 3]``; :meth:`normalization` does the rest."""
-        if self._crop is not None:
-            return self._crop(image)
+        if self.center_crop is not None:
+            return self.center_crop(image)
         cropped = self._processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
         levels: Levels = np.moveaxis(cropped["pixel_values"][0], 0, -1)
         return levels

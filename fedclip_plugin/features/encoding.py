@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.data import UnreadableImageError
-from fedclip_plugin.data.decoding.decode import Array, CroppedView, Decoded, See, decode
+from fedclip_plugin.data.decoding.decode import Array, Decoded, ImageView, See, decode
 from fedclip_plugin.data.decoding.decode_process import AT_ONCE
 from fedclip_plugin.data.decoding.process_pool import ProcessPool
 
@@ -159,7 +159,7 @@ def _decoding(
     see: See, workers: int, sample_range: SampleRange | None, device: torch.device | None, files: int
 ) -> Iterator[tuple[Callable[[Sequence[Path]], Sequence[Decoded]], int]]:
     """Give what decodes files, in the thread that calls or in a process, and how many it is to be given at once."""
-    if device is not None and device.type == "cuda" and files > _FEW and isinstance(see, CroppedView):
+    if device is not None and device.type == "cuda" and files > _FEW and isinstance(see, ImageView):
         with ProcessPool(see, workers, sample_range) as processes:
             yield processes.decode, AT_ONCE
     else:

@@ -14,12 +14,12 @@ from PIL import Image
 from fedclip_edge.errors import MissingPackageError
 from fedclip_plugin.data import UnreadableImageError
 from fedclip_plugin.data.decoding.center_crop import CenterCrop
-from fedclip_plugin.data.decoding.decode import CroppedView, decode
+from fedclip_plugin.data.decoding.decode import ImageView, decode
 from fedclip_plugin.data.decoding.process_pool import ProcessPool
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features import encoding
 
-SEE = CroppedView(CenterCrop(32, 32, 3), view=2)
+SEE = ImageView(CenterCrop(32, 32, 3), view=2)
 RANGE = (0.0, 1000.0)
 
 

@@ -8,7 +8,12 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 from PIL import Image
+
+HEIGHT_FIRST = int(PIL.__version__.split(".")[0]) >= 13
+"""Whether this Pillow shrinks images more than twice as tall as wide along the height first, as it does since 13.0
+(https://github.com/python-pillow/Pillow/pull/9549); before, the width always came first."""
 
 Levels = npt.NDArray[np.uint8]
 """An image as the image tower sees it before it is normalised: RGB, ``[S, S, 3]``."""
@@ -38,6 +43,10 @@ class CenterCrop:
         """Return the width and height that an image is resized to; the longer side is rounded down."""
         longer = self.shorter * max(width, height) // min(width, height)
         return (self.shorter, longer) if width <= height else (longer, self.shorter)
+
+    def shrinks_height_first(self, width: int, height: int) -> bool:
+        """Return whether PIL resizes along the height first, which shows, since levels are rounded in between."""
+        return HEIGHT_FIRST and height > 2 * width and width > self.shorter
 
     def __call__(self, image: Image.Image) -> Levels:
         """Return the levels of an RGB image."""

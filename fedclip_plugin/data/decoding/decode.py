@@ -25,18 +25,21 @@ Decoded: TypeAlias = tuple[Array, str] | UnreadableImageError
 
 
 @dataclass(frozen=True)
-class CroppedView:
+class ImageView:
     """The centre of an RGB image, or of one of its augmented views (0 is the image itself), uint8 ``[S, S, 3]``.
 
-    Plain data, so that another process can do it.
+    Images of up to ``whole`` bytes are left as they are, ``[H, W, 3]``, for a device that resizes them. Plain data, so
+    that another process can do it.
     """
 
     crop: CenterCrop
     view: int = 0
+    whole: int = 0
 
     def __call__(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Return the levels of an image."""
-        return self.crop(augment(image, self.view) if self.view else image)
+        seen = augment(image, self.view) if self.view else image
+        return np.asarray(seen) if 3 * seen.width * seen.height <= self.whole else self.crop(seen)
 
 
 def decode(see: See, path: Path, sample_range: SampleRange | None = None) -> Decoded:

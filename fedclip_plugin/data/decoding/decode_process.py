@@ -21,7 +21,7 @@ import numpy.typing as npt
 from fedclip_edge.errors import MissingPackageError
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.data.decoding.center_crop import CenterCrop
-from fedclip_plugin.data.decoding.decode import CroppedView, decode
+from fedclip_plugin.data.decoding.decode import ImageView, decode
 from fedclip_plugin.data.read_image import UnreadableImageError
 
 AT_ONCE = 16
@@ -33,8 +33,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process hears of Ctrl-C too, and ends this one
     rows = shared_rows(int(sys.argv[1]))
     job = json.loads(sys.stdin.buffer.readline())
-    see = CroppedView(CenterCrop(**job["crop"]), job["view"])
-    sample_range = None if job["sample_range"] is None else tuple(job["sample_range"])
+    given = job.pop("sample_range")
+    sample_range = None if given is None else tuple(given)
+    see = ImageView(**job | {"crop": CenterCrop(**job["crop"])})
     with os.fdopen(int(sys.argv[2]), "w", encoding="ascii") as answers:
         for line in sys.stdin.buffer:
             told = [_answer(see, Path(name), sample_range, rows[at]) for at, name in enumerate(json.loads(line))]
@@ -47,9 +48,7 @@ def shared_rows(descriptor: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(mmap.mmap(descriptor, 0), dtype=np.uint8).reshape(AT_ONCE, -1)
 
 
-def _answer(
-    see: CroppedView, path: Path, sample_range: SampleRange | None, row: npt.NDArray[np.uint8]
-) -> dict[str, Any]:
+def _answer(see: ImageView, path: Path, sample_range: SampleRange | None, row: npt.NDArray[np.uint8]) -> dict[str, Any]:
     """Put levels into ``row`` and return their shape and the file's digest; or what is wrong."""
     try:
         decoded = decode(see, path, sample_range)

@@ -18,7 +18,7 @@ from fedclip_edge.errors import MissingPackageError
 from fedclip_edge.sample_range import SampleRange
 from fedclip_edge.terminal import printable
 from fedclip_plugin.data.decoding import decode_process
-from fedclip_plugin.data.decoding.decode import CroppedView, Decoded
+from fedclip_plugin.data.decoding.decode import Decoded, ImageView
 from fedclip_plugin.data.read_image import UnreadableImageError
 from fedclip_plugin.errors import DataError
 
@@ -30,12 +30,13 @@ class ProcessPool:
     guard would run again.
     """
 
-    def __init__(self, see: CroppedView, count: int, sample_range: SampleRange | None = None) -> None:
-        job = json.dumps({"crop": asdict(see.crop), "view": see.view, "sample_range": sample_range})
+    def __init__(self, see: ImageView, count: int, sample_range: SampleRange | None = None) -> None:
+        job = json.dumps({**asdict(see), "sample_range": sample_range})
+        room = max(see.whole, 3 * see.crop.side**2)
         self._all: list[_Process] = []
         self._idle: SimpleQueue[_Process] = SimpleQueue()
         for _ in range(count):
-            self._all.append(_Process(job, 3 * see.crop.side**2))
+            self._all.append(_Process(job, room))
             self._idle.put(self._all[-1])
 
     def __enter__(self) -> Self:
