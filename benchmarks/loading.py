@@ -46,8 +46,7 @@ def compare_loading(paths: Sequence[Path], repeats: int) -> list[Figure]:
         return torch.from_numpy(np.stack(pixels))
 
     def _own() -> Tensor:
-        levels = np.stack([_levels(decode(_VIT_B32, path)) for path in paths])
-        room[:] = [normalization(torch.from_numpy(levels).permute(0, 3, 1, 2), *room)]
+        room[:] = [normalization.of_images([_levels(decode(_VIT_B32, path)) for path in paths], *room)]
         return room[0]
 
     if not torch.equal(_own(), _processor()):

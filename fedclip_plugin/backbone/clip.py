@@ -98,8 +98,10 @@ class FrozenClip:
     def pixels(self, seen: Sequence[Levels], room: Tensor | None = None) -> Tensor:
         """Return the pixels that CLIP sees, ``[B, 3, S, S]`` on its device, of images as :meth:`see` leaves them.
 
-        ``room`` is the pixels of an earlier batch, to be written over.
+        ``room`` is the pixels of an earlier batch, to be written over on a CPU.
         """
+        if self.device.type == "cpu" and self._resize is None:
+            return self._normalization.of_images(seen, room)
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for index, image in enumerate(seen):
             by_shape.setdefault(image.shape, []).append(index)
@@ -107,7 +109,7 @@ class FrozenClip:
         levels = torch.cat(parts) if len(parts) > 1 else parts[0]
         if len(parts) > 1:
             levels = levels[torch.tensor(list(chain.from_iterable(by_shape.values()))).argsort().to(self.device)]
-        pixels: Tensor = self._normalization(levels.permute(0, 3, 1, 2), room)
+        pixels: Tensor = self._normalization(levels.permute(0, 3, 1, 2))
         return pixels
 
     def _levels(self, same: Sequence[Levels]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,21 +32,26 @@ class Normalization(nn.Module):
         unit = (torch.arange(256, dtype=torch.float64) * rescale).to(mean.dtype)  # in float64, as transformers does
         self.register_buffer("table", (unit - mean[:, None]) / std[:, None], persistent=False)
 
-    def forward(self, levels: Tensor, room: Tensor | None = None) -> Tensor:
-        """Return pixels of zero mean, ``[B, 3, S, S]``, contiguous, of uint8 levels of that shape on any device.
-
-        ``room``, on the CPU, is pixels of earlier levels, to be written over if they are enough: new memory costs more
-        than looking up.
-        """
+    def forward(self, levels: Tensor) -> Tensor:
+        """Return pixels of zero mean, ``[B, 3, S, S]``, contiguous, of uint8 levels of that shape on any device."""
         table, levels = self.table, levels.to(self.table.device, non_blocking=True)
         if table.is_cuda:
             first = 256 * torch.arange(len(table), dtype=torch.int32, device=table.device)[:, None, None]
             return table.flatten()[levels.to(torch.int32, memory_format=torch.contiguous_format) + first]
-        fits = room is not None and len(room) >= len(levels) and room.shape[1:] == levels.shape[1:]
-        pixels = room[: len(levels)] if room is not None and fits else torch.empty(levels.shape, dtype=table.dtype)
-        for image, own in zip(pixels.numpy(), levels.numpy(), strict=True):
-            for channel, floats in enumerate(table.numpy()):
-                np.take(floats, own[channel], out=image[channel], mode="clip")
+        return self.of_images(list(np.moveaxis(levels.numpy(), 1, -1)))
+
+    def of_images(self, images: Sequence[Levels], room: Tensor | None = None) -> Tensor:
+        """Return the same of images ``[S, S, 3]``, on the CPU.
+
+        ``room`` is pixels of earlier images, to be written over if they are enough: new memory costs more than looking
+        up.
+        """
+        shape = (len(images), 3, *images[0].shape[:2])
+        fits = room is not None and len(room) >= len(images) and room.shape[1:] == shape[1:]
+        pixels = room[: len(images)] if room is not None and fits else torch.empty(shape, dtype=self.table.dtype)
+        for image, floats in zip(images, pixels.numpy(), strict=True):
+            for channel, own in enumerate(self.table.numpy()):
+                np.take(own, image[:, :, channel], out=floats[channel], mode="clip")
         return pixels
 
 
@@ -106,7 +112,7 @@ class Preprocessing:
 
     def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
         """Return the pixels that CLIP sees of an RGB image, ``[3, S, S]``: resize, centre crop, normalisation."""
-        pixels: npt.NDArray[np.float32] = self._normalization(torch.from_numpy(self.crop(image))[None])[0].numpy()
+        pixels: npt.NDArray[np.float32] = self._normalization.of_images([self.levels(image)])[0].numpy()
         return pixels
 
     def normalization(self) -> Normalization:

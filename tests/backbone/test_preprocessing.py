@@ -122,11 +122,12 @@ def test_what_pil_alone_cannot_do_is_left_to_transformers():
 
 def test_floats_of_earlier_images_are_written_over_where_there_is_room():
     normalization = Normalization(1 / 255, torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.4]))
-    many, few = (torch.from_numpy(noise(9, 9 * count).reshape(count, 9, 9, 3)).permute(0, 3, 1, 2) for count in (4, 2))
-    room = normalization(many)
+    many, few = ([noise(9, 9, seed=seed + count) for seed in range(count)] for count in (4, 2))
+    room = normalization.of_images(many)
     assert room.is_contiguous()
-    for levels in (few, many):
-        seen = normalization(levels, room)
+    for images in (few, many):
+        seen = normalization.of_images(images, room)
         assert seen.data_ptr() == room.data_ptr()
+        levels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
         assert torch.equal(seen, normalization(levels))
-    assert normalization(many, room[:2]).data_ptr() != room.data_ptr()
+    assert normalization.of_images(many, room[:2]).data_ptr() != room.data_ptr()

@@ -53,4 +53,6 @@ class CenterCrop:
         width, height = self.resized(*image.size)
         left, top = (width - self.side) // 2, (height - self.side) // 2
         resized = image.resize((width, height), Image.Resampling(self.resample))
-        return np.asarray(resized.crop((left, top, left + self.side, top + self.side)))
+        if resized.size != (self.side, self.side):
+            resized = resized.crop((left, top, left + self.side, top + self.side))
+        return np.asarray(resized)
