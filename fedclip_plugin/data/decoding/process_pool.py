@@ -84,6 +84,7 @@ class _Process:
         self._in, self._job = self._popen.stdin, f"{job}\n"
 
     def decode(self, paths: Sequence[Path]) -> list[Decoded]:
+        """Ask for files and wait; see :meth:`ProcessPool.decode`."""
         try:
             self._in.write(f"{self._job}{json.dumps([str(path) for path in paths])}\n")
             self._in.flush()
