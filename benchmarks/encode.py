@@ -1,4 +1,4 @@
-"""Encode once against encoding again in every epoch, and encoding files against the pure forward pass."""
+"""Encode once against encoding again in every epoch, encoding files against the pure forward pass, and loading them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from benchmarks.loading import compare_loading, compare_on_gpu
 from benchmarks.random_clip import random_clip
 from benchmarks.reference import reference_epoch
 from benchmarks.setup.mpi_jobs import RANKS
@@ -53,14 +54,20 @@ Result = TypeVar("Result")
 def measure(scale: Scale, work: Path) -> list[Figure]:
     """Return the topic's figures: clip-tiny first, then a random-weight ViT-B/32."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    images = write_jpegs(work / "jpegs", max(scale.tiny_images, scale.large_images, scale.throughput_images))
+    most = max(scale.tiny_images, scale.large_images, scale.throughput_images)
+    images = write_jpegs(work / "jpegs", max(most, scale.gpu_images) if device.type == "cuda" else most)
     tiny = Subject("clip-tiny", FrozenClip(locate_backbone(BUILT_IN), device), images, device)
     name = "small CLIP" if scale.small_backbone else "ViT-B/32"
     large = Subject(name, FrozenClip(random_clip(work, scale.small_backbone), device), images, device)
     with torch_threads(threads_per_rank(RANKS)):
         figures = compare_epochs(tiny.first(scale.tiny_images), scale.passes)
         figures += compare_epochs(large.first(scale.large_images), 1, None if scale.small_backbone else GOAL)
-    return figures + compare_throughput(large.first(scale.throughput_images), scale.passes)
+    figures += compare_throughput(large.first(scale.throughput_images), scale.passes)
+    with torch_threads(1):
+        figures += compare_loading(images.paths()[: scale.throughput_images], scale.passes)
+    if device.type == "cuda":
+        figures += compare_on_gpu(large.clip, images.paths(), scale.passes)
+    return figures
 
 
 @dataclass(frozen=True)

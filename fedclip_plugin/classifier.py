@@ -258,7 +258,7 @@ class Classifier:
         skip_bad: bool = False,
         cache: str | Path | None = None,
         encoder: str | Path | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         workers: int = 2,
         data_root: str | Path | None = None,
         **columns: str,
@@ -276,7 +276,7 @@ class Classifier:
         encoder
             ``encoder.onnx`` of a bundle, to score on the features that a device sees; None takes the backbone.
         batch_size, workers
-            Images in a forward pass; decoding threads, 0 for as many as torch uses.
+            Images in a forward pass, None for 256 on a GPU and 64 on a CPU; decoding threads, 0 for as many as torch uses.
         data_root, **columns
             Of a list file: what its files are relative to, and its columns: ``file_column``, ``label_column``,
             ``silo_column``, ``split_column``.
@@ -289,16 +289,17 @@ class Classifier:
         """
         if (columns or data_root is not None) and not (isinstance(images, str | Path) and is_list(Path(images))):
             raise DataError("data_root and columns are for list files (.csv ...); leave them out")
-        batch_size, workers = as_count(batch_size, "batch_size", DataError), as_count(workers, "workers", DataError, 0)
+        size = 0 if batch_size is None else as_count(batch_size, "batch_size", DataError)
+        workers = as_count(workers, "workers", DataError, 0)
         kept = None if cache is None else as_path(cache, "cache", DataError)
         parts = images if _are_sets(images) else self.image_sets(images, _columns(columns), data_root)
         _require_own_names(parts)
         with TemporaryDirectory() if kept is None else nullcontext(kept) as place:
             if encoder is not None:
                 graph = as_path(encoder, "encoder", BackboneError)
-                found = self._by_device(parts, graph, skip_bad, batch_size, workers)
+                found = self._by_device(parts, graph, skip_bad, size, workers)
             else:
-                source = self._source(Path(place), batch_size, workers)
+                source = self._source(Path(place), size, workers)
                 found = [source.images(part, skip_bad) for part in parts]
             taken: Sequence[InputSet] = [part.data for part in found]
             if self.on_pixels:

@@ -22,6 +22,7 @@ class Scale:
     tiny_images: int = 336  # of an epoch with clip-tiny
     large_images: int = 64  # of an epoch with ViT-B/32
     throughput_images: int = 128  # files that are encoded to compare encoding with the pure forward pass
+    gpu_images: int = 16_384  # files that are encoded on a GPU, where there is one
     passes: int = 2  # repeats of each epoch and of each throughput measurement
     cost_images: int = 256  # of each silo in `costs`, with ViT-B/32
     cost_tiny_images: int = 280  # the same with clip-tiny
@@ -46,6 +47,7 @@ QUICK = Scale(
     tiny_images=64,
     large_images=64,
     throughput_images=64,
+    gpu_images=128,
     passes=1,
     cost_images=28,
     cost_tiny_images=28,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,11 @@ from torch import Tensor
 
 from fedclip_plugin.backbone.checkpoint import reading, require_weights
 from fedclip_plugin.backbone.clip_config import ClipConfig, read_clip_config
+from fedclip_plugin.backbone.exact_resize import ExactResize
 from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.backbone.towers import finite, image_features, text_features
+from fedclip_plugin.data.decoding.center_crop import Levels
+from fedclip_plugin.data.decoding.decode import See
 from fedclip_plugin.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 
 _FIRST_CLIPS_END = 2
 """End marker by the configuration of the first CLIPs, wrongly; there the tower takes the highest token for it."""
+
+_WHOLE = 1 << 20
+"""Bytes of an RGB image that goes to a GPU as it is; larger ones are resized by PIL, so that memory stays bounded."""
 
 
 class FrozenClip:
@@ -50,6 +57,8 @@ class FrozenClip:
         self._model = load_model(folder).requires_grad_(False).eval().to(device)
         self._tokenizer = _PromptTokenizer(folder, read_clip_config(folder))
         self.preprocessing = Preprocessing(folder)
+        self._normalization = self.preprocessing.normalization().to(device)
+        self._resize = ExactResize.on(device, self.preprocessing.center_crop)
         self.device = device
         self.precision = precision
 
@@ -77,6 +86,39 @@ class FrozenClip:
     def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
         """Return the pixels that CLIP sees, ``[3, S, S]``: bicubic resize, centre crop, normalisation."""
         return self.preprocessing.preprocess(image)
+
+    def see(self, view: int = 0) -> See:
+        """Return what makes of an RGB image what is kept until its batch is encoded: ``[S, S, 3]``, cropped.
+
+        ``view`` is the augmented view that is seen; 0 is the image itself. For a GPU that resizes, images that are not
+        large stay whole.
+        """
+        return self.preprocessing.see(view, _WHOLE if self._resize else 0)
+
+    def pixels(self, seen: Sequence[Levels], room: Tensor | None = None) -> Tensor:
+        """Return the pixels that CLIP sees, ``[B, 3, S, S]`` on its device, of images as :meth:`see` leaves them.
+
+        ``room`` is the pixels of an earlier batch, to be written over on a CPU.
+        """
+        if self.device.type == "cpu" and self._resize is None:
+            return self._normalization.of_images(seen, room)
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(seen):
+            by_shape.setdefault(image.shape, []).append(index)
+        parts = [self._levels([seen[index] for index in same]) for same in by_shape.values()]
+        levels = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if len(parts) > 1:
+            levels = levels[torch.tensor(list(chain.from_iterable(by_shape.values()))).argsort().to(self.device)]
+        pixels: Tensor = self._normalization(levels.permute(0, 3, 1, 2))
+        return pixels
+
+    def _levels(self, same: Sequence[Levels]) -> Tensor:
+        """Return images of one shape as ``[B, S, S, 3]`` on the device."""
+        shape, side = (len(same), *same[0].shape), self.preprocessing.side
+        staged = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        np.stack(same, out=staged.numpy())
+        levels = staged.to(self.device, non_blocking=True)
+        return self._resize(levels) if self._resize and shape[1:3] != (side, side) else levels
 
     @torch.no_grad()
     def encode_pixels(self, pixels: Tensor) -> Tensor:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fedclip_edge.errors import BundleError
 from fedclip_edge.runtime.sessions import ImageEncoder, SessionMaker
 from fedclip_plugin.backbone.towers import finite
+from fedclip_plugin.data.decoding.decode import See
 from fedclip_plugin.errors import BackboneError
 
 FINGERPRINT_KEY = "backbone_fingerprint"
@@ -48,10 +49,14 @@ class OnnxEncoder:
                 f"{preprocess} and {encoder} were made from different backbones; take both of one bundle"
             )
 
-    def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """Return the pixels that the encoder sees of an RGB image, ``[3, S, S]``."""
-        pixels: npt.NDArray[np.float32] = self._graphs.pixel_values(np.asarray(image))[0]
-        return pixels
+    def see(self, view: int = 0) -> See:
+        """Return what makes of an RGB image the pixels that the encoder sees, ``[3, S, S]``; a device has no views."""
+        assert view == 0, "augmented views are for training"
+        return lambda image: self._graphs.pixel_values(np.asarray(image))[0]
+
+    def pixels(self, seen: Sequence[npt.NDArray[np.float32]], room: Tensor | None = None) -> Tensor:
+        """Return the pixels of images as one batch, ``[B, 3, S, S]``, in memory of its own."""
+        return torch.from_numpy(np.stack(seen))
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Return image features, ``[B, d]`` float32, from ``[B, 3, S, S]``."""

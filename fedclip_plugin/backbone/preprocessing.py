@@ -1,7 +1,8 @@
-"""From an image to what CLIP's image tower sees, by the backbone's own processor; needs no weights."""
+"""From an image to what CLIP's image tower sees, as the backbone's own processor does; needs no weights."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +13,46 @@ from torch import Tensor, nn
 
 from fedclip_plugin.backbone.checkpoint import reading, require_side
 from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.data.decoding.center_crop import CenterCrop, Levels
+from fedclip_plugin.data.decoding.decode import ImageView, See
+from fedclip_plugin.data.decoding.views import augment
 from fedclip_plugin.errors import BackboneError
 
 
 class Normalization(nn.Module):
-    """Rescale (a factor, ``1 / 255``) and normalise by channel, bit for bit as transformers' numpy processor does."""
+    """Rescale (a factor, ``1 / 255``) and normalise by channel, bit for bit as transformers' numpy processor does.
 
-    mean: Tensor
-    std: Tensor
+    The 256 floats of each channel are computed once, and looked up: equal on every device.
+    """
+
+    table: Tensor
 
     def __init__(self, rescale: float, mean: Tensor, std: Tensor) -> None:
         super().__init__()
-        self.rescale = rescale
-        self.register_buffer("mean", mean[:, None, None], persistent=False)
-        self.register_buffer("std", std[:, None, None], persistent=False)
+        unit = (torch.arange(256, dtype=torch.float64) * rescale).to(mean.dtype)  # in float64, as transformers does
+        self.register_buffer("table", (unit - mean[:, None]) / std[:, None], persistent=False)
 
     def forward(self, levels: Tensor) -> Tensor:
-        """Return pixels of zero mean, ``[B, 3, S, S]``, of uint8 levels of that shape on any device."""
-        unit = levels.to(self.mean.device, torch.float64) * self.rescale  # in float64, as transformers does
-        return (unit.to(self.mean.dtype) - self.mean) / self.std
+        """Return pixels of zero mean, ``[B, 3, S, S]``, contiguous, of uint8 levels of that shape on any device."""
+        table, levels = self.table, levels.to(self.table.device, non_blocking=True)
+        if table.is_cuda:
+            first = 256 * torch.arange(len(table), dtype=torch.int32, device=table.device)[:, None, None]
+            return table.flatten()[levels.to(torch.int32, memory_format=torch.contiguous_format) + first]
+        return self.of_images(list(np.moveaxis(levels.numpy(), 1, -1)))
+
+    def of_images(self, images: Sequence[Levels], room: Tensor | None = None) -> Tensor:
+        """Return the same of images ``[S, S, 3]``, on the CPU.
+
+        ``room`` is pixels of earlier images, to be written over if they are enough: new memory costs more than looking
+        up.
+        """
+        shape = (len(images), 3, *images[0].shape[:2])
+        fits = room is not None and len(room) >= len(images) and room.shape[1:] == shape[1:]
+        pixels = room[: len(images)] if room is not None and fits else torch.empty(shape, dtype=self.table.dtype)
+        for image, floats in zip(images, pixels.numpy(), strict=True):
+            for channel, own in enumerate(self.table.numpy()):
+                np.take(own, image[:, :, channel], out=floats[channel], mode="clip")
+        return pixels
 
 
 _PROBE = (100, 75)
@@ -39,6 +61,9 @@ _PROBE = (100, 75)
 
 class Preprocessing:
     """The image processor of a backbone folder, by PIL and numpy; S (``side``) is the input image's side in pixels.
+
+    Resize and crop are PIL's own where the processor's settings are those of a CLIP (``center_crop``); where that is
+    None they are left to transformers.
 
     Raises
     ------
@@ -53,24 +78,41 @@ class Preprocessing:
 
         with reading(f"the image processor of backbone {folder} cannot be used"), np.errstate(all="ignore"):
             self._processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-            pixels = self.preprocess(Image.new("RGB", _PROBE))
+            pixels = self._processor(Image.new("RGB", _PROBE), return_tensors="np")["pixel_values"][0]
         require_side(folder, pixels.shape[1:], read_clip_config(folder))
         self.side = int(pixels.shape[1])
-        if not np.isfinite(pixels).all():
+        self.center_crop = CenterCrop.of(self._processor.to_dict())
+        self._normalization = self.normalization()
+        if not self._normalization.table.isfinite().all():
             raise BackboneError(
                 f"the image processor of backbone {folder} makes pixels that are not finite; look at its image_std and "
                 "rescale_factor, or take the file of another CLIP"
             )
 
-    def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """Return the pixels that CLIP sees of an RGB image, ``[3, S, S]``: resize, centre crop, normalisation."""
-        pixels: npt.NDArray[np.float32] = self._processor(image, return_tensors="np")["pixel_values"][0]
-        return pixels
+    def see(self, view: int = 0, whole: int = 0) -> See:
+        """Return what makes :meth:`levels` of an image, or of one of its augmented views; 0 is the image itself.
+
+        Where ``center_crop`` is known, images of up to ``whole`` bytes are left as they are.
+        """
+        if self.center_crop is not None:
+            return ImageView(self.center_crop, view, whole)
+        return lambda image: self.levels(augment(image, view) if view else image)
+
+    def levels(self, image: Image.Image) -> Levels:
+        """Return an RGB image after resize and crop, ``[S, S, 3]``; :meth:`normalization` does the rest."""
+        if self.center_crop is not None:
+            return self.center_crop(image)
+        cropped = self._processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
+        levels: Levels = np.moveaxis(cropped["pixel_values"][0], 0, -1)
+        return levels
 
     def crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """Return an RGB image after resize and crop, ``[3, S, S]``; :meth:`normalization` does the rest."""
-        cropped = self._processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
-        pixels: npt.NDArray[np.uint8] = cropped["pixel_values"][0]
+        """Return :meth:`levels` channel by channel, ``[3, S, S]``: what methods on pixels are given."""
+        return np.ascontiguousarray(np.moveaxis(self.levels(image), -1, 0))
+
+    def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
+        """Return the pixels that CLIP sees of an RGB image, ``[3, S, S]``: resize, centre crop, normalisation."""
+        pixels: npt.NDArray[np.float32] = self._normalization.of_images([self.levels(image)])[0].numpy()
         return pixels
 
     def normalization(self) -> Normalization:

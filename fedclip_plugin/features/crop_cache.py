@@ -117,6 +117,7 @@ def cropped(
     skip_bad: bool,
     workers: int,
     on_progress: Progress,
+    device: torch.device,
 ) -> EncodedImages[PixelSet]:
     """Return the pixels of an image set, decoding only what is not cached; the backbone's folder is read only for that.
 
@@ -127,7 +128,7 @@ def cropped(
     crops = cache.read(cache.path(images))
     missing = files.missing(crops.rows)
     if missing:
-        crops = _write(cache, crops, files, missing, Preprocessing(backbone), workers, on_progress)
+        crops = _write(cache, crops, files, missing, Preprocessing(backbone), workers, on_progress, device)
         files.remember()
     kept, faults = files.judge(crops.rows, skip_bad)
     rows = torch.tensor([crops.rows[files.digest(images.files[index]) or ""] for index in kept])
@@ -143,6 +144,7 @@ def _write(
     preprocessing: Preprocessing,
     workers: int,
     on_progress: Progress,
+    device: torch.device,
 ) -> Crops:
     """Write a new file of what is still true of the old one and of what is missing there."""
     current, side = files.digests(), preprocessing.side
@@ -150,10 +152,11 @@ def _write(
     cache.require_room(files.images, len(still) + len(missing), side)
 
     def _decoded() -> Iterator[Block]:
-        for batch in read_files(preprocessing.crop, files.paths(missing), _BATCH, workers, cache.sample_range):
+        paths, see = files.paths(missing), preprocessing.see()
+        for batch in read_files(see, paths, _BATCH, workers, cache.sample_range, device):
             files.note(missing, batch)
             if batch.arrays:
-                yield list(batch.digests.values()), np.stack(list(batch.arrays.values()))
+                yield list(batch.digests.values()), np.moveaxis(np.stack(list(batch.arrays.values())), -1, 1)
             on_progress(len(batch.arrays) + len(batch.faults))
 
     return cache.write(cache.path(files.images), side, chain(crops.blocks(still), _decoded()))

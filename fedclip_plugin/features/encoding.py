@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.data import UnreadableImageError
-from fedclip_plugin.data.read_image import read_image
-
-Array = npt.NDArray[Any]
-See = Callable[[Image.Image], Array]
-"""From an RGB image to what is made of it."""
+from fedclip_plugin.data.decoding.decode import Array, Decoded, ImageView, See, decode
+from fedclip_plugin.data.decoding.decode_process import AT_ONCE
+from fedclip_plugin.data.decoding.process_pool import ProcessPool
 
 Progress = Callable[[int], Any]
 """Called with the number of images done since the last call."""
 
 _AHEAD = 3
+_FEW = 2000
+"""Files that threads decode before processes have started: each takes about a second of a core to start."""
 
 
 def no_progress(count: int) -> None:
@@ -48,8 +48,11 @@ class ImageEncoder(Protocol):
 
     device: torch.device
 
-    def preprocess(self, image: Image.Image) -> Array:
-        """Return the pixels that the encoder sees of an RGB image, ``[3, S, S]``."""
+    def see(self, view: int = 0) -> See:
+        """Return what makes of an RGB image, or of one of its augmented views, what is kept until it is encoded."""
+
+    def pixels(self, seen: Sequence[Array], room: Tensor | None = None) -> Tensor:
+        """Return what the encoder sees, ``[B, 3, S, S]``; ``room`` is what it saw before, and may be written over."""
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Return features ``[B, d]`` of ``[B, 3, S, S]``."""
@@ -70,9 +73,9 @@ def encode_files(
     paths
         N files.
     batch_size
-        Images in one forward pass.
+        Images in one forward pass; 0 for 256 on a GPU, which waits for launches with fewer, and 64 on a CPU.
     workers
-        Decoding threads; PIL releases the interpreter lock while it decodes and resizes.
+        Decoding threads; PIL releases the interpreter lock while it decodes and resizes. For a GPU each has a process.
     on_progress
         Called with the number of images done since the last call.
     sample_range
@@ -97,53 +100,51 @@ def encode_batches(
     batch_size: int,
     workers: int,
     on_progress: Progress = no_progress,
-    see: See | None = None,
+    view: int = 0,
     sample_range: SampleRange | None = None,
 ) -> Iterator[Batch]:
     """Yield the features of image files, ``[d]`` float32 each, batch by batch; parameters as `encode_files`.
 
-    ``see`` makes of an RGB image the pixels that are encoded; None takes the encoder's own preprocessing.
+    ``view`` is the augmented view that is encoded of each image; 0 is the image itself.
     """
-    for batch in read_files(see or clip.preprocess, paths, batch_size, workers, sample_range):
+    pixels: Tensor | None = None
+    batch_size = batch_size or (256 if clip.device.type == "cuda" else 64)
+    for batch in read_files(clip.see(view), paths, batch_size, workers, sample_range, clip.device):
         features: dict[int, Array] = {}
         if batch.arrays:
-            encoded = clip.encode_pixels(stack_pixels(list(batch.arrays.values()), clip.device)).numpy()
+            pixels = clip.pixels(list(batch.arrays.values()), pixels)
+            encoded = clip.encode_pixels(pixels).numpy()
             features = dict(zip(batch.arrays, encoded, strict=True))
         yield replace(batch, arrays=features)
         on_progress(len(batch.arrays) + len(batch.faults))
 
 
-def decode(see: See, path: Path, sample_range: SampleRange | None = None) -> tuple[Array, str] | UnreadableImageError:
-    """Return what ``see`` makes of one file and the file's digest, or the error that says why it cannot be read."""
-    try:
-        image, stored = read_image(path, sample_range=sample_range)
-    except UnreadableImageError as error:
-        return error
-    return see(image), stored.digest
-
-
-def stack_pixels(pixels: Sequence[Array], device: torch.device) -> Tensor:
-    """Return images as one batch ``[B, 3, S, S]``, in pinned memory when ``device`` is a GPU."""
-    batch = torch.from_numpy(np.stack(pixels))
-    return batch.pin_memory() if device.type == "cuda" else batch
-
-
 def read_files(
-    see: See, paths: Sequence[Path], batch_size: int, workers: int, sample_range: SampleRange | None = None
+    see: See,
+    paths: Sequence[Path],
+    batch_size: int,
+    workers: int,
+    sample_range: SampleRange | None = None,
+    device: torch.device | None = None,
 ) -> Iterator[Batch]:
-    """Yield in order what ``see`` makes of images, while the next batches are being decoded by ``workers`` threads."""
+    """Yield in order what ``see`` makes of images, while the next batches are being decoded by ``workers`` threads.
+
+    For a GPU as ``device``, which encodes more images than threads decode, each thread has a process that decodes.
+    """
     starts = iter(range(0, len(paths), batch_size))
-    pending: deque[dict[int, Future[tuple[Array, str] | UnreadableImageError]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    pending: deque[list[tuple[range, Future[Sequence[Decoded]]]]] = deque()
+    with _decoding(see, workers, sample_range, device, len(paths)) as (act, few), ThreadPoolExecutor(workers) as pool:
 
         def _submit(count: int) -> None:
             for start in islice(starts, count):
-                indices = range(start, min(start + batch_size, len(paths)))
-                pending.append({index: pool.submit(decode, see, paths[index], sample_range) for index in indices})
+                stop = min(start + batch_size, len(paths))
+                parts = [range(at, min(at + few, stop)) for at in range(start, stop, few)]
+                pending.append([(part, pool.submit(act, paths[part.start : part.stop])) for part in parts])
 
         _submit(_AHEAD)
         while pending:
-            results = {index: future.result() for index, future in pending.popleft().items()}
+            done = [zip(part, future.result(), strict=True) for part, future in pending.popleft()]
+            results = dict(chain.from_iterable(done))
             _submit(1)
             good = {index: result for index, result in results.items() if not isinstance(result, UnreadableImageError)}
             yield Batch(
@@ -151,3 +152,15 @@ def read_files(
                 {index: digest for index, (_, digest) in good.items()},
                 {index: result for index, result in results.items() if isinstance(result, UnreadableImageError)},
             )
+
+
+@contextmanager
+def _decoding(
+    see: See, workers: int, sample_range: SampleRange | None, device: torch.device | None, files: int
+) -> Iterator[tuple[Callable[[Sequence[Path]], Sequence[Decoded]], int]]:
+    """Give what decodes files, in the thread that calls or in a process, and how many it is to be given at once."""
+    if device is not None and device.type == "cuda" and files > _FEW and isinstance(see, ImageView):
+        with ProcessPool(see, workers, sample_range) as processes:
+            yield processes.decode, AT_ONCE
+    else:
+        yield lambda paths: [decode(see, path, sample_range) for path in paths], 1

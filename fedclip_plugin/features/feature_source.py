@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from fedclip_edge.files import write_file
 from fedclip_edge.sample_range import SampleRange
@@ -18,14 +17,15 @@ from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.data import ImageSet, UnreadableImageError
+from fedclip_plugin.data.decoding.decode import decode
+from fedclip_plugin.data.decoding.views import AUGMENTATION_VERSION
 from fedclip_plugin.features.cache_parts import Part, Parts, naming_cache
 from fedclip_plugin.features.crop_cache import PixelCache, cropped
-from fedclip_plugin.features.encoding import Progress, decode, encode_batches, no_progress, stack_pixels
+from fedclip_plugin.features.encoding import Progress, encode_batches, no_progress
 from fedclip_plugin.features.feature_set import EncodedImages, FeatureSet, PixelSet
 from fedclip_plugin.features.image_files import ImageFiles, image_set_hash, range_key, short_hash
 from fedclip_plugin.features.mapped_features import MappedFeatures
 from fedclip_plugin.features.text_features import TextFeatures
-from fedclip_plugin.features.views import AUGMENTATION_VERSION, augment
 from fedclip_plugin.recipe.prompts import prompts_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class FeatureSource:
     precision
         ``auto``, ``fp32``, ``bf16`` or ``fp16``.
     batch_size, workers
-        Images in a forward pass; decoding threads, 0 for as many as torch uses.
+        Images in a forward pass, 0 for 256 on a GPU and 64 on a CPU; decoding threads, 0 for as many as torch uses.
     load
         From the backbone's folder to the backbone, on ``device``; None loads it afresh.
     sample_range
@@ -181,7 +181,9 @@ class FeatureSource:
 
         Parameters and errors as for :meth:`images`; a disk without room is a DataError too.
         """
-        return cropped(self._pixels, self.folder, self._image_files(images), skip_bad, self._workers, on_progress)
+        return cropped(
+            self._pixels, self.folder, self._image_files(images), skip_bad, self._workers, on_progress, self._device
+        )
 
     @property
     def mapped(self) -> MappedFeatures:
@@ -211,12 +213,9 @@ class FeatureSource:
         clip, paths = self._clip, files.paths(names)
         clip.precision = self.precision
 
-        def _see(image: Image.Image) -> NDArray[np.float32]:
-            return clip.preprocess(augment(image, view) if view else image)
-
         features: dict[str, NDArray[np.float32]] = {}
         for batch in encode_batches(
-            clip, paths, self._batch_size, self._workers, on_progress, _see, self._sample_range
+            clip, paths, self._batch_size, self._workers, on_progress, view, self._sample_range
         ):
             files.note(names, batch)
             features |= {batch.digests[index]: row for index, row in batch.arrays.items()}
@@ -227,8 +226,8 @@ class FeatureSource:
 
         step = max(1, len(images) // CHECKED_IMAGES)
         paths = images.paths()[::step][:CHECKED_IMAGES]
-        decoded = [decode(self._clip.preprocess, path, self._sample_range) for path in paths]
-        pixels = [result[0] for result in decoded if not isinstance(result, UnreadableImageError)]
-        if not pixels:
+        decoded = [decode(self._clip.see(), path, self._sample_range) for path in paths]
+        seen = [result[0] for result in decoded if not isinstance(result, UnreadableImageError)]
+        if not seen:
             return "fp32"
-        return choose(self._clip, self._device, stack_pixels(pixels, self._device))
+        return choose(self._clip, self._device, self._clip.pixels(seen))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import costs, encode, memory, rounds, scaling, startup
+from benchmarks import costs, encode, loading, memory, rounds, scaling, startup
 from benchmarks.costs import Federation
 from benchmarks.encode import Subject
 from benchmarks.random_clip import write_random_clip
@@ -103,6 +103,19 @@ def test_throughput_is_compared_in_every_precision(subject):
     figures = encode.compare_throughput(subject, 1)
     assert len(figures) == 4 * len(subject.precisions())
     assert all(figure.value > 0 for figure in figures)
+
+
+def test_loading_is_compared_with_transformers_and_threads_with_processes(subject):
+    figures = by_name(loading.compare_loading(subject.images.paths(), 1))
+    assert len(figures) == 8
+    assert all(figure.value > 0 for figure in figures.values())
+    assert figures["load an image: ours / theirs"].at_most == 0.5
+
+
+def test_the_part_for_a_gpu_runs_without_one(subject):
+    figures = loading.compare_on_gpu(subject.clip, subject.images.paths(), 1)
+    assert [figure.unit for figure in figures] == ["images/s", "-", "images/s"]
+    assert (figures[0].at_least, figures[1].value) == (5000, 0)
 
 
 def test_the_federation_of_rounds_has_the_adapter_of_vit_b32():

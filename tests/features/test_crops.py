@@ -19,10 +19,10 @@ from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.preprocessing import Normalization, Preprocessing
 from fedclip_plugin.data import UnreadableImageError, open_rgb, scan_folder
+from fedclip_plugin.data.decoding import decode as decode_module
 from fedclip_plugin.data.read_image import read_image
 from fedclip_plugin.errors import BackboneError, DataError
 from fedclip_plugin.features import FeatureSource
-from fedclip_plugin.features import encoding as encode_module
 from fedclip_plugin.features.crop_cache import PixelCache
 
 CPU = torch.device("cpu")
@@ -161,9 +161,9 @@ def test_a_disks_fault_is_not_held_against_the_file(tmp_path, root, monkeypatch)
             raise UnreadableImageError(path, "Input/output error") from OSError(5, "Input/output error")
         return read_image(path)
 
-    monkeypatch.setattr(encode_module, "read_image", fail)
+    monkeypatch.setattr(decode_module, "read_image", fail)
     assert [fault.path.name for fault in crop(tmp_path, root, skip=True)[0].faults] == ["0.png"]
-    monkeypatch.setattr(encode_module, "read_image", read_image)
+    monkeypatch.setattr(decode_module, "read_image", read_image)
     result, counted = crop(tmp_path, root, skip=True)
     assert (counted, result.faults, len(result.data)) == (1, [], 8)
 

@@ -117,7 +117,7 @@ def test_what_was_encoded_is_kept_when_the_rest_fails(tmp_path, root, monkeypatc
 
 
 def test_a_disks_fault_is_not_held_against_the_file(tmp_path, root, monkeypatch):
-    from fedclip_plugin.features import encoding as module
+    from fedclip_plugin.data.decoding import decode as module
 
     def fail(path, **options):
         if path.name == "0.png":

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from fedclip_plugin.data import scan_folder, split_60_20_20
+from fedclip_plugin.data.decoding.views import augment
 from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.features import FeatureSet, FeatureSource
-from fedclip_plugin.features.views import augment
 from fedclip_plugin.federated.roles.trainer import batches
 from fedclip_plugin.federated.startup.preparation import split
 from fedclip_plugin.recipe import find_recipe, load_recipe

@@ -78,9 +78,7 @@ def make_run(place, workshop, lines, *overrides):
 
 def untrained(recipe):
     settings = recipe.fedclip_args
-    source = FeatureSource(
-        settings.backbone, torch.device("cpu"), "fp32", settings.feature_cache_dir, settings.encode_batch_size, 2
-    )
+    source = FeatureSource(settings.backbone, torch.device("cpu"), "fp32", settings.feature_cache_dir, 0, 2)
     text = source.text(CLASSES, settings.prompt_template)
     facts = (settings.backbone, source.fingerprint, "fp32", CLASSES, settings.prompt_template)
     task = Task(settings.method, *facts, text, recipe.digest())

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import PIL
 from onnx import ModelProto
 
 from fedclip_edge.errors import ConversionError
 from fedclip_export.graphs.finalize import finalize, require_interface
 from fedclip_export.graphs.graph_builder import GraphBuilder
 from fedclip_export.graphs.resample import Axis, resample_columns, resample_rows
+from fedclip_plugin.data.decoding.center_crop import HEIGHT_FIRST
 
 _BICUBIC = 3  # PIL.Image.Resampling.BICUBIC
 _RESCALE = 1 / 255
-_HEIGHT_FIRST = 13  # the major version of Pillow with https://github.com/python-pillow/Pillow/pull/9549
 _SWITCHES = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
 
 
@@ -110,4 +109,4 @@ def _check(folder: Path, settings: Mapping[str, Any]) -> PreprocessSpec:
             f"backbone {folder}: its image processor has size {settings['size']!r}, mean {mean} and std {std}; a CLIP "
             "has a shortest edge and three positive deviations"
         )
-    return PreprocessSpec(int(size), mean, std, height_first=int(PIL.__version__.split(".")[0]) >= _HEIGHT_FIRST)
+    return PreprocessSpec(int(size), mean, std, height_first=HEIGHT_FIRST)

@@ -26,7 +26,7 @@ LOSSY_COPIES = 3
 """With a lossy codec: what the other end holds, what is still owed, and the difference on its way."""
 
 _CLASSES = 7  # of a recipe that does not list them
-_EVALUATED = 64  # images on pixels that are evaluated at once
+_EVALUATED = 64  # images on pixels that are evaluated at once, or encoded where the recipe says nothing
 _MARGIN = 1.1  # what the allocator keeps beyond what is in use
 
 
@@ -61,7 +61,7 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
         return _simulated(recipe, size, trained, images)
     arriving = recipe.train_args.client_num_per_round * trained
     features = 0 if method.on_pixels else FLOAT * size.dim * images
-    encoding = max(settings.encode_batch_size, _EVALUATED) * size.vision.passing_bytes
+    encoding = max(settings.encode_batch_size or 0, _EVALUATED) * size.vision.passing_bytes
     kept = method.activations(size, _classes(recipe), recipe.train_args.batch_size)
     training = TRAINING_COPIES * trained + kept + (trained if settings.proximal_mu else 0)
     kept_by_silo = trained + lossy + 2 * features

@@ -295,7 +295,7 @@ def feature_source(recipe: Recipe, device: torch.device) -> FeatureSource:
         device,
         settings.precision,
         Path(settings.feature_cache_dir),
-        settings.encode_batch_size,
+        settings.encode_batch_size or 0,
         settings.encode_workers or 0,
         sample_range=settings.sample_range,
     )

@@ -140,9 +140,10 @@ class FedClipArgs(Section):
     keep_rounds
         Adapters of how many last rounds are kept on disk, besides best and final.
     encode_batch_size
-        Images per forward pass of the backbone.
+        Images per forward pass of the backbone. Without it: 256 on a GPU, 64 on a CPU.
     encode_workers
-        Threads that decode images. Without it: this rank's share of the host's cores, 2 or more.
+        Threads that decode images; on a GPU, where there are thousands of images, processes. Without it: this rank's
+        share of the host's cores, 2 or more.
     offline
         Whether ``enable_wandb`` is refused unless ``WANDB_MODE=offline`` is set. Everything else opens no connection
         anyway.
@@ -186,6 +187,6 @@ class FedClipArgs(Section):
     images_per_class: Count = 80
     difficulty: UpToThree = 1.0
     keep_rounds: Count = 3
-    encode_batch_size: Count = 64
+    encode_batch_size: Count | None = None
     encode_workers: Count | None = None
     offline: Flag = True
