@@ -276,7 +276,7 @@ class Classifier:
         encoder
             ``encoder.onnx`` of a bundle, to score on the features that a device sees; None takes the backbone.
         batch_size, workers
-            Images in a forward pass, None for 256 on a GPU and 64 on a CPU; decoding threads, 0 for as many as torch uses.
+            Images in a forward pass, None for 256 on a GPU and 64 on a CPU; decoding threads, 0 for torch's number.
         data_root, **columns
             Of a list file: what its files are relative to, and its columns: ``file_column``, ``label_column``,
             ``silo_column``, ``split_column``.
