@@ -202,7 +202,8 @@ def _within_domains(recipe: Recipe, each: int, sets: Sequence[ImageSet]) -> Clie
         try:
             return share_out(recipe, images, each)
         except DataError as error:
-            raise DataError(f"{images.name}: {error}") from error
+            told = error.text.replace("client_num_in_total", "silos_per_domain")  # what there is to change here
+            raise DataError(f"{images.name}: {told}") from error
 
     members, width = list[Client](), len(str(each))
     found = collect((partial(_shared, images) for images in sets), f"of {len(sets)} domains cannot be shared out")

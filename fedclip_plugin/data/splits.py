@@ -94,7 +94,8 @@ def few_shots(images: ImageSet, train: NDArray[np.int64], shots: int, seed: int)
         )
     order = np.random.default_rng(seed).permutation(len(train))
     chosen = [order[index[order] == label][:shots] for label in range(len(found))]
-    return train[np.sort(np.concatenate(chosen))]
+    kept: NDArray[np.int64] = train[np.sort(np.concatenate(chosen))]
+    return kept
 
 
 def split_60_20_20(count: int, seed: int) -> Split:
