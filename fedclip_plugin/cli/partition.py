@@ -73,8 +73,7 @@ def _listed(recipe: Recipe, progress: bool) -> tuple[Clients, list[Split]]:
         root = ensure_miniature(cache, settings.images_per_class, settings.difficulty, sources, progress)
     clients = list_clients(recipe, root, domains)
     common_classes({images.name: images.classes for images in clients.image_sets}, settings.classes)
-    clients.require_usable(recipe)
-    return clients, clients.splits(recipe.common_args.random_seed, settings.shots)
+    return clients, clients.usable_splits(recipe)
 
 
 def _text(

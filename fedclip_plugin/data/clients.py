@@ -112,8 +112,8 @@ class Clients:
         )
         return np.stack(list(counts))
 
-    def require_usable(self, recipe: Recipe) -> None:
-        """See that every client can be split as the recipe asks and, of a simulation, that every class has a client.
+    def usable_splits(self, recipe: Recipe) -> list[Split]:
+        """Split each client's images as the recipe asks, and see that every class of a simulation has a client.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class Clients:
             Lists what is lacking.
         """
 
-        def _every_class() -> None:
+        def _every_class() -> list[Split]:
             empty = np.flatnonzero(self.table().sum(axis=0) == 0)
             if recipe.simulated and len(empty):
                 classes = self.image_sets[0].classes
@@ -129,9 +129,10 @@ class Clients:
                     f"{len(empty)} of {len(classes)} classes have no image of any client: "
                     f"{listed(classes[own] for own in empty)}; take them out of fedclip_args.classes, or add images"
                 )
+            return []
 
         splits = partial(self.splits, recipe.common_args.random_seed, recipe.fedclip_args.shots)
-        collect((_every_class, splits), "faults in the clients' images")
+        return collect((_every_class, splits), "faults in the clients' images")[1]
 
 
 def collect(looks: Iterable[Callable[[], T]], told: str) -> list[T]:

@@ -37,7 +37,7 @@ def require_images_here(recipe: Recipe) -> None:
         target = target_image_set(recipe)
         sets = [*clients.image_sets, *([target] if target else [])]
         common_classes({images.name: images.classes for images in sets}, recipe.fedclip_args.classes)
-        clients.require_usable(recipe)
+        clients.usable_splits(recipe)
         return
     looks: list[Callable[[], ImageSet | None]] = [partial(target_image_set, recipe)]
     looks[:0] = [partial(_splittable, recipe, index) for index in range(len(silo_names(recipe)))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,12 +113,18 @@ def split_60_20_20(count: int, seed: int) -> Split:
     """
     if count < 5:
         raise DataError(f"{count} images cannot be split 60/20/20: a silo needs at least 5 images; add images")
-    order = np.arange(count, dtype=np.int64)
-    np.random.RandomState(seed).shuffle(order)
-    sizes = sizes_60_20_20(count)
+    order, sizes = _shuffled(count, seed).copy(), sizes_60_20_20(count)
     ends = np.cumsum([sizes["train"], sizes["validation"], sizes["test"]])
     train, validation, test, _ = np.split(order, ends)
     return Split(train, validation, test)
+
+
+@lru_cache(maxsize=256)
+def _shuffled(count: int, seed: int) -> NDArray[np.int64]:
+    """Return the positions in the split's order; the many clients of a simulation have few different counts."""
+    order = np.arange(count, dtype=np.int64)
+    np.random.RandomState(seed).shuffle(order)
+    return order
 
 
 def sizes_60_20_20(count: int) -> dict[str, int]:

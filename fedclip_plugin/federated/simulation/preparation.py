@@ -169,7 +169,7 @@ class SimulationPreparation:
                 for line in (line for images in sets for line in remarks(images, self._settings.sample_range)):
                     logger.warning("%s", line)
             classes = common_classes({own.name: own.classes for own in sets}, self._settings.classes)
-            clients.require_usable(self._recipe)
+            clients.usable_splits(self._recipe)  # what is lacking is said before anything is encoded
             count = sum(len(own.positions) for own in clients.members), len(target) if target else 0
             first = self._group.first_here
             return Listed(
