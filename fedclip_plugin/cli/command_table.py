@@ -34,6 +34,10 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
             "look through a folder or list of images: counts, bad files, duplicates", "fedclip check data/PACS"
         ),
         "validate": Command("check recipes; every fault is named at once", "fedclip validate mine.yaml"),
+        "partition": Command(
+            "show how many images of each class every silo or client of a recipe has, and draw it",
+            "fedclip partition mine.yaml --set data_args.partition_alpha=0.1 --picture clients.svg",
+        ),
         "keys": Command("what the keys of a recipe mean, with type and default", "fedclip keys learning_rate"),
         "schema": Command("print the JSON schema of recipes, for editors", "fedclip schema > fedclip.schema.json"),
         "doctor": Command("versions and clashes, MPI, GPU, caches", "fedclip doctor"),

@@ -27,7 +27,7 @@ def act(options: argparse.Namespace) -> int:
         try:
             path = find_either(name)
             told, recipe = (_study if is_study(path) else _recipe)(path, options.overrides)
-            notes = [*_silo_files(recipe), *_lists(recipe)]
+            notes = [*_silo_files(recipe), *_images(recipe)]
             print("\n".join([f"{printable(str(path))}: {told}", *notes]))
         except (RecipeError, DataError) as error:
             print(message(str(error)), file=sys.stderr)
@@ -72,19 +72,22 @@ def _silo_files(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _lists(recipe: Recipe) -> list[str]:
-    """Check the lists of images and their files if the lists are on this machine; return a line for each that is not.
+def _images(recipe: Recipe) -> list[str]:
+    """Check lists of images, and folders that every rank lists, if they are here; return a line for each that is not.
 
-    A DataError says what is wrong with them.
+    A DataError says what is wrong with them, such as images that cannot be shared out as the recipe asks.
     """
     settings = recipe.fedclip_args
-    if settings.data_layout != "list" or settings.data_list is None or recipe.data_args.data_silo_config:
+    place = settings.data_list
+    if settings.data_layout != "list":
+        place = settings.data_root if recipe.simulated or recipe.shares_out() else None
+    if place is None or recipe.data_args.data_silo_config:
         return []
     from fedclip_plugin.data import require_images_here
     from fedclip_plugin.data.lists.list_file import in_silo
 
     names = [*(recipe.silo_names() or ()), *([settings.target_domain] if settings.target_domain else [])]
-    paths = dict.fromkeys(in_silo(settings.data_list, name) for name in names) or [settings.data_list]
+    paths = dict.fromkeys(in_silo(place, name) for name in names) or [place]
     away = [path for path in paths if not os.path.lexists(path)]
     if not away:
         require_images_here(recipe)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,15 @@ from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.layout import domain_image_sets, share_out, silo_image_set, silo_names, whole_image_set
 from fedclip_plugin.data.splits import PARTS, Split, split_images
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.recipe.faults import listed
 
 if TYPE_CHECKING:
     from fedclip_plugin.recipe import Recipe
+
+
+T = TypeVar("T")
+
+_SHOWN = 20  # faults that an error lists
 
 
 @dataclass(frozen=True)
@@ -76,20 +83,26 @@ class Clients:
             members.append(replace(client, positions=among[among >= 0]))
         return Clients(sets, tuple(members))
 
-    def splits(self, seed: int) -> list[Split]:
+    def splits(self, seed: int, shots: int | None = None) -> list[Split]:
         """Split each client's images, as a silo's are; positions are those in the client's image set.
+
+        Parameters
+        ----------
+        shots
+            As for `split_images`.
 
         Raises
         ------
         DataError
-            A part of a client's images would be empty; names the client.
+            A part of a client's images would be empty, or has too few images; names the clients, or the first few.
         """
-        found = []
-        for client in self.members:
+
+        def _split(client: Client) -> Split:
             images = self.image_sets[client.image_set].subset(client.positions)
-            own = split_images(_named(images, client.name), seed)
-            found.append(Split(*(client.positions[getattr(own, part)] for part in PARTS)))
-        return found
+            own = split_images(replace(images, name=client.name), seed, shots)
+            return Split(*(client.positions[getattr(own, part)] for part in PARTS))
+
+        return collect((partial(_split, client) for client in self.members), f"of {len(self)} clients cannot be used")
 
     def table(self) -> NDArray[np.int64]:
         """Return how many images of each class every client has, ``[clients, classes]``; all sets of one class list."""
@@ -98,6 +111,49 @@ class Clients:
             np.bincount(self.image_sets[own.image_set].labels[own.positions], minlength=width) for own in self.members
         )
         return np.stack(list(counts))
+
+    def usable_splits(self, recipe: Recipe) -> list[Split]:
+        """Split each client's images as the recipe asks, and see that every class of a simulation has a client.
+
+        Raises
+        ------
+        DataError
+            Lists what is lacking.
+        """
+
+        def _every_class() -> list[Split]:
+            empty = np.flatnonzero(self.table().sum(axis=0) == 0)
+            if recipe.simulated and len(empty):
+                classes = self.image_sets[0].classes
+                raise DataError(
+                    f"{len(empty)} of {len(classes)} classes have no image of any client: "
+                    f"{listed(classes[own] for own in empty)}; take them out of fedclip_args.classes, or add images"
+                )
+            return []
+
+        splits = partial(self.splits, recipe.common_args.random_seed, recipe.fedclip_args.shots)
+        return collect((_every_class, splits), "faults in the clients' images")[1]
+
+
+def collect(looks: Iterable[Callable[[], T]], told: str) -> list[T]:
+    """Return what all looks at images give, or raise a DataError with all that is wrong, the first few and a count.
+
+    Several faults have a line above them: their number, and `told`.
+    """
+    found: list[T] = []
+    faults: list[str] = []
+    for look in looks:
+        try:
+            found.append(look())
+        except DataError as error:
+            faults.append(str(error))
+    faults = list(dict.fromkeys(faults))  # a missing data root is one fault
+    if len(faults) > 1:
+        more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+        raise DataError("\n  ".join([f"{len(faults)} {told}", *faults[:_SHOWN], *more]))
+    if faults:
+        raise DataError(faults[0])
+    return found
 
 
 def list_clients(recipe: Recipe, root: Path | None = None, domains: Sequence[str] | None = None) -> Clients:
@@ -125,7 +181,8 @@ def list_clients(recipe: Recipe, root: Path | None = None, domains: Sequence[str
         return Clients((whole,), tuple(Client(name, whole.name, 0, own) for name, own in pairs))
     if each is not None:
         return _within_domains(recipe, each, domain_image_sets(recipe, root, domains))
-    sets = [silo_image_set(recipe, index, root, domains) for index in range(total)]
+    looks = (partial(silo_image_set, recipe, index, root, domains) for index in range(total))
+    sets = collect(looks, f"of {total} silos cannot be used")
     of_domains = recipe.fedclip_args.data_layout == "domains"
     members = (
         Client(own.name, own.name if of_domains else recipe.data_args.dataset, index, np.arange(len(own)))
@@ -141,16 +198,17 @@ def _within_domains(recipe: Recipe, each: int, sets: Sequence[ImageSet]) -> Clie
             f"client_num_in_total is {total}, but there are {len(sets)} domains besides the target x silos_per_domain "
             f"{each} = {len(sets) * each} clients; set it so"
         )
-    members, width = list[Client](), len(str(each))
-    for index, images in enumerate(sets):
+
+    def _shared(images: ImageSet) -> list[NDArray[np.int64]]:
         try:
-            parts = share_out(recipe, images, each)
+            return share_out(recipe, images, each)
         except DataError as error:
-            raise DataError(f"{images.name}: {error}") from error
+            told = error.text.replace("client_num_in_total", "silos_per_domain")  # what there is to change here
+            raise DataError(f"{images.name}: {told}") from error
+
+    members, width = list[Client](), len(str(each))
+    found = collect((partial(_shared, images) for images in sets), f"of {len(sets)} domains cannot be shared out")
+    for index, (images, parts) in enumerate(zip(sets, found, strict=True)):
         names = [f"{images.name}_{number:0{width}d}" for number in range(1, each + 1)] if each > 1 else [images.name]
         members += [Client(name, images.name, index, own) for name, own in zip(names, parts, strict=True)]
     return Clients(tuple(sets), tuple(members))
-
-
-def _named(images: ImageSet, name: str) -> ImageSet:
-    return ImageSet(name, images.root, images.classes, images.files, images.labels, (), images.groups, images.splits)

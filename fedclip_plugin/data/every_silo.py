@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fedclip_plugin.data.clients import list_clients
+from fedclip_plugin.data.clients import collect, list_clients
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
 from fedclip_plugin.data.names import twin_fault, twins
@@ -35,26 +35,16 @@ def require_images_here(recipe: Recipe) -> None:
     drawn = recipe.data_args.dataset == "miniature" and recipe.fedclip_args.data_root is None
     if drawn or recipe.data_args.data_silo_config:
         return
-    if recipe.simulated:
-        list_clients(recipe).splits(recipe.common_args.random_seed)
-        target_image_set(recipe)
+    if recipe.simulated or recipe.shares_out():
+        clients = list_clients(recipe)
+        target = target_image_set(recipe)
+        sets = [*clients.image_sets, *([target] if target else [])]
+        common_classes({images.name: images.classes for images in sets}, recipe.fedclip_args.classes)
+        clients.usable_splits(recipe)
         return
-    silos = 1 if recipe.shares_out() else len(silo_names(recipe))  # one folder or list: one look
-    looks: list[Callable[[], ImageSet | None]] = [partial(_splittable, recipe, index) for index in range(silos)]
-    looks.append(partial(target_image_set, recipe))
-    found: list[ImageSet] = []
-    faults: list[str] = []
-    for look in looks:
-        try:
-            images = look()
-            found += [images] if images is not None else []
-        except DataError as error:
-            faults.append(str(error))
-    faults = list(dict.fromkeys(faults))  # a missing data root is one fault
-    if len(faults) > 1:
-        raise DataError("\n  ".join([f"{len(faults)} image folders or lists cannot be used", *faults]))
-    if faults:
-        raise DataError(faults[0])
+    looks: list[Callable[[], ImageSet | None]] = [partial(target_image_set, recipe)]
+    looks[:0] = [partial(_splittable, recipe, index) for index in range(len(silo_names(recipe)))]
+    found = [images for images in collect(looks, "image folders or lists cannot be used") if images is not None]
     common_classes({images.name: images.classes for images in found}, recipe.fedclip_args.classes)
 
 
@@ -119,5 +109,5 @@ def common_classes(by_silo: Mapping[str, Sequence[str]], listed: Sequence[str] |
 
 def _splittable(recipe: Recipe, index: int) -> ImageSet:
     images = silo_image_set(recipe, index)
-    split_images(images, seed=recipe.common_args.random_seed)
+    split_images(images, recipe.common_args.random_seed, recipe.fedclip_args.shots)
     return images

@@ -234,4 +234,6 @@ def share_out(recipe: Recipe, whole: ImageSet, count: int) -> list[NDArray[np.in
         recipe.common_args.random_seed if seed is None else seed,
         whole.groups,
         whole.splits,
+        recipe.data_args.classes_per_client,
+        whole.classes,
     )

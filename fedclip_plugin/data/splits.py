@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from fedclip_plugin.recipe.faults import listed
 PARTS: tuple[str, ...] = ("train", "validation", "test")
 """The parts of a split, in order."""
 
+_SHOWN = 5  # classes that an error names
 _SPELLINGS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
 
 
@@ -42,26 +44,59 @@ def look_like_splits(folders: Sequence[str]) -> bool:
     return len({part_named(name) for name in folders} - {None}) > 1
 
 
-def split_images(images: ImageSet, seed: int) -> Split:
+def split_images(images: ImageSet, seed: int, shots: int | None = None) -> Split:
     """Split an image set into train, validation and test.
 
     The images' own `ImageSet.splits` where they have them, in the order of the set; else by whole groups where there
     are `ImageSet.groups` (`split_groups`); else as `split_60_20_20`.
 
+    Parameters
+    ----------
+    shots
+        Images of each class that the training split keeps, drawn from it by `seed` (`few_shots`); None: all.
+
     Raises
     ------
     DataError
-        A part would be empty, or a group has images in two parts; the message names the silo.
+        A part would be empty, a group has images in two parts, or the training split has fewer than `shots` images of
+        a class; the message names the silo.
     """
     require_whole_groups(images)
     try:
         if images.splits is not None:
-            return _own(images.splits)
-        if images.groups is not None:
-            return split_groups(images.groups, seed)
-        return split_60_20_20(len(images), seed)
+            found = _own(images.splits)
+        elif images.groups is not None:
+            found = split_groups(images.groups, seed)
+        else:
+            found = split_60_20_20(len(images), seed)
+        return found if shots is None else replace(found, train=few_shots(images, found.train, shots, seed))
     except DataError as error:
         raise DataError(f"{images.name}: {error}") from error
+
+
+def few_shots(images: ImageSet, train: NDArray[np.int64], shots: int, seed: int) -> NDArray[np.int64]:
+    """Draw so many images of each class from a training split, in its order.
+
+    Parameters
+    ----------
+    train
+        Positions of its images, ``[n]``.
+
+    Raises
+    ------
+    DataError
+        It has fewer images of a class; names the classes, or the first few.
+    """
+    found, index, counts = np.unique(images.labels[train], return_inverse=True, return_counts=True)
+    if few := [f"{images.classes[own]} {count}" for own, count in zip(found, counts, strict=True) if count < shots]:
+        raise DataError(
+            f"shots is {shots}, and its training split has fewer images of {len(few)} of its {len(found)} classes: "
+            f"{listed(few, _SHOWN)}; lower fedclip_args.shots, or give the silo more images"
+        )
+    order = np.random.default_rng(seed).permutation(len(train))
+    chosen = [order[index[order] == label][:shots] for label in range(len(found))]
+    kept: NDArray[np.int64] = train[np.sort(np.concatenate(chosen))]
+    return kept
 
 
 def split_60_20_20(count: int, seed: int) -> Split:
@@ -78,12 +113,18 @@ def split_60_20_20(count: int, seed: int) -> Split:
     """
     if count < 5:
         raise DataError(f"{count} images cannot be split 60/20/20: a silo needs at least 5 images; add images")
-    order = np.arange(count, dtype=np.int64)
-    np.random.RandomState(seed).shuffle(order)
-    sizes = sizes_60_20_20(count)
+    order, sizes = _shuffled(count, seed).copy(), sizes_60_20_20(count)
     ends = np.cumsum([sizes["train"], sizes["validation"], sizes["test"]])
     train, validation, test, _ = np.split(order, ends)
     return Split(train, validation, test)
+
+
+@lru_cache(maxsize=256)
+def _shuffled(count: int, seed: int) -> NDArray[np.int64]:
+    """Return the positions in the split's order; the many clients of a simulation have few different counts."""
+    order = np.arange(count, dtype=np.int64)
+    np.random.RandomState(seed).shuffle(order)
+    return order
 
 
 def sizes_60_20_20(count: int) -> dict[str, int]:

@@ -51,7 +51,7 @@ ORDER = [
 
 LIGHT = [
     *("", ".methods.registry", ".recipe", ".runs", ".data", ".runs.provenance", ".study"),
-    *(".cli.main", ".cli.run", ".cli.study"),
+    *(".cli.main", ".cli.run", ".cli.study", ".cli.partition"),
 ]
 FILES = [(name, path) for name, folder in PACKAGES.items() for path in sorted(folder.rglob("*.py"))]
 

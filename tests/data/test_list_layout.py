@@ -145,7 +145,7 @@ def test_a_list_without_silos_is_shared_out_by_whole_groups(tmp_path: Path, data
 def test_a_group_in_two_splits_is_refused_before_the_list_is_shared_out(tmp_path: Path) -> None:
     path = write(tmp_path, each=40)
     path.write_text(path.read_text().replace("south-3", "north-1"))
-    with pytest.raises(DataError, match="silo_1: group 'north-1' has images in train and validation"):
+    with pytest.raises(DataError, match="animals: group 'north-1' has images in train and validation"):
         require_images_here(listed(tmp_path, 2, EVEN, group_column="patient", split_column="fold"))
 
 

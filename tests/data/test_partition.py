@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -16,21 +18,30 @@ def labels_of(count: int, classes: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("count", "classes", "silos"), SHAPES)
-@pytest.mark.parametrize(("method", "alpha"), [("homo", None), ("hetero", 0.1), ("hetero", 0.5), ("hetero", 100.0)])
+@pytest.mark.parametrize(
+    ("method", "alpha", "each"),
+    [
+        ("homo", None, None),
+        *(("hetero", alpha, None) for alpha in (0.1, 0.5, 100.0)),
+        *(("shards", None, each) for each in (1, 2, 5)),
+        *(("quantity", alpha, None) for alpha in (0.5, 100.0)),
+    ],
+)
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
 def test_every_image_goes_to_exactly_one_silo(
-    count: int, classes: int, silos: int, method: str, alpha: float | None, seed: int
+    count: int, classes: int, silos: int, method: str, alpha: float | None, each: int | None, seed: int
 ) -> None:
     labels = labels_of(count, classes)
     try:
-        parts = partition(labels, silos, method, alpha, 1, seed)
+        parts = partition(labels, silos, method, alpha, 1, seed, classes_per_client=each)
     except DataError:
-        assert method == "hetero" and (classes == 1 or count == silos), "only these are near impossible"
+        possible = silos * each <= count if each else classes > 1 and count > silos
+        assert not possible, "only these are near impossible"
         return
     assert len(parts) == silos
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(count))
     assert all(len(part) >= 1 and part.dtype == np.int64 and np.all(np.diff(part) > 0) for part in parts)
-    again = partition(labels.copy(), silos, method, alpha, 1, seed)
+    again = partition(labels.copy(), silos, method, alpha, 1, seed, classes_per_client=each)
     assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
 
 
@@ -75,10 +86,35 @@ def test_global_generator_is_left_alone() -> None:
 REFUSED = {
     "too few": ({"minimum": 40}, r"100 images cannot give each of 3 silos 40"),
     "no silo": ({"silo_count": 0}, "at least one silo"),
-    "method": ({"method": "dirichlet"}, "'dirichlet' is not known; choose one of hetero, homo"),
+    "method": (
+        {"method": "dirichlet"},
+        "'dirichlet' is not known; choose one of homo, hetero, classes, shards, quantity",
+    ),
     "no alpha": ({"alpha": None}, "partition_alpha is None"),
     "zero alpha": ({"alpha": 0.0}, r"partition_alpha is 0\.0"),
     "nan alpha": ({"alpha": float("nan")}, "partition_alpha is nan"),
+    "no sizes": ({"method": "quantity", "alpha": None}, "partition_method: quantity needs a finite number above 0"),
+    "uneven sizes": (
+        {"method": "quantity", "alpha": 0.01, "minimum": 30},
+        r"1000 Dirichlet draws .* left a silo with fewer than 30 \(the smallest has \d+\) of the 100 images each time",
+    ),
+    "more shards than images": (
+        {"method": "shards", "classes_per_client": 34},
+        r"34 x 3 silos = 102 shards, more than there are images or groups, 100; lower",
+    ),
+    "no number of shards": ({"method": "shards"}, "classes_per_client is None; partition_method: shards needs 1 or"),
+    "more classes than there are": (
+        {"method": "classes", "classes_per_client": 8},
+        "classes_per_client 8 is more than the 7 classes that have images",
+    ),
+    "classes of nobody": (
+        {"method": "classes", "classes_per_client": 2},
+        r"classes_per_client 2 x 3 silos = 6, which leaves 1 of the 7 classes to no silo; raise classes_per_client",
+    ),
+    "a rare class": (
+        {"method": "classes", "classes_per_client": 7, "silo_count": 20, "classes": list("abcdefg")},
+        r"gives each of 7 classes to 20 silos or more, and \d have fewer images: a 16, b 8, .* and 2 more; lower",
+    ),
 }
 
 
@@ -89,8 +125,63 @@ def test_what_cannot_be_is_refused(changes: dict[str, object], message: str) -> 
         partition(labels_of(100, 7), **arguments)
 
 
+@pytest.mark.parametrize(("silos", "each", "classes"), [(5, 2, 10), (3, 1, 3), (20, 2, 10), (7, 3, 10), (30, 10, 10)])
+def test_each_silo_has_so_many_classes_evenly_assigned(silos: int, each: int, classes: int) -> None:
+    labels = labels_of(4000, classes)
+    parts = partition(labels, silos, "classes", None, 10, 4, classes_per_client=each)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(4000))
+    table = np.stack([np.bincount(labels[part], minlength=classes) for part in parts])
+    assert set((table > 0).sum(axis=1)) == {each}
+    holders = (table > 0).sum(axis=0)
+    assert holders.min() >= 1 and holders.max() - holders.min() <= 1
+    if silos * each == classes:
+        assert set(holders) == {1}, "disjoint"
+    for column in table.T:
+        own = column[column > 0]
+        assert own.max() - own.min() <= 1, "a class's images are shared evenly"
+    other = partition(labels, silos, "classes", None, 10, 5, classes_per_client=each)
+    assert any(not np.array_equal(one, two) for one, two in zip(parts, other, strict=True))
+
+
+def test_shards_are_those_of_fedavg() -> None:
+    """McMahan et al.: 100 clients, 200 shards of 300 images of one of 10 digits, two a client."""
+    labels = np.repeat(np.arange(10), 600)
+    parts = partition(labels, 100, "shards", None, 10, 0, classes_per_client=2)
+    assert {len(part) for part in parts} == {60}
+    table = np.stack([np.bincount(labels[part], minlength=10) for part in parts])
+    assert set(np.unique(table)) == {0, 30, 60}
+    assert set((table > 0).sum(axis=1)) == {1, 2}
+    assert set(np.bincount(labels[np.concatenate(parts)])) == {600}
+    uneven = partition(labels[:5999], 7, "shards", None, 10, 0, classes_per_client=3)
+    assert max(map(len, uneven)) - min(map(len, uneven)) <= 3, "shards differ by one image at most"
+
+
+def test_quantity_skews_sizes_and_leaves_labels_as_they_are() -> None:
+    labels = np.repeat(np.arange(4), 5000)
+    parts = partition(labels, 8, "quantity", 0.5, 300, 1)
+    sizes = np.array(list(map(len, parts)))
+    assert sizes.min() >= 300 and sizes.max() > 3 * np.median(sizes)
+    for part in parts:
+        share = np.bincount(labels[part], minlength=4) / len(part)
+        assert np.abs(share - 0.25).max() < 4 * np.sqrt(0.25 * 0.75 / len(part))
+    even = [len(part) for part in partition(labels, 8, "quantity", 1e6, 300, 1)]
+    assert max(even) - min(even) < 100
+
+
+def test_the_old_methods_give_what_they_always_gave() -> None:
+    """The SHA-256 of positions that version 0.1.0 dealt out before there were other methods."""
+    labels = np.arange(500) * 7919 % 11
+    groups = np.array([f"g{number * 31 % 97}" for number in range(500)])
+    digest = hashlib.sha256()
+    for method, alpha in (("homo", None), ("hetero", 0.3), ("hetero", 5.0)):
+        for own in (None, groups):
+            for part in partition(labels, 4, method, alpha, 10, 3, own):
+                digest.update(part.tobytes() + b"|")
+    assert digest.hexdigest() == "443709d23c62a520a53b3501c9214ba1c882b73917ddf517b47527d593549a14"
+
+
 def test_minimum_that_no_draw_meets_is_refused() -> None:
-    with pytest.raises(DataError, match=r"1000 Dirichlet draws .* raise partition_alpha or lower min_images"):
+    with pytest.raises(DataError, match=r"1000 Dirichlet draws .* raise partition_alpha, or lower min_images"):
         partition(labels_of(100, 1), 3, "hetero", 0.01, 33, 0)
 
 
@@ -124,10 +215,12 @@ def grouped(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, 4, len(groups)), rng.permutation(groups)
 
 
-@pytest.mark.parametrize(("method", "alpha"), [("homo", None), ("hetero", 0.5), ("hetero", 10.0)])
+@pytest.mark.parametrize(
+    ("method", "alpha"), [("homo", None), ("hetero", 0.5), ("hetero", 10.0), ("shards", None), ("quantity", 2.0)]
+)
 def test_no_group_is_in_two_silos(method: str, alpha: float | None) -> None:
     labels, groups = grouped(60, 4)
-    parts = partition(labels, 3, method, alpha, 10, 1, groups)
+    parts = partition(labels, 3, method, alpha, 10, 1, groups, classes_per_client=2)
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(groups)))
     owners = [set(groups[part]) for part in parts]
     assert sum(map(len, owners)) == 60
@@ -141,13 +234,30 @@ def test_too_few_groups_for_the_silos_are_refused() -> None:
         partition(np.zeros(80, np.int64), 3, "homo", None, 1, 0, np.repeat(list("abcdefgh"), 10))
 
 
-@pytest.mark.parametrize(("method", "alpha"), [("homo", None), ("hetero", 0.5)])
+def test_classes_keep_groups_of_one_class_whole_and_refuse_others() -> None:
+    labels, groups = grouped(60, 4)
+    with pytest.raises(DataError, match=r"but \d+ of 60 groups have images of several classes; take hetero or shards"):
+        partition(labels, 3, "classes", None, 10, 1, groups, classes_per_client=2)
+    labels = np.array([int(group[1:]) % 4 for group in groups])
+    parts = partition(labels, 6, "classes", None, 5, 1, groups, classes_per_client=2)
+    assert [len(set(labels[part])) for part in parts] == [2] * 6
+    assert sum(len(set(groups[part])) for part in parts) == 60
+    with pytest.raises(DataError, match="have fewer groups: 0 15, 1 15"):
+        partition(labels, 16, "classes", None, 1, 1, groups, classes_per_client=4)
+
+
+@pytest.mark.parametrize(
+    ("method", "alpha"), [("homo", None), ("hetero", 0.5), ("classes", None), ("shards", None), ("quantity", 2.0)]
+)
 @pytest.mark.parametrize("in_groups", [False, True])
 def test_every_silo_gets_some_of_each_split(method: str, alpha: float | None, in_groups: bool) -> None:
     labels, groups = grouped(90, 4)
+    if method == "classes":
+        labels = np.array([int(group[1:]) % 4 for group in groups])
     names = np.array(["train", "validation", "test"])
     splits = names[[int(group[1:]) % 3 for group in groups]]
-    parts = partition(labels, 3, method, alpha, 10, 1, groups if in_groups else None, splits)
+    own = groups if in_groups else None
+    parts = partition(labels, 3, method, alpha, 10, 1, own, splits, classes_per_client=2)
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(groups)))
     assert all(set(splits[part]) == set(names) for part in parts)
     if in_groups:

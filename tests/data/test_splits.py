@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,29 @@ SPELLINGS = {
 @pytest.mark.parametrize(("name", "part"), SPELLINGS.items())
 def test_spellings_of_parts(name: str, part: str | None) -> None:
     assert part_named(name) == part
+
+
+def test_shots_are_drawn_from_the_training_split_alone() -> None:
+    images = image_set(100)
+    whole, few, other = split_images(images, 3), split_images(images, 3, shots=7), split_images(images, 4, shots=7)
+    assert np.bincount(images.labels[few.train]).tolist() == [7, 7]
+    assert parts(few)[1:] == parts(whole)[1:]
+    assert few.train.tolist() == [own for own in whole.train.tolist() if own in set(few.train.tolist())], "in order"
+    assert set(few.train) != set(other.train)
+    assert parts(few) == parts(split_images(images, 3, shots=7))
+
+
+def test_shots_of_a_split_of_one_s_own_are_not_its_first_images() -> None:
+    images = image_set(100, splits=["train"] * 80 + ["validation"] * 10 + ["test"] * 10)
+    few = split_images(images, 0, shots=5)
+    assert np.bincount(images.labels[few.train]).tolist() == [5, 5]
+    assert few.train.max() > 20
+
+
+def test_more_shots_than_a_class_has_are_refused_with_the_numbers() -> None:
+    own = (["train"] * 8 + ["validation", "test"]) * 4
+    images = replace(image_set(40, splits=own), labels=np.repeat([0, 1, 1, 1], 10))
+    assert split_images(images, 0, shots=8).sizes() == {"train": 16, "validation": 4, "test": 4}
+    told = "north: shots is 9, and its training split has fewer images of 1 of its 2 classes: a 8; lower fedclip_args"
+    with pytest.raises(DataError, match=told):
+        split_images(images, 0, shots=9)

@@ -185,3 +185,24 @@ def test_a_disk_too_small_for_the_adapters_is_refused_beforehand(workshop, tmp_p
 
 def test_a_missing_backbone_is_left_to_the_roll_call(workshop, tmp_path):
     assert opened(Alone(), tmp_path, workshop.recipe("nowhere", fedclip_args__backbone="./nowhere")) == 0
+
+
+def together(recipe):
+    def prepare(comm):
+        return Preparation(load_recipe(recipe), comm, CPU, progress=False, say=lambda text: None).run()
+
+    return World(4, ["here"] * 4).together(prepare)
+
+
+def test_a_silo_trains_on_so_many_shots_of_each_class_and_is_tested_on_all(workshop):
+    server, *silos = together(workshop.recipe("shots", fedclip_args__shots=3))
+    assert server.sizes == ({"train": 21, "validation": 16, "test": 16},) * 3
+    assert all(torch.bincount(own.splits.train.labels).tolist() == [3] * 7 for own in silos)
+
+
+def test_more_shots_than_a_silo_has_are_refused_before_images_are_encoded(workshop, tmp_path, capfd):
+    changes = {"fedclip_args__shots": 9, "fedclip_args__feature_cache_dir": str(tmp_path)}
+    told = together(workshop.recipe("too_many_shots", **changes))
+    assert str(told[0]).startswith("3 of 4 ranks cannot start")
+    assert capfd.readouterr().err.count("shots is 9, and its training split has fewer images of 6 of its 7 cl") == 3
+    assert list(tmp_path.glob("*/fp32/*")) == []

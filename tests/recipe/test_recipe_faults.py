@@ -245,7 +245,7 @@ INVALID = [
     ),
     ({"fedclip_args.silos": ["a", "b", "c"]}, "only for data_layout: silos or classes", ""),
     ({"data_args.partition_method": "homo"}, "only for data_layout: classes", ""),
-    ({"data_args.partition_method": "iid"}, "must be 'homo' or 'hetero'", ""),
+    ({"data_args.partition_method": "iid"}, "must be 'homo', 'hetero', 'classes', 'shards' or 'quantity'", ""),
     ({"fedclip_args.classes": ["dog", "a/b"]}, 'fedclip_args.classes[1] = "a/b": must be the name of one folder', ""),
     # lists
     (LISTED | {"fedclip_args.data_list": None}, "fedclip_args.data_list: is required by data_layout: list", ""),

@@ -61,6 +61,11 @@ VALID = {
         "train_args.client_num_in_total": 3,
         "train_args.client_num_per_round": 2,
     },
+    "classes of each client": {
+        "data_args.partition_method": "classes",
+        "data_args.partition_alpha": None,
+        "data_args.classes_per_client": 2,
+    },
     "lost updates": {"fedclip_args.client_drop_rate": 0.5},
     "many clients": {
         "train_args.client_num_in_total": 99_999,
@@ -84,7 +89,10 @@ INVALID = [
     ({"train_args.client_num_in_total": 40}, "must equal 3 domains x silos_per_domain 20"),
     ({"train_args.client_num_in_total": 40, "fedclip_args.domains": None}, ""),
     ({"train_args.client_num_in_total": 50, "fedclip_args.domains": None}, "multiple of silos_per_domain, 20"),
-    ({"data_args.partition_method": None, "data_args.partition_alpha": None}, "required by silos_per_domain"),
+    (
+        {"data_args.partition_method": None, "data_args.partition_alpha": None},
+        "required by silos_per_domain: homo, het",
+    ),
     ({"fedclip_args.client_drop_rate": 1.0}, "less than 1"),
     ({"data_args.data_silo_config": ["a.yaml"] * 60}, "a simulation reads all images"),
     (CROSS_SILO | {"comm_args.backend": "sp"}, "only for training_type: simulation; write MPI"),

@@ -17,6 +17,7 @@ from fedclip_plugin.report.plots.fonts import missing_letters
 from fedclip_plugin.report.plots.forest import Difference, forest
 from fedclip_plugin.report.plots.loss import loss_curves
 from fedclip_plugin.report.plots.panels import AccuracyCurve, accuracy_panels
+from fedclip_plugin.report.plots.partition_map import partition_map
 from fedclip_plugin.report.plots.phases import phase_stack, seconds_text
 from fedclip_plugin.report.plots.points import Point, cost_points
 from fedclip_plugin.report.plots.reliability import reliability_diagrams
@@ -76,7 +77,11 @@ def grid():
     return sample_grid([Sample(pixels, "dog", "dog", 0.9), Sample(pixels, "dog", "horse", 0.4)])
 
 
-FIGURES = [panels, losses, costs, phases, bars, differences, points, matrices, diagrams, grid]
+def clients():
+    return partition_map(np.array([[3, 0], [0, 4], [1, 12]]), ["art_1", "art_2", "photo_1"], ["dog", "cat"])
+
+
+FIGURES = [panels, losses, costs, phases, bars, differences, points, matrices, diagrams, grid, clients]
 
 
 @pytest.mark.parametrize("draw", FIGURES)
@@ -288,3 +293,20 @@ def test_letters_that_no_font_has_are_told_and_not_warned_of(fonts, recwarn):
 def test_no_name_is_a_formula(name):
     figure = named(name)
     assert svg(figure) and figure.axes[0].get_xticklabels()[0].get_text() == name
+
+
+def test_a_partition_is_a_cell_a_client_and_class():
+    axes, bar = clients().axes
+    assert axes.get_images()[0].get_array().tolist() == [[3, 0], [0, 4], [1, 12]]
+    assert {text.get_text() for text in axes.texts} == {"3", "4", "1", "12"}, "an empty cell is white"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["art_1", "art_2", "photo_1"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["dog", "cat"]
+    assert bar.get_ylabel() == "images"
+
+
+def test_of_many_clients_some_are_named_and_no_cell_has_a_number():
+    counts = np.ones((10_000, 100), np.int64)
+    axes = partition_map(counts, [f"silo_{number}" for number in range(10_000)], [f"c{k}" for k in range(100)]).axes[0]
+    assert len(axes.get_yticklabels()) == 40
+    assert not axes.texts
+    assert axes.figure.get_figheight() < 12

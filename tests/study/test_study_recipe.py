@@ -73,6 +73,19 @@ def test_one_folder_of_classes_is_dealt_out_once_for_all_seeds(tmp_path):
     assert (chosen.data_args.partition_seed, chosen.common_args.random_seed) == (7, 1)
 
 
+def test_domains_are_shared_out_among_clients_once_for_all_seeds(tmp_path):
+    simulated = {
+        "common_args.training_type": "simulation",
+        "data_args.partition_method": "shards",
+        "data_args.classes_per_client": 2,
+        "train_args.client_num_in_total": 6,
+        "fedclip_args.silos_per_domain": 2,
+    }
+    study = load_study(write_study(tmp_path / "s.yaml", set=simulated))
+    parted = {study.cell_recipe("fedclip", "sketch", seed, 0).data_args.partition_seed for seed in (0, 1)}
+    assert parted == {0}
+
+
 def test_a_study_is_narrowed_to_some_of_its_cases(tmp_path):
     study = load_study(write_study(tmp_path / "s.yaml"))
     assert list(study.only(["clip_adapter", "fedclip"]).cases) == ["fedclip", "clip_adapter"]

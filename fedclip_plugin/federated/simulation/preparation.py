@@ -169,6 +169,7 @@ class SimulationPreparation:
                 for line in (line for images in sets for line in remarks(images, self._settings.sample_range)):
                     logger.warning("%s", line)
             classes = common_classes({own.name: own.classes for own in sets}, self._settings.classes)
+            clients.usable_splits(self._recipe)  # what is lacking is said before anything is encoded
             count = sum(len(own.positions) for own in clients.members), len(target) if target else 0
             first = self._group.first_here
             return Listed(
@@ -263,7 +264,7 @@ class SimulationPreparation:
         features = [source.mapped.read(name, images.labels).to(self._device) for name, images in pairs]
         on_pixels = METHODS[self._settings.method].on_pixels
         taken: Sequence[InputSet] = [self._pixels(source, own) for own in clients.image_sets] if on_pixels else features
-        splits = readable.splits(self._recipe.common_args.random_seed)
+        splits = readable.splits(self._recipe.common_args.random_seed, self._settings.shots)
         task = Task(
             method=self._settings.method,
             backbone=self._settings.backbone,

@@ -142,6 +142,8 @@ class Preparation:
         card, fault = Ready(), None
         try:
             images = self._images()
+            if images and self._settings.shots is not None:
+                self._split(images)  # what is lacking is said before anything is encoded
             for line in remarks(images, self._settings.sample_range) if images else ():
                 _warn(line)
             if self._rank and images:
@@ -245,7 +247,7 @@ class Preparation:
     def _split(self, images: ImageSet) -> Split:
         """Split a silo's readable images; all of the server's are there to be tested on."""
         if self._rank:
-            return split_images(images, self._recipe.common_args.random_seed)
+            return split_images(images, self._recipe.common_args.random_seed, self._settings.shots)
         none = np.zeros(0, dtype=np.int64)
         return Split(none, none, np.arange(len(images)))
 

@@ -15,7 +15,17 @@ PLAIN_LISTS: tuple[str, ...] = (".txt", ".lst")
 LIST_SUFFIXES: tuple[str, ...] = (".csv", ".tsv", *PLAIN_LISTS)
 """Suffixes, in lower case, of lists of images."""
 
+BY_ALPHA: tuple[str, ...] = ("hetero", "quantity")
+"""Values of ``partition_method`` that draw from a Dirichlet distribution."""
+
+BY_CLASSES: tuple[str, ...] = ("classes", "shards")
+"""Values of ``partition_method`` that give each silo some classes, or shards of them."""
+
+PARTITIONS = "homo, hetero, classes, shards or quantity"
+"""The values of ``partition_method``, for what errors say."""
+
 _OF_LISTS = ("data_list", "file_column", "label_column", "silo_column", "group_column", "split_column")
+_OF_PARTITIONS = ("partition_method", "partition_alpha", "partition_seed", "classes_per_client")
 
 
 def shares_out(values: Values) -> bool:
@@ -83,7 +93,7 @@ def _layout_keys(values: Values) -> Iterator[Fault]:
     layout = values.get("fedclip_args.data_layout")
     only = {"fedclip_args.domains": ("domains",), "fedclip_args.silos": ("silos", "classes", "splits", "list")}
     parted = ("classes", "splits", "list", *(["domains"] if values.get("fedclip_args.silos_per_domain") else []))
-    only |= {f"data_args.partition_{key}": parted for key in ("method", "alpha", "seed")}
+    only |= {f"data_args.{key}": parted for key in _OF_PARTITIONS}
     only |= {f"fedclip_args.{key}": ("list",) for key in _OF_LISTS}
     for where, layouts in only.items():
         name = where.partition(".")[2]
@@ -118,7 +128,7 @@ def _list(values: Values) -> Iterator[Fault]:
         yield Fault("fedclip_args.silos", f"is required by {lists}; name the silos in the order of their ranks")
     method = values.get("data_args.partition_method", "")
     if path is not None and shares_out(values) and method is None:
-        rule = "is required by a list that is shared out: homo or hetero; where each image has its silo, set"
+        rule = f"is required by a list that is shared out: {PARTITIONS}; where each image has its silo, set"
         yield Fault("data_args.partition_method", f"{rule} fedclip_args.silo_column")
     if not shares_out(values) and method:
         yield Fault("data_args.partition_method", "only for a list that is shared out; leave it out", method)
@@ -133,12 +143,20 @@ def _no_columns(values: Values) -> Iterator[Fault]:
 
 
 def _partition(values: Values) -> Iterator[Fault]:
-    method, alpha = values.get("data_args.partition_method"), values.get("data_args.partition_alpha")
-    where = "data_args.partition_alpha"
-    if method == "hetero" and alpha is None and where in values:
-        yield Fault(where, "is required by partition_method: hetero; 0.5 is uneven, 100 nearly even")
-    if method == "homo" and alpha is not None:
-        yield Fault(where, "only for partition_method: hetero; leave it out", alpha)
+    method = values.get("data_args.partition_method")
+    keys = {
+        "data_args.partition_alpha": (BY_ALPHA, "0.5 is uneven, 100 nearly even"),
+        "data_args.classes_per_client": (BY_CLASSES, "how many classes, or shards, each silo gets"),
+    }
+    for where, (methods, told) in keys.items():
+        if method in methods and where in values and values[where] is None:
+            yield Fault(where, f"is required by partition_method: {method}; {told}")
+        if method and method not in methods and values.get(where) is not None:
+            yield Fault(where, f"only for partition_method: {' or '.join(methods)}; leave it out", values[where])
+    each, classes = values.get("data_args.classes_per_client"), values.get("fedclip_args.classes")
+    if method == "classes" and each and classes and each > len(classes):
+        rule = f"must be at most the number of classes, {len(classes)} ({listed(classes)})"
+        yield Fault("data_args.classes_per_client", rule, each)
 
 
 def _data_root(values: Values) -> Iterator[Fault]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedclip_plugin.recipe.faults import Fault, Rule, Values
+from fedclip_plugin.recipe.rules.data import PARTITIONS
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
 MOST_SILOS = 10_000
@@ -62,7 +63,7 @@ def _clients_of_domains(values: Values) -> Iterator[Fault]:
         rule = f"must be a multiple of silos_per_domain, {each}: domains times {each}"
         yield Fault("train_args.client_num_in_total", rule, total)
     if each > 1 and values.get("data_args.partition_method", "") is None:
-        rule = "is required by silos_per_domain: homo or hetero"
+        rule = f"is required by silos_per_domain: {PARTITIONS}"
         yield Fault("data_args.partition_method", rule)
 
 

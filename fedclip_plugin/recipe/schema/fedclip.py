@@ -125,6 +125,9 @@ class FedClipArgs(Section):
         whatever this says. Without it: all silos sampled for the round; with ``client_drop_rate`` one.
     min_images_per_silo
         A silo with fewer images is refused.
+    shots
+        How many images of each class in its training split a silo trains on, drawn from it by ``random_seed``;
+        validation and test splits stay whole. Without it: all. A silo with fewer of a class is refused.
     start_timeout
         How long, in seconds, the server waits before round 0 for a rank that sends nothing. A rank that is still
         encoding its images sends nothing: give more than the longest encoding.
@@ -181,6 +184,7 @@ class FedClipArgs(Section):
     client_drop_rate: Fraction = 0.0
     min_silos: Count | None = None
     min_images_per_silo: Count = 10
+    shots: Count | None = None
     start_timeout: Positive = 1800.0
     round_timeout: Positive = 300.0
     run_dir: UserPath | None = None

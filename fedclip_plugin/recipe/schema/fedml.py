@@ -56,10 +56,16 @@ class DataArgs(Section):
     data_cache_dir
         Where the miniature is drawn.
     partition_method
-        How the images of one folder or list are distributed: ``homo`` evenly (IID), ``hetero`` unevenly, class by class
-        (Dirichlet). ``data_layout: classes`` and ``splits`` require it, and so does a list without silos.
+        How the images of one folder, list or domain are distributed: ``homo`` evenly (IID); ``hetero`` unevenly, class
+        by class (Dirichlet); ``classes`` gives each silo ``classes_per_client`` classes; ``shards`` as many shards of
+        the images sorted by label; ``quantity`` unequal numbers (Dirichlet) of all classes. ``data_layout: classes``
+        and ``splits`` require it, and so do a list without silos and ``silos_per_domain``.
     partition_alpha
-        Concentration of the Dirichlet distribution of ``hetero``, which requires it: 0.5 is uneven, 100 nearly even.
+        Concentration of the Dirichlet distribution of ``hetero`` and ``quantity``, which require it: 0.5 is uneven, 100
+        nearly even.
+    classes_per_client
+        Classes or shards of each silo or client; only for ``partition_method: classes`` and ``shards``, which require
+        it. Every class must have a silo.
     partition_seed
         Seed of this distribution alone, so that runs with several seeds have the same silos. Without it:
         ``random_seed``, and in a study 0.
@@ -70,8 +76,9 @@ class DataArgs(Section):
 
     dataset: Text
     data_cache_dir: UserPath = Path(".fedclip/data")
-    partition_method: Literal["homo", "hetero"] | None = None
+    partition_method: Literal["homo", "hetero", "classes", "shards", "quantity"] | None = None
     partition_alpha: Positive | None = None
+    classes_per_client: Count | None = None
     partition_seed: Annotated[Whole, Field(ge=0)] | None = None
     data_silo_config: Annotated[tuple[UserPath, ...], Field(min_length=1)] | None = None
 
