@@ -6,7 +6,10 @@ import sys
 
 from fedclip_plugin.federated.fedml_imports import UNUSED
 
-HEAVY = {"torchvision", "torch._dynamo", "wandb", "boto3", "pandas", "redis", "sqlalchemy", "fastapi"}
+HEAVY = {
+    *("torchvision", "torch._dynamo", "wandb", "boto3", "pandas", "redis", "sqlalchemy", "fastapi"),
+    *("docker", "paho", "scipy", "pkg_resources", "setuptools", "transformers"),
+}
 
 
 def said(*lines):
