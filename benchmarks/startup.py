@@ -66,6 +66,12 @@ def summarize(starts: Sequence[JobResult], imports: Sequence[JobResult]) -> list
             at_most=GOAL,
             note="each start against the import just before it",
         ),
+        of_samples(
+            "processor time, two rounds included / import fedml",
+            [_processor(start) / _processor(base) for start, base in zip(starts, imports, strict=True)],
+            "x",
+            note="of all ranks; depends less on what else runs",
+        ),
         Figure("to the end of the first round / import fedml", median(done) / median(bare), "x", len(done)),
         Figure("ranks that import transformers", max(loaded), "-", len(loaded), at_most=0),
     ]
@@ -73,6 +79,10 @@ def summarize(starts: Sequence[JobResult], imports: Sequence[JobResult]) -> list
 
 def _start(work: Path) -> JobResult:
     return run_job("benchmarks.ranks.job_rank", RECIPE, work / "startup")
+
+
+def _processor(job: JobResult) -> float:
+    return sum(float(rank["processor"]) for rank in job.ranks)
 
 
 def _phase(start: JobResult, phase: str) -> float:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
-import pwd
 import sys
-import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -15,6 +14,10 @@ from fedclip_plugin import __version__
 from fedclip_plugin.cli.command_table import COMMANDS, overview
 from fedclip_plugin.cli.parser import CommandParser
 from fedclip_plugin.errors import FedClipError
+
+SELDOM = 10_000
+"""New objects from one search for cycles to the next. After Python's own 700, a search goes through what imports have
+made again and again, which takes a fifth of their time."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _act(argv: Sequence[str] | None) -> int:
+    gc.set_threshold(SELDOM)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # they are looked for in every installed package
     if "_ARGCOMPLETE" in os.environ:
         import_module("fedclip_plugin.cli.completion").complete()
@@ -81,6 +85,9 @@ def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.Argument
 
 def _home() -> str:
     """Return a home for who has none, such as a service: Open MPI ends without, and other libraries may too."""
+    import pwd
+    import tempfile
+
     try:
         return pwd.getpwuid(os.getuid()).pw_dir
     except KeyError:  # a user without an entry, as in containers

@@ -212,9 +212,12 @@ _BUILT_IN = (
 
 
 def _entry_points() -> Iterable[EntryPoint]:
-    from importlib.metadata import entry_points
+    from importlib.metadata import distributions, entry_points
 
-    return entry_points(group=GROUP)
+    # Looked for in the texts first: ``entry_points`` parses those of every installed package, in three times the time.
+    if any(GROUP in (found.read_text("entry_points.txt") or "") for found in distributions()):
+        return entry_points(group=GROUP)
+    return ()
 
 
 METHODS = MethodTable(_BUILT_IN, _entry_points)

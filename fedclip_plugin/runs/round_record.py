@@ -17,7 +17,7 @@ Number = Annotated[int, Field(ge=0)]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, defer_build=True)  # silos import records, and make none
 
 
 class SiloRecord(_Record):

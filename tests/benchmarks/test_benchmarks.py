@@ -143,11 +143,12 @@ def test_rounds_compares_ours_with_plain_fedml():
 
 def test_startup_phases_add_up_to_the_way_to_the_first_round():
     steps = {phase: 100.0 + 2 * number for number, phase in enumerate(startup.PHASES, 1)}
-    start = JobResult(100.0, [{"steps": steps, "transformers": False}] * 4)
-    bare = JobResult(50.0, [{"steps": {"import fedml": 60.0}}] * 4)
+    start = JobResult(100.0, [{"steps": steps, "transformers": False, "processor": 3.0}] * 4)
+    bare = JobResult(50.0, [{"steps": {"import fedml": 60.0}, "processor": 6.0}] * 4)
     figures = by_name(startup.summarize([start], [bare]))
     assert sum(figures[phase].value for phase in startup.PHASES[:-1]) == figures["mpirun to the first round"].value
     assert figures["to the first round / import fedml"].value == pytest.approx(1.4)
+    assert figures["processor time, two rounds included / import fedml"].value == 0.5
     assert figures["ranks that import transformers"].goal() == "<= 0 met"
 
 

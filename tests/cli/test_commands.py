@@ -1,5 +1,6 @@
 """The command line outside of mpirun: what it prints, and how it fails."""
 
+import gc
 import io
 import json
 import os
@@ -16,7 +17,7 @@ from PIL import Image
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
-from fedclip_plugin.cli.main import main
+from fedclip_plugin.cli.main import SELDOM, main
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending
 from fedclip_plugin.methods import METHODS
@@ -365,3 +366,13 @@ def test_an_adapter_that_did_not_help_says_so_beside_its_answers(capsys, images,
         for command in commands:
             assert main(command) == 0
             assert capsys.readouterr().err.count("10.0 points below zero-shot CLIP") == times
+
+
+def test_imports_of_a_command_are_searched_for_cycles_seldom(capsys):
+    usual = gc.get_threshold()
+    gc.set_threshold(700)
+    try:
+        assert main(["ls", "--methods"]) == 0
+        assert gc.get_threshold()[0] == SELDOM
+    finally:
+        gc.set_threshold(*usual)

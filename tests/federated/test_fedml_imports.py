@@ -8,7 +8,10 @@ import pytest
 
 from fedclip_plugin.federated.fedml_imports import UNUSED
 
-HEAVY = {"torchvision", "torch._dynamo", "wandb", "boto3", "pandas", "redis", "sqlalchemy", "fastapi"}
+HEAVY = {
+    *("torchvision", "torch._dynamo", "wandb", "boto3", "pandas", "redis", "sqlalchemy", "fastapi"),
+    *("docker", "paho", "scipy", "pkg_resources", "setuptools", "transformers"),
+}
 
 
 def said(*lines):
@@ -71,3 +74,31 @@ def test_a_main_that_imports_fedml_itself_has_all_of_it():
         "from fedml.core.security.attack.dlg_attack import DLGAttack",
         "print(json.dumps([all(sys.modules[name].__file__ for name in UNUSED), DLGAttack.__module__]))",
     ) == [True, "fedml.core.security.attack.dlg_attack"]
+
+
+def test_what_a_recipe_may_ask_for_is_the_real_thing():
+    """Each defence that a recipe may name, and wandb's tracking."""
+    defences, tracked = said(
+        "import os; os.environ['WANDB_MODE'] = 'disabled'",
+        "import contextlib, warnings; warnings.simplefilter('ignore')",
+        "from types import SimpleNamespace",
+        "from typing import get_args",
+        "from fedclip_plugin.federated.fedml_imports import import_fedml",
+        "from fedclip_plugin.recipe.schema.privacy import DefenseArgs",
+        "import_fedml()",
+        "import fedml",
+        "from fedml.core.security.fedml_defender import FedMLDefender",
+        "made = []",
+        "with contextlib.redirect_stdout(sys.stderr):",
+        "    for name in get_args(DefenseArgs.model_fields['defense_type'].annotation):",
+        "        args = SimpleNamespace(enable_defense=True, defense_type=name, norm_bound=1.0)",
+        "        args.byzantine_client_num, args.krum_param_m, args.client_num_per_round = 1, 2, 8",
+        "        defender = FedMLDefender()",
+        "        defender.init(args)",
+        "        made.append(type(defender.defender).__name__)",
+        "    tracking = {'enable_wandb': True, 'wandb_project': 'p', 'wandb_only_server': True}",
+        "    fedml._manage_profiling_args(SimpleNamespace(**tracking, rank=0, process_id=0))",
+        "print(json.dumps([made, sys.modules['wandb'].run is not None]))",
+    )
+    assert defences == ["KrumDefense", "KrumDefense", "CoordinateWiseMedianDefense", "NormDiffClippingDefense"]
+    assert tracked

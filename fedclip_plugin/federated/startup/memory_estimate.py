@@ -86,7 +86,7 @@ def _simulated(recipe: Recipe, size: ClipConfig, trained: int, images: int) -> F
     lossy = LOSSY_COPIES * trained if settings.codec != "none" else 0
     single = recipe.defense_args is not None or recipe.attack_args is not None
     sums = recipe.train_args.client_num_per_round * trained if single else 2 * trained
-    encoding = weights + max(settings.encode_batch_size, _EVALUATED) * size.vision.passing_bytes
+    encoding = weights + max(settings.encode_batch_size or 0, _EVALUATED) * size.vision.passing_bytes
     training = (2 + TRAINING_COPIES) * trained + kept + lossy + (trained if settings.proximal_mu else 0)
     features = FLOAT * size.dim * images
     worker = training + sums + (weights if kept else 0)
