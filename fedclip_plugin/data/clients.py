@@ -201,7 +201,7 @@ def _within_domains(recipe: Recipe, each: int, sets: Sequence[ImageSet]) -> Clie
 
     def _shared(images: ImageSet) -> list[NDArray[np.int64]]:
         try:
-            return share_out(recipe, images, each)
+            return share_out(recipe, images, each, of_many=True)
         except DataError as error:
             told = error.text.replace("client_num_in_total", "silos_per_domain")  # what there is to change here
             raise DataError(f"{images.name}: {told}") from error

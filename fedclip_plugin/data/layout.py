@@ -218,20 +218,23 @@ def _shared_out(recipe: Recipe, silo_index: int, whole: ImageSet) -> ImageSet:
     return replace(whole.subset(parts[silo_index]), ignored=told)
 
 
-def share_out(recipe: Recipe, whole: ImageSet, count: int) -> list[NDArray[np.int64]]:
+def share_out(recipe: Recipe, whole: ImageSet, count: int, of_many: bool = False) -> list[NDArray[np.int64]]:
     """Return the positions of the images of each of `count` silos, as the recipe's ``partition_`` keys say.
 
-    Errors as for `partition`, and a DataError when a group of the user's is in two of his splits.
+    Where `whole` is one `of_many` sets that are shared out, its name enters the draw: domains are skewed differently,
+    and each in the same way whichever of them is held out. Errors as for `partition`, and a DataError when a group of
+    the user's is in two of his splits.
     """
     require_whole_groups(whole)
-    seed = recipe.data_args.partition_seed
+    given = recipe.data_args.partition_seed
+    seed = recipe.common_args.random_seed if given is None else given
     return partition(
         whole.labels,
         count,
         recipe.data_args.partition_method or "homo",
         recipe.data_args.partition_alpha,
         recipe.fedclip_args.min_images_per_silo,
-        recipe.common_args.random_seed if seed is None else seed,
+        [seed, *whole.name.encode()] if of_many else seed,
         whole.groups,
         whole.splits,
         recipe.data_args.classes_per_client,

@@ -33,7 +33,7 @@ def partition(
     method: str,
     alpha: float | None,
     minimum: int,
-    seed: int,
+    seed: int | Sequence[int],
     groups: NDArray[np.str_] | None = None,
     splits: NDArray[np.str_] | None = None,
     classes_per_client: int | None = None,

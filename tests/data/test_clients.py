@@ -140,3 +140,16 @@ def test_the_faults_of_all_domains_are_listed(tmp_path: Path) -> None:
     told = r"2 of 3 domains cannot be shared out\n  art: 8 images cannot .* lower silos_per_domain or .*\n  photo: 4 im"
     with pytest.raises(DataError, match=told):
         require_images_here(asked)
+
+
+def test_domains_are_skewed_differently_and_the_same_whichever_is_held_out(tmp_path: Path) -> None:
+    for domain in ("art", "photo", "sketch"):
+        fill(tmp_path / domain)
+    data = {"partition_method": "hetero", "partition_alpha": 0.5}
+    held = {}
+    for target in ("sketch", "photo"):
+        asked = recipe(tmp_path, 8, data, data_layout="domains", target_domain=target, silos_per_domain=4)
+        clients = list_clients(asked)
+        held[target] = dict(zip((own.name for own in clients.members), clients.table().tolist(), strict=True))
+    assert held["sketch"]["art_1"] == held["photo"]["art_1"]
+    assert [held["sketch"][f"art_{n}"] for n in range(1, 5)] != [held["sketch"][f"photo_{n}"] for n in range(1, 5)]

@@ -58,7 +58,7 @@ def test_a_key_tells_its_type_its_bounds_and_its_default():
 
 
 _EXPECTED = {
-    "comm_args.backend": ("MPI", None),
+    "comm_args.backend": ("MPI or sp", None),
     "train_args.comm_round": ("whole number at least 1", None),
     "train_args.learning_rate": ("number greater than 0", "0.0003"),
     "train_args.client_id_list": ('"[]"', '"[]"'),

@@ -62,8 +62,10 @@ def _silo_count(values: Values) -> Iterator[Fault]:
     if total is None or names is None or len(names) * each == total:
         return
     key = "domains" if values["fedclip_args.data_layout"] == "domains" else "silos"
-    many = f"{len(names)} domains x silos_per_domain {each}" if each > 1 else f"the number of silos, {len(names)}"
-    rule = f"must equal {many} ({listed(names)}); set it so, or change fedclip_args.{key}"
+    if each > 1:
+        rule = f"must equal {len(names)} domains x silos_per_domain {each} ({listed(names)}); set it so"
+    else:
+        rule = f"must equal the number of silos, {len(names)} ({listed(names)}); set it so, or change fedclip_args.{key}"
     yield Fault("train_args.client_num_in_total", rule, total)
 
 
