@@ -61,11 +61,10 @@ def _silo_count(values: Values) -> Iterator[Fault]:
     each = values.get("fedclip_args.silos_per_domain") or 1
     if total is None or names is None or len(names) * each == total:
         return
-    key = "domains" if values["fedclip_args.data_layout"] == "domains" else "silos"
+    key, told = "domains" if values["fedclip_args.data_layout"] == "domains" else "silos", listed(names)
+    rule = f"must equal the number of silos, {len(names)} ({told}); set it so, or change fedclip_args.{key}"
     if each > 1:
-        rule = f"must equal {len(names)} domains x silos_per_domain {each} ({listed(names)}); set it so"
-    else:
-        rule = f"must equal the number of silos, {len(names)} ({listed(names)}); set it so, or change fedclip_args.{key}"
+        rule = f"must equal {len(names)} domains x silos_per_domain {each} ({told}); set it so"
     yield Fault("train_args.client_num_in_total", rule, total)
 
 
