@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from fedclip_edge.machine import cores
 from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import end_with_parent
@@ -141,9 +142,10 @@ def _take_part(
 ) -> NoReturn:
     rank, size = here
     if size != _ranks(plan):
+        noun = "workers" if plan.recipe(next(iter(plan.study.cases))).simulated else "silos"
         raise FedClipError(
             f"mpirun started {size} ranks; this study takes {_ranks(plan)} (a server and {_ranks(plan) - 1} "
-            "silos). Start it outside of mpirun with: fedclip study"
+            f"{noun}). Start it outside of mpirun with: fedclip study"
         )
     if rank == 0:
         results.claim()
@@ -181,8 +183,10 @@ def _account_for(plan: Plan, results: ResultsFolder, told: bool) -> None:
 
 
 def _ranks(plan: Plan) -> int:
-    """Return the ranks of the one job: all cells have the same number of silos."""
-    return plan.recipe(next(iter(plan.study.cases))).train_args.client_num_in_total + 1
+    """Return the ranks of the one job: all cells have the same number of silos, or of workers, each with a client."""
+    recipes = [plan.recipe(case) for case in plan.study.cases]
+    fewest = min(recipe.train_args.client_num_per_round for recipe in recipes)
+    return recipes[0].rank_count(workers=min(cores(), fewest))
 
 
 def _say(text: str) -> None:

@@ -10,12 +10,14 @@ import numpy.typing as npt
 
 from fedclip_plugin.report.page import Picture
 from fedclip_plugin.report.plots.bars import Bar, BarPanel, accuracy_bars
+from fedclip_plugin.report.plots.distributions import ClientBox, client_boxes
 from fedclip_plugin.report.plots.forest import Difference, forest
 from fedclip_plugin.report.plots.panels import AccuracyCurve, accuracy_panels
 from fedclip_plugin.report.plots.points import Point, cost_points
 from fedclip_plugin.study import CellResult, StudyResults
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column
 from fedclip_plugin.study.tables.bootstrap import Interval
+from fedclip_plugin.study.tables.clients_table import ClientRow, client_rows
 from fedclip_plugin.study.tables.cost_table import federates
 from fedclip_plugin.study.tables.statistics import Kind, Spread
 
@@ -109,6 +111,23 @@ def curves(findings: StudyResults) -> Picture | None:
         f"Mean accuracy on {where} by round; the band is the standard deviation over seeds. A curve that falls after "
         "its top shows what the choice of a round hides.",
     )
+
+
+def client_picture(findings: StudyResults) -> Picture:
+    """Draw how the clients of every case fare that is known on every target with a seed, at least one."""
+    rows = client_rows(findings)
+    return Picture(
+        "clients",
+        client_boxes([_box(row) for row in rows]),
+        f"Boxes of the clients' test accuracies for {len(rows)} cases.",
+        "Quartiles, median and mean over the clients at the selected round, each a mean over targets and seeds; the "
+        "whiskers end at the worst and the best client.",
+    )
+
+
+def _box(row: ClientRow) -> ClientBox:
+    names = ("worst", "lower_quartile", "median", "upper_quartile", "best", "mean")
+    return ClientBox(row.title, *(row.selected[name].mean for name in names))
 
 
 def costs(findings: StudyResults, rows: Sequence[AccuracyRow]) -> Picture | None:

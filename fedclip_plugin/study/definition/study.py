@@ -172,7 +172,7 @@ def cell_sections(
     for name, value in [item for layer in layers for item in layer.items()]:
         put(sections, name, value)
     flat = flat_sections(sections)
-    if shares_out(flat) and flat.get("data_args.partition_seed") is None:
+    if (shares_out(flat) or flat.get("fedclip_args.silos_per_domain")) and flat.get("data_args.partition_seed") is None:
         put(sections, "data_args.partition_seed", 0)  # the same silos with every seed
     put(sections, "fedclip_args.target_domain", target)
     put(sections, "common_args.random_seed", seed)
