@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch.utils.tensorboard import SummaryWriter
 
-    from fedclip_plugin.federated.job import Observer
+    from fedclip_plugin.federated.observer import Observer
     from fedclip_plugin.federated.roles.task import Task
     from fedclip_plugin.runs import RoundRecord
 

@@ -104,7 +104,8 @@ class ClientData(Mapping[int, SiloFeatures]):
     def numbers(self) -> NDArray[np.int64]:
         """Which of the images of all sets, one set after the other, each scored image is, ``[M]``."""
         starts = np.cumsum([0, *(len(data) for data in self.features)])
-        return self.scored.rows + starts[np.array(self._set_of)[self.scored.owners]]
+        found: NDArray[np.int64] = self.scored.rows + starts[np.array(self._set_of)[self.scored.owners]]
+        return found
 
     def jobs(self, own_adapters: bool) -> list[Job]:
         """Return what is to be scored: client by client where each has an adapter of its own, else in chunks."""

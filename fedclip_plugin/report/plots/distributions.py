@@ -48,8 +48,9 @@ class ClientBox:
     @classmethod
     def of(cls, label: str, points: npt.NDArray[np.float64]) -> ClientBox:
         """Return the row of these clients' accuracies, ``[K]``; points of very many are not drawn."""
-        levels = (float(level) for level in np.quantile(points, (0, 0.25, 0.5, 0.75, 1)))
-        return cls(label, *levels, float(points.mean()), points if len(points) <= _MOST_POINTS else points[:0])
+        worst, lower, median, upper, best = (float(level) for level in np.quantile(points, (0, 0.25, 0.5, 0.75, 1)))
+        drawn = points if len(points) <= _MOST_POINTS else points[:0]
+        return cls(label, worst, lower, median, upper, best, float(points.mean()), drawn)
 
 
 @styled

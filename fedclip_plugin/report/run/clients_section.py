@@ -65,6 +65,6 @@ def _picture(rows: list[ClientBox], counts: str) -> Picture:
         "clients",
         client_boxes(rows),
         "Boxes of the clients' test accuracies with zero-shot CLIP, after the best round and the last.",
-        f"{counts} {points}The worst client has {percent(first.worst)} % with zero-shot CLIP and {percent(last.worst)} % "
-        "after the last round. Clients with few test images lie at the ends: of 5 images each counts 20 points.",
+        f"{counts} {points}The worst client has {percent(first.worst)} % with zero-shot CLIP and {percent(last.worst)} "
+        "% after the last round. Clients with few test images lie at the ends: of 5 images each counts 20 points.",
     )

@@ -127,7 +127,8 @@ def client_picture(findings: StudyResults) -> Picture:
 
 def _box(row: ClientRow) -> ClientBox:
     names = ("worst", "lower_quartile", "median", "upper_quartile", "best", "mean")
-    return ClientBox(row.title, *(row.selected[name].mean for name in names))
+    worst, lower, median, upper, best, mean = (row.selected[name].mean for name in names)
+    return ClientBox(row.title, worst, lower, median, upper, best, mean)
 
 
 def costs(findings: StudyResults, rows: Sequence[AccuracyRow]) -> Picture | None:

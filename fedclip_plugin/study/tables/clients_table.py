@@ -21,9 +21,9 @@ Scores = Mapping[str, Spread]
 MEASURES = tuple(name for name in ClientScores.model_fields if name not in ("clients", "images"))
 
 _NOTES = (
-    "mean, sd, worst, quartiles: over the clients, each alike, each with its own test split; by images, balanced, macro "
-    "F1: over all their test images. All are of the selected round: means over targets, +- standard deviation over "
-    "seeds.",
+    "mean, sd, worst, quartiles: over the clients, each alike, each with its own test split; by images, balanced, "
+    "macro F1: over all their test images. All are of the selected round: means over targets, +- standard deviation "
+    "over seeds.",
     "zero-shot CLIP: on the clients of the rows below it; differences between methods, with intervals, are in the "
     "tables above.",
 )
@@ -55,9 +55,9 @@ def client_rows(findings: StudyResults) -> list[ClientRow]:
     for case, content in findings.plan.study.cases.items():
         results = [result for result in whole(findings, case) if result.clients]
         if results:
-            levels = (_scores(results, level) for level in ("zero_shot", "selected", "last"))
+            zero_shot, selected, last = (_scores(results, level) for level in ("zero_shot", "selected", "last"))
             seeds = tuple(sorted({result.seed for result in results}))
-            rows.append(ClientRow(case, content.title, *levels, seeds))
+            rows.append(ClientRow(case, content.title, zero_shot, selected, last, seeds))
     return rows
 
 

@@ -89,8 +89,8 @@ def cost_table(findings: StudyResults) -> StudyTable | None:
     if not rows:
         return None
     notes = (
-        "seconds: mean of a round and its phases, the slowest silo's or worker's; to selected: until the selected round "
-        "was complete, encoding and start-up left out; peak: most resident memory of a rank while the cell ran.",
+        "seconds: mean of a round and its phases, the slowest silo's or worker's; to selected: until the selected "
+        "round was complete, encoding and start-up left out; peak: most resident memory of a rank while the cell ran.",
         "bytes: - where nothing need be exchanged: without federation a round's messages only serve the evaluation.",
         f"machine: {'; '.join(machines)}",
     )

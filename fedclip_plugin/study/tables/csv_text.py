@@ -37,8 +37,8 @@ def _lines(findings: StudyResults) -> Iterator[Line]:
     for kind in KINDS:
         for row in accuracy_rows(findings, kind):
             yield from _accuracies(row)
-    for row in client_rows(findings):
-        yield from _clients(row)
+    for clients in client_rows(findings):
+        yield from _clients(clients)
     for case in findings.plan.study.cases:
         yield from _validation(findings, case)
         yield from _costs(findings, case)
