@@ -13,6 +13,7 @@ from fedclip_plugin.study.definition import load_study
 from fedclip_plugin.study.tables.accuracy_rows import accuracy_row
 from fedclip_plugin.study.tables.clients_table import client_rows, clients_table
 from fedclip_plugin.study.tables.difference_tables import difference_tables
+from fedclip_plugin.study.tables.headline_cases import best_case
 from tests.support.paths import ROOT
 from tests.support.workshop import results
 
@@ -100,6 +101,7 @@ def test_tables_have_the_clients_and_zero_shot_clip_for_each_partition(simulated
     assert [cells[0] for cells in clients_table(findings).rows] == [
         *("zero-shot CLIP", "skewed", "probe", "zero-shot CLIP", "even, all clients")
     ]
+    assert best_case(findings) is None, "the cases have different clients"
     assert rows["skewed"].selected["worst"].mean <= rows["skewed"].selected["lower_quartile"].mean
 
 

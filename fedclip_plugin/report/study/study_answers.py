@@ -10,6 +10,9 @@ from fedclip_plugin.study import CellResult, ResultsFolder, StudyResults
 from fedclip_plugin.study.tables.headline_cases import best_case
 
 TITLE = "Answers on the targets"
+_NO_BEST = (
+    "Not shown: the best case is known when every case has run on every target, and all cases have the same clients."
+)
 _ZERO_SHOT = "zero-shot CLIP"
 
 
@@ -25,7 +28,7 @@ def answers_section(findings: StudyResults, folder: ResultsFolder) -> Section:
         return Section(TITLE, notes=["This study holds no domain out."])
     case = best_case(findings)
     if case is None:
-        return Section(TITLE, notes=["Not shown yet: the best case is known when every case has run on every target."])
+        return Section(TITLE, notes=[_NO_BEST])
     first = findings.plan.study.seeds[0]
     chosen = [result for result in findings.of_case(case) if result.seed == first]
     title = findings.plan.study.cases[case].title
