@@ -96,7 +96,9 @@ def test_a_study_s_table_has_the_mean_over_clients_and_its_spread_over_seeds(of_
 
 def test_a_study_s_page_and_csv_have_the_clients(of_clients):
     (section,) = _clients(of_clients)
-    assert [picture.name for picture in section.pictures] == ["clients"]
+    (picture,) = section.pictures
+    labels = [text.get_text() for text in picture.figure.axes[0].get_yticklabels()]
+    assert labels == [row[0] for row in clients_table(of_clients).rows]
     assert "fedclip,clients,selected_mean,,0.71" in to_csv(of_clients)
 
 

@@ -83,7 +83,7 @@ def client_boxes(rows: Sequence[ClientBox]) -> Figure:
     )
     for place, row in enumerate(rows):
         beside = np.linspace(-_SPREAD, _SPREAD, len(row.points))[_scattered(len(row.points))]
-        axes.plot(100 * row.points, place + beside, ".", color=SOFT, markersize=3.5, alpha=0.7, markeredgewidth=0)
+        axes.plot(100 * row.points, place + beside, ".", color=SOFT, markersize=3.5, alpha=0.7, mew=0, zorder=4)
     axes.set_xlim(-2, 102)
     axes.set_xlabel("accuracy of a client in %")
     label_axis(axes, [row.label for row in rows])

@@ -17,7 +17,7 @@ from fedclip_plugin.report.plots.points import Point, cost_points
 from fedclip_plugin.study import CellResult, StudyResults
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column
 from fedclip_plugin.study.tables.bootstrap import Interval
-from fedclip_plugin.study.tables.clients_table import ClientRow, client_rows
+from fedclip_plugin.study.tables.clients_table import Scores, client_rows, with_zero_shot
 from fedclip_plugin.study.tables.cost_table import federates
 from fedclip_plugin.study.tables.statistics import Kind, Spread
 
@@ -118,17 +118,17 @@ def client_picture(findings: StudyResults) -> Picture:
     rows = client_rows(findings)
     return Picture(
         "clients",
-        client_boxes([_box(row) for row in rows]),
+        client_boxes([_box(title, scores) for title, scores, _ in with_zero_shot(rows)]),
         f"Boxes of the clients' test accuracies for {len(rows)} cases.",
         "Quartiles, median and mean over the clients at the selected round, each a mean over targets and seeds; the "
-        "whiskers end at the worst and the best client.",
+        "whiskers end at the worst and the best client. zero-shot CLIP is on the clients of the rows below it.",
     )
 
 
-def _box(row: ClientRow) -> ClientBox:
+def _box(title: str, scores: Scores) -> ClientBox:
     names = ("worst", "lower_quartile", "median", "upper_quartile", "best", "mean")
-    worst, lower, median, upper, best, mean = (row.selected[name].mean for name in names)
-    return ClientBox(row.title, worst, lower, median, upper, best, mean)
+    worst, lower, median, upper, best, mean = (scores[name].mean for name in names)
+    return ClientBox(title, worst, lower, median, upper, best, mean)
 
 
 def costs(findings: StudyResults, rows: Sequence[AccuracyRow]) -> Picture | None:

@@ -61,6 +61,16 @@ def client_rows(findings: StudyResults) -> list[ClientRow]:
     return rows
 
 
+def with_zero_shot(rows: Sequence[ClientRow]) -> Iterator[tuple[str, Scores, ClientRow | None]]:
+    """Yield title and scores of zero-shot CLIP above the cases with the same clients, and of each case with its row."""
+    above: Scores = {}
+    for row in rows:
+        if row.zero_shot != above:
+            above = row.zero_shot
+            yield "zero-shot CLIP", above, None
+        yield row.title, row.selected, row
+
+
 def clients_table(findings: StudyResults) -> StudyTable | None:
     """Return the table of clients, zero-shot CLIP above the cases with the same clients; None without clients."""
     rows = client_rows(findings)
@@ -86,10 +96,6 @@ def _scores(results: Sequence[CellResult], level: str) -> Scores:
 
 
 def _cells(rows: Sequence[ClientRow], findings: StudyResults) -> Iterator[list[str]]:
-    above: Scores = {}
-    for row in rows:
-        if row.zero_shot != above:
-            above = row.zero_shot
-            yield ["zero-shot CLIP", *(accuracy_text(above[name]) for name in CLIENT_COLUMNS), "", ""]
-        own = [accuracy_text(row.selected[name]) for name in CLIENT_COLUMNS]
-        yield [row.title, *own, accuracy_text(row.last["mean"]), seeds_text(findings, row.seeds)]
+    for title, scores, row in with_zero_shot(rows):
+        more = [accuracy_text(row.last["mean"]), seeds_text(findings, row.seeds)] if row else ["", ""]
+        yield [title, *(accuracy_text(scores[name]) for name in CLIENT_COLUMNS), *more]
