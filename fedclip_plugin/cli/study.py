@@ -109,7 +109,9 @@ def _require_start(findings: StudyResults, results: ResultsFolder) -> None:
     """See that the folder is free, and that images and memory are there for what is to run."""
     results.require_free()
     todo = findings.todo()
-    for recipe in {cell.target: cell.recipe for cell in todo}.values():  # all cells have the same folders
+    # All cells have the same folders, which cases of simulations may share out differently.
+    kinds = {(cell.target, cell.recipe.data_args.model_dump_json()): cell.recipe for cell in todo}
+    for recipe in kinds.values():
         require_images_here(recipe)
     if todo:
         require_memory_here(cell.recipe for cell in todo)

@@ -226,6 +226,11 @@ def test_cases_of_simulations_may_share_images_out_differently(settings, said, t
         assert load_study(path).cell_recipe("one", "sketch", 1, 0).data_args.partition_seed == 0
 
 
+def test_own_adapters_of_all_cases_on_targets_are_refused_once(tmp_path):
+    path = write_study(tmp_path / "s.yaml", **SIMULATED | {"set": {"fedclip_args.federation": "local"}})
+    assert refusal(path).count("only counted on a target in a simulation") == 1
+
+
 def test_validate_and_ls_tell_of_studies(capsys, tmp_path):
     path = write_study(tmp_path / "s.yaml")
     assert main(["validate", str(path), "miniature/clip_tiny_fedclip"]) == 0

@@ -43,6 +43,9 @@ _SHARED: frozenset[str] = frozenset(
 """What all cells must have in common, so that one job holds them and each answers for the same images."""
 
 
+_FEDERATION = "fedclip_args.federation"
+_ONLY_COUNTED = "clients' own adapters are only counted on a target in a simulation; leave targets out"
+
 _SAME_IMAGES = frozenset(
     f"data_args.{key}" for key in ("dataset", "data_cache_dir", "data_silo_config", "partition_seed")
 )
@@ -85,6 +88,8 @@ def image_faults(shared: Mapping[str, Any], targets: Sequence[str]) -> Iterator[
     """
     if targets and shares_out(shared):
         yield Fault("targets", "all images are shared out among the silos, and no domain is held out; leave it out")
+    if targets and shared.get(_FEDERATION) == "local" and shared.get("common_args.training_type") == "simulation":
+        yield Fault(_FEDERATION, _ONLY_COUNTED, "local")
     named = {"targets": targets} | {
         f"fedclip_args.{key}": shared.get(f"fedclip_args.{key}") for key in ("domains", "silos")
     }
@@ -123,9 +128,8 @@ def case_faults(where: str, case: Case, below: Mapping[str, Any], targets: Seque
         for name in settings:
             if _is_shared(name, simulated):
                 yield Fault(f"{place}.{name}", "all cells share it; move it to the study's set", settings[name])
-    if simulated and targets and {**below, **case.settings}.get("fedclip_args.federation") == "local":
-        rule = "clients' own adapters are only counted on a target in a simulation; leave targets out, or the case"
-        yield Fault(f"{where}.set.fedclip_args.federation", rule, "local")
+    if simulated and targets and case.settings.get(_FEDERATION) == "local":
+        yield Fault(f"{where}.set.{_FEDERATION}", f"{_ONLY_COUNTED}, or the case", "local")
     yield from _grid(where, case, below)
 
 
