@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fedclip_edge.arguments import path_argument
+from fedclip_edge.machine import cores
 from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import end_with_parent
@@ -109,7 +110,9 @@ def _require_start(findings: StudyResults, results: ResultsFolder) -> None:
     """See that the folder is free, and that images and memory are there for what is to run."""
     results.require_free()
     todo = findings.todo()
-    for recipe in {cell.target: cell.recipe for cell in todo}.values():  # all cells have the same folders
+    # All cells have the same folders, which cases of simulations may share out differently.
+    kinds = {(cell.target, cell.recipe.data_args.model_dump_json()): cell.recipe for cell in todo}
+    for recipe in kinds.values():
         require_images_here(recipe)
     if todo:
         require_memory_here(cell.recipe for cell in todo)
@@ -142,9 +145,10 @@ def _take_part(
 ) -> NoReturn:
     rank, size = here
     if size != _ranks(plan):
+        noun = "workers" if plan.recipe(next(iter(plan.study.cases))).simulated else "silos"
         raise FedClipError(
             f"mpirun started {size} ranks; this study takes {_ranks(plan)} (a server and {_ranks(plan) - 1} "
-            "silos). Start it outside of mpirun with: fedclip study"
+            f"{noun}). Start it outside of mpirun with: fedclip study"
         )
     if rank == 0:
         results.claim()
@@ -182,8 +186,10 @@ def _account_for(plan: Plan, results: ResultsFolder, told: bool) -> None:
 
 
 def _ranks(plan: Plan) -> int:
-    """Return the ranks of the one job: all cells have the same number of silos."""
-    return plan.recipe(next(iter(plan.study.cases))).train_args.client_num_in_total + 1
+    """Return the ranks of the one job: all cells have the same number of silos, or of workers, each with a client."""
+    recipes = [plan.recipe(case) for case in plan.study.cases]
+    fewest = min(recipe.train_args.client_num_per_round for recipe in recipes)
+    return recipes[0].rank_count(workers=min(cores(), fewest))
 
 
 def _say(text: str) -> None:

@@ -10,10 +10,10 @@ from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.managers.runner import FedClipRunner
 from fedclip_plugin.federated.observer import Observer, begin_training
-from fedclip_plugin.federated.roles.task import AnswerHistory
+from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.simulation.job import simulate
 from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fedml, start_simulation
-from fedclip_plugin.federated.startup.preflight import open_run
+from fedclip_plugin.federated.startup.preflight import open_run, open_run_here
 from fedclip_plugin.federated.startup.preparation import Preparation
 from fedclip_plugin.federated.startup.rank_log import log_to
 from fedclip_plugin.federated.stop import stop_job
@@ -27,7 +27,7 @@ def run_job(
     resume: bool,
     progress: bool,
     observer: Observer,
-    history: AnswerHistory | None = None,
+    histories: Histories | None = None,
 ) -> None:
     """Train a federation until the last round; MPI stays open, so that another job may follow.
 
@@ -39,7 +39,7 @@ def run_job(
         Show bars while rendering and encoding.
     observer
         Hears how it goes; only the server's is told.
-    history
+    histories
         Where every round's answers are kept; None keeps none.
 
     Raises
@@ -51,7 +51,7 @@ def run_job(
     args = start_simulation(recipe) if recipe.simulated else start_fedml(recipe)
     try:
         with log_to(folder.path / "logs", args.rank):
-            _train(args, recipe, folder, resume, progress, observer, history)
+            _train(args, recipe, folder, resume, progress, observer, histories)
     except FedClipError:
         raise
     except Exception as error:
@@ -67,18 +67,19 @@ def _train(
     resume: bool,
     progress: bool,
     observer: Observer,
-    history: AnswerHistory | None,
+    histories: Histories | None,
 ) -> None:
     def _tell(text: str) -> None:
         if args.rank == 0:
             observer.say(text)
 
-    done = open_run(args.comm, folder, recipe, resume)
+    here = args.comm is None
+    done = open_run_here(folder, recipe, resume) if here else open_run(args.comm, folder, recipe, resume)
     if done >= args.comm_round:
         _tell(f"{folder.path} has all {done} rounds already: nothing to train")
         return
     if recipe.simulated:
-        simulate(args, recipe, folder, done, progress, observer)
+        simulate(args, recipe, folder, done, progress, observer, histories)
         return
     device = choose_device(args)
     if args.rank == 0:
@@ -91,4 +92,4 @@ def _train(
         torch.cuda.empty_cache()  # ranks may share the GPU, and most methods are done with the backbone
     if args.rank == 0:
         begin_training(task, model, folder, done, observer)
-    FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, history).run()
+    FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, histories).run()

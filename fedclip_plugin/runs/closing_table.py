@@ -12,6 +12,19 @@ from fedclip_plugin.text import percent, size
 _NAMED = 5
 """Silos or clients that a line of text names."""
 
+CLIENT_COLUMNS: dict[str, str] = {
+    "mean": "mean",
+    "std": "sd",
+    "worst": "worst",
+    "lower_quartile": "25 %",
+    "median": "median",
+    "upper_quartile": "75 %",
+    "weighted": "by images",
+    "balanced_accuracy": "balanced",
+    "macro_f1": "macro F1",
+}
+"""Fields of :class:`~fedclip_plugin.runs.ClientScores` that tables show, and what they are called there."""
+
 Row = tuple[str, dict[str, float], float | None]
 """Label, accuracy by silo on its test split, accuracy on the target domain."""
 
@@ -74,19 +87,10 @@ def client_cells(rounds: Sequence[RoundRecord], title: str) -> list[list[str]]:
     rows += [
         (f"{title}, {label} {own.round}", own.clients) for label, own in (("best round", best), ("last round", last))
     ]
-    told = {
-        "mean": "mean",
-        "std": "sd",
-        "worst": "worst",
-        "lower_quartile": "25 %",
-        "median": "median",
-        "upper_quartile": "75 %",
-        "weighted": "by images",
-        "balanced_accuracy": "balanced",
-        "macro_f1": "macro F1",
-    }
-    body = [[label, *(percent(getattr(own, name)) for name in told)] for label, own in rows if own is not None]
-    return [["accuracy of clients in %", *told.values()], *body] if body else []
+    body = [
+        [label, *(percent(getattr(own, name)) for name in CLIENT_COLUMNS)] for label, own in rows if own is not None
+    ]
+    return [["accuracy of clients in %", *CLIENT_COLUMNS.values()], *body] if body else []
 
 
 def round_text(record: RoundRecord, rounds: int, silos: int, noun: str = "silos") -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fedclip_plugin.study.running.cell_result import (
         Accuracy,
         CellResult,
+        ClientAccuracy,
         Costs,
         Machine,
         RoundCurve,
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 _HOMES = {
     **dict.fromkeys(("Counts", "Drawn", "Kinds", "Pictured"), "running.answer_counts"),
     **dict.fromkeys(
-        ("Accuracy", "CellResult", "Costs", "Machine", "RoundCurve", "SourceAccuracy"), "running.cell_result"
+        ("Accuracy", "CellResult", "ClientAccuracy", "Costs", "Machine", "RoundCurve", "SourceAccuracy"),
+        "running.cell_result",
     ),
     "KeptAnswers": "running.own_answers",
     **dict.fromkeys(("Cell", "Plan"), "running.plan"),
@@ -39,6 +41,7 @@ __all__ = [
     "KeptAnswers",
     "Cell",
     "CellResult",
+    "ClientAccuracy",
     "Costs",
     "Counts",
     "RoundCurve",

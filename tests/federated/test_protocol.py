@@ -86,19 +86,19 @@ def draw(number):
 
 def test_the_history_holds_every_rounds_answers(straight):
     for number, name in enumerate(SILOS, 1):
-        history = straight.histories[number]
+        history = straight.histories[number][name]
         assert sorted(history.rounds) == [0, 1, 2, 3, 4]
         assert history.positions.tolist() == list(range(30, 40))
         for line in straight.lines:
             (answers,) = history.rounds[line.round]
             assert answers.score.accuracy == line.silos[name].test
-    assert straight.histories[0].rounds == {}, "there is no target"
+    assert straight.histories[0] == {}, "there is no target"
 
 
 def test_without_a_federation_every_silo_trains_as_if_it_were_alone(tmp_path):
     target = silo_features(7).test
     run = Federation(tmp_path / "local", target=target, averaged=False).run()
-    alone = run.histories[0].rounds[4]
+    alone = run.histories[0]["target"].rounds[4]
     assert len(alone) == 3
     assert run.lines[4].target == pytest.approx(sum(own.score.accuracy for own in alone) / 3)
     for number, manager in enumerate(run.silos, 1):

@@ -15,7 +15,7 @@ import torch
 from fedclip_plugin import what_leaves
 from fedclip_plugin.data import split_60_20_20
 from fedclip_plugin.federated.messages.message_format import FEDML_MESSAGES
-from fedclip_plugin.federated.roles.task import Answers
+from fedclip_plugin.federated.roles.task import AnswerHistory, Answers
 from fedclip_plugin.federated.startup.preflight import open_run
 from fedclip_plugin.federated.startup.preparation import Preparation
 from fedclip_plugin.recipe import load_recipe
@@ -162,7 +162,7 @@ def study_traffic(study, out, monkeypatch, world):
     """Run a study with federations that do nothing but answer; every rank is a thread."""
     threads, plan = Threads(), Plan(study)
 
-    def federated(recipe, folder, history, **_):
+    def federated(recipe, folder, histories, **_):
         cell = plan.named(folder.path.relative_to(out / "runs").as_posix())
         rank = threads.local.comm.number
         silos = [name for name in ("art_painting", "cartoon", "photo", "sketch") if name != cell.target]
@@ -170,18 +170,16 @@ def study_traffic(study, out, monkeypatch, world):
         labels, zero_shot, selected, *_ = (torch.as_tensor(row) for row in _labels(cell, part, 0.05))
         own = torch.as_tensor(split_60_20_20(IMAGES, cell.seed).test) if rank else torch.arange(IMAGES)
         sure = torch.full((len(own),), 0.5)
-        history.name, history.positions = part, own.numpy() if rank else None
+        history = histories.setdefault(part, AnswerHistory(positions=own.numpy() if rank else None))
         history.zero_shot = Answers(labels[own], zero_shot[own], sure)
         history.note(1, [Answers(labels[own], row[own], sure) for row in selected])
         if rank == 0:
             folder.path.mkdir(parents=True, exist_ok=True)
-            write_rounds(folder.metrics, 0, 1)
+            write_rounds(folder.metrics, 0, 1, silos=silos)
 
     def result(cell, measured):
         known = sample_result(cell)
-        silos = [name for name in known.counts if name != "target"]
-        counts = zip(["target", *silos], (part.counts for part in measured.parts), strict=True)
-        return known.model_copy(update={"counts": dict(counts), "drawn": measured.drawn})
+        return known.model_copy(update={"counts": dict(measured.counts), "drawn": measured.drawn})
 
     monkeypatch.setattr(study_job, "MPI", SimpleNamespace(COMM_WORLD=threads))
     monkeypatch.setattr(study_job, "run_job", federated)

@@ -13,6 +13,7 @@ from PIL import Image
 from fedclip_plugin.report.plots.bars import Bar, BarPanel, accuracy_bars
 from fedclip_plugin.report.plots.confusion import confusion_matrices
 from fedclip_plugin.report.plots.costs import Series, cost_curves
+from fedclip_plugin.report.plots.distributions import ClientBox, client_boxes
 from fedclip_plugin.report.plots.fonts import missing_letters
 from fedclip_plugin.report.plots.forest import Difference, forest
 from fedclip_plugin.report.plots.loss import loss_curves
@@ -72,6 +73,11 @@ def diagrams():
     return reliability_diagrams({"zero-shot": calibrate(CONFIDENCE, CORRECT)})
 
 
+def boxes():
+    clients = np.linspace(0.4, 1, 12)
+    return client_boxes([ClientBox.of("zero-shot CLIP", clients), ClientBox("FedCLIP", 0.3, 0.6, 0.7, 0.8, 1.0, 0.69)])
+
+
 def grid():
     pixels = np.zeros((8, 8, 3), np.uint8)
     return sample_grid([Sample(pixels, "dog", "dog", 0.9), Sample(pixels, "dog", "horse", 0.4)])
@@ -81,7 +87,7 @@ def clients():
     return partition_map(np.array([[3, 0], [0, 4], [1, 12]]), ["art_1", "art_2", "photo_1"], ["dog", "cat"])
 
 
-FIGURES = [panels, losses, costs, phases, bars, differences, points, matrices, diagrams, grid, clients]
+FIGURES = [panels, losses, costs, phases, bars, differences, points, matrices, diagrams, boxes, grid, clients]
 
 
 @pytest.mark.parametrize("draw", FIGURES)

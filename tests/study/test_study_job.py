@@ -56,8 +56,9 @@ class Loop:
         self.folder, self.ran, self.said, self.deeds = ResultsFolder(out), [], [], {}
         self._patch, self._cell = monkeypatch, None
         monkeypatch.setattr(study_job, "run_job", self._run)
-        monkeypatch.setattr(study_job, "own_answers", lambda cell, *_: sample_answers(cell, "target"))
+        monkeypatch.setattr(study_job, "own_answers", lambda cell, *_: {"target": sample_answers(cell, "target")})
         monkeypatch.setattr(study_job, "drawn", lambda *_: None)
+        monkeypatch.setattr(study_job, "measured", lambda *_: None)
         monkeypatch.setattr(study_job, "cell_result", lambda cell, _: sample_result(cell))
         monkeypatch.setattr(stop.os, "_exit", self._exit)
 
@@ -204,7 +205,7 @@ def test_a_job_that_was_told_to_stop_has_not_failed(loop):
 def test_an_unforeseen_error_between_federations_ends_the_job_on_whichever_rank(rank, loop, study, monkeypatch, capfd):
     comms = []
     monkeypatch.setattr(Comm, "Abort", lambda comm, code: comms.append((comm.rank, code)))
-    monkeypatch.setattr(study_job, "rank_part", lambda *_: 1 / 0)
+    monkeypatch.setattr(study_job, "own_answers", lambda *_: 1 / 0)
     with pytest.raises(SystemExit):
         loop.start(study, rank, heard=[RunCell("fedclip", "photo", 0, 0), Selected(1)])
     assert comms == [(rank, 1)]

@@ -186,12 +186,62 @@ def test_faults_of_the_base_recipe_are_told_once_and_not_for_every_case(tmp_path
 def test_studies_are_no_recipes_and_are_found_by_name_from_anywhere(tmp_path, monkeypatch):
     assert not {file.parent.name for file in recipe_files()} & {"studies"}
     monkeypatch.chdir(tmp_path)
-    assert find_study("recipes/studies/miniature.yaml") == find_study("studies/miniature") == FILES[1]
+    assert (
+        find_study("recipes/studies/miniature.yaml")
+        == find_study("studies/miniature")
+        == FILES[NAMES.index("studies/miniature")]
+    )
     assert is_study(find_either("studies/pacs"))
     assert not is_study(find_either("miniature/clip_tiny_fedclip"))
     assert not is_study(Path("nowhere"))
     with pytest.raises(RecipeError, match="did you mean 'studies/miniature'"):
         find_study("studies/minature")
+
+
+def test_the_study_of_label_skew_has_every_method_degree_and_participation_on_the_same_clients():
+    study = load_study(find_study("studies/label_skew"))
+    recipes = [study.cell_recipe(name, "sketch", 2, 0) for name in study.cases]
+    seen = {
+        (own.fedclip_args.method, own.data_args.partition_alpha, own.train_args.client_num_per_round) for own in recipes
+    }
+    methods = ("fedclip", "sigmoid_gate", "linear_probe", "prompt")
+    assert seen == {(method, alpha, drawn) for method in methods for alpha in (0.1, 1, 100) for drawn in (6, 60)}
+    assert all(own.simulated and own.train_args.client_num_in_total == 60 for own in recipes)
+    assert {own.data_args.partition_seed for own in recipes} == {0}
+
+
+SIMULATED = {
+    "study": "sample",
+    "recipe": "simulation/clip_tiny_fedclip",
+    "set": {},
+    "targets": ["sketch"],
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"data_args.partition_alpha": 1, "data_args.partition_method": "hetero"}, ""),
+        ({"train_args.client_num_per_round": 60}, ""),
+        ({"data_args.partition_seed": 1}, "all cells share it"),
+        ({"comm_args.backend": "sp"}, "all cells share it"),
+        ({"device_args.worker_num": 2}, "all cells share it"),
+        ({"fedclip_args.silos_per_domain": 10}, "all cells share it"),
+        ({"fedclip_args.federation": "local"}, "only counted on a target in a simulation; leave targets out"),
+        ({"train_args.client_num_per_round": 61}, "client_num_per_round = 61"),
+    ],
+)
+def test_cases_of_simulations_may_share_images_out_differently(settings, said, tmp_path):
+    path = write_study(tmp_path / "s.yaml", **SIMULATED, **case(set=settings))
+    if said:
+        assert said in refusal(path)
+    else:
+        assert load_study(path).cell_recipe("one", "sketch", 1, 0).data_args.partition_seed == 0
+
+
+def test_own_adapters_of_all_cases_on_targets_are_refused_once(tmp_path):
+    path = write_study(tmp_path / "s.yaml", **SIMULATED | {"set": {"fedclip_args.federation": "local"}})
+    assert refusal(path).count("only counted on a target in a simulation") == 1
 
 
 def test_validate_and_ls_tell_of_studies(capsys, tmp_path):
@@ -211,17 +261,18 @@ def test_validate_and_ls_tell_of_studies(capsys, tmp_path):
 def test_every_study_is_valid_and_its_header_tells_the_truth(file):
     study, header = load_study(file), file.read_text().split("\n\n", 1)[0]
     assert file.stem == study.study
-    assert recipe_title(file).startswith("FedCLIP and its baselines on ")
+    assert recipe_title(file).startswith(("FedCLIP and its baselines on ", "Label skew among 60 simulated clients of "))
     assert f"fedclip study recipes/studies/{file.name}" in header
     assert f"{study.cells():,} federations" in header
-    ranks = study.cell_recipe("fedclip", study.targets[0], 0, 0).train_args.client_num_in_total + 1
-    assert f"{ranks} ranks" in header
+    recipe = study.cell_recipe(next(iter(study.cases)), study.targets[0], 0, 0)
+    assert ("a worker for each core" if recipe.simulated else f"{recipe.rank_count()} ranks") in header
     for given in re.findall(r"--set (\S+)", header):
         assert load_study(file, [given]).cells() == study.cells()
 
 
 def test_the_studies_cover_what_is_promised():
-    assert [f"studies/{name}" for name in ("domainnet", "miniature", "office_home", "pacs", "vlcs")] == NAMES
+    promised = ("domainnet", "label_skew", "miniature", "office_home", "pacs", "vlcs")
+    assert [f"studies/{name}" for name in promised] == NAMES
     study = load_study(find_study("studies/miniature"))
     recipes = [study.cell_recipe(name, "sketch", 0, 0) for name in study.cases]
     assert {recipe.fedclip_args.method for recipe in recipes} == set(METHODS) - {"zero_shot"}

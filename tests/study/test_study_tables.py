@@ -375,3 +375,26 @@ def test_what_a_study_calls_its_domains_is_no_markup_and_one_line():
         assert all(line.isprintable() for line in text.splitlines())
         assert len(text.splitlines()) == (7 if text.startswith("**") else 5)
     assert "<img" not in table.to_markdown() and "|`" not in table.to_markdown()
+
+
+def test_a_partition_of_any_case_that_cannot_be_met_is_refused_before_the_start(tmp_path, capsys):
+    for label in ("cat", "dog", "owl"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(20):
+            (tmp_path / "images" / label / f"{number}.png").write_bytes(b"never opened")
+    shared = {
+        "fedclip_args.data_root": str(tmp_path / "images"),
+        "fedclip_args.backbone": "clip-tiny",
+        "fedclip_args.min_images_per_silo": 5,
+        "train_args.client_num_in_total": 10,
+        "train_args.client_num_per_round": 2,
+    }
+    cases = {
+        "even": {"title": "even", "set": {"data_args.partition_alpha": 100}},
+        "skewed": {"title": "skewed", "set": {"data_args.partition_alpha": 0.001}},
+    }
+    recipe = "simulation/vit_b32_fedclip_cifar100"
+    path = write_study(tmp_path / "s.yaml", recipe=recipe, set=shared, targets=None, cases=cases)
+    assert main(["study", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "partition_alpha 0.001 left a silo with fewer than 5 of the 60 images" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "cells").exists()

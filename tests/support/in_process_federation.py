@@ -11,7 +11,7 @@ from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipSer
 from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
 from fedclip_plugin.federated.messages.local_transport import LocalNetwork, LocalTransport
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
-from fedclip_plugin.federated.roles.task import AnswerHistory, Task
+from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.methods import ZeroShot, create_adapter, load_parameters
@@ -99,7 +99,7 @@ class Federation:
         text = torch.nn.functional.normalize(torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(9)), dim=-1)
         task = Task(method, "clip-tiny", "0", "fp32", CLASSES, "a {}", TextFeatures(text, 20.0), "d")
         settings = settings_of(**changes)
-        self.histories = [AnswerHistory() for _ in range(4)]
+        self.histories = [{} for _ in range(4)]
         args = arguments(self.wire, 0, comm_round=settings.comm_round)
         mlops.pre_setup(args)
         model = create_adapter(method, frozen(WIDTH), 0)

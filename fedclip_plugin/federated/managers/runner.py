@@ -13,7 +13,7 @@ from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipSer
 from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
 from fedclip_plugin.federated.managers.watchdog import together
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
-from fedclip_plugin.federated.roles.task import AnswerHistory
+from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.simulation.simulator import Simulator
 from fedclip_plugin.methods import Adapter
@@ -41,7 +41,7 @@ class FedClipRunner(FedMLRunner):
         The one of the other side may be None.
     on_round
         Called on the server with every complete round.
-    history
+    histories
         Where every round's answers are kept; None keeps none.
     """
 
@@ -54,9 +54,9 @@ class FedClipRunner(FedMLRunner):
         client_trainer: FedClipTrainer | None = None,
         server_aggregator: FedClipAggregator | None = None,
         on_round: Callable[[RoundRecord], None] = _say_nothing,
-        history: AnswerHistory | None = None,
+        histories: Histories | None = None,
     ) -> None:
-        self._on_round, self._history = on_round, history
+        self._on_round, self._histories = on_round, histories
         super().__init__(args, device, dataset, model, client_trainer, server_aggregator)
 
     def _init_cross_silo_runner(
@@ -73,7 +73,7 @@ class FedClipRunner(FedMLRunner):
             return self._server(args, dataset[3], server_aggregator)
         assert client_trainer is not None, "a silo's rank needs the trainer"
         splits = dataset[5][args.rank - 1]
-        return FedClipSilo(args, SiloDriver(args, device, model, splits, client_trainer, self._history))
+        return FedClipSilo(args, SiloDriver(args, device, model, splits, client_trainer, self._histories))
 
     def _init_simulation_runner(
         self,
@@ -87,7 +87,7 @@ class FedClipRunner(FedMLRunner):
         data, target, recorder = dataset[5], dataset[3], None
         if server_aggregator is not None:
             recorder = self._recorder(server_aggregator, data.sources)
-        return Simulator(args, device, data, target, client_trainer, server_aggregator, recorder)
+        return Simulator(args, device, data, target, client_trainer, server_aggregator, recorder, self._histories)
 
     def _recorder(self, aggregator: FedClipAggregator, sources: Sequence[str]) -> RoundRecorder:
         keep, averaged = aggregator.settings.keep_rounds, aggregator.settings.averaged
@@ -96,7 +96,7 @@ class FedClipRunner(FedMLRunner):
     def _server(self, args: Any, target: Any, aggregator: FedClipAggregator) -> FedClipServer:
         aggregator.set_id(0)
         recorder = self._recorder(aggregator, aggregator.silos)
-        server = FedClipServer(args, AveragingDriver(args, target, aggregator, self._history), recorder)
+        server = FedClipServer(args, AveragingDriver(args, target, aggregator, self._histories), recorder)
         if recorder.last < 0:
             aggregator.score_target(target)
             server.begin()

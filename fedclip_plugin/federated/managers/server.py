@@ -21,7 +21,7 @@ from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
 from fedclip_plugin.federated.messages.transport import most_bytes, open_transport
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.sampling import sampled
-from fedclip_plugin.federated.roles.task import AnswerHistory
+from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.text import told
 
@@ -40,10 +40,10 @@ class AveragingDriver(FedMLAggregator):
     """
 
     def __init__(
-        self, args: Any, target: InputSet | None, aggregator: FedClipAggregator, history: AnswerHistory | None = None
+        self, args: Any, target: InputSet | None, aggregator: FedClipAggregator, histories: Histories | None = None
     ) -> None:
         super().__init__(None, target, 0, {}, {}, {}, args.worker_num, torch.device("cpu"), args, aggregator)
-        self._aggregator, self._history = aggregator, history
+        self._aggregator, self._histories = aggregator, histories
         self.sampled: list[int] = []
         self.seconds: dict[str, float] = {}
 
@@ -103,10 +103,7 @@ class AveragingDriver(FedMLAggregator):
 
     def note(self, number: int) -> None:
         """Keep what was answered about the target domain after round ``number``, where somebody asked for it."""
-        aggregator = self._aggregator
-        if self._history is not None and aggregator.target is not None:
-            self._history.zero_shot = aggregator.zero_shot
-            self._history.note(number, aggregator.target_answers)
+        self._aggregator.note_target(number, self._histories)
 
     def get_dummy_input_tensor(self) -> None:
         """FedML asks for a sample input to describe the model to its cloud: there is none."""

@@ -22,7 +22,7 @@ from fedclip_plugin.federated.managers.watchdog import PATIENCE, Watchdog
 from fedclip_plugin.federated.messages.added_fields import COMPLETE, REPORT, ROUND, TRAIN, SiloReport
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.messages.transport import most_bytes, open_transport
-from fedclip_plugin.federated.roles.task import AnswerHistory, Answers
+from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
@@ -50,13 +50,13 @@ class SiloDriver(TrainerDistAdapter):
         model: Adapter,
         splits: SiloFeatures,
         trainer: FedClipTrainer,
-        history: AnswerHistory | None = None,
+        histories: Histories | None = None,
     ) -> None:
         index = args.rank - 1
         counts, train, test = {index: len(splits.train)}, {index: splits}, {index: splits.test}
         super().__init__(args, device, args.rank, model, len(splits.train), counts, train, test, trainer)
         self.splits, self.silo_trainer, self._settings = splits, trainer, trainer.settings
-        self._history = history
+        self._histories = histories
         self._compressor = ErrorFeedback(trainer.settings.codec)
         self._held: OrderedDict[str, Tensor] = OrderedDict()  # the global adapter that arrived last, where it is needed
         self.state = RoundState(
@@ -96,11 +96,11 @@ class SiloDriver(TrainerDistAdapter):
             zero_shot={name: own.score for name, own in self.silo_trainer.zero_shot.items()} if first else {},
             evaluate_seconds=time.perf_counter() - began,
         )
-        if self._history is not None:
-            self._history.name = self.silo_trainer.silo
-            self._history.zero_shot = self.silo_trainer.zero_shot["test"]
-            self._history.positions = self.splits.test_positions
-            self._history.note(self.round, [self.answers["test"]])
+        if self._histories is not None:
+            history = self._histories.setdefault(self.silo_trainer.silo, AnswerHistory())
+            history.zero_shot = self.silo_trainer.zero_shot["test"]
+            history.positions = self.splits.test_positions
+            history.note(self.round, [self.answers["test"]])
         if self.round >= self._settings.comm_round:
             self._settle()
 

@@ -19,7 +19,7 @@ from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.server_optimizer import ServerOptimizer
 from fedclip_plugin.federated.roles.settings import TrainingSettings
-from fedclip_plugin.federated.roles.task import Answers, Score, Task
+from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories, Score, Task
 from fedclip_plugin.federated.roles.update_check import update_fault
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
 from fedclip_plugin.runs import RunFolder
@@ -152,6 +152,13 @@ class FedClipAggregator(ServerAggregator):
             return
         self.target_answers = tuple(self._answers(target))
         self.target = fmean(answers.score.accuracy for answers in self.target_answers)
+
+    def note_target(self, number: int, histories: Histories | None) -> None:
+        """Keep what was answered about the target domain after round ``number``, where somebody asked for it."""
+        if histories is not None and self.target is not None:
+            history = histories.setdefault("target", AnswerHistory())
+            history.zero_shot = self.zero_shot
+            history.note(number, self.target_answers)
 
     def save(self, number: int) -> None:
         """Write the global adapter as that of round ``number``, with its accuracy on the target domain.

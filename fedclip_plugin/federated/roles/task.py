@@ -45,7 +45,7 @@ class Answers:
 
     true: Tensor  # class indices, ``[N]`` int64
     predicted: Tensor
-    confidence: Tensor  # probability of the predicted class, ``[N]``
+    confidence: Tensor  # probability of the predicted class, ``[N]``; NaN where only labels are known
 
     def cpu(self) -> Answers:
         """Return them on the CPU."""
@@ -63,9 +63,8 @@ class Answers:
 
 @dataclass
 class AnswerHistory:
-    """A rank's answers: a silo's for its test split, the server's for the target domain. They stay with the rank."""
+    """Every round's answers for a silo's test split, or for the target domain; they stay with the rank."""
 
-    name: str = "target"  # the silo's
     zero_shot: Answers | None = None  # CLIP's without an adapter; None on a server without a target
     positions: npt.NDArray[np.int64] | None = None  # which of its images were tested, ``[N]``; None: all, in order
     rounds: dict[int, tuple[Answers, ...]] = field(default_factory=dict)  # those of the adapter after it
@@ -73,6 +72,10 @@ class AnswerHistory:
     def note(self, number: int, answers: Iterable[Answers]) -> None:
         """Keep the answers of round ``number``."""
         self.rounds[number] = tuple(own.cpu() for own in answers)
+
+
+Histories = dict[str, AnswerHistory]
+"""A rank's answers by what they are for: its silo, ``target`` on the server, or each source of a simulation there."""
 
 
 @torch.no_grad()

@@ -105,6 +105,13 @@ class ClientData(Mapping[int, SiloFeatures]):
             labels[of_set == index] = data.labels.cpu().numpy()[rows[of_set == index]]
         return ScoredImages(rows, labels, owners, tests, np.cumsum(sizes.reshape(-1, 2).sum(axis=1)))
 
+    @cached_property
+    def numbers(self) -> NDArray[np.int64]:
+        """Which of the images of all sets, one set after the other, each scored image is, ``[M]``."""
+        starts = np.cumsum([0, *(len(data) for data in self.features)])
+        found: NDArray[np.int64] = self.scored.rows + starts[np.array(self._set_of)[self.scored.owners]]
+        return found
+
     def jobs(self, own_adapters: bool) -> list[Job]:
         """Return what is to be scored: client by client where each has an adapter of its own, else in chunks."""
         ends, jobs, start = self.scored.ends.tolist(), list[Job](), 0

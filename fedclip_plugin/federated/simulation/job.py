@@ -8,6 +8,7 @@ import torch
 
 from fedclip_plugin.federated.managers.runner import FedClipRunner
 from fedclip_plugin.federated.observer import Observer, begin_training
+from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.simulation.pair import make_simulation_pair
 from fedclip_plugin.federated.simulation.preparation import SimulationPreparation
 from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
@@ -17,7 +18,15 @@ from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RunFolder
 
 
-def simulate(args: Any, recipe: Recipe, folder: RunFolder, done: int, progress: bool, observer: Observer) -> None:
+def simulate(
+    args: Any,
+    recipe: Recipe,
+    folder: RunFolder,
+    done: int,
+    progress: bool,
+    observer: Observer,
+    histories: Histories | None = None,
+) -> None:
     """Train the clients of a simulation until the last round; every rank calls this, after the run was opened.
 
     One thread a rank trains, so that equal bytes come out whatever the number of workers; images are encoded by all
@@ -33,6 +42,8 @@ def simulate(args: Any, recipe: Recipe, folder: RunFolder, done: int, progress: 
         Show a bar while encoding.
     observer
         Hears how it goes; only the server's is told.
+    histories
+        Where the server keeps every round's answers; None keeps none.
 
     Raises
     ------
@@ -51,7 +62,7 @@ def simulate(args: Any, recipe: Recipe, folder: RunFolder, done: int, progress: 
             torch.cuda.empty_cache()
         if serves:
             begin_training(inputs.task, model, folder, done, observer)
-        runner = FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round)
+        runner = FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, histories)
         del inputs
         runner.run()
 

@@ -17,7 +17,7 @@ from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, Serv
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.messages.added_fields import SiloReport
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
-from fedclip_plugin.federated.roles.task import Score
+from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories, Score
 from fedclip_plugin.federated.simulation.client_data import ClientData, Job
 from fedclip_plugin.federated.simulation.client_results import ClientFiles, client_scores
 from fedclip_plugin.federated.simulation.client_table import ClientTable
@@ -42,6 +42,8 @@ class SimulationServer:
         Asks all workers.
     table
         What clients keep; None when they keep nothing.
+    histories
+        Where every round's answers for the test images of each source, and for the target, are kept; None keeps none.
     """
 
     def __init__(
@@ -54,10 +56,11 @@ class SimulationServer:
         plan: RoundPlan,
         ask: Ask,
         table: ClientTable | None,
+        histories: Histories | None = None,
     ) -> None:
         self._args, self._target, self._aggregator, self._recorder = args, target, aggregator, recorder
         self._data, self._plan, self._ask, self._table = data, plan, ask, table
-        self._settings = aggregator.settings
+        self._settings, self._histories = aggregator.settings, histories
         self._files = ClientFiles(aggregator.folder.path / "clients", data, self._settings.comm_round)
         self._state = RoundState(
             aggregator.folder.state, residual=aggregator.compressor, optimizer=aggregator.optimizer
@@ -79,6 +82,7 @@ class SimulationServer:
         """Note what is known before any training, as round 0."""
         aggregator = self._aggregator
         aggregator.score_target(self._target)
+        aggregator.note_target(0, self._histories)
         aggregator.save(0)
         zero_shot = aggregator.zero_shot.score if aggregator.zero_shot else None
         self._recorder.server(0, ServerReport(target=aggregator.target, zero_shot=zero_shot))
@@ -130,6 +134,7 @@ class SimulationServer:
             averaged = self._settings.averaged
             if averaged or last:
                 aggregator.test(self._target if averaged else None, torch.device("cpu"), self._args)
+                aggregator.note_target(number + 1, self._histories)
             if self._target is not None and not averaged:  # the workers have scored each client's own adapter
                 aggregator.target = fmean((own.target or 0) / len(self._target) for own in trained)
         seconds["target"] = time.perf_counter() - began
@@ -168,6 +173,7 @@ class SimulationServer:
             scores["zero_shot_clients"] = client_scores(self._data, found, classes)
             self._files.note_zero_shot(zero_shot)
         self._recorder.clients(number, **scores)
+        self._note_answers(number, predicted, found)
         found = self._whole([answer.personal for answer in answers], self._plan.own_jobs)
         personal = None if found is None else found == labels
         phases = {name: max(answer.seconds.get(name, 0.0) for answer in answers) for name in ("train", "evaluate")}
@@ -190,6 +196,18 @@ class SimulationServer:
             )
         return reports
 
+    def _note_answers(self, number: int, predicted: NDArray[np.int64], zero_shot: NDArray[np.int64] | None) -> None:
+        """Keep what was answered after round ``number`` for each source's test images, where somebody asked for it."""
+        scored = self._data.scored
+        for index, source in enumerate(self._data.sources if self._histories is not None else ()):
+            own = np.flatnonzero(scored.tests & (self._data.source_of[scored.owners] == index))
+            assert self._histories is not None, "else there is no loop"
+            history = self._histories.setdefault(source, AnswerHistory())
+            if zero_shot is not None:
+                history.zero_shot = _labelled(scored.labels[own], zero_shot[own])
+                history.positions = self._data.numbers[own]
+            history.note(number, [_labelled(scored.labels[own], predicted[own])])
+
     def _whole(self, found: Sequence[Any], jobs: Sequence[Job]) -> NDArray[np.int64] | None:
         """Return the labels of all scored images, ``[M]``, from those of each job; None when nothing was scored."""
         whole = {number: labels for own in found for number, labels in own.items()}
@@ -205,6 +223,10 @@ class SimulationServer:
         own = self._data.source_of[scored.owners] == source
         parts = {"validation": own & ~scored.tests, "test": own & scored.tests}
         return {part: Score(int(right[among].sum()), int(among.sum())) for part, among in parts.items()}
+
+
+def _labelled(true: NDArray[np.int64], predicted: NDArray[np.int64]) -> Answers:
+    return Answers(torch.from_numpy(true), torch.from_numpy(predicted), torch.tensor(float("nan")).expand(len(true)))
 
 
 def _tensors(own: TrainedClient) -> Any:

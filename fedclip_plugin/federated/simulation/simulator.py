@@ -9,6 +9,7 @@ import torch
 from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.simulation.client_data import ClientData
 from fedclip_plugin.federated.simulation.client_table import ClientTable
@@ -41,6 +42,7 @@ class Simulator:
         trainer: FedClipTrainer | None,
         aggregator: FedClipAggregator | None,
         recorder: RoundRecorder | None,
+        histories: Histories | None = None,
     ) -> None:
         self.args, self._trainer = args, trainer
         pair = aggregator or trainer
@@ -61,7 +63,7 @@ class Simulator:
             assert recorder is not None, "the server keeps records"
             aggregator.set_id(0)
             ask = self.group.ask(self._worker, limit)
-            self._server = SimulationServer(args, target, aggregator, recorder, data, plan, ask, table)
+            self._server = SimulationServer(args, target, aggregator, recorder, data, plan, ask, table, histories)
 
     def where(self) -> str:
         """Return who this rank is."""

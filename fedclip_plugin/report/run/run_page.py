@@ -9,6 +9,7 @@ import numpy as np
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.report.page import Page, Section, Table, pictured, provenance
+from fedclip_plugin.report.run.clients_section import clients_section
 from fedclip_plugin.report.run.round_arrays import RoundArrays
 from fedclip_plugin.report.run.run_pictures import accuracy_by_cost, accuracy_by_round, time_by_phase, training_loss
 from fedclip_plugin.report.run.target_section import TITLE, answer_target, target_section
@@ -32,15 +33,17 @@ def run_page(recipe: Recipe, folder: RunFolder) -> Page:
     whose = "silos' own adapters" if alone else "global adapter"
     loss = trained and not np.isnan(history.column("train_loss")).all()
     answer = partial(answer_target, recipe, folder)
+    clients = clients_section(history, folder.path / "clients", method)
     answers = Section(TITLE, notes=[_ALONE]) if alone else target_section(answer, history.selected.target)
     return Page(
         title=f"{method} on {recipe.data_args.dataset}" + (f", {target} held out" if target else ""),
-        lead=f"Run {folder.path.resolve().name}: {len(history.silos)} silos, {len(history.records) - 1} rounds, "
+        lead=f"Run {folder.path.resolve().name}: {_parties(history, recipe)}, {len(history.records) - 1} rounds, "
         f"backbone {recipe.fedclip_args.backbone}, seed {recipe.common_args.random_seed}.",
         facts=_facts(history, target),
         sections=[
             _summary(history, recipe, method),
             Section("Accuracy by round", pictures=[accuracy_by_round(history, target, whose)]),
+            *([clients] if clients else []),
             pictured("Training loss", training_loss(history) if loss else None, "No silo told of a training loss."),
             pictured("Accuracy against cost", accuracy_by_cost(history, target) if trained else None, _NO_ROUND),
             pictured("Time of a round", time_by_phase(history) if trained else None, _NO_ROUND),
@@ -51,14 +54,23 @@ def run_page(recipe: Recipe, folder: RunFolder) -> Page:
     )
 
 
+def _parties(history: RoundArrays, recipe: Recipe) -> str:
+    train = recipe.train_args
+    if not recipe.simulated:
+        return f"{len(history.silos)} silos"
+    return f"{train.client_num_in_total:,} simulated clients, {train.client_num_per_round:,} a round"
+
+
 def _facts(history: RoundArrays, target: str | None) -> list[tuple[str, str]]:
     best, first, rounds = history.selected, history.records[0], len(history.records) - 1
     facts = [("sources, zero-shot → best round", _change(first.zero_shot_mean("test"), best.test))]
     if target:
         facts.append((f"target {target}, zero-shot → best round", _change(first.zero_shot_target, best.target)))
     if rounds:
-        sent = history.bytes_so_far()[-1] / rounds / len(history.silos)
-        facts.append(("sent per round and silo, up and down", size(sent)))
+        simulated = first.clients is not None
+        senders = len(best.answered) if simulated else len(history.silos)
+        sent = history.bytes_so_far()[-1] / rounds / senders
+        facts.append((f"sent per round and {'client' if simulated else 'silo'}, up and down", size(sent)))
         facts.append(("seconds per round, mean", f"{history.seconds_so_far()[-1] / rounds:.3f} s"))
     return facts
 
@@ -90,19 +102,24 @@ def _measured(history: RoundArrays, target: str | None) -> Section:
     splits = "; ".join(
         f"{name} {silo.images['validation']} and {silo.images['test']}" for name, silo in first.silos.items()
     )
+    simulated = first.clients is not None
+    rank, owner = ("the workers", "its clients'") if simulated else ("each silo's rank", "its own")
+    sent = ["bytes", "the server's transport", "every message of a round, as it was sent and received"]
+    if simulated:
+        sent = ["bytes", "the tensors", "what the round's clients would send and receive; workers send sums"]
     rows = [
-        ["training loss", "each silo's rank", "its training split, mean over the round's batches"],
-        ["validation and test accuracy", "each silo's rank", f"its own validation and test images: {splits}"],
+        ["training loss", rank, "its training split, mean over the round's batches"],
+        ["validation and test accuracy", rank, f"{owner} validation and test images: {splits}"],
         *(
             [["target accuracy", "the server's rank", f"all {first.images_target} images of {target}"]]
             if target
             else []
         ),
         ["zero-shot CLIP", "the same ranks, before round 1", "the same images"],
-        ["bytes", "the server's transport", "every message of a round, as it was sent and received"],
+        sent,
         [
             "seconds",
-            "the server's clock; train and evaluate by the silos'",
+            f"the server's clock; train and evaluate by the {'workers' if simulated else 'silos'}'",
             "each round, start-up and encoding left out",
         ],
         ["answers on the target", "the machine that wrote this page", "the target's images, with adapters/best"],

@@ -10,6 +10,8 @@ from fedclip_plugin.study import CellResult, ResultsFolder, StudyResults
 from fedclip_plugin.study.tables.headline_cases import best_case
 
 TITLE = "Answers on the targets"
+_NOT_YET = "Not shown yet: the best case is known when every case has run on every target."
+_DIFFERENT = "Not shown: no case is called the best where cases have different clients."
 _ZERO_SHOT = "zero-shot CLIP"
 
 
@@ -25,7 +27,7 @@ def answers_section(findings: StudyResults, folder: ResultsFolder) -> Section:
         return Section(TITLE, notes=["This study holds no domain out."])
     case = best_case(findings)
     if case is None:
-        return Section(TITLE, notes=["Not shown yet: the best case is known when every case has run on every target."])
+        return Section(TITLE, notes=[_DIFFERENT if findings.complete() else _NOT_YET])
     first = findings.plan.study.seeds[0]
     chosen = [result for result in findings.of_case(case) if result.seed == first]
     title = findings.plan.study.cases[case].title

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.report.page import Page, Section, Table, pictured, provenance
 from fedclip_plugin.report.study.study_answers import answers_section
-from fedclip_plugin.report.study.study_pictures import bars, costs, curves, differences
+from fedclip_plugin.report.study.study_pictures import bars, client_picture, costs, curves, differences
 from fedclip_plugin.study import Plan, ResultsFolder, StudyResults
 from fedclip_plugin.study.tables.accuracy_rows import accuracy_row, accuracy_rows
 from fedclip_plugin.study.tables.accuracy_tables import accuracy_table
 from fedclip_plugin.study.tables.choices_table import budget, choices_table
+from fedclip_plugin.study.tables.clients_table import clients_table
 from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.headline_cases import best_case, closing, paper_case
 from fedclip_plugin.study.tables.statistics import KINDS, Kind
@@ -36,6 +37,7 @@ def study_page(folder: ResultsFolder) -> Page:
         sections=[
             _summary(findings),
             *(_accuracy(findings, kind) for kind in KINDS if kind == "personalization" or study.targets),
+            *_clients(findings),
             pictured("Accuracy by round", curves(findings), _NOT_YET),
             _costs(findings),
             answers_section(findings, folder),
@@ -94,6 +96,13 @@ def _accuracy(findings: StudyResults, kind: Kind) -> Section:
         tables=_shown(table, title=False),
         pictures=[bars(findings, rows, kind), differences(findings, rows, kind)],
     )
+
+
+def _clients(findings: StudyResults) -> list[Section]:
+    table = clients_table(findings)
+    if table is None:
+        return []
+    return [Section("Clients", tables=_shown(table), pictures=[client_picture(findings)])]
 
 
 def _costs(findings: StudyResults) -> Section:

@@ -10,12 +10,14 @@ import numpy.typing as npt
 
 from fedclip_plugin.report.page import Picture
 from fedclip_plugin.report.plots.bars import Bar, BarPanel, accuracy_bars
+from fedclip_plugin.report.plots.distributions import ClientBox, client_boxes
 from fedclip_plugin.report.plots.forest import Difference, forest
 from fedclip_plugin.report.plots.panels import AccuracyCurve, accuracy_panels
 from fedclip_plugin.report.plots.points import Point, cost_points
 from fedclip_plugin.study import CellResult, StudyResults
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column
 from fedclip_plugin.study.tables.bootstrap import Interval
+from fedclip_plugin.study.tables.clients_table import Scores, client_rows, with_zero_shot
 from fedclip_plugin.study.tables.cost_table import federates
 from fedclip_plugin.study.tables.statistics import Kind, Spread
 
@@ -109,6 +111,24 @@ def curves(findings: StudyResults) -> Picture | None:
         f"Mean accuracy on {where} by round; the band is the standard deviation over seeds. A curve that falls after "
         "its top shows what the choice of a round hides.",
     )
+
+
+def client_picture(findings: StudyResults) -> Picture:
+    """Draw how the clients of every case fare that is known on every target with a seed, at least one."""
+    rows = client_rows(findings)
+    return Picture(
+        "clients",
+        client_boxes([_box(title, scores) for title, scores, _ in with_zero_shot(rows)]),
+        f"Boxes of the clients' test accuracies for {len(rows)} cases.",
+        "Quartiles, median and mean over the clients at the selected round, each a mean over targets and seeds; the "
+        "whiskers end at the worst and the best client. zero-shot CLIP is on the clients of the rows below it.",
+    )
+
+
+def _box(title: str, scores: Scores) -> ClientBox:
+    names = ("worst", "lower_quartile", "median", "upper_quartile", "best", "mean")
+    worst, lower, median, upper, best, mean = (scores[name].mean for name in names)
+    return ClientBox(title, worst, lower, median, upper, best, mean)
 
 
 def costs(findings: StudyResults, rows: Sequence[AccuracyRow]) -> Picture | None:

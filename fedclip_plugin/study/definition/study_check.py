@@ -51,7 +51,7 @@ def check_study(raw: Mapping[Any, Any]) -> list[Fault]:
     faults += image_faults(below, values.get("targets") or ())
     faults += title_faults(cases)
     for name, case in cases.items():
-        faults += case_faults(f"cases.{name}", case, below)
+        faults += case_faults(f"cases.{name}", case, below, values.get("targets") or ())
     targets, seeds = values.get("targets") or (None,), values.get("seeds") or (0,)
     if (cells := count_cells(cases, targets, seeds)) > MOST_CELLS:
         rule = f"make {cells:,} cells with all grids, targets and seeds; a study has {MOST_CELLS:,} at most"

@@ -35,10 +35,21 @@ _SHARED: frozenset[str] = frozenset(
     for key in (
         *("backbone", "precision", "data_layout", "data_root", "domains", "silos", "classes", "images_per_class"),
         *("data_list", "file_column", "label_column", "silo_column", "group_column", "split_column"),
-        *("difficulty", "on_bad_image", "min_images_per_silo"),
+        *("difficulty", "on_bad_image", "min_images_per_silo", "silos_per_domain"),
     )
-) | {"train_args.client_num_in_total"}
+) | {
+    *("train_args.client_num_in_total", "common_args.training_type", "comm_args.backend", "device_args.worker_num"),
+}
 """What all cells must have in common, so that one job holds them and each answers for the same images."""
+
+
+_FEDERATION = "fedclip_args.federation"
+_ONLY_COUNTED = "clients' own adapters are only counted on a target in a simulation; leave targets out"
+
+_SAME_IMAGES = frozenset(
+    f"data_args.{key}" for key in ("dataset", "data_cache_dir", "data_silo_config", "partition_seed")
+)
+"""Keys of ``data_args`` that say which images there are, and not who has them."""
 
 
 def base_faults(base: Mapping[Any, Any]) -> Iterator[Fault]:
@@ -77,6 +88,8 @@ def image_faults(shared: Mapping[str, Any], targets: Sequence[str]) -> Iterator[
     """
     if targets and shares_out(shared):
         yield Fault("targets", "all images are shared out among the silos, and no domain is held out; leave it out")
+    if targets and shared.get(_FEDERATION) == "local" and shared.get("common_args.training_type") == "simulation":
+        yield Fault(_FEDERATION, _ONLY_COUNTED, "local")
     named = {"targets": targets} | {
         f"fedclip_args.{key}": shared.get(f"fedclip_args.{key}") for key in ("domains", "silos")
     }
@@ -97,22 +110,32 @@ def title_faults(cases: Mapping[str, Case]) -> Iterator[Fault]:
             yield Fault(f"cases.{name}.title", rule, case.title)
 
 
-def case_faults(where: str, case: Case, below: Mapping[str, Any]) -> Iterator[Fault]:
+def case_faults(where: str, case: Case, below: Mapping[str, Any], targets: Sequence[str] = ()) -> Iterator[Fault]:
     """Yield what is wrong with the settings and the grid of a case that is valid by itself.
 
     Parameters
     ----------
     below
         ``section.key`` to value of the base recipe and the study's settings, which the case's are laid over.
+    targets
+        The study's.
     """
     layers = {f"{where}.set": case.settings}
     layers |= {f"{where}.grid[{number}]": point for number, point in enumerate(case.grid)}
+    simulated = below.get("common_args.training_type") == "simulation"
     for place, settings in layers.items():
         yield from settings_faults(place, settings)
         for name in settings:
-            if name in _SHARED or name.startswith("data_args."):
+            if _is_shared(name, simulated):
                 yield Fault(f"{place}.{name}", "all cells share it; move it to the study's set", settings[name])
+    if simulated and targets and case.settings.get(_FEDERATION) == "local":
+        yield Fault(f"{where}.set.{_FEDERATION}", f"{_ONLY_COUNTED}, or the case", "local")
     yield from _grid(where, case, below)
+
+
+def _is_shared(name: str, simulated: bool) -> bool:
+    """Return whether all cells must have a key in common; cases of a simulation may share images out differently."""
+    return name in _SHARED or (name.startswith("data_args.") and not (simulated and name not in _SAME_IMAGES))
 
 
 def _grid(where: str, case: Case, below: Mapping[str, Any]) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from fedclip_plugin.runs import ClientScores
 from fedclip_plugin.study.running.answer_counts import Counts, Drawn
 
 FORMAT: Literal[2] = 2
@@ -47,6 +48,14 @@ class SourceAccuracy(Accuracy):
     images: int
 
 
+class ClientAccuracy(_Part):
+    """How the clients of a simulation fare: with zero-shot CLIP, in the selected round, in the last round."""
+
+    zero_shot: ClientScores
+    selected: ClientScores
+    last: ClientScores
+
+
 class RoundCurve(_Part):
     """One number a round, from round 0, the untrained adapter.
 
@@ -86,13 +95,13 @@ class Costs(_Part):
     parameters_trained, parameters_sent
         Numbers of parameters in a silo, and in an update.
     bytes_up, bytes_down
-        Per round and silo.
+        Per round and silo; of a simulation per round and client that trains in it.
     seconds
         By phase, mean over the rounds from 1; ``round`` is the whole.
     seconds_total, seconds_to_selected
         Wall seconds of all rounds, and until the selected one was complete.
     peak_bytes
-        Most memory in use by rank: ``server`` and the silos' names.
+        Most memory in use by rank: ``server`` and the silos' names, or ``worker 1`` and so on.
     """
 
     parameters_trained: int
@@ -133,7 +142,9 @@ class CellResult(_Part):
     target_accuracy
         On the target domain; None without one.
     sources
-        By silo, on their own test splits.
+        By silo, on their own test splits; of a simulation by domain, all clients of one together.
+    clients
+        Of a simulation: on the clients' own test splits.
     curve, costs, machine
         See there.
     counts
@@ -156,6 +167,7 @@ class CellResult(_Part):
     validation: Accuracy
     target_accuracy: Accuracy | None
     sources: dict[str, SourceAccuracy]
+    clients: ClientAccuracy | None = None
     curve: RoundCurve
     counts: dict[str, Counts]
     drawn: Drawn | None

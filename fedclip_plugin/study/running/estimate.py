@@ -92,4 +92,6 @@ def _rough(recipe: Recipe) -> float | None:
     through_tower = not method.on_pixels and method.activations(size, len(CLASSES), recipe.train_args.batch_size)
     kind = "tower" if through_tower else method.inputs
     images = own.images_per_class * len(CLASSES) * len(own.domains or DOMAINS)
+    train = recipe.train_args
+    images = images * train.client_num_per_round // train.client_num_in_total
     return _CELL_SECONDS + recipe.train_args.comm_round * recipe.train_args.epochs * images * _IMAGE_SECONDS[kind]

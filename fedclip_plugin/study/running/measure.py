@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from statistics import fmean
@@ -11,13 +11,21 @@ import torch
 
 from fedclip_edge.machine import cores
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.federated.roles.task import AnswerHistory
+from fedclip_plugin.federated.roles.task import AnswerHistory, Histories
 from fedclip_plugin.machine import processor, resident_bytes
 from fedclip_plugin.runs import RoundRecord, SiloRecord
 from fedclip_plugin.runs.provenance import code_revision
 from fedclip_plugin.study.definition.study_rules import RESERVED
-from fedclip_plugin.study.running.answer_counts import Drawn, Pictured
-from fedclip_plugin.study.running.cell_result import Accuracy, CellResult, Costs, Machine, RoundCurve, SourceAccuracy
+from fedclip_plugin.study.running.answer_counts import Counts, Drawn, Pictured
+from fedclip_plugin.study.running.cell_result import (
+    Accuracy,
+    CellResult,
+    ClientAccuracy,
+    Costs,
+    Machine,
+    RoundCurve,
+    SourceAccuracy,
+)
 from fedclip_plugin.study.running.own_answers import KeptAnswers
 from fedclip_plugin.study.running.plan import Cell
 from fedclip_plugin.study.running.study_messages import CellPart
@@ -31,20 +39,28 @@ class Measured:
     ----------
     rounds
         All of them, round 0 first.
+    counts
+        ``target`` and the silos' names to how many test images are of each kind.
+    peak_bytes
+        Highest resident memory by rank.
     drawn
         What is drawn of the target domain; None without one.
     """
 
     rounds: Sequence[RoundRecord]
-    parts: Sequence[CellPart]
+    counts: Mapping[str, Counts]
+    peak_bytes: Mapping[str, int]
     parameters: int
     drawn: Drawn | None
 
 
-def own_answers(cell: Cell, history: AnswerHistory, selected: int) -> KeptAnswers | None:
-    """Return what a rank answered in the selected round, which it keeps; None on a server without a target."""
-    if history.zero_shot is None:
-        return None
+def own_answers(cell: Cell, histories: Histories, selected: int) -> dict[str, KeptAnswers]:
+    """Return what a rank answered in the selected round, which it keeps, by what it is for; empty for a worker."""
+    return {name: _kept(cell, history, selected) for name, history in histories.items()}
+
+
+def _kept(cell: Cell, history: AnswerHistory, selected: int) -> KeptAnswers:
+    assert history.zero_shot is not None, "round 0 notes it"
     return KeptAnswers.of(
         cell.digest,
         true=history.zero_shot.true.cpu().numpy(),
@@ -54,14 +70,40 @@ def own_answers(cell: Cell, history: AnswerHistory, selected: int) -> KeptAnswer
     )
 
 
-def rank_part(answers: KeptAnswers | None) -> CellPart:
-    """Return what a rank tells the server of a cell."""
-    return CellPart(answers.counts() if answers else None, resident_bytes(peak=True))
+def silo_part(answers: Mapping[str, KeptAnswers]) -> CellPart:
+    """Return what a silo, or a worker of a simulation, tells the server of a cell."""
+    counts = next((own.counts() for own in answers.values()), None)
+    return CellPart(counts, resident_bytes(peak=True))
 
 
-def drawn(history: AnswerHistory, selected: int) -> Drawn | None:
+def measured(
+    cell: Cell,
+    rounds: Sequence[RoundRecord],
+    answers: Mapping[str, KeptAnswers],
+    parts: Sequence[CellPart],
+    parameters: int,
+    drawn: Drawn | None,
+) -> Measured:
+    """Return what the server knows of a cell: its own answers, and what silos, or workers, told.
+
+    Parameters
+    ----------
+    parts
+        In the order of the ranks.
+    """
+    workers = [f"worker {rank}" for rank in range(1, len(parts) + 1)]
+    names = workers if cell.recipe.simulated else list(rounds[0].silos)
+    counts = {name: own.counts() for name, own in answers.items()}
+    counts |= {name: part.counts for name, part in zip(names, parts, strict=True) if part.counts is not None}
+    peaks = {"server": resident_bytes(peak=True)}
+    peaks |= {name: part.peak_bytes for name, part in zip(names, parts, strict=True)}
+    return Measured(rounds, counts, peaks, parameters, drawn)
+
+
+def drawn(histories: Histories, selected: int) -> Drawn | None:
     """Return what is drawn of the target domain, on the server; None without a target."""
-    if history.zero_shot is None:
+    history = histories.get("target")
+    if history is None or history.zero_shot is None:
         return None
     true = history.zero_shot.true.cpu().numpy()
     sides = (history.zero_shot.cpu(), history.rounds[selected][0])
@@ -85,7 +127,6 @@ def cell_result(cell: Cell, measured: Measured) -> CellResult:
         raise DataError(
             f"a study has no silo named {' or '.join(taken)}, as its results call other things so: rename it"
         )
-    counts = zip(["target", *silos], (part.counts for part in measured.parts), strict=True)
     target = cell.target is not None
     return CellResult(
         case=cell.case,
@@ -108,7 +149,8 @@ def cell_result(cell: Cell, measured: Measured) -> CellResult:
         else None,
         sources={name: _source(first.silos[name], best.silos[name], last.silos[name]) for name in silos},
         curve=_curve(rounds),
-        counts={name: own for name, own in counts if own is not None},
+        counts=dict(measured.counts),
+        clients=_clients(first, best, last),
         drawn=measured.drawn,
         costs=_costs(measured, silos, best.round),
         machine=_machine(),
@@ -130,6 +172,12 @@ def _source(first: SiloRecord, best: SiloRecord, last: SiloRecord) -> SourceAccu
     )
 
 
+def _clients(first: RoundRecord, best: RoundRecord, last: RoundRecord) -> ClientAccuracy | None:
+    if first.zero_shot_clients is None or best.clients is None or last.clients is None:
+        return None
+    return ClientAccuracy(zero_shot=first.zero_shot_clients, selected=best.clients, last=last.clients)
+
+
 def _curve(rounds: Sequence[RoundRecord]) -> RoundCurve:
     return RoundCurve(
         round=tuple(record.round for record in rounds),
@@ -143,15 +191,16 @@ def _curve(rounds: Sequence[RoundRecord]) -> RoundCurve:
 
 def _costs(measured: Measured, silos: Sequence[str], selected: int) -> Costs:
     trained = measured.rounds[1:]
+    takers = len(trained[0].answered) if trained[0].clients else len(silos)
     return Costs(
         parameters_trained=measured.parameters,
         parameters_sent=measured.parameters,
-        bytes_up=fmean(record.bytes_up for record in trained) / len(silos),
-        bytes_down=fmean(record.bytes_down for record in trained) / len(silos),
+        bytes_up=fmean(record.bytes_up for record in trained) / takers,
+        bytes_down=fmean(record.bytes_down for record in trained) / takers,
         seconds={phase: fmean(record.seconds[phase] for record in trained) for phase in trained[0].seconds},
         seconds_total=sum(record.seconds["round"] for record in trained),
         seconds_to_selected=sum(record.seconds["round"] for record in trained[:selected]),
-        peak_bytes=dict(zip(["server", *silos], (part.peak_bytes for part in measured.parts), strict=True)),
+        peak_bytes=dict(measured.peak_bytes),
     )
 
 

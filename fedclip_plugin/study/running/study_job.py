@@ -16,14 +16,14 @@ from fedclip_plugin.errors import FedClipError, FederationError, RunFolderError
 from fedclip_plugin.federated.job import run_job
 from fedclip_plugin.federated.messages.exchange import Exchange
 from fedclip_plugin.federated.rank_output import say
-from fedclip_plugin.federated.roles.task import AnswerHistory, Task
+from fedclip_plugin.federated.roles.task import Histories, Task
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.machine import forget_peak
 from fedclip_plugin.runs import RoundRecord, RunFolder
 from fedclip_plugin.study.definition import Study
 from fedclip_plugin.study.running.answer_counts import Kinds
 from fedclip_plugin.study.running.cell_result import CellResult
-from fedclip_plugin.study.running.measure import Measured, cell_result, drawn, own_answers, rank_part
+from fedclip_plugin.study.running.measure import cell_result, drawn, measured, own_answers, silo_part
 from fedclip_plugin.study.running.own_answers import KeptAnswers, kinds_of
 from fedclip_plugin.study.running.plan import Cell, Plan
 from fedclip_plugin.study.running.results_folder import ResultsFolder
@@ -83,7 +83,8 @@ class StudyJob:
         self._progress, self._say = progress, say
         self._comm = MPI.COMM_WORLD
         self._rank = self._comm.Get_rank()
-        self._limit = self._plan.recipe(next(iter(study.cases))).fedclip_args.start_timeout
+        shared = self._plan.recipe(next(iter(self._plan.study.cases)))
+        self._limit, self._simulated = shared.fedclip_args.start_timeout, shared.simulated
         self._known: dict[str, CellResult] = {}
         self._failed: dict[str, int] = {}
         self._given_up: dict[str, Path] = {}
@@ -131,8 +132,10 @@ class StudyJob:
         return heard
 
     def _exchange(self, cell: Cell | None = None) -> Exchange:
-        """Return the way between server and silos; they have names while a cell runs."""
-        names = ("server", *(cell.recipe.silo_names() or ())) if cell else ("server",)
+        """Return the way between server and silos, which have names while a cell runs, or workers."""
+        silos = cell.recipe.silo_names() or () if cell and not self._simulated else ()
+        workers = [f"worker {rank}" for rank in range(1, self._comm.Get_size())] if self._simulated else []
+        names = ("server", *silos, *workers)
         when = f"in {cell.name}" if cell else "between federations"
         return Exchange(self._comm, names, self._limit, when)
 
@@ -196,8 +199,8 @@ class StudyJob:
         gc.collect()  # FedML's managers are in cycles of references, and hold the models of the cell before
         with suppress(OSError):  # said once, at the beginning
             forget_peak()
-        history, observer = AnswerHistory(), CellObserver()
-        run_job(cell.recipe, folder, resume=False, progress=self._progress, observer=observer, history=history)
+        histories, observer = Histories(), CellObserver()
+        run_job(cell.recipe, folder, resume=False, progress=self._progress, observer=observer, histories=histories)
         rounds = folder.rounds() if self._rank == 0 else []
         exchange = self._exchange(cell)
         if self._rank == 0:
@@ -206,16 +209,15 @@ class StudyJob:
         else:
             chosen = exchange.from_server(Selected)
         selected = chosen.round
-        answers = own_answers(cell, history, selected)
-        if answers:
-            self._keep_answers(answers, folder, history.name)
-        part = rank_part(answers)
+        answers = own_answers(cell, histories, selected)
+        for part, own in answers.items():
+            self._keep_answers(own, folder, part)
         if self._rank:
-            exchange.to_server(part)
+            exchange.to_server(silo_part(answers))
         else:
-            parts = [part, *exchange.from_silos(CellPart)]
-            measured = Measured(rounds, parts, observer.parameters, drawn(history, selected))
-            self._keep(cell, cell_result(cell, measured), folder)
+            told, picture = exchange.from_silos(CellPart), drawn(histories, selected)
+            found = measured(cell, rounds, answers, told, observer.parameters, picture)
+            self._keep(cell, cell_result(cell, found), folder)
 
     def _keep_answers(self, answers: KeptAnswers, folder: RunFolder, part: str) -> None:
         try:
@@ -243,8 +245,9 @@ class StudyJob:
             self._results.save_joint(case, {each: kinds for each, kinds in self._joint.items() if each in asked})
 
     def _kinds(self, question: Question) -> Kinds | None:
-        """Return what this rank knows: the server of the target domain, a silo's rank of the silos' images."""
-        if (question.part == "target") != (self._rank == 0):
+        """Return what this rank knows: a silo of the silos' images, the server of the rest, and all in a simulation."""
+        of_server = question.part == "target" or self._simulated
+        if of_server != (self._rank == 0):
             return None
         cells = [cell for name in question.cells if (cell := self._plan.named(name))]
         places = [(self._results.run_folder(cell), cell.digest) for cell in cells]

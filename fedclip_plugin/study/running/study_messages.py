@@ -80,12 +80,12 @@ class Selected:
 
 @dataclass(frozen=True)
 class CellPart:
-    """From a rank to the server: what it adds to a federation's result.
+    """From a silo to the server: what it adds to a federation's result.
 
     Attributes
     ----------
     counts
-        Of its test images, or the target domain's; None on a server without a target.
+        Of its test images; None for a worker of a simulation, whose server has all answers.
     peak_bytes
         Its highest resident memory during the federation.
     """

@@ -21,6 +21,7 @@ _COLUMNS = (
     "none where the interval holds 0; intervals are not widened for the number of cases."
 )
 _SPLITS = "a silo's test split is another one with each seed, and the deviation over seeds holds that too."
+_OF_CLIENTS = "of a simulation's domain, or data set: the test images of all its clients."
 _FINE_TUNED = "fine-tuned: each silo's own adapter, trained on from that of the last round, not of the selected one."
 _ZERO_SHOT = "zero-shot CLIP"
 
@@ -42,13 +43,13 @@ def accuracy_table(findings: StudyResults, kind: Kind) -> StudyTable | None:
     full = next((row for row in rows if row.zero_shot.mean), rows[0])
     zero_shot = _without_deviation(full.zero_shot) if kind == "generalization" else full.zero_shot
     table = [_cells(_ZERO_SHOT, zero_shot, domains) + [""] * (len(head) - len(domains) - 2)]
-    wanted = len(findings.plan.study.seeds)
     for row in rows:
         cells = _cells(row.title, row.selected, domains)
         cells += [difference_text(row.difference), percent(row.last.average)]
-        cells += [_accuracy(row.personal.mean if row.personal else None)] if personal else []
-        table.append([*cells, str(wanted) if len(row.seeds) == wanted else f"{len(row.seeds)} of {wanted}"])
-    notes = [_note(findings, kind), *([_FINE_TUNED] if personal else []), *_own_zero_shot(full, rows)]
+        cells += [accuracy_text(row.personal.mean if row.personal else None)] if personal else []
+        table.append([*cells, seeds_text(findings, row.seeds)])
+    clients = [_OF_CLIENTS] if kind == "personalization" and findings.simulated else []
+    notes = [_note(findings, kind), *clients, *([_FINE_TUNED] if personal else []), *_own_zero_shot(full, rows)]
     notes += [_UNKNOWN.format(row.title) for row in rows if row.selected.mean and row.difference is None]
     return StudyTable(_TITLES[kind] + _missing(findings), head, table, tuple(notes))
 
@@ -67,7 +68,7 @@ def _domains(findings: StudyResults, rows: Sequence[AccuracyRow]) -> list[str]:
 
 
 def _cells(title: str, column: Column, domains: Sequence[str]) -> list[str]:
-    return [title, *(_accuracy(column.domains.get(name)) for name in domains), _accuracy(column.mean)]
+    return [title, *(accuracy_text(column.domains.get(name)) for name in domains), accuracy_text(column.mean)]
 
 
 def _without_deviation(column: Column) -> Column:
@@ -76,10 +77,17 @@ def _without_deviation(column: Column) -> Column:
     return Column(domains, column.mean and Spread(column.mean.mean, None))
 
 
-def _accuracy(found: Spread | None) -> str:
+def accuracy_text(found: Spread | None) -> str:
+    """Return an accuracy in percent with its deviation over seeds, ``-`` for None."""
     if found is None:
         return "-"
     return percent(found.mean) + ("" if found.deviation is None else f" +- {100 * found.deviation:.1f}")
+
+
+def seeds_text(findings: StudyResults, seeds: Sequence[int]) -> str:
+    """Return how many seeds are known, and of how many where some are missing."""
+    wanted = len(findings.plan.study.seeds)
+    return str(wanted) if len(seeds) == wanted else f"{len(seeds)} of {wanted}"
 
 
 def difference_text(found: Interval | None) -> str:
@@ -96,11 +104,15 @@ def _missing(findings: StudyResults) -> str:
 
 
 def _own_zero_shot(shown: AccuracyRow, rows: Sequence[AccuracyRow]) -> list[str]:
-    """Say where a case is compared with another zero-shot than the first row's, such as one with its own prompts."""
-    told = []
+    """Say where cases are compared with another zero-shot than the first row's, such as one with its own prompts."""
+    told: dict[str, list[str]] = {}
     for row in rows:
         common = [name for name in row.zero_shot.domains if name in shown.zero_shot.domains]
         if any(abs(row.zero_shot.domains[n].mean - shown.zero_shot.domains[n].mean) > 1e-9 for n in common):
-            own = f"zero-shot CLIP as this case has it scores {percent(row.zero_shot.average)}"
-            told.append(f"{row.title}: {own}; its difference is to that.")
-    return told
+            told.setdefault(percent(row.zero_shot.average), []).append(row.title)
+    return [
+        f"{'; '.join(titles)}: zero-shot CLIP as this case has it scores {score}; its difference is to that."
+        if len(titles) == 1
+        else f"{'; '.join(titles)}: zero-shot CLIP as these have it scores {score}; their differences are to that."
+        for score, titles in told.items()
+    ]

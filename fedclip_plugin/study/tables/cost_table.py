@@ -75,8 +75,9 @@ def case_costs(results: Sequence[CellResult], federated: bool = True) -> CaseCos
 
 def cost_table(findings: StudyResults) -> StudyTable | None:
     """Return what every case costs; None when nothing is known."""
-    head = ["cost", "parameters trained", "sent", "up a round and silo", "down", "s a round", *PHASES]
-    head += ["rounds", "to selected", "peak of a silo", "of the server"]
+    sender, rank = ("client", "worker") if findings.simulated else ("silo", "silo")
+    head = ["cost", "parameters trained", "sent", f"up a round and {sender}", "down", "s a round", *PHASES]
+    head += ["rounds", "to selected", f"peak of a {rank}", "of the server"]
     rows = []
     machines = dict[str, None]()
     for case, content in findings.plan.study.cases.items():
@@ -88,8 +89,8 @@ def cost_table(findings: StudyResults) -> StudyTable | None:
     if not rows:
         return None
     notes = (
-        "seconds: mean of a round and its phases, the slowest silo's; to selected: until the selected round was "
-        "complete, encoding and start-up left out; peak: most resident memory of a rank while the cell ran.",
+        "seconds: mean of a round and its phases, the slowest silo's or worker's; to selected: until the selected "
+        "round was complete, encoding and start-up left out; peak: most resident memory of a rank while the cell ran.",
         "bytes: - where nothing need be exchanged: without federation a round's messages only serve the evaluation.",
         f"machine: {'; '.join(machines)}",
     )

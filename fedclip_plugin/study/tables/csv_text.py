@@ -10,6 +10,7 @@ from dataclasses import asdict
 from fedclip_edge.terminal import printable
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column, accuracy_rows
 from fedclip_plugin.study.tables.choices_table import mean_validation
+from fedclip_plugin.study.tables.clients_table import ClientRow, client_rows
 from fedclip_plugin.study.tables.cost_table import case_costs, federates
 from fedclip_plugin.study.tables.statistics import KINDS
 from fedclip_plugin.study.tables.study_results import StudyResults
@@ -21,7 +22,10 @@ Line = tuple[str, str, str, str, float | int, float | None, float | None, float 
 
 
 def to_csv(findings: StudyResults) -> str:
-    """Return accuracies (fractions), differences with their intervals, and costs; ``domain`` is empty for means."""
+    """Return accuracies (fractions), differences with their intervals, those of clients, and costs.
+
+    ``domain`` is empty for means.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(HEAD)
@@ -33,6 +37,8 @@ def _lines(findings: StudyResults) -> Iterator[Line]:
     for kind in KINDS:
         for row in accuracy_rows(findings, kind):
             yield from _accuracies(row)
+    for clients in client_rows(findings):
+        yield from _clients(clients)
     for case in findings.plan.study.cases:
         yield from _validation(findings, case)
         yield from _costs(findings, case)
@@ -59,6 +65,12 @@ def _column(row: AccuracyRow, measure: str, column: Column) -> Iterator[Line]:
     spreads = {**column.domains, **({"": column.mean} if column.mean else {})}
     for domain, found in spreads.items():
         yield row.case, row.kind, measure, domain, found.mean, found.deviation, None, None
+
+
+def _clients(row: ClientRow) -> Iterator[Line]:
+    for level, scores in {"zero_shot": row.zero_shot, "selected": row.selected, "last": row.last}.items():
+        for name, found in scores.items():
+            yield row.case, "clients", f"{level}_{name}", "", found.mean, found.deviation, None, None
 
 
 def _validation(findings: StudyResults, case: str) -> Iterator[Line]:

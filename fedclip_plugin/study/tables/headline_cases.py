@@ -32,10 +32,13 @@ def best_case(findings: StudyResults) -> str | None:
     Returns
     -------
     str or None
-        None until every such case is known on every target with the first seed. Only seeds that all of them have on
+        None until every such case is known on every target with the first seed, and where their silos, or clients,
+        share images out differently: validation images differ then. Only seeds that all of them have on
         all targets count: a seed's validation split is easier or harder for everyone.
     """
     cases = [case for case in findings.plan.study.cases if _is_candidate(findings.plan.recipe(case))]
+    if len({_partition(findings.plan.recipe(case)) for case in cases}) > 1:
+        return None
     found = [findings.chosen(case, target) for case in cases for target in findings.plan.study.held_out()]
     seeds = set.intersection(*({cell.seed for cell in cells} for cells in found)) if found else set()
     return max(cases, key=lambda case: _validation(findings, case, seeds)) if seeds else None
@@ -68,6 +71,10 @@ def _is_candidate(recipe: Recipe) -> bool:
     flat = recipe.flat()
     on_features = not METHODS[flat["method"]].on_pixels
     return on_features and flat["method"] != "zero_shot" and flat.get("federation", "federated") == "federated"
+
+
+def _partition(recipe: Recipe) -> str:
+    return str(sorted(recipe.data_args.model_dump(mode="json").items()))
 
 
 def _validation(findings: StudyResults, case: str, seeds: Collection[int]) -> float:

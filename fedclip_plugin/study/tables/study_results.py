@@ -85,6 +85,11 @@ class StudyResults:
         """Return the results of a case's chosen points on all targets, with all seeds that are there."""
         return [result for target in self.plan.study.held_out() for result in self.chosen(case, target)]
 
+    @property
+    def simulated(self) -> bool:
+        """Whether it is of simulations: of many clients on few ranks."""
+        return self.plan.recipe(next(iter(self.plan.study.cases))).simulated
+
     def complete(self) -> bool:
         """Return whether no cell is missing."""
         return len(self.results) == self.plan.total()

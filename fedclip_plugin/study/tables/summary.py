@@ -8,6 +8,7 @@ from typing import Literal
 from fedclip_edge.terminal import printable
 from fedclip_plugin.study.tables.accuracy_tables import accuracy_table
 from fedclip_plugin.study.tables.choices_table import choices_table
+from fedclip_plugin.study.tables.clients_table import clients_table
 from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.csv_text import to_csv
 from fedclip_plugin.study.tables.headline_cases import closing
@@ -25,10 +26,11 @@ _WRITERS: dict[str, tuple[Callable[[StudyTable], str], Callable[[str], str]]] = 
 
 
 def tables(findings: StudyResults) -> list[StudyTable]:
-    """Return a study's tables: generalization, personalization, costs, grid points; none without rows."""
+    """Return a study's tables: generalization, personalization, clients, costs, grid points; none without rows."""
     found = (
         accuracy_table(findings, "generalization"),
         accuracy_table(findings, "personalization"),
+        clients_table(findings),
         cost_table(findings),
         choices_table(findings),
     )
