@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedclip_edge.arguments import path_argument
 from fedclip_edge.terminal import align, printable
 from fedclip_plugin.cli.options import add_overrides, add_progress
 from fedclip_plugin.errors import DataError
@@ -32,7 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser, "override a key")
     parser.add_argument("--all", action="store_true", help="show every client and every class")
     parser.add_argument("--json", action="store_true", help="print JSON, with every client and every class")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw clients and classes too (.svg or .png)")
+    parser.add_argument(
+        "--picture", type=path_argument, metavar="FILE", help="draw clients and classes too (.svg or .png)"
+    )
     add_progress(parser)
 
 
