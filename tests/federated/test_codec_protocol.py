@@ -3,16 +3,15 @@
 import shutil
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 import fedclip_plugin
 from fedclip_plugin.federated import stop
-from fedclip_plugin.federated.managers.server import SAMPLE
 from fedclip_plugin.federated.messages.added_fields import COMPLETE
 from fedclip_plugin.federated.messages.codec import CODECS
 from fedclip_plugin.federated.messages.transport import decode
+from fedclip_plugin.federated.roles.sampling import sampled
 from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
@@ -150,7 +149,7 @@ def test_nothing_is_kept_where_nothing_is_remembered(tmp_path, settings):
 
 def test_states_stay_while_no_round_is_complete(tmp_path):
     settings = {"codec": "int8", "silos_per_round": 1, "comm_round": 6}
-    draws = [np.random.default_rng([0, number, SAMPLE]).choice(3, 1, replace=False)[0] for number in range(6)]
+    draws = [sampled(0, number, 3, 1)[0] for number in range(6)]
     late = next(index for index in range(3) if index not in draws[:2])
     straight = Federation(tmp_path / "straight", **settings).run()
     run = Federation(tmp_path / "late", **settings)

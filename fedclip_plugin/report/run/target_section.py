@@ -85,7 +85,7 @@ def answer_target(recipe: Recipe, folder: RunFolder) -> TargetAnswers | None:
         [images],
         skip_bad=settings.on_bad_image == "skip",
         cache=Path(settings.feature_cache_dir),
-        batch_size=settings.encode_batch_size or 0,
+        batch_size=settings.encode_batch_size,
         workers=settings.encode_workers or 0,
     )[images.name]
     return TargetAnswers(images.subset(found.kept), found.zero_shot, found.adapter, saved.round, saved.sample_range)
