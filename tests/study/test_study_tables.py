@@ -396,5 +396,6 @@ def test_a_partition_of_any_case_that_cannot_be_met_is_refused_before_the_start(
     recipe = "simulation/vit_b32_fedclip_cifar100"
     path = write_study(tmp_path / "s.yaml", recipe=recipe, set=shared, targets=None, cases=cases)
     assert main(["study", str(path), "--out", str(tmp_path / "out")]) == 2
-    assert "partition_alpha 0.001 left a silo with fewer than 5 of the 60 images" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "partition_alpha 0.001 left a silo with fewer than 5 (the smallest has 0) of the 60 images" in told
     assert not (tmp_path / "out" / "cells").exists()
