@@ -214,7 +214,7 @@ class Workshop:
     def run(self, recipe, *words, run=None, ranks=None, program=FEDCLIP, env=None, wrap=(), limit=180):
         """Start ``mpirun`` as ``fedclip launch`` does, with the ranks that a recipe takes, and return how it ended."""
         folder = RunFolder(run or self.place / "runs" / Path(recipe).stem)
-        own = [] if "--cf" in program else ["--run", str(folder.path)]
+        own = [] if program[0].endswith("main.py") else ["--run", str(folder.path)]
         command = [sys.executable, *program, str(recipe), *own, *map(str, words)]
         if program != LAUNCH:
             needed = yaml.safe_load(Path(recipe).read_text(encoding="utf-8"))["train_args"]["client_num_in_total"] + 1
