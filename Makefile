@@ -59,11 +59,14 @@ demo: setup ## a federation on the built-in miniature, a signed bundle, predicti
 	$(BIN)/fedclip-edge predict $(DEMO)/device .fedclip/data/*/sketch/*/*03.png
 
 # Federations take all cores and are run one after the other; the rest is shared by JOBS processes of one thread each.
-test: test-fast ## all tests
-	$(BIN)/python -m pytest tests/devices tests/federations --durations=15
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=15 --ignore=tests/federations
+
+test: setup ## all tests
+	$(PARALLEL)
+	$(BIN)/python -m pytest tests/federations --durations=15
 
 test-fast: setup ## the tests that need neither mpirun nor Node
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=15 --ignore=tests/federations --ignore=tests/devices
+	$(PARALLEL) --ignore=tests/devices
 
 test-devices: setup ## the same bundles in Node and in a headless browser; needs Node 20 and Chromium
 	@command -v npm > /dev/null || { echo "npm is missing: test-devices needs Node 20 (and Chromium)"; exit 1; }
