@@ -70,25 +70,28 @@ def act(options: argparse.Namespace) -> int:
 
 def _here(recipe: Recipe, folder: RunFolder, options: argparse.Namespace) -> int:
     """Run a simulation in this process (``backend: sp``)."""
-    progress = sys.stderr.isatty() if options.progress is None else options.progress
     import_fedml()
     from fedclip_plugin.federated.job_here import run_job_here
     from fedclip_plugin.report.console import Console
 
     console = Console(recipe, folder, on_training=lambda: None)
-    run_job_here(recipe, folder, options.resume, progress, console)
+    run_job_here(recipe, folder, options.resume, _progress(options), console)
     console.finish()
     return 0
 
 
+def _progress(options: argparse.Namespace) -> bool:
+    shown: bool = sys.stderr.isatty() if options.progress is None else options.progress
+    return shown
+
+
 def _words(options: argparse.Namespace, path: Path) -> list[str]:
     """Return the command of one rank."""
-    progress = sys.stderr.isatty() if options.progress is None else options.progress
     words = [sys.executable, "-m", "fedclip_plugin", "run", str(path)]
     words += ["--run", str(options.run_dir)] if options.run_dir else []
     words += ["--resume"] if options.resume else []
     words += [word for override in options.overrides for word in ("--set", override)]
-    words += ["--progress" if progress else "--no-progress"]
+    words += ["--progress" if _progress(options) else "--no-progress"]
     return words + (["--debug"] if options.debug else [])
 
 

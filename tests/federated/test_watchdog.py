@@ -200,9 +200,9 @@ def test_ranks_of_one_name_are_refused_and_each_hears_of_itself():
 
 def test_ranks_encode_in_their_common_precision_or_in_float32():
     photo, art = ready("photo", precision="bf16"), ready("art", precision="bf16")
-    assert agree_on_precision([ready("server"), photo, art]) == "bf16"
-    assert agree_on_precision([photo, ready("art", precision="fp32")]) == "fp32"
-    assert agree_on_precision([ready("server")]) == "fp32"
+    assert agree_on_precision(own.precision for own in [ready("server"), photo, art]) == "bf16"
+    assert agree_on_precision([photo.precision, "fp32"]) == "fp32"
+    assert agree_on_precision([ready("server").precision]) == "fp32"
 
 
 def test_the_class_list_is_the_recipes_or_that_of_all():

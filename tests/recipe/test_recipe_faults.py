@@ -10,6 +10,7 @@ from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.recipe.check import check
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, REFUSED_SECTIONS, REFUSED_VALUES, SECRETS
 from fedclip_plugin.recipe.schema.sections import SECTIONS, homes
+from tests.support.recipe_sections import changed as changed_sections
 
 GOOD = {
     "common_args": {"training_type": "cross_silo"},
@@ -72,13 +73,7 @@ BYZANTINE |= {"attack_args.attack_mode": "flip", "attack_args.byzantine_client_n
 
 def changed(changes):
     """The good recipe with `section.key` set, or taken out where the value is None."""
-    raw = copy.deepcopy(GOOD)
-    for where, value in changes.items():
-        section, key = where.split(".")
-        raw.setdefault(section, {})[key] = value
-        if value is None:
-            del raw[section][key]
-    return raw
+    return changed_sections(GOOD, changes)
 
 
 def lines(raw):

@@ -1,11 +1,10 @@
 """The keys of a simulation: what goes together, what is refused and how it is said."""
 
-import copy
-
 import pytest
 
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.check import check
+from tests.support.recipe_sections import changed as changed_sections
 
 GOOD = {
     "common_args": {"training_type": "simulation"},
@@ -37,13 +36,7 @@ CROSS_SILO = {
 
 
 def changed(changes):
-    raw = copy.deepcopy(GOOD)
-    for where, value in changes.items():
-        section, key = where.split(".")
-        raw.setdefault(section, {})[key] = value
-        if value is None:
-            del raw[section][key]
-    return raw
+    return changed_sections(GOOD, changes)
 
 
 def lines(changes):

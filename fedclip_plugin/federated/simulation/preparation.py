@@ -15,16 +15,17 @@ from tqdm import tqdm
 
 from fedclip_edge.machine import cores
 from fedclip_miniature import DOMAINS, ensure_miniature
-from fedclip_plugin.data import ImageSet, common_classes, remarks, target_image_set
+from fedclip_plugin.data import ImageSet, Split, common_classes, remarks, target_image_set
 from fedclip_plugin.data.clients import Clients, list_clients
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, TextFeatures, prompts_of
-from fedclip_plugin.features.encoding import Progress, no_progress
+from fedclip_plugin.features.encoding import Progress
 from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.federated.simulation.client_data import ClientData
 from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
-from fedclip_plugin.federated.startup.preparation import feature_source
+from fedclip_plugin.federated.startup.preparation import feature_source, task_of, warn_once
+from fedclip_plugin.federated.startup.rank_status import agree_on_precision
 from fedclip_plugin.federated.startup.start_messages import GoOn, RankStatus, fault_kind
 from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.methods import AdapterInputs, ZeroShot
@@ -118,6 +119,8 @@ class SimulationPreparation:
         self._recipe, self._settings, self._group = recipe, recipe.fedclip_args, group
         self._device, self._progress, self._say = device, progress, say
         self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
+        self._splits: list[Split] = []
+        self._to_encode = 0
 
     def run(self) -> SimulationInputs:
         """Return what this rank works with; a FedClipError on every rank when anything is wrong with any."""
@@ -141,20 +144,15 @@ class SimulationPreparation:
 
     def _draw(self) -> RankStatus:
         if self._group.first_here:
-            ensure_miniature(
-                Path(self._recipe.data_args.data_cache_dir),
-                self._settings.images_per_class,
-                self._settings.difficulty,
-                progress=self._progress,
-            )
+            self._root()
         return RankStatus()
 
     def _root(self) -> Path | None:
+        """Return where the miniature is, and draw what is missing of it; None with images of one's own."""
         if not self._drawn:
             return None
-        return ensure_miniature(
-            Path(self._recipe.data_args.data_cache_dir), self._settings.images_per_class, self._settings.difficulty
-        )
+        cache, settings = Path(self._recipe.data_args.data_cache_dir), self._settings
+        return ensure_miniature(cache, settings.images_per_class, settings.difficulty, progress=self._progress)
 
     def _list(self) -> tuple[Clients, ImageSet | None, FeatureSource, Agreed]:
         found: list[Any] = []
@@ -167,15 +165,16 @@ class SimulationPreparation:
             sets = [*clients.image_sets, *([target] if target else [])]
             if self._group.rank == 0:
                 for line in (line for images in sets for line in remarks(images, self._settings.sample_range)):
-                    logger.warning("%s", line)
+                    warn_once(line)
             classes = common_classes({own.name: own.classes for own in sets}, self._settings.classes)
-            clients.usable_splits(self._recipe)  # what is lacking is said before anything is encoded
+            self._splits = clients.usable_splits(self._recipe)  # what is lacking is said before anything is encoded
             count = sum(len(own.positions) for own in clients.members), len(target) if target else 0
             first = self._group.first_here
+            self._to_encode = self._missing(source, clients, target) if first else 0
             return Listed(
                 classes=classes,
                 images=count,
-                to_encode=self._missing(source, clients, target) if first else 0,
+                to_encode=self._to_encode,
                 fingerprint=source.fingerprint,
                 precision=source.settle(sets[0]) if first else "",
             )
@@ -202,37 +201,31 @@ class SimulationPreparation:
         self._say(f"images: {clients:,} of {self._recipe.train_args.client_num_in_total:,} clients{told}")
         todo = sum(card.to_encode for card in cards)
         self._say(f"encoding {todo:,} images once with {self._settings.backbone}" if todo else "features: all cached")
-        precisions = {card.precision for card in cards if card.precision}
-        precision = precisions.pop() if len(precisions) == 1 else "fp32"
+        precision = agree_on_precision(card.precision for card in cards)
         return [Agreed(first.classes, precision) for _ in cards]
 
     def _encode(
         self, clients: Clients, target: ImageSet | None, source: FeatureSource, agreed: Agreed
     ) -> tuple[TextFeatures, Encoded]:
-        texts: list[TextFeatures] = []
-
         def work() -> Shared:
             if not self._group.first_here:
                 return Shared()
-            with torch_threads(cores()), self._bar(self._missing(source, clients, target)) as bar:
+            with torch_threads(cores()), self._bar() as bar:
                 text = source.text(agreed.classes, self._settings.prompt_template)
                 require_distinct(text, agreed.classes, self._settings.prompt_template)
-                advance = bar.update if bar is not None else no_progress
-                made = [self._share(source, images, advance) for images in clients.image_sets]
+                made = [self._share(source, images, bar.update) for images in clients.image_sets]
                 if target is not None:
-                    made.append(self._share(source, target, advance, views=0))
+                    made.append(self._share(source, target, bar.update, views=0))
             return Shared(files=tuple(name for name, _ in made), kept=tuple(kept for _, kept in made))
 
         shared: Encoded = self._do(Shared, work, self._compare)
-        texts.append(source.text(agreed.classes, self._settings.prompt_template))
-        return texts[0], shared
+        return source.text(agreed.classes, self._settings.prompt_template), shared
 
     def _compare(self, cards: list[Shared]) -> list[Encoded]:
         made = [card for card in cards if card.files]
         if any(card.files != made[0].files for card in made):
             raise FedClipError("hosts encode the same images differently; a simulation needs equal files on every host")
-        skipped = [len(kept) for kept in made[0].kept]
-        logger.info("images by set: %s", skipped)
+        logger.info("readable images by set: %s", [len(kept) for kept in made[0].kept])
         return [Encoded(made[0].files, made[0].kept) for _ in cards]
 
     def _share(
@@ -264,18 +257,10 @@ class SimulationPreparation:
         features = [source.mapped.read(name, images.labels).to(self._device) for name, images in pairs]
         on_pixels = METHODS[self._settings.method].on_pixels
         taken: Sequence[InputSet] = [self._pixels(source, own) for own in clients.image_sets] if on_pixels else features
-        splits = readable.splits(self._recipe.common_args.random_seed, self._settings.shots)
-        task = Task(
-            method=self._settings.method,
-            backbone=self._settings.backbone,
-            fingerprint=source.fingerprint,
-            precision=agreed.precision,
-            classes=agreed.classes,
-            prompt_template=self._settings.prompt_template,
-            text=text,
-            recipe_digest=self._recipe.digest(),
-            sample_range=self._settings.sample_range,
-        )
+        splits = self._splits
+        if readable is not clients:
+            splits = readable.splits(self._recipe.common_args.random_seed, self._settings.shots)
+        task = task_of(self._recipe, source, agreed.classes, text)
         target_taken, zero_shot = None, None
         if target is not None:
             found = source.mapped.read(shared.files[_TARGET], target.labels[shared.kept[_TARGET]]).to(self._device)
@@ -294,5 +279,6 @@ class SimulationPreparation:
     def _pixels(self, source: FeatureSource, images: ImageSet) -> InputSet:
         return source.pixels(images, self._settings.on_bad_image == "skip").data.to(self._device)
 
-    def _bar(self, to_encode: int) -> Any:
-        return tqdm(total=to_encode, desc="encode", unit="image", disable=not (self._progress and to_encode))
+    def _bar(self) -> Any:
+        shown = self._progress and self._to_encode
+        return tqdm(total=self._to_encode, desc="encode", unit="image", disable=not shown)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from fedclip_plugin.federated.roles.sampling import lost, sampled
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.simulation.client_data import ClientData, Job
-from fedclip_plugin.federated.simulation.schedule import balanced
+
+
+class _Drawn(NamedTuple):
+    lost: set[int]
+    by_worker: list[list[int]]
+    weights: float  # of all clients of the round
 
 
 class RoundPlan:
@@ -29,17 +36,13 @@ class RoundPlan:
         self.kept = tuple(name for name, is_kept in kept.items() if is_kept)
         self._draw = lru_cache(maxsize=2)(self._drawn)
 
-    def sampled(self, number: int) -> Sequence[int]:
-        """Return the clients that train in round ``number``, rising."""
-        return self._draw(number)[0]
-
     def lost(self, number: int) -> set[int]:
-        """Return those of them whose updates are lost."""
-        return self._draw(number)[1]
+        """Return the clients of round ``number`` whose updates are lost."""
+        return self._draw(number).lost
 
     def clients_of(self, worker: int, number: int) -> Sequence[int]:
-        """Return those of them that a worker trains."""
-        return self._draw(number)[2][worker]
+        """Return those that a worker trains, rising."""
+        return self._draw(number).by_worker[worker]
 
     def weight(self, client: int) -> float:
         """Return what a client's update weighs beside others."""
@@ -47,7 +50,7 @@ class RoundPlan:
 
     def share(self, client: int, number: int) -> float:
         """Return a client's share of the weights of all clients that train in a round."""
-        return self.weight(client) / self._draw(number)[3]
+        return self.weight(client) / self._draw(number).weights
 
     @cached_property
     def jobs(self) -> list[Job]:
@@ -72,7 +75,7 @@ class RoundPlan:
         jobs = self.own_jobs if own else self.jobs
         return balanced({index: job.stop - job.start for index, job in enumerate(jobs)}, self.workers)
 
-    def _drawn(self, number: int) -> tuple[list[int], set[int], list[list[int]], float]:
+    def _drawn(self, number: int) -> _Drawn:
         settings = self._settings
         clients = sampled(settings.random_seed, number, len(self._data), settings.silos_per_round)
         gone = lost(settings.random_seed, number, clients, settings.client_drop_rate)
@@ -80,4 +83,26 @@ class RoundPlan:
             client: settings.epochs * max(1, -(-self.samples[client] // settings.batch_size)) for client in clients
         }
         weights = sum(self.weight(client) for client in clients)
-        return clients, gone, balanced(steps, self.workers), weights
+        return _Drawn(gone, balanced(steps, self.workers), weights)
+
+
+def balanced(steps: Mapping[int, int], workers: int) -> list[list[int]]:
+    """Share jobs out among workers (Graham 1969: the longest worker takes at most 4/3 of the shortest possible time).
+
+    Parameters
+    ----------
+    steps
+        Of each job, how long it takes, in any unit.
+
+    Returns
+    -------
+    list of lists
+        The jobs of each worker, rising.
+    """
+    shares: list[list[int]] = [[] for _ in range(workers)]
+    load = [(0, worker) for worker in range(workers)]
+    for job in sorted(steps, key=lambda job: (-steps[job], job)):
+        busy, worker = heapq.heappop(load)
+        shares[worker].append(job)
+        heapq.heappush(load, (busy + steps[job], worker))
+    return [sorted(share) for share in shares]

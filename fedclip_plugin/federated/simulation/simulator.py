@@ -44,7 +44,7 @@ class Simulator:
         recorder: RoundRecorder | None,
         histories: Histories | None = None,
     ) -> None:
-        self.args, self._trainer = args, trainer
+        self.args = args
         pair = aggregator or trainer
         assert pair is not None, "a rank is server, worker, or both"
         self.settings = pair.settings
@@ -88,7 +88,7 @@ class Simulator:
 
 
 def needs_single_updates(args: Any) -> bool:
-    """Return whether FedML's hooks look at single updates: defences and attacks, and central clipping.
+    """Return whether FedML's hooks look at single updates: defences and attacks.
 
     Then every update of a round goes to the server, and lies in its memory, as in a cross-silo run.
     """

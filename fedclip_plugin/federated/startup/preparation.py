@@ -115,17 +115,7 @@ class Preparation:
         source.agree(agreed.precision)
         inputs, text = yield from self._encode(images, source, agreed)
         frozen = AdapterInputs(text, prompts_of(agreed.classes, self._settings.prompt_template), source.clip)
-        task = Task(
-            method=self._settings.method,
-            backbone=self._settings.backbone,
-            fingerprint=source.fingerprint,
-            precision=agreed.precision,
-            classes=agreed.classes,
-            prompt_template=self._settings.prompt_template,
-            text=text,
-            recipe_digest=self._recipe.digest(),
-            sample_range=self._settings.sample_range,
-        )
+        task = task_of(self._recipe, source, agreed.classes, text)
         parts, splits, target = dict[str, InputSet](), None, None
         if inputs is not None and self._rank == 0:
             parts, target = {"target": inputs.features}, inputs.taken.to(self._device)
@@ -145,7 +135,7 @@ class Preparation:
             if images and self._settings.shots is not None:
                 self._split(images)  # what is lacking is said before anything is encoded
             for line in remarks(images, self._settings.sample_range) if images else ():
-                _warn(line)
+                warn_once(line)
             if self._rank and images:
                 self._names[self._rank] = images.name
             source = self._source()
@@ -169,7 +159,7 @@ class Preparation:
         require_own_names(cards)
         self._names[1:] = [card.name for card in cards[1:]]
         require_one_backbone(cards)
-        precision = agree_on_precision(cards)
+        precision = agree_on_precision(card.precision for card in cards)
         classes = agree_on_classes(cards, self._settings.classes and tuple(self._settings.classes))
         self._announce(cards)
         counts = [card.to_encode for card in cards]
@@ -303,6 +293,23 @@ def feature_source(recipe: Recipe, device: torch.device) -> FeatureSource:
     )
 
 
+def task_of(recipe: Recipe, source: FeatureSource, classes: tuple[str, ...], text: TextFeatures) -> Task:
+    """Return what all ranks agree on, when the source has heard the precision."""
+    settings = recipe.fedclip_args
+    assert source.precision is not None, "agreed on before anything is encoded"
+    return Task(
+        method=settings.method,
+        backbone=settings.backbone,
+        fingerprint=source.fingerprint,
+        precision=source.precision,
+        classes=classes,
+        prompt_template=settings.prompt_template,
+        text=text,
+        recipe_digest=recipe.digest(),
+        sample_range=settings.sample_range,
+    )
+
+
 def split(data: InputSet, parts: Split) -> SiloFeatures:
     """Return a silo's splits; only what is trained on keeps augmented views."""
     plain = data.without_views()
@@ -317,6 +324,6 @@ def _card(inputs: Inputs) -> Encoded:
 
 
 @lru_cache(maxsize=64)
-def _warn(line: str) -> None:
+def warn_once(line: str) -> None:
     """Say a line once, however many federations of a study this rank takes part in."""
     logger.warning("%s", line)

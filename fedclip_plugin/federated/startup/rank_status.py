@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 from fedclip_edge.terminal import printable
@@ -156,9 +156,9 @@ def agree_on_classes(cards: Sequence[Ready], listed: tuple[str, ...] | None) -> 
         raise Disagreement(str(error), about) from error
 
 
-def agree_on_precision(cards: Sequence[Ready]) -> str:
+def agree_on_precision(precisions: Iterable[str]) -> str:
     """Return the precision that all ranks encode in: their common choice, ``fp32`` where they differ."""
-    choices = {card.precision for card in cards if card.precision}
+    choices = set(precisions) - {""}  # of ranks that encode nothing
     return choices.pop() if len(choices) == 1 else "fp32"
 
 

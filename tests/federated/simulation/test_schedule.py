@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedclip_plugin.federated.roles.sampling import lost, sampled
-from fedclip_plugin.federated.simulation.schedule import balanced
+from fedclip_plugin.federated.simulation.round_plan import balanced
 
 
 def test_every_job_has_one_worker_and_the_longest_worker_is_near_the_best():
