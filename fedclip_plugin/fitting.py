@@ -282,7 +282,7 @@ class _Progress:
     def round(self, record: RoundRecord) -> None:
         """Show a complete round."""
         if record.round:
-            told = {"validation": percent(record.validation)}
+            told = {} if record.validation is None else {"validation": percent(record.validation)}
             self._bar.set_postfix(told if record.target is None else told | {"target": percent(record.target)})
             self._bar.update()
 

@@ -36,12 +36,14 @@ def main() -> int:
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--per-round", type=int, required=True)
     parser.add_argument("--images", type=int, required=True, help="of a client")
+    parser.add_argument("--test-every", type=int, default=1, help="rounds")
     options = parser.parse_args()
     words = [
         "common_args.training_type=simulation",
         f"train_args.client_num_in_total={options.clients}",
         f"train_args.client_num_per_round={options.per_round}",
         f"train_args.comm_round={options.rounds}",
+        f"validation_args.frequency_of_the_test={options.test_every}",
         "device_args.using_gpu=false",
         "fedclip_args.weighting=samples",
     ]

@@ -84,6 +84,12 @@ class FeatureSet(InputSet):
         chosen = torch.as_tensor(indices)
         return Batch(self.features[chosen.to(self.features.device)], self.labels[chosen])
 
+    def chunks(self) -> Iterator[Batch]:
+        """Yield the set in order, in parts that are evaluated at once; they share its memory."""
+        for start in range(0, len(self), self.chunk):
+            part = slice(start, start + self.chunk)
+            yield Batch(self.features[part], self.labels[part])
+
     def sample_views(self, rng: np.random.Generator) -> FeatureSet:
         """Return the set as one epoch sees it: of each image itself or one of its views, each with equal chance."""
         if self.views is None:

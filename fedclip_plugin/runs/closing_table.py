@@ -29,14 +29,20 @@ Row = tuple[str, dict[str, float], float | None]
 """Label, accuracy by silo on its test split, accuracy on the target domain."""
 
 
+def last_tested(rounds: Sequence[RoundRecord]) -> RoundRecord:
+    """Return the last round whose adapter was scored; round 0 always is."""
+    return next(record for record in reversed(rounds) if record.test is not None)
+
+
 def summary_rows(rounds: Sequence[RoundRecord], title: str) -> list[Row]:
     """Return the rows of the closing table of a run: zero-shot, best round, last round, own adapters."""
-    first, last, best = rounds[0], rounds[-1], rounds[rounds[-1].best_round]
+    first, best = rounds[0], rounds[rounds[-1].best_round]
+    last = last_tested(rounds)
     rows: list[Row] = []
     if zero_shot := first.zero_shot("test"):
         rows.append(("zero-shot CLIP", zero_shot, first.zero_shot_target))
     for label, record in ((f"best round {best.round}", best), (f"last round {last.round}", last)):
-        rows.append((f"{title}, {label}", {name: silo.test for name, silo in record.silos.items()}, record.target))
+        rows.append((f"{title}, {label}", record.tests(), record.target))
     if all(silo.personal for silo in last.silos.values()):
         own = {name: silo.personal["test"] for name, silo in last.silos.items()}
         rows.append((f"{title}, fine-tuned by each silo", own, None))
@@ -82,7 +88,8 @@ def client_cells(rounds: Sequence[RoundRecord], title: str) -> list[list[str]]:
 
     Zero-shot CLIP, the best round and the last one; over the clients' own test splits.
     """
-    first, last, best = rounds[0], rounds[-1], rounds[rounds[-1].best_round]
+    first, best = rounds[0], rounds[rounds[-1].best_round]
+    last = last_tested(rounds)
     rows = [("zero-shot CLIP", first.zero_shot_clients)]
     rows += [
         (f"{title}, {label} {own.round}", own.clients) for label, own in (("best round", best), ("last round", last))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from statistics import fmean
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -28,9 +28,9 @@ class SiloRecord(_Record):
     train_loss
         Mean loss of the training that made the round's adapter; None without one, or a finite one.
     validation, test
-        Accuracy of the round's adapter on the silo's own splits.
+        Accuracy of the round's adapter on the silo's own splits; None in a round of a simulation that is not tested.
     images
-        Images of those splits, by name.
+        Images of those splits, by name; empty where they are not tested.
     zero_shot
         Accuracy of CLIP without an adapter, by split; in round 0 alone.
     personal
@@ -38,8 +38,8 @@ class SiloRecord(_Record):
     """
 
     train_loss: float | None
-    validation: Share
-    test: Share
+    validation: Share | None
+    test: Share | None
     images: dict[str, Number]
     zero_shot: dict[str, Share] = {}
     personal: dict[str, Share] = {}
@@ -86,7 +86,7 @@ class RoundRecord(_Record):
     silos
         What each silo reported, in silo order. In a simulation the domains, or the data set, each with all its clients.
     train_loss, validation, test
-        Means over the silos; the loss over those that had one.
+        Means over the silos; the loss over those that had one. Accuracies are None where silos' are.
     answered
         The silos, or clients, that sent an update.
     dropped
@@ -100,16 +100,17 @@ class RoundRecord(_Record):
     target
         Accuracy on the target domain; None without one, or where it was not this round's turn.
     best_round
-        The first round so far of the highest mean source validation.
+        The first round so far of the highest mean source validation, among those that were tested.
     clients, zero_shot_clients
-        Of a simulation: how the adapter, and in round 0 CLIP without one, does on its clients' own test images.
+        Of a simulation: how the adapter, and in round 0 CLIP without one, does on its clients' own test images; None
+        in a round that is not tested.
     """
 
     round: Number
     silos: Annotated[dict[str, SiloRecord], Field(min_length=1)]
     train_loss: float | None
-    validation: Share
-    test: Share
+    validation: Share | None
+    test: Share | None
     answered: tuple[str, ...]
     dropped: dict[str, str]
     bytes_up: Number
@@ -122,9 +123,21 @@ class RoundRecord(_Record):
     clients: ClientScores | None = None
     zero_shot_clients: ClientScores | None = None
 
+    @model_validator(mode="after")
+    def _tested_as_a_whole(self) -> Self:
+        known = {score is not None for silo in self.silos.values() for score in (silo.validation, silo.test)}
+        known |= {self.validation is not None, self.test is not None, *([True] if self.round == 0 else [])}
+        if len(known) > 1:
+            raise ValueError("validation and test are known of all silos, or of none (of round 0 always)")
+        return self
+
     def to_json(self) -> str:
         """Return the record as one line of JSON; what is not known of this round is left out."""
         return json.dumps(self.model_dump(mode="json", exclude_defaults=True), allow_nan=False)
+
+    def tests(self) -> dict[str, float]:
+        """Return the accuracy on each silo's test split; empty in a round that is not tested."""
+        return {name: silo.test for name, silo in self.silos.items() if silo.test is not None}
 
     def zero_shot(self, part: str) -> dict[str, float]:
         """Return zero-shot CLIP's accuracy on a split by silo; silos that do not tell are left out."""

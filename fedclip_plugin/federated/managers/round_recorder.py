@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -106,14 +106,14 @@ class RoundRecorder:
     def _record(self, number: int, reports: Mapping[str, SiloReport], server: ServerReport) -> RoundRecord:
         losses = self._losses.pop(number, {})
         silos = {name: _silo(reports[name], losses.get(name)) for name in self._silos}
-        validation = fmean(silo.validation for silo in silos.values())
+        validation = _mean(silo.validation for silo in silos.values())
         self._take_if_best(number, validation)
         return RoundRecord(
             round=number,
             silos=silos,
             train_loss=fmean(losses.values()) if losses else None,
             validation=validation,
-            test=fmean(silo.test for silo in silos.values()),
+            test=_mean(silo.test for silo in silos.values()),
             answered=server.answered,
             dropped=dict(server.dropped),
             bytes_up=server.bytes_up,
@@ -131,18 +131,25 @@ class RoundRecorder:
         scores = {"validation": record.validation, "zero_shot_validation": self._zero_shot}
         return {name: score for name, score in scores.items() if score is not None}
 
-    def _take_if_best(self, number: int, validation: float) -> None:
+    def _take_if_best(self, number: int, validation: float | None) -> None:
         """Keep the first round of the highest mean source validation; the untrained adapter (round 0) never counts."""
-        if number > 0 and validation > self._best[1]:
+        if number > 0 and validation is not None and validation > self._best[1]:
             self._best = number, validation
 
 
+def _mean(scores: Iterable[float | None]) -> float | None:
+    """Return the mean where every score is known."""
+    known = list(scores)
+    return None if None in known else fmean(score for score in known if score is not None)
+
+
 def _silo(report: SiloReport, loss: float | None) -> SiloRecord:
+    scores = {"validation": report.validation, "test": report.test}
     return SiloRecord(
         train_loss=loss,
-        validation=report.validation.accuracy,
-        test=report.test.accuracy,
-        images={"validation": report.validation.count, "test": report.test.count},
+        validation=report.validation.accuracy if report.validation else None,
+        test=report.test.accuracy if report.test else None,
+        images={part: score.count for part, score in scores.items() if score},
         zero_shot={part: score.accuracy for part, score in report.zero_shot.items()},
         personal={part: score.accuracy for part, score in report.personal.items()},
     )

@@ -32,7 +32,7 @@ class SiloReport:
     round
         Rounds behind the adapter that was evaluated; 0 is the untrained one.
     validation, test
-        Scores of that adapter on the silo's own splits.
+        Scores of that adapter on the silo's own splits; None in a simulation, in a round that is not tested.
     zero_shot
         Scores of CLIP without an adapter, by split; sent with the first report only.
     personal
@@ -45,8 +45,8 @@ class SiloReport:
 
     silo: str
     round: int
-    validation: Score
-    test: Score
+    validation: Score | None
+    test: Score | None
     zero_shot: dict[str, Score] = field(default_factory=dict)
     personal: dict[str, Score] = field(default_factory=dict)
     train_loss: float | None = None

@@ -33,6 +33,10 @@ class TrainingSettings:
     keep_rounds: int
     round_timeout: float  # seconds
 
+    def is_tested(self, number: int) -> bool:
+        """Return whether the adapter after ``number`` rounds is tested: as FedML, the first one, every n, the last."""
+        return number in (0, self.comm_round) or (number - 1) % self.frequency_of_the_test == 0
+
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
         """Take them from a checked recipe."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,12 +82,16 @@ Histories = dict[str, AnswerHistory]
 def answer(adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor) -> Answers:
     """Return how an adapter labels images by class features ``[C, d]`` and a factor on cosine similarities."""
     labels, confidences = [], []
-    for part in data.chunks():
-        adapted = adapter(part.inputs)
-        logits = scores(adapted, classes.to(adapted), scale)
+    for logits in _logits(adapter, data, classes, scale):
         labels.append(logits.argmax(-1))
         confidences.append(logits.softmax(-1).amax(-1))
     return Answers(data.labels, torch.cat(labels), torch.cat(confidences))
+
+
+def _logits(adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor) -> Iterator[Tensor]:
+    for part in data.chunks():
+        adapted = adapter(part.inputs)
+        yield scores(adapted, classes.to(adapted), scale)
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,13 @@ class Task:
         text = data.text_beside(self.text)
         with torch.no_grad():
             return answer(adapter, data, adapter.class_features(text), adapter.scale(text))
+
+    @torch.no_grad()
+    def labels(self, adapter: Adapter, data: InputSet) -> Tensor:
+        """Return the class indices of :meth:`answer` alone, ``[N]``: without probabilities, for many images."""
+        text = data.text_beside(self.text)
+        found = _logits(adapter, data, adapter.class_features(text), adapter.scale(text))
+        return torch.cat([logits.argmax(-1) for logits in found])
 
     def score(self, adapter: Adapter, data: InputSet) -> Score:
         """Return how many of ``data``'s images ``adapter`` labels correctly; see :meth:`answer`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
@@ -88,12 +89,12 @@ class SimulationServer:
         self._recorder.server(0, ServerReport(target=aggregator.target, zero_shot=zero_shot))
 
     def _turn(self, number: int, train: bool) -> None:
-        """Have the adapter after ``number`` rounds scored, and the next one trained."""
+        """Have the adapter after ``number`` rounds scored if it is tested, and the next one trained."""
         began = time.perf_counter()
         held = self._aggregator.get_model_params()
         adapter = {name: tensor.numpy() for name, tensor in held.items()}
         down = sum(tensor.nbytes for tensor in held.values())
-        answers = self._ask(Turn(number, adapter, train, zero_shot=number == 0))
+        answers = self._ask(Turn(number, adapter, train, self._settings.is_tested(number), zero_shot=number == 0))
         trained = sorted((own for answer in answers for own in answer.trained), key=lambda own: own.client)
         for report in self._reports(number, answers, trained):
             self._recorder.report(report)
@@ -130,7 +131,7 @@ class SimulationServer:
         began, aggregator = time.perf_counter(), self._aggregator
         aggregator.target = None
         last = number == self._settings.comm_round - 1
-        if last or number % self._settings.frequency_of_the_test == 0:
+        if self._settings.is_tested(number + 1):
             averaged = self._settings.averaged
             if averaged or last:
                 aggregator.test(self._target if averaged else None, torch.device("cpu"), self._args)
@@ -162,33 +163,26 @@ class SimulationServer:
         self, number: int, answers: Sequence[WorkerAnswer], trained: Sequence[TrainedClient]
     ) -> list[SiloReport]:
         """Return what each source's clients have to say, as one silo would."""
-        labels, classes = self._data.scored.labels, len(self._aggregator.task.classes)
+        labels = self._data.scored.labels
         predicted = self._whole([answer.predicted for answer in answers], self._plan.jobs)
-        assert predicted is not None, "every image is scored in every turn"
-        right, scores = predicted == labels, {"clients": client_scores(self._data, predicted, classes)}
-        self._files.note(number, right)
-        found = self._whole([answer.zero_shot for answer in answers], self._plan.jobs)
-        zero_shot = None if found is None else found == labels
-        if found is not None and zero_shot is not None:
-            scores["zero_shot_clients"] = client_scores(self._data, found, classes)
-            self._files.note_zero_shot(zero_shot)
-        self._recorder.clients(number, **scores)
-        self._note_answers(number, predicted, found)
-        found = self._whole([answer.personal for answer in answers], self._plan.own_jobs)
-        personal = None if found is None else found == labels
+        zero_shot = self._whole([answer.zero_shot for answer in answers], self._plan.jobs)
+        if predicted is not None:
+            self._note_scores(number, predicted, zero_shot)
+        personal = self._whole([answer.personal for answer in answers], self._plan.own_jobs)
+        right = [None if found is None else found == labels for found in (predicted, zero_shot, personal)]
         phases = {name: max(answer.seconds.get(name, 0.0) for answer in answers) for name in ("train", "evaluate")}
         reports = []
         for index, source in enumerate(self._data.sources):
             losses = [own.loss for own in trained if self._data.source_of[own.client] == index]
-            own_scores = self._scores(right, index)
+            scores, zero_shot_scores, personal_scores = (self._scores(own, index) for own in right)
             reports.append(
                 SiloReport(
                     silo=source,
                     round=number,
-                    validation=own_scores["validation"],
-                    test=own_scores["test"],
-                    zero_shot={} if zero_shot is None else self._scores(zero_shot, index),
-                    personal={} if personal is None else self._scores(personal, index),
+                    validation=scores.get("validation"),
+                    test=scores.get("test"),
+                    zero_shot=zero_shot_scores,
+                    personal=personal_scores,
                     train_loss=fmean(losses) if losses else None,
                     train_seconds=phases["train"],
                     evaluate_seconds=phases["evaluate"],
@@ -196,11 +190,22 @@ class SimulationServer:
             )
         return reports
 
+    def _note_scores(self, number: int, predicted: NDArray[np.int64], zero_shot: NDArray[np.int64] | None) -> None:
+        """Keep how clients fare by what was answered after round ``number``."""
+        labels, classes = self._data.scored.labels, len(self._aggregator.task.classes)
+        scores = {"clients": client_scores(self._data, predicted, classes)}
+        self._files.note(number, predicted == labels)
+        if zero_shot is not None:
+            scores["zero_shot_clients"] = client_scores(self._data, zero_shot, classes)
+            self._files.note_zero_shot(zero_shot == labels)
+        self._recorder.clients(number, **scores)
+        self._note_answers(number, predicted, zero_shot)
+
     def _note_answers(self, number: int, predicted: NDArray[np.int64], zero_shot: NDArray[np.int64] | None) -> None:
         """Keep what was answered after round ``number`` for each source's test images, where somebody asked for it."""
         scored = self._data.scored
         for index, source in enumerate(self._data.sources if self._histories is not None else ()):
-            own = np.flatnonzero(scored.tests & (self._data.source_of[scored.owners] == index))
+            own = self._rows[index]["test"]
             assert self._histories is not None, "else there is no loop"
             history = self._histories.setdefault(source, AnswerHistory())
             if zero_shot is not None:
@@ -218,11 +223,24 @@ class SimulationServer:
             predicted[jobs[number].start : jobs[number].stop] = labels
         return predicted
 
-    def _scores(self, right: NDArray[np.bool_], source: int) -> dict[str, Score]:
-        scored = self._data.scored
-        own = self._data.source_of[scored.owners] == source
-        parts = {"validation": own & ~scored.tests, "test": own & scored.tests}
-        return {part: Score(int(right[among].sum()), int(among.sum())) for part, among in parts.items()}
+    def _scores(self, right: NDArray[np.bool_] | None, source: int) -> dict[str, Score]:
+        """Return the scores of a source by split, from which images are labelled right; empty when none was scored."""
+        if right is None:
+            return {}
+        own = {part: right[rows] for part, rows in self._rows[source].items()}
+        return {part: Score(int(found.sum()), len(found)) for part, found in own.items()}
+
+    @cached_property
+    def _rows(self) -> list[dict[str, NDArray[np.int64]]]:
+        """Which of the scored images are of each source, by split."""
+        tests, sources = self._data.scored.tests, self._data.source_of[self._data.scored.owners]
+        return [
+            {
+                "validation": np.flatnonzero((sources == index) & ~tests),
+                "test": np.flatnonzero((sources == index) & tests),
+            }
+            for index in range(len(self._data.sources))
+        ]
 
 
 def _labelled(true: NDArray[np.int64], predicted: NDArray[np.int64]) -> Answers:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Turn:
-    """The adapter after a number of rounds: to be scored, and trained from unless it is the last one.
+    """The adapter after a number of rounds: to be scored where that is due, and trained from unless it is the last one.
 
     Attributes
     ----------
@@ -22,6 +22,8 @@ class Turn:
         Its parameters by name.
     train
         Whether another round follows.
+    score
+        Whether the adapter is scored.
     zero_shot
         Whether CLIP without an adapter is scored too.
     """
@@ -29,6 +31,7 @@ class Turn:
     number: int
     adapter: Mapping[str, NDArray[Any]]
     train: bool
+    score: bool
     zero_shot: bool = False
 
 

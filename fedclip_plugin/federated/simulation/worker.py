@@ -69,13 +69,13 @@ class Worker:
         self._batched = batched and self._may_batch()
 
     def act(self, turn: Turn) -> WorkerAnswer:
-        """Score the turn's adapter, and train from it."""
+        """Score the turn's adapter where it is tested, and train from it."""
         if self._table is not None and not self._opened:
             self._table.open()
             self._opened = True
         held = Tensors((name, torch.from_numpy(np.array(array))) for name, array in turn.adapter.items())
         began = time.perf_counter()
-        predicted = self._score(held)
+        predicted = self._score(held) if turn.score else {}
         zero_shot = self._score_zero_shot() if turn.zero_shot else {}
         seconds = {"evaluate": time.perf_counter() - began}
         if not turn.train:
@@ -105,7 +105,7 @@ class Worker:
         return {number: self._answer(adapter, self._data.images(jobs[number], as_features=True)) for number in own}
 
     def _answer(self, adapter: Adapter, images: InputSet) -> NDArray[np.int64]:
-        labels: NDArray[np.int64] = self._task.answer(adapter, images.to(self._device)).predicted.cpu().numpy()
+        labels: NDArray[np.int64] = self._task.labels(adapter, images.to(self._device)).cpu().numpy()
         return labels
 
     def _train(self, number: int, held: Tensors) -> tuple[list[TrainedClient], NDArray[np.float64] | None]:
@@ -176,7 +176,7 @@ class Worker:
         if total is None and not lost:
             update = samples, {name: tensor.numpy().copy() for name, tensor in payload.items()}
         target = None
-        if self._target is not None and not self._settings.averaged:
+        if self._target is not None and not self._settings.averaged and self._settings.is_tested(number + 1):
             target = self._task.score(trainer.model, self._target).correct
         return TrainedClient(client, trainer.train_loss, fault, size, update, target)
 

@@ -138,12 +138,14 @@ class TrainArgs(Section):
 
 
 class ValidationArgs(Section):
-    """``validation_args``: how often the target domain is tested.
+    """``validation_args``: how often adapters are tested.
 
     Attributes
     ----------
     frequency_of_the_test
-        Rounds from one test on the target domain to the next.
+        Rounds from one test on the target domain to the next; in a simulation also from one test on all clients'
+        validation and test images to the next. Rounds 1 and 1 + n, and so on, and the last one are tested. The best
+        round is chosen among those.
     """
 
     frequency_of_the_test: Count

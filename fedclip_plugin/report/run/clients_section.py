@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fedclip_plugin.report.page import Picture, Section, Table
 from fedclip_plugin.report.plots.distributions import ClientBox, client_boxes
 from fedclip_plugin.report.run.round_arrays import RoundArrays
-from fedclip_plugin.runs.closing_table import client_cells
+from fedclip_plugin.runs.closing_table import client_cells, last_tested
 from fedclip_plugin.text import percent
 
 TITLE = "Clients"
@@ -50,7 +50,7 @@ def _counts(history: RoundArrays) -> str:
 def _rows(history: RoundArrays, folder: Path) -> list[ClientBox]:
     accuracy: NDArray[np.float32] = np.load(folder / "test_accuracy.npy")
     known = {"zero-shot CLIP": np.load(folder / "zero_shot.npy")}
-    for label, record in (("best round", history.selected), ("last round", history.records[-1])):
+    for label, record in (("best round", history.selected), ("last round", last_tested(history.records))):
         known[f"{label} {record.round}"] = accuracy[record.round]
     for label, own in known.items():
         if own.ndim != 1 or not len(own) or np.isnan(own).any():

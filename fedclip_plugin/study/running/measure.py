@@ -140,7 +140,9 @@ def cell_result(cell: Cell, measured: Measured) -> CellResult:
         rounds=last.round,
         selected_round=best.round,
         validation=Accuracy(
-            zero_shot=_share(first.zero_shot_mean("validation")), selected=best.validation, last=last.validation
+            zero_shot=_share(first.zero_shot_mean("validation")),
+            selected=_share(best.validation),
+            last=_share(last.validation),
         ),
         target_accuracy=Accuracy(
             zero_shot=_share(first.zero_shot_target), selected=_share(best.target), last=_share(last.target)
@@ -165,8 +167,8 @@ def _share(known: float | None) -> float:
 def _source(first: SiloRecord, best: SiloRecord, last: SiloRecord) -> SourceAccuracy:
     return SourceAccuracy(
         zero_shot=first.zero_shot["test"],
-        selected=best.test,
-        last=last.test,
+        selected=_share(best.test),
+        last=_share(last.test),
         personal=last.personal.get("test"),
         images=last.images["test"],
     )
@@ -181,8 +183,8 @@ def _clients(first: RoundRecord, best: RoundRecord, last: RoundRecord) -> Client
 def _curve(rounds: Sequence[RoundRecord]) -> RoundCurve:
     return RoundCurve(
         round=tuple(record.round for record in rounds),
-        validation=tuple(record.validation for record in rounds),
-        test=tuple(record.test for record in rounds),
+        validation=tuple(_share(record.validation) for record in rounds),
+        test=tuple(_share(record.test) for record in rounds),
         target=tuple(record.target for record in rounds),
         bytes=tuple(accumulate(record.bytes_up + record.bytes_down for record in rounds)),
         seconds=tuple(accumulate(record.seconds.get("round", 0.0) for record in rounds)),

@@ -11,7 +11,9 @@ from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.job_here import run_job_here
 from fedclip_plugin.fitting import _Progress
 from fedclip_plugin.recipe import load_recipe
-from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.report.tensorboard import scalars
+from fedclip_plugin.runs import RunFolder, load_adapter
+from fedclip_plugin.runs.closing_table import round_text, summary_rows
 from tests.support.workshop import results
 
 pytestmark = pytest.mark.usefixtures("fresh_fedml")
@@ -161,3 +163,28 @@ def test_fit_simulates_in_this_process(workshop, tmp_path, monkeypatch):
     assert "12 clients" in repr(result)
     assert "accuracy of clients in %" in repr(result)
     assert result._repr_html_().count("<table>") == 2
+
+
+def test_clients_are_scored_in_the_rounds_that_are_tested(simulate):
+    often = simulate("often", train_args__comm_round=5)
+    seldom = simulate("seldom", train_args__comm_round=5, validation_args__frequency_of_the_test=3)
+    assert adapter_bytes(seldom) == adapter_bytes(often)
+    tested = [record.round for record in seldom.rounds() if record.validation is not None]
+    assert tested == [0, 1, 4, 5]
+    for record, other in zip(seldom.rounds(), often.rounds(), strict=True):
+        known = record.round in tested
+        assert (record.target is None, record.clients is None, record.tests() == {}) == (not known,) * 3
+        assert not known or results([record])[0] | {"best_round": 0} == results([other])[0] | {"best_round": 0}
+    assert seldom.rounds()[-1].best_round in tested
+    assert load_adapter(seldom.adapters / "best").metrics["validation"] == max(
+        record.validation for record in seldom.rounds()[1:] if record.validation is not None
+    )
+
+
+def test_a_report_and_its_tables_leave_out_rounds_that_are_not_tested(simulate):
+    rounds = simulate("seldom_table", train_args__comm_round=6, validation_args__frequency_of_the_test=4).rounds()[:5]
+    assert "validation -  test -" in round_text(rounds[3], 6, 12)
+    stopped = rounds[:4]
+    assert [row[0] for row in summary_rows(stopped, "M")] == ["zero-shot CLIP", "M, best round 1", "M, last round 1"]
+    assert dict(scalars(stopped[3])).keys() >= {"loss/mean"}
+    assert "test/mean" not in dict(scalars(stopped[3]))
