@@ -1,19 +1,26 @@
-"""How many clients a simulation trains a second, beside a plain loop and FedML's own; how it grows; what it holds."""
+"""How many clients a simulation trains a second, beside a plain loop and FedML's own; how it grows; what it holds.
+
+Flower's simulation is beside it where ``FLOWER_PYTHON`` names an interpreter that has ``flwr[simulation]``
+(:mod:`benchmarks.ranks.flower_clients`).
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
+import fedclip_edge
 from benchmarks.setup.mpi_jobs import rounds_of, run_job
-from benchmarks.setup.random_clients import LOGIT_SCALE, Population
+from benchmarks.setup.plain_client import PlainClients
+from benchmarks.setup.random_clients import Population
 from benchmarks.setup.ratios import Figure
 from benchmarks.setup.workload import Scale
 from fedclip_edge.machine import cores
-from fedclip_plugin.features.mapped_features import MappedFeatures
 from fedclip_plugin.machine import torch_threads
 
 TITLE = "clients: simulations over MPI, a worker a core; random features of 512, 100 classes, fedclip's gate"
@@ -40,12 +47,20 @@ def _throughput(scale: Scale, work: Path) -> list[Figure]:
     own = _simulate(*made, name, per_round, scale.client_rounds, "fedclip")
     seldom = _simulate(*made, name, per_round, scale.client_rounds, "fedclip", _TEST_EVERY)
     fedml = _simulate(*made, name, per_round, scale.client_rounds, "fedml")
+    flower = _flower(*made, name, per_round, scale.client_rounds)
     rounds = rounds_of(own[0])
     scoring = sum(record.seconds["evaluate"] for record in rounds)
     trained, whole = per_round * len(rounds), own[0]["seconds"]
     told, workers = f"{clients} clients of {images} images, {per_round} a round", cores()
     ours, theirs = trained / (whole - scoring), trained / fedml[0]["seconds"]
+    beside = []
+    if flower is not None:
+        beside = [
+            Figure(f"{workers} workers, Flower's simulation", flower, "clients/s", note="nothing is scored"),
+            Figure("ours, scoring apart, against Flower's", ours / flower, "x"),
+        ]
     return [
+        *beside,
         Figure("one core, a plain loop", loop, "clients/s", note=told),
         Figure(f"{workers} workers, FedML's FedAvg_seq", theirs, "clients/s", note="nothing is scored"),
         Figure(f"{workers} workers, ours, scoring apart", ours, "clients/s"),
@@ -87,25 +102,33 @@ def _simulate(
 
 
 def _plain_loop(population: Population, features: Path, name: str, clients: int) -> float:
-    """Return client-rounds a second of a loop in torch's own words: Adam on a module, nothing around it."""
-    from fedclip_plugin.methods import create_adapter
-
-    inputs = population.inputs(features, name)
-    data = MappedFeatures(features).read(name, population.labels())
+    """Return client-rounds a second of a loop in torch's own words."""
+    own = PlainClients(population, features, name)
     with torch_threads(1):
         began = time.perf_counter()
         for number in range(clients):
-            adapter = create_adapter("fedclip", inputs.frozen, 0)
-            optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-3, betas=(0.9, 0.98), eps=1e-6, fused=True)
-            rows = inputs.data.splits[number % population.clients].train
-            own, labels = data.features[rows], data.labels[rows]
-            order = torch.randperm(len(rows))
-            for start in range(0, len(rows) - 1, 32):
-                chosen = order[start : start + 32]
-                optimizer.zero_grad()
-                adapted, text = adapter(own[chosen]), inputs.task.text.features[labels[chosen]]
-                similarity, pairs = LOGIT_SCALE * adapted @ text.T, torch.arange(len(chosen))
-                loss = torch.nn.functional.cross_entropy
-                (loss(similarity, pairs) + loss(similarity.T, pairs)).div(2).backward()
-                optimizer.step()
+            own.train(own.adapter(), number % population.clients)
         return clients / (time.perf_counter() - began)
+
+
+def _flower(population: Population, features: Path, name: str, per_round: int, rounds: int) -> float | None:
+    """Return client-rounds a second of Flower's simulation; None where ``FLOWER_PYTHON`` names no interpreter."""
+    python = os.environ.get("FLOWER_PYTHON")
+    if not python:
+        return None
+    results = features / "flower.json"
+    asked: dict[str, Any] = {
+        "clients": population.clients,
+        "images": population.images,
+        "per_round": per_round,
+        "rounds": rounds,
+    }
+    asked |= {"features": str(features), "name": name, "results": str(results), "workers": cores()}
+    paths = [str(Path.cwd()), str(Path(fedclip_edge.__file__).parents[1]), *sys.path]
+    given = {"BENCHMARK_OPTIONS": json.dumps(asked), "BENCHMARK_PATHS": json.dumps(paths)}
+    environment = os.environ | given | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+    command = [python, "-m", "benchmarks.ranks.flower_clients"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LIMIT_SECONDS, env=environment)
+    if done.returncode or not results.is_file():
+        raise RuntimeError(f"Flower's job ended with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+    return float(per_round * rounds / json.loads(results.read_text(encoding="utf-8"))["seconds"])

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.data import ImageSet
 from fedclip_plugin.data.clients import Client, Clients
 from fedclip_plugin.features import FeatureSet, TextFeatures, prompts_of
 from fedclip_plugin.features.mapped_features import MappedFeatures
-from fedclip_plugin.federated.roles.task import Task
-from fedclip_plugin.federated.simulation.client_data import ClientData
-from fedclip_plugin.federated.simulation.preparation import SimulationInputs
 from fedclip_plugin.methods import AdapterInputs
 
+if TYPE_CHECKING:
+    from fedclip_plugin.backbone.clip import FrozenClip
+    from fedclip_plugin.federated.simulation.preparation import SimulationInputs
+
 WIDTH, CLASSES, LOGIT_SCALE = 512, 100, 100.0
+_PROMPT = "a picture of a {}"
 _BLOCK = 20_000
 
 
@@ -43,20 +45,34 @@ class Population:
         """Return the class of each image."""
         return np.random.default_rng(0).integers(0, CLASSES, self.clients * self.images)
 
-    def inputs(self, folder: Path, name: str) -> SimulationInputs:
-        """Return what a rank holds when the features are made."""
-        labels = self.labels()
-        names = tuple(f"class_{index:03d}" for index in range(CLASSES))
+    def members(self, folder: Path) -> Clients:
+        """Return who has which images."""
+        labels, names = self.labels(), _class_names()
         images = ImageSet("random", folder, names, tuple(map(str, range(len(labels)))), labels)
         order = np.random.default_rng(1).permutation(len(labels)).reshape(self.clients, self.images)
         members = (Client(f"client_{index}", "random", 0, np.sort(own)) for index, own in enumerate(order))
-        clients = Clients((images,), tuple(members))
-        splits, features = clients.splits(0), MappedFeatures(folder).read(name, labels)
-        text = TextFeatures(_text(), LOGIT_SCALE)
-        task = Task("fedclip", "random", "0" * 64, "fp32", names, "a picture of a {}", text, "0" * 16)
-        frozen = AdapterInputs(text, prompts_of(names, task.prompt_template), _no_backbone)
+        return Clients((images,), tuple(members))
+
+    def frozen(self) -> AdapterInputs:
+        """Return what adapters are built on."""
+        return AdapterInputs(TextFeatures(_text(), LOGIT_SCALE), prompts_of(_class_names(), _PROMPT), _no_backbone)
+
+    def inputs(self, folder: Path, name: str) -> SimulationInputs:
+        """Return what a rank holds when the features are made."""
+        # Flower's processes make no ranks, and have no FedML
+        from fedclip_plugin.federated.roles.task import Task
+        from fedclip_plugin.federated.simulation.client_data import ClientData
+        from fedclip_plugin.federated.simulation.preparation import SimulationInputs
+
+        clients, frozen = self.members(folder), self.frozen()
+        splits, features = clients.splits(0), MappedFeatures(folder).read(name, self.labels())
+        task = Task("fedclip", "random", "0" * 64, "fp32", _class_names(), _PROMPT, frozen.text, "0" * 16)
         data = ClientData(clients, splits, [features], [features])
         return SimulationInputs(task, frozen, data, None, None, tuple(own.sizes() for own in splits))
+
+
+def _class_names() -> tuple[str, ...]:
+    return tuple(f"class_{index:03d}" for index in range(CLASSES))
 
 
 def _text() -> torch.Tensor:
