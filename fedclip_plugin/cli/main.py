@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _act(argv: Sequence[str] | None) -> int:
     gc.set_threshold(SELDOM)
-    atexit.register(_end)
+    atexit.register(skip_last_search)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # they are looked for in every installed package
     if "_ARGCOMPLETE" in os.environ:
         import_module("fedclip_plugin.cli.completion").complete()
@@ -85,7 +85,7 @@ def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.Argument
     return parser
 
 
-def _end() -> None:
+def skip_last_search() -> None:
     """Leave out Python's last search for cycles, which takes a fifth of a short command's time.
 
     Where torch or onnx is loaded it stays: it frees what they hold, and onnx complains of what is not freed.
