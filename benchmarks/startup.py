@@ -1,4 +1,4 @@
-"""From mpirun to the first round with a warm cache, by phase, beside as many ranks that only import fedml."""
+"""From mpirun to the first round with a warm cache, beside as many ranks that only import fedml; the short commands."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from benchmarks.setup.command_times import command_times
 from benchmarks.setup.mpi_jobs import JobResult, run_job
 from benchmarks.setup.ratios import Figure, of_samples
 from benchmarks.setup.workload import Scale
 
-TITLE = "startup: the miniature recipe with a warm cache, four ranks; phases as the server's rank sees them"
+TITLE = (
+    "startup: the miniature recipe with a warm cache, four ranks; phases as the server's rank sees them; short commands"
+)
 RECIPE = ("miniature/clip_tiny_fedclip", "train_args.comm_round=2")
 GOAL = 0.7
 PHASES = (
@@ -41,7 +44,7 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
     for _ in range(scale.starts):
         imports.append(run_job("benchmarks.ranks.job_rank", [], work / "startup_import"))
         starts.append(_start(work))
-    return summarize(starts, imports)
+    return [*summarize(starts, imports), *command_times(scale.commands, work)]
 
 
 def summarize(starts: Sequence[JobResult], imports: Sequence[JobResult]) -> list[Figure]:

@@ -19,6 +19,7 @@ class Scale:
     idle_rounds: int = 120  # of one with next to no images, where FedML's own work is all there is
     skipped: int = 5  # first rounds that are left out of every median
     starts: int = 3  # of the miniature job, each beside one bare import of fedml
+    commands: int = 10  # starts of each short command
     tiny_images: int = 336  # of an epoch with clip-tiny
     large_images: int = 64  # of an epoch with ViT-B/32
     throughput_images: int = 128  # files that are encoded to compare encoding with the pure forward pass
@@ -44,6 +45,7 @@ QUICK = Scale(
     rounds=12,
     idle_rounds=20,
     starts=1,
+    commands=1,
     tiny_images=64,
     large_images=64,
     throughput_images=64,

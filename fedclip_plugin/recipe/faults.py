@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -101,10 +100,12 @@ def listed(names: Iterable[str], most: int = 20) -> str:
 
 def closest(word: Any, candidates: Iterable[str]) -> str | None:
     """Return the right spelling that a mistyped word probably stands for, whatever its case, ``-`` and ``_``."""
+    from difflib import get_close_matches  # where nothing is wrong nobody needs it
+
     plain = {_plain(candidate): candidate for candidate in candidates}
     if not isinstance(word, str):
         return None
-    found = difflib.get_close_matches(_plain(word), plain, n=1, cutoff=0.6)
+    found = get_close_matches(_plain(word), plain, n=1, cutoff=0.6)
     return plain[found[0]] if found else None
 
 

@@ -12,7 +12,7 @@ from benchmarks.costs import Federation
 from benchmarks.encode import Subject
 from benchmarks.random_clip import write_random_clip
 from benchmarks.reference import encode_padded
-from benchmarks.setup import synthetic
+from benchmarks.setup import command_times, synthetic
 from benchmarks.setup.mpi_jobs import JobResult
 from benchmarks.setup.random_images import SIDE, write_jpegs, write_silos
 from benchmarks.setup.ratios import Figure, as_json, number_text, of_samples, table
@@ -150,6 +150,16 @@ def test_startup_phases_add_up_to_the_way_to_the_first_round():
     assert figures["to the first round / import fedml"].value == pytest.approx(1.4)
     assert figures["processor time, two rounds included / import fedml"].value == 0.5
     assert figures["ranks that import transformers"].goal() == "<= 0 met"
+
+
+def test_short_commands_are_timed_beside_their_goal(tmp_path, monkeypatch):
+    monkeypatch.setattr(command_times, "_COMMANDS", ("validate miniature/clip_tiny_fedclip",))
+    monkeypatch.setattr(command_times, "_IMAGES", 1)
+    figures = by_name(command_times.command_times(1, tmp_path))
+    assert 0 < figures["python"].value < figures["python, pydantic and yaml"].value
+    assert figures["python"].goal() == ""
+    assert figures["fedclip validate"].goal().startswith("<= 0.3 ")
+    assert figures["fedclip validate / python, pydantic and yaml"].value > 0
 
 
 def test_memory_sees_growth():

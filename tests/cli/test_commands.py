@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from PIL import Image
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
-from fedclip_plugin.cli.main import SELDOM, main
+from fedclip_plugin.cli.main import SELDOM, main, skip_last_search
 from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending
 from fedclip_plugin.methods import METHODS
@@ -376,3 +377,15 @@ def test_imports_of_a_command_are_searched_for_cycles_seldom(capsys):
         assert gc.get_threshold()[0] == SELDOM
     finally:
         gc.set_threshold(*usual)
+
+
+@pytest.mark.parametrize(("loaded", "frozen"), [((), 1), (("torch",), 0), (("onnx",), 0)])
+def test_last_search_for_cycles_stays_where_it_frees_something(monkeypatch, loaded, frozen):
+    calls = []
+    monkeypatch.setattr(gc, "freeze", lambda: calls.append("freeze"))
+    for name in ("torch", "onnx"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in loaded:
+        monkeypatch.setitem(sys.modules, name, gc)
+    skip_last_search()
+    assert len(calls) == frozen

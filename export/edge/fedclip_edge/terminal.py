@@ -101,7 +101,8 @@ def printable(text: str, kept: str = "") -> str:
     Control characters, line breaks, direction marks and bytes that were not UTF-8 (surrogates) become escapes such as
     ``\x1b``; letters of every script stay as they are, and so do the characters in ``kept``.
     """
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode("ascii") for c in text)
+    commands = [c for c in set(text) if not c.isprintable() and c not in kept]
+    return text.translate({ord(c): c.encode("unicode_escape").decode("ascii") for c in commands})
 
 
 def message(text: str) -> str:

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from fedclip_edge.errors import MissingPackageError
 from fedclip_edge.sample_range import SampleRange
 from fedclip_edge.sample_scaling import VOI_TABLE, WINDOW
@@ -52,6 +50,8 @@ def check_images(
     DataError
         The folder is missing, is no folder, or holds no folders; the list cannot be read, or has faults in its lines.
     """
+    from tqdm import tqdm  # `fedclip init` opens no image and draws no bar
+
     survey, place = survey_images(path, columns, root)
     tally = _Tally()
     inspect = partial(_inspect, sample_range=sample_range)
