@@ -18,7 +18,7 @@ from fedclip_miniature import DOMAINS, ensure_miniature
 from fedclip_plugin.data import ImageSet, Split, common_classes, remarks, target_image_set
 from fedclip_plugin.data.clients import Clients, list_clients
 from fedclip_plugin.errors import FedClipError
-from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, TextFeatures, prompts_of
+from fedclip_plugin.features import FeatureSource, InputSet, TextFeatures, prompts_of
 from fedclip_plugin.features.encoding import Progress
 from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.roles.task import Answers, Task
@@ -233,15 +233,10 @@ class SimulationPreparation:
     ) -> tuple[str, NDArray[np.int64]]:
         """Encode an image set, write its features where others map them, and return their name and what was read."""
         skip = self._settings.on_bad_image == "skip"
-        encoded = source.images(images, skip, advance)
-        data: FeatureSet = encoded.data
-        if METHODS[self._settings.method].on_pixels:
-            source.pixels(images, skip)
-        elif views is None and self._settings.augmented_views:
-            numbers = range(1, self._settings.augmented_views + 1)
-            seen = [source.images(images, skip, advance, view).data.features for view in numbers]
-            data = FeatureSet(data.features, data.labels, torch.stack(seen, dim=1))
-        return source.mapped.write(data), np.array(encoded.kept, dtype=np.int64)
+        views = self._settings.augmented_views if views is None else views
+        crops = source.pixels(images, skip) if METHODS[self._settings.method].on_pixels else None
+        encoded = source.images(images, skip, advance, views, crops)
+        return source.mapped.write(encoded.data), np.array(encoded.kept, dtype=np.int64)
 
     def _assemble(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -214,14 +214,11 @@ class Preparation:
     def _inputs(self, source: FeatureSource, images: ImageSet, advance: Progress) -> Inputs:
         """Encode and decode what the caches lack."""
         skip, views = self._settings.on_bad_image == "skip", self._views()
-        encoded = source.images(images, skip, advance)
-        taken: InputSet = encoded.data
-        if METHODS[self._settings.method].on_pixels:
-            taken = source.pixels(images, skip).data
-        elif views:
-            seen = [source.images(images, skip, advance, view).data.features for view in range(1, views + 1)]
-            taken = replace(encoded.data, views=torch.stack(seen, dim=1))
-        return Inputs(encoded.data, taken, self._split(images.subset(encoded.kept)), len(encoded.faults))
+        crops = source.pixels(images, skip) if METHODS[self._settings.method].on_pixels else None
+        encoded = source.images(images, skip, advance, views, crops)
+        taken: InputSet = crops.data if crops else encoded.data
+        parts = self._split(images.subset(encoded.kept))
+        return Inputs(encoded.data.without_views(), taken, parts, len(encoded.faults))
 
     def _take_counts(self, cards: list[Encoded]) -> list[GoOn]:
         self._sizes = tuple(card.sizes() for card in cards[1:])
