@@ -19,7 +19,7 @@ from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.data import ImageSet, UnreadableImageError
 from fedclip_plugin.data.decoding.decode import decode
 from fedclip_plugin.data.decoding.views import AUGMENTATION_VERSION
-from fedclip_plugin.features.cache_parts import Part, Parts, naming_cache
+from fedclip_plugin.features.cache_parts import Part, Parts, naming_cache, require_room
 from fedclip_plugin.features.crop_cache import PixelCache, cropped, read_crops
 from fedclip_plugin.features.encoding import Progress, encode_batches, images_at_once, no_progress, read_files
 from fedclip_plugin.features.feature_set import EncodedImages, FeatureSet, PixelSet
@@ -125,6 +125,11 @@ class FeatureSource:
         """Return how many of ``images``, and of ``views`` augmented views of each, are not in the cache."""
         precision, files = self.settle(images), self._image_files(images)
         return sum(len(files.missing(self._kept(images, precision, view))) for view in range(views + 1))
+
+    def require_room(self, count: int) -> None:
+        """See that ``count`` features fit on the cache's disk, before any is encoded; a DataError when they do not."""
+        if count:
+            require_room(self._cache, 4 * count * self.feature_dim, f"{count:,} features that are to be encoded")
 
     def settle(self, images: ImageSet) -> str:
         """Return the precision to encode in; ``auto`` compares a few of ``images`` with float32, once a machine."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,6 +21,7 @@ from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of
 from fedclip_plugin.features.encoding import Progress, no_progress
 from fedclip_plugin.features.text_features import require_distinct
+from fedclip_plugin.federated.observer import SKIPPED
 from fedclip_plugin.federated.rank_output import confined
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.federated.startup.rank_status import (
@@ -140,11 +141,13 @@ class Preparation:
                 self._names[self._rank] = images.name
             source = self._source()
             found = images, source
+            to_encode = source.count_missing(images, self._views()) if images else 0
+            source.require_room(to_encode)
             card = Ready(
                 name=self._names[self._rank],
                 classes=images.classes if images else (),
                 images=len(images) if images else 0,
-                to_encode=source.count_missing(images, self._views()) if images else 0,
+                to_encode=to_encode,
                 fingerprint=source.fingerprint,
                 precision=source.settle(images) if images else "",
             )
@@ -222,9 +225,8 @@ class Preparation:
 
     def _take_counts(self, cards: list[Encoded]) -> list[GoOn]:
         self._sizes = tuple(card.sizes() for card in cards[1:])
-        skipped = [f"{name} {card.skipped}" for name, card in zip(self._names, cards, strict=True) if card.skipped]
-        if skipped:
-            self._say(f"skipped unreadable images: {', '.join(skipped)} (logs/ says which)")
+        names = [f"target {self._settings.target_domain}", *self._names[1:]]
+        say_skipped(self._say, ((name, card.skipped) for name, card in zip(names, cards, strict=True)))
         return go_on(cards)
 
     def _views(self) -> int:
@@ -311,6 +313,13 @@ def split(data: InputSet, parts: Split) -> SiloFeatures:
     """Return a silo's splits; only what is trained on keeps augmented views."""
     plain = data.without_views()
     return SiloFeatures(data.subset(parts.train), plain.subset(parts.validation), plain.subset(parts.test), parts.test)
+
+
+def say_skipped(say: Say, counts: Iterable[tuple[str, int]]) -> None:
+    """Say how many images of each name were left out, as they cannot be read; nothing where there are none."""
+    told = [f"{name} {count:,}" for name, count in counts if count]
+    if told:
+        say(f"{SKIPPED}: {', '.join(told)} (logs/ says which)")
 
 
 def _card(inputs: Inputs) -> Encoded:

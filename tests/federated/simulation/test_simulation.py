@@ -2,17 +2,20 @@
 
 import functools
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from fedclip_miniature import ensure_miniature
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.job_here import run_job_here
 from fedclip_plugin.fitting import _Progress
 from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.runs import RunFolder
-from tests.support.workshop import results
+from tests.support.workshop import IMAGES_PER_CLASS, results
 
 pytestmark = pytest.mark.usefixtures("fresh_fedml")
 
@@ -162,3 +165,40 @@ def test_fit_simulates_in_this_process(workshop, tmp_path, monkeypatch):
     assert "12 clients" in repr(result)
     assert "accuracy of clients in %" in repr(result)
     assert result._repr_html_().count("<table>") == 2
+
+
+def test_images_that_are_skipped_are_counted_at_the_start_and_at_the_end(workshop):
+    drawn = ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0)
+    own = workshop.place / "own" / "skipped"
+    for domain in ("cartoon", "photo", "sketch"):
+        shutil.copytree(drawn / domain, own / domain)
+        (own / domain / "dog" / "broken.png").write_bytes(b"not an image")
+    recipe = workshop.recipe(
+        "skipped",
+        **CLIENTS | {"train_args__client_num_in_total": 8},
+        data_args__dataset="own",
+        fedclip_args__data_root=str(own),
+        fedclip_args__images_per_class=None,
+        fedclip_args__domains=["cartoon", "photo", "sketch"],
+        fedclip_args__on_bad_image="skip",
+    )
+    outcome = workshop.run_here(recipe)
+    told = [line for line in outcome.out.splitlines() if "skipped unreadable" in line]
+    counts = "skipped unreadable images: cartoon 1, photo 1, target sketch 1 (logs/ says which)"
+    assert told == [counts, f"note: {counts}"]
+    assert outcome.log(0).count("broken.png") >= 3
+
+
+@pytest.mark.parametrize("changes", [CLIENTS, {}], ids=["simulation", "silos"])
+def test_a_cache_disk_without_room_is_told_before_anything_is_encoded(workshop, tmp_path, monkeypatch, changes):
+    recipe = workshop.recipe("small_cache", **changes, fedclip_args__feature_cache_dir=str(tmp_path / "cache"))
+    real = shutil.disk_usage
+
+    def _usage(path):
+        return real(path)._replace(free=30_000) if (tmp_path / "cache") in Path(path).parents else real(path)
+
+    monkeypatch.setattr(shutil, "disk_usage", _usage)
+    with pytest.raises(FedClipError, match=r"features that are to be encoded take \d+ kB in .*, where 30 kB are free"):
+        run_job_here(load_recipe(recipe), RunFolder(tmp_path / "run"), False, False, _Progress(3, shown=False))
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    assert RunFolder(tmp_path / "run").rounds() == []
