@@ -4,15 +4,18 @@ import functools
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from fedclip_miniature import ensure_miniature
+from fedclip_plugin.data.silo_sources import keys_of_silos
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.job_here import run_job_here
-from fedclip_plugin.fitting import _Progress
+from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
+from fedclip_plugin.fitting import _Progress, fit
 from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.runs import RunFolder
 from tests.support.workshop import IMAGES_PER_CLASS, results
@@ -155,8 +158,6 @@ def _batching(worker, *arguments, batched):
 
 
 def test_fit_simulates_in_this_process(workshop, tmp_path, monkeypatch):
-    from fedclip_plugin import fit
-
     monkeypatch.chdir(tmp_path)
     keys = {"client_num_in_total": 12, "client_num_per_round": 6, "silos_per_domain": 4, "partition_method": "homo"}
     caches = {"data_cache_dir": workshop.data, "feature_cache_dir": workshop.features, "images_per_class": 12}
@@ -202,3 +203,23 @@ def test_a_cache_disk_without_room_is_told_before_anything_is_encoded(workshop, 
         run_job_here(load_recipe(recipe), RunFolder(tmp_path / "run"), False, False, _Progress(3, shown=False))
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
     assert RunFolder(tmp_path / "run").rounds() == []
+
+
+def test_fit_is_one_process_and_says_so():
+    with pytest.raises(FedClipError) as caught:
+        fit("miniature", "sketch", training_type="simulation", backend="MPI", worker_num=2, progress=False)
+    assert [line.split(" = ")[0] for line in str(caught.value).splitlines()[1:]] == ["  backend", "  worker_num"]
+    assert str(caught.value).count("fit is one process; leave it out") == 2
+
+
+def test_a_server_alone_is_no_simulation_over_mpi():
+    alone = SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 1)
+    with pytest.raises(FedClipError, match=r"there is 1 rank: start more by mpirun .* or write comm_args\.backend: sp"):
+        WorkerGroup.of(alone, 1.0)
+
+
+@pytest.mark.parametrize("silos", ["miniature", "own folders"])
+def test_clients_of_domains_need_not_be_counted(workshop, silos):
+    place = silos if silos == "miniature" else ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0)
+    keys = keys_of_silos(place, "sketch", {"silos_per_domain": 4}, "test")
+    assert (keys["client_num_in_total"], keys["client_num_per_round"]) == (12, 12)
