@@ -14,6 +14,7 @@ from fedclip_miniature import ensure_miniature
 from fedclip_plugin.data.silo_sources import keys_of_silos
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.job_here import run_job_here
+from fedclip_plugin.federated.simulation import simulator
 from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
 from fedclip_plugin.fitting import _Progress, fit
 from fedclip_plugin.recipe import load_recipe
@@ -142,8 +143,6 @@ def test_methods_train(simulate, method):
 
 
 def test_clients_that_are_trained_at_once_end_where_they_end_alone(simulate, monkeypatch):
-    from fedclip_plugin.federated.simulation import simulator
-
     alone = simulate("alone", **KEEPING["dropped"])
     monkeypatch.setattr(simulator, "Worker", functools.partial(_batching, simulator.Worker))
     together = simulate("together", **KEEPING["dropped"])
@@ -223,3 +222,16 @@ def test_clients_of_domains_need_not_be_counted(workshop, silos):
     place = silos if silos == "miniature" else ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0)
     keys = keys_of_silos(place, "sketch", {"silos_per_domain": 4}, "test")
     assert (keys["client_num_in_total"], keys["client_num_per_round"]) == (12, 12)
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), SystemExit(0)], ids=["error", "exit"])
+def test_a_worker_that_leaves_ends_the_job(monkeypatch, error):
+    def _leave():
+        raise error
+
+    told, left = [], simulator.Simulator.__new__(simulator.Simulator)
+    left.group = WorkerGroup("communicator", 2, 3, False, True, 1.0)
+    monkeypatch.setattr(left, "_part", _leave, raising=False)
+    monkeypatch.setattr(simulator, "stop_job", lambda *words: told.append(words))
+    left.run()
+    assert told == [("communicator", "worker 2 (rank 2)", error)]
