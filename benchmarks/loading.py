@@ -19,7 +19,7 @@ from fedclip_plugin.backbone.precision import candidate, computing_in
 from fedclip_plugin.backbone.preprocessing import Normalization
 from fedclip_plugin.data import open_rgb
 from fedclip_plugin.data.decoding.center_crop import CenterCrop
-from fedclip_plugin.data.decoding.decode import Decoded, ImageView, decode
+from fedclip_plugin.data.decoding.decode import Decoded, ImageViews, decode
 from fedclip_plugin.data.decoding.decode_process import AT_ONCE
 from fedclip_plugin.data.decoding.process_pool import ProcessPool
 from fedclip_plugin.errors import DataError
@@ -27,7 +27,7 @@ from fedclip_plugin.features.encoding import encode_files
 
 _TIME_GOAL = 0.5  # of the processor time that transformers' processor takes
 _GPU_GOAL = 5000.0  # images a second, on one H200 with 16 cores
-_VIT_B32 = ImageView(CenterCrop(224, 224, 3))
+_VIT_B32 = ImageViews(CenterCrop(224, 224, 3))
 
 
 def compare_loading(paths: Sequence[Path], repeats: int) -> list[Figure]:
@@ -61,7 +61,22 @@ def compare_loading(paths: Sequence[Path], repeats: int) -> list[Figure]:
         of_samples("load an image", own_ms, "ms", note="equal bits"),
         of_samples("load an image: ours / theirs", [own / other for other, own, _ in times], "x", at_most=_TIME_GOAL),
         of_samples("load an image that a GPU resizes", whole_ms, "ms", note="on the CPU: decoding and the digest"),
+        *_with_views(paths, repeats),
         *_in_parallel(paths, repeats),
+    ]
+
+
+def _with_views(paths: Sequence[Path], repeats: int) -> list[Figure]:
+    """Compare loading images with four augmented views: each file decoded once, and once for each view."""
+    every = replace(_VIT_B32, views=(0, 1, 2, 3, 4))
+    each = [replace(every, views=(view,)) for view in every.views]
+    times = [
+        [_busy(lambda: [decode(see, path) for see in sees for path in paths]) for sees in (each, [every])]  # noqa: B023
+        for _ in range(repeats + 1)
+    ]
+    return [
+        of_samples("load an image and 4 views", [1000 * own / len(paths) for _, own in times], "ms"),
+        of_samples("load it and 4 views: decoded once / five times", [own / other for other, own in times], "x"),
     ]
 
 
@@ -115,7 +130,7 @@ def compare_on_gpu(clip: FrozenClip, paths: Sequence[Path], repeats: int) -> lis
 def _levels(decoded: Decoded) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     if isinstance(decoded, Exception):
         raise decoded
-    return decoded[0]
+    return decoded[0][0]
 
 
 def _busy(act: Callable[[], object]) -> float:

@@ -298,12 +298,12 @@ class Classifier:
             if encoder is not None:
                 graph = as_path(encoder, "encoder", BackboneError)
                 found = self._by_device(parts, graph, skip_bad, size, workers)
+                taken: list[InputSet] = [part.data for part in found]
             else:
                 source = self._source(Path(place), size, workers)
-                found = [source.images(part, skip_bad) for part in parts]
-            taken: Sequence[InputSet] = [part.data for part in found]
-            if self.on_pixels:
-                taken = [source.pixels(part, skip_bad).data for part in parts]
+                crops = [source.pixels(part, skip_bad) if self.on_pixels else None for part in parts]
+                found = [source.images(part, skip_bad, crops=own) for part, own in zip(parts, crops, strict=True)]
+                taken = [(own or encoded).data for own, encoded in zip(crops, found, strict=True)]
             return {
                 part.name: self._evaluation(own, inputs) for part, own, inputs in zip(parts, found, taken, strict=True)
             }

@@ -120,6 +120,9 @@ def fit(
     if keys.get("enable_tensorboard"):
         rule = "is of fedclip launch; take the result's to_frame(), or launch the file of its to_recipe()"
         wrong.append(Fault("enable_tensorboard", rule, True))
+    for key in ("backend", "worker_num") if keys.get("training_type") == "simulation" else ():
+        if keys.get(key) not in (None, "sp"):
+            wrong.append(Fault(key, "is for processes under MPI, and fit is one process; leave it out", keys[key]))
     if wrong:
         raise recipe_error(_SOURCE, wrong)
     whole = keys_of_silos(silos, target, keys, _SOURCE)

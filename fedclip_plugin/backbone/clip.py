@@ -87,13 +87,13 @@ class FrozenClip:
         """Return the pixels that CLIP sees, ``[3, S, S]``: bicubic resize, centre crop, normalisation."""
         return self.preprocessing.preprocess(image)
 
-    def see(self, view: int = 0) -> See:
-        """Return what makes of an RGB image what is kept until its batch is encoded: ``[S, S, 3]``, cropped.
+    def see(self, views: Sequence[int] = (0,)) -> See:
+        """Return what makes of an RGB image what is kept until its batch is encoded: ``[S, S, 3]`` a view, cropped.
 
-        ``view`` is the augmented view that is seen; 0 is the image itself. For a GPU that resizes, images that are not
-        large stay whole.
+        ``views`` are the augmented views that are seen; 0 is the image itself. For a GPU that resizes, images that are
+        not large stay whole.
         """
-        return self.preprocessing.see(view, _WHOLE if self._resize else 0)
+        return self.preprocessing.see(views, _WHOLE if self._resize else 0)
 
     def pixels(self, seen: Sequence[Levels], room: Tensor | None = None) -> Tensor:
         """Return the pixels that CLIP sees, ``[B, 3, S, S]`` on its device, of images as :meth:`see` leaves them.

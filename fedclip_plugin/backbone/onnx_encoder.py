@@ -49,10 +49,10 @@ class OnnxEncoder:
                 f"{preprocess} and {encoder} were made from different backbones; take both of one bundle"
             )
 
-    def see(self, view: int = 0) -> See:
+    def see(self, views: Sequence[int] = (0,)) -> See:
         """Return what makes of an RGB image the pixels that the encoder sees, ``[3, S, S]``; a device has no views."""
-        assert view == 0, "augmented views are for training"
-        return lambda image: self._graphs.pixel_values(np.asarray(image))[0]
+        assert not any(views), "augmented views are for training"
+        return lambda image: [self._graphs.pixel_values(np.asarray(image))[0]]
 
     def pixels(self, seen: Sequence[npt.NDArray[np.float32]], room: Tensor | None = None) -> Tensor:
         """Return the pixels of images as one batch, ``[B, 3, S, S]``, in memory of its own."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from fedclip_plugin.backbone.checkpoint import reading, require_side
 from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.data.decoding.center_crop import CenterCrop, Levels
-from fedclip_plugin.data.decoding.decode import ImageView, See
-from fedclip_plugin.data.decoding.views import augment
+from fedclip_plugin.data.decoding.decode import ImageViews, See
+from fedclip_plugin.data.decoding.views import each_view
 from fedclip_plugin.errors import BackboneError
 
 
@@ -89,14 +89,14 @@ class Preprocessing:
                 "rescale_factor, or take the file of another CLIP"
             )
 
-    def see(self, view: int = 0, whole: int = 0) -> See:
-        """Return what makes :meth:`levels` of an image, or of one of its augmented views; 0 is the image itself.
+    def see(self, views: Sequence[int] = (0,), whole: int = 0) -> See:
+        """Return what makes :meth:`levels` of each of an image's augmented views; 0 is the image itself.
 
         Where ``center_crop`` is known, images of up to ``whole`` bytes are left as they are.
         """
         if self.center_crop is not None:
-            return ImageView(self.center_crop, view, whole)
-        return lambda image: self.levels(augment(image, view) if view else image)
+            return ImageViews(self.center_crop, tuple(views), whole)
+        return lambda image: [self.levels(seen) for seen in each_view(image, views)]
 
     def levels(self, image: Image.Image) -> Levels:
         """Return an RGB image after resize and crop, ``[S, S, 3]``; :meth:`normalization` does the rest."""

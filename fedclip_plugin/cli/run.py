@@ -85,27 +85,27 @@ def run_folder(recipe: Recipe, given: Path | None, path: Path) -> Path:
 
 
 def _require_world(here: tuple[int, int] | None, recipe: Recipe, name: str) -> None:
-    if recipe.simulated and recipe.device_args.worker_num is None and here is not None and here[1] > 1:
-        most = recipe.train_args.client_num_per_round + 1
-        if recipe.comm_args.backend == "MPI" and here[1] > most:
-            raise FedClipError(
-                f"mpirun started {here[1]} ranks; with client_num_per_round {most - 1} at most {most} have work (a "
-                f"server and {most - 1} workers). Start it with: fedclip launch {shlex.quote(name)}"
-            )
-        if recipe.comm_args.backend == "MPI":
-            return
+    """See that mpirun started as many ranks as have work; a FedClipError says how many that are."""
     ranks = recipe.rank_count(workers=1)
-    key, noun = ("worker_num", "workers") if recipe.simulated else ("client_num_in_total", "silos")
-    if here is None:
-        raise FedClipError(
-            f"'fedclip run' is one rank of an mpirun job; this recipe needs {ranks} (a server and {ranks - 1} {noun}). "
-            f"Start it with: fedclip launch {shlex.quote(name)}"
-        )
-    if here[1] != ranks:
-        raise FedClipError(
-            f"mpirun started {here[1]} ranks; {key} is {ranks - 1}, so it takes {ranks} (a server and "
-            f"{ranks - 1} {noun}). Start it with: fedclip launch {shlex.quote(name)}"
-        )
+    most = max(ranks, recipe.rank_count(workers=recipe.train_args.client_num_per_round))
+    key, noun = ("worker_num", "worker") if recipe.simulated else ("client_num_in_total", "silo")
+    others = f"a server and {ranks - 1} {noun}{'s' if ranks > 2 else ''}"
+    started = f"mpirun started {here[1]} rank{'s' if here[1] > 1 else ''}" if here else ""
+    if here is not None and ranks <= here[1] <= most:
+        return
+    if recipe.comm_args.backend == "sp":
+        fault = f"comm_args.backend: sp is one process without MPI{', but ' + started if started else ''}"
+    elif here is None:
+        least = "at least " if most > ranks else ""
+        fault = f"'fedclip run' is one rank of an mpirun job; this recipe needs {least}{ranks} ({others})"
+    elif here[1] > most > ranks:
+        own = f"a server and {most - 1} workers"
+        fault = f"{started}; with client_num_per_round {most - 1} at most {most} have work ({own})"
+    elif most > ranks:
+        fault = f"{started}; a simulation takes at least {ranks} ({others})"
+    else:
+        fault = f"{started}; {key} is {ranks - 1}, so it takes {ranks} ({others})"
+    raise FedClipError(f"{fault}. Start it with: fedclip launch {shlex.quote(name)}")
 
 
 def require_tracking(recipe: Recipe) -> None:

@@ -66,13 +66,13 @@ def keys_of_silos(
         if isinstance(place, str | Path) and (not str(place) or "$" in str(place) or "{silo}" in str(place)):
             raise DataError(f"{str(place)!r} cannot be the place of images: it is empty, or has a $ or {{silo}} in it")
     if isinstance(silos, str) and silos == MINIATURE:
-        return _miniature(target, source) | dict(keys)
+        return _miniature(target, keys, source) | dict(keys)
     if isinstance(silos, str | Path):
         return _one_place(_place(silos), target, keys) | dict(keys)
     return _own(silos, target, keys, source)
 
 
-def _miniature(target: Any, source: str) -> dict[str, Any]:
+def _miniature(target: Any, keys: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return the keys of the built-in data set."""
     if target is not None and target not in DOMAINS:
         close = closest(target, DOMAINS)
@@ -80,7 +80,13 @@ def _miniature(target: Any, source: str) -> dict[str, Any]:
             source, [Fault("target", f"must be a domain of the miniature, {listed(DOMAINS)}", target, close)]
         )
     count = len(DOMAINS) - (target is not None)
-    return {"dataset": MINIATURE, "target_domain": target, **_counts(count)}
+    return {"dataset": MINIATURE, "target_domain": target, **_counts(count * _clients_of_a_domain(keys))}
+
+
+def _clients_of_a_domain(keys: Mapping[str, Any]) -> int:
+    """Return how many clients of a simulation share a domain; 1 where that is not said, or not rightly."""
+    each = keys.get("silos_per_domain")
+    return each if type(each) is int and each > 0 else 1
 
 
 def _one_place(path: Path, target: Any, keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,6 +105,8 @@ def _one_place(path: Path, target: Any, keys: Mapping[str, Any]) -> dict[str, An
         flat["partition_method"] = "homo"
         if "client_num_in_total" in keys:
             flat |= _counts(keys["client_num_in_total"])
+    if flat.get("data_layout") == "domains":
+        flat |= _counts(flat["client_num_in_total"] * _clients_of_a_domain(keys))
     return {"dataset": "own", **flat}
 
 

@@ -6,10 +6,12 @@ import hashlib
 import json
 import logging
 import secrets
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from safetensors.numpy import save as save_tensors
 from fedclip_edge.files import remove_abandoned, write_file
 from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import DataError
+from fedclip_plugin.text import size
 
 logger = logging.getLogger(__name__)
 
@@ -155,6 +158,25 @@ def naming_cache(folder: Path) -> Iterator[None]:
             "let it be written, or have another folder take its place (fedclip_args.feature_cache_dir in a recipe; "
             "fedclip evaluate keeps it in .fedclip/features of the folder in which it is started)"
         ) from error
+
+
+def require_room(folder: Path, need: int, what: str, remedy: str = "") -> None:
+    """See that a cache can be written and ``need`` bytes fit on its disk, before work is spent on them.
+
+    Raises
+    ------
+    DataError
+        They do not, or the folder cannot be written; tells ``what`` they are and another ``remedy``.
+    """
+    with naming_cache(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()  # a disk that is mounted read-only lets a folder be that exists
+        free = shutil.disk_usage(folder).free
+    if need > free:
+        raise DataError(
+            f"{what} take {size(need)} in {printable(str(folder))}, where {size(free)} are free: make room, "
+            f"{'or ' if not remedy else ''}set fedclip_args.feature_cache_dir to a larger disk{remedy}"
+        )
 
 
 def _to_bytes(part: Part) -> bytes:

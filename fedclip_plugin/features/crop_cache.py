@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,12 +21,10 @@ from fedclip_edge.files import replacing
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.data import ImageSet
-from fedclip_plugin.errors import DataError
-from fedclip_plugin.features.cache_parts import naming_cache
-from fedclip_plugin.features.encoding import Progress, read_files
+from fedclip_plugin.features.cache_parts import naming_cache, require_room
+from fedclip_plugin.features.encoding import Batch, Progress, read_files
 from fedclip_plugin.features.feature_set import EncodedImages, PixelSet
 from fedclip_plugin.features.image_files import ImageFiles, image_set_hash, range_key
-from fedclip_plugin.text import size
 
 logger = logging.getLogger(__name__)
 
@@ -78,15 +75,9 @@ class PixelCache:
 
     def require_room(self, images: ImageSet, count: int, side: int) -> None:
         """See that ``count`` images of side S fit on the disk, before any is decoded; a DataError when they do not."""
-        with naming_cache(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        need, free = count * 3 * side * side, shutil.disk_usage(self.folder).free
-        if need > free:
-            raise DataError(
-                f"{images.name}: {count:,} images of {side} x {side} pixels, which the method trains on, take "
-                f"{size(need)} in {self.folder}, where {size(free)} are free: make room, set "
-                "fedclip_args.feature_cache_dir to a larger disk, or take a method that trains on features"
-            )
+        what = f"{images.name}: {count:,} images of {side} x {side} pixels, which the method trains on,"
+        remedy = ", or take a method that trains on features"
+        require_room(self.folder, count * 3 * side * side, what, remedy)
 
     def write(self, path: Path, side: int, blocks: Iterable[Block]) -> Crops:
         """Write the crops of an image set, of side S, as they come, and return them.
@@ -131,9 +122,19 @@ def cropped(
         crops = _write(cache, crops, files, missing, Preprocessing(backbone), workers, on_progress, device)
         files.remember()
     kept, faults = files.judge(crops.rows, skip_bad)
-    rows = torch.tensor([crops.rows[files.digest(images.files[index]) or ""] for index in kept])
+    digests = [files.digest(images.files[index]) or "" for index in kept]
+    rows = torch.tensor([crops.rows[digest] for digest in digests])
     data = PixelSet(crops.levels, torch.from_numpy(images.labels[kept]), rows)
-    return EncodedImages(data, kept, faults, sum(files.digest(name) in crops.rows for name in missing))
+    return EncodedImages(data, kept, faults, sum(files.digest(name) in crops.rows for name in missing), digests)
+
+
+def read_crops(crops: EncodedImages[PixelSet], digests: Sequence[str], batch_size: int) -> Iterator[Batch]:
+    """Yield crops as `read_files` yields what it sees of the files with these digests, which are among the crops."""
+    rows = dict(zip(crops.digests, crops.data.rows.tolist(), strict=True))
+    for start in range(0, len(digests), batch_size):
+        own = dict(enumerate(digests[start : start + batch_size], start))
+        levels = crops.data.pixels[torch.tensor([rows[digest] for digest in own.values()])].numpy()
+        yield Batch({index: [level] for index, level in zip(own, np.moveaxis(levels, 1, -1), strict=True)}, own, {})
 
 
 def _write(
@@ -156,7 +157,8 @@ def _write(
         for batch in read_files(see, paths, _BATCH, workers, cache.sample_range, device):
             files.note(missing, batch)
             if batch.arrays:
-                yield list(batch.digests.values()), np.moveaxis(np.stack(list(batch.arrays.values())), -1, 1)
+                levels = np.stack([own for (own,) in batch.arrays.values()])
+                yield list(batch.digests.values()), np.moveaxis(levels, -1, 1)
             on_progress(len(batch.arrays) + len(batch.faults))
 
     return cache.write(cache.path(files.images), side, chain(crops.blocks(still), _decoded()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.data import UnreadableImageError
-from fedclip_plugin.data.decoding.decode import Array, Decoded, ImageView, See, decode
-from fedclip_plugin.data.decoding.decode_process import AT_ONCE
+from fedclip_plugin.data.decoding.decode import Array, Decoded, ImageViews, See, decode
+from fedclip_plugin.data.decoding.decode_process import files_at_once
 from fedclip_plugin.data.decoding.process_pool import ProcessPool
 
 Progress = Callable[[int], Any]
@@ -38,7 +38,7 @@ def no_progress(count: int) -> None:
 class Batch:
     """What was made of some files, by index into the list of files."""
 
-    arrays: dict[int, Array]  # what was seen of each readable image, or its features
+    arrays: dict[int, Sequence[Array]]  # each view of a readable image that was asked for, or its features
     digests: dict[int, str]  # SHA-256, in hexadecimal, of what they were made of
     faults: dict[int, UnreadableImageError]  # files that cannot be read
 
@@ -48,8 +48,8 @@ class ImageEncoder(Protocol):
 
     device: torch.device
 
-    def see(self, view: int = 0) -> See:
-        """Return what makes of an RGB image, or of one of its augmented views, what is kept until it is encoded."""
+    def see(self, views: Sequence[int] = (0,)) -> See:
+        """Return what makes of an RGB image, for each of these views of it, what is kept until it is encoded."""
 
     def pixels(self, seen: Sequence[Array], room: Tensor | None = None) -> Tensor:
         """Return what the encoder sees, ``[B, 3, S, S]``; ``room`` is what it saw before, and may be written over."""
@@ -88,35 +88,32 @@ def encode_files(
     """
     features: dict[int, npt.NDArray[np.float32]] = {}
     faults: dict[int, UnreadableImageError] = {}
-    for batch in encode_batches(clip, paths, batch_size, workers, on_progress, sample_range=sample_range):
-        features |= batch.arrays
+    batches = read_files(clip.see(), paths, images_at_once(clip, batch_size), workers, sample_range, clip.device)
+    for batch in encode_batches(clip, batches, on_progress):
+        features |= {index: array for index, (array,) in batch.arrays.items()}
         faults |= batch.faults
     return features, faults
 
 
-def encode_batches(
-    clip: ImageEncoder,
-    paths: Sequence[Path],
-    batch_size: int,
-    workers: int,
-    on_progress: Progress = no_progress,
-    view: int = 0,
-    sample_range: SampleRange | None = None,
-) -> Iterator[Batch]:
-    """Yield the features of image files, ``[d]`` float32 each, batch by batch; parameters as `encode_files`.
+def images_at_once(clip: ImageEncoder, batch_size: int) -> int:
+    """Return how many images, or views, go through the backbone at once; ``batch_size`` as of `encode_files`."""
+    return batch_size or (256 if clip.device.type == "cuda" else 64)
 
-    ``view`` is the augmented view that is encoded of each image; 0 is the image itself.
-    """
+
+def encode_batches(
+    clip: ImageEncoder, batches: Iterable[Batch], on_progress: Progress = no_progress
+) -> Iterator[Batch]:
+    """Yield, for each batch of images that were read, the features ``[d]`` float32 of each view."""
     pixels: Tensor | None = None
-    batch_size = batch_size or (256 if clip.device.type == "cuda" else 64)
-    for batch in read_files(clip.see(view), paths, batch_size, workers, sample_range, clip.device):
-        features: dict[int, Array] = {}
+    for batch in batches:
+        features: dict[int, Sequence[Array]] = {}
         if batch.arrays:
-            pixels = clip.pixels(list(batch.arrays.values()), pixels)
+            pixels = clip.pixels(list(chain.from_iterable(batch.arrays.values())), pixels)
             encoded = clip.encode_pixels(pixels).numpy()
-            features = dict(zip(batch.arrays, encoded, strict=True))
+            views = len(encoded) // len(batch.arrays)
+            features = dict(zip(batch.arrays, encoded.reshape(-1, views, encoded.shape[-1]), strict=True))
         yield replace(batch, arrays=features)
-        on_progress(len(batch.arrays) + len(batch.faults))
+        on_progress(sum(map(len, features.values())) + len(batch.faults))
 
 
 def read_files(
@@ -129,6 +126,7 @@ def read_files(
 ) -> Iterator[Batch]:
     """Yield in order what ``see`` makes of images, while the next batches are being decoded by ``workers`` threads.
 
+    A batch is ``batch_size`` files, each of which is opened and decoded once, however many views are seen of it.
     For a GPU as ``device``, which encodes more images than threads decode, each thread has a process that decodes.
     """
     starts = iter(range(0, len(paths), batch_size))
@@ -159,8 +157,8 @@ def _decoding(
     see: See, workers: int, sample_range: SampleRange | None, device: torch.device | None, files: int
 ) -> Iterator[tuple[Callable[[Sequence[Path]], Sequence[Decoded]], int]]:
     """Give what decodes files, in the thread that calls or in a process, and how many it is to be given at once."""
-    if device is not None and device.type == "cuda" and files > _FEW and isinstance(see, ImageView):
+    if device is not None and device.type == "cuda" and files > _FEW and isinstance(see, ImageViews):
         with ProcessPool(see, workers, sample_range) as processes:
-            yield processes.decode, AT_ONCE
+            yield processes.decode, files_at_once(see)
     else:
         yield lambda paths: [decode(see, path, sample_range) for path in paths], 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, NamedTuple, Self, TypeVar
 
@@ -169,4 +169,5 @@ class EncodedImages(Generic[S]):
     data: S  # features or pixels, and labels, of the readable images
     kept: list[int]  # indices of the readable images in the image set, ``[N]``
     faults: list[UnreadableImageError]  # one error for each unreadable image
-    encoded: int  # how many were encoded or cropped just now; the others came from the cache
+    encoded: int  # how many were encoded or cropped just now, views included; the others came from the cache
+    digests: Sequence[str] = ()  # of crops: the SHA-256 of each readable image's file, ``[N]``

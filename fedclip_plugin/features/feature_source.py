@@ -19,9 +19,9 @@ from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.data import ImageSet, UnreadableImageError
 from fedclip_plugin.data.decoding.decode import decode
 from fedclip_plugin.data.decoding.views import AUGMENTATION_VERSION
-from fedclip_plugin.features.cache_parts import Part, Parts, naming_cache
-from fedclip_plugin.features.crop_cache import PixelCache, cropped
-from fedclip_plugin.features.encoding import Progress, encode_batches, no_progress
+from fedclip_plugin.features.cache_parts import Part, Parts, naming_cache, require_room
+from fedclip_plugin.features.crop_cache import PixelCache, cropped, read_crops
+from fedclip_plugin.features.encoding import Progress, encode_batches, images_at_once, no_progress, read_files
 from fedclip_plugin.features.feature_set import EncodedImages, FeatureSet, PixelSet
 from fedclip_plugin.features.image_files import ImageFiles, image_set_hash, range_key, short_hash
 from fedclip_plugin.features.mapped_features import MappedFeatures
@@ -126,6 +126,11 @@ class FeatureSource:
         precision, files = self.settle(images), self._image_files(images)
         return sum(len(files.missing(self._kept(images, precision, view))) for view in range(views + 1))
 
+    def require_room(self, count: int) -> None:
+        """See that ``count`` features fit on the cache's disk, before any is encoded; a DataError when they do not."""
+        if count:
+            require_room(self._cache, 4 * count * self.feature_dim, f"{count:,} features that are to be encoded")
+
     def settle(self, images: ImageSet) -> str:
         """Return the precision to encode in; ``auto`` compares a few of ``images`` with float32, once a machine."""
         if self.precision is None and self._chosen.exists():
@@ -142,9 +147,14 @@ class FeatureSource:
         self.precision = precision
 
     def images(
-        self, images: ImageSet, skip_bad: bool, on_progress: Progress = no_progress, view: int = 0
+        self,
+        images: ImageSet,
+        skip_bad: bool,
+        on_progress: Progress = no_progress,
+        views: int = 0,
+        crops: EncodedImages[PixelSet] | None = None,
     ) -> EncodedImages[FeatureSet]:
-        """Return the features of ``images``, encoding only what is not cached.
+        """Return the features of ``images``, encoding only what is not cached; a file is decoded once for all views.
 
         Parameters
         ----------
@@ -153,9 +163,11 @@ class FeatureSource:
         skip_bad
             Leave unreadable images out (and say which) instead of refusing them.
         on_progress
-            Called with the number of images encoded since the last call.
-        view
-            Which augmented view of each image is encoded; 0 is the image itself.
+            Called with the number of images, or views, encoded since the last call.
+        views
+            How many augmented views of each image are encoded too.
+        crops
+            What :meth:`pixels` gave for ``images``: these files are not decoded again.
 
         Raises
         ------
@@ -163,18 +175,23 @@ class FeatureSource:
             When an image is unreadable and ``skip_bad`` is off, when no image is readable, or when the cache cannot be
             written.
         """
-        kept_features = self._kept(images, self.settle(images), view)
-        files = self._image_files(images)
-        missing = files.missing(kept_features)
-        for start in range(0, len(missing), _CHUNK):
-            fresh = self._encode(missing[start : start + _CHUNK], files, on_progress, view)
-            if fresh:
-                kept_features.add(Part(list(fresh), {_FEATURES: np.stack(list(fresh.values()))}), files.digests())
-            files.remember()
-        kept, faults = files.judge(kept_features, skip_bad)
-        features = kept_features.rows([files.digest(images.files[index]) or "" for index in kept], _FEATURES)
-        data = FeatureSet(torch.from_numpy(features), torch.from_numpy(images.labels[kept]))
-        return EncodedImages(data, kept, faults, sum(files.digest(name) in kept_features for name in missing))
+        precision, files = self.settle(images), self._image_files(images)
+        kept = [self._kept(images, precision, view) for view in range(views + 1)]
+        encoded = 0
+        for lacking, names in _grouped(images, files, kept).items():
+            step = max(1, _CHUNK // len(lacking))
+            for start in range(0, len(names), step):
+                fresh = self._encode(names[start : start + step], files, on_progress, lacking, crops)
+                for place, view in enumerate(lacking if fresh else ()):
+                    rows = np.stack([own[place] for own in fresh.values()])
+                    kept[view].add(Part(list(fresh), {_FEATURES: rows}), files.digests())
+                files.remember()
+            encoded += len(lacking) * sum(all(files.digest(name) in kept[view] for view in lacking) for name in names)
+        chosen, faults = files.judge(set(kept[0].where).intersection(*(own.where for own in kept)), skip_bad)
+        digests = [files.digest(images.files[index]) or "" for index in chosen]
+        features, *seen = (torch.from_numpy(own.rows(digests, _FEATURES)) for own in kept)
+        data = FeatureSet(features, torch.from_numpy(images.labels[chosen]), torch.stack(seen, dim=1) if seen else None)
+        return EncodedImages(data, chosen, faults, encoded)
 
     def pixels(self, images: ImageSet, skip_bad: bool, on_progress: Progress = no_progress) -> EncodedImages[PixelSet]:
         """Return ``images`` as methods on pixels take them, uint8 mapped from a file; decode only what is not cached.
@@ -206,19 +223,31 @@ class FeatureSource:
         return ImageFiles(images, memory, self._workers)
 
     def _encode(
-        self, names: Sequence[str], files: ImageFiles, on_progress: Progress, view: int
-    ) -> dict[str, NDArray[np.float32]]:
-        """Return features ``[d]`` by digest, of the images that can be read."""
+        self,
+        names: Sequence[str],
+        files: ImageFiles,
+        on_progress: Progress,
+        views: Sequence[int],
+        crops: EncodedImages[PixelSet] | None,
+    ) -> dict[str, Sequence[NDArray[np.float32]]]:
+        """Return, by digest, the features ``[d]`` of each of ``views`` of the images that can be read."""
         assert self.precision is not None, "settled before anything is encoded"
-        clip, paths = self._clip, files.paths(names)
+        clip = self._clip
         clip.precision = self.precision
-
-        features: dict[str, NDArray[np.float32]] = {}
-        for batch in encode_batches(
-            clip, paths, self._batch_size, self._workers, on_progress, view, self._sample_range
-        ):
+        at_once = max(1, images_at_once(clip, self._batch_size) // len(views))
+        features: dict[str, Sequence[NDArray[np.float32]]] = {}
+        if crops is not None and not any(views):
+            held = set(crops.digests)
+            digests = [digest for name in names if (digest := files.digest(name)) in held and digest is not None]
+            for batch in encode_batches(clip, read_crops(crops, digests, at_once), on_progress):
+                features |= {batch.digests[index]: rows for index, rows in batch.arrays.items()}
+            names = [name for name in names if files.digest(name) not in held]
+        batches = read_files(
+            clip.see(views), files.paths(names), at_once, self._workers, self._sample_range, clip.device
+        )
+        for batch in encode_batches(clip, batches, on_progress):
             files.note(names, batch)
-            features |= {batch.digests[index]: row for index, row in batch.arrays.items()}
+            features |= {batch.digests[index]: rows for index, rows in batch.arrays.items()}
         return features
 
     def _choose_precision(self, images: ImageSet) -> str:
@@ -227,7 +256,18 @@ class FeatureSource:
         step = max(1, len(images) // CHECKED_IMAGES)
         paths = images.paths()[::step][:CHECKED_IMAGES]
         decoded = [decode(self._clip.see(), path, self._sample_range) for path in paths]
-        seen = [result[0] for result in decoded if not isinstance(result, UnreadableImageError)]
+        seen = [result[0][0] for result in decoded if not isinstance(result, UnreadableImageError)]
         if not seen:
             return "fp32"
         return choose(self._clip, self._device, self._clip.pixels(seen))
+
+
+def _grouped(images: ImageSet, files: ImageFiles, kept: Sequence[Parts]) -> dict[tuple[int, ...], list[str]]:
+    """Return the files of which something is to be encoded, in order, by the views: the indices of ``kept``."""
+    missing = [set(files.missing(own)) for own in kept]
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name in images.files:
+        lacking = tuple(view for view, names in enumerate(missing) if name in names)
+        if lacking:
+            groups.setdefault(lacking, []).append(name)
+    return groups

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ from numpy.typing import NDArray
 
 from fedclip_edge.files import replacing
 from fedclip_plugin.errors import DataError
-from fedclip_plugin.features.cache_parts import naming_cache
+from fedclip_plugin.features.cache_parts import naming_cache, require_room
 from fedclip_plugin.features.feature_set import FeatureSet
-from fedclip_plugin.text import size
 
 _SUFFIX = ".npy"
 
@@ -48,7 +46,7 @@ class MappedFeatures:
         path, head = self.folder / (name + _SUFFIX), _head(content)
         if path.is_file() and path.stat().st_size == len(head) + content.nbytes:
             return name
-        self._require_room(content.nbytes)
+        require_room(self.folder, content.nbytes, "the features that ranks share")
         with naming_cache(self.folder), replacing(path) as stream:
             stream.write(head)
             stream.write(content.data.cast("B"))
@@ -77,16 +75,6 @@ class MappedFeatures:
             rows = torch.from_numpy(found)
         views = rows[:, 1:] if rows.shape[1] > 1 else None
         return FeatureSet(rows[:, 0], torch.from_numpy(labels), views)
-
-    def _require_room(self, need: int) -> None:
-        with naming_cache(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(self.folder).free
-        if need > free:
-            raise DataError(
-                f"the features that ranks share take {size(need)} in {self.folder}, where {size(free)} are free: make "
-                "room, or set fedclip_args.feature_cache_dir to a larger disk"
-            )
 
 
 def _head(content: NDArray[np.float32]) -> bytes:

@@ -11,6 +11,9 @@ from fedclip_plugin.methods import Adapter, parameters_of
 from fedclip_plugin.methods.create import load_saved
 from fedclip_plugin.runs import RoundRecord, RunFolder
 
+SKIPPED = "skipped unreadable images"
+"""How a line begins that counts the images that were left out; a console says it at the end once more."""
+
 
 class Observer(Protocol):
     """Hears of a job's progress on the server's rank; silos' ranks have one that keeps quiet."""

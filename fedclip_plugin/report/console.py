@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from fedclip_edge.terminal import align, printable
+from fedclip_plugin.federated.observer import SKIPPED
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
@@ -21,9 +22,12 @@ class Console:
     def __init__(self, recipe: Recipe, folder: RunFolder, on_training: Callable[[], None]) -> None:
         self._recipe, self._folder, self._on_training = recipe, folder, on_training
         self._began = time.perf_counter()
+        self._skipped: list[str] = []
 
     def say(self, text: str) -> None:
         """Print one line."""
+        if text.startswith(SKIPPED):
+            self._skipped.append(text)
         print(printable(text), flush=True)
 
     def begin(self, silos: int, start_round: int, device: torch.device) -> None:
@@ -71,7 +75,7 @@ class Console:
         )
         if clients := client_cells(rounds, METHODS[own.method].title):
             print(f"\n{align(clients)}", flush=True)
-        for sentence in zero_shot_warnings(rounds):
+        for sentence in (*self._skipped, *zero_shot_warnings(rounds)):
             self.say(f"note: {sentence}")
         best, final = self._folder.adapters / "best", self._folder.adapters / "final"
         self.say(f"adapter: {best} (best mean source validation), {final}")

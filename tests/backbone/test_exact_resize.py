@@ -11,7 +11,7 @@ from fedclip_plugin.backbone import BUILT_IN, exact_resize, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.exact_resize import ExactResize
 from fedclip_plugin.data.decoding.center_crop import CenterCrop
-from fedclip_plugin.data.decoding.decode import ImageView
+from fedclip_plugin.data.decoding.decode import ImageViews
 from fedclip_plugin.features.encoding import encode_files
 
 CPU = torch.device("cpu")
@@ -90,12 +90,12 @@ def test_a_clip_that_resizes_on_its_device_gives_the_same_pixels(tmp_path):
     clip = FrozenClip(locate_backbone(BUILT_IN), CPU)
     plain, _ = encode_files(clip, paths, 7, 1)
     images = [Image.open(path) for path in paths]
-    pixels = [clip.pixels([clip.see(view)(image) for image in images]) for view in (0, 3)]
+    pixels = [clip.pixels([clip.see((view,))(image)[0] for image in images]) for view in (0, 3)]
     clip._resize = ExactResize(clip.preprocessing.center_crop, CPU)
-    assert clip.see(3) == ImageView(clip.preprocessing.center_crop, 3, 1 << 20)
-    seen = [clip.see()(image) for image in images]
+    assert clip.see((3,)) == ImageViews(clip.preprocessing.center_crop, (3,), 1 << 20)
+    seen = [clip.see()(image)[0] for image in images]
     assert {image.shape for image in seen} == {(70, 90, 3), (64, 64, 3), (200, 300, 3), (61, 50, 3)}, "one is cut"
     assert torch.equal(clip.pixels(seen), pixels[0])
-    assert torch.equal(clip.pixels([clip.see(3)(image) for image in images]), pixels[1])
+    assert torch.equal(clip.pixels([clip.see((3,))(image)[0] for image in images]), pixels[1])
     whole, _ = encode_files(clip, paths, 7, 1)
     assert all(np.array_equal(whole[index], plain[index]) for index in range(7))

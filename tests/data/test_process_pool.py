@@ -14,12 +14,12 @@ from PIL import Image
 from fedclip_edge.errors import MissingPackageError
 from fedclip_plugin.data import UnreadableImageError
 from fedclip_plugin.data.decoding.center_crop import CenterCrop
-from fedclip_plugin.data.decoding.decode import ImageView, decode
+from fedclip_plugin.data.decoding.decode import ImageViews, decode
 from fedclip_plugin.data.decoding.process_pool import ProcessPool
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.features import encoding
 
-SEE = ImageView(CenterCrop(32, 32, 3), view=2)
+SEE = ImageViews(CenterCrop(32, 32, 3), (0, 2))
 RANGE = (0.0, 1000.0)
 
 
@@ -56,8 +56,8 @@ def test_processes_give_what_a_thread_does(pool, paths):
     assert [(str(one), one.reason) for one in found if isinstance(one, UnreadableImageError)] == faults
     for own, other in zip(found, wanted, strict=True):
         if not isinstance(own, UnreadableImageError):
-            assert np.array_equal(own[0], other[0]) and own[1] == other[1]
-            assert own[0].flags.writeable
+            assert all(map(np.array_equal, own[0], other[0])) and len(own[0]) == 2 and own[1] == other[1]
+            assert all(levels.flags.writeable for levels in own[0])
 
 
 def test_the_machines_fault_is_told_from_the_files(pool, paths):
@@ -109,7 +109,7 @@ def test_files_for_a_gpu_are_decoded_in_processes_if_there_are_enough(paths, mon
     assert started == [(SEE, 2, RANGE)]
     for own, other in zip(by_processes, by_threads, strict=True):
         assert own.digests == other.digests and own.faults.keys() == other.faults.keys()
-        assert all(np.array_equal(own.arrays[index], other.arrays[index]) for index in other.arrays)
+        assert all(all(map(np.array_equal, own.arrays[index], other.arrays[index])) for index in other.arrays)
         assert own.arrays.keys() == other.arrays.keys()
 
 

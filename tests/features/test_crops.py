@@ -179,7 +179,7 @@ def test_a_folder_of_bad_images_only_is_refused_each_time(tmp_path):
 
 def test_a_disk_without_room_is_said_before_anything_is_decoded(tmp_path, root, monkeypatch):
     usage = namedtuple("Usage", "total used free")(10**9, 10**9, 8 * 3 * 64 * 64 - 1)
-    monkeypatch.setattr("fedclip_plugin.features.crop_cache.shutil.disk_usage", lambda folder: usage)
+    monkeypatch.setattr("fedclip_plugin.features.cache_parts.shutil.disk_usage", lambda folder: usage)
     with pytest.raises(
         DataError, match=r"silo: 8 images of 64 x 64 pixels.*98 kB in .* where 98 kB are free.*feature_cache"
     ):

@@ -7,8 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fedclip_plugin.data import scan_folder, split_60_20_20
+from fedclip_plugin.data import open_rgb, scan_folder, split_60_20_20
+from fedclip_plugin.data.decoding import decode as decode_module
+from fedclip_plugin.data.decoding.center_crop import CenterCrop
+from fedclip_plugin.data.decoding.decode import ImageViews, decode
 from fedclip_plugin.data.decoding.views import augment
+from fedclip_plugin.data.read_image import read_image
 from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.features import FeatureSet, FeatureSource
 from fedclip_plugin.federated.roles.trainer import batches
@@ -55,17 +59,98 @@ def test_each_view_is_encoded_once_and_cached_apart(images, tmp_path):
     done = []
     fresh = source(tmp_path)
     assert fresh.count_missing(images, views=2) == 36
-    plain, *views = (fresh.images(images, False, done.append, view).data.features for view in range(3))
-    assert sum(done) == 36
+    data = fresh.images(images, False, done.append, 2).data
+    plain, views = data.features, list(data.views.unbind(1))
+    assert (sum(done), len(views)) == (36, 2)
     assert not any(torch.equal(plain, view) for view in views)
     assert not torch.equal(*views)
     warm = source(tmp_path)
     assert warm.count_missing(images, views=2) == 0
-    assert torch.equal(warm.images(images, False, done.append, 2).data.features, views[1])
+    again = warm.images(images, False, done.append, 2)
+    assert torch.equal(again.data.views, data.views) and again.encoded == 0
     assert not warm.loaded
     clip = fresh.clip()
     pixels = torch.from_numpy(clip.preprocess(augment(Image.open(images.paths()[3]).convert("RGB"), 2)))[None]
     torch.testing.assert_close(clip.encode_pixels(pixels)[0], views[1][3], atol=1e-5, rtol=1e-4)
+
+
+def stored_in_many_ways(folder):
+    """Write pictures as files hold them: modes, alpha, orientation, CMYK."""
+    upright, turned = picture(3, (90, 61)), Image.Exif()
+    turned[0x0112] = 6
+    clear = upright.convert("RGBA")
+    clear.putalpha(picture(4, (90, 61)).convert("L"))
+    upright.save(folder / "rgb.jpg")
+    upright.save(folder / "turned.jpg", exif=turned)
+    upright.convert("CMYK").save(folder / "cmyk.jpg")
+    upright.convert("L").save(folder / "grey.jpg")
+    upright.convert("L").save(folder / "grey.png")
+    upright.convert("P").save(folder / "palette.png", transparency=3)
+    clear.save(folder / "alpha.png")
+    clear.convert("LA").save(folder / "grey_alpha.png")
+    upright.convert("1").save(folder / "two_levels.bmp")
+    return sorted(folder.iterdir())
+
+
+def test_views_of_one_decoding_are_those_of_a_decoding_each(tmp_path):
+    crop, paths = CenterCrop(32, 32, 3), stored_in_many_ways(tmp_path)
+    for path in paths:
+        levels, _ = decode(ImageViews(crop, (0, 1, 2, 3)), path)
+        alone = [crop(open_rgb(path)), *(crop(augment(open_rgb(path), view)) for view in (1, 2, 3))]
+        assert all(map(np.array_equal, levels, alone)) and len(levels) == 4, path.name
+    assert len(paths) == 9
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Names of the files that were decoded."""
+    names = []
+
+    def _read(path, **options):
+        names.append(path.name)
+        return read_image(path, **options)
+
+    monkeypatch.setattr(decode_module, "read_image", _read)
+    return names
+
+
+def test_a_file_is_decoded_once_for_all_that_is_lacking_of_it(images, tmp_path, opened):
+    whole = source(tmp_path / "cold").images(images, False, views=2)
+    assert (len(opened), whole.encoded) == (12, 36)
+    source(tmp_path).images(images, False)
+    picture(99).save(images.root / "cat" / "new.png")
+    more = scan_folder(images.root, "silo", None)
+    opened.clear()
+    grown = source(tmp_path).images(more, False, views=2)
+    assert (len(opened), len(set(opened)), grown.encoded) == (13, 7, 27), "two views of the old ones, all of the new"
+    old = [more.files.index(name) for name in images.files]
+    torch.testing.assert_close(grown.data.views[old], whole.data.views, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(grown.data.features[old], whole.data.features, atol=1e-5, rtol=1e-4)
+
+
+def test_more_views_than_a_batch_has_images(images, tmp_path):
+    small = FeatureSource("clip-tiny", torch.device("cpu"), "fp32", tmp_path / "small", 2, 1)
+    done = []
+    found, usual = small.images(images, False, done.append, views=3), source(tmp_path).images(images, False, views=3)
+    assert (found.encoded, sum(done)) == (48, 48)
+    torch.testing.assert_close(found.data.views, usual.data.views, atol=1e-5, rtol=1e-4)
+
+
+def test_an_unreadable_file_is_told_once_and_has_no_views(images, tmp_path):
+    (images.root / "cat" / "bad.png").write_bytes(b"nothing")
+    found = source(tmp_path).images(scan_folder(images.root, "silo", None), True, views=2)
+    assert (len(found.faults), tuple(found.data.views.shape[:2])) == (1, (12, 2))
+
+
+def test_what_was_cropped_is_encoded_without_decoding_it_again(images, tmp_path, opened):
+    (images.root / "cat" / "bad.png").write_bytes(b"nothing")
+    images = scan_folder(images.root, "silo", None)
+    own = source(tmp_path)
+    crops = own.pixels(images, True)
+    found = own.images(images, True, crops=crops)
+    assert (len(opened), found.encoded, found.kept, len(found.faults)) == (13, 12, crops.kept, 1)
+    assert torch.equal(found.data.features, source(tmp_path / "other").images(images, True).data.features)
+    assert len(opened) == 26
 
 
 def numbered(count=50, views=3):

@@ -11,9 +11,9 @@ from fedclip_plugin.federated import stop
 from fedclip_plugin.federated.messages.added_fields import COMPLETE
 from fedclip_plugin.federated.messages.codec import CODECS
 from fedclip_plugin.federated.messages.transport import decode
-from fedclip_plugin.federated.roles.sampling import sampled
 from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.recipe import find_recipe, load_recipe
+from fedclip_plugin.recipe.client_sampling import sampled
 from fedclip_plugin.runs import RunFolder
 from tests.support.in_process_federation import SILOS, Federation
 from tests.support.workshop import results

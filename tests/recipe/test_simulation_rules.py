@@ -73,6 +73,8 @@ def test_these_are_valid(changes):
     assert lines(changes) == []
 
 
+_COUNTS = ("train_args.client_num_in_total", "train_args.client_num_per_round")
+
 INVALID = [
     ({"device_args.worker_num": 7}, "at most client_num_per_round, 6"),
     ({"device_args.worker_num": 0}, "at least 1"),
@@ -87,6 +89,17 @@ INVALID = [
         "required by silos_per_domain: homo, het",
     ),
     ({"fedclip_args.client_drop_rate": 1.0}, "less than 1"),
+    ({"fedclip_args.client_drop_rate": 0.95}, "leaves 3 of 3 rounds fewer updates than min_silos, 1, by random_seed 0"),
+    (
+        {"fedclip_args.client_drop_rate": 0.1, "fedclip_args.min_silos": 6},
+        "min_silos, 6, by random_seed 0: round 2 (5 of 6); lower it or min_silos, or let more clients train",
+    ),
+    ({"train_args.client_num_in_total": 61}, "must equal 3 domains x silos_per_domain 20"),
+    (
+        {"fedclip_args.silos_per_domain": None, **dict.fromkeys(_COUNTS, 3), "data_args.partition_alpha": None}
+        | {"data_args.partition_method": "homo"},
+        "of no use while each domain is one client; set fedclip_args.silos_per_domain",
+    ),
     ({"data_args.data_silo_config": ["a.yaml"] * 60}, "a simulation reads all images"),
     (CROSS_SILO | {"comm_args.backend": "sp"}, "only for training_type: simulation; write MPI"),
     (CROSS_SILO | {"device_args.worker_num": 2}, "only for training_type: simulation"),

@@ -239,6 +239,14 @@ def test_cases_of_simulations_may_share_images_out_differently(settings, said, t
         assert load_study(path).cell_recipe("one", "sketch", 1, 0).data_args.partition_seed == 0
 
 
+def test_updates_that_are_lost_are_drawn_with_every_seed(tmp_path):
+    given = SIMULATED | case(set={"fedclip_args.client_drop_rate": 0.4})
+    assert load_study(write_study(tmp_path / "fine.yaml", **given, seeds=[0, 2])).seeds == (0, 2)
+    told = refusal(write_study(tmp_path / "s.yaml", **given, seeds=[0, 1, 2]))
+    assert told.count("client_drop_rate = 0.4") == 1
+    assert "by random_seed 1: round 21 (0 of 6)" in told
+
+
 def test_own_adapters_of_all_cases_on_targets_are_refused_once(tmp_path):
     path = write_study(tmp_path / "s.yaml", **SIMULATED | {"set": {"fedclip_args.federation": "local"}})
     assert refusal(path).count("only counted on a target in a simulation") == 1

@@ -18,7 +18,7 @@ from fedclip_edge.errors import MissingPackageError
 from fedclip_edge.sample_range import SampleRange
 from fedclip_edge.terminal import printable
 from fedclip_plugin.data.decoding import decode_process
-from fedclip_plugin.data.decoding.decode import Decoded, ImageView
+from fedclip_plugin.data.decoding.decode import Decoded, ImageViews
 from fedclip_plugin.data.read_image import UnreadableImageError
 from fedclip_plugin.errors import DataError
 
@@ -30,13 +30,12 @@ class ProcessPool:
     guard would run again.
     """
 
-    def __init__(self, see: ImageView, count: int, sample_range: SampleRange | None = None) -> None:
+    def __init__(self, see: ImageViews, count: int, sample_range: SampleRange | None = None) -> None:
         job = json.dumps({**asdict(see), "sample_range": sample_range})
-        room = max(see.whole, 3 * see.crop.side**2)
         self._all: list[_Process] = []
         self._idle: SimpleQueue[_Process] = SimpleQueue()
         for _ in range(count):
-            self._all.append(_Process(job, room))
+            self._all.append(_Process(job, see))
             self._idle.put(self._all[-1])
 
     def __enter__(self) -> Self:
@@ -47,7 +46,7 @@ class ProcessPool:
             process.end()
 
     def decode(self, paths: Sequence[Path]) -> list[Decoded]:
-        """Return what was made of files, `decode_process.AT_ONCE` at most; from up to ``count`` threads at once.
+        """Return what was made of files, `decode_process.files_at_once` at most; from up to ``count`` threads at once.
 
         Raises
         ------
@@ -64,13 +63,14 @@ class ProcessPool:
 
 
 class _Process:
-    def __init__(self, job: str, size: int) -> None:
+    def __init__(self, job: str, see: ImageViews) -> None:
+        size = max(see.whole, 3 * see.crop.side**2) * len(see.views)
         out, into = os.pipe()
         memory = os.memfd_create("fedclip-decode")
         self._out = os.fdopen(out, encoding="ascii")
         try:
-            os.truncate(memory, decode_process.AT_ONCE * size)
-            self._rows = decode_process.shared_rows(memory)
+            os.truncate(memory, decode_process.files_at_once(see) * size)
+            self._rows = decode_process.shared_rows(memory, see)
             # -P: a file of the working folder must not take the place of a package.
             words = [sys.executable, "-P", "-m", decode_process.__name__, str(memory), str(into)]
             own = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -107,8 +107,9 @@ class _Process:
             fault = UnreadableImageError(path, answer["reason"], answer["remedy"])
             fault.__cause__ = None if answer["errno"] is None else OSError(answer["errno"], answer["reason"])
             return fault
-        shape: list[int] = answer["shape"]
-        return self._rows[at, : math.prod(shape)].reshape(shape).copy(), answer["digest"]
+        shapes: list[list[int]] = answer["shapes"]
+        pairs = zip(self._rows[at], shapes, strict=True)
+        return [row[: math.prod(shape)].reshape(shape).copy() for row, shape in pairs], answer["digest"]
 
     def end(self) -> None:
         """Kill it: it writes nothing but answers, and nobody waits for one any more."""

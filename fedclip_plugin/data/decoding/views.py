@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -30,7 +31,18 @@ def augment(image: Image.Image, view: int) -> Image.Image:
     view
         Which view, from 1.
     """
-    rng = np.random.default_rng([zlib.crc32(image.tobytes()), view])
+    assert view >= 1, "0 is the image itself"
+    return next(each_view(image, (view,)))
+
+
+def each_view(image: Image.Image, views: Sequence[int]) -> Iterator[Image.Image]:
+    """Yield some views of an RGB image one by one, as :func:`augment` draws them; 0 is the image itself."""
+    checksum = zlib.crc32(image.tobytes()) if any(views) else 0
+    for view in views:
+        yield _augmented(image, np.random.default_rng([checksum, view])) if view else image
+
+
+def _augmented(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     seen = _cropped(image, rng)
     if rng.random() < _MIRRORED:
         seen = ImageOps.mirror(seen)

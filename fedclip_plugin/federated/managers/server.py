@@ -20,9 +20,9 @@ from fedclip_plugin.federated.messages.added_fields import COMPLETE, ROUND, TRAI
 from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
 from fedclip_plugin.federated.messages.transport import most_bytes, open_transport
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
-from fedclip_plugin.federated.roles.sampling import sampled
 from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.stop import stop_job
+from fedclip_plugin.recipe.client_sampling import sampled
 from fedclip_plugin.text import told
 
 _MODEL_MESSAGES = (MyMessage.MSG_TYPE_S2C_INIT_CONFIG, MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)

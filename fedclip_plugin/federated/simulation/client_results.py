@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from fedclip_edge.metrics import ClassMetrics, confusion
 from fedclip_plugin.federated.simulation.client_data import ClientData
 from fedclip_plugin.runs import ClientScores
 from fedclip_plugin.runs.writing import writing
+
+logger = logging.getLogger(__name__)
 
 
 def accuracies(data: ClientData, right: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -63,10 +66,8 @@ class ClientFiles:
         """Make the files, longer where a run is continued for more rounds."""
         path, shape = self._folder / "test_accuracy.npy", (self._rounds + 1, len(self._data))
         found = np.full(shape, np.nan, np.float32)
-        if done and path.is_file():
-            before = np.load(path)[: done + 1]
-            if before.shape[1] == shape[1]:
-                found[: len(before)] = before
+        if done and (before := _earlier(path, shape[1])) is not None:
+            found[: len(before[: done + 1])] = before[: done + 1]
         with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             write_file(self._folder / "clients.csv", self._table().encode())
@@ -91,6 +92,20 @@ class ClientFiles:
             source = self._data.sources[self._data.source_of[index]]
             writer.writerow([name, source, *self._data.splits[index].sizes().values()])
         return stream.getvalue()
+
+
+def _earlier(path: Path, clients: int) -> NDArray[np.float32] | None:
+    """Return what a file has of earlier rounds, ``[rounds, K]``; None, with a warning, where it is not whole."""
+    try:
+        found: NDArray[np.float32] = np.load(path)
+    except (OSError, ValueError, EOFError) as error:
+        reason = str(error)
+    else:
+        if found.ndim == 2 and found.shape[1] == clients:
+            return found
+        reason = f"it has the shape {found.shape}"
+    logger.warning("%s cannot be continued (%s): it has the rounds from here on", path, reason)
+    return None
 
 
 def _bytes(array: NDArray[np.float32]) -> bytes:

@@ -46,16 +46,16 @@ class ClientTable:
         Raises
         ------
         RunFolderError
-            The disk has no room for the table, or a table that is to be continued is not there.
+            The disk has no room for the table, or a table that is to be continued is not there, or not whole.
         """
         rounds, rows = self._folder / "rounds.npy", self._folder / "rows.npy"
         with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             if done:
-                if not (rounds.is_file() and rows.is_file()):
+                if not (_holds(rounds, self._shape[:2]) and _holds(rows, self._shape)):
                     raise RunFolderError(
-                        f"{self._folder}, what the clients keep, is gone: restore it from a copy, or begin a new run "
-                        "with another --run"
+                        f"{self._folder}, what the clients keep, is gone or damaged: restore it from a copy, or begin "
+                        "a new run with another --run"
                     )
                 self.open()
                 self._rounds[self._rounds > done] = 0
@@ -93,3 +93,12 @@ class ClientTable:
         """Let what was written reach the disk."""
         self._rows.flush()
         self._rounds.flush()
+
+
+def _holds(path: Path, shape: tuple[int, ...]) -> bool:
+    """Return whether a file holds a whole array of ``shape``; one that is mapped to be written is filled up."""
+    try:
+        found: NDArray[Any] = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return found.shape == shape

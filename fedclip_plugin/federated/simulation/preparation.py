@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,19 @@ from fedclip_miniature import DOMAINS, ensure_miniature
 from fedclip_plugin.data import ImageSet, Split, common_classes, remarks, target_image_set
 from fedclip_plugin.data.clients import Clients, list_clients
 from fedclip_plugin.errors import FedClipError
-from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, TextFeatures, prompts_of
+from fedclip_plugin.features import FeatureSource, InputSet, TextFeatures, prompts_of
 from fedclip_plugin.features.encoding import Progress
 from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.federated.simulation.client_data import ClientData
 from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
-from fedclip_plugin.federated.startup.preparation import feature_source, task_of, warn_once
+from fedclip_plugin.federated.startup.preparation import feature_source, say_skipped, task_of, warn_once
 from fedclip_plugin.federated.startup.rank_status import agree_on_precision
 from fedclip_plugin.federated.startup.start_messages import GoOn, RankStatus, fault_kind
 from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.methods import AdapterInputs, ZeroShot
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
-
-logger = logging.getLogger(__name__)
 
 _TARGET = -1
 
@@ -183,9 +181,16 @@ class SimulationPreparation:
         return (*found, agreed)
 
     def _missing(self, source: FeatureSource, clients: Clients, target: ImageSet | None) -> int:
-        views = self._settings.augmented_views
-        todo = sum(source.count_missing(images, views) for images in clients.image_sets)
-        return todo + (source.count_missing(target) if target else 0)
+        """Return how many images, views included, are to be encoded; a DataError where the disk has no room for them.
+
+        They lie in the cache once, and with the others of their set in the file that ranks share once more.
+        """
+        views, todo, shared = self._settings.augmented_views, 0, 0
+        for images, own in [*((images, views) for images in clients.image_sets), *([(target, 0)] if target else [])]:
+            count = source.count_missing(images, own)
+            todo, shared = todo + count, shared + (len(images) * (own + 1) if count else 0)
+        source.require_room(todo + shared)
+        return todo
 
     def _agree(self, cards: list[Listed]) -> list[Agreed]:
         first = cards[0]
@@ -218,14 +223,17 @@ class SimulationPreparation:
                     made.append(self._share(source, target, bar.update, views=0))
             return Shared(files=tuple(name for name, _ in made), kept=tuple(kept for _, kept in made))
 
-        shared: Encoded = self._do(Shared, work, self._compare)
+        sets = [(images.name, len(images)) for images in clients.image_sets]
+        sets += [(f"target {target.name}", len(target))] if target is not None else []
+        shared: Encoded = self._do(Shared, work, partial(self._compare, sets))
         return source.text(agreed.classes, self._settings.prompt_template), shared
 
-    def _compare(self, cards: list[Shared]) -> list[Encoded]:
+    def _compare(self, sets: Sequence[tuple[str, int]], cards: list[Shared]) -> list[Encoded]:
         made = [card for card in cards if card.files]
         if any(card.files != made[0].files for card in made):
             raise FedClipError("hosts encode the same images differently; a simulation needs equal files on every host")
-        logger.info("readable images by set: %s", [len(kept) for kept in made[0].kept])
+        pairs = zip(sets, made[0].kept, strict=True)
+        say_skipped(self._say, ((name, count - len(kept)) for (name, count), kept in pairs))
         return [Encoded(made[0].files, made[0].kept) for _ in cards]
 
     def _share(
@@ -233,15 +241,10 @@ class SimulationPreparation:
     ) -> tuple[str, NDArray[np.int64]]:
         """Encode an image set, write its features where others map them, and return their name and what was read."""
         skip = self._settings.on_bad_image == "skip"
-        encoded = source.images(images, skip, advance)
-        data: FeatureSet = encoded.data
-        if METHODS[self._settings.method].on_pixels:
-            source.pixels(images, skip)
-        elif views is None and self._settings.augmented_views:
-            numbers = range(1, self._settings.augmented_views + 1)
-            seen = [source.images(images, skip, advance, view).data.features for view in numbers]
-            data = FeatureSet(data.features, data.labels, torch.stack(seen, dim=1))
-        return source.mapped.write(data), np.array(encoded.kept, dtype=np.int64)
+        views = self._settings.augmented_views if views is None else views
+        crops = source.pixels(images, skip) if METHODS[self._settings.method].on_pixels else None
+        encoded = source.images(images, skip, advance, views, crops)
+        return source.mapped.write(encoded.data), np.array(encoded.kept, dtype=np.int64)
 
     def _assemble(
         self,

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from fedclip_plugin.federated.roles.sampling import lost, sampled
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.simulation.client_data import ClientData, Job
+from fedclip_plugin.recipe.client_sampling import lost, sampled
 
 
 class _Drawn(NamedTuple):

@@ -76,7 +76,7 @@ class Simulator:
             return
         try:
             self._part()
-        except Exception as error:
+        except BaseException as error:  # of SystemExit, which FedML raises, the other ranks would not hear either
             stop_job(self.group.comm, self.where(), error)
 
     def _part(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.managers.watchdog import together
 from fedclip_plugin.federated.messages.exchange import Exchange
 from fedclip_plugin.federated.simulation.turns import Turn, WorkerAnswer
@@ -46,6 +47,11 @@ class WorkerGroup:
         from mpi4py import MPI
 
         rank, size = comm.Get_rank(), comm.Get_size()
+        if size < 2:
+            raise FedClipError(
+                "a simulation over MPI takes a server and at least one worker, and there is 1 rank: start more by "
+                "mpirun or fedclip launch, or write comm_args.backend: sp"
+            )
         with together(comm, f"rank {rank}, before round 1", "the count of ranks", limit):
             here = comm.Split_type(MPI.COMM_TYPE_SHARED)
         first, one = here.Get_rank() == 0, here.Get_size() == size

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of
 from fedclip_plugin.features.encoding import Progress, no_progress
 from fedclip_plugin.features.text_features import require_distinct
+from fedclip_plugin.federated.observer import SKIPPED
 from fedclip_plugin.federated.rank_output import confined
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.federated.startup.rank_status import (
@@ -140,11 +141,13 @@ class Preparation:
                 self._names[self._rank] = images.name
             source = self._source()
             found = images, source
+            to_encode = source.count_missing(images, self._views()) if images else 0
+            source.require_room(to_encode)
             card = Ready(
                 name=self._names[self._rank],
                 classes=images.classes if images else (),
                 images=len(images) if images else 0,
-                to_encode=source.count_missing(images, self._views()) if images else 0,
+                to_encode=to_encode,
                 fingerprint=source.fingerprint,
                 precision=source.settle(images) if images else "",
             )
@@ -214,20 +217,16 @@ class Preparation:
     def _inputs(self, source: FeatureSource, images: ImageSet, advance: Progress) -> Inputs:
         """Encode and decode what the caches lack."""
         skip, views = self._settings.on_bad_image == "skip", self._views()
-        encoded = source.images(images, skip, advance)
-        taken: InputSet = encoded.data
-        if METHODS[self._settings.method].on_pixels:
-            taken = source.pixels(images, skip).data
-        elif views:
-            seen = [source.images(images, skip, advance, view).data.features for view in range(1, views + 1)]
-            taken = replace(encoded.data, views=torch.stack(seen, dim=1))
-        return Inputs(encoded.data, taken, self._split(images.subset(encoded.kept)), len(encoded.faults))
+        crops = source.pixels(images, skip) if METHODS[self._settings.method].on_pixels else None
+        encoded = source.images(images, skip, advance, views, crops)
+        taken: InputSet = crops.data if crops else encoded.data
+        parts = self._split(images.subset(encoded.kept))
+        return Inputs(encoded.data.without_views(), taken, parts, len(encoded.faults))
 
     def _take_counts(self, cards: list[Encoded]) -> list[GoOn]:
         self._sizes = tuple(card.sizes() for card in cards[1:])
-        skipped = [f"{name} {card.skipped}" for name, card in zip(self._names, cards, strict=True) if card.skipped]
-        if skipped:
-            self._say(f"skipped unreadable images: {', '.join(skipped)} (logs/ says which)")
+        names = [f"target {self._settings.target_domain}", *self._names[1:]]
+        say_skipped(self._say, ((name, card.skipped) for name, card in zip(names, cards, strict=True)))
         return go_on(cards)
 
     def _views(self) -> int:
@@ -314,6 +313,13 @@ def split(data: InputSet, parts: Split) -> SiloFeatures:
     """Return a silo's splits; only what is trained on keeps augmented views."""
     plain = data.without_views()
     return SiloFeatures(data.subset(parts.train), plain.subset(parts.validation), plain.subset(parts.test), parts.test)
+
+
+def say_skipped(say: Say, counts: Iterable[tuple[str, int]]) -> None:
+    """Say how many images of each name were left out, as they cannot be read; nothing where there are none."""
+    told = [f"{name} {count:,}" for name, count in counts if count]
+    if told:
+        say(f"{SKIPPED}: {', '.join(told)} (logs/ says which)")
 
 
 def _card(inputs: Inputs) -> Encoded:

@@ -101,6 +101,8 @@ def _layout_keys(values: Values) -> Iterator[Fault]:
         idle = FedClipArgs.model_fields[name].default if name in _OF_LISTS else None
         if layout and values.get(where) not in (None, idle) and layout not in layouts:
             rule = f"only for data_layout: {' or '.join(layouts)}; leave it out, or change the layout"
+            if layouts is parted and layout == "domains" and values.get("common_args.training_type") == "simulation":
+                rule = "of no use while each domain is one client; set fedclip_args.silos_per_domain, or leave it out"
             yield Fault(where, rule, values[where])
     needed = {"fedclip_args.silos": layout == "silos", "data_args.partition_method": layout in ("classes", "splits")}
     for where, wanted in needed.items():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedclip_plugin.recipe.faults import Fault, Rule, Values
+from fedclip_plugin.recipe.faults import Fault, Rule, Values, listed
 from fedclip_plugin.recipe.rules.data import PARTITIONS
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
 MOST_SILOS = 10_000
 """Silos of a cross-silo federation; each is a process."""
+
+_DRAWN = 2000
+"""Rounds whose losses are drawn before the start, each in some 50 us."""
 
 _ONLY_SIMULATED = {"device_args.worker_num": None, "fedclip_args.silos_per_domain": None}
 _ONLY_SIMULATED |= {"fedclip_args.client_drop_rate": FedClipArgs.model_fields["client_drop_rate"].default}
@@ -50,6 +53,28 @@ def _workers(values: Values) -> Iterator[Fault]:
         yield Fault(where, rule, workers)
 
 
+def _lost_updates(values: Values) -> Iterator[Fault]:
+    """Refuse losses that are sure to stop the run: what is drawn in a round is known before the start."""
+    rate, total = values.get("fedclip_args.client_drop_rate"), values.get("train_args.client_num_in_total")
+    count, rounds = values.get("train_args.client_num_per_round"), values.get("train_args.comm_round")
+    seed, least = values.get("common_args.random_seed"), values.get("fedclip_args.min_silos") or 1
+    if not _simulated(values) or not rate or not total or not count or not rounds or seed is None:
+        return
+    if least > count or count > total:  # another rule says so
+        return
+    from fedclip_plugin.recipe.client_sampling import survivors  # numpy only where something is drawn
+
+    left = {number: survivors(seed, number - 1, total, count, rate, least) for number in range(1, rounds + 1)[:_DRAWN]}
+    short = {f"{number} ({found} of {count})": found for number, found in left.items() if found < least}
+    if short:
+        rule = (
+            f"leaves {len(short)} of {rounds} rounds fewer updates than min_silos, {least}, by random_seed {seed}: "
+            f"round {listed(short, 5)}; lower it or min_silos, or let more clients train in a round "
+            "(client_num_per_round)"
+        )
+        yield Fault("fedclip_args.client_drop_rate", rule, rate)
+
+
 def _clients_of_domains(values: Values) -> Iterator[Fault]:
     each, layout = values.get("fedclip_args.silos_per_domain"), values.get("fedclip_args.data_layout")
     if each is None or not _simulated(values) or layout is None:
@@ -59,7 +84,7 @@ def _clients_of_domains(values: Values) -> Iterator[Fault]:
         yield Fault("fedclip_args.silos_per_domain", rule, each)
         return
     total = values.get("train_args.client_num_in_total")
-    if total and total % each:
+    if total and total % each and not values.get("fedclip_args.domains"):  # else their number is known
         rule = f"must be a multiple of silos_per_domain, {each}: domains times {each}"
         yield Fault("train_args.client_num_in_total", rule, total)
     if each > 1 and values.get("data_args.partition_method", "") is None:
@@ -73,5 +98,5 @@ def _own_files(values: Values) -> Iterator[Fault]:
         yield Fault("data_args.data_silo_config", rule)
 
 
-RULES: tuple[Rule, ...] = (_platform, _workers, _clients_of_domains, _own_files)
+RULES: tuple[Rule, ...] = (_platform, _workers, _lost_updates, _clients_of_domains, _own_files)
 """On simulations."""

@@ -85,3 +85,18 @@ def test_files_name_the_clients_and_go_on_after_a_resume(data, tmp_path):
 
 def test_a_run_without_clients_has_no_table_of_them():
     assert client_cells([RoundRecord.model_validate(round_line(0))], "FedCLIP") == []
+
+
+@pytest.mark.parametrize("harm", ["cut", "other clients", "gone"])
+def test_accuracies_that_cannot_be_continued_are_said_and_begun_again(data, tmp_path, harm, caplog):
+    path = tmp_path / "clients" / "test_accuracy.npy"
+    ClientFiles(tmp_path / "clients", data, 3).begin(0)
+    if harm == "cut":
+        path.write_bytes(path.read_bytes()[:-4])
+    elif harm == "gone":
+        path.unlink()
+    else:
+        np.save(path, np.zeros((4, 2), np.float32))
+    ClientFiles(tmp_path / "clients", data, 3).begin(2)
+    assert np.isnan(np.load(path)).all() and np.load(path).shape == (4, 3)
+    assert "test_accuracy.npy cannot be continued" in caplog.text

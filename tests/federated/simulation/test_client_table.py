@@ -76,6 +76,18 @@ def test_a_table_that_is_gone_is_said(tmp_path):
         ClientTable(tmp_path / "clients", 5, 4).begin(3)
 
 
+@pytest.mark.parametrize("name", ["rows.npy", "rounds.npy"])
+@pytest.mark.parametrize("length", [0, 40, -4])
+def test_a_table_that_is_cut_short_is_said_and_not_filled_up(table, tmp_path, name, length):
+    table.write(0, 1, state(1))
+    path = tmp_path / "clients" / name
+    content = path.read_bytes()[:length]
+    path.write_bytes(content)
+    with pytest.raises(RunFolderError, match="is gone or damaged: restore it from a copy"):
+        ClientTable(tmp_path / "clients", 5, 4).begin(1)
+    assert path.read_bytes() == content
+
+
 def test_room_is_asked_for_before(tmp_path):
     with pytest.raises(RunFolderError, match=r"what 10,000,000 clients keep takes .* are free"):
         ClientTable(tmp_path / "clients", 10_000_000, 10_000_000).begin(0)

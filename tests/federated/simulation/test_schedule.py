@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fedclip_plugin.federated.roles.sampling import lost, sampled
 from fedclip_plugin.federated.simulation.round_plan import balanced
+from fedclip_plugin.recipe.client_sampling import lost, sampled, survivors
 
 
 def test_every_job_has_one_worker_and_the_longest_worker_is_near_the_best():
@@ -34,3 +34,10 @@ def test_updates_are_lost_at_the_rate_and_each_client_by_itself():
     assert lost(0, 5, everyone, 0.0) == set()
     assert {client for client in gone if client < 50} == lost(0, 5, range(50), 0.3)
     assert gone != lost(0, 6, everyone, 0.3)
+
+
+def test_survivors_are_those_that_are_not_lost_up_to_enough():
+    for number in range(20):
+        clients = sampled(3, number, 50, 10)
+        left = 10 - len(lost(3, number, clients, 0.4))
+        assert [survivors(3, number, 50, 10, 0.4, enough) for enough in (1, 10)] == [min(left, 1), left]

@@ -2,19 +2,26 @@
 
 import functools
 import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from fedclip_miniature import ensure_miniature
+from fedclip_plugin.data.silo_sources import keys_of_silos
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.job_here import run_job_here
-from fedclip_plugin.fitting import _Progress
+from fedclip_plugin.federated.simulation import simulator
+from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
+from fedclip_plugin.fitting import _Progress, fit
 from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.report.tensorboard import scalars
 from fedclip_plugin.runs import RunFolder, load_adapter
 from fedclip_plugin.runs.closing_table import round_text, summary_rows
-from tests.support.workshop import results
+from tests.support.workshop import IMAGES_PER_CLASS, results
 
 pytestmark = pytest.mark.usefixtures("fresh_fedml")
 
@@ -117,7 +124,8 @@ def test_lost_updates_are_named_and_the_others_averaged(simulate):
     assert all(set(record.dropped) < set(record.answered) for record in rounds[1:])
 
 
-def test_a_round_that_loses_every_update_ends_the_job(simulate):
+def test_a_round_that_loses_every_update_ends_the_job(simulate, monkeypatch):
+    monkeypatch.setattr("fedclip_plugin.recipe.client_sampling.survivors", lambda *words: 1)
     with pytest.raises(FedClipError, match=r"0 usable updates, min_silos is 1 .*client_drop_rate.*and 2 more"):
         simulate("all_lost", fedclip_args__client_drop_rate=0.999999, train_args__client_num_per_round=12)
 
@@ -137,8 +145,6 @@ def test_methods_train(simulate, method):
 
 
 def test_clients_that_are_trained_at_once_end_where_they_end_alone(simulate, monkeypatch):
-    from fedclip_plugin.federated.simulation import simulator
-
     alone = simulate("alone", **KEEPING["dropped"])
     monkeypatch.setattr(simulator, "Worker", functools.partial(_batching, simulator.Worker))
     together = simulate("together", **KEEPING["dropped"])
@@ -153,8 +159,6 @@ def _batching(worker, *arguments, batched):
 
 
 def test_fit_simulates_in_this_process(workshop, tmp_path, monkeypatch):
-    from fedclip_plugin import fit
-
     monkeypatch.chdir(tmp_path)
     keys = {"client_num_in_total": 12, "client_num_per_round": 6, "silos_per_domain": 4, "partition_method": "homo"}
     caches = {"data_cache_dir": workshop.data, "feature_cache_dir": workshop.features, "images_per_class": 12}
@@ -188,3 +192,73 @@ def test_a_report_and_its_tables_leave_out_rounds_that_are_not_tested(simulate):
     assert [row[0] for row in summary_rows(stopped, "M")] == ["zero-shot CLIP", "M, best round 1", "M, last round 1"]
     assert dict(scalars(stopped[3])).keys() >= {"loss/mean"}
     assert "test/mean" not in dict(scalars(stopped[3]))
+
+
+def test_images_that_are_skipped_are_counted_at_the_start_and_at_the_end(workshop):
+    drawn = ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0)
+    own = workshop.place / "own" / "skipped"
+    for domain in ("cartoon", "photo", "sketch"):
+        shutil.copytree(drawn / domain, own / domain)
+        (own / domain / "dog" / "broken.png").write_bytes(b"not an image")
+    recipe = workshop.recipe(
+        "skipped",
+        **CLIENTS | {"train_args__client_num_in_total": 8},
+        data_args__dataset="own",
+        fedclip_args__data_root=str(own),
+        fedclip_args__images_per_class=None,
+        fedclip_args__domains=["cartoon", "photo", "sketch"],
+        fedclip_args__on_bad_image="skip",
+    )
+    outcome = workshop.run_here(recipe)
+    told = [line for line in outcome.out.splitlines() if "skipped unreadable" in line]
+    counts = "skipped unreadable images: cartoon 1, photo 1, target sketch 1 (logs/ says which)"
+    assert told == [counts, f"note: {counts}"]
+    assert outcome.log(0).count("broken.png") >= 3
+
+
+@pytest.mark.parametrize("changes", [CLIENTS, {}], ids=["simulation", "silos"])
+def test_a_cache_disk_without_room_is_told_before_anything_is_encoded(workshop, tmp_path, monkeypatch, changes):
+    recipe = workshop.recipe("small_cache", **changes, fedclip_args__feature_cache_dir=str(tmp_path / "cache"))
+    real = shutil.disk_usage
+
+    def _usage(path):
+        return real(path)._replace(free=30_000) if (tmp_path / "cache") in Path(path).parents else real(path)
+
+    monkeypatch.setattr(shutil, "disk_usage", _usage)
+    with pytest.raises(FedClipError, match=r"features that are to be encoded take \d+ kB in .*, where 30 kB are free"):
+        run_job_here(load_recipe(recipe), RunFolder(tmp_path / "run"), False, False, _Progress(3, shown=False))
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    assert RunFolder(tmp_path / "run").rounds() == []
+
+
+def test_fit_is_one_process_and_says_so():
+    with pytest.raises(FedClipError) as caught:
+        fit("miniature", "sketch", training_type="simulation", backend="MPI", worker_num=2, progress=False)
+    assert [line.split(" = ")[0] for line in str(caught.value).splitlines()[1:]] == ["  backend", "  worker_num"]
+    assert str(caught.value).count("fit is one process; leave it out") == 2
+
+
+def test_a_server_alone_is_no_simulation_over_mpi():
+    alone = SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 1)
+    with pytest.raises(FedClipError, match=r"there is 1 rank: start more by mpirun .* or write comm_args\.backend: sp"):
+        WorkerGroup.of(alone, 1.0)
+
+
+@pytest.mark.parametrize("silos", ["miniature", "own folders"])
+def test_clients_of_domains_need_not_be_counted(workshop, silos):
+    place = silos if silos == "miniature" else ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0)
+    keys = keys_of_silos(place, "sketch", {"silos_per_domain": 4}, "test")
+    assert (keys["client_num_in_total"], keys["client_num_per_round"]) == (12, 12)
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), SystemExit(0)], ids=["error", "exit"])
+def test_a_worker_that_leaves_ends_the_job(monkeypatch, error):
+    def _leave():
+        raise error
+
+    told, left = [], simulator.Simulator.__new__(simulator.Simulator)
+    left.group = WorkerGroup("communicator", 2, 3, False, True, 1.0)
+    monkeypatch.setattr(left, "_part", _leave, raising=False)
+    monkeypatch.setattr(simulator, "stop_job", lambda *words: told.append(words))
+    left.run()
+    assert told == [("communicator", "worker 2 (rank 2)", error)]

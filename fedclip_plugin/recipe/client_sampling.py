@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -27,3 +28,9 @@ def lost(seed: int, number: int, clients: Sequence[int], rate: float) -> set[int
     if not rate:
         return set()
     return {client for client in clients if np.random.default_rng([seed, client, number, LOSE]).random() < rate}
+
+
+def survivors(seed: int, number: int, total: int, count: int, rate: float, enough: int) -> int:
+    """Return how many updates of round ``number`` are not lost, counted up to ``enough``; the others as above."""
+    kept = (client for client in sampled(seed, number, total, count) if not lost(seed, number, (client,), rate))
+    return sum(1 for _ in islice(kept, enough))
