@@ -31,7 +31,7 @@ _MEANING = {
     "import fedml": "without the modules that a federation over MPI does not use",
     "import fedclip_plugin": "and checking the recipe",
     "mpi": "MPI, FedML's arguments, run folder",
-    "listing": "own images, fingerprint, roll call; waits for the slowest rank",
+    "listing": "own images, fingerprint, status of all ranks; waits for the slowest rank",
     "features": "read from the cache on every rank",
     "first round": "until all silos have trained it",
 }

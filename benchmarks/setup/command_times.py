@@ -16,7 +16,8 @@ GOAL = 0.3
 
 _LIBRARIES = "python, pydantic and yaml"
 _BARE = {"python": "pass", _LIBRARIES: "from pydantic import BaseModel, Field; import yaml"}
-_COMMANDS = ("--help", "ls", "validate miniature/clip_tiny_fedclip", "keys", "schema", "init {images} --target sketch")
+_COMMANDS = ("--help", "ls", "validate miniature/clip_tiny_fedclip", "keys", "schema")
+_OTHERS = ("init {images} --target sketch",)
 _IMAGES = 28
 
 
@@ -24,14 +25,14 @@ def command_times(repeats: int, work: Path) -> list[Figure]:
     """Return the median processor time of each command; they take turns, after a first turn that warms the caches."""
     images = str(write_silos(work / "command_images", ("photo", "sketch"), _IMAGES))
     lines = {name: ["-c", code] for name, code in _BARE.items()}
-    lines |= {f"fedclip {line.split()[0]}": ["-m", "fedclip_plugin", *line.split()] for line in _COMMANDS}
+    lines |= {f"fedclip {line.split()[0]}": ["-m", "fedclip_plugin", *line.split()] for line in _COMMANDS + _OTHERS}
     turns = [
         {name: _processor([word.format(images=images) for word in line]) for name, line in lines.items()}
         for _ in range(repeats + 1)
     ]
     figures = []
     for name in lines:
-        goal = None if name in _BARE else GOAL
+        goal = GOAL if name.removeprefix("fedclip ") in {line.split()[0] for line in _COMMANDS} else None
         figures.append(of_samples(name, [turn[name] for turn in turns[1:]], "s", at_most=goal, note="processor time"))
     shares = [turn["fedclip validate"] / turn[_LIBRARIES] for turn in turns[1:]]
     return [*figures, of_samples(f"fedclip validate / {_LIBRARIES}", shares, "x")]

@@ -154,6 +154,7 @@ def test_startup_phases_add_up_to_the_way_to_the_first_round():
 
 def test_short_commands_are_timed_beside_their_goal(tmp_path, monkeypatch):
     monkeypatch.setattr(command_times, "_COMMANDS", ("validate miniature/clip_tiny_fedclip",))
+    monkeypatch.setattr(command_times, "_OTHERS", ())
     monkeypatch.setattr(command_times, "_IMAGES", 1)
     figures = by_name(command_times.command_times(1, tmp_path))
     assert 0 < figures["python"].value < figures["python, pydantic and yaml"].value

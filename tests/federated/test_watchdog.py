@@ -1,4 +1,4 @@
-"""What keeps a federation from hanging: guarded handlers, the watchdog, the roll call."""
+"""What keeps a federation from hanging: guarded handlers, the watchdog, the status of ranks."""
 
 import subprocess
 import sys
@@ -218,7 +218,7 @@ NAMES = ("server", "photo", "art")
 
 
 def call_all(cards, judge=go_on, errors=(None, None, None)):
-    """Return what every rank hears of a roll call, or the error that it raises, and what crossed."""
+    """Return what every rank hears of the exchange of status, or the error that it raises, and what crossed."""
     world = World(len(cards))
 
     def call(comm):
