@@ -79,12 +79,14 @@ Histories = dict[str, AnswerHistory]
 
 
 @torch.no_grad()
-def answer(adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor) -> Answers:
-    """Return how an adapter labels images by class features ``[C, d]`` and a factor on cosine similarities."""
+def answer(
+    adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor, biases: Tensor | None = None
+) -> Answers:
+    """Return how an adapter labels images by class features ``[C, d]``, a factor on products, and biases ``[C]``."""
     labels, confidences = [], []
     for part in data.chunks():
         adapted = adapter(part.inputs)
-        logits = scores(adapted, classes.to(adapted), scale)
+        logits = scores(adapted, classes.to(adapted), scale, None if biases is None else biases.to(adapted))
         labels.append(logits.argmax(-1))
         confidences.append(logits.softmax(-1).amax(-1))
     return Answers(data.labels, torch.cat(labels), torch.cat(confidences))
@@ -108,7 +110,7 @@ class Task:
         """Return how ``adapter`` labels images; :class:`~fedclip_plugin.methods.ZeroShot` is CLIP without one."""
         text = data.text_beside(self.text)
         with torch.no_grad():
-            return answer(adapter, data, adapter.class_features(text), adapter.scale(text))
+            return answer(adapter, data, adapter.class_features(text), adapter.scale(text), adapter.class_biases(text))
 
     def score(self, adapter: Adapter, data: InputSet) -> Score:
         """Return how many of ``data``'s images ``adapter`` labels correctly; see :meth:`answer`."""
@@ -118,7 +120,7 @@ class Task:
         """Return ``adapter``, after round ``number``, in the form that goes to disk."""
         with torch.no_grad():
             classes = adapter.class_features(self.text)
-            scale = float(adapter.scale(self.text))
+            scale, biases = float(adapter.scale(self.text)), adapter.class_biases(self.text)
         return SavedAdapter(
             method=self.method,
             feature_dim=self.text.features.shape[1],
@@ -133,6 +135,7 @@ class Task:
             text_features=self.text.features.numpy(),
             tensors={name: tensor.numpy() for name, tensor in parameters_of(adapter).items()},
             metrics=dict(metrics),
-            class_features=classes.float().cpu().numpy() if adapter.trains_classes else None,
+            class_features=classes.detach().float().cpu().numpy() if adapter.trains_classes else None,
+            class_biases=None if biases is None else biases.detach().float().cpu().numpy(),
             sample_range=self.sample_range,
         )
