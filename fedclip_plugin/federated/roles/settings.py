@@ -26,12 +26,21 @@ class TrainingSettings:
     averaged: bool  # whether silos go on from the average (``federation: federated``)
     proximal_mu: float
     personal_epochs: int
+    personal_statistics: bool
+    augmented_views: int
+    min_class_count: int
+    forgettable: bool
     codec: str
     server_optimizer: str
     server_lr: float
     server_momentum: float
     keep_rounds: int
     round_timeout: float  # seconds
+
+    @property
+    def personal(self) -> bool:
+        """Whether each silo makes an adapter of its own after the last round."""
+        return bool(self.personal_epochs) or self.personal_statistics
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
