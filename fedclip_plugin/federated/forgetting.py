@@ -9,7 +9,7 @@ import torch
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.federated.roles.closed_form_round import ClosedFormRound
 from fedclip_plugin.methods import METHODS, adapter_class
-from fedclip_plugin.methods.closed_form import ClosedForm
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm
 from fedclip_plugin.runs import RunFolder, SavedAdapter, load_adapter
 from fedclip_plugin.runs.state import load_state
 from fedclip_plugin.text import told
@@ -38,7 +38,7 @@ def forget(folder: RunFolder, silo: str) -> SavedAdapter:
     if not issubclass(method, ClosedForm):
         solved = ", ".join(name for name in METHODS if METHODS[name].rounds is not None)
         raise RunFolderError(
-            f"{folder.path} is of method {saved.method}, which is trained: what one silo's images did is in every later "
+            f"{folder.path} is of method {saved.method}, which is trained: what a silo's images did is in every later "
             f"step, and cannot be taken out exactly; {_AGAIN}, or take one of {solved}"
         )
     if not folder.sums.exists():

@@ -13,8 +13,8 @@ from fedclip_plugin.federated.roles.choice import LOSS_QUANTUM, TEMPERATURES, Tr
 from fedclip_plugin.federated.roles.closed_form_round import ClosedFormRound, Sent
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.methods import METHODS, adapter_class, create_adapter
-from fedclip_plugin.methods.closed_form import Ridge, Solution
-from fedclip_plugin.methods.statistics import Statistics
+from fedclip_plugin.methods.closed_form.adapters import Ridge, Solution
+from fedclip_plugin.methods.closed_form.feature_sums import Statistics
 from fedclip_plugin.runs import RunFolder, load_adapter
 from tests.support.in_process_federation import SILOS, Federation, silo_features
 from tests.support.workshop import fedml_args, frozen, training_settings

@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from fedclip_plugin.features import FeatureSet
 from fedclip_plugin.methods import METHODS, adapter_class, create_adapter, load_parameters
-from fedclip_plugin.methods.statistics import Statistics
+from fedclip_plugin.methods.closed_form.feature_sums import Statistics
 from tests.support.workshop import frozen
 
 SOLVED = [name for name, method in METHODS.items() if method.rounds is not None]

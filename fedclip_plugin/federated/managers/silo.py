@@ -37,8 +37,8 @@ from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Historie
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
-from fedclip_plugin.methods.closed_form import ClosedForm
-from fedclip_plugin.methods.statistics import Statistics
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm
+from fedclip_plugin.methods.closed_form.feature_sums import Statistics
 from fedclip_plugin.text import told
 
 _SERVER = 0

@@ -23,7 +23,7 @@ from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories, Score, Task
 from fedclip_plugin.federated.roles.update_check import update_fault
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
-from fedclip_plugin.methods.closed_form import ClosedForm
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.text import told
 

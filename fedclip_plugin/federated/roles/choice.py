@@ -16,8 +16,8 @@ from torch import Tensor
 
 from fedclip_plugin.features import InputSet, TextFeatures
 from fedclip_plugin.machine import torch_threads
-from fedclip_plugin.methods.closed_form import ClosedForm, Solution
-from fedclip_plugin.methods.statistics import Statistics
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm, Solution
+from fedclip_plugin.methods.closed_form.feature_sums import Statistics
 
 TEMPERATURES = tuple(sorted((2.0 ** (step / 3) for step in range(-18, 7)), key=lambda value: abs(value - 1.0)))
 """Factors on the logits, from 1/64 to 4; 1 comes first, and so wins where nothing speaks for another."""

@@ -15,8 +15,8 @@ from fedclip_plugin.features import TextFeatures
 from fedclip_plugin.federated.roles.choice import Chosen, Trials, solutions_of, to_wire
 from fedclip_plugin.federated.roles.update_check import update_fault
 from fedclip_plugin.methods import Adapter, parameters_of
-from fedclip_plugin.methods.closed_form import ClosedForm
-from fedclip_plugin.methods.statistics import Statistics
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm
+from fedclip_plugin.methods.closed_form.feature_sums import Statistics
 
 Tensors = OrderedDict[str, Tensor]
 Arrays = dict[str, npt.NDArray[Any]]

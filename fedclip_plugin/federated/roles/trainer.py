@@ -20,8 +20,8 @@ from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
-from fedclip_plugin.methods.closed_form import ClosedForm
-from fedclip_plugin.methods.statistics import Statistics, small_classes
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm
+from fedclip_plugin.methods.closed_form.feature_sums import Statistics, small_classes
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.text import told
 

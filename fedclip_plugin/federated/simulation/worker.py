@@ -22,8 +22,8 @@ from fedclip_plugin.federated.simulation.exact_sum import ExactSum
 from fedclip_plugin.federated.simulation.round_plan import RoundPlan
 from fedclip_plugin.federated.simulation.turns import TrainedClient, Turn, WorkerAnswer
 from fedclip_plugin.methods import Adapter, ZeroShot, load_parameters, parameters_of
-from fedclip_plugin.methods.closed_form import ClosedForm
-from fedclip_plugin.methods.statistics import Statistics
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm
+from fedclip_plugin.methods.closed_form.feature_sums import Statistics
 
 Tensors = OrderedDict[str, Tensor]
 

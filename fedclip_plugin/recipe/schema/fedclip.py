@@ -118,8 +118,8 @@ class FedClipArgs(Section):
     personal_epochs
         Epochs in which each silo, after the last round, fine-tunes an adapter of its own; kept under ``personal/``.
     personal_statistics
-        Of ``method: ridge``, ``ncm`` and ``gda``: whether each silo also solves an adapter of its own, from its sums and
-        a share of everybody else's, 0, 0.03, 0.1, 0.3 or 1 by its own validation images; kept under ``personal/``.
+        Of ``method: ridge``, ``ncm`` and ``gda``: whether each silo also solves an adapter of its own, of its own sums
+        and a share of everybody else's, 0, 0.03, 0.1, 0.3 or 1 by its own validation images; kept under ``personal/``.
         Each silo is sent the sums of the others then; with two silos that is the other's.
     min_class_count
         Of ``method: ridge``, ``ncm`` and ``gda``: a silo leaves a class of which it trains on fewer images out of what

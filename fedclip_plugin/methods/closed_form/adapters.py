@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from fedclip_plugin.features import TextFeatures
 from fedclip_plugin.methods.base import AdapterInputs
-from fedclip_plugin.methods.statistics import Statistics
+from fedclip_plugin.methods.closed_form.feature_sums import Statistics
 from fedclip_plugin.methods.zero_shot import ZeroShot
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from fedclip_plugin.features import FeatureSet
-from fedclip_plugin.methods.statistics import QUANTUM, Statistics, small_classes
+from fedclip_plugin.methods.closed_form.feature_sums import QUANTUM, Statistics, small_classes
 
 WIDTH, CLASSES = 16, 5
 
