@@ -216,8 +216,9 @@ class Classifier:
     @torch.no_grad()
     def logits_of(self, inputs: Tensor) -> Tensor:
         """Return class logits ``[N, C]`` of features ``[N, d]``; for methods on pixels, of uint8 ``[N, 3, S, S]``."""
-        classes = torch.tensor(self.saved.head_features).to(self.device)
-        return scores(self.adapter(inputs.to(self.device)), classes, self.saved.logit_scale)
+        classes, biases = torch.tensor(self.saved.head_features).to(self.device), self._biases
+        own = None if biases is None else biases.to(self.device)
+        return scores(self.adapter(inputs.to(self.device)), classes, self.saved.logit_scale, own)
 
     def image_sets(
         self, images: str | Path | Labelled, columns: Columns | None = None, data_root: str | Path | None = None
@@ -313,7 +314,7 @@ class Classifier:
         text, head = torch.tensor(self.saved.text_features), torch.tensor(self.saved.head_features)
         return Evaluation(
             answer(ZeroShot(), found.data.to(self.device), text, scale).cpu(),
-            answer(self.adapter, inputs.to(self.device), head, scale).cpu(),
+            answer(self.adapter, inputs.to(self.device), head, scale, self._biases).cpu(),
             found.kept,
             found.faults,
             self.saved.classes,
@@ -354,6 +355,10 @@ class Classifier:
         while seen := list(islice(waiting, _AT_ONCE)):
             pixels = torch.from_numpy(np.stack(seen))
             yield pixels if self.on_pixels else self.clip.encode_pixels(pixels)
+
+    @property
+    def _biases(self) -> Tensor | None:
+        return None if self.saved.class_biases is None else torch.tensor(self.saved.class_biases)
 
     @cached_property
     def _preprocessing(self) -> Preprocessing:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fedclip_plugin.federated.roles.task import Task
 
 _USUAL_BACKBONE = "openai/clip-vit-base-patch32"
+_USUAL_ROUNDS = 30
 _SOURCE = "fit(...)"
 _RENAMED = {name: name for name in ("backbone", "method")} | {"comm_round": "rounds", "random_seed": "seed"}
 
@@ -48,7 +49,7 @@ def fit(
     *,
     backbone: str | None = None,
     method: str = "fedclip",
-    rounds: int = 30,
+    rounds: int | None = None,
     seed: int = 0,
     resume: bool = False,
     progress: bool = True,
@@ -78,7 +79,7 @@ def fit(
     method
         What is trained; ``fedclip ls --methods`` lists them.
     rounds, seed
-        The recipe's ``comm_round`` and ``random_seed``.
+        The recipe's ``comm_round`` and ``random_seed``. None: 30 rounds, and 1 of methods that are solved in one.
     resume
         Continue the run in ``run_dir`` after its last complete round.
     progress
@@ -110,7 +111,8 @@ def fit(
     ('dog', 'elephant', 'giraffe', 'guitar', 'horse', 'house', 'person')
     """
     keys = bare_keys(keys, _SOURCE)
-    own: dict[str, Any] = {"method": method, "comm_round": rounds, "random_seed": seed}
+    usual = (METHODS[method].rounds if method in METHODS else None) or _USUAL_ROUNDS
+    own: dict[str, Any] = {"method": method, "comm_round": usual if rounds is None else rounds, "random_seed": seed}
     wrong = [Fault(key, f"is given as {word}", keys[key]) for key, word in _RENAMED.items() if key in keys]
     if "device" in keys:
         rule = "is no key: a GPU is used where there is one; using_gpu=False keeps to the CPU"
@@ -126,8 +128,8 @@ def fit(
     if wrong:
         raise recipe_error(_SOURCE, wrong)
     whole = keys_of_silos(silos, target, keys, _SOURCE)
-    usual = BUILT_IN if whole["dataset"] == MINIATURE else _USUAL_BACKBONE
-    own["backbone"] = usual if backbone is None else backbone
+    known = BUILT_IN if whole["dataset"] == MINIATURE else _USUAL_BACKBONE
+    own["backbone"] = known if backbone is None else backbone
     recipe = recipe_from_keys({**whole, **own}, _SOURCE)
     require_images_here(recipe)
     named = recipe.fedclip_args.run_dir
@@ -141,7 +143,7 @@ def fit(
     import_fedml()
     from fedclip_plugin.federated.job_here import run_job_here
 
-    with _Progress(rounds, progress) as observer:
+    with _Progress(recipe.train_args.comm_round, progress) as observer:
         run_job_here(recipe, folder, resume, progress, observer)
     return result
 
@@ -240,7 +242,7 @@ class Result:
         settings, last = self.recipe.fedclip_args, self.rounds[-1]
         many = f"{last.clients.clients:,} clients" if last.clients else f"{len(last.silos)} silos"
         return (
-            f"{METHODS[settings.method].title} on {settings.backbone}, {many}, {last.round} rounds, "
+            f"{METHODS[settings.method].title} on {settings.backbone}, {many}, {_count(last.round, 'round')}, "
             f"seed {self.recipe.common_args.random_seed}; best round {last.best_round} "
             f"(validation {percent(self.rounds[last.best_round].validation)} %)"
         )
@@ -288,6 +290,10 @@ class _Progress:
             told = {} if record.validation is None else {"validation": percent(record.validation)}
             self._bar.set_postfix(told if record.target is None else told | {"target": percent(record.target)})
             self._bar.update()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _row(record: RoundRecord) -> dict[str, Any]:

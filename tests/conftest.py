@@ -70,8 +70,10 @@ def fedml_of_the_session():
 
 @pytest.fixture(scope="session")
 def own_job(workshop, fedml_of_the_session):
-    """Return a function from a method's name to its three rounds on the miniature, in this process."""
-    return cache(lambda method: workshop.run_here(workshop.recipe(method, fedclip_args__method=method)))
+    """Return a function from a method's name to its rounds on the miniature, in this process."""
+    from tests.support.workshop import of_method
+
+    return cache(lambda method: workshop.run_here(workshop.recipe(method, **of_method(method))))
 
 
 @pytest.fixture(scope="session")

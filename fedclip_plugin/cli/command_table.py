@@ -76,6 +76,10 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "pull": Command(
             "fetch an adapter from the hub; then its name stands for it in every command", "fedclip pull jane/sketches"
         ),
+        "forget": Command(
+            "the adapter of a run without one of its silos; of ridge, ncm and gda",
+            "fedclip forget runs/demo --silo photo",
+        ),
         "report": Command("write a page of figures and tables, of a run or of a study", "fedclip report runs/demo"),
     },
 }

@@ -20,7 +20,7 @@ from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
 from fedclip_plugin.federated.startup.preflight import open_run, open_run_here
 from fedclip_plugin.federated.startup.preparation import Preparation, Prepared
 from fedclip_plugin.federated.stop import stop_job
-from fedclip_plugin.methods import Adapter, create_adapter
+from fedclip_plugin.methods import METHODS, Adapter, create_adapter
 from fedclip_plugin.recipe import Recipe, default_run_dir, load_recipe
 from fedclip_plugin.runs import RunFolder
 
@@ -147,6 +147,8 @@ def require_plain(recipe: Recipe) -> None:
         for key, (works, reason) in only_launched.items()
         if asked[key] != works
     ]
+    if METHODS[asked["method"]].rounds is not None:
+        faults.append(f"method = {asked['method']}: FedML's runner averages, and this method is solved; take another")
     if faults:
         raise RecipeError(
             "\n  ".join(["a main of your own cannot do all of this recipe; start it with fedclip launch, or", *faults])

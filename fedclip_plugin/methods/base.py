@@ -117,7 +117,7 @@ class Adapter(nn.Module, ABC):
         raise MethodError("this method says by no head() how it becomes an ONNX graph")
 
     def class_features(self, text: TextFeatures) -> Tensor:
-        """Return class features of unit length, ``[C, d]``.
+        """Return class features, ``[C, d]``; of unit length, unless their lengths are what a method finds.
 
         Only methods that train the class side override this; they set :attr:`trains_classes` too.
         """
@@ -127,13 +127,17 @@ class Adapter(nn.Module, ABC):
         """Return those of the frozen CLIP, ``[C, d]``, where and in the type in which the adapter computes."""
         return text.features
 
+    def class_biases(self, text: TextFeatures) -> Tensor | None:
+        """Return what is added to the products with the class features, ``[C]``; None where nothing is."""
+        return None
+
     def scale(self, text: TextFeatures) -> float | Tensor:
         """Return the factor on cosine similarities; that of the frozen CLIP unless the method trains it."""
         return text.logit_scale
 
     def logits(self, inputs: Tensor, text: TextFeatures) -> Tensor:
         """Return class logits ``[B, C]``; ``text`` is on the device and in the type of the parameters."""
-        return scores(self(inputs), self.class_features(text), self.scale(text))
+        return scores(self(inputs), self.class_features(text), self.scale(text), self.class_biases(text))
 
     def loss(self, inputs: Tensor, labels: Tensor, text: TextFeatures, padded: bool = False) -> Tensor:
         """Return the mean loss of a batch, a scalar, from class indices ``[B]``.

@@ -7,9 +7,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 
-def scores(adapted: Tensor, text_features: Tensor, logit_scale: float | Tensor) -> Tensor:
-    """Return class logits ``[B, C]`` of unit-length image features ``[B, d]`` and class features ``[C, d]``."""
-    return logit_scale * adapted @ text_features.T
+def scores(adapted: Tensor, text_features: Tensor, logit_scale: float | Tensor, biases: Tensor | None = None) -> Tensor:
+    """Return class logits ``[B, C]`` of unit-length image features ``[B, d]`` and class features ``[C, d]``.
+
+    Biases ``[C]``, where there are some, are multiplied by the factor too.
+    """
+    logits = logit_scale * adapted @ text_features.T
+    return logits if biases is None else logits + logit_scale * biases
 
 
 PADDING = -1

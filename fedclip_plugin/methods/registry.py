@@ -62,6 +62,9 @@ class Method:
     activations
         From a CLIP's size, the number of classes and the batch size to the bytes that a training step keeps for its
         backward pass; 0 where they do not weigh, as on features.
+    sums
+        Of a closed-form method, which is solved from sums over the silos' images in one round: from a CLIP's size and
+        the number of classes to how many numbers a silo sends. None for methods that are trained.
     """
 
     name: str
@@ -72,6 +75,12 @@ class Method:
     inputs: Literal["features", "pixels"] = "features"
     parameters: Callable[[ClipConfig, int], int] = _nothing
     activations: Callable[[ClipConfig, int, int], int] = _nothing
+    sums: Callable[[ClipConfig, int], int] | None = None
+
+    @property
+    def rounds(self) -> int | None:
+        """How many rounds it takes; None where the recipe says."""
+        return None if self.sums is None else 1
 
     @property
     def on_pixels(self) -> bool:
@@ -138,6 +147,14 @@ def _gate_parameters(size: ClipConfig, classes: int) -> int:
     return 2 * size.dim * (size.dim + 1)
 
 
+def _class_sums(size: ClipConfig, classes: int) -> int:
+    return classes * (size.dim + 1)
+
+
+def _all_sums(size: ClipConfig, classes: int) -> int:
+    return _class_sums(size, classes) + size.dim * (size.dim + 1) // 2
+
+
 _BUILT_IN = (
     Method(
         name="zero_shot",
@@ -177,6 +194,33 @@ _BUILT_IN = (
         trains="a linear classifier that starts at the text features, C d parameters",
         adapter="fedclip_plugin.methods.linear_probe:LinearProbe",
         parameters=lambda size, classes: classes * size.dim,
+    ),
+    Method(
+        name="ridge",
+        title="Ridge (Fed3R)",
+        source="Fani et al., Fed3R, ICML 2024, arXiv 2406.01116; with zero-shot CLIP's logits added",
+        trains="nothing: one round of counts, class sums and a Gram matrix, solved by the server",
+        adapter="fedclip_plugin.methods.closed_form.adapters:Ridge",
+        parameters=lambda size, classes: classes * size.dim + 1,
+        sums=_all_sums,
+    ),
+    Method(
+        name="ncm",
+        title="Class means (FedNCM)",
+        source="Legate et al., FedNCM, NeurIPS 2023, arXiv 2303.12767; with zero-shot CLIP's logits added",
+        trains="nothing: one round of counts and class sums, C (d + 1) numbers",
+        adapter="fedclip_plugin.methods.closed_form.adapters:ClassMeans",
+        parameters=lambda size, classes: classes * size.dim + 1,
+        sums=_class_sums,
+    ),
+    Method(
+        name="gda",
+        title="Gaussian (CLIP-GDA)",
+        source="Wang et al., ICLR 2024, arXiv 2402.04087; federated by the sums of FedCGS, arXiv 2503.06962",
+        trains="nothing: the one round of ridge, solved as Gaussians of one covariance",
+        adapter="fedclip_plugin.methods.closed_form.adapters:Gaussian",
+        parameters=lambda size, classes: classes * (size.dim + 1) + 1,
+        sums=_all_sums,
     ),
     Method(
         name="prompt",

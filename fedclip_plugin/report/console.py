@@ -46,8 +46,8 @@ class Console:
         """Print what is trained."""
         self._on_training()
         self.say(
-            f"ready after {time.perf_counter() - self._began:.1f} s; training {parameters:,} parameters of "
-            f"{task.method} on {task.text.features.shape[1]}-wide features, {len(task.classes)} classes"
+            f"ready after {time.perf_counter() - self._began:.1f} s; {_what(task.method, parameters)} "
+            f"on {task.text.features.shape[1]}-wide features, {len(task.classes)} classes"
         )
 
     def round(self, record: RoundRecord) -> None:
@@ -79,3 +79,10 @@ class Console:
             self.say(f"note: {sentence}")
         best, final = self._folder.adapters / "best", self._folder.adapters / "final"
         self.say(f"adapter: {best} (best mean source validation), {final}")
+
+
+def _what(method: str, parameters: int) -> str:
+    """Say what is done with the features from here on."""
+    if METHODS[method].rounds is not None:
+        return f"solving {method} from sums"
+    return f"training {parameters:,} parameters of {method}"

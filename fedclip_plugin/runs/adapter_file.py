@@ -23,7 +23,7 @@ from fedclip_plugin.runs.adapter_header import header_fault, tensors_fault
 from fedclip_plugin.text import percent, size
 
 FORMAT_VERSION = 2
-TEXT_FEATURES, CLASS_FEATURES = "text_features", "class_features"
+TEXT_FEATURES, CLASS_FEATURES, CLASS_BIASES = "text_features", "class_features", "class_biases"
 ADAPTER_PREFIX = "adapter."
 
 
@@ -57,7 +57,10 @@ class SavedAdapter:
     tensors
         The adapter's parameters by name, as the method's module names them.
     class_features
-        What image features are compared with, ``[C, d]`` float32 of unit length, where the method trains it; else None.
+        What image features are compared with, ``[C, d]`` float32, where the method trains it; else None. Of unit length
+        but for closed-form methods.
+    class_biases
+        What is added to the products with the class features, before the logit scale, ``[C]`` float32; mostly None.
     sample_range
         What was black and white in samples of more than 8 bits; None where the files' own word was taken.
     """
@@ -76,6 +79,7 @@ class SavedAdapter:
     tensors: Mapping[str, npt.NDArray[Any]]
     metrics: Mapping[str, Any] = field(default_factory=dict)
     class_features: npt.NDArray[Any] | None = None
+    class_biases: npt.NDArray[Any] | None = None
     sample_range: SampleRange | None = None
 
     @property
@@ -122,9 +126,11 @@ def save_adapter(folder: Path, adapter: SavedAdapter) -> None:
     arrays = {TEXT_FEATURES: adapter.text_features}
     if adapter.class_features is not None:
         arrays[CLASS_FEATURES] = adapter.class_features
+    if adapter.class_biases is not None:
+        arrays[CLASS_BIASES] = adapter.class_biases
     arrays |= {ADAPTER_PREFIX + name: value for name, value in adapter.tensors.items()}
     weights = save_tensors({name: np.asarray(array, order="C") for name, array in arrays.items()})
-    stored = ("tensors", TEXT_FEATURES, CLASS_FEATURES)
+    stored = ("tensors", TEXT_FEATURES, CLASS_FEATURES, CLASS_BIASES)
     header = {item.name: getattr(adapter, item.name) for item in fields(adapter) if item.name not in stored}
     if adapter.sample_range is None:
         del header["sample_range"]  # a version that knows no such key reads the adapter rightly
@@ -171,16 +177,17 @@ def load_adapter(folder: Path) -> SavedAdapter:
     try:
         arrays = load_tensors(weights)
         text, classes = arrays.pop(TEXT_FEATURES), arrays.pop(CLASS_FEATURES, None)
+        biases = arrays.pop(CLASS_BIASES, None)
     except (KeyError, ValueError, TypeError, AttributeError, SafetensorError) as error:
         raise AdapterFileError(f"{folder} is not an adapter of this project: {error}; was it edited?") from error
     tensors = {name.removeprefix(ADAPTER_PREFIX): array for name, array in sorted(arrays.items())}
-    fault = tensors_fault(header, text, classes, tensors)
+    fault = tensors_fault(header, text, classes, biases, tensors)
     if fault:
         raise AdapterFileError(f"{folder} {fault}; take the adapter from where it was made")
     header["classes"] = tuple(header["classes"])
     if "sample_range" in header:
         header["sample_range"] = tuple(header["sample_range"])
-    return SavedAdapter(**header, text_features=text, class_features=classes, tensors=tensors)
+    return SavedAdapter(**header, text_features=text, class_features=classes, class_biases=biases, tensors=tensors)
 
 
 def _sealed(header: Mapping[str, Any], weights: bytes) -> bytes:

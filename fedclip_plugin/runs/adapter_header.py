@@ -38,6 +38,7 @@ def tensors_fault(
     header: Mapping[str, Any],
     text: npt.NDArray[Any],
     classes: npt.NDArray[Any] | None,
+    biases: npt.NDArray[Any] | None,
     tensors: Mapping[str, npt.NDArray[Any]],
 ) -> str | None:
     """Return what is wrong with an adapter's tensors, by a header without fault, one sentence; None when nothing is."""
@@ -47,7 +48,10 @@ def tensors_fault(
         if array.shape != wanted:
             sizes = f"{wanted[0]} classes and feature_dim {wanted[1]} need {list(wanted)}"
             return f"has {name} of shape {list(array.shape)}; {sizes}"
-    for name, array in {**features, **tensors}.items():
+    added = {} if biases is None else {"class_biases": biases}
+    if biases is not None and biases.shape != wanted[:1]:
+        return f"has class_biases of shape {list(biases.shape)}; {wanted[0]} classes need {list(wanted[:1])}"
+    for name, array in {**features, **added, **tensors}.items():
         if array.dtype != np.float32:
             return f"has {printable(name)} of type {array.dtype}, which must be float32"
         if not np.isfinite(array).all():

@@ -45,7 +45,7 @@ def summary_rows(rounds: Sequence[RoundRecord], title: str) -> list[Row]:
         rows.append((f"{title}, {label}", record.tests(), record.target))
     if all(silo.personal for silo in last.silos.values()):
         own = {name: silo.personal["test"] for name, silo in last.silos.items()}
-        rows.append((f"{title}, fine-tuned by each silo", own, None))
+        rows.append((f"{title}, each silo's own", own, None))
     return rows
 
 
@@ -100,13 +100,20 @@ def client_cells(rounds: Sequence[RoundRecord], title: str) -> list[list[str]]:
     return [["accuracy of clients in %", *CLIENT_COLUMNS.values()], *body] if body else []
 
 
+def _loss(record: RoundRecord) -> list[str]:
+    """Say the loss; where no silo told one, that it is not finite if that is why updates were dropped."""
+    if record.train_loss is None:
+        return ["no finite loss"] if record.dropped else []
+    return [f"loss {record.train_loss:.4f}"]
+
+
 def round_text(record: RoundRecord, rounds: int, silos: int, noun: str = "silos") -> str:
     """Return a complete round as one line of text."""
     target = "" if record.target is None else f"  target {percent(record.target)}"
     parts = [
         f"round {record.round:>{len(str(rounds))}}/{rounds}",
         f"{len(record.answered) - len(record.dropped)} of {silos} {noun}",
-        "no finite loss" if record.train_loss is None else f"loss {record.train_loss:.4f}",
+        *_loss(record),
         f"validation {percent(record.validation)}  test {percent(record.test)}{target}",
         f"up {size(record.bytes_up)} down {size(record.bytes_down)}",
         f"{record.seconds['round']:.2f} s",

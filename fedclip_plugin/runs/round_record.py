@@ -34,7 +34,7 @@ class SiloRecord(_Record):
     zero_shot
         Accuracy of CLIP without an adapter, by split; in round 0 alone.
     personal
-        Accuracy of the adapter that the silo fine-tuned for itself, by split; in the last round alone.
+        Accuracy of the adapter that the silo made for itself, by split; in the last round alone.
     """
 
     train_loss: float | None

@@ -10,6 +10,7 @@ rank's machine; ``report/`` comes later, from ``fedclip report``.
     adapters/round_0012/    adapter.json + adapter.safetensors (the last k, best, final)
     adapters/best, final    links into the same folder; copies where the file system has no links
     state/round_0012/       what the server remembers besides: its optimiser, the residual of its codec
+    state/sums/             of closed-form methods, with fedclip_args.forgettable: what each silo sent
     personal/<silo>/        of a silo, on its own machine: adapter/ in the end, and state/round_0012/ like the server's
     logs/rank_N.log         everything that is logged, FedML's own log included, one file a rank
     tensorboard/            curves, with tracking_args.enable_tensorboard
@@ -36,7 +37,7 @@ from fedclip_plugin.recipe.schema.sections import defining, flat_sections
 from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter
 from fedclip_plugin.runs.job_folder import JobFolder
 from fedclip_plugin.runs.round_record import RoundRecord
-from fedclip_plugin.runs.state import round_folders
+from fedclip_plugin.runs.state import Arrays, round_folders, save_state
 from fedclip_plugin.runs.writing import writing
 
 
@@ -49,6 +50,7 @@ class RunFolder(JobFolder):
         self.metrics = path / "metrics.jsonl"
         self.recipe = path / "recipe.yaml"
         self.state = path / "state"
+        self.sums = self.state / "sums"
 
     def has_links(self) -> bool:
         """Return whether ``best`` and ``final`` can be links here."""
@@ -181,6 +183,12 @@ class RunFolder(JobFolder):
             place.mkdir(parents=True, exist_ok=True)
             sweep(place)
             save_adapter(place / "adapter", adapter)
+
+    def save_sums(self, arrays: Arrays) -> None:
+        """Write what each silo sent of a closed-form method; errors as :meth:`save_round`."""
+        with writing(self.sums):
+            self.state.mkdir(parents=True, exist_ok=True)
+            save_state(self.sums, arrays)
 
     def load_round(self, number: int) -> SavedAdapter:
         """Read the adapter of round ``number``; see :func:`load_adapter` for errors."""

@@ -31,7 +31,8 @@ def run(model, batch):
 @torch.no_grad()
 def reference(saved, batch):
     adapted = restore_adapter(saved)(torch.from_numpy(batch))
-    logits = scores(adapted, torch.from_numpy(saved.head_features), saved.logit_scale)
+    biases = None if saved.class_biases is None else torch.from_numpy(saved.class_biases)
+    logits = scores(adapted, torch.from_numpy(saved.head_features), saved.logit_scale, biases)
     return logits.numpy(), torch.softmax(logits, dim=-1).numpy()
 
 
@@ -47,7 +48,7 @@ def test_logits_and_probabilities_are_the_adapters(method, batch, scale):
     saved = random_adapter(method, scale=scale)
     logits, probabilities = run(head_graph(saved, {}), features(batch))
     wanted_logits, wanted_probabilities = reference(saved, features(batch))
-    np.testing.assert_allclose(logits / scale, wanted_logits / scale, atol=1e-6)
+    np.testing.assert_allclose(logits / saved.logit_scale, wanted_logits / saved.logit_scale, atol=1e-6)
     np.testing.assert_allclose(logits, wanted_logits, atol=5e-5)
     np.testing.assert_allclose(probabilities, wanted_probabilities, atol=1e-5)
 
@@ -55,9 +56,13 @@ def test_logits_and_probabilities_are_the_adapters(method, batch, scale):
 @pytest.mark.parametrize("method", HEADS)
 @pytest.mark.parametrize("store", ["fp32", "fp16"])
 def test_a_feature_of_zeros_gives_finite_answers(method, store):
-    logits, probabilities = run(head_graph(random_adapter(method), {}, store), np.zeros((2, WIDTH), np.float32))
-    np.testing.assert_array_equal(logits, 0)
-    np.testing.assert_allclose(probabilities, 1 / 7, rtol=1e-6)
+    saved, nothing = random_adapter(method), np.zeros((2, WIDTH), np.float32)
+    logits, probabilities = run(head_graph(saved, {}, store), nothing)
+    if saved.class_biases is None:
+        np.testing.assert_array_equal(logits, 0)
+    wanted_logits, wanted_probabilities = reference(saved, nothing)
+    np.testing.assert_allclose(logits, wanted_logits, rtol=1e-6)
+    np.testing.assert_allclose(probabilities, wanted_probabilities, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", HEADS)

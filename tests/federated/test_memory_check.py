@@ -22,6 +22,7 @@ from fedclip_plugin.federated.startup.preflight import adapter_space
 from fedclip_plugin.methods import METHODS
 from fedclip_plugin.recipe import find_recipe, find_study, load_recipe, recipe_files
 from fedclip_plugin.study.definition import load_study
+from tests.support.workshop import of_method
 
 GB = 10**9
 
@@ -153,7 +154,7 @@ def with_room(monkeypatch, room):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_small_machine_runs_every_method_on_the_miniature(monkeypatch, method):
     with_room(monkeypatch, 3 * GB)
-    assert require_memory_here([recipe(fedclip_args__method=method)]) is None
+    assert require_memory_here([recipe(**of_method(method))]) is None
 
 
 def test_a_small_machine_runs_the_miniatures_recipes_and_study(monkeypatch):

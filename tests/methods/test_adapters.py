@@ -19,7 +19,7 @@ from fedclip_plugin.runs import SavedAdapter
 from tests.support.workshop import CLIP_TINY_WIDTH, frozen
 
 ON_FEATURES = [name for name, spec in METHODS.items() if not spec.on_pixels]
-STARTS_AS_CLIP = ("zero_shot", "linear_probe", "prompt", "full")
+STARTS_AS_CLIP = ("zero_shot", "linear_probe", "ridge", "ncm", "gda", "prompt", "full")
 """Methods that draw nothing at random."""
 
 

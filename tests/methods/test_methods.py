@@ -78,12 +78,13 @@ def test_its_loss_falls_where_it_has_parameters(method, trained):
     assert (losses[-1] < losses[0]) == (method not in NOTHING_TRAINED)
 
 
-def test_what_it_compares_is_of_unit_length(trained, inputs, frozen):
+def test_what_it_compares_is_of_unit_length(method, trained, inputs, frozen):
     adapter = trained[0]
     with torch.no_grad():
         image, classes = adapter(inputs), adapter.class_features(frozen.text)
     assert (image.shape, classes.shape) == ((IMAGES, 128), (len(CLASSES), 128))
-    for features in (image, classes):
+    solved = METHODS[method].rounds is not None  # the lengths of its rows are what it finds
+    for features in (image,) if solved else (image, classes):
         torch.testing.assert_close(features.norm(dim=-1), torch.ones(len(features)))
 
 

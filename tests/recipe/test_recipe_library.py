@@ -49,7 +49,7 @@ def test_every_recipe_has_the_header(file):
     text = file.read_text()
     header = text.split("\n\n", 1)[0]
 
-    assert recipe_title(file).startswith("FedCLIP on ")
+    assert recipe_title(file).startswith(f"{METHODS[load_recipe(file).fedclip_args.method].title} on ")
     assert f"fedclip launch recipes/{recipe_name(file)}.yaml" in header
     for word in ("data:", "override:", "expected:", "wall time:", "hardware:"):
         assert word in header.lower()

@@ -204,7 +204,7 @@ def test_where_nothing_was_averaged_no_global_adapter_is_shown(tmp_path, worksho
     assert "nothing was averaged" in notes
     assert "confusion" not in figures
     tuned = parts["Summary"].tables[0].rows[-1]
-    assert tuned == ["FedCLIP, fine-tuned by each silo", "80.0", "80.0", "80.0", "80.0", "-"]
+    assert tuned == ["FedCLIP, each silo's own", "80.0", "80.0", "80.0", "80.0", "-"]
 
 
 def test_dropped_updates_and_rounds_without_a_test_are_told(tmp_path, workshop, parts_of):

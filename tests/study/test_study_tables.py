@@ -97,11 +97,11 @@ def test_personalization_has_the_fine_tuned_adapters_where_there_are_some(findin
 
     found = replace(findings, results={name: tuned(result) for name, result in findings.results.items()})
     table = accuracy_table(found, "personalization")
-    assert row(table, "FedCLIP")["fine-tuned"] == "90.0 +- 0.0"
+    assert row(table, "FedCLIP")["own adapter"] == "90.0 +- 0.0"
     assert any("from that of the last round" in note for note in table.notes)
-    assert row(table, "FedCLIP (paper's settings)")["fine-tuned"] == "-"
-    assert "fine-tuned" not in accuracy_table(found, "generalization").head
-    assert "fine-tuned" not in accuracy_table(findings, "personalization").head
+    assert row(table, "FedCLIP (paper's settings)")["own adapter"] == "-"
+    assert "own adapter" not in accuracy_table(found, "generalization").head
+    assert "own adapter" not in accuracy_table(findings, "personalization").head
 
 
 def test_a_case_with_prompts_of_its_own_is_compared_with_its_own_zero_shot(findings):

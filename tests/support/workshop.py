@@ -21,7 +21,7 @@ from fedclip_plugin.cli.mpirun.command import Launch
 from fedclip_plugin.features import TextFeatures, prompts_of
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.machine import torch_threads
-from fedclip_plugin.methods import AdapterInputs
+from fedclip_plugin.methods import METHODS, AdapterInputs
 from fedclip_plugin.ranks import threads_per_rank
 from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.runs import RunFolder
@@ -54,6 +54,11 @@ TWO_SILOS = {
 """What leaves out one silo where two will do: most of a small job's time goes into the start of its ranks."""
 
 
+def of_method(method):
+    """Return what makes the small recipe, of three rounds, one for a method."""
+    return {"fedclip_args__method": method, "train_args__comm_round": METHODS[method].rounds or 3}
+
+
 def fedml_args(**given):
     """Return the arguments that FedML reads, as a plain namespace."""
     return SimpleNamespace(**{"federated_optimizer": "FedAvg", "round_idx": 0, "comm_round": 3} | given)
@@ -78,6 +83,10 @@ def training_settings(**given):
         "averaged": True,
         "proximal_mu": 0.0,
         "personal_epochs": 0,
+        "personal_statistics": False,
+        "augmented_views": 0,
+        "min_class_count": 1,
+        "forgettable": False,
         "codec": "none",
         "server_optimizer": "none",
         "server_lr": 1.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -10,16 +11,18 @@ from fedml.core.distributed.communication.message import Message
 from fedml.cross_silo.server.fedml_aggregator import FedMLAggregator
 from fedml.cross_silo.server.fedml_server_manager import FedMLServerManager
 from fedml.cross_silo.server.message_define import MyMessage
+from torch import Tensor
 
 from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.managers.handlers import ManagerMixin
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, ServerReport
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import Watchdog
-from fedclip_plugin.federated.messages.added_fields import COMPLETE, ROUND, TRAIN
+from fedclip_plugin.federated.messages.added_fields import CHOSEN, COMPLETE, OTHERS, ROUND, TRAIN, TRY
 from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
 from fedclip_plugin.federated.messages.transport import most_bytes, open_transport
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+from fedclip_plugin.federated.roles.closed_form_round import Sent, largest_message
 from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.recipe.client_sampling import sampled
@@ -37,6 +40,8 @@ class AveragingDriver(FedMLAggregator):
         Indices of the silos that train in the current round, ascending.
     seconds
         Wall time of the last averaging and of the last scoring on the target domain.
+    to_try
+        What silos, by index, are to be sent of a closed-form method before the round is over: solutions.
     """
 
     def __init__(
@@ -46,6 +51,8 @@ class AveragingDriver(FedMLAggregator):
         self._aggregator, self._histories = aggregator, histories
         self.sampled: list[int] = []
         self.seconds: dict[str, float] = {}
+        self.to_try: dict[int, OrderedDict[str, Tensor]] = {}
+        self._tried = False
 
     def sample(self, number: int) -> None:
         """Sample the silos of round ``number``."""
@@ -73,7 +80,31 @@ class AveragingDriver(FedMLAggregator):
             return False
         for index in self.sampled:
             self.flag_client_model_uploaded_dict[index] = False
-        return True
+        if self._aggregator.closed_form is None or self._tried:
+            return True
+        self._tried = True
+        self._take_sums()
+        return False
+
+    def _take_sums(self) -> None:
+        """Solve a closed-form method from the silos' sums; what silos are to try of it goes to :attr:`to_try`."""
+        aggregator = self._aggregator
+        aggregator.take_sums(self._answers())
+        assert aggregator.closed_form is not None, "asked of those methods only"
+        found = aggregator.closed_form.candidates()
+        for index in self.sampled:
+            self.to_try[index] = OrderedDict(found)
+            if aggregator.settings.personal_statistics:
+                others = aggregator.closed_form.total(aggregator.silos[index]).to_wire()
+                self.to_try[index].update((f"{OTHERS}{name}", tensor) for name, tensor in others.items())
+
+    def _answers(self) -> list[Sent]:
+        """Return what the sampled silos sent, and forget it."""
+        splits, silos = self._aggregator.splits, self._aggregator.silos
+        return [
+            Sent(silos[index], self.sample_num_dict[index], self.model_dict.pop(index), splits[index] if splits else {})
+            for index in self.sampled
+        ]
 
     def aggregate(self) -> tuple[Any, list[Any], list[int]]:
         """Average the sampled silos' updates, load what silos will see of it, and sample those of the next round.
@@ -83,6 +114,12 @@ class AveragingDriver(FedMLAggregator):
         began = time.perf_counter()
         aggregator = self._aggregator
         aggregator.answered = tuple(aggregator.silos[index] for index in self.sampled)
+        if aggregator.closed_form is not None:
+            result = aggregator.take_trials(self._answers())
+            self.set_global_model_params(result)
+            self.seconds, self._tried, indices = {"aggregate": time.perf_counter() - began}, False, self.sampled
+            self.sample(self.args.round_idx + 1)
+            return result, [], indices
         updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self.sampled]
         updates, chosen = aggregator.on_before_aggregation(updates)
         result = aggregator.on_after_aggregation(aggregator.aggregate(updates))
@@ -147,7 +184,8 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         super().handle(kind, message)
 
     def _init_manager(self) -> None:
-        most = most_bytes(self._aggregator.get_model_params())
+        largest = largest_message(self._aggregator.model, len(self._aggregator.silos), self.settings.forgettable)
+        most = most_bytes(largest)
         self.com_manager = open_transport(self.comm, self.rank, self.size, self.names, most, self._heard)
         self.com_manager.add_observer(self)
 
@@ -173,12 +211,16 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         From then on the silo owes an answer.
         """
         if message.get_type() in _MODEL_MESSAGES:
-            begins = self.args.round_idx + (message.get_type() == MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
+            sync = message.get_type() == MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT
+            begins = self.args.round_idx + (sync and not message.get(TRY))
             rank = message.get_receiver_id()
             train = rank - 1 in self._averager.sampled
             message.add_params(ROUND, begins)
             message.add_params(TRAIN, train)
             message.add_params(COMPLETE, self._recorder.last)
+            solved = self._aggregator.closed_form
+            if self.settings.personal_statistics and solved is not None and solved.chosen is not None:
+                message.add_params(CHOSEN, tuple(solved.chosen))
             self._expected.adapter_sent(rank, begins, train)
             self._watchdog.expect([self._aggregator.silos[rank - 1]], self.settings.round_timeout)
         super().send_message(message)
@@ -187,12 +229,25 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         """Take a silo's update; close the round when it was the last one."""
         number = self.args.round_idx
         super().handle_message_receive_model_from_client(msg_params)
+        for index in list(self._averager.to_try):
+            self._send_to_try(index, self._averager.to_try.pop(index))
         if self.args.round_idx == number:
             return
         began, down = self._sent_at, self._bytes_down
         up = self.com_manager.bytes_received - self._received_before
         self._begin_round()
         self._note_round(self.args.round_idx, up, down, self._sent_at - began)
+
+    def _send_to_try(self, index: int, solutions: OrderedDict[str, Tensor]) -> None:
+        """Ask a silo, in the round that goes on, how solutions do on its validation images."""
+        message = Message(MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT, self.get_sender_id(), index + 1)
+        message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, solutions)
+        message.add_params(MyMessage.MSG_ARG_KEY_CLIENT_INDEX, str(index))
+        message.add_params(TRY, True)
+        before = self.com_manager.bytes_sent
+        self.send_message(message)
+        sent = self.com_manager.bytes_sent - before
+        self._bytes_down, self._sent_before = self._bytes_down + sent, self._sent_before + sent
 
     def process_finished_status(self, client_status: str, msg_params: Message) -> None:
         """End when all silos have said goodbye; FedML would sleep 5 s first."""

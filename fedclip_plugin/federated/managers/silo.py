@@ -19,13 +19,26 @@ from fedclip_plugin.features import SiloFeatures
 from fedclip_plugin.federated.managers.handlers import ManagerMixin
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import PATIENCE, Watchdog
-from fedclip_plugin.federated.messages.added_fields import COMPLETE, REPORT, ROUND, TRAIN, SiloReport
+from fedclip_plugin.federated.messages.added_fields import (
+    CHOSEN,
+    COMPLETE,
+    OTHERS,
+    REPORT,
+    ROUND,
+    TRAIN,
+    TRY,
+    SiloReport,
+)
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.messages.transport import most_bytes, open_transport
+from fedclip_plugin.federated.roles.choice import Chosen, try_sets
+from fedclip_plugin.federated.roles.closed_form_round import largest_message
 from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm
+from fedclip_plugin.methods.closed_form.feature_sums import Statistics
 from fedclip_plugin.text import told
 
 _SERVER = 0
@@ -41,6 +54,8 @@ class SiloDriver(TrainerDistAdapter):
         What is to be said about the adapter that arrived last.
     answers, personal
         How that adapter, and in the end the silo's own fine-tuned one, label the ``validation`` and ``test`` splits.
+    chosen
+        What all silos chose of a closed-form method, where this one solves an adapter of its own.
     """
 
     def __init__(
@@ -68,6 +83,8 @@ class SiloDriver(TrainerDistAdapter):
         self.report: SiloReport | None = None
         self.answers: dict[str, Answers] = {}
         self.personal: dict[str, Answers] = {}
+        self._others: Statistics | None = None  # sums of the other silos, where this one solves an adapter of its own
+        self.chosen: Chosen | None = None
 
     def update_dataset(self, client_index: int | None = None) -> None:
         """Take the silo's own data; FedML's ``client_index or ...`` would mistake silo 0 for none."""
@@ -107,12 +124,16 @@ class SiloDriver(TrainerDistAdapter):
     def _settle(self) -> None:
         """After the last round, fine-tune for this silo alone if asked to, and keep the silo's own adapter."""
         trainer, settings = self.silo_trainer, self._settings
-        if settings.personal_epochs:
-            trainer.personalize(self.splits)
+        if settings.personal:
+            if settings.personal_statistics:
+                assert self._others is not None and self.chosen is not None, "sent with the solutions, and after"
+                trainer.personalize_by_sums(self.splits, self._others, self.chosen)
+            else:
+                trainer.personalize(self.splits)
             self.personal = self._answer()
             assert self.report is not None, "the last adapter has been evaluated"
             self.report = replace(self.report, personal={name: own.score for name, own in self.personal.items()})
-        if settings.personal_epochs or not settings.averaged:
+        if settings.personal or not settings.averaged:
             metrics = {name: own.score.accuracy for name, own in (self.personal or self.answers).items()}
             metrics["zero_shot_validation"] = trainer.zero_shot["validation"].score.accuracy
             saved = trainer.task.saved(self.round, trainer.model, metrics)
@@ -127,13 +148,27 @@ class SiloDriver(TrainerDistAdapter):
 
     def train(self, round_idx: int) -> tuple[OrderedDict[str, Tensor], int]:
         """Train in the server's round (FedML counts a silo's own), note loss and time, and return what travels."""
-        began = time.perf_counter()
-        update, samples = super().train(self.round)
+        began, solved = time.perf_counter(), isinstance(self.silo_trainer.model, ClosedForm)
+        if solved:
+            update, samples = self.silo_trainer.sums(self.splits.train).to_wire(), len(self.splits.train)
+        else:
+            update, samples = super().train(self.round)
         if self.report is not None:
-            seconds = time.perf_counter() - began
-            self.report = replace(self.report, train_loss=self.silo_trainer.train_loss, train_seconds=seconds)
+            seconds, loss = time.perf_counter() - began, None if solved else self.silo_trainer.train_loss
+            self.report = replace(self.report, train_loss=loss, train_seconds=seconds)
         payload, _ = self._compressor.compress(update, self._held)
         return payload, samples
+
+    def try_solutions(self, tensors: Mapping[str, Tensor]) -> tuple[OrderedDict[str, Tensor], int]:
+        """Return how solutions of a closed-form method do on the validation split, and the number of images."""
+        began, trainer = time.perf_counter(), self.silo_trainer
+        assert isinstance(trainer.model, ClosedForm) and self.report is not None, "sent after the first adapter"
+        others = {name.removeprefix(OTHERS): tensor for name, tensor in tensors.items() if name.startswith(OTHERS)}
+        self._others = Statistics.from_wire(others) if others else None
+        found = try_sets(type(trainer.model), tensors, self.splits.validation, trainer.task.text)
+        seconds = self.report.train_seconds + time.perf_counter() - began
+        self.report = replace(self.report, zero_shot={}, train_seconds=seconds)
+        return found, len(self.splits.train)
 
 
 @dataclass(frozen=True)
@@ -170,7 +205,8 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         return f"{self.names[self.rank]}, round {self._driver.round + 1}"
 
     def _init_manager(self) -> None:
-        most = most_bytes(parameters_of(self._driver.silo_trainer.model))
+        silos, apart = self.args.client_num_in_total, self.settings.forgettable
+        most = most_bytes(largest_message(self._driver.silo_trainer.model, silos, apart))
         self.com_manager = open_transport(self.comm, self.rank, self.size, self.names, most, self._heard)
         self.com_manager.add_observer(self)
 
@@ -185,8 +221,13 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
     def _receive(self, message: Message, train: Callable[[Message], None]) -> None:
         number = int(message.get(ROUND))
         self._driver.round = self.round_idx = number
+        chosen = message.get(CHOSEN)
+        self._driver.chosen = None if chosen is None else Chosen(*chosen)
         self._driver.state.drop_before(int(message.get(COMPLETE)))
-        if message.get(TRAIN) or number >= self.num_rounds:
+        if message.get(TRY):
+            solutions = message.get(MyMessage.MSG_ARG_KEY_MODEL_PARAMS)
+            self.send_model_to_server(_SERVER, *self._driver.try_solutions(solutions))
+        elif message.get(TRAIN) or number >= self.num_rounds:
             train(message)
         else:
             self._driver.update_dataset()

@@ -15,6 +15,15 @@ TRAIN = "fedclip_train"
 COMPLETE = "fedclip_complete"
 """The last complete round when the message was sent: a resumed run goes on after that one or a later one."""
 
+TRY = "fedclip_try"
+"""Whether the message carries solutions of a closed-form method, to be tried on the silo's validation images."""
+
+CHOSEN = "fedclip_chosen"
+"""Penalty and mix of a closed-form method, which a silo's own adapter takes over (``personal_statistics``)."""
+
+OTHERS = "others."
+"""How the names of the sums of the other silos begin, beside solutions (``personal_statistics``)."""
+
 REPORT = "fedclip_report"
 """A :class:`SiloReport`."""
 
@@ -36,7 +45,7 @@ class SiloReport:
     zero_shot
         Scores of CLIP without an adapter, by split; sent with the first report only.
     personal
-        Scores by split of the adapter that the silo fine-tuned for itself, after the last round.
+        Scores by split of the adapter that the silo made for itself, after the last round.
     train_loss
         Mean loss of the training that followed, None when the silo did not train.
     train_seconds, evaluate_seconds

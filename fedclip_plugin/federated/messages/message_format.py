@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from fedml.cross_silo.server.message_define import MyMessage
 
-from fedclip_plugin.federated.messages.added_fields import COMPLETE, REPORT, ROUND, TRAIN
+from fedclip_plugin.federated.messages.added_fields import CHOSEN, COMPLETE, REPORT, ROUND, TRAIN, TRY
 
 _ENVELOPE = {
     "msg_type": "FedML's number of the message.",
     "sender, receiver": "Ranks.",
 }
-_MODEL = "The adapter: its tensors by name, as the recipe's `codec` has them."
+_MODEL = (
+    "The adapter: its tensors by name, as the recipe's `codec` has them; of `ridge`, `ncm` and `gda` sums, see above."
+)
 _REPORT = "A `SiloReport`, see below; nothing before the first adapter has come."
 _INDEX = "Index of the silo, counted from 0."
 
@@ -42,6 +44,8 @@ _ADAPTER = {
     ROUND: "The round that begins.",
     TRAIN: "Whether the silo trains in it; else it only evaluates.",
     COMPLETE: "The last complete round.",
+    TRY: "Only of closed-form methods: that the tensors are solutions to be tried, and not an adapter.",
+    CHOSEN: "Only with `personal_statistics`, beside the last adapter: the penalty and the mix that were chosen.",
 }
 
 FEDML_MESSAGES = (

@@ -16,12 +16,14 @@ from torch import Tensor
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
+from fedclip_plugin.federated.roles.closed_form_round import ClosedFormRound, Sent
 from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.server_optimizer import ServerOptimizer
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories, Score, Task
 from fedclip_plugin.federated.roles.update_check import update_fault
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.text import told
 
@@ -56,6 +58,8 @@ class FedClipAggregator(ServerAggregator):
         (``frequency_of_the_test``). Without a federation the mean over the silos' own adapters.
     target_answers
         What that adapter, or each silo's own, said of the target's images.
+    closed_form
+        The round of a method that is solved and not trained; None for the others.
     """
 
     model: Adapter
@@ -78,6 +82,10 @@ class FedClipAggregator(ServerAggregator):
         self._images = {name: sizes["train"] for name, sizes in zip(silos, splits, strict=False)}
         self.compressor = ErrorFeedback(settings.codec)
         self.optimizer = ServerOptimizer(settings.server_optimizer, settings.server_lr, settings.server_momentum)
+        self.closed_form: ClosedFormRound | None = None
+        if isinstance(model, ClosedForm):
+            views, apart = settings.augmented_views, settings.forgettable
+            self.closed_form = ClosedFormRound(type(model), task.text, views, apart)
         self.dropped: dict[str, str] = {}
         self.target: float | None = None
         self.target_answers: tuple[Answers, ...] = ()
@@ -113,6 +121,21 @@ class FedClipAggregator(ServerAggregator):
         self._alone = [dict(update) for _, update in updates] if not self.settings.averaged else []
         updates, chosen = super().on_before_aggregation(updates)
         return updates, [kept[index] for index in chosen]
+
+    def take_sums(self, sent: Sequence[Sent]) -> None:
+        """Take in the sums of silos, of a closed-form method; a FederationError when too few can be used."""
+        assert self.closed_form is not None, "asked of those methods only"
+        faults = self.closed_form.take_sums(sent)
+        self.require_enough(len(sent) - len(faults), faults)
+
+    def take_trials(self, sent: Sequence[Sent]) -> OrderedDict[str, Tensor]:
+        """Take in how solutions did, and return the adapter that is chosen by it; errors as :meth:`take_sums`."""
+        assert self.closed_form is not None, "asked of those methods only"
+        faults = self.dropped | self.closed_form.take_trials(sent)
+        self.require_enough(len(sent) - len(faults), faults)
+        if self.settings.forgettable:
+            self.folder.save_sums(self.closed_form.arrays())
+        return self.closed_form.result()
 
     def require_enough(self, usable: int, faults: Mapping[str, str]) -> None:
         """Note what a round drops, and raise a FederationError when fewer than ``min_silos`` updates are usable."""

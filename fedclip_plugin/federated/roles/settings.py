@@ -26,6 +26,10 @@ class TrainingSettings:
     averaged: bool  # whether silos go on from the average (``federation: federated``)
     proximal_mu: float
     personal_epochs: int
+    personal_statistics: bool
+    augmented_views: int
+    min_class_count: int
+    forgettable: bool
     codec: str
     server_optimizer: str
     server_lr: float
@@ -36,6 +40,11 @@ class TrainingSettings:
     def is_tested(self, number: int) -> bool:
         """Return whether the adapter after ``number`` rounds is tested: as FedML, the first one, every n, the last."""
         return number in (0, self.comm_round) or (number - 1) % self.frequency_of_the_test == 0
+
+    @property
+    def personal(self) -> bool:
+        """Whether each silo makes an adapter of its own after the last round."""
+        return bool(self.personal_epochs) or self.personal_statistics
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self:

@@ -79,19 +79,23 @@ Histories = dict[str, AnswerHistory]
 
 
 @torch.no_grad()
-def answer(adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor) -> Answers:
-    """Return how an adapter labels images by class features ``[C, d]`` and a factor on cosine similarities."""
+def answer(
+    adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor, biases: Tensor | None = None
+) -> Answers:
+    """Return how an adapter labels images by class features ``[C, d]``, a factor on products, and biases ``[C]``."""
     labels, confidences = [], []
-    for logits in _logits(adapter, data, classes, scale):
+    for logits in _logits(adapter, data, classes, scale, biases):
         labels.append(logits.argmax(-1))
         confidences.append(logits.softmax(-1).amax(-1))
     return Answers(data.labels, torch.cat(labels), torch.cat(confidences))
 
 
-def _logits(adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor) -> Iterator[Tensor]:
+def _logits(
+    adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor, biases: Tensor | None
+) -> Iterator[Tensor]:
     for part in data.chunks():
         adapted = adapter(part.inputs)
-        yield scores(adapted, classes.to(adapted), scale)
+        yield scores(adapted, classes.to(adapted), scale, None if biases is None else biases.to(adapted))
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,14 @@ class Task:
         """Return how ``adapter`` labels images; :class:`~fedclip_plugin.methods.ZeroShot` is CLIP without one."""
         text = data.text_beside(self.text)
         with torch.no_grad():
-            return answer(adapter, data, adapter.class_features(text), adapter.scale(text))
+            return answer(adapter, data, adapter.class_features(text), adapter.scale(text), adapter.class_biases(text))
 
     @torch.no_grad()
     def labels(self, adapter: Adapter, data: InputSet) -> Tensor:
         """Return the class indices of :meth:`answer` alone, ``[N]``: without probabilities, for many images."""
         text = data.text_beside(self.text)
-        found = _logits(adapter, data, adapter.class_features(text), adapter.scale(text))
+        classes, biases = adapter.class_features(text), adapter.class_biases(text)
+        found = _logits(adapter, data, classes, adapter.scale(text), biases)
         return torch.cat([logits.argmax(-1) for logits in found])
 
     def score(self, adapter: Adapter, data: InputSet) -> Score:
@@ -129,7 +134,7 @@ class Task:
         """Return ``adapter``, after round ``number``, in the form that goes to disk."""
         with torch.no_grad():
             classes = adapter.class_features(self.text)
-            scale = float(adapter.scale(self.text))
+            scale, biases = float(adapter.scale(self.text)), adapter.class_biases(self.text)
         return SavedAdapter(
             method=self.method,
             feature_dim=self.text.features.shape[1],
@@ -144,6 +149,7 @@ class Task:
             text_features=self.text.features.numpy(),
             tensors={name: tensor.numpy() for name, tensor in parameters_of(adapter).items()},
             metrics=dict(metrics),
-            class_features=classes.float().cpu().numpy() if adapter.trains_classes else None,
+            class_features=classes.detach().float().cpu().numpy() if adapter.trains_classes else None,
+            class_biases=None if biases is None else biases.detach().float().cpu().numpy(),
             sample_range=self.sample_range,
         )

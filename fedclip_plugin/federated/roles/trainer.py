@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,13 +13,19 @@ from fedml.core import ClientTrainer
 from torch import Tensor, nn
 
 from fedclip_plugin.features import InputSet, SiloFeatures
-from fedclip_plugin.features.feature_set import Batch
+from fedclip_plugin.features.feature_set import Batch, FeatureSet
 from fedclip_plugin.federated.roles.adam import Adam
+from fedclip_plugin.federated.roles.choice import Chosen, personal
 from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm
+from fedclip_plugin.methods.closed_form.feature_sums import Statistics, small_classes
 from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.text import told
+
+logger = logging.getLogger(__name__)
 
 SHUFFLE, PERSONAL = 1, 3
 """What a random generator is for, beside seed, silo and round (2 samples silos)."""
@@ -48,6 +55,28 @@ class FedClipTrainer(ClientTrainer):
         self.settings, self.task, self.silo, self.folder = settings, task, silo, folder
         self.zero_shot = dict(zero_shot or {})
         self.train_loss = float("nan")
+
+    def sums(self, data: InputSet) -> Statistics:
+        """Return what a silo says of its images where its method is solved, not trained.
+
+        Classes of fewer than ``min_class_count`` images are left out, and the log says which.
+        """
+        assert isinstance(self.model, ClosedForm) and isinstance(data, FeatureSet), "asked of those methods only"
+        least, names = self.settings.min_class_count, self.task.classes
+        small = small_classes(data.labels, len(names), least)
+        if small:
+            left, rule = ", ".join(told(names[label]) for label in small), "fedclip_args.min_class_count"
+            logger.warning("%s sends nothing of %s: fewer than %d images (%s)", told(self.silo), left, least, rule)
+        return Statistics.of(data, len(names), self.model.needs_gram, small)
+
+    def personalize_by_sums(self, splits: SiloFeatures, others: Statistics, chosen: Chosen) -> None:
+        """Solve the adapter for the silo alone, from its own sums and a share of those of the others."""
+        assert isinstance(self.model, ClosedForm) and isinstance(splits.train, FeatureSet), (
+            "asked of those methods only"
+        )
+        own = Statistics.of(splits.train, len(self.task.classes), self.model.needs_gram)
+        found = personal(type(self.model), self.task.text, own, others, splits.validation, chosen)
+        self.set_model_params(found)
 
     def get_model_params(self) -> OrderedDict[str, Tensor]:
         """Return the adapter's parameters on the CPU."""

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, ServerReport
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.messages.added_fields import SiloReport
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+from fedclip_plugin.federated.roles.closed_form_round import ClosedFormRound
 from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories, Score
 from fedclip_plugin.federated.simulation.client_data import ClientData, Job
 from fedclip_plugin.federated.simulation.client_results import ClientFiles, client_scores
@@ -62,6 +64,8 @@ class SimulationServer:
         self._args, self._target, self._aggregator, self._recorder = args, target, aggregator, recorder
         self._data, self._plan, self._ask, self._table = data, plan, ask, table
         self._settings, self._histories = aggregator.settings, histories
+        self._personal: dict[str, Any] = {}  # what clients' own adapters of a closed-form method are solved from
+        self._tried = 0, 0  # bytes of a closed-form method's solutions, and of what a client says of them
         self._files = ClientFiles(aggregator.folder.path / "clients", data, self._settings.comm_round)
         self._state = RoundState(
             aggregator.folder.state, residual=aggregator.compressor, optimizer=aggregator.optimizer
@@ -94,7 +98,9 @@ class SimulationServer:
         held = self._aggregator.get_model_params()
         adapter = {name: tensor.numpy() for name, tensor in held.items()}
         down = sum(tensor.nbytes for tensor in held.values())
-        answers = self._ask(Turn(number, adapter, train, self._settings.is_tested(number), zero_shot=number == 0))
+        personal = {} if train else self._personal
+        tested = self._settings.is_tested(number)
+        answers = self._ask(Turn(number, adapter, train, tested, number == 0, **personal))
         trained = sorted((own for answer in answers for own in answer.trained), key=lambda own: own.client)
         for report in self._reports(number, answers, trained):
             self._recorder.report(report)
@@ -113,6 +119,10 @@ class SimulationServer:
         held = aggregator.get_model_params()
         faults = {names[own.client]: own.fault for own in trained if own.fault is not None}
         single = [own for own in trained if own.update is not None]
+        if aggregator.closed_form is not None:
+            aggregator.require_enough(len(trained) - len(faults), faults)
+            aggregator.set_model_params(self._solve(number, aggregator.closed_form, answers))
+            return
         if single:
             aggregator.answered = tuple(names[own.client] for own in single)
             updates, _ = aggregator.on_before_aggregation([_tensors(own) for own in single])
@@ -125,6 +135,19 @@ class SimulationServer:
         result = aggregator.on_after_aggregation(average)
         _, seen = aggregator.compressor.compress(result, held)
         aggregator.set_model_params(seen)
+
+    def _solve(self, number: int, solver: ClosedFormRound, answers: Sequence[WorkerAnswer]) -> OrderedDict[str, Tensor]:
+        """Solve a closed-form method from the workers' sums, and choose by their validation images."""
+        solver.take_total(np.sum([answer.total for answer in answers if answer.total is not None], axis=0))
+        solutions = {name: tensor.numpy() for name, tensor in solver.candidates().items()}
+        tried = self._ask(Turn(number, {}, train=True, solutions=solutions))
+        each = [answer.trials for answer in tried if answer.trials]
+        trials = {name: torch.from_numpy(np.sum([one[name] for one in each], axis=0)) for name in each[0]}
+        self._tried = sum(array.nbytes for array in solutions.values()), sum(one.nbytes for one in trials.values())
+        found = solver.choose(trials)
+        if self._settings.personal_statistics:
+            self._personal = {"total": solver.total().flat(), "chosen": solver.chosen}
+        return found
 
     def _score_target(self, number: int, trained: Sequence[TrainedClient], seconds: dict[str, float]) -> None:
         """Score the new adapter on the target domain when it is this round's turn, and save the last one."""
@@ -150,8 +173,8 @@ class SimulationServer:
         report = ServerReport(
             answered=tuple(self._data.names[own.client] for own in trained),
             dropped=aggregator.dropped,
-            bytes_up=sum(own.bytes_up for own in trained),
-            bytes_down=down * len(trained),
+            bytes_up=sum(own.bytes_up + self._tried[1] for own in trained),
+            bytes_down=(down + self._tried[0]) * len(trained),
             seconds=seconds,
             wall_seconds=wall,
             target=aggregator.target,

@@ -49,7 +49,7 @@ class Simulator:
         assert pair is not None, "a rank is server, worker, or both"
         self.settings = pair.settings
         self.group = WorkerGroup.of(args.comm, self.settings.round_timeout)
-        trains = len(data) if self.settings.personal_epochs else self.settings.silos_per_round
+        trains = len(data) if self.settings.personal else self.settings.silos_per_round
         limit = self.settings.round_timeout * -(-trains // self.group.workers)  # a worker is each of its clients
         plan = RoundPlan(self.settings, data, self.group.workers)
         width = len(plan.kept) * sum(tensor.numel() for tensor in parameters_of(pair.model).values())

@@ -26,13 +26,22 @@ class Turn:
         Whether the adapter is scored.
     zero_shot
         Whether CLIP without an adapter is scored too.
+    solutions
+        Of a closed-form method: solutions to be tried on validation images, and nothing else is asked.
+    total
+        Of a closed-form method, in the last turn: the sums of all clients, where each solves an adapter of its own.
+    chosen
+        Beside it, the penalty and the mix that all clients chose.
     """
 
     number: int
     adapter: Mapping[str, NDArray[Any]]
     train: bool
-    score: bool
+    score: bool = False
     zero_shot: bool = False
+    solutions: Mapping[str, NDArray[Any]] | None = None
+    total: NDArray[np.float64] | None = None
+    chosen: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,9 @@ class WorkerAnswer:
         The clients that it trained, in their order.
     total
         The sum of their updates (:class:`~fedclip_plugin.federated.simulation.exact_sum.ExactSum`); None without one.
+        Of a closed-form method that of their sums.
+    trials
+        How solutions did, by name as they travel.
     seconds
         Wall time of ``evaluate`` and ``train``.
     """
@@ -84,4 +96,5 @@ class WorkerAnswer:
     personal: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
     trained: tuple[TrainedClient, ...] = ()
     total: NDArray[np.float64] | None = None
+    trials: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)

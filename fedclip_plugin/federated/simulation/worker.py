@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
+from fedclip_plugin.federated.roles.choice import Chosen, try_sets
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.simulation.client_data import ClientData, Job
 from fedclip_plugin.federated.simulation.client_table import ClientTable
@@ -21,6 +22,8 @@ from fedclip_plugin.federated.simulation.exact_sum import ExactSum
 from fedclip_plugin.federated.simulation.round_plan import RoundPlan
 from fedclip_plugin.federated.simulation.turns import TrainedClient, Turn, WorkerAnswer
 from fedclip_plugin.methods import Adapter, ZeroShot, load_parameters, parameters_of
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm
+from fedclip_plugin.methods.closed_form.feature_sums import Statistics
 
 Tensors = OrderedDict[str, Tensor]
 
@@ -70,6 +73,8 @@ class Worker:
 
     def act(self, turn: Turn) -> WorkerAnswer:
         """Score the turn's adapter where it is tested, and train from it."""
+        if turn.solutions is not None:
+            return WorkerAnswer({}, trials=self._try(turn.solutions))
         if self._table is not None and not self._opened:
             self._table.open()
             self._opened = True
@@ -79,7 +84,7 @@ class Worker:
         zero_shot = self._score_zero_shot() if turn.zero_shot else {}
         seconds = {"evaluate": time.perf_counter() - began}
         if not turn.train:
-            return WorkerAnswer(predicted, zero_shot, self._personalize(held), seconds=seconds)
+            return WorkerAnswer(predicted, zero_shot, self._personalize(held, turn), seconds=seconds)
         began = time.perf_counter()
         trained, total = self._train(turn.number, held)
         if self._table is not None:
@@ -109,6 +114,8 @@ class Worker:
         return labels
 
     def _train(self, number: int, held: Tensors) -> tuple[list[TrainedClient], NDArray[np.float64] | None]:
+        if isinstance(self._trainer.model, ClosedForm):
+            return self._sum(number)
         total = None if self._single else ExactSum(held)
         if self._batched and total is not None:
             own = self._plan.clients_of(self._index, number)
@@ -117,6 +124,39 @@ class Worker:
             self._train_one(client, number, held, total) for client in self._plan.clients_of(self._index, number)
         ]
         return trained, None if total is None else total.total
+
+    def _sum(self, number: int) -> tuple[list[TrainedClient], NDArray[np.float64]]:
+        """Sum over the images of this worker's clients, each as it would send its own sums."""
+        trained, total = list[TrainedClient](), self._none()
+        size = sum(tensor.nbytes for tensor in total.to_wire().values())
+        for client in self._plan.clients_of(self._index, number):
+            own = self._sums_of(client)
+            fault = own.fault(self._plan.samples[client] * (1 + self._settings.augmented_views))
+            total = total if fault else total + own
+            trained.append(TrainedClient(client, float("nan"), fault, size))
+        return trained, total.flat()
+
+    def _sums_of(self, client: int) -> Statistics:
+        self._trainer.silo = self._data.names[client]
+        return self._trainer.sums(self._data.train(client).to(self._device)).rounded()
+
+    def _none(self) -> Statistics:
+        model = self._trainer.model
+        assert isinstance(model, ClosedForm), "asked of those methods only"
+        classes, width = self._task.text.features.shape
+        return Statistics.none(classes, width, model.needs_gram)
+
+    def _try(self, solutions: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
+        """Return how solutions do on the validation images among this worker's jobs."""
+        method, found = type(self._trainer.model), dict[str, NDArray[np.int64]]()
+        assert issubclass(method, ClosedForm), "sent of those methods only"
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in solutions.items()}
+        for number in self._plan.jobs_of(self._index):
+            job = self._plan.jobs[number]
+            images = self._data.images(job).subset(np.flatnonzero(~self._data.scored.tests[job.start : job.stop]))
+            for name, tensor in try_sets(method, tensors, images.to(self._device), self._task.text).items():
+                found[name] = found.get(name, 0) + tensor.numpy()
+        return found
 
     def _may_batch(self) -> bool:
         """Return whether nothing is done to a client's update but to sum it."""
@@ -209,10 +249,10 @@ class Worker:
         pairs = zip(held.items(), flat, strict=True)
         return Tensors((name, piece.reshape(tensor.shape)) for (name, tensor), piece in pairs)
 
-    def _personalize(self, held: Tensors) -> dict[int, NDArray[np.int64]]:
+    def _personalize(self, held: Tensors, turn: Turn) -> dict[int, NDArray[np.int64]]:
         """After the last round, fine-tune for this worker's clients if asked to, and keep their own adapters."""
         settings, trainer = self._settings, self._trainer
-        if not settings.personal_epochs and settings.averaged:
+        if not settings.personal and settings.averaged:
             return {}
         found = {}
         jobs = self._plan.own_jobs
@@ -222,11 +262,17 @@ class Worker:
             self._load_own(job.client, held)
             trainer.set_id(job.client)
             trainer.silo = self._data.names[job.client]
-            if settings.personal_epochs:
+            if turn.total is not None and turn.chosen is not None:
+                self._personalize_by_sums(job.client, self._none().of_flat(turn.total), Chosen(*turn.chosen))
+            elif settings.personal_epochs:
                 trainer.personalize(self._data.to_train_on(job.client).to(self._device))
             found[number] = self._answer(trainer.model, self._data.images(job))
             self._save(job, found[number])
-        return found if settings.personal_epochs else {}
+        return found if settings.personal else {}
+
+    def _personalize_by_sums(self, client: int, total: Statistics, chosen: Chosen) -> None:
+        own = self._data[client].to(self._device)
+        self._trainer.personalize_by_sums(own, total - self._sums_of(client), chosen)
 
     def _save(self, job: Job, predicted: NDArray[np.int64]) -> None:
         scored, trainer = self._data.scored, self._trainer

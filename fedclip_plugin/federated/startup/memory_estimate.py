@@ -95,8 +95,10 @@ def _simulated(recipe: Recipe, size: ClipConfig, trained: int, images: int) -> F
 
 
 def update_bytes(recipe: Recipe, backbone: Path) -> int:
-    """Return the bytes of an adapter, as a silo sends it without a codec; of a prompt, of 16 words at most."""
-    return FLOAT * METHODS[recipe.fedclip_args.method].parameters(read_clip_config(backbone), _classes(recipe))
+    """Return the bytes of an update, as a silo sends it without a codec; of a prompt, of 16 words at most."""
+    method, size, classes = METHODS[recipe.fedclip_args.method], read_clip_config(backbone), _classes(recipe)
+    sums = 0 if method.sums is None else method.sums(size, classes)
+    return FLOAT * max(method.parameters(size, classes), sums)
 
 
 def _classes(recipe: Recipe) -> int:

@@ -117,6 +117,16 @@ class FedClipArgs(Section):
         of style is survived; 0 trains on the images alone.
     personal_epochs
         Epochs in which each silo, after the last round, fine-tunes an adapter of its own; kept under ``personal/``.
+    personal_statistics
+        Of ``method: ridge``, ``ncm`` and ``gda``: whether each silo also solves an adapter of its own, of its own sums
+        and a share of everybody else's, 0, 0.03, 0.1, 0.3 or 1 by its own validation images; kept under ``personal/``.
+        Each silo is sent the sums of the others then; with two silos that is the other's.
+    min_class_count
+        Of ``method: ridge``, ``ncm`` and ``gda``: a silo leaves a class of which it trains on fewer images out of what
+        it sends, and its log says so. The sum of a class of one image is that image's feature; 1 sends it.
+    forgettable
+        Of ``method: ridge``, ``ncm`` and ``gda``, with up to 32 silos: whether the server keeps each silo's sums in the
+        run folder, so that ``fedclip forget`` can take a silo out. Silos are sent what is solved without each of them.
     client_drop_rate
         Of a simulation: the probability that the update of a client that trained is lost. Drawn from ``random_seed``.
     min_silos
@@ -181,6 +191,9 @@ class FedClipArgs(Section):
     codec: Literal["none", "fp16", "int8"] = "none"
     augmented_views: Annotated[Whole, Field(ge=0, le=16)] = 0
     personal_epochs: Annotated[Whole, Field(ge=0)] = 0
+    personal_statistics: Flag = False
+    min_class_count: Count = 1
+    forgettable: Flag = False
     client_drop_rate: Fraction = 0.0
     min_silos: Count | None = None
     min_images_per_silo: Count = 10

@@ -22,7 +22,7 @@ _COLUMNS = (
 )
 _SPLITS = "a silo's test split is another one with each seed, and the deviation over seeds holds that too."
 _OF_CLIENTS = "of a simulation's domain, or data set: the test images of all its clients."
-_FINE_TUNED = "fine-tuned: each silo's own adapter, trained on from that of the last round, not of the selected one."
+_OWN = "own adapter: each silo's own, made after the last round from what that ended with, not from the selected one."
 _ZERO_SHOT = "zero-shot CLIP"
 
 _UNKNOWN = (
@@ -39,7 +39,7 @@ def accuracy_table(findings: StudyResults, kind: Kind) -> StudyTable | None:
     domains = _domains(findings, rows)
     personal = any(row.personal for row in rows)
     head = ["accuracy in %", *domains, "mean", "difference to zero-shot", "last round", "seeds"]
-    head[-1:-1] = ["fine-tuned"] if personal else []
+    head[-1:-1] = ["own adapter"] if personal else []
     full = next((row for row in rows if row.zero_shot.mean), rows[0])
     zero_shot = _without_deviation(full.zero_shot) if kind == "generalization" else full.zero_shot
     table = [_cells(_ZERO_SHOT, zero_shot, domains) + [""] * (len(head) - len(domains) - 2)]
@@ -49,7 +49,7 @@ def accuracy_table(findings: StudyResults, kind: Kind) -> StudyTable | None:
         cells += [accuracy_text(row.personal.mean if row.personal else None)] if personal else []
         table.append([*cells, seeds_text(findings, row.seeds)])
     clients = [_OF_CLIENTS] if kind == "personalization" and findings.simulated else []
-    notes = [_note(findings, kind), *clients, *([_FINE_TUNED] if personal else []), *_own_zero_shot(full, rows)]
+    notes = [_note(findings, kind), *clients, *([_OWN] if personal else []), *_own_zero_shot(full, rows)]
     notes += [_UNKNOWN.format(row.title) for row in rows if row.selected.mean and row.difference is None]
     return StudyTable(_TITLES[kind] + _missing(findings), head, table, tuple(notes))
 

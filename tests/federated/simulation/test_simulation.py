@@ -262,3 +262,25 @@ def test_a_worker_that_leaves_ends_the_job(monkeypatch, error):
     monkeypatch.setattr(simulator, "stop_job", lambda *words: told.append(words))
     left.run()
     assert told == [("communicator", "worker 2 (rank 2)", error)]
+
+
+EVERYONE = {"train_args__client_num_per_round": 12, "train_args__comm_round": 1}
+"""What a method needs that is solved in one round."""
+
+
+@pytest.mark.parametrize("method", ["ridge", "ncm", "gda"])
+def test_a_solved_method_is_the_same_however_images_are_shared_out(simulate, method):
+    solved = EVERYONE | {"fedclip_args__method": method}
+    folder = simulate(f"{method}_solved", **solved, fedclip_args__personal_statistics=True)
+    assert [line.round for line in folder.rounds()] == [0, 1]
+    assert len(folder.rounds()[1].answered) == 12
+    assert all(set(silo.personal) == {"validation", "test"} for silo in folder.rounds()[1].silos.values())
+    three = {"train_args__client_num_in_total": 3, "train_args__client_num_per_round": 3}
+    cross = three | {"common_args__training_type": "cross_silo", "comm_args__backend": "MPI"}
+    cross |= {"data_args__partition_method": None, "fedclip_args__silos_per_domain": None}
+    silos = simulate(f"{method}_silos", **solved | cross)
+    simulated = simulate(f"{method}_three", **solved | cross | SIMULATED)
+    for name, own in tensors(silos).items():
+        assert np.abs(own - tensors(simulated)[name]).max() <= 1e-6
+    ours, theirs = results(simulated.rounds()), results(silos.rounds())
+    assert [{**mine, "clients": None, "zero_shot_clients": None} for mine in ours] == theirs

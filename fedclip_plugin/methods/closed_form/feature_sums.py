@@ -1,0 +1,177 @@
+"""Sums over a silo's images, from which closed-form methods are solved: counts, class sums and a Gram matrix."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fedclip_plugin.features.feature_set import FeatureSet
+
+QUANTUM = 2.0**-36
+"""What sums are multiples of once they have travelled: in float64 those of up to 130,000 images add exactly, in any
+order."""
+
+_LARGEST = 2**31 - 1
+
+_AT_ONCE = 4096  # images that are widened to float64 at once
+_SLACK = 1e-3  # by which sums over unit-length features may miss their bounds, rounding included
+
+Tensors = OrderedDict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over images with labels and unit-length features; each augmented view counts as an image.
+
+    Statistics add: those of two silos are those of one silo with the images of both. C classes, d feature width. All
+    are float64 on the CPU.
+    """
+
+    counts: Tensor  # images of each class, ``[C]``
+    sums: Tensor  # sum of the features of each class, ``[C, d]``
+    gram: Tensor | None  # sum of the outer products f f^T, its upper triangle row by row, ``[d (d + 1) / 2]``
+
+    @classmethod
+    def of(cls, data: FeatureSet, classes: int, gram: bool, left_out: Iterable[int] = ()) -> Self:
+        """Sum over a silo's images, but those of the classes that are ``left_out``."""
+        kept = ~torch.isin(data.labels, torch.tensor([*left_out], dtype=torch.int64, device=data.labels.device))
+        width = data.features.shape[1]
+        found = cls.none(classes, width, gram)
+        every = data.features[:, None] if data.views is None else torch.cat([data.features[:, None], data.views], 1)
+        for chosen in torch.nonzero(kept).flatten().split(_AT_ONCE):
+            features = normalize(every[chosen].double(), dim=-1)
+            labels = data.labels[chosen].repeat_interleave(every.shape[1])
+            flat = features.flatten(0, 1)
+            of_class = torch.zeros(classes, len(flat), dtype=torch.float64, device=flat.device)
+            of_class[labels, torch.arange(len(flat), device=flat.device)] = 1.0
+            found.counts.add_(of_class.sum(1).cpu())
+            found.sums.add_((of_class @ flat).cpu())
+            if found.gram is not None:
+                found.gram.add_(_upper(flat.T @ flat).cpu())
+        return found
+
+    @classmethod
+    def none(cls, classes: int, width: int, gram: bool, device: str = "cpu") -> Self:
+        """Return those of no image."""
+        sizes = ((classes,), (classes, width), (width * (width + 1) // 2,))
+        counts, sums, upper = (torch.zeros(size, dtype=torch.float64, device=device) for size in sizes)
+        return cls(counts, sums, upper if gram else None)
+
+    def to_wire(self) -> Tensors:
+        """Return them as they travel: counts in int64, sums as int32 fractions of float64 scales.
+
+        The scale of a class sum is its largest number; those of the Gram matrix are the roots of its diagonal, since
+        ``|G_ij| <= sqrt(G_ii G_jj)``. That is a hundred times as exact as float32, in as many bytes: a solution with a
+        small penalty needs it.
+        """
+        scale = self.sums.abs().amax(1)
+        named = Tensors(counts=self.counts.round().long())
+        named |= {"sums": _fractions(self.sums, scale[:, None]), "sums.scale": scale}
+        if self.gram is not None:
+            scale = self._diagonal().sqrt()
+            named |= {"gram": _fractions(self.gram, _upper(scale.outer(scale))), "gram.scale": scale}
+        return named
+
+    @classmethod
+    def from_wire(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """Return what :meth:`to_wire` wrote, to within half a :data:`QUANTUM` and the fractions' own rounding."""
+        sums, gram = _whole(tensors["sums"], tensors["sums.scale"][:, None]), None
+        if "gram" in tensors:
+            scale = tensors["gram.scale"]
+            gram = _whole(tensors["gram"], _upper(scale.outer(scale)))
+        return cls(tensors["counts"].double(), sums, gram)
+
+    def flat(self) -> NDArray[np.float64]:
+        """Return all numbers one after the other."""
+        parts = [self.counts, self.sums.flatten(), *([] if self.gram is None else [self.gram])]
+        return torch.cat(parts).numpy()
+
+    def of_flat(self, numbers: NDArray[np.float64]) -> Self:
+        """Return what :meth:`flat` wrote, of the shapes of these."""
+        sizes = [self.counts.numel(), self.sums.numel(), 0 if self.gram is None else self.gram.numel()]
+        counts, sums, gram = torch.from_numpy(np.array(numbers)).split(sizes)
+        return type(self)(counts, sums.reshape(self.sums.shape), None if self.gram is None else gram)
+
+    def rounded(self) -> Self:
+        """Return them in multiples of :data:`QUANTUM`, which add exactly."""
+        return type(self)(self.counts, _multiples(self.sums), None if self.gram is None else _multiples(self.gram))
+
+    def fault(self, most: int) -> str | None:
+        """Return why these cannot be sums over at most ``most`` unit-length features; None when they can."""
+        total, sums = float(self.counts.sum()), self.sums.norm(dim=1)
+        if not np.isfinite(self.flat().sum()):
+            return "it holds NaN or infinite values"
+        if bool((self.counts < 0).any()) or total > most:
+            return f"it counts {total:,.0f} images, of at most {most:,}"
+        if bool((sums > self.counts * (1 + _SLACK) + _SLACK).any()):
+            return "a class sum is longer than that many unit-length features can be"
+        if self.gram is None:
+            return None
+        if abs(float(self._diagonal().sum()) - total) > _SLACK * (total + 1):
+            return "the trace of its Gram matrix is not the number of its images, as that of unit-length features is"
+        return None
+
+    def matrix(self) -> Tensor:
+        """Return the whole Gram matrix, ``[d, d]``."""
+        assert self.gram is not None, "asked of methods that sum one"
+        width = self.sums.shape[1]
+        half = torch.zeros(width * width, dtype=torch.float64)
+        half[_triangle(width)] = self.gram
+        half = half.reshape(width, width)
+        return half + half.triu(1).T
+
+    def _diagonal(self) -> Tensor:
+        assert self.gram is not None, "asked of methods that sum one"
+        width = self.sums.shape[1]
+        steps = torch.arange(width)
+        return self.gram[steps * width - steps * (steps - 1) // 2]
+
+    def __add__(self, other: Self) -> Self:
+        return self.plus(other, 1.0)
+
+    def __sub__(self, other: Self) -> Self:
+        return self.plus(other, -1.0)
+
+    def plus(self, other: Self, weight: float) -> Self:
+        """Return these and ``weight`` times the others."""
+        gram = None if self.gram is None or other.gram is None else self.gram + weight * other.gram
+        return type(self)(self.counts + weight * other.counts, self.sums + weight * other.sums, gram)
+
+
+def small_classes(labels: Tensor, classes: int, least: int) -> list[int]:
+    """Return the classes of which there are images, but fewer than ``least``."""
+    counts = torch.bincount(labels, minlength=classes)
+    return torch.nonzero((counts > 0) & (counts < least)).flatten().tolist()
+
+
+@lru_cache(maxsize=4)
+def _triangle(width: int) -> Tensor:
+    """Return where the upper triangle of a flattened square matrix is, row by row."""
+    rows, columns = torch.triu_indices(width, width)
+    return rows * width + columns
+
+
+def _upper(matrix: Tensor) -> Tensor:
+    return matrix.flatten()[_triangle(len(matrix)).to(matrix.device)]
+
+
+def _fractions(values: Tensor, scale: Tensor) -> Tensor:
+    """Return whole parts of ``scale / (2^31 - 1)``; where the scale is 0 or NaN, 0."""
+    return (values / scale * _LARGEST).nan_to_num_(0.0, 0.0, 0.0).round_().clamp_(-_LARGEST, _LARGEST).int()
+
+
+def _whole(fractions: Tensor, scale: Tensor) -> Tensor:
+    return _multiples(fractions * (scale / _LARGEST))
+
+
+def _multiples(values: Tensor) -> Tensor:
+    return torch.round(values / QUANTUM).mul_(QUANTUM)

@@ -1,0 +1,89 @@
+"""What a method that is solved in one round, from sums over the silos' images, takes of a recipe, and what not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fedclip_plugin.errors import MethodError
+from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.recipe.faults import Fault, Rule, Values
+from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
+
+MOST_FORGETTABLE = 32
+"""Silos of which one can be taken out afterwards: each is sent what is solved without each of the others."""
+
+_ONLY = ("personal_statistics", "min_class_count", "forgettable")
+"""Keys of these methods alone."""
+
+_WITHOUT = {
+    "weighting": "sums over images weigh a silo by its images already",
+    "codec": "a solution rests on small differences of sums, which 16 or 8 bits lose",
+    "server_optimizer": "the server solves; there is no average to step towards",
+    "proximal_mu": "silos do not train",
+    "personal_epochs": "silos do not train; personal_statistics: true solves an adapter for each of them",
+    "federation": "personal_statistics: true solves an adapter for each silo, of its own sums where that is best",
+    "client_drop_rate": "what is lost in the only round is lost for good",
+}
+"""Keys that make no sense beside them, and why."""
+
+_FEDML = {
+    "dp_args.enable_dp": "FedML's noise is made for updates, and bounds nothing of sums",
+    "defense_args.enable_defense": "FedML's defences compare updates, and sums of honest silos differ by their images",
+    "attack_args.enable_attack": "FedML's attacks change updates",
+}
+
+
+def _one_round(values: Values) -> Iterator[Fault]:
+    method = values.get("fedclip_args.method")
+    if method is None or not _is_solved(method):
+        return
+    asked = values.get("train_args.comm_round")
+    if asked is not None and asked != 1:
+        yield Fault("train_args.comm_round", f"method {method} is solved in one round; set it to 1", asked)
+    total, sampled = values.get("train_args.client_num_in_total"), values.get("train_args.client_num_per_round")
+    if total and sampled and sampled < total:
+        rule = f"method {method} has one round, which needs all silos; set it to client_num_in_total, {total}"
+        yield Fault("train_args.client_num_per_round", rule, sampled)
+    for key, why in _WITHOUT.items():
+        value = values.get(f"fedclip_args.{key}")
+        if value not in {None, FedClipArgs.model_fields[key].default}:
+            yield Fault(f"fedclip_args.{key}", f"not with method {method}: {why}; leave it out", value)
+    for where, why in _FEDML.items():
+        if values.get(where):
+            yield Fault(where, f"not with method {method}: {why}; leave it out", values[where])
+
+
+def _of_these_alone(values: Values) -> Iterator[Fault]:
+    method = values.get("fedclip_args.method")
+    if method is None or _is_solved(method):
+        return
+    for key in _ONLY:
+        value = values.get(f"fedclip_args.{key}")
+        if value not in {None, FedClipArgs.model_fields[key].default}:
+            solved = " or ".join(name for name in METHODS if _is_solved(name))
+            yield Fault(f"fedclip_args.{key}", f"only for method: {solved}; leave it out", value)
+
+
+def _forgettable(values: Values) -> Iterator[Fault]:
+    total = values.get("train_args.client_num_in_total")
+    if not values.get("fedclip_args.forgettable"):
+        return
+    if values.get("common_args.training_type") == "simulation":
+        rule = "a simulation's server has the sum of its clients only; leave it out, and run again without a client"
+        yield Fault("fedclip_args.forgettable", rule, True)
+    elif total and total > MOST_FORGETTABLE:
+        rule = (
+            f"sends each silo what is solved without each other one: for {MOST_FORGETTABLE} silos at most, here {total}"
+        )
+        yield Fault("fedclip_args.forgettable", rule, True)
+
+
+def _is_solved(method: str) -> bool:
+    try:
+        return METHODS[method].rounds is not None
+    except MethodError:  # of another package: the rule on methods says so
+        return False
+
+
+RULES: tuple[Rule, ...] = (_one_round, _of_these_alone, _forgettable)
+"""On methods that are solved and not trained."""
