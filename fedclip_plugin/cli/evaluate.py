@@ -20,7 +20,7 @@ from fedclip_plugin.recipe.faults import listed
 from fedclip_plugin.text import percent
 
 if TYPE_CHECKING:
-    from fedclip_plugin.classifier import Evaluation
+    from fedclip_plugin.predictions import Evaluation
 
 Sides = tuple[ClassMetrics, ClassMetrics]
 """Of zero-shot CLIP and of the adapter."""

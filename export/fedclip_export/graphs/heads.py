@@ -112,5 +112,5 @@ def _score(graph: HeadBuilder, features: str, saved: SavedAdapter) -> None:
             f"classes and a feature width of {saved.feature_dim} need {list(wanted)}: copy the adapter folder again"
         )
     classes = graph.stored("class_features", saved.head_features)
-    logits = graph.op("Gemm", features, classes, transB=1, alpha=saved.logit_scale, output="logits")
+    logits = graph.op("Gemm", features, classes, transB=1, alpha=saved.answer_scale, output="logits")
     graph.op("Softmax", logits, axis=-1, output="probabilities")

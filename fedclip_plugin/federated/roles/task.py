@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +46,12 @@ class Answers:
     true: Tensor  # class indices, ``[N]`` int64
     predicted: Tensor
     confidence: Tensor  # probability of the predicted class, ``[N]``; NaN where only labels are known
+    unscaled: Tensor | None = None  # the same by another scale, where one was asked for
 
     def cpu(self) -> Answers:
         """Return them on the CPU."""
-        return Answers(self.true.cpu(), self.predicted.cpu(), self.confidence.cpu())
+        unscaled = None if self.unscaled is None else self.unscaled.cpu()
+        return Answers(self.true.cpu(), self.predicted.cpu(), self.confidence.cpu(), unscaled)
 
     @property
     def score(self) -> Score:
@@ -78,16 +80,37 @@ Histories = dict[str, AnswerHistory]
 """A rank's answers by what they are for: its silo, ``target`` on the server, or each source of a simulation there."""
 
 
+class LabelledLogits(NamedTuple):
+    """The logits that an adapter gave to N images of C classes, on the CPU; they stay with the rank."""
+
+    logits: npt.NDArray[np.float32]  # ``[N, C]``
+    labels: npt.NDArray[np.int64]
+
+
 @torch.no_grad()
-def answer(adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor) -> Answers:
-    """Return how an adapter labels images by class features ``[C, d]`` and a factor on cosine similarities."""
-    labels, confidences = [], []
+def logits_by_chunk(adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor) -> Iterator[Tensor]:
+    """Yield an adapter's logits of images by class features ``[C, d]`` and a factor on cosine similarities."""
     for part in data.chunks():
         adapted = adapter(part.inputs)
-        logits = scores(adapted, classes.to(adapted), scale)
+        yield scores(adapted, classes.to(adapted), scale)
+
+
+@torch.no_grad()
+def answer(
+    adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor, other: float | None = None
+) -> Answers:
+    """Return how an adapter labels images by class features ``[C, d]`` and a factor on cosine similarities.
+
+    With an `other` factor the confidences by that one are told too.
+    """
+    labels, confidences, unscaled = [], [], []
+    for logits in logits_by_chunk(adapter, data, classes, scale):
         labels.append(logits.argmax(-1))
         confidences.append(logits.softmax(-1).amax(-1))
-    return Answers(data.labels, torch.cat(labels), torch.cat(confidences))
+        if other is not None:
+            unscaled.append((logits * (other / scale)).softmax(-1).amax(-1))
+    plain = torch.cat(unscaled) if unscaled else None
+    return Answers(data.labels, torch.cat(labels), torch.cat(confidences), plain)
 
 
 @dataclass(frozen=True)
@@ -109,6 +132,14 @@ class Task:
         text = data.text_beside(self.text)
         with torch.no_grad():
             return answer(adapter, data, adapter.class_features(text), adapter.scale(text))
+
+    def logits(self, adapter: Adapter, data: InputSet) -> LabelledLogits:
+        """Return the logits that ``adapter`` gives to images, and their labels."""
+        text = data.text_beside(self.text)
+        with torch.no_grad():
+            parts = logits_by_chunk(adapter, data, adapter.class_features(text), adapter.scale(text))
+            logits = [part.float().cpu() for part in parts] or [torch.empty(0, len(self.classes))]
+        return LabelledLogits(torch.cat(logits).numpy(), data.labels.cpu().numpy())
 
     def score(self, adapter: Adapter, data: InputSet) -> Score:
         """Return how many of ``data``'s images ``adapter`` labels correctly; see :meth:`answer`."""
