@@ -218,7 +218,8 @@ def _first(classifier: EdgeClassifier) -> dict[str, Any]:
 
 def _answer(prediction: Prediction) -> dict[str, Any]:
     top = [{"label": label, "probability": round(value, 6)} for label, value in prediction.top]
-    return {**top[0], "top": top}
+    told = {"label": prediction.label, "guess": prediction.guess, "known": prediction.known}
+    return {**told, "probability": top[0]["probability"], "top": top}
 
 
 def _say_change(options: argparse.Namespace, classifier: EdgeClassifier, text: str, facts: dict[str, Any]) -> None:

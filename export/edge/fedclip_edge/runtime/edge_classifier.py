@@ -16,6 +16,7 @@ import numpy as np
 from fedclip_edge.arguments import as_count, as_flag, as_path
 from fedclip_edge.bundle import Bundle, Manifest, Trust, open_bundle
 from fedclip_edge.bundle.keys import load_public_keys
+from fedclip_edge.calibration import UNKNOWN
 from fedclip_edge.device import Device
 from fedclip_edge.device.recovery import called
 from fedclip_edge.errors import BundleError, ExportError
@@ -38,8 +39,12 @@ class Prediction:
 
     Attributes
     ----------
-    label, probability
-        The most probable label, and its probability.
+    label
+        The answer: the most probable label, or ``unknown`` where that is less probable than the threshold.
+    guess, probability
+        The most probable label in any case, and its probability.
+    known
+        Whether the answer is that label; always, where there is no threshold.
     top
         The most probable labels with their probabilities.
     logits
@@ -49,7 +54,9 @@ class Prediction:
     """
 
     label: str
+    guess: str
     probability: float
+    known: bool
     top: tuple[tuple[str, float], ...]
     logits: Array
     round: int
@@ -371,4 +378,9 @@ def _prediction(bundle: Bundle, logits: Array, probabilities: Array, top: int) -
     manifest = bundle.manifest
     best = np.argsort(-probabilities, kind="stable")[:top]
     ranked = tuple((manifest.labels[index], float(probabilities[index])) for index in best)
-    return Prediction(*ranked[0], ranked, logits, manifest.round, manifest.sequence, bundle.key_id)
+    guess, probability = ranked[0]
+    known = manifest.calibration is None or probability >= manifest.calibration.threshold
+    label = guess if known else UNKNOWN
+    return Prediction(
+        label, guess, probability, known, ranked, logits, manifest.round, manifest.sequence, bundle.key_id
+    )
