@@ -123,9 +123,10 @@ class AdapterCard:
         own = self.saved.calibration
         if own is None or not own.threshold:
             return _ALWAYS
+        known = f"{100 * own.false_reject_rate:g} % of the silos' {own.images} validation images"
         return (
-            f"An answer with a probability below {own.threshold:.3g} is unknown, as {100 * own.false_reject_rate:g} % of "
-            f"the silos' {own.images} validation images were; pictures of other things may be above it."
+            f"An answer with a probability below {own.threshold:.3g} is unknown, as {known} were; pictures of other "
+            "things may be above it."
         )
 
 
