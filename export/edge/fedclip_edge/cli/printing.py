@@ -12,8 +12,8 @@ from fedclip_edge.bundle import Manifest
 from fedclip_edge.bundle.acceptance import utc
 from fedclip_edge.calibration import Calibration
 from fedclip_edge.runtime.bench import BATCH, HEIGHT, WIDTH, Bench
-from fedclip_edge.runtime.edge_classifier import Prediction
 from fedclip_edge.runtime.install import Change
+from fedclip_edge.runtime.prediction import Prediction
 from fedclip_edge.runtime.self_test import SelfTest
 from fedclip_edge.terminal import align, printable
 
