@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING, Any
 from fedclip_edge import __version__
 
 if TYPE_CHECKING:
-    from fedclip_plugin.classifier import Classifier, Evaluation
+    from fedclip_plugin.classifier import Classifier
     from fedclip_plugin.errors import FedClipError
     from fedclip_plugin.federated.build import build
     from fedclip_plugin.federated.managers.runner import FedClipRunner
     from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
     from fedclip_plugin.federated.roles.trainer import FedClipTrainer
     from fedclip_plugin.fitting import Result, fit
+    from fedclip_plugin.predictions import Evaluation, Prediction
     from fedclip_plugin.recipe import Recipe, load_recipe
 
 _HOMES = {
     "Classifier": "fedclip_plugin.classifier",
-    "Evaluation": "fedclip_plugin.classifier",
+    "Evaluation": "fedclip_plugin.predictions",
     "FedClipAggregator": "fedclip_plugin.federated.roles.aggregator",
     "FedClipError": "fedclip_plugin.errors",
     "FedClipRunner": "fedclip_plugin.federated.managers.runner",
     "FedClipTrainer": "fedclip_plugin.federated.roles.trainer",
+    "Prediction": "fedclip_plugin.predictions",
     "Recipe": "fedclip_plugin.recipe",
     "Result": "fedclip_plugin.fitting",
     "build": "fedclip_plugin.federated.build",
@@ -41,6 +43,7 @@ __all__ = [
     "FedClipError",
     "FedClipRunner",
     "FedClipTrainer",
+    "Prediction",
     "Recipe",
     "Result",
     "__version__",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,6 @@ from torch import Tensor
 
 from fedclip_edge.arguments import as_count, as_path
 from fedclip_edge.images import ImageLike, is_one_image, read_rgb
-from fedclip_edge.metrics import ClassMetrics
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
@@ -40,11 +39,12 @@ from fedclip_plugin.data.datasets import Labelled, dataset_images
 from fedclip_plugin.errors import AdapterFileError, BackboneError, DataError
 from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, InputSet
 from fedclip_plugin.features.device_encoding import encode_by_device
-from fedclip_plugin.federated.roles.task import Answers, answer
+from fedclip_plugin.federated.roles.task import answer
 from fedclip_plugin.hub import find_adapter
 from fedclip_plugin.machine import torch_device
 from fedclip_plugin.methods import METHODS, Adapter, ZeroShot, restore_adapter, scores
 from fedclip_plugin.methods.create import backbone_of, frozen_of
+from fedclip_plugin.predictions import Evaluation, Prediction
 from fedclip_plugin.recipe.faults import closest
 from fedclip_plugin.runs import SavedAdapter, load_adapter
 
@@ -53,31 +53,6 @@ _AT_ONCE = 64
 
 Images: TypeAlias = "ImageLike | Iterable[ImageLike]"
 """One image, or many: a path, an encoded file's bytes, a PIL image, or an array uint8 RGB ``[H, W, 3]``."""
-
-
-@dataclass(frozen=True, repr=False)
-class Evaluation:
-    """How an adapter and zero-shot CLIP label the readable images of one folder, on the CPU, with their score."""
-
-    zero_shot: Answers
-    adapter: Answers
-    kept: list[int]  # indices of the readable images in the folder's list
-    faults: list[UnreadableImageError]  # one for each image that was left out
-    classes: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        count, own, other = len(self.kept), self.metrics.accuracy, self.zero_shot_metrics.accuracy
-        return f"Evaluation({count} images, accuracy {own:.3f}, zero-shot CLIP {other:.3f})"
-
-    @property
-    def metrics(self) -> ClassMetrics:
-        """The adapter's accuracy, recall of each class, balanced accuracy and macro F1."""
-        return ClassMetrics.of(self.adapter.confusion(len(self.classes)))
-
-    @property
-    def zero_shot_metrics(self) -> ClassMetrics:
-        """The same of zero-shot CLIP."""
-        return ClassMetrics.of(self.zero_shot.confusion(len(self.classes)))
 
 
 class Classifier:
@@ -157,6 +132,11 @@ class Classifier:
         """Whether the adapter changes the image encoder itself."""
         return self.saved.method in METHODS and METHODS[self.saved.method].on_pixels
 
+    @property
+    def threshold(self) -> float:
+        """The probability below which an answer is ``unknown``; 0 where the adapter has none."""
+        return 0.0 if self.saved.calibration is None else self.saved.calibration.threshold
+
     @cached_property
     def adapter(self) -> Adapter:
         """The trained module, on :attr:`device`."""
@@ -171,15 +151,16 @@ class Classifier:
         return self._clip
 
     @overload
-    def predict(self, images: ImageLike, top: int = ...) -> dict[str, float]: ...  # type: ignore[overload-overlap]
+    def predict(self, images: ImageLike, top: int = ...) -> Prediction: ...  # type: ignore[overload-overlap]
 
     @overload
-    def predict(self, images: Iterable[ImageLike], top: int = ...) -> list[dict[str, float]]: ...
+    def predict(self, images: Iterable[ImageLike], top: int = ...) -> list[Prediction]: ...
 
-    def predict(self, images: Images, top: int = 3) -> dict[str, float] | list[dict[str, float]]:
+    def predict(self, images: Images, top: int = 3) -> Prediction | list[Prediction]:
         """Return the ``top`` most probable labels and their probabilities, the best first.
 
-        One image gives one dictionary from label to probability; many give a list of them.
+        One image gives one dictionary from label to probability; many give a list of them. Its ``label`` is the
+        answer: the best label, or ``unknown`` where that is less probable than the adapter's threshold.
 
         Raises
         ------
@@ -189,7 +170,8 @@ class Classifier:
         most = min(as_count(top, "top", DataError), len(self.saved.classes))
         best = self.logits(images).softmax(-1).topk(most)
         pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        found = [{self.saved.classes[i]: p for p, i in zip(*pair, strict=True)} for pair in pairs]
+        labels = ({self.saved.classes[i]: p for p, i in zip(*pair, strict=True)} for pair in pairs)
+        found = [Prediction.of(own, self.threshold) for own in labels]
         return found[0] if is_one_image(images) else found
 
     def encode(self, images: Images) -> Tensor:
@@ -215,10 +197,13 @@ class Classifier:
 
     @torch.no_grad()
     def logits_of(self, inputs: Tensor) -> Tensor:
-        """Return class logits ``[N, C]`` of features ``[N, d]``; for methods on pixels, of uint8 ``[N, 3, S, S]``."""
+        """Return class logits ``[N, C]`` of features ``[N, d]``; for methods on pixels, of uint8 ``[N, 3, S, S]``.
+
+        Like all logits here they are divided by the adapter's temperature, where it has one.
+        """
         classes, biases = torch.tensor(self.saved.head_features).to(self.device), self._biases
         own = None if biases is None else biases.to(self.device)
-        return scores(self.adapter(inputs.to(self.device)), classes, self.saved.logit_scale, own)
+        return scores(self.adapter(inputs.to(self.device)), classes, self.saved.answer_scale, own)
 
     def image_sets(
         self, images: str | Path | Labelled, columns: Columns | None = None, data_root: str | Path | None = None
@@ -310,14 +295,18 @@ class Classifier:
             }
 
     def _evaluation(self, found: EncodedImages[FeatureSet], inputs: InputSet) -> Evaluation:
-        scale = self.saved.logit_scale
-        text, head = torch.tensor(self.saved.text_features), torch.tensor(self.saved.head_features)
+        saved = self.saved
+        text, head = torch.tensor(saved.text_features), torch.tensor(saved.head_features)
+        inputs = inputs.to(self.device)
+        own = answer(self.adapter, inputs, head, saved.answer_scale, self._biases, saved.logit_scale).cpu()
         return Evaluation(
-            answer(ZeroShot(), found.data.to(self.device), text, scale).cpu(),
-            answer(self.adapter, inputs.to(self.device), head, scale, self._biases).cpu(),
+            answer(ZeroShot(), found.data.to(self.device), text, saved.logit_scale).cpu(),
+            own,
             found.kept,
             found.faults,
-            self.saved.classes,
+            saved.classes,
+            own.confidence if own.unscaled is None else own.unscaled,
+            self.threshold,
         )
 
     def _source(self, cache: Path, batch_size: int, workers: int) -> FeatureSource:

@@ -28,7 +28,13 @@ from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.from_keys import bare_keys, recipe_from_keys
 from fedclip_plugin.runs import RoundRecord, RunFolder, load_adapter
-from fedclip_plugin.runs.closing_table import client_cells, summary_rows, table_cells, zero_shot_warnings
+from fedclip_plugin.runs.closing_table import (
+    calibration_cells,
+    client_cells,
+    summary_rows,
+    table_cells,
+    zero_shot_warnings,
+)
 from fedclip_plugin.text import percent
 
 if TYPE_CHECKING:
@@ -229,12 +235,12 @@ class Result:
 
     def __repr__(self) -> str:
         notes = (f"note: {text}" for text in zero_shot_warnings(self.rounds))
-        clients = ["", align(cells)] if (cells := self._client_cells()) else []
-        return "\n".join([self._title(), "", self.table, *clients, *notes])
+        tables = [text for cells in self._more_cells() for text in ("", align(cells))]
+        return "\n".join([self._title(), "", self.table, *tables, *notes])
 
     def _repr_html_(self) -> str:
         """Show the table in a notebook."""
-        tables = [_html_table(cells) for cells in (self._cells(), self._client_cells()) if cells]
+        tables = [_html_table(cells) for cells in (self._cells(), *self._more_cells())]
         notes = [self._title(), *zero_shot_warnings(self.rounds)]
         return "".join(tables) + "".join(f"<p>{escape(note)}</p>" for note in notes)
 
@@ -251,8 +257,11 @@ class Result:
         settings = self.recipe.fedclip_args
         return table_cells(summary_rows(self.rounds, METHODS[settings.method].title), settings.target_domain)
 
-    def _client_cells(self) -> list[list[str]]:
-        return client_cells(self.rounds, METHODS[self.recipe.fedclip_args.method].title)
+    def _more_cells(self) -> list[list[list[str]]]:
+        """Return the tables below the first one, of clients and of the calibration, as far as there are such."""
+        clients = client_cells(self.rounds, METHODS[self.recipe.fedclip_args.method].title)
+        calibrated = calibration_cells(RunFolder(self.folder).read_calibration(), self.rounds[-1].best_round)
+        return [cells for cells in (clients, calibrated) if cells]
 
     def _classifier(self, name: str) -> Classifier:
         place = self.folder / name

@@ -15,6 +15,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from fedclip_plugin.federated.messages.added_fields import SiloReport
+from fedclip_plugin.federated.messages.calibration_messages import (
+    BinSums,
+    Calibrated,
+    ConfidenceCounts,
+    CountConfidences,
+    Likelihoods,
+    ScoreAdapter,
+)
 from fedclip_plugin.federated.messages.message_format import FEDML_MESSAGES
 from fedclip_plugin.federated.roles.task import Score
 from fedclip_plugin.federated.startup.memory_check import RankMemory
@@ -34,12 +42,18 @@ from fedclip_plugin.study.running.study_messages import Ask, CellPart, Joint, Ov
 
 START_FROM_SILO = (Present, Room, Ready, Encoded)
 START_FROM_SERVER = (GoOn, Opened, Agreed, CannotStart)
+CALIBRATION_FROM_SILO = (Likelihoods, ConfidenceCounts)
+CALIBRATION_FROM_SERVER = (ScoreAdapter, CountConfidences, Calibrated)
 STUDY_FROM_SILO = (CellPart, Joint)
 STUDY_FROM_SERVER = (RunCell, Selected, Ask, Over)
-PARTS = (SiloReport, Score, Counts, Kinds, Question)
+PARTS = (SiloReport, Score, BinSums, Counts, Kinds, Question)
 """What messages are made of."""
 
-MESSAGES = (*START_FROM_SILO, *START_FROM_SERVER, *STUDY_FROM_SILO, *STUDY_FROM_SERVER)
+MESSAGES = (
+    *(*START_FROM_SILO, *START_FROM_SERVER),
+    *(*CALIBRATION_FROM_SILO, *CALIBRATION_FROM_SERVER),
+    *(*STUDY_FROM_SILO, *STUDY_FROM_SERVER),
+)
 WITHIN_A_MACHINE = (RankMemory,)
 
 _HEAD = """# What leaves a silo
@@ -50,8 +64,8 @@ the two, and another one catches the traffic of a federation and of a study and 
 In short: **no image, no feature, no answer for a single image, no path, no file name, no host name and no user
 name** leaves a silo in a message. What does is the silo's name, its class names, how many images it holds and could
 not read, the updates of the adapter, and sums: losses, accuracies, seconds, bytes of memory, and how many images
-are of which kind. A silo hears of itself and of the average; of others it hears at most a silo's name, which the
-recipe has, and class names: those of the federation, and those that it lacks itself.
+are of which kind, or answered with which confidence. A silo hears of itself and of the average; of others it hears
+at most a silo's name, which the recipe has, and class names: those of the federation, and those that it lacks itself.
 
 The methods `ridge`, `ncm` and `gda` are another matter: a silo sends sums of features, and **the sum of a class of one
 image is that image's feature**, unless the recipe has a `min_class_count` (see docs/trust.md).
@@ -67,7 +81,8 @@ That is not the same as nothing about the images:
   `losses`, sums over its validation images for each of them, and with `personal_statistics` is sent the sums of the
   other silos together, as `others.counts` and so on.
 - A **sum** over few images tells of single ones. A test split of one image has an accuracy of 0 or 1, and of a study
-  with many federations some kinds have one image each. No count names an image or says which it is.
+  with many federations some kinds have one image each. The counts of confidences after the last round have narrow
+  bins: of few images they tell each confidence, not whose it is. No count names an image or says which it is.
 - **Names** of class folders and silos go out as they are: give them none that is confidential.
 
 Messages go between a silo and the server only. They are pickled: whoever controls a rank of the job can run code on
@@ -123,6 +138,9 @@ def page() -> str:
         f"Kinds of faults: {', '.join(f'`{kind}` ({text})' for kind, text in FAULTS.items())}.\n",
         "### During training: FedML's messages\n",
         *(_section(f"{each.title} (type {each.kind})", "", each.fields()) for each in out),
+        "### After the last round: calibration\n",
+        "Twice, for the best and for the last adapter; not at all with `calibrate: false`.\n",
+        *map(_told, CALIBRATION_FROM_SILO),
         "### In a study\n",
         "After each federation; the federations themselves are as above.\n",
         *map(_told, STUDY_FROM_SILO),
@@ -130,6 +148,8 @@ def page() -> str:
         *map(_told, START_FROM_SERVER),
         "### FedML's messages\n",
         *(_section(f"{each.title} (type {each.kind})", "", each.fields()) for each in back),
+        "### Questions of the calibration\n",
+        *map(_told, CALIBRATION_FROM_SERVER),
         "### Orders of a study\n",
         *map(_told, STUDY_FROM_SERVER),
         "## What these are made of\n",

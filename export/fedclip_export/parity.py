@@ -14,6 +14,7 @@ import onnx
 import onnxruntime
 import torch
 
+from fedclip_edge.calibration import confidences
 from fedclip_edge.images import read_rgb
 from fedclip_edge.runtime.sessions import CHUNK, Array, ImageEncoder, SessionMaker, score
 from fedclip_edge.terminal import align
@@ -56,10 +57,10 @@ class Parity:
     """How one precision of an export compares with PyTorch in float32.
 
     `precision` ``torch`` is the reference's own row of latencies. `pixels` and `files` are the largest difference of a
-    logit, from the same pixel values and from the same image file; `cosine` the mean centred cosine of the features and
-    `top1` the share of images with the same first label, both from files. `megabytes` is the size of the encoder's
-    file. `latency_ms` counts from pixel values to logits by batch size on one thread, the best of a few interleaved
-    runs.
+    logit, from the same pixel values and from the same image file; `cosine` the mean centred cosine of the features,
+    `top1` the share of images with the same first label, `answers` that with the same answer, ``unknown`` included, all
+    from files. `megabytes` is the size of the encoder's file. `latency_ms` counts from pixel values to logits by batch
+    size on one thread, the best of a few interleaved runs.
     """
 
     precision: str
@@ -68,6 +69,7 @@ class Parity:
     files: float
     cosine: float
     top1: float
+    answers: float
     megabytes: float
     load_ms: float
     latency_ms: Mapping[int, float]
@@ -94,6 +96,7 @@ class Parity:
             "max_dlogit_files": f"{self.files:.3g}",
             "centred_cosine": f"{self.cosine:.6f}",
             "top1_agreement": f"{self.top1:.4f}",
+            "answer_agreement": f"{self.answers:.4f}",
             "encoder_megabytes": f"{self.megabytes:.3f}",
             "load_ms": f"{self.load_ms:.0f}",
         } | {f"speed_vs_torch_batch_{size}": f"{torch_ms[size] / ms:.2f}" for size, ms in self.latency_ms.items()}
@@ -136,6 +139,7 @@ class Reference:
         self.clip = FrozenClip(backbone, cpu)
         self.sample_range = saved.sample_range
         self._classifier = Classifier(saved, device=cpu, clip=self.clip)
+        self.threshold = self._classifier.threshold
 
     def pixels(self, paths: Sequence[Path]) -> Array:
         """Return what CLIP sees of image files, ``[N, 3, S, S]``, by PIL."""
@@ -162,7 +166,7 @@ class ParityCheck:
     def measure(self, chains: Mapping[str, DeviceChain]) -> list[Parity]:
         """Return one row per chain, by name of its precision, after a row of PyTorch's own latencies."""
         latencies = _latencies({"torch": self._reference, **chains}, self._pixels)
-        own = Parity("torch", len(self._paths), 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, latencies["torch"])
+        own = Parity("torch", len(self._paths), 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, latencies["torch"])
         return [own, *(self._compare(name, chain, latencies[name]) for name, chain in chains.items())]
 
     def _compare(self, precision: str, chain: DeviceChain, latency: Mapping[int, float]) -> Parity:
@@ -176,20 +180,26 @@ class ParityCheck:
             files=_largest(logits - self._logits),
             cosine=centred_cosine(self._features, features),
             top1=float((logits.argmax(-1) == self._logits.argmax(-1)).mean()),
+            answers=float((self._answers(logits) == self._answers(self._logits)).mean()),
             megabytes=chain.megabytes,
             load_ms=chain.load_ms,
             latency_ms=latency,
         )
+
+    def _answers(self, logits: Array) -> npt.NDArray[np.int64]:
+        """Return the index of each image's label, ``[N]``; -1 for ``unknown``."""
+        sure = confidences(logits, 1.0) >= self._reference.threshold
+        return np.where(sure, logits.argmax(-1), -1)
 
 
 def parity_table(rows: Sequence[Parity]) -> str:
     """Return parity rows as text.
 
     Columns: size; time to load; largest difference of a logit from the same pixel values, and from the same image
-    file; mean centred cosine of the features; share of equal first labels; latency from pixel values to logits on one
-    thread, and speed relative to PyTorch and to onnxruntime in fp32 in the same run.
+    file; mean centred cosine of the features; shares of equal first labels and of equal answers; latency from pixel
+    values to logits on one thread, and speed relative to PyTorch and to onnxruntime in fp32 in the same run.
     """
-    head = ["encoder", "MB", "load ms", "|dlogit| pixels", "files", "cosine", "top-1"]
+    head = ["encoder", "MB", "load ms", "|dlogit| pixels", "files", "cosine", "top-1", "answers"]
     head += [title for size in _REPEATS for title in (f"batch {size} ms", "x torch", "x fp32")]
     exact = next(row for row in rows if row.precision == "fp32")
     return align([head, *(_cells(row, rows[0], exact) for row in rows)])
@@ -197,10 +207,10 @@ def parity_table(rows: Sequence[Parity]) -> str:
 
 def _cells(row: Parity, eager: Parity, exact: Parity) -> list[str]:
     if row is eager:
-        compared = ["torch eager", "", "", "", "", "", ""]
+        compared = ["torch eager", "", "", "", "", "", "", ""]
     else:
         compared = [row.precision, f"{row.megabytes:.2f}", f"{row.load_ms:.0f}", f"{row.pixels:.1e}"]
-        compared += [f"{row.files:.1e}", f"{row.cosine:.4f}", f"{row.top1:.3f}"]
+        compared += [f"{row.files:.1e}", f"{row.cosine:.4f}", f"{row.top1:.3f}", f"{row.answers:.3f}"]
     for size, ms in row.latency_ms.items():
         compared += [f"{ms:.2f}", f"{eager.latency_ms[size] / ms:.2f}", f"{exact.latency_ms[size] / ms:.2f}"]
     return compared

@@ -69,7 +69,11 @@ class Source:
 
     def notes(self) -> list[str]:
         """Return what whoever exports the adapter should know of it, a line each."""
-        return [f"note: {self.saved.warning}"] if self.saved.warning else []
+        found = [f"note: {self.saved.warning}"] if self.saved.warning else []
+        if own := self.saved.calibration:
+            rate = f"{100 * own.false_reject_rate:g} % of {own.images} validation images"
+            found.append(f"temperature {own.temperature:.3g}; unknown below {own.threshold:.3g}, as were {rate}")
+        return found
 
     def manifest_fields(self) -> dict[str, Any]:
         """Return what the manifest says of the adapter."""
@@ -81,6 +85,7 @@ class Source:
             "adapter": {"sha256": self.sha256, "recipe_digest": self.saved.recipe_digest},
             "backbone": {"name": self.backbone_name, "fingerprint": self.saved.fingerprint},
             "sample_range": self.saved.sample_range,
+            "calibration": self.saved.calibration,
         }
 
 

@@ -10,22 +10,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fedclip_edge.arguments import path_argument
+from fedclip_edge.calibration import ranked_above
 from fedclip_edge.metrics import ClassMetrics
+from fedclip_edge.reliability import reliability
 from fedclip_edge.terminal import align, message
 from fedclip_plugin.cli.options import add_adapter, add_columns, add_images, columns_of
-from fedclip_plugin.data import UnreadableImagesError, remarks
+from fedclip_plugin.data import ImageSet, UnreadableImagesError, remarks
+from fedclip_plugin.data.image_folders import find_images
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import listed
 from fedclip_plugin.text import percent
 
 if TYPE_CHECKING:
-    from fedclip_plugin.classifier import Evaluation
+    from fedclip_plugin.predictions import Evaluation
 
 Sides = tuple[ClassMetrics, ClassMetrics]
 """Of zero-shot CLIP and of the adapter."""
 
-_ALL = "all images"
+_ALL, _OTHERS = "all images", "images of other classes"
 _CACHE = Path(".fedclip/features")
 _PROBE = 1 << 16  # bytes; a full disk takes an empty file
 
@@ -42,12 +47,22 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-bad-image", choices=("error", "skip"), default="error", help="skip: leave out what cannot be read (error)"
     )
+    parser.add_argument(
+        "--unknown",
+        type=path_argument,
+        metavar="FOLDER",
+        help="images of other classes, at any depth: how well confidence tells them from the others",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_columns(parser, ("file", "label", "silo", "split"))
 
 
 def act(options: argparse.Namespace) -> int:
-    """Print how well an adapter and zero-shot CLIP label images, by folder and by class; return the exit code."""
+    """Print how well an adapter and zero-shot CLIP label images, by folder and by class; return the exit code.
+
+    And what their confidences are worth: the expected calibration error, and with ``--unknown`` how well they tell
+    images of other classes from these.
+    """
     from fedclip_plugin.classifier import Classifier
 
     columns = columns_of(options, options.images)
@@ -57,21 +72,24 @@ def act(options: argparse.Namespace) -> int:
         _note(saved.warning)
     cache = None if options.encoder else _cache()
     parts = classifier.image_sets(options.images, columns, options.data_root)
+    others = [] if options.unknown is None else [_other_classes(options.unknown, saved.classes)]
     for line in (line for part in parts for line in remarks(part, saved.sample_range)):
         _note(line)
     try:
         found = classifier.evaluate(
-            parts, skip_bad=options.on_bad_image == "skip", cache=cache, encoder=options.encoder
+            [*parts, *others], skip_bad=options.on_bad_image == "skip", cache=cache, encoder=options.encoder
         )
     except UnreadableImagesError as error:
         raise DataError(f"{error.text}, or give --on-bad-image skip") from error
-    scores, skipped = _scores(found, len(saved.classes)), {name: len(own.faults) for name, own in found.items()}
+    skipped = {name: len(own.faults) for name, own in found.items()}
     count = skipped[_ALL] = sum(skipped.values())
+    other = found.pop(_OTHERS, None)
+    scores, worth = _scores(found, len(saved.classes)), _worth(found, other)
     if options.json:
         told = {name: {"skipped": skipped[name], **_plain(sides, saved.classes)} for name, sides in scores.items()}
-        print(json.dumps(told, indent=1))
+        print(json.dumps({name: own | worth[name] for name, own in told.items()}, indent=1))
         return 0
-    rows = _rows(scores, saved.classes)
+    rows = [*_rows(scores, saved.classes), *_worth_rows(list(worth.values())[-1])]
     print(align([["in %", "images", "zero-shot CLIP", f"{saved.method}, round {saved.round}"], *rows]))
     if absent := _absent(list(scores.values())[-1], saved.classes):
         print(f"in no mean over classes, as no image is of them: {listed(absent)}")
@@ -105,6 +123,63 @@ def _rows(scores: Mapping[str, Sides], classes: Sequence[str]) -> list[list[str]
         if count
     ]
     return [[label, str(count), *map(percent, values)] for label, count, values in rows]
+
+
+def _other_classes(folder: Path, classes: tuple[str, ...]) -> ImageSet:
+    """List images of other classes; their labels mean nothing."""
+    if not folder.is_dir():
+        raise DataError(f"--unknown takes a folder of images of other classes; {folder} is none: check the path")
+    files = tuple(path.relative_to(folder).as_posix() for path in find_images(folder))
+    if not files:
+        raise DataError(f"--unknown takes a folder of images of other classes; {folder} holds no image")
+    return ImageSet(_OTHERS, folder, classes, files, np.zeros(len(files), np.int64))
+
+
+def _worth(found: Mapping[str, Evaluation], other: Evaluation | None) -> dict[str, dict[str, Any]]:
+    """Return what the confidences of each folder, and of all together where there are several, are worth."""
+    if other is not None and not len(other.adapter.true):
+        raise DataError(f"none of the {_OTHERS} can be read: give others")
+    groups = {name: [own] for name, own in found.items()}
+    if len(groups) > 1:
+        groups[_ALL] = list(found.values())
+    return {name: _confidences(own, other) for name, own in groups.items()}
+
+
+def _confidences(parts: Sequence[Evaluation], other: Evaluation | None) -> dict[str, Any]:
+    sides = {
+        "zero_shot": [(own.zero_shot, own.zero_shot.confidence) for own in parts],
+        "uncalibrated": [(own.adapter, own.uncalibrated) for own in parts],
+        "adapter": [(own.adapter, own.adapter.confidence) for own in parts],
+    }
+    sure = {name: np.concatenate([confidence.double().numpy() for _, confidence in own]) for name, own in sides.items()}
+    right = {
+        name: np.concatenate([(side.predicted == side.true).numpy() for side, _ in own]) for name, own in sides.items()
+    }
+    told: dict[str, Any] = {
+        "calibration_error": {name: reliability(sure[name], right[name]).error for name in sides},
+        "unknown": float((sure["adapter"] < parts[0].threshold).mean()),
+    }
+    if other is not None:
+        pairs = {"zero_shot": other.zero_shot.confidence, "adapter": other.adapter.confidence}
+        told["other_classes"] = {
+            "images": len(other.adapter.true),
+            "auroc": {name: ranked_above(sure[name], own.double().numpy()) for name, own in pairs.items()},
+            "unknown": other.unknown,
+        }
+    return told
+
+
+def _worth_rows(worth: Mapping[str, Any]) -> list[list[str]]:
+    """Return the rows on confidences; of the adapter without its temperature and with it, where it has one."""
+    error = worth["calibration_error"]
+    before, after = percent(error["uncalibrated"]), percent(error["adapter"])
+    changed = before if before == after else f"{before} -> {after}"
+    rows = [["calibration error", "", percent(error["zero_shot"]), changed]]
+    rows.append(["unknown", "", "-", percent(worth["unknown"])])
+    if other := worth.get("other_classes"):
+        rows.append(["unknown, other classes", str(other["images"]), "-", percent(other["unknown"])])
+        rows.append(["AUROC, known against other", "", *map(percent, other["auroc"].values())])
+    return rows
 
 
 def _plain(both: Sides, classes: Sequence[str]) -> dict[str, Any]:

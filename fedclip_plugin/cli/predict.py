@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_edge.arguments import path_argument
+from fedclip_edge.calibration import UNKNOWN
 from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.options import add_adapter, positive
 from fedclip_plugin.data import UnreadableImageError
@@ -26,7 +27,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> int:
-    """Print the most probable labels of each image; return 0, or 2 when an image could not be read."""
+    """Print the most probable labels of each image; return 0, or 2 when an image could not be read.
+
+    Where the best is below the adapter's threshold, ``unknown`` stands before them.
+    """
     from fedclip_plugin.classifier import Classifier
 
     classifier = Classifier.load(options.adapter, options.backbone)
@@ -44,9 +48,11 @@ def act(options: argparse.Namespace) -> int:
             answers[str(path)] = {"error": str(error)}
             print(message(f"fedclip: {error}"), file=sys.stderr, flush=True)
             continue
-        answers[str(path)] = {label: round(probability, 6) for label, probability in labels.items()}
+        rounded = {label: round(probability, 6) for label, probability in labels.items()}
+        answers[str(path)] = rounded if labels.known else {UNKNOWN: rounded}
         if not options.json:
-            told = "  ".join(f"{label} {probability:.3f}" for label, probability in labels.items())
+            ranked = [f"{label} {probability:.3f}" for label, probability in labels.items()]
+            told = "  ".join(ranked if labels.known else [UNKNOWN, *ranked])
             print(printable(f"{printable(str(path)):{width}}  {told}"), flush=True)
     if options.json:
         print(json.dumps(answers, indent=1))  # in ASCII, which every console and pipe can carry

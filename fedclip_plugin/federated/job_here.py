@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from fedclip_plugin.federated.build import make_pair
+from fedclip_plugin.federated.calibrate import calibrate_here, calibrates, silo_calibrator
 from fedclip_plugin.federated.managers.runner import FedClipRunner
 from fedclip_plugin.federated.messages.local_transport import LocalNetwork
 from fedclip_plugin.federated.observer import Observer, begin_training
@@ -54,14 +55,21 @@ def _train(recipe: Recipe, folder: RunFolder, ranks: int, done: int, progress: b
     observer.begin(ranks - 1, done, device)
     source = feature_source(recipe, device)
     prepared = prepare_here([Preparation(recipe, args.comm, device, progress, observer.say, source) for args in every])
+    server, silos = None, []
     with torch_threads(threads_per_rank(ranks)):
         for args in every:
             own = prepared[args.rank]
             dataset, model, trainer, aggregator = make_pair(args, device, recipe, own, folder)
             if aggregator is not None:
+                server = aggregator, dataset[3]
                 begin_training(own.task, model, folder, done, observer)
+            if trainer is not None:
+                silos.append(silo_calibrator(trainer, dataset[5][args.rank - 1]))
             FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round).connect()
         del prepared, source
         if device.type == "cuda":
             torch.cuda.empty_cache()
         network.run()
+        assert server is not None, "rank 0 is here too"
+        if calibrates(server[0]):
+            calibrate_here(silos, *server, observer.say)

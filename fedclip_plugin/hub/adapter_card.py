@@ -16,8 +16,8 @@ from fedclip_plugin.runs.closing_table import summary_rows, table_cells, zero_sh
 from fedclip_plugin.text import markdown, percent, plain_markdown
 
 _INSTALL = "`fedclip` comes with the package `fedclip-plugin`."
+_ALWAYS = "It answers one of its labels whatever the picture shows."
 _LIMITS = (
-    "It answers one of its labels whatever the picture shows.",
     "It works on its own backbone alone, which is checked by fingerprint, and has the limits and biases of that one.",
 )
 
@@ -117,7 +117,17 @@ class AdapterCard:
         noise = "noise (`dp_args`) was added to them" if private else "no noise was added to them"
         unsaid = [] if license else ["No license is given: ask the owner of this repository."]
         revealed = f"Updates of an adapter can reveal something of the images that it was trained on; {noise}."
-        return [*_LIMITS, revealed, *unsaid]
+        return [self._unknown(), *_LIMITS, revealed, *unsaid]
+
+    def _unknown(self) -> str:
+        own = self.saved.calibration
+        if own is None or not own.threshold:
+            return _ALWAYS
+        known = f"{100 * own.false_reject_rate:g} % of the silos' {own.images} validation images"
+        return (
+            f"An answer with a probability below {own.threshold:.3g} is unknown, as {known} were; pictures of other "
+            "things may be above it."
+        )
 
 
 def _use(repository: Repository) -> list[str]:

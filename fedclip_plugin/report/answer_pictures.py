@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from fedclip_edge.reliability import Reliability
 from fedclip_plugin.report.page import Picture
 from fedclip_plugin.report.plots.confusion import confusion_matrices
 from fedclip_plugin.report.plots.reliability import reliability_diagrams
-from fedclip_plugin.study.running.calibration import Calibration
 
 
 def confusion_picture(
@@ -32,7 +32,7 @@ def confusion_picture(
     )
 
 
-def reliability_picture(name: str, domain: str, found: Mapping[str, Calibration]) -> Picture:
+def reliability_picture(name: str, domain: str, found: Mapping[str, Reliability]) -> Picture:
     """Draw a reliability diagram for each classifier."""
     errors = ", ".join(f"{title} {100 * one.error:.1f} %" for title, one in found.items())
     return Picture(

@@ -13,7 +13,14 @@ from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RoundRecord, RunFolder
-from fedclip_plugin.runs.closing_table import client_cells, round_text, summary_rows, table_cells, zero_shot_warnings
+from fedclip_plugin.runs.closing_table import (
+    calibration_cells,
+    client_cells,
+    round_text,
+    summary_rows,
+    table_cells,
+    zero_shot_warnings,
+)
 
 
 class Console:
@@ -75,6 +82,8 @@ class Console:
         )
         if clients := client_cells(rounds, METHODS[own.method].title):
             print(f"\n{align(clients)}", flush=True)
+        if calibrated := calibration_cells(self._folder.read_calibration(), rounds[-1].best_round):
+            print(f"\n{align(calibrated)}", flush=True)
         for sentence in (*self._skipped, *zero_shot_warnings(rounds)):
             self.say(f"note: {sentence}")
         best, final = self._folder.adapters / "best", self._folder.adapters / "final"

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from fedclip_edge.calibration import Calibration
 from fedclip_edge.files import write_file, write_folder
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.errors import AdapterFileError
@@ -63,6 +64,8 @@ class SavedAdapter:
         What is added to the products with the class features, before the logit scale, ``[C]`` float32; mostly None.
     sample_range
         What was black and white in samples of more than 8 bits; None where the files' own word was taken.
+    calibration
+        What its logits are divided by, and which confidences are too low to answer; None where that is not known.
     """
 
     method: str
@@ -81,6 +84,12 @@ class SavedAdapter:
     class_features: npt.NDArray[Any] | None = None
     class_biases: npt.NDArray[Any] | None = None
     sample_range: SampleRange | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def answer_scale(self) -> float:
+        """The factor on cosine similarities when images are labelled: the logit scale, by the temperature."""
+        return self.logit_scale / (1.0 if self.calibration is None else self.calibration.temperature)
 
     @property
     def head_features(self) -> npt.NDArray[Any]:
@@ -132,18 +141,31 @@ def save_adapter(folder: Path, adapter: SavedAdapter) -> None:
     weights = save_tensors({name: np.asarray(array, order="C") for name, array in arrays.items()})
     stored = ("tensors", TEXT_FEATURES, CLASS_FEATURES, CLASS_BIASES)
     header = {item.name: getattr(adapter, item.name) for item in fields(adapter) if item.name not in stored}
-    if adapter.sample_range is None:
-        del header["sample_range"]  # a version that knows no such key reads the adapter rightly
+    header["calibration"] = None if adapter.calibration is None else adapter.calibration.to_json()
+    for name in ("sample_range", "calibration"):
+        if header[name] is None:
+            del header[name]  # a version that knows no such key reads the adapter rightly
     header["format_version"] = FORMAT_VERSION
     write_folder(folder, {"adapter.json": _sealed(header, weights), "adapter.safetensors": weights})
 
 
 def add_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
     """Write into an adapter on disk what has been measured since it was saved; its weights stay as they are."""
-    header, weights = _read_header(folder), _read(folder / "adapter.safetensors")
-    header["metrics"] = {**header["metrics"], **metrics}
-    del header["sha256"]
-    write_file(folder / "adapter.json", _sealed(header, weights))
+    _amend(folder, {"metrics": {**_read_header(folder)["metrics"], **metrics}})
+
+
+def set_calibration(folder: Path, calibration: Calibration | None) -> None:
+    """Write into an adapter on disk how it is calibrated, or that it is not; its weights stay as they are."""
+    _amend(folder, {"calibration": None if calibration is None else calibration.to_json()})
+
+
+def _amend(folder: Path, parts: Mapping[str, Any]) -> None:
+    """Replace parts of an adapter's header where they differ; None takes one out."""
+    header = _read_header(folder)
+    amended = {name: value for name, value in {**header, **parts}.items() if value is not None}
+    if amended != header:
+        del amended["sha256"]
+        write_file(folder / "adapter.json", _sealed(amended, _read(folder / "adapter.safetensors")))
 
 
 def load_adapter(folder: Path) -> SavedAdapter:
@@ -187,6 +209,8 @@ def load_adapter(folder: Path) -> SavedAdapter:
     header["classes"] = tuple(header["classes"])
     if "sample_range" in header:
         header["sample_range"] = tuple(header["sample_range"])
+    if "calibration" in header:
+        header["calibration"] = Calibration.of(header["calibration"])
     return SavedAdapter(**header, text_features=text, class_features=classes, class_biases=biases, tensors=tensors)
 
 

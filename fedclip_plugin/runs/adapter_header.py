@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedclip_edge.calibration import CALIBRATION_RULE, is_calibration
 from fedclip_edge.sample_range import RANGE_RULE, is_range
 from fedclip_edge.terminal import printable
 from fedclip_plugin.methods.registry import METHODS
@@ -97,8 +98,9 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "recipe_digest": _TEXT,
     "metrics": (lambda value: isinstance(value, dict), "an object"),
     "sample_range": (is_range, RANGE_RULE),
+    "calibration": (is_calibration, CALIBRATION_RULE),
 }
-_OPTIONAL = {"sample_range"}
+_OPTIONAL = {"sample_range", "calibration"}
 
 
 def _shown(value: Any) -> str:

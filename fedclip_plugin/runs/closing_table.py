@@ -7,6 +7,7 @@ from itertools import islice
 from statistics import fmean
 
 from fedclip_plugin.runs import RoundRecord, below_zero_shot
+from fedclip_plugin.runs.calibration_record import CalibrationRecord
 from fedclip_plugin.text import percent, size
 
 _NAMED = 5
@@ -98,6 +99,28 @@ def client_cells(rounds: Sequence[RoundRecord], title: str) -> list[list[str]]:
         [label, *(percent(getattr(own, name)) for name in CLIENT_COLUMNS)] for label, own in rows if own is not None
     ]
     return [["accuracy of clients in %", *CLIENT_COLUMNS.values()], *body] if body else []
+
+
+def calibration_cells(record: CalibrationRecord | None, best: int) -> list[list[str]]:
+    """Return how the adapters are calibrated, as text, the head first; empty where they are not.
+
+    ECE is the expected calibration error in percent, before and after; ``unknown`` the share of answers below the
+    threshold. Round `best` is called so.
+    """
+    if record is None:
+        return []
+    places = [name for name in ("sources", "target") if getattr(record.adapters[0], name) is not None]
+    head = ["calibration", "temperature", "unknown below"]
+    head += [f"{word} {name}" for name in places for word in ("ECE", "unknown")]
+    body = []
+    for own in record.adapters:
+        row = [f"{'best' if own.round == best else 'last'} round {own.round}", f"{own.temperature:.3g}"]
+        row.append(f"{own.threshold:.3g}")
+        for images in (getattr(own, name) for name in places):
+            before, after = (percent(side.reliability.error) for side in (images.before, images.after))
+            row += [f"{before} -> {after}", percent(images.unknown)]
+        body.append(row)
+    return [head, *body]
 
 
 def _loss(record: RoundRecord) -> list[str]:

@@ -9,6 +9,7 @@ rank's machine; ``report/`` comes later, from ``fedclip report``.
     metrics.jsonl           one line a round, appended when every silo has reported on that round
     adapters/round_0012/    adapter.json + adapter.safetensors (the last k, best, final)
     adapters/best, final    links into the same folder; copies where the file system has no links
+    calibration.json        how best and final were calibrated, after the last round
     state/round_0012/       what the server remembers besides: its optimiser, the residual of its codec
     state/sums/             of closed-form methods, with fedclip_args.forgettable: what each silo sent
     personal/<silo>/        of a silo, on its own machine: adapter/ in the end, and state/round_0012/ like the server's
@@ -34,7 +35,8 @@ from fedclip_edge.files import append_line, has_links, is_same, point_to, remove
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.recipe.faults import show
 from fedclip_plugin.recipe.schema.sections import defining, flat_sections
-from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter
+from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter, set_calibration
+from fedclip_plugin.runs.calibration_record import CalibrationRecord
 from fedclip_plugin.runs.job_folder import JobFolder
 from fedclip_plugin.runs.round_record import RoundRecord
 from fedclip_plugin.runs.state import Arrays, round_folders, save_state
@@ -51,6 +53,7 @@ class RunFolder(JobFolder):
         self.recipe = path / "recipe.yaml"
         self.state = path / "state"
         self.sums = self.state / "sums"
+        self.calibration = path / "calibration.json"
 
     def has_links(self) -> bool:
         """Return whether ``best`` and ``final`` can be links here."""
@@ -237,6 +240,33 @@ class RunFolder(JobFolder):
         """Let ``adapters/final`` point to round ``number``; errors as :meth:`save_round`."""
         with writing(self._what):
             self._point("final", number)
+
+    def calibrate(self, record: CalibrationRecord | None) -> None:
+        """Write how the best and the last adapter are calibrated into their files, and what that is worth beside them.
+
+        All other adapters, and with None these too, are without calibration; errors as :meth:`save_round`.
+        """
+        known = {own.round: own.calibration for own in record.adapters} if record else {}
+        last = self.rounds()[-1]
+        with writing(self._what):
+            for number, folder in round_folders(self.adapters).items():
+                set_calibration(folder, known.get(number))
+            for name, number in (("best", last.best_round), ("final", last.round)):
+                self._point(name, number)
+            if record is None:
+                remove(self.calibration)
+            else:
+                write_file(self.calibration, (record.model_dump_json(indent=1) + "\n").encode())
+
+    def read_calibration(self) -> CalibrationRecord | None:
+        """Return how the adapters are calibrated, None where they are not; a RunFolderError for a damaged file."""
+        if not self.calibration.is_file():
+            return None
+        try:
+            return CalibrationRecord.model_validate_json(self.calibration.read_bytes())
+        except (OSError, ValidationError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
+            raise RunFolderError(f"{self.calibration} cannot be read: {reason}; restore the file") from error
 
     def last_complete(self) -> RoundRecord | None:
         """Return the newest round, whose adapter is on disk and intact (see :func:`load_adapter`); None without one."""

@@ -28,6 +28,7 @@ DEVICE = [
         "fedclip_edge.image_file",
     ),
     *("fedclip_edge.wide_samples", "fedclip_edge.dicom_image", "fedclip_edge.images", "fedclip_edge.metrics"),
+    *("fedclip_edge.reliability", "fedclip_edge.calibration"),
     *("fedclip_edge.bundle", "fedclip_edge.device", "fedclip_edge.runtime", "fedclip_edge.cli"),
 ]
 ORDER = [
@@ -39,6 +40,7 @@ ORDER = [
     "fedclip_plugin.data",
     *("fedclip_plugin.backbone", "fedclip_plugin.features", "fedclip_plugin.methods", "fedclip_plugin.federated"),
     *(
+        "fedclip_plugin.predictions",
         "fedclip_plugin.classifier",
         "fedclip_plugin.fitting",
         "fedclip_plugin",

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pwd
+import re
 import shutil
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fedclip_edge.calibration import Calibration
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.fingerprint import fingerprint
@@ -25,7 +27,7 @@ from fedclip_plugin.methods import METHODS
 from fedclip_plugin.ranks import share_cores, world
 from fedclip_plugin.recipe import recipe_files, study_files
 from fedclip_plugin.runs import SavedAdapter, save_adapter
-from fedclip_plugin.runs.adapter_file import add_metrics
+from fedclip_plugin.runs.adapter_file import add_metrics, set_calibration
 from tests.support.workshop import frozen_clip_tiny
 
 
@@ -214,6 +216,45 @@ def test_evaluate_tells_every_class_and_means_over_the_classes_that_have_images(
     told = capsys.readouterr().out
     assert "in no mean over classes, as no image is of them: house\n" in told
     assert "recall, dog" in told and "recall, house" not in told
+
+
+def test_evaluate_tells_what_confidences_are_worth(capsys, images, adapter, tmp_path):
+    """Pictures of other classes may lie at any depth, and are no class of the table."""
+    (tmp_path / "others" / "deep").mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (20, 20), (80 * number, 0, 0)).save(tmp_path / "others" / "deep" / f"{number}.png")
+    calibrated = tmp_path / "calibrated"
+    shutil.copytree(adapter.resolve(), calibrated)
+    set_calibration(calibrated, Calibration(4.0, 0.99, 0.05, 40))
+    words = ["evaluate", str(calibrated), str(images), "--unknown", str(tmp_path / "others")]
+    assert main([*words, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out).values()
+    assert found["images"] == 4 and found["unknown"] == 1.0
+    assert {name: 0 <= error <= 1 for name, error in found["calibration_error"].items()} == {
+        "zero_shot": True, "uncalibrated": True, "adapter": True
+    }  # fmt: skip
+    assert found["calibration_error"]["adapter"] != found["calibration_error"]["uncalibrated"]
+    other = found["other_classes"]
+    assert (other["images"], other["unknown"]) == (3, 1.0)
+    assert all(0 <= share <= 1 for share in other["auroc"].values())
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^calibration error +\d+\.\d +\d+\.\d -> \d+\.\d$", out, re.MULTILINE)
+    assert re.search(r"^unknown, other classes +3 +- +100\.0$", out, re.MULTILINE) and "AUROC" in out
+    assert main(["predict", str(calibrated), str(images / "dog" / "0.png")]) == 0
+    assert re.search(r"0\.png  unknown(  \w+ 0\.\d{3}){2}\n$", capsys.readouterr().out)
+    assert main(["predict", str(calibrated), str(images / "dog" / "0.png"), "--json", "--top", "2"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out).values()
+    assert list(answer) == ["unknown"] and len(answer["unknown"]) == 2
+
+
+@pytest.mark.parametrize("make", [None, "mkdir", "touch"])
+def test_evaluate_refuses_other_classes_that_are_not_there(capsys, images, adapter, tmp_path, make):
+    place = tmp_path / "others"
+    if make:
+        getattr(place, make)()
+    assert main(["evaluate", str(adapter), str(images), "--unknown", str(place)]) == 2
+    assert "--unknown takes a folder of images of other classes; " in capsys.readouterr().err
 
 
 def test_evaluate_tells_what_it_leaves_out_and_takes_one_class_of_several(capsys, images, adapter):

@@ -7,10 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedclip_edge.calibration import Calibration
 from tests.devices.support import hosts
 from tests.support.paths import ROOT
 
 PHOTOS = ROOT.parent / "shared" / "data" / "pacs-mini"
+
+
+THRESHOLD = 0.55
+"""By which some of the pictures are ``unknown``, and some are not."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,9 @@ def delivery(tmp_path_factory):
     place = tmp_path_factory.mktemp("delivery")
     keys.generate(place / "key")
     release = Release("fedclip", sequence=1_763_645_000, private_key=place / "key")
-    make_bundle(write_adapter(place / "one", round=11, seed=0), place / "bundle", release, print)
+    calibration = Calibration(temperature=2.0, threshold=THRESHOLD, false_reject_rate=0.05, images=336)
+    first = write_adapter(place / "one", round=11, seed=0, calibration=calibration)
+    make_bundle(first, place / "bundle", release, print)
     later = Release("fedclip", sequence=1_763_645_100, private_key=place / "key")
     make_update(write_adapter(place / "two", round=20, seed=1), place / "bundle", place / "update", "fp32", later)
     return Delivery(place / "bundle", place / "update", place / "key.pub")
@@ -69,6 +76,21 @@ def python(delivery):
         return value[0]
 
     return logits
+
+
+@pytest.fixture(scope="session")
+def said(delivery):
+    """Return a function from files to what Python says of them, both known and ``unknown``."""
+    from fedclip_edge.runtime import EdgeClassifier
+
+    def answers(paths):
+        with EdgeClassifier(delivery.bundle, keys=[delivery.public], provider="cpu") as classifier:
+            found = classifier.predict([*classifier.manifest.golden.images, *paths])
+        told = [{"label": one.label, "guess": one.guess, "known": one.known} for one in found]
+        assert {one["known"] for one in told} == {True, False}
+        return told
+
+    return answers
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,10 @@ def test_lossless_files(node, delivery, python, pictures, capsys):
     assert largest <= hosts.TOLERANCE
 
 
+def test_the_answers_are_those_of_python_with_unknown_among_them(node, delivery, said, pictures):
+    assert compare.answers(predict(delivery, pictures)) == said(pictures)
+
+
 def test_photos(node, delivery, python, photos, capsys):
     found, wanted = predict(delivery, photos)["files"], compare.expected(python, photos)
     largest = sorted(compare.differences(found, wanted))[-3:]

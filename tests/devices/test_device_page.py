@@ -32,6 +32,10 @@ def test_lossless_files(browse, python, pictures, capsys):
     assert largest <= hosts.TOLERANCE
 
 
+def test_the_answers_are_those_of_python_with_unknown_among_them(browse, said, pictures):
+    assert compare.answers(browse("predict", images=addresses(pictures))) == said(pictures)
+
+
 def test_photos(browse, python, photos, capsys):
     found, wanted = browse("predict", images=addresses(photos))["files"], compare.expected(python, photos)
     largest = sorted(compare.differences(found, wanted))[-3:]

@@ -34,6 +34,9 @@ def test_node_answers_as_the_vectors_say(node, tmp_path):
         "now": device["now"],
     }
     found = hosts.ask("vectors_host.mjs", job)
-    assert dict(zip((case["name"] for case in cases), found, strict=True)) == {
+    names = [case["name"] for case in cases]
+    assert dict(zip(names, (one["reason"] for one in found), strict=True)) == {
         case["name"]: case["reason"] for case in cases
     }
+    known = {case["name"]: case["answers"] for case in cases if "answers" in case}
+    assert known and {name: one["answers"] for name, one in zip(names, found, strict=True) if name in known} == known

@@ -49,9 +49,27 @@ def test_predict_as_json(edge, delivered, pictures):
         "product": "fedclip", "round": 1, "sequence": 100, "key_id": None, "provider": CPU
     }  # fmt: skip
     for answer, path in zip(told["answers"], pictures, strict=True):
-        assert list(answer) == ["image", "label", "probability", "top"] and answer["image"] == str(path)
+        assert list(answer) == ["image", "label", "guess", "known", "probability", "top"]
+        assert answer["image"] == str(path) and answer["known"] and answer["guess"] == answer["label"]
         for found, (label, value) in zip(answer["top"], expected(path), strict=True):
             assert found["label"] == label and found["probability"] == pytest.approx(value, abs=1e-5)
+
+
+def test_an_answer_below_the_threshold_is_unknown_with_its_guess_beside(edge, tmp_path, pictures):
+    ranked = [expected(path) for path in pictures]
+    threshold = sum(own[0][1] for own in ranked) / 2
+    told = {"temperature": 1.5, "threshold": threshold, "false_reject_rate": 0.05, "images": 336}
+    folder = forge.bundle(tmp_path / "calibrated", calibration=told)
+    out = edge("predict", folder, *pictures, "--top", 1, "--allow-unsigned")[1]
+    answers = json.loads(edge("predict", folder, *pictures, "--json", "--allow-unsigned")[1])["answers"]
+    assert {answer["known"] for answer in answers} == {True, False}
+    for line, answer, own in zip(out.splitlines(), answers, ranked, strict=True):
+        label, value = own[0]
+        known = value >= threshold
+        assert line.endswith(f"  {label} {value:.3f}" if known else f"  unknown  {label} {value:.3f}")
+        assert (answer["label"], answer["guess"]) == (label if known else "unknown", label)
+    said = edge("verify", folder, "--allow-unsigned")[1]
+    assert f"below a probability of {threshold:.3g} (5 % of 336 known images), at temperature 1.5" in said
 
 
 def test_a_bad_image_is_named_and_the_others_are_answered(edge, delivered, pictures, tmp_path):

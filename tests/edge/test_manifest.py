@@ -144,6 +144,8 @@ WRONG = [
     ("expires", 2**53),
     ("sample_range", [4095, 0]),
     ("sample_range", [0]),
+    ("calibration", {}),
+    ("calibration", {"temperature": 1, "threshold": 0.4, "false_reject_rate": 0.05}),
     ("sample_range", "0-4095"),
     ("next_keys", "AAAA"),
     ("next_keys", [7]),
@@ -153,6 +155,14 @@ WRONG = [
     ("next_keys", [forge.base64_of(range(33), "u1")]),
     ("next_keys", [forge.base64_of(range(n, n + 32), "u1") for n in range(9)]),
 ]
+
+
+def test_a_calibration_is_read_and_written_when_there_is_one(described):
+    assert Manifest.from_bytes(forge.canonical(described)).calibration is None
+    described["calibration"] = forge.calibration(1)
+    manifest = Manifest.from_bytes(forge.canonical(described))
+    assert manifest.calibration.to_json() == forge.calibration(1)
+    assert manifest.to_bytes() == forge.canonical(described)
 
 
 def test_a_sample_range_is_read_and_written_when_there_is_one(described):
@@ -177,7 +187,7 @@ def test_a_wrong_field_is_named(key, value, described):
     assert caught.value.reason == "malformed"
 
 
-@pytest.mark.parametrize("key", sorted({*Manifest.__dataclass_fields__} - {"next_keys", "sample_range"}))
+@pytest.mark.parametrize("key", sorted({*Manifest.__dataclass_fields__} - {"next_keys", "sample_range", "calibration"}))
 def test_every_key_is_required(key, described):
     del described[key]
     assert reason(Manifest.from_bytes, forge.canonical(described)) == ("schema" if key == "schema" else "malformed")

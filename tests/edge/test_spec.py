@@ -12,6 +12,7 @@ import pytest
 from fedclip_edge.bundle import Installed, Manifest, Trust, canonical, manifest_schema, open_bundle
 from fedclip_edge.bundle.keys import PublicKey
 from fedclip_edge.errors import BundleError
+from fedclip_edge.runtime import EdgeClassifier
 from fedclip_edge.runtime.self_test import build_tested
 from fedclip_edge.runtime.sessions import SessionMaker
 from tests.support import bundle_vectors, forge
@@ -34,7 +35,7 @@ def described(tmp_path_factory):
     place = tmp_path_factory.mktemp("spec")
     made = [forge.read(forge.bundle(place / "bundle", external=True)), forge.read(forge.update(place / "update"))]
     more = {"next_keys": [base64.b64encode(bytes(32)).decode()], "sample_range": [-1000, 400.5]}
-    return [*made, made[1] | more]
+    return [*made, made[1] | more, made[0] | {"calibration": forge.calibration(1)}]
 
 
 def by_code(value):
@@ -57,6 +58,7 @@ def test_the_schema_has_the_keys_of_the_code():
     for name, rule in manifest_schema.MANIFEST.items():
         if isinstance(rule, dict):
             assert set(SCHEMA["properties"][name]["properties"]) == set(rule)
+    assert set(SCHEMA["properties"]["calibration"]["properties"]) == set(forge.calibration(1))
     assert set(SCHEMA["properties"]["files"]["properties"]) == set(manifest_schema.ROLES.values())
 
 
@@ -67,7 +69,9 @@ def test_good_manifests_fit_the_schema(described):
 def _changes(described):
     """Yield the manifest with one value replaced or one key removed, and where."""
     paths = [(key,) for key in described] + [
-        (key, inner) for key in ("adapter", "backbone", "onnxruntime", "golden", "files") for inner in described[key]
+        (key, inner)
+        for key in ("adapter", "backbone", "onnxruntime", "golden", "files", "calibration")
+        for inner in described[key]
     ]
     paths += [("files", "head.onnx", key) for key in manifest_schema.FILE] + [("files", "new.bin"), ("colour",)]
     for path in paths:
@@ -82,7 +86,7 @@ def _changes(described):
 
 def test_schema_and_code_agree_on_the_form_of_changed_manifests(described):
     judged = 0
-    for path, value, changed in _changes(described[0]):
+    for path, value, changed in _changes(described[-1]):
         reason, fits = by_code(changed), by_schema(changed)
         judged += reason is not None
         if reason is None:
@@ -123,7 +127,7 @@ def test_javascript_has_the_same_reasons_but_for_duplicate_keys():
 
 
 def test_every_attack_that_files_can_tell_is_a_case():
-    assert [case["name"] for case in VECTORS["cases"]][3:] == bundle_vectors.cases()
+    assert [case["name"] for case in VECTORS["cases"]][4:] == bundle_vectors.cases()
     unused = set(VECTORS["contents"]) - {digest for case in VECTORS["cases"] for digest in case["files"].values()}
     assert not unused
 
@@ -140,6 +144,11 @@ def test_a_case_gets_its_answer(case, tmp_path):
     trust = Trust((PublicKey(base64.b64decode(device["key"])),), device["product"])
     installed = Installed(device["sequence"], device["encoder"], device["preprocess"], device["feature_dim"])
     assert _answer(folder, trust, installed, device, tmp_path) == case["reason"]
+    if "answers" in case:
+        with EdgeClassifier(folder, allow_unsigned=True, provider="cpu") as classifier:
+            found = classifier.predict(classifier.manifest.golden.images)
+        assert [{"label": one.label, "guess": one.guess, "known": one.known} for one in found] == case["answers"]
+        assert {one["known"] for one in case["answers"]} == {True, False}
 
 
 def _answer(folder, trust, installed, device, place):

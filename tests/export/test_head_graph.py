@@ -7,9 +7,11 @@ import onnxruntime
 import pytest
 import torch
 
+from fedclip_edge.calibration import Calibration
 from fedclip_edge.errors import ConversionError
 from fedclip_export.graphs.finalize import to_bytes
 from fedclip_export.graphs.heads import head_graph
+from fedclip_plugin.classifier import Classifier
 from fedclip_plugin.methods import METHODS, Adapter, adapter_class, scores
 from fedclip_plugin.methods.create import restore_adapter
 from tests.support.random_adapters import random_adapter
@@ -51,6 +53,18 @@ def test_logits_and_probabilities_are_the_adapters(method, batch, scale):
     np.testing.assert_allclose(logits / saved.logit_scale, wanted_logits / saved.logit_scale, atol=1e-6)
     np.testing.assert_allclose(logits, wanted_logits, atol=5e-5)
     np.testing.assert_allclose(probabilities, wanted_probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", HEADS)
+def test_the_temperature_is_in_the_graph(method):
+    plain = random_adapter(method, scale=14.3)
+    saved = dataclasses.replace(plain, calibration=Calibration(2.5, 0.4, 0.05, 336))
+    batch = features(3)
+    logits, probabilities = run(head_graph(saved, {}), batch)
+    wanted = run(head_graph(plain, {}), batch)[0] / 2.5
+    np.testing.assert_allclose(logits, wanted, atol=5e-6)
+    np.testing.assert_allclose(logits, Classifier(saved, device="cpu").logits_of(torch.from_numpy(batch)), atol=5e-6)
+    np.testing.assert_allclose(probabilities, torch.softmax(torch.from_numpy(wanted), -1), atol=1e-6)
 
 
 @pytest.mark.parametrize("method", HEADS)

@@ -10,6 +10,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.font_manager import fontManager
 from PIL import Image
 
+from fedclip_edge.reliability import reliability
 from fedclip_plugin.report.plots.bars import Bar, BarPanel, accuracy_bars
 from fedclip_plugin.report.plots.confusion import confusion_matrices
 from fedclip_plugin.report.plots.costs import Series, cost_curves
@@ -24,7 +25,6 @@ from fedclip_plugin.report.plots.points import Point, cost_points
 from fedclip_plugin.report.plots.reliability import reliability_diagrams
 from fedclip_plugin.report.plots.samples import Sample, sample_grid
 from fedclip_plugin.report.plots.style import INK, looks, png, svg
-from fedclip_plugin.study.running.calibration import calibrate
 
 ROUNDS = np.arange(4)
 ACCURACY = np.array([0.5, np.nan, 0.7, 0.6])
@@ -70,7 +70,7 @@ def matrices():
 
 
 def diagrams():
-    return reliability_diagrams({"zero-shot": calibrate(CONFIDENCE, CORRECT)})
+    return reliability_diagrams({"zero-shot": reliability(CONFIDENCE, CORRECT)})
 
 
 def boxes():
@@ -219,7 +219,7 @@ def test_a_matrix_of_many_classes_names_some_and_counts_none():
 
 def test_a_reliability_diagram_shows_accuracy_and_gap_of_each_bin():
     upper, lower = diagrams().axes
-    found = calibrate(CONFIDENCE, CORRECT)
+    found = reliability(CONFIDENCE, CORRECT)
     full = found.counts > 0
     bars, gaps = upper.patches[: full.sum()], upper.patches[full.sum() :]
     assert [bar.get_height() for bar in bars] == found.accuracy[full].tolist()

@@ -12,6 +12,7 @@ from fedclip_plugin.cli.main import main
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.methods.create import restore_adapter
 from fedclip_plugin.runs import load_adapter, save_adapter
+from fedclip_plugin.runs.adapter_file import set_calibration
 
 HEADER = {
     "method": "fedclip",
@@ -61,6 +62,23 @@ def test_a_sample_range_may_be_there_or_not(tmp_path):
         assert written.get("sample_range", "none") == ([-1000, 400.5] if name == "ranged" else "none")
 
 
+def test_a_calibration_may_be_there_or_not(tmp_path):
+    told = {"temperature": 2.0, "threshold": 0.4, "false_reject_rate": 0.05, "images": 336}
+    saved = load_adapter(forge(tmp_path / "calibrated", HEADER | {"calibration": told}))
+    assert saved.calibration is not None
+    assert (saved.calibration.to_json(), saved.answer_scale) == (told, HEADER["logit_scale"] / 2)
+    plain = load_adapter(forge(tmp_path / "plain"))
+    assert (plain.calibration, plain.answer_scale) == (None, HEADER["logit_scale"])
+    for name, adapter in (("calibrated", saved), ("plain", plain)):
+        save_adapter(tmp_path / f"{name} again", adapter)
+        assert load_adapter(tmp_path / f"{name} again").calibration == adapter.calibration
+    place = tmp_path / "plain again"
+    set_calibration(place, saved.calibration)
+    assert load_adapter(place).calibration == saved.calibration
+    set_calibration(place, None)
+    assert "calibration" not in json.loads((place / "adapter.json").read_text())
+
+
 HEADERS = [
     ({"method": "sorcery"}, "method 'sorcery'; known here are zero_shot, fedclip"),
     ({"method": ["fedclip"]}, "method = .*must be text"),
@@ -99,6 +117,8 @@ HEADERS = [
     ({"sample_range": [4095, 0]}, "sample_range = .*must be two finite numbers"),
     ({"sample_range": "0-4095"}, "sample_range = '0-4095'"),
     ({"sample_range": None}, "sample_range = None"),
+    ({"calibration": {"temperature": 0}}, "calibration = .*must be an object of temperature"),
+    ({"calibration": None}, "calibration = None"),
     ({"more\x1b[2J": 1}, r"has more\\x1b\[2J too many"),
     ({"format_version": None}, "adapter format None"),
     ({"format_version": [2]}, "adapter format"),

@@ -38,15 +38,17 @@ def vectors(place):
     first = open_bundle(forge.bundle(place / "first", key=key), Trust(public, forge.PRODUCT), now=forge.NOW).installed()
     contents, told = {}, []
 
-    def add(name, folder, reason):
+    def add(name, folder, reason, **more):
         files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
         digests = {file: forge.sha256(content) for file, content in files.items()}
         contents.update({digests[file]: base64.b64encode(content).decode() for file, content in files.items()})
-        told.append({"name": name, "files": digests, "reason": reason})
+        told.append({"name": name, "files": digests, "reason": reason, **more})
 
     for kind, make in (("bundle", forge.bundle), ("update", forge.update)):
         add(f"a good {kind}", make(place / f"good-{kind}", round=2, sequence=200, key=key), None)
     add("weights beside the encoder", forge.bundle(place / "outside", 2, 200, key, external=True), None)
+    calibrated = forge.bundle(place / "calibrated", 2, 200, key, calibration=forge.calibration(2))
+    add("a bundle with a threshold", calibrated, None, answers=forge.answers(2))
     for name in cases():
         add(name, attacked(place / name.replace("/", "_"), name, key), ATTACKS[name].reason)
     device = {

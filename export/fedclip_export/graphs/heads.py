@@ -112,7 +112,7 @@ def _score(graph: HeadBuilder, features: str, saved: SavedAdapter) -> None:
             f"classes and a feature width of {saved.feature_dim} need {list(wanted)}: copy the adapter folder again"
         )
     classes = graph.stored("class_features", saved.head_features)
-    scale, added = saved.logit_scale, saved.class_biases
+    scale, added = saved.answer_scale, saved.class_biases
     factors = {"alpha": scale} if added is None else {"alpha": scale, "beta": scale}
     biases = [] if added is None else [graph.stored("class_biases", added)]
     logits = graph.op("Gemm", features, classes, *biases, transB=1, **factors, output="logits")

@@ -1,6 +1,7 @@
 import { hasSameBase } from "./acceptance.mjs";
+import { answerOf, ranked } from "./answer.mjs";
 import { BundleError, ImageError } from "./errors.mjs";
-import { ranked, selfTest } from "./self-test.mjs";
+import { selfTest } from "./self-test.mjs";
 import { makeBase, makeSession } from "./sessions.mjs";
 
 /**
@@ -17,8 +18,10 @@ import { makeBase, makeSession } from "./sessions.mjs";
  * What the model says about a picture, and which round's head said it.
  *
  * @typedef {object} Prediction
- * @property {string} label the likeliest class
+ * @property {string} label the answer: the likeliest class, or `unknown` where that is less likely than the threshold
+ * @property {string} guess the likeliest class in any case
  * @property {number} probability its probability, 0 to 1
+ * @property {boolean} known whether the answer is that class; always, where the bundle has no threshold
  * @property {Array<{label: string, probability: number}>} top every class, likeliest first
  * @property {Float32Array} logits one for each label, in the manifest's order
  * @property {number} round federation round of the head
@@ -129,7 +132,8 @@ export class EdgeClassifier {
       const { round, sequence, labels } = this.manifest;
       const top = ranked(probabilities.data, labels);
       const milliseconds = { ...times, head: performance.now() - start };
-      return { ...top[0], top, logits: logits.data, round, sequence, keyId: this.keyId, milliseconds };
+      const answer = answerOf(top[0], this.manifest.calibration);
+      return { ...answer, top, logits: logits.data, round, sequence, keyId: this.keyId, milliseconds };
     } finally {
       this.#users -= 1;
       await this.#releaseWhenIdle();

@@ -22,6 +22,16 @@ const RESERVED = ["manifest.json", "manifest.sig"];
  */
 
 /**
+ * What confidences are worth.
+ *
+ * @typedef {object} Calibration
+ * @property {number} temperature what the head's logits were divided by already
+ * @property {number} threshold an answer whose probability is lower is unknown
+ * @property {number} false_reject_rate share of the known images that it was set with that were below it
+ * @property {number} images how many those were
+ */
+
+/**
  * A checked manifest: the JSON's fields as they are, and `golden` decoded.
  *
  * @typedef {object} Manifest
@@ -38,6 +48,7 @@ const RESERVED = ["manifest.json", "manifest.sig"];
  * @property {{lowest: string}} onnxruntime the lowest version that may run it
  * @property {string[]} [next_keys] base64 of raw public keys that a device which accepts this trusts from then on
  * @property {[number, number] | null} [sample_range] what is black and white in samples of more than 8 bits
+ * @property {Calibration | null} [calibration] what confidences are worth; without it no answer is unknown
  * @property {FileEntry[]} entries every file
  * @property {boolean} isUpdate true when encoder and preprocess are those already installed
  * @property {{features: Float32Array, logits: Float32Array, images: Array<import("./edge-classifier.mjs").RgbImage>}}
@@ -47,7 +58,8 @@ const RESERVED = ["manifest.json", "manifest.sig"];
 /** @typedef {Record<string, (value: any) => boolean>} Fields rule of each field; with no other is it complete */
 
 /**
- * Read and check manifest.json. Only `next_keys` and `sample_range` may be missing, and no other field is allowed.
+ * Read and check manifest.json. Only `next_keys`, `sample_range` and `calibration` may be missing, and no other
+ * field is allowed.
  *
  * @param {Uint8Array} raw the file's bytes, signature verified
  * @returns {Manifest} the manifest
@@ -57,7 +69,8 @@ export function parseManifest(raw) {
   const fields = parseJson(raw);
   if (fields?.schema !== SCHEMA)
     throw new BundleError("schema", `The manifest is not of schema ${SCHEMA}: update this program.`);
-  checkObject({ next_keys: [], sample_range: null, ...fields }, FIELDS, "manifest");
+  checkObject({ next_keys: [], sample_range: null, calibration: null, ...fields }, FIELDS, "manifest");
+  if (isObject(fields.calibration)) checkObject(fields.calibration, CALIBRATION, "calibration");
   const entries = readEntries(fields.files);
   const isUpdate = entries.some((entry) => entry.installed);
   return { ...fields, entries, isUpdate, golden: readGolden(fields, isUpdate) };
@@ -118,6 +131,14 @@ const ENTRY = {
 const IMAGE = { height: upTo(4096), width: upTo(4096), rgb: isName };
 /** @type {Fields} */
 const GOLDEN = { features: isName, logits: isName, images: Array.isArray };
+const isShare = (value) => Number.isFinite(value) && value >= 0 && value < 1;
+/** @type {Fields} */
+const CALIBRATION = {
+  temperature: (value) => Number.isFinite(value) && value > 0 && value <= 1e6,
+  threshold: isShare,
+  false_reject_rate: isShare,
+  images: upTo(Number.MAX_SAFE_INTEGER),
+};
 /** @type {Fields} */
 const FIELDS = {
   schema: isCount,
@@ -142,6 +163,7 @@ const FIELDS = {
   next_keys: listOf(isPublicKey, 0, 8),
   sample_range: (value) =>
     value === null || (listOf(Number.isFinite, 2, 2)(value) && value[0] < value[1] && Number.isFinite(value[1] - value[0])),
+  calibration: (value) => value === null || isObject(value),
 };
 
 /** @param {any} value from JSON @param {Fields} fields what it has to have @param {string} path where it stands */

@@ -1,3 +1,4 @@
+import { ranked } from "./answer.mjs";
 import { BundleError } from "./errors.mjs";
 
 const HEAD_TOLERANCE = 1e-4;
@@ -48,16 +49,6 @@ export async function selfTest({ golden, precision, feature_dim: width, labels }
     require(same, "an image has another first label, though that was clear");
   }
   return { head, chain, cosine: mean };
-}
-
-/**
- * @param {Numbers} values one for each label: probabilities or logits
- * @param {readonly string[]} labels class names
- * @returns {Array<{label: string, probability: number}>} likeliest first; equal ones in the order of the labels
- */
-export function ranked(values, labels) {
-  const answers = labels.map((label, at) => ({ label, probability: values[at] }));
-  return answers.sort((left, right) => right.probability - left.probability);
 }
 
 /** @param {Numbers} left @param {Numbers} right @returns {number} NaN or infinity when either side holds one */

@@ -22,6 +22,8 @@ export class UsageError extends EdgeError {}
 
 /** @typedef {import("./index.mjs").Options} Options */
 /** @typedef {Pick<import("../lib/edge-classifier.mjs").EdgeClassifier, "manifest" | "keyId" | "predict">} Serving */
+/** @typedef {Pick<import("../lib/edge-classifier.mjs").Prediction, "label" | "guess" | "known" | "probability" | "top">} Said */
+/** @typedef {Said & {image: string}} Answered */
 /** @typedef {{serving: Serving, warnings: string[]}} Opened what serves, and what an operator should know */
 
 /**
@@ -38,7 +40,7 @@ export const COMMANDS = {
     for (const image of images) {
       const answer = await tryToPredict(opened.serving, image, top);
       answers.push(answer);
-      if (!json && "top" in answer) console.log(answerLine(image, width, answer.top));
+      if (!json && "top" in answer) console.log(answerLine(image, width, answer));
     }
     if (json) printJson({ ...identity(opened), answers });
     else sayOrigin(opened);
@@ -126,12 +128,19 @@ async function verified(folder, options, against) {
   return ["bundle", found, warningsOf(found)];
 }
 
-/** @param {Serving} serving @param {string} image path @param {number} top how many labels */
+/**
+ * @param {Serving} serving
+ * @param {string} image path
+ * @param {number} top how many labels
+ * @returns {Promise<Answered | {image: string, error: string}>} the answer, or why there is none
+ */
 async function tryToPredict(serving, image, top) {
   try {
-    const found = (await serving.predict(await decodeFile(image))).top.slice(0, top);
-    const six = found.map(({ label, probability }) => ({ label, probability: Number(probability.toFixed(6)) }));
-    return { image, ...six[0], top: six };
+    const { label, guess, known, top: every } = await serving.predict(await decodeFile(image));
+    const six = every
+      .slice(0, top)
+      .map(({ label, probability }) => ({ label, probability: Number(probability.toFixed(6)) }));
+    return { image, label, guess, known, probability: six[0].probability, top: six };
   } catch (error) {
     if (!(error instanceof ImageError)) throw error;
     const said = error.message.startsWith(`${image}: `) ? error.message : `${image}: ${error.message}`;

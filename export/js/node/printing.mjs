@@ -25,12 +25,12 @@ export function note(text) {
 /**
  * @param {string} name of the image
  * @param {number} width characters to which it is padded
- * @param {ReadonlyArray<{label: string, probability: number}>} top labels to name
+ * @param {{label: string, known: boolean, top: ReadonlyArray<{label: string, probability: number}>}} answer to show
  * @returns {string} one line, as Python prints it
  */
-export function answerLine(name, width, top) {
+export function answerLine(name, width, { label: own, known, top }) {
   const answers = top.map(({ label, probability }) => `${printable(label)} ${probability.toFixed(3)}`);
-  return [printable(name).padEnd(width), ...answers].join("  ");
+  return [printable(name).padEnd(width), ...(known ? [] : [own]), ...answers].join("  ");
 }
 
 /** @param {Change} change of an update or a rollback @returns {string} what it did, in one line */

@@ -35,6 +35,8 @@ class TrainingSettings:
     server_lr: float
     server_momentum: float
     keep_rounds: int
+    calibrate: bool
+    false_reject_rate: float
     round_timeout: float  # seconds
 
     def is_tested(self, number: int) -> bool:

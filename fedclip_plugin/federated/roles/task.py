@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +46,12 @@ class Answers:
     true: Tensor  # class indices, ``[N]`` int64
     predicted: Tensor
     confidence: Tensor  # probability of the predicted class, ``[N]``; NaN where only labels are known
+    unscaled: Tensor | None = None  # the same by another scale, where one was asked for
 
     def cpu(self) -> Answers:
         """Return them on the CPU."""
-        return Answers(self.true.cpu(), self.predicted.cpu(), self.confidence.cpu())
+        unscaled = None if self.unscaled is None else self.unscaled.cpu()
+        return Answers(self.true.cpu(), self.predicted.cpu(), self.confidence.cpu(), unscaled)
 
     @property
     def score(self) -> Score:
@@ -78,24 +80,44 @@ Histories = dict[str, AnswerHistory]
 """A rank's answers by what they are for: its silo, ``target`` on the server, or each source of a simulation there."""
 
 
+class LabelledLogits(NamedTuple):
+    """The logits that an adapter gave to N images of C classes, on the CPU; they stay with the rank."""
+
+    logits: npt.NDArray[np.float32]  # ``[N, C]``
+    labels: npt.NDArray[np.int64]
+
+
 @torch.no_grad()
-def answer(
+def logits_by_chunk(
     adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor, biases: Tensor | None = None
-) -> Answers:
-    """Return how an adapter labels images by class features ``[C, d]``, a factor on products, and biases ``[C]``."""
-    labels, confidences = [], []
-    for logits in _logits(adapter, data, classes, scale, biases):
-        labels.append(logits.argmax(-1))
-        confidences.append(logits.softmax(-1).amax(-1))
-    return Answers(data.labels, torch.cat(labels), torch.cat(confidences))
-
-
-def _logits(
-    adapter: Adapter, data: InputSet, classes: Tensor, scale: float | Tensor, biases: Tensor | None
 ) -> Iterator[Tensor]:
+    """Yield an adapter's logits of images by class features ``[C, d]``, a factor on products, and biases ``[C]``."""
     for part in data.chunks():
         adapted = adapter(part.inputs)
         yield scores(adapted, classes.to(adapted), scale, None if biases is None else biases.to(adapted))
+
+
+@torch.no_grad()
+def answer(
+    adapter: Adapter,
+    data: InputSet,
+    classes: Tensor,
+    scale: float | Tensor,
+    biases: Tensor | None = None,
+    other: float | None = None,
+) -> Answers:
+    """Return how an adapter labels images by class features ``[C, d]``, a factor on products, and biases ``[C]``.
+
+    With an `other` factor the confidences by that one are told too.
+    """
+    labels, confidences, unscaled = [], [], []
+    for logits in logits_by_chunk(adapter, data, classes, scale, biases):
+        labels.append(logits.argmax(-1))
+        confidences.append(logits.softmax(-1).amax(-1))
+        if other is not None:
+            unscaled.append((logits * (other / scale)).softmax(-1).amax(-1))
+    plain = torch.cat(unscaled) if unscaled else None
+    return Answers(data.labels, torch.cat(labels), torch.cat(confidences), plain)
 
 
 @dataclass(frozen=True)
@@ -118,13 +140,20 @@ class Task:
         with torch.no_grad():
             return answer(adapter, data, adapter.class_features(text), adapter.scale(text), adapter.class_biases(text))
 
-    @torch.no_grad()
     def labels(self, adapter: Adapter, data: InputSet) -> Tensor:
         """Return the class indices of :meth:`answer` alone, ``[N]``: without probabilities, for many images."""
+        return torch.cat([logits.argmax(-1) for logits in self._chunks(adapter, data)])
+
+    def logits(self, adapter: Adapter, data: InputSet) -> LabelledLogits:
+        """Return the logits that ``adapter`` gives to images, and their labels."""
+        parts = [part.float().cpu() for part in self._chunks(adapter, data)] or [torch.empty(0, len(self.classes))]
+        return LabelledLogits(torch.cat(parts).numpy(), data.labels.cpu().numpy())
+
+    @torch.no_grad()
+    def _chunks(self, adapter: Adapter, data: InputSet) -> Iterator[Tensor]:
         text = data.text_beside(self.text)
         classes, biases = adapter.class_features(text), adapter.class_biases(text)
-        found = _logits(adapter, data, classes, adapter.scale(text), biases)
-        return torch.cat([logits.argmax(-1) for logits in found])
+        yield from logits_by_chunk(adapter, data, classes, adapter.scale(text), biases)
 
     def score(self, adapter: Adapter, data: InputSet) -> Score:
         """Return how many of ``data``'s images ``adapter`` labels correctly; see :meth:`answer`."""

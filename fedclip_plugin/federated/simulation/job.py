@@ -65,6 +65,7 @@ def simulate(
         runner = FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, histories)
         del inputs
         runner.run()
+        runner.runner.calibrate(say)
 
 
 def _quiet(text: str) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from fedclip_plugin.features import InputSet
+from fedclip_plugin.federated.calibrate import (
+    answer_over,
+    calibrate_here,
+    calibrate_over,
+    calibrates,
+    calibration_exchange,
+)
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.task import Histories
@@ -55,6 +63,7 @@ class Simulator:
         width = len(plan.kept) * sum(tensor.numel() for tensor in parameters_of(pair.model).values())
         table = ClientTable(pair.folder.path / "clients", len(data), width) if width else None
         self._limit, self._server, self._worker = limit, None, None
+        self._pair, self._aggregator, self._target = pair, aggregator, target
         if trainer is not None:
             index, single = max(0, self.group.rank - 1), needs_single_updates(args)
             on_gpu = device.type == "cuda"
@@ -78,6 +87,20 @@ class Simulator:
             self._part()
         except BaseException as error:  # of SystemExit, which FedML raises, the other ranks would not hear either
             stop_job(self.group.comm, self.where(), error)
+
+    def calibrate(self, say: Callable[[str], None]) -> None:
+        """Calibrate the best and the last adapter after the last round, where the recipe asks for it."""
+        if not calibrates(self._pair):
+            return
+        if self.group.comm is None:
+            assert self._worker is not None and self._aggregator is not None, "this process is both"
+            calibrate_here([self._worker.calibrator()], self._aggregator, self._target, say)
+            return
+        exchange = calibration_exchange(self.group.comm, self.group.names, self._limit)
+        if self._aggregator is not None:
+            calibrate_over(exchange, self.group.workers + 1, self._aggregator, self._target, say)
+        elif self._worker is not None:
+            answer_over(exchange, self._worker.calibrator())
 
     def _part(self) -> None:
         if self._server is not None:

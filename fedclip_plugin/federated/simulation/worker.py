@@ -14,7 +14,9 @@ from torch import Tensor
 
 from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
+from fedclip_plugin.federated.roles.calibrator import Calibrator
 from fedclip_plugin.federated.roles.choice import Chosen, try_sets
+from fedclip_plugin.federated.roles.task import LabelledLogits
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.simulation.client_data import ClientData, Job
 from fedclip_plugin.federated.simulation.client_table import ClientTable
@@ -91,6 +93,22 @@ class Worker:
             self._table.flush()
         seconds["train"] = time.perf_counter() - began
         return WorkerAnswer(predicted, zero_shot, trained=tuple(trained), total=total, seconds=seconds)
+
+    def calibrator(self) -> Calibrator:
+        """Return what answers for this worker's share of the images, after the last round."""
+        return Calibrator(self._trainer.model, self._logits)
+
+    def _logits(self, adapter: Adapter) -> dict[str, LabelledLogits]:
+        jobs = [self._plan.jobs[number] for number in self._plan.jobs_of(self._index)]
+        found = [self._task.logits(adapter, self._data.images(job).to(self._device)) for job in jobs]
+        none = np.empty((0, len(self._task.classes)), np.float32)
+        logits = np.concatenate([none, *(own.logits for own in found)])
+        labels = np.concatenate([np.empty(0, np.int64), *(own.labels for own in found)])
+        tests = np.concatenate([np.empty(0, bool), *(self._data.scored.tests[job.start : job.stop] for job in jobs)])
+        return {
+            name: LabelledLogits(logits[tests == of_test], labels[tests == of_test])
+            for name, of_test in (("validation", False), ("test", True))
+        }
 
     def _score(self, held: Tensors) -> dict[int, NDArray[np.int64]]:
         """Label the images of this worker's jobs by the global adapter, or by each client's own."""

@@ -144,6 +144,14 @@ class FedClipArgs(Section):
     round_timeout
         How long, in seconds, the server waits in a round for a silo that sends nothing. In a simulation for a worker,
         as long for each client that it trains.
+    calibrate
+        Whether the best and the last adapter get, after the last round, a temperature that makes their confidences
+        agree with the accuracy on the silos' validation images, and a threshold of confidence. Needs 40 validation
+        images at the usual ``false_reject_rate``; sums of them travel.
+    false_reject_rate
+        Share of the silos' validation images whose confidence is below that threshold. On devices, and for
+        ``fedclip predict``, an answer below it is ``unknown``, whether or not the image is of a known class: higher
+        finds more images of other classes, and refuses more of the known ones. 0: no answer is ``unknown``.
     run_dir
         Where the run is written. Without it: ``runs/`` and the recipe's name.
     images_per_class
@@ -200,6 +208,8 @@ class FedClipArgs(Section):
     shots: Count | None = None
     start_timeout: Positive = 1800.0
     round_timeout: Positive = 300.0
+    calibrate: Flag = True
+    false_reject_rate: Fraction = 0.05
     run_dir: UserPath | None = None
     images_per_class: Count = 80
     difficulty: UpToThree = 1.0

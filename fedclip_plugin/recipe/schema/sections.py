@@ -66,6 +66,7 @@ NOT_IN_DIGEST: dict[str, set[str]] = {
     "fedclip_args": {
         *("data_root", "data_list", "feature_cache_dir", "run_dir", "keep_rounds"),
         *("min_silos", "start_timeout", "round_timeout"),
+        *("calibrate", "false_reject_rate"),
         *("encode_batch_size", "encode_workers", "offline"),
     },
 }

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from fedclip_edge.reliability import Reliability
 from fedclip_plugin.report.plots.style import (
     FILL,
     INK,
@@ -21,15 +22,14 @@ from fedclip_plugin.report.plots.style import (
     new_figure,
     styled,
 )
-from fedclip_plugin.study.running.calibration import Calibration
 
 
 @styled
-def reliability_diagrams(calibrations: Mapping[str, Calibration]) -> Figure:
+def reliability_diagrams(sides: Mapping[str, Reliability]) -> Figure:
     """Draw reliability diagrams side by side, the share in each bin below."""
     figure = new_figure(4.4)
-    grid = figure.subplots(2, len(calibrations), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1))
-    for (upper, lower), (title, found) in zip(grid.T, calibrations.items(), strict=True):
+    grid = figure.subplots(2, len(sides), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1))
+    for (upper, lower), (title, found) in zip(grid.T, sides.items(), strict=True):
         _diagram(upper, found)
         upper.set_title(f"{title}: ECE {100 * found.error:.1f} %")
         _histogram(lower, found)
@@ -45,7 +45,7 @@ def reliability_diagrams(calibrations: Mapping[str, Calibration]) -> Figure:
     return figure
 
 
-def _diagram(axes: Axes, found: Calibration) -> None:
+def _diagram(axes: Axes, found: Reliability) -> None:
     full, width = found.counts > 0, 1 / len(found.counts)
     left = (np.arange(len(found.counts)) * width)[full]
     accuracy, confidence = found.accuracy[full], found.confidence[full]
@@ -67,7 +67,7 @@ def _diagram(axes: Axes, found: Calibration) -> None:
     axes.set_ylim(0, 1)
 
 
-def _histogram(axes: Axes, found: Calibration) -> None:
+def _histogram(axes: Axes, found: Reliability) -> None:
     width = 1 / len(found.counts)
     left = np.arange(len(found.counts)) * width
     share = found.counts / found.counts.sum()

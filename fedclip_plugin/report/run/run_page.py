@@ -9,6 +9,7 @@ import numpy as np
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.report.page import Page, Section, Table, pictured, provenance
+from fedclip_plugin.report.run.calibration_section import calibration_section
 from fedclip_plugin.report.run.clients_section import clients_section
 from fedclip_plugin.report.run.round_arrays import RoundArrays
 from fedclip_plugin.report.run.run_pictures import accuracy_by_cost, accuracy_by_round, time_by_phase, training_loss
@@ -34,6 +35,7 @@ def run_page(recipe: Recipe, folder: RunFolder) -> Page:
     loss = trained and not np.isnan(history.column("train_loss")).all()
     answer = partial(answer_target, recipe, folder)
     clients = clients_section(history, folder.path / "clients", method)
+    calibrated = calibration_section(folder.read_calibration(), history.selected.round, target)
     answers = Section(TITLE, notes=[_ALONE]) if alone else target_section(answer, history.selected.target)
     return Page(
         title=f"{method} on {recipe.data_args.dataset}" + (f", {target} held out" if target else ""),
@@ -47,6 +49,7 @@ def run_page(recipe: Recipe, folder: RunFolder) -> Page:
             pictured("Training loss", training_loss(history) if loss else None, "No silo told of a training loss."),
             pictured("Accuracy against cost", accuracy_by_cost(history, target) if trained else None, _NO_ROUND),
             pictured("Time of a round", time_by_phase(history) if trained else None, _NO_ROUND),
+            *([calibrated] if calibrated else []),
             answers,
             _measured(history, target),
             provenance(folder.recipe, "The resolved recipe, defaults included, as the run folder keeps it."),

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from fedclip_edge.metrics import confusion
+from fedclip_edge.reliability import reliability
 from fedclip_edge.sample_range import SampleRange
 from fedclip_miniature import ensure_miniature
 from fedclip_plugin.classifier import Classifier
@@ -23,7 +24,6 @@ from fedclip_plugin.report.answer_pictures import confusion_picture, reliability
 from fedclip_plugin.report.page import Picture, Section
 from fedclip_plugin.report.plots.samples import COLUMNS, Sample, sample_grid
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.study.running.calibration import calibrate
 from fedclip_plugin.text import percent
 
 TITLE = "Answers on the target"
@@ -119,7 +119,7 @@ def target_section(answer: Callable[[], TargetAnswers | None], recorded: float |
     predicted = {title: side.predicted.numpy() for title, side in sides.items()}
     confidence = {title: side.confidence.double().numpy() for title, side in sides.items()}
     matrices = {title: confusion(true, predicted[title], len(classes)) for title in sides}
-    found = {title: calibrate(confidence[title], predicted[title] == true) for title in sides}
+    found = {title: reliability(confidence[title], predicted[title] == true) for title in sides}
     pictures = [
         confusion_picture("confusion", domain, matrices, classes),
         reliability_picture("reliability", domain, found),

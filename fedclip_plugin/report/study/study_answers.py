@@ -42,7 +42,7 @@ def _pictures(title: str, result: CellResult, folder: ResultsFolder) -> list[Pic
     matrices = {name: side.matrix(len(classes)) for name, side in sides.items()}
     return [
         confusion_picture(f"confusion_{target}", target, matrices, classes),
-        reliability_picture(f"reliability_{target}", target, {name: own.calibration() for name, own in sides.items()}),
+        reliability_picture(f"reliability_{target}", target, {name: own.reliability() for name, own in sides.items()}),
     ]
 
 

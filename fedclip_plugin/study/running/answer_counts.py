@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from fedclip_edge.metrics import confusion
-from fedclip_plugin.study.running.calibration import Calibration, bin_sums
+from fedclip_edge.reliability import Reliability, bin_sums
 
 
 class _Sums(BaseModel):
@@ -145,9 +145,9 @@ class Pictured(_Sums):
             found[true, answered] = count
         return found
 
-    def calibration(self) -> Calibration:
+    def reliability(self) -> Reliability:
         """Return how confidence and accuracy agree."""
-        return Calibration.of_sums(*(np.asarray(part) for part in (self.counts, self.right, self.confidence)))
+        return Reliability.of_sums(*(np.asarray(part) for part in (self.counts, self.right, self.confidence)))
 
 
 class Drawn(_Sums):

@@ -27,8 +27,8 @@ const ACTIONS = {
         const { device } = await Site.open(ort, new URL("./", location.href));
         const load = performance.now() - begin;
         const answer = async (image) => {
-          const { label, logits, milliseconds } = await device.predict(image);
-          return { label, logits: [...logits], milliseconds };
+          const { label, guess, known, logits, milliseconds } = await device.predict(image);
+          return { label, guess, known, logits: [...logits], milliseconds };
         };
         const golden = [];
         for (const image of device.manifest.golden.images) golden.push(await answer(image));

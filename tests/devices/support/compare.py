@@ -19,6 +19,11 @@ def differences(found, wanted):
     return [float(np.abs(np.float32(one["logits"]) - two).max()) for one, two in zip(found, wanted, strict=True)]
 
 
+def answers(found):
+    """Return what a host said of the golden images, then of the files."""
+    return [{name: one[name] for name in ("label", "guess", "known")} for one in (*found["golden"], *found["files"])]
+
+
 def equal_labels(found, wanted):
     """Return the share of images whose likeliest label is the same."""
     same = [int(np.argmax(one["logits"])) == int(two.argmax()) for one, two in zip(found, wanted, strict=True)]

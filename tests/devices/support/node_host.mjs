@@ -154,8 +154,8 @@ class Cut extends FolderStorage {
 }
 
 async function answer(serving, image) {
-  const { label, logits, milliseconds } = await serving.predict(image);
-  return { label, logits: [...logits], milliseconds };
+  const { label, guess, known, logits, milliseconds } = await serving.predict(image);
+  return { label, guess, known, logits: [...logits], milliseconds };
 }
 
 async function reasonOf(action) {

@@ -1,4 +1,5 @@
-// Judges folders as one device would: a JSON job on stdin, on stdout each folder's reason, or null where it is taken.
+// Judges folders as one device would: a JSON job on stdin, on stdout each folder's reason, or null where it is taken,
+// and what it says of its golden images.
 import { createRequire } from "node:module";
 import { text } from "node:stream/consumers";
 import { BundleError, EdgeClassifier, FolderStorage, loadKeys, openBundle } from "../../../export/js/node/index.mjs";
@@ -15,11 +16,17 @@ const reasons = [];
 for (const folder of folders) {
   try {
     const opened = await openBundle(new FolderStorage(folder), trust, { installed, runtime, now });
-    await (await EdgeClassifier.load(ort, opened, OPTIONS, serving)).retire();
-    reasons.push(null);
+    const loaded = await EdgeClassifier.load(ort, opened, OPTIONS, serving);
+    const answers = [];
+    for (const image of opened.manifest.golden.images) {
+      const { label, guess, known } = await loaded.predict(image);
+      answers.push({ label, guess, known });
+    }
+    await loaded.retire();
+    reasons.push({ reason: null, answers });
   } catch (error) {
     if (!(error instanceof BundleError)) throw error;
-    reasons.push(error.reason);
+    reasons.push({ reason: error.reason, answers: [] });
   }
 }
 process.stdout.write(JSON.stringify(reasons));

@@ -64,6 +64,9 @@ def test_three_clients_are_the_three_silos(workshop, simulate, tmp_path):
     run_job_here(recipe, silos, resume=False, progress=False, observer=_Progress(1, shown=False))
     for name, own in tensors(silos).items():
         assert np.abs(own - tensors(simulated)[name]).max() <= 1e-6
+    ours, theirs = simulated.read_calibration().adapters[0], silos.read_calibration().adapters[0]
+    assert ours.calibration == theirs.calibration
+    assert (ours.sources.images, ours.sources.unknown) == (theirs.sources.images, theirs.sources.unknown)
     ours, theirs = simulated.rounds(), silos.rounds()
     for mine, other in zip(results(ours), results(theirs), strict=True):
         assert {**mine, "clients": None, "zero_shot_clients": None} == other | {
@@ -166,7 +169,7 @@ def test_fit_simulates_in_this_process(workshop, tmp_path, monkeypatch):
     assert result.to_recipe().comm_args.backend == "sp"
     assert "12 clients" in repr(result)
     assert "accuracy of clients in %" in repr(result)
-    assert result._repr_html_().count("<table>") == 2
+    assert result._repr_html_().count("<table>") == 3
 
 
 def test_clients_are_scored_in_the_rounds_that_are_tested(simulate):

@@ -13,10 +13,11 @@ from typing import Any
 from fedclip_edge.bundle import canonical, manifest_schema
 from fedclip_edge.bundle.golden import Golden, decode, parse_golden
 from fedclip_edge.bundle.keys import KEY_SIZE, PublicKey
+from fedclip_edge.calibration import Calibration
 from fedclip_edge.errors import BundleError
 from fedclip_edge.sample_range import SampleRange
 
-OPTIONAL: Mapping[str, Any] = {"next_keys": [], "sample_range": None}
+OPTIONAL: Mapping[str, Any] = {"next_keys": [], "sample_range": None, "calibration": None}
 """Keys that may be left out, and what that means."""
 MAX_MANIFEST = 1 << 20
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
@@ -64,6 +65,9 @@ class Manifest:
         Keys that a device which accepts this manifest holds from then on; left out of the JSON when there are none.
     sample_range
         What is black and white in samples of more than 8 bits; None, and left out, where the files' own word is taken.
+    calibration
+        What the head's logits were divided by, and the confidence below which an answer is ``unknown``; None, and left
+        out, where that is not known.
     """
 
     product: str
@@ -86,6 +90,7 @@ class Manifest:
     parity: Mapping[str, Any]
     next_keys: tuple[PublicKey, ...] = ()
     sample_range: SampleRange | None = None
+    calibration: Calibration | None = None
     schema: int = 1
 
     @property
@@ -119,6 +124,7 @@ class Manifest:
         value["golden"] = self.golden.to_json()
         value["files"] = {name: dataclasses.asdict(entry) for name, entry in self.files.items()}
         value["next_keys"] = [base64.b64encode(key.raw).decode("ascii") for key in self.next_keys]
+        value["calibration"] = None if self.calibration is None else self.calibration.to_json()
         for name in OPTIONAL:
             if not value[name]:
                 del value[name]
@@ -143,8 +149,9 @@ class Manifest:
         keys = tuple(_parse_key(text) for text in value["next_keys"])
         labels = tuple(value["labels"])
         wide = value["sample_range"] and tuple(value["sample_range"])
+        calibration = value["calibration"] and Calibration.of(value["calibration"])
         parsed = {"labels": labels, "files": files, "golden": golden, "next_keys": keys, "sample_range": wide}
-        return cls(**{**value, **parsed})
+        return cls(**{**value, **parsed, "calibration": calibration})
 
 
 def _parse_key(text: str) -> PublicKey:

@@ -7,6 +7,7 @@ import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from fedclip_edge.calibration import CALIBRATION_RULE, is_calibration
 from fedclip_edge.errors import BundleError
 from fedclip_edge.sample_range import RANGE_RULE, is_range
 
@@ -123,6 +124,7 @@ MANIFEST: dict[str, Rule] = {
         f"an array of at most {MAX_NEXT_KEYS} public keys in base64",
     ),
     "sample_range": (lambda value: value is None or is_range(value), f"null or {RANGE_RULE}"),
+    "calibration": (lambda value: value is None or is_calibration(value), f"null or {CALIBRATION_RULE}"),
 }
 FILE: dict[str, Rule] = {
     "role": _one_of(tuple(ROLES)),

@@ -17,8 +17,9 @@ from fedclip_edge.device import Device
 from fedclip_edge.errors import BundleError, ExportError, ImageError
 from fedclip_edge.runtime.bench import BATCH
 from fedclip_edge.runtime.bench import bench as measure
-from fedclip_edge.runtime.edge_classifier import UNCHECKED, EdgeClassifier, Prediction
+from fedclip_edge.runtime.edge_classifier import UNCHECKED, EdgeClassifier
 from fedclip_edge.runtime.install import install
+from fedclip_edge.runtime.prediction import Prediction
 from fedclip_edge.runtime.self_test import SelfTest, self_test
 from fedclip_edge.terminal import printable
 
@@ -51,9 +52,9 @@ def predict(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Print what a folder holds after all checks and self-tests; return 0 (a refusal is raised)."""
-    _require_folder(options.folder)
+    require_folder(options.folder)
     if options.against is not None:
-        _require_folder(options.against, "--against names a device folder or a bundle")
+        require_folder(options.against, "--against names a device folder or a bundle")
     try:
         bundle, tested, warnings = _test(options) if find_spec("onnxruntime") else _check_files(options)
     except BundleError as error:
@@ -74,7 +75,7 @@ def verify(options: argparse.Namespace) -> int:
 def update(options: argparse.Namespace) -> int:
     """Install an update, or a full bundle to a device folder that is new or damaged; return 0."""
     _require_no_bundle(options.device)
-    _require_folder(options.source, "the second argument is the folder of an update or a bundle")
+    require_folder(options.source, "the second argument is the folder of an update or a bundle")
     device = Device(options.device)
     keys = device.keys
     classifier = _open_if_sound(options.device, options)
@@ -96,7 +97,7 @@ def update(options: argparse.Namespace) -> int:
 def rollback(options: argparse.Namespace) -> int:
     """Let the round before answer again; return 0."""
     _require_no_bundle(options.device)
-    _require_folder(options.device)
+    require_folder(options.device)
     if not Device(options.device).exists:
         raise ExportError(f"{options.device} is no device folder: 'fedclip-edge update' makes one")
     with open_classifier(options.device, options) as classifier:
@@ -107,7 +108,7 @@ def rollback(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """Print how long opening, each stage and a change of head take; return 0."""
-    _require_folder(options.folder)
+    require_folder(options.folder)
     result = measure(lambda: open_classifier(options.folder, options))
     if options.json:
         rates = {"one": result.images_per_second(False), "batch": result.images_per_second(True)}
@@ -118,7 +119,7 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _require_folder(folder: Path, what: str = _FIRST) -> None:
+def require_folder(folder: Path, what: str = _FIRST) -> None:
     """Refuse a name that is no folder; who named a file is told `what` is meant."""
     if not folder.exists():
         raise ExportError(f"there is no folder {folder}")
@@ -129,7 +130,7 @@ def _require_folder(folder: Path, what: str = _FIRST) -> None:
 def _require_no_bundle(folder: Path) -> None:
     """Refuse a file, or a bundle as delivered, where a device folder is meant, be it a new one."""
     if folder.exists():
-        _require_folder(folder, "the first argument is a device folder")
+        require_folder(folder, "the first argument is a device folder")
     if (folder / MANIFEST).exists() and not Device(folder).exists:
         raise ExportError(
             f"{folder} is a bundle as delivered, not a device folder; name a new folder, to which "
@@ -139,8 +140,8 @@ def _require_no_bundle(folder: Path) -> None:
 
 def open_classifier(folder: Path, options: argparse.Namespace) -> EdgeClassifier:
     """Return what a bundle or a device folder serves."""
-    _require_folder(folder)
-    return EdgeClassifier(folder, **_settings(options))
+    require_folder(folder)
+    return EdgeClassifier(folder, **_settings(options), count=getattr(options, "count", False))
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -218,7 +219,8 @@ def _first(classifier: EdgeClassifier) -> dict[str, Any]:
 
 def _answer(prediction: Prediction) -> dict[str, Any]:
     top = [{"label": label, "probability": round(value, 6)} for label, value in prediction.top]
-    return {**top[0], "top": top}
+    told = {"label": prediction.label, "guess": prediction.guess, "known": prediction.known}
+    return {**told, "probability": top[0]["probability"], "top": top}
 
 
 def _say_change(options: argparse.Namespace, classifier: EdgeClassifier, text: str, facts: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from fedclip_edge import __version__
 from fedclip_edge.arguments import path_argument
-from fedclip_edge.cli import commands
+from fedclip_edge.cli import commands, site_commands
 from fedclip_edge.cli.edge_doctor import doctor
 from fedclip_edge.cli.printing import print_json
 from fedclip_edge.errors import BundleError, ExportError
@@ -58,6 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
         "images", nargs="+", type=path_argument, metavar="IMAGE", help="JPEG, PNG, WebP, BMP, TIFF or DICOM"
     )
     predict.add_argument("--top", type=_positive, default=3, metavar="N", help="labels per image (3)")
+    predict.add_argument(
+        "--count", action="store_true", help="count the answers in the device folder; 'fedclip-edge stats' shows them"
+    )
     check = add("verify", commands.verify, "check a bundle, an update or a device folder, and test its answers")
     check.add_argument("folder", type=path_argument, metavar="FOLDER", help="a bundle, an update, or a device folder")
     check.add_argument(
@@ -73,6 +76,19 @@ def build_parser() -> argparse.ArgumentParser:
     update.add_argument("source", type=path_argument, metavar="SOURCE", help="update folder, or full bundle")
     rollback = add("rollback", commands.rollback, "go back to the round before")
     rollback.add_argument("device", type=path_argument, metavar="DEVICE", help="device folder")
+    calibrate = add("calibrate", site_commands.calibrate, "set temperature and threshold by images of this place")
+    calibrate.add_argument("device", type=path_argument, metavar="DEVICE", help="device folder")
+    calibrate.add_argument(
+        "images", type=path_argument, nargs="?", metavar="IMAGES", help="folder <label>/<image> of images of this place"
+    )
+    calibrate.add_argument(
+        "--false-reject-rate", type=_share, metavar="R", help="share of them that is to be unknown (the bundle's)"
+    )
+    calibrate.add_argument("--reset", action="store_true", help="take the bundle's own calibration again")
+    stats = add("stats", site_commands.stats, "tell how many images were answered with what, and how surely")
+    stats.add_argument("device", type=path_argument, metavar="DEVICE", help="device folder")
+    stats.add_argument("--prometheus", action="store_true", help="print Prometheus' text format")
+    stats.add_argument("--reset", action="store_true", help="begin anew")
     bench = add("bench", commands.bench, "measure opening, latency of each stage, and a change of head")
     bench.add_argument("folder", type=path_argument, metavar="FOLDER", help="a full bundle, or a device folder")
     examine = add("doctor", doctor, "report versions, providers that load and why others do not, and a folder")
@@ -110,6 +126,13 @@ def _positive(text: str) -> int:
     if not re.fullmatch(r"0*[1-9][0-9]{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _share(text: str) -> float:
+    """Return a share from 0, below 1."""
+    if not re.fullmatch(r"0|0?\.[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0, below 1, such as 0.05")
+    return float(text)
 
 
 def _report(error: ExportError | OSError, as_json: bool) -> int:

@@ -10,9 +10,10 @@ from typing import Any
 
 from fedclip_edge.bundle import Manifest
 from fedclip_edge.bundle.acceptance import utc
+from fedclip_edge.calibration import Calibration
 from fedclip_edge.runtime.bench import BATCH, HEIGHT, WIDTH, Bench
-from fedclip_edge.runtime.edge_classifier import Prediction
 from fedclip_edge.runtime.install import Change
+from fedclip_edge.runtime.prediction import Prediction
 from fedclip_edge.runtime.self_test import SelfTest
 from fedclip_edge.terminal import align, printable
 
@@ -29,8 +30,10 @@ def print_notes(texts: Iterable[str]) -> None:
 
 
 def answer_line(name: str, width: int, prediction: Prediction) -> str:
-    """Return an image's name, padded to `width`, and its labels with probabilities."""
-    return printable("  ".join([name.ljust(width), *(f"{label} {value:.3f}" for label, value in prediction.top)]))
+    """Return an image's name, padded to `width`, and its labels with probabilities; ``unknown`` before them if so."""
+    answer = [] if prediction.known else [prediction.label]
+    ranked = (f"{label} {value:.3f}" for label, value in prediction.top)
+    return printable("  ".join([name.ljust(width), *answer, *ranked]))
 
 
 def change_text(change: Change) -> str:
@@ -56,6 +59,7 @@ def manifest_lines(
         "signature": f"by key {key_id}" if key_id else "not checked: no key is held (give one with --key)",
         "valid": _validity(manifest),
         "encoder": f"{manifest.backbone['name']}, {manifest.precision}, {manifest.feature_dim} features",
+        **({"unknown": _calibrated(manifest.calibration)} if manifest.calibration else {}),
         "labels": f"{len(manifest.labels)}: {', '.join(manifest.labels)}",
         "files": ", ".join(carried),
         "self-test": _tested(tested) if tested is not None else _untested(key_id),
@@ -80,6 +84,11 @@ def bench_table(result: Bench) -> str:
             "all is measured in a run of its own, so it is not quite the sum of the stages",
         ]
     )
+
+
+def _calibrated(calibration: Calibration) -> str:
+    rate = f"{100 * calibration.false_reject_rate:g} % of {calibration.images} known images"
+    return f"below a probability of {calibration.threshold:.3g} ({rate}), at temperature {calibration.temperature:.3g}"
 
 
 def _tested(tested: SelfTest) -> str:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import cast, overload
@@ -16,7 +16,10 @@ import numpy as np
 from fedclip_edge.arguments import as_count, as_flag, as_path
 from fedclip_edge.bundle import Bundle, Manifest, Trust, open_bundle
 from fedclip_edge.bundle.keys import load_public_keys
+from fedclip_edge.calibration import Calibration
 from fedclip_edge.device import Device
+from fedclip_edge.device.answer_statistics import AnswerCounter
+from fedclip_edge.device.own_calibration import read_calibration, write_calibration
 from fedclip_edge.device.recovery import called
 from fedclip_edge.errors import BundleError, ExportError
 from fedclip_edge.image_file import MAX_PIXELS
@@ -24,37 +27,14 @@ from fedclip_edge.images import ImageLike, is_one_image, read_rgb
 from fedclip_edge.metrics import ClassMetrics, confusion
 from fedclip_edge.runtime.evaluation import Labelled, labelled
 from fedclip_edge.runtime.install import Change, change_between
+from fedclip_edge.runtime.prediction import Prediction
 from fedclip_edge.runtime.providers import clash, onnxruntime
 from fedclip_edge.runtime.self_test import build_tested
 from fedclip_edge.runtime.sessions import Array, Serving, SessionMaker, same_base
+from fedclip_edge.runtime.site_calibration import Indices, SiteCalibration, set_calibration
 
 UNCHECKED: str = "signature not checked (no key): hashes were checked, the origin was not"
 """The warning of a bundle that was opened without a key."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The labels of one image, best first, and the round that answered.
-
-    Attributes
-    ----------
-    label, probability
-        The most probable label, and its probability.
-    top
-        The most probable labels with their probabilities.
-    logits
-        float32 [C], in the order of the bundle's labels.
-    key_id
-        The key that signed the bundle; None when it was not checked against a key.
-    """
-
-    label: str
-    probability: float
-    top: tuple[tuple[str, float], ...]
-    logits: Array
-    round: int
-    sequence: int
-    key_id: str | None
 
 
 class EdgeClassifier:
@@ -82,6 +62,9 @@ class EdgeClassifier:
         Let idle threads burn their core: a little faster, unkind to whatever else runs there.
     max_pixels
         Largest image that is decoded, width x height.
+    count
+        Whether a device folder counts the answers of :meth:`predict` (``fedclip-edge stats``): labels and confidences,
+        nothing of an image.
 
     Attributes
     ----------
@@ -126,6 +109,7 @@ class EdgeClassifier:
         threads: int | None = None,
         spinning: bool = False,
         max_pixels: int = MAX_PIXELS,
+        count: bool = False,
     ) -> None:
         self._max_pixels = as_count(max_pixels, "max_pixels", ExportError)
         self.maker = SessionMaker.choose(provider, threads, spinning)
@@ -135,7 +119,9 @@ class EdgeClassifier:
         self._lock = threading.Lock()  # one update, rollback or reload at a time
         self._device = Device(place)
         self._serving: Serving | None = None  # read by predictions without the lock, replaced under it
-        self.fallback = ""
+        self.fallback = self._own = ""
+        counting = as_flag(count, "count", ExportError)
+        self._counter = AnswerCounter(self._require_device().folder) if counting else None
         if self._device.exists:
             self._open_stored()
         else:
@@ -175,6 +161,11 @@ class EdgeClassifier:
         return self.serving.bundle.key_id
 
     @property
+    def calibration(self) -> Calibration | None:
+        """What confidences are worth here: the device's own calibration, else the bundle's, else None."""
+        return self.serving.calibration
+
+    @property
     def provider(self) -> str:
         """Where the encoder runs, by onnxruntime's name, such as ``CPUExecutionProvider``."""
         return self.maker.providers[0]
@@ -185,6 +176,8 @@ class EdgeClassifier:
         expires = self.manifest.expires
         found = (
             self.fallback,
+            self._own,
+            self._counter.fault if self._counter else "",
             "" if self.key_id else UNCHECKED,
             f"round {self.round} has expired: update it" if expires is not None and expires <= time.time() else "",
             self.maker.note,
@@ -212,8 +205,11 @@ class EdgeClassifier:
             `top` is not an integer of at least 1.
         """
         most, serving = as_count(top, "top", ExportError), self.serving
-        logits, probabilities = serving.score(self._features(serving, images))
-        found = [_prediction(serving.bundle, *row, most) for row in zip(logits, probabilities, strict=True)]
+        answers = serving.answers(self._features(serving, images))
+        found = [Prediction.of(serving, *row, most) for row in zip(*answers, strict=True)]
+        if self._counter is not None:
+            for own in found:
+                self._counter.add(own.guess, own.known, own.probability)
         return found[0] if is_one_image(images) else found
 
     def encode(self, images: ImageLike | Iterable[ImageLike]) -> Array:
@@ -231,16 +227,42 @@ class EdgeClassifier:
         They are a folder ``<label>/<image>``, or pairs of an image and its label, all answered by the same round.
         Errors as of `predict`; ExportError when there is no image, or a label is not the bundle's.
         """
-        serving, true = self.serving, list[int]()
+        logits, true = self._labelled_logits(self.serving, images)
+        return ClassMetrics.of(confusion(true, logits.argmax(-1).astype(np.int64), len(self.labels)))
+
+    def calibrate(
+        self, images: str | Path | Iterable[Labelled], false_reject_rate: float | None = None
+    ) -> SiteCalibration:
+        """Set temperature and threshold for this device by labelled images of its own, and answer by them.
+
+        They are kept in the device folder, beside the rounds, and count for the round that answers now alone; nothing
+        that was signed changes. ``None`` as the rate takes the bundle's own, else 5 %. Errors as of :meth:`evaluate`;
+        ExportError when there are too few images, or this is no device folder.
+        """
+        device, serving = self._require_device(), self.serving
+        logits, true = self._labelled_logits(serving, images)
+        with self._lock:
+            made = set_calibration(device, serving, logits, true, false_reject_rate)
+            self._swap(self.serving, self.fallback)
+            return made
+
+    def uncalibrate(self) -> None:
+        """Answer by the bundle's own calibration again, and forget the device's own."""
+        device = self._require_device()
+        with self._lock:
+            write_calibration(device.folder, self.sequence, None)
+            self._swap(self.serving, self.fallback)
+
+    def _labelled_logits(self, serving: Serving, images: str | Path | Iterable[Labelled]) -> tuple[Array, Indices]:
+        """Return logits [N, C] and labels [N] of labelled images."""
+        true = list[int]()
 
         def taken() -> Iterator[ImageLike]:
             for image, label in labelled(images, serving.bundle.manifest.labels):
                 true.append(label)
                 yield image
 
-        logits = serving.score(self._features(serving, taken()))[0]
-        answered = logits.argmax(-1).astype(np.int64)
-        return ClassMetrics.of(confusion(np.asarray(true, dtype=np.int64), answered, len(self.labels)))
+        return serving.score(self._features(serving, taken()))[0], np.asarray(true, dtype=np.int64)
 
     def check(self, source: str | Path) -> Serving:
         """Return an update with its sessions, verified and self-tested as `update` would, and install nothing."""
@@ -308,6 +330,8 @@ class EdgeClassifier:
         """Let the sessions go; predictions under way still finish, new ones raise ExportError."""
         with self._lock:
             self._serving = None
+        if self._counter is not None:
+            self._counter.close()
 
     def __enter__(self) -> EdgeClassifier:
         return self
@@ -325,9 +349,11 @@ class EdgeClassifier:
         return serving.features(read_rgb(image, self._max_pixels, sample_range) for image in every)
 
     def _follow(self) -> None:
-        """Serve what the disk names, when that is another round than the one that answers."""
+        """Serve what the disk names, when that is another round than the one that answers, and calibrate it so."""
         if self._device.state.current != str(self.serving.bundle.manifest.sequence):
             self._open_stored()
+        else:
+            self._swap(self.serving, self.fallback)
 
     def _open_stored(self) -> None:
         """Serve the round that the disk names, or the one before when that cannot serve here."""
@@ -344,7 +370,11 @@ class EdgeClassifier:
                 self._swap(own)
 
     def _swap(self, new: Serving, fallback: str = "") -> None:
-        self._serving, self.fallback = new, fallback
+        """Let other sessions answer, with the device's own calibration where it has one for this round."""
+        own, note = None, ""
+        if self._device.exists:
+            own, note = read_calibration(self._device.folder, new.bundle.manifest.sequence)
+        self._serving, self.fallback, self._own = replace(new, own=own), fallback, note
 
     def _prepare(self, source: Path) -> Serving:
         """Return tested sessions of what `source` offers, which must fit to what is recorded on disk at this moment."""
@@ -365,10 +395,3 @@ class EdgeClassifier:
         if not self._device.exists:
             raise ExportError("a bundle as delivered stays as it is: install it to a device folder, and open that")
         return self._device
-
-
-def _prediction(bundle: Bundle, logits: Array, probabilities: Array, top: int) -> Prediction:
-    manifest = bundle.manifest
-    best = np.argsort(-probabilities, kind="stable")[:top]
-    ranked = tuple((manifest.labels[index], float(probabilities[index])) for index in best)
-    return Prediction(*ranked[0], ranked, logits, manifest.round, manifest.sequence, bundle.key_id)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedclip_edge.arguments import as_count, as_flag
 from fedclip_edge.bundle import Bundle, Manifest
+from fedclip_edge.calibration import Calibration
 from fedclip_edge.errors import BundleError, ExportError, ProviderError
 from fedclip_edge.images import Pixels
 from fedclip_edge.machine import cores
@@ -135,10 +136,28 @@ class ImageEncoder:
 
 @dataclass(frozen=True, eq=False)
 class Serving(ImageEncoder):
-    """A verified bundle and its sessions; never changed, only replaced as a whole."""
+    """A verified bundle and its sessions; never changed, only replaced as a whole.
+
+    `own` is the device's own calibration, by which the head's logits are divided once more; None: the bundle's counts.
+    """
 
     head: InferenceSession
     bundle: Bundle
+    own: Calibration | None = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Where the threshold comes from: the device, else the bundle, else nowhere."""
+        return self.own or self.bundle.manifest.calibration
+
+    def answers(self, features: Array) -> tuple[Array, Array]:
+        """Return the head's logits, and the probabilities that count here, both float32 [B, C]."""
+        logits, probabilities = self.score(features)
+        if self.own is None:
+            return logits, probabilities
+        powers = np.exp((logits - logits.max(axis=1, keepdims=True)) / self.own.temperature)
+        shares: Array = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return logits, shares
 
     def score(self, features: Array) -> tuple[Array, Array]:
         """Return logits and probabilities, both float32 [B, C], of features [B, d]."""

@@ -75,8 +75,9 @@ export function clearAnswer() {
  * @param {import("../lib/edge-classifier.mjs").Prediction} prediction what the model says
  * @param {number} decoding milliseconds that decoding took
  */
-export function showAnswer({ label, probability, top, milliseconds: { preprocess, encoder, head } }, decoding) {
-  showHeadline(`${label}, ${percent(probability)}`);
+export function showAnswer({ guess, probability, known, top, milliseconds: { preprocess, encoder, head } }, decoding) {
+  const best = `${guess}, ${percent(probability)}`;
+  showHeadline(known ? best : `Unknown. Best guess: ${best}`);
   const bars = find("bars");
   const shown = top.slice(0, MOST_BARS);
   while (bars.children.length < shown.length) bars.append(find("bar").content.firstElementChild.cloneNode(true));

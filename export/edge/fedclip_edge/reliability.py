@@ -1,4 +1,4 @@
-"""Numbers behind the figures on answers: calibration."""
+"""How well confidences agree with accuracies: reliability, and the expected calibration error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BINS = 15
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Reliability:
     """How confidence and accuracy agree, by bins of equal width of the confidence.
 
     Attributes
@@ -41,7 +41,7 @@ class Calibration:
         return cls(counts, accuracy, mean, error)
 
 
-def calibrate(confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], bins: int = BINS) -> Calibration:
+def reliability(confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], bins: int = BINS) -> Reliability:
     """Bin answers by confidence; bin m of M holds the confidences in ``((m - 1) / M, m / M]``.
 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equations 2, 3 and 5 (after Naeini et al., AAAI
@@ -52,13 +52,13 @@ def calibrate(confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_
     confidence
         Probability of each answer, ``[N]``, N at least 1.
     """
-    return Calibration.of_sums(*bin_sums(confidence, correct, bins))
+    return Reliability.of_sums(*bin_sums(confidence, correct, bins))
 
 
 def bin_sums(
     confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], bins: int = BINS
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return for each bin of :func:`calibrate` how many images, right answers, and the sum of the confidences."""
+    """Return for each bin of :func:`reliability` how many images, right answers, and the sum of the confidences."""
     place = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
     counts, right = (np.bincount(some, minlength=bins).astype(np.int64) for some in (place, place[correct]))
     return counts, right, np.bincount(place, weights=confidence, minlength=bins).astype(np.float64)
