@@ -62,6 +62,9 @@ class Method:
     activations
         From a CLIP's size, the number of classes and the batch size to the bytes that a training step keeps for its
         backward pass; 0 where they do not weigh, as on features.
+    takes
+        Which of the recipe's keys that do not suit every method suit this one: ``text_pull``, which needs trained class
+        features.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Method:
     inputs: Literal["features", "pixels"] = "features"
     parameters: Callable[[ClipConfig, int], int] = _nothing
     activations: Callable[[ClipConfig, int, int], int] = _nothing
+    takes: tuple[str, ...] = ()
 
     @property
     def on_pixels(self) -> bool:
@@ -177,6 +181,7 @@ _BUILT_IN = (
         trains="a linear classifier that starts at the text features, C d parameters",
         adapter="fedclip_plugin.methods.linear_probe:LinearProbe",
         parameters=lambda size, classes: classes * size.dim,
+        takes=("text_pull",),
     ),
     Method(
         name="prompt",
@@ -187,6 +192,7 @@ _BUILT_IN = (
         # At most, for templates of up to 16 words; their number is known only to the tokenizer.
         parameters=lambda size, classes: PROMPT_VECTORS * size.text.width,
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
+        takes=("text_pull",),
     ),
     Method(
         name="lora",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from fedclip_plugin.methods.regularisers import Regularisers
 from fedclip_plugin.recipe import Recipe
 
 
@@ -25,6 +26,8 @@ class TrainingSettings:
     weighting: str
     averaged: bool  # whether silos go on from the average (``federation: federated``)
     proximal_mu: float
+    zero_shot_distillation: float
+    text_pull: float
     personal_epochs: int
     codec: str
     server_optimizer: str
@@ -36,6 +39,11 @@ class TrainingSettings:
     def is_tested(self, number: int) -> bool:
         """Return whether the adapter after ``number`` rounds is tested: as FedML, the first one, every n, the last."""
         return number in (0, self.comm_round) or (number - 1) % self.frequency_of_the_test == 0
+
+    @property
+    def regularisers(self) -> Regularisers:
+        """What is added to the method's loss."""
+        return Regularisers(self.zero_shot_distillation, self.text_pull)
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
