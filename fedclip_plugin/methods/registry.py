@@ -29,7 +29,7 @@ PROMPT_VECTORS = 16
 """Context vectors of a prompt whose template has no words to replace: CoOp's own number."""
 
 LORA_TARGETS = ("q_proj", "v_proj")
-"""LoRA's projections, in every layer of the image tower."""
+"""LoRA's projections, in every layer of a tower."""
 
 LORA_RANK = 4
 """Rank r of LoRA's matrices; higher fits the silos more closely and sends more bytes."""
@@ -142,6 +142,10 @@ def _gate_parameters(size: ClipConfig, classes: int) -> int:
     return 2 * size.dim * (size.dim + 1)
 
 
+def _generator_parameters(width: int, dim: int) -> int:
+    return 14 * width**2 + 2 * dim * width + (PROMPT_VECTORS + 18) * width + 2 * dim
+
+
 _BUILT_IN = (
     Method(
         name="zero_shot",
@@ -191,6 +195,27 @@ _BUILT_IN = (
         adapter="fedclip_plugin.methods.prompt:Prompt",
         # At most, for templates of up to 16 words; their number is known only to the tokenizer.
         parameters=lambda size, classes: PROMPT_VECTORS * size.text.width,
+        activations=lambda size, classes, batch: classes * size.text.kept_bytes,
+        takes=("text_pull",),
+    ),
+    Method(
+        name="text_lora",
+        title="Text LoRA (FLoRA)",
+        source="Nguyen et al., FLoRA, 2024, arXiv 2404.15182",
+        trains="matrices of rank 4 on the text tower's query and value projections, 16 w parameters a layer",
+        adapter="fedclip_plugin.methods.text_lora:TextLora",
+        parameters=lambda size, classes: size.text.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.text.width,
+        activations=lambda size, classes, batch: classes * size.text.kept_bytes,
+        takes=("text_pull",),
+    ),
+    Method(
+        name="prompt_generator",
+        title="Prompt generator (FedTPG)",
+        source="Qiu et al., FedTPG, ICLR 2024, arXiv 2310.06123; its output is added to the template's words",
+        trains="a network that makes the words before the class names, 14 w^2 + 2 d w parameters and some",
+        adapter="fedclip_plugin.methods.prompt_generator:PromptGenerator",
+        # At most, for templates of up to 16 words; their number is known only to the tokenizer.
+        parameters=lambda size, classes: _generator_parameters(size.text.width, size.dim),
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
         takes=("text_pull",),
     ),

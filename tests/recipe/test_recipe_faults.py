@@ -153,7 +153,7 @@ INVALID = [
     (
         {"fedclip_args.text_pull": 8},
         "text_pull = 8.0: not for method fedclip, which trains no class features",
-        "leave it out, or take linear_probe or prompt",
+        "leave it out, or take linear_probe or prompt or text_lora or prompt_generator",
     ),
     ({"fedclip_args.method": "full", "fedclip_args.text_pull": 8}, "text_pull = 8.0: not for method full", ""),
     ({"fedclip_args.text_pull": -1}, "fedclip_args.text_pull = -1", "0"),
