@@ -43,7 +43,7 @@ from fedclip_plugin.federated.roles.task import answer
 from fedclip_plugin.hub import find_adapter
 from fedclip_plugin.machine import torch_device
 from fedclip_plugin.methods import METHODS, Adapter, ZeroShot, restore_adapter, scores
-from fedclip_plugin.methods.create import backbone_of, frozen_of
+from fedclip_plugin.methods.create import backbone_of, frozen_of, on_classes
 from fedclip_plugin.predictions import Evaluation, Prediction
 from fedclip_plugin.recipe.faults import closest
 from fedclip_plugin.runs import SavedAdapter, load_adapter
@@ -126,6 +126,15 @@ class Classifier:
             When it is missing, damaged, of a newer format, or does not fit its method.
         """
         return cls(load_adapter(find_adapter(adapter)), backbone, device)
+
+    def on_classes(self, classes: Sequence[str]) -> Self:
+        """Return a classifier of the same adapter for other classes; those that no silo has seen are scored too.
+
+        Errors as of :func:`fedclip_plugin.methods.create.on_classes`. Its ``saved`` is what
+        :func:`fedclip_plugin.runs.save_adapter` writes, for the export.
+        """
+        made = on_classes(self.saved, classes, self._hand_over)
+        return type(self)(made, self._backbone, self.device)
 
     @property
     def on_pixels(self) -> bool:

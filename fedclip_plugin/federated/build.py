@@ -130,8 +130,8 @@ def _quiet(text: str) -> None:
 def require_plain(recipe: Recipe) -> None:
     """Refuse a recipe that FedML's plain runner would silently follow only in part; names every such key.
 
-    Our own runner, its messages or its console fulfil them. ``proximal_mu``, ``server_optimizer`` and
-    ``augmented_views`` work with the plain one too: trainer, aggregator and features do them.
+    Our own runner, its messages or its console fulfil them. ``proximal_mu``, ``zero_shot_distillation``, ``text_pull``,
+    ``server_optimizer`` and ``augmented_views`` work with the plain one too: trainer, aggregator and features do them.
     """
     asked = recipe.flat()
     silos = asked["client_num_per_round" if recipe.simulated else "client_num_in_total"]

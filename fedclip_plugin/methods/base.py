@@ -99,6 +99,16 @@ class Adapter(nn.Module, ABC):
         load_parameters(adapter, tensors)
         return adapter
 
+    @classmethod
+    def on_classes(cls, saved: SavedAdapter, frozen: AdapterInputs) -> Self:
+        """Return a saved adapter for classes that it was not trained on, those of ``frozen``, by the same parameters.
+
+        A ValueError when they do not fit. Methods whose parameters belong to single classes override this.
+        """
+        adapter = cls.create(frozen, torch.Generator(), torch.float32)
+        load_parameters(adapter, to_tensors(saved.tensors))
+        return adapter
+
     @abstractmethod
     def forward(self, inputs: Tensor) -> Tensor:
         """Return image features of unit length, ``[B, d]``.

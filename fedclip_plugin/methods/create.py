@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +12,12 @@ import torch
 
 from fedclip_plugin.errors import AdapterFileError, MethodError
 from fedclip_plugin.features import TextFeatures, prompts_of
+from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.methods.base import Adapter, AdapterInputs
-from fedclip_plugin.methods.parameters import load_parameters, to_tensors
+from fedclip_plugin.methods.parameters import load_parameters, parameters_of, to_tensors
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.runs import SavedAdapter
+from fedclip_plugin.text import told
 
 if TYPE_CHECKING:
     from fedclip_plugin.backbone.clip import FrozenClip
@@ -71,6 +75,51 @@ def load_saved(adapter: Adapter, saved: SavedAdapter) -> None:
         load_parameters(adapter, to_tensors(saved.tensors))
     except ValueError as error:
         raise _misfit(saved, error) from error
+
+
+def on_classes(
+    saved: SavedAdapter, classes: Sequence[str], clip: Callable[[], FrozenClip] | None = None
+) -> SavedAdapter:
+    """Return a saved adapter for other classes, seen in training or not, in the form that is saved and exported.
+
+    What the silos trained stays; the text features are those of the new prompts, and class features are made anew
+    where the method trains them. Scores of the old classes are left out.
+
+    Parameters
+    ----------
+    classes
+        The new labels, in order.
+    clip
+        Loads the backbone; None looks for it where the adapter says.
+
+    Raises
+    ------
+    FedClipError
+        When a class is named twice or looks like another to CLIP, or the backbone is not here.
+    AdapterFileError
+        When the adapter's parameters do not fit other classes.
+    """
+    names = tuple(classes)
+    if not names or len({*names}) < len(names) or not all(isinstance(name, str) and name for name in names):
+        raise AdapterFileError(f"classes are {told(names)}; give one or more names, each once")
+    load = frozen_of(saved).clip if clip is None else clip
+    prompts, frozen_clip = prompts_of(names, saved.prompt_template), load()
+    text = TextFeatures(frozen_clip.encode_prompts(prompts), saved.logit_scale)
+    require_distinct(text, names, saved.prompt_template)
+    try:
+        adapter = adapter_class(saved.method).on_classes(saved, AdapterInputs(text, prompts, lambda: frozen_clip))
+    except ValueError as error:
+        raise _misfit(saved, error) from error
+    with torch.no_grad():
+        own = adapter.class_features(text).float().cpu().numpy() if adapter.trains_classes else None
+    return replace(
+        saved,
+        classes=names,
+        text_features=text.features.numpy(),
+        tensors={name: tensor.numpy() for name, tensor in parameters_of(adapter).items()},
+        class_features=own,
+        metrics={},
+    )
 
 
 def _misfit(saved: SavedAdapter, error: ValueError) -> AdapterFileError:

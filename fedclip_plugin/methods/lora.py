@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.numpy import save as save_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedclip_edge.files import write_file, writing_to
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.methods.base import AdapterInputs
+from fedclip_plugin.methods.lora_matrices import LORA_ALPHA, LORA_NAME, add_lora
 from fedclip_plugin.methods.pixel_base import PixelAdapter
 from fedclip_plugin.methods.registry import LORA_RANK, LORA_TARGETS
 from fedclip_plugin.runs import SavedAdapter
-
-LORA_ALPHA = 4
-"""The product of the matrices is scaled by alpha / r, 1."""
-
-_NAME = "default"  # peft's own for an adapter
 
 
 class Lora(PixelAdapter):
@@ -39,14 +33,9 @@ class Lora(PixelAdapter):
         clip = frozen.clip()
         super().__init__(clip)
         model = clip.hand_over().to(dtype)
-        _inject(model.vision_model)
         # Before the tower, which holds the same matrices: a parameter goes by the first name that it is found under.
-        self.layers = nn.ModuleList(_matrices(layer.self_attn) for layer in model.vision_model.encoder.layers)
+        self.layers = add_lora(model.vision_model.encoder, generator)
         self.vision_model, self.visual_projection = model.vision_model, model.visual_projection
-        for name, matrix in self.layers.named_parameters():
-            if name.endswith(".a.weight"):
-                sampled = torch.empty(matrix.shape, dtype=dtype)  # on the CPU: the same on every device
-                matrix.data.copy_(nn.init.kaiming_uniform_(sampled, a=math.sqrt(5), generator=generator))
 
     def _tower_weights(self) -> dict[str, Tensor]:
         """Return the weights with LoRA's products added."""
@@ -54,7 +43,7 @@ class Lora(PixelAdapter):
         plain = {name.replace(".base_layer", ""): weight for name, weight in every.items() if ".lora_" not in name}
         for number, layer in enumerate(self.vision_model.encoder.layers):
             for target in LORA_TARGETS:
-                added = getattr(layer.self_attn, target).get_delta_weight(_NAME).detach()
+                added = getattr(layer.self_attn, target).get_delta_weight(LORA_NAME).detach()
                 name = f"encoder.layers.{number}.self_attn.{target}.weight"
                 plain[name] = plain[name] + added
         return plain
@@ -97,22 +86,3 @@ def save_peft(saved: SavedAdapter, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(str(folder))
         write_file(folder / "adapter_model.safetensors", save_tensors(tensors))
-
-
-def _inject(tower: Any) -> None:
-    """Put LoRA into a tower, all else frozen."""
-    from peft import LoraConfig, inject_adapter_in_model
-
-    config = LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules=list(LORA_TARGETS))
-    with torch.random.fork_rng(devices=[]):  # peft draws A from the global generator
-        inject_adapter_in_model(config, tower, adapter_name=_NAME)
-
-
-def _matrices(attention: Any) -> nn.ModuleDict:
-    """Return the trained matrices of one layer, by projection."""
-    return nn.ModuleDict(
-        {
-            target: nn.ModuleDict({"a": layer.lora_A[_NAME], "b": layer.lora_B[_NAME]})
-            for target, layer in ((target, getattr(attention, target)) for target in LORA_TARGETS)
-        }
-    )

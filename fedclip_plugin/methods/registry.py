@@ -29,7 +29,7 @@ PROMPT_VECTORS = 16
 """Context vectors of a prompt whose template has no words to replace: CoOp's own number."""
 
 LORA_TARGETS = ("q_proj", "v_proj")
-"""LoRA's projections, in every layer of the image tower."""
+"""LoRA's projections, in every layer of a tower."""
 
 LORA_RANK = 4
 """Rank r of LoRA's matrices; higher fits the silos more closely and sends more bytes."""
@@ -65,6 +65,9 @@ class Method:
     sums
         Of a closed-form method, which is solved from sums over the silos' images in one round: from a CLIP's size and
         the number of classes to how many numbers a silo sends. None for methods that are trained.
+    takes
+        Which of the recipe's keys that do not suit every method suit this one: ``text_pull``, which needs trained class
+        features.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Method:
     inputs: Literal["features", "pixels"] = "features"
     parameters: Callable[[ClipConfig, int], int] = _nothing
     activations: Callable[[ClipConfig, int, int], int] = _nothing
+    takes: tuple[str, ...] = ()
     sums: Callable[[ClipConfig, int], int] | None = None
 
     @property
@@ -155,6 +159,10 @@ def _all_sums(size: ClipConfig, classes: int) -> int:
     return _class_sums(size, classes) + size.dim * (size.dim + 1) // 2
 
 
+def _generator_parameters(width: int, dim: int) -> int:
+    return 14 * width**2 + 2 * dim * width + (PROMPT_VECTORS + 18) * width + 2 * dim
+
+
 _BUILT_IN = (
     Method(
         name="zero_shot",
@@ -194,6 +202,7 @@ _BUILT_IN = (
         trains="a linear classifier that starts at the text features, C d parameters",
         adapter="fedclip_plugin.methods.linear_probe:LinearProbe",
         parameters=lambda size, classes: classes * size.dim,
+        takes=("text_pull",),
     ),
     Method(
         name="ridge",
@@ -231,6 +240,28 @@ _BUILT_IN = (
         # At most, for templates of up to 16 words; their number is known only to the tokenizer.
         parameters=lambda size, classes: PROMPT_VECTORS * size.text.width,
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
+        takes=("text_pull",),
+    ),
+    Method(
+        name="text_lora",
+        title="Text LoRA (FLoRA)",
+        source="Nguyen et al., FLoRA, 2024, arXiv 2404.15182",
+        trains="matrices of rank 4 on the text tower's query and value projections, 16 w parameters a layer",
+        adapter="fedclip_plugin.methods.text_lora:TextLora",
+        parameters=lambda size, classes: size.text.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.text.width,
+        activations=lambda size, classes, batch: classes * size.text.kept_bytes,
+        takes=("text_pull",),
+    ),
+    Method(
+        name="prompt_generator",
+        title="Prompt generator (FedTPG)",
+        source="Qiu et al., FedTPG, ICLR 2024, arXiv 2310.06123; its output is added to the template's words",
+        trains="a network that makes the words before the class names, 14 w^2 + 2 d w parameters and some",
+        adapter="fedclip_plugin.methods.prompt_generator:PromptGenerator",
+        # At most, for templates of up to 16 words; their number is known only to the tokenizer.
+        parameters=lambda size, classes: _generator_parameters(size.text.width, size.dim),
+        activations=lambda size, classes, batch: classes * size.text.kept_bytes,
+        takes=("text_pull",),
     ),
     Method(
         name="lora",

@@ -119,6 +119,8 @@ VALID = {
     "fedml's empty id list": {"train_args.client_id_list": []},
     "exponent without a dot": {"train_args.learning_rate": "5e-5"},
     "sample range": {"fedclip_args.sample_range": [-1000, "4e2"]},
+    "distillation for a gate": {"fedclip_args.zero_shot_distillation": 0.3},
+    "text pull": {"fedclip_args.method": "linear_probe", "fedclip_args.text_pull": 8},
 }
 
 
@@ -137,6 +139,24 @@ INVALID = [
     ({"security_args.batch_size": 8}, "security_args: unknown section; sections are common_args", ""),
     ({"environment_args.bootstrap": "b.sh"}, "environment_args: ", "cloud"),
     ({"data_args.1": 8}, "data_args.1", "unknown key"),
+    # regularisers where they do not fit
+    (
+        {"fedclip_args.method": "lora", "fedclip_args.zero_shot_distillation": 1.0},
+        "zero_shot_distillation = 1.0: needs features",
+        "method lora is on pixels and keeps none; leave it out",
+    ),
+    (
+        {"fedclip_args.method": "zero_shot", "fedclip_args.zero_shot_distillation": 1.0},
+        "zero_shot_distillation = 1.0: method zero_shot trains nothing",
+        "leave it out",
+    ),
+    (
+        {"fedclip_args.text_pull": 8},
+        "text_pull = 8.0: not for method fedclip, which trains no class features",
+        "leave it out, or take linear_probe or prompt or text_lora or prompt_generator",
+    ),
+    ({"fedclip_args.method": "full", "fedclip_args.text_pull": 8}, "text_pull = 8.0: not for method full", ""),
+    ({"fedclip_args.text_pull": -1}, "fedclip_args.text_pull = -1", "0"),
     # missing
     ({"train_args.comm_round": None}, "train_args.comm_round: is required", ""),
     ({"comm_args.backend": None}, "comm_args.backend: is required", ""),

@@ -10,7 +10,10 @@ from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.features import TextFeatures
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods import create_adapter
+from fedclip_plugin.methods.lora_matrices import new_layer
 from fedclip_plugin.methods.prompt import Prompt
+from fedclip_plugin.methods.prompt_generator import PromptGenerator
+from fedclip_plugin.methods.text_lora import TextLora
 from fedclip_plugin.runs import save_adapter
 from tests.support.workshop import frozen, frozen_clip_tiny
 
@@ -28,7 +31,7 @@ def fresh_adapter(round=3, seed=0, backbone=BUILT_IN, classes=CLASSES, method="f
 def random_adapter(method="fedclip", width=32, classes=7, scale=100.0, round=5):
     """Return an adapter of a backbone that does not exist, every parameter at random."""
     base = frozen(width, classes)
-    adapter = create_adapter(method, base, seed=3) if method != "prompt" else _prompt(width, classes)
+    adapter = _THROUGH_TEXT[method](width, classes) if method in _THROUGH_TEXT else create_adapter(method, base, seed=3)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in adapter.parameters():
@@ -39,13 +42,27 @@ def random_adapter(method="fedclip", width=32, classes=7, scale=100.0, round=5):
     return task.saved(round, adapter, {})
 
 
-def _prompt(width, classes):
-    """Return a learned context whose text tower is a random matrix."""
+def _tower(width, classes):
+    """Return a random matrix in place of a text tower."""
     tower = torch.randn(4 * 8, classes * width, generator=torch.Generator().manual_seed(5))
-    return Prompt(
-        torch.zeros(4, 8),
-        lambda context: torch.nn.functional.normalize((context.reshape(-1) @ tower).reshape(classes, width), dim=-1),
-    )
+    return lambda values: torch.nn.functional.normalize((values.reshape(-1) @ tower).reshape(classes, width), dim=-1)
+
+
+def _text_lora(width, classes):
+    layers = torch.nn.ModuleList([new_layer(8)])
+    for parameter in layers.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(6))
+    return TextLora(layers, _tower(width, classes))
+
+
+_THROUGH_TEXT = {
+    "prompt": lambda width, classes: Prompt(torch.zeros(4, 8), _tower(width, classes)),
+    "text_lora": _text_lora,
+    "prompt_generator": lambda width, classes: PromptGenerator(
+        4, 8, width, _tower(width, classes), torch.Generator().manual_seed(6)
+    ),
+}
+"""Methods that train through the text tower, of whatever width."""
 
 
 def write_adapter(folder, **changes):

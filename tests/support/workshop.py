@@ -84,6 +84,8 @@ def training_settings(**given):
         "weighting": "uniform",
         "averaged": True,
         "proximal_mu": 0.0,
+        "zero_shot_distillation": 0.0,
+        "text_pull": 0.0,
         "personal_epochs": 0,
         "personal_statistics": False,
         "augmented_views": 0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from fedclip_plugin.methods.regularisers import Regularisers
 from fedclip_plugin.recipe import Recipe
 
 
@@ -25,6 +26,8 @@ class TrainingSettings:
     weighting: str
     averaged: bool  # whether silos go on from the average (``federation: federated``)
     proximal_mu: float
+    zero_shot_distillation: float
+    text_pull: float
     personal_epochs: int
     personal_statistics: bool
     augmented_views: int
@@ -47,6 +50,11 @@ class TrainingSettings:
     def personal(self) -> bool:
         """Whether each silo makes an adapter of its own after the last round."""
         return bool(self.personal_epochs) or self.personal_statistics
+
+    @property
+    def regularisers(self) -> Regularisers:
+        """What is added to the method's loss."""
+        return Regularisers(self.zero_shot_distillation, self.text_pull)
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self:

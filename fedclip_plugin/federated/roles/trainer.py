@@ -36,7 +36,8 @@ class FedClipTrainer(ClientTrainer):
 
     The optimiser is the reference's (microsoft/PersonalizedFL, ``fedclip/``): Adam with coupled weight decay, made
     afresh every round; batches of ``batch_size``, a last batch of a single image left out. FedProx adds
-    ``mu / 2 ||w - w_global||^2`` to the loss (Li et al. 2020, arXiv 1812.06127, equation 2).
+    ``mu / 2 ||w - w_global||^2`` to the loss (Li et al. 2020, arXiv 1812.06127, equation 2); the terms of
+    :class:`~fedclip_plugin.methods.regularisers.Regularisers` come on top, where the recipe has them.
     """
 
     model: Adapter
@@ -119,7 +120,7 @@ class FedClipTrainer(ClientTrainer):
         optimizer = Adam(parameters, self.settings.learning_rate, self.settings.weight_decay)
         total, seen = torch.zeros((), device=data.labels.device), 0
         for batch in batches(data, self.settings.batch_size, epochs, rng):
-            loss = self.model.loss(batch.inputs, batch.labels, text)
+            loss = self.settings.regularisers.loss(self.model, batch.inputs, batch.labels, text)
             if parameters:
                 loss.backward()
                 if proximal_mu:

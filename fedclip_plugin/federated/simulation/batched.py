@@ -18,6 +18,7 @@ from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.trainer import batches, shuffler
 from fedclip_plugin.methods import Adapter
 from fedclip_plugin.methods.losses import PADDING
+from fedclip_plugin.methods.regularisers import Regularisers
 
 _COPIES = 8
 """Of the trained parameters, for each client at once: they, gradients, two moments, the anchor, and what passes."""
@@ -45,15 +46,15 @@ def clients_at_once(adapter: Adapter, device: torch.device) -> int:
 
 
 class _Loss(nn.Module):
-    """A method's loss as a module, which :func:`torch.func.functional_call` can give other parameters."""
+    """A method's loss with the recipe's terms; :func:`torch.func.functional_call` gives it other parameters."""
 
-    def __init__(self, adapter: Adapter, text: TextFeatures) -> None:
+    def __init__(self, adapter: Adapter, text: TextFeatures, regularisers: Regularisers) -> None:
         super().__init__()
-        self.adapter, self.text = adapter, text
+        self.adapter, self.text, self.regularisers = adapter, text, regularisers
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of a padded batch."""
-        return self.adapter.loss(inputs, labels, self.text, padded=True)
+        return self.regularisers.loss(self.adapter, inputs, labels, self.text, padded=True)
 
 
 def train_together(
@@ -86,7 +87,7 @@ def train_together(
     epochs = [list(_batches(own, client, settings, number)) for client, own in zip(clients, data, strict=True)]
     order = sorted(range(len(clients)), key=lambda index: -len(epochs[index]))  # who is done is behind
     device = data[0].labels.device
-    loss = _Loss(adapter, text)
+    loss = _Loss(adapter, text, settings.regularisers)
     stacked = {
         f"adapter.{name}": nn.Parameter(tensor.to(device).expand(len(clients), *tensor.shape).clone())
         for name, tensor in held.items()

@@ -62,7 +62,7 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
     arriving = recipe.train_args.client_num_per_round * trained
     features = 0 if method.on_pixels else FLOAT * size.dim * images
     encoding = max(settings.encode_batch_size or 0, _EVALUATED) * size.vision.passing_bytes
-    kept = method.activations(size, _classes(recipe), recipe.train_args.batch_size)
+    kept = _kept_bytes(recipe, size)
     training = TRAINING_COPIES * trained + kept + (trained if settings.proximal_mu else 0)
     kept_by_silo = trained + lossy + 2 * features
     silo = weights + kept_by_silo + max(encoding, training)
@@ -82,7 +82,7 @@ def _simulated(recipe: Recipe, size: ClipConfig, trained: int, images: int) -> F
     trains through it. What a worker sends is one sum in float64, or each update where a defence looks at them.
     """
     settings, weights = recipe.fedclip_args, FLOAT * size.parameters
-    kept = METHODS[settings.method].activations(size, _classes(recipe), recipe.train_args.batch_size)
+    kept = _kept_bytes(recipe, size)
     lossy = LOSSY_COPIES * trained if settings.codec != "none" else 0
     single = recipe.defense_args is not None or recipe.attack_args is not None
     sums = recipe.train_args.client_num_per_round * trained if single else 2 * trained
@@ -99,6 +99,13 @@ def update_bytes(recipe: Recipe, backbone: Path) -> int:
     method, size, classes = METHODS[recipe.fedclip_args.method], read_clip_config(backbone), _classes(recipe)
     sums = 0 if method.sums is None else method.sums(size, classes)
     return FLOAT * max(method.parameters(size, classes), sums)
+
+
+def _kept_bytes(recipe: Recipe, size: ClipConfig) -> int:
+    """Return what a training step keeps for its backward pass; regularisers pass the class side once more."""
+    settings = recipe.fedclip_args
+    passes = 2 if settings.zero_shot_distillation or settings.text_pull else 1
+    return passes * METHODS[settings.method].activations(size, _classes(recipe), recipe.train_args.batch_size)
 
 
 def _classes(recipe: Recipe) -> int:

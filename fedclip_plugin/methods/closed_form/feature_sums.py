@@ -157,7 +157,8 @@ def small_classes(labels: Tensor, classes: int, least: int) -> list[int]:
 def _triangle(width: int) -> Tensor:
     """Return where the upper triangle of a flattened square matrix is, row by row."""
     rows, columns = torch.triu_indices(width, width)
-    return rows * width + columns
+    places: Tensor = rows * width + columns
+    return places
 
 
 def _upper(matrix: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ _WITHOUT = {
     "codec": "a solution rests on small differences of sums, which 16 or 8 bits lose",
     "server_optimizer": "the server solves; there is no average to step towards",
     "proximal_mu": "silos do not train",
+    "zero_shot_distillation": "silos do not train",
     "personal_epochs": "silos do not train; personal_statistics: true solves an adapter for each of them",
     "federation": "personal_statistics: true solves an adapter for each silo, of its own sums where that is best",
     "client_drop_rate": "what is lost in the only round is lost for good",

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedclip_plugin.errors import MethodError
-from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.methods.registry import METHODS, Method
 from fedclip_plugin.recipe.faults import Fault, Rule, Values
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
+
+_NOT_FOR_ALL = {"text_pull": "which trains no class features on cached image features"}
+"""Keys that a method must say it takes, and why others do not."""
 
 
 def _counts(values: Values) -> Iterator[Fault]:
@@ -45,6 +48,26 @@ def _method(values: Values) -> Iterator[Fault]:
         yield Fault("fedclip_args.augmented_views", rule, views)
 
 
+def _regularisers(values: Values) -> Iterator[Fault]:
+    try:
+        method = METHODS[values["fedclip_args.method"]]
+    except (KeyError, MethodError):  # told of by its own rules
+        return
+    key = "fedclip_args.zero_shot_distillation"
+    weight = values.get(key)
+    if weight and method.on_pixels:
+        rule = "needs features, which are encoded once; method {} is on pixels and keeps none; leave it out"
+        yield Fault(key, rule.format(method.name), weight)
+    elif weight and method.name == "zero_shot":
+        yield Fault(key, "method zero_shot trains nothing; leave it out", weight)
+    for name, reason in _NOT_FOR_ALL.items():
+        value = values.get(f"fedclip_args.{name}")
+        if value and name not in method.takes:
+            able = [own.name for own in METHODS.data.values() if isinstance(own, Method) and name in own.takes]
+            rule = f"not for method {method.name}, {reason}; leave it out, or take {' or '.join(able)}"
+            yield Fault(f"fedclip_args.{name}", rule, value)
+
+
 def _server_optimizer(values: Values) -> Iterator[Fault]:
     used = {"server_lr": ("sgd", "adam"), "server_momentum": ("sgd",)}
     chosen = values.get("fedclip_args.server_optimizer")
@@ -68,5 +91,5 @@ def _gpu(values: Values) -> Iterator[Fault]:
         yield Fault(other, f"is required beside {given[0]}")
 
 
-RULES: tuple[Rule, ...] = (_counts, _local, _method, _server_optimizer, _gpu)
+RULES: tuple[Rule, ...] = (_counts, _local, _method, _regularisers, _server_optimizer, _gpu)
 """On how adapters are trained, averaged and sent, and where."""

@@ -100,6 +100,14 @@ class FedClipArgs(Section):
         ``federated``, or ``local``: every silo trains alone and nothing is averaged, the baseline without federation.
     proximal_mu
         Weight of FedProx's proximal term in every silo's loss (Li et al. 2020, arXiv 1812.06127); 0 is FedAvg.
+    zero_shot_distillation
+        Weight of a term in every silo's loss that holds the adapter's answers to those of zero-shot CLIP: the
+        divergence KL(zero-shot || adapter) of the class probabilities; 0 is none, 1 is a start. Higher keeps more of
+        what CLIP knows of unseen domains, and fits the silos less. For methods on features.
+    text_pull
+        Weight of a term in every silo's loss that pulls trained class features back to CLIP's text features: their mean
+        cosine distance, as in KgCoOp (Yao et al. 2023, arXiv 2303.13283); 0 is none, 8 is a start. Only for methods
+        that train class features on cached image features.
     server_optimizer
         What the server does with the average, FedOpt (Reddi et al. 2021, arXiv 2003.00295). ``none`` takes it as the
         next adapter; so does ``sgd`` with learning rate 1 and momentum 0.
@@ -193,6 +201,8 @@ class FedClipArgs(Section):
     weighting: Literal["uniform", "samples"] = "uniform"
     federation: Literal["federated", "local"] = "federated"
     proximal_mu: NonNegative = 0.0
+    zero_shot_distillation: NonNegative = 0.0
+    text_pull: NonNegative = 0.0
     server_optimizer: Literal["none", "sgd", "adam"] = "none"
     server_lr: Positive = 1.0
     server_momentum: Fraction = 0.0

@@ -48,7 +48,11 @@ def trained_alone(adapter, held, settings, inputs, data, number):
 
 
 @pytest.mark.parametrize("method", BATCHED)
-@pytest.mark.parametrize("changes", [{}, {"epochs": 2, "proximal_mu": 0.1}], ids=["plain", "proximal"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"epochs": 2, "proximal_mu": 0.1}, {"zero_shot_distillation": 1.0, "text_pull": 4.0}],
+    ids=["plain", "proximal", "regularised"],
+)
 def test_together_is_one_after_the_other(method, changes):
     settings, inputs = training_settings(weight_decay=0.0, **changes), frozen(WIDTH, CLASSES)
     adapter, data = create_adapter(method, inputs, 0), clients(views=2 if changes else 0)
