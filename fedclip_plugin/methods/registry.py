@@ -17,7 +17,7 @@ from fedclip_plugin.errors import MethodError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-    from fedclip_plugin.backbone.clip_config import ClipConfig
+    from fedclip_plugin.backbone.backbone_config import BackboneConfig
 
 GROUP = "fedclip_plugin.methods"
 """The entry-point group in which packages register methods."""
@@ -33,6 +33,10 @@ LORA_TARGETS = ("q_proj", "v_proj")
 
 LORA_RANK = 4
 """Rank r of LoRA's matrices; higher fits the silos more closely and sends more bytes."""
+
+
+FAMILIES = ("clip", "siglip")
+"""Every kind of backbone."""
 
 
 def _nothing(*sizes: Any) -> int:
@@ -62,6 +66,8 @@ class Method:
     activations
         From a CLIP's size, the number of classes and the batch size to the bytes that a training step keeps for its
         backward pass; 0 where they do not weigh, as on features.
+    families
+        The kinds of backbones that it works with, by ``BackboneConfig.family``.
     """
 
     name: str
@@ -70,8 +76,9 @@ class Method:
     trains: str
     adapter: str
     inputs: Literal["features", "pixels"] = "features"
-    parameters: Callable[[ClipConfig, int], int] = _nothing
-    activations: Callable[[ClipConfig, int, int], int] = _nothing
+    parameters: Callable[[BackboneConfig, int], int] = _nothing
+    activations: Callable[[BackboneConfig, int, int], int] = _nothing
+    families: tuple[str, ...] = FAMILIES
 
     @property
     def on_pixels(self) -> bool:
@@ -134,7 +141,7 @@ def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else entry.module
 
 
-def _gate_parameters(size: ClipConfig, classes: int) -> int:
+def _gate_parameters(size: BackboneConfig, classes: int) -> int:
     return 2 * size.dim * (size.dim + 1)
 
 
@@ -187,6 +194,7 @@ _BUILT_IN = (
         # At most, for templates of up to 16 words; their number is known only to the tokenizer.
         parameters=lambda size, classes: PROMPT_VECTORS * size.text.width,
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
+        families=("clip",),  # its tower is causal, and ends a prompt at its end marker
     ),
     Method(
         name="lora",
@@ -207,6 +215,7 @@ _BUILT_IN = (
         inputs="pixels",
         parameters=lambda size, classes: size.parameters,
         activations=lambda size, classes, batch: batch * (size.vision.kept_bytes + size.text.kept_bytes),
+        families=("clip",),  # its loss is CLIP's, in which a SigLIP's bias has no gradient
     ),
 )
 
@@ -222,3 +231,14 @@ def _entry_points() -> Iterable[EntryPoint]:
 
 METHODS = MethodTable(_BUILT_IN, _entry_points)
 """Every method by name; a method missing here cannot be named in a recipe."""
+
+
+def require_family(name: str, config: BackboneConfig, backbone: str) -> None:
+    """Refuse a method that does not work with a backbone; the MethodError says which do."""
+    if config.family in METHODS[name].families:
+        return
+    others = ", ".join(other for other in METHODS if config.family in METHODS[other].families)
+    raise MethodError(
+        f"method {name!r} does not work with backbone {backbone!r}, a {config.title}: take one of {others}, or the "
+        "backbone of a CLIP in the transformers layout, such as openai/clip-vit-base-patch32"
+    )
