@@ -40,7 +40,7 @@ def write_random_clip(folder: Path, small: bool = False, seed: int = SEED) -> Pa
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CLIPModel(config)
-        _stir(model)
+        stir(model)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     CLIPProcessor(images, tokenizer).save_pretrained(folder)
@@ -65,7 +65,7 @@ def _config(tokenizer: Any, small: bool) -> Any:
 
 
 @torch.no_grad()
-def _stir(model: torch.nn.Module) -> None:
+def stir(model: torch.nn.Module) -> None:
     """Move biases and normalisations off their initial values: fresh ones give all images nearly parallel features."""
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):

@@ -1,4 +1,4 @@
-"""Whether a backbone folder holds a whole CLIP: weights, tokenizer and processor that fit each other; no torch."""
+"""Whether a backbone folder is whole: weights, tokenizer and processor that fit each other; no torch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_edge.terminal import printable
-from fedclip_plugin.backbone.clip_config import LFS, ClipConfig, Shape, read_clip_config, read_json
+from fedclip_plugin.backbone.backbone_config import LFS, BackboneConfig, Shape, read_json
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.errors import BackboneError
 from fedclip_plugin.recipe.faults import listed
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
-_AGAIN = "fetch the backbone again, or save it with CLIPModel.save_pretrained and CLIPProcessor.save_pretrained"
+SENTENCES = "spiece.model"
+"""Where the first SigLIPs keep their tokenizer, which sentencepiece reads."""
+
 _FLOATS = ("F16", "BF16", "F32", "F64")
 _BUFFER = re.compile(r"(^|\.)position_ids$")
 """What older checkpoints carry beside the weights, and transformers passes over: the numbers 0, 1, 2 ..."""
@@ -28,7 +31,7 @@ _LETTERS = 26
 
 
 def require_checkpoint(folder: Path) -> None:
-    """Refuse a folder that would load as something else than the CLIP that it says it is, as far as headers tell.
+    """Refuse a folder that would load as something else than the backbone that it says it is, as far as headers tell.
 
     Of safetensors only the headers are read; weights in pickles are looked at when they are loaded.
     """
@@ -38,35 +41,40 @@ def require_checkpoint(folder: Path) -> None:
         wanted = config.weights()
         unfit = [name for name, shape in wanted.items() if stored.get(name, shape) != shape]
         sizes = {name: f"{list(stored[name])}, {list(wanted[name])} by config.json" for name in unfit}
-        require_weights(folder, wanted.keys() - stored.keys(), stored.keys() - wanted.keys(), sizes)
+        require_weights(folder, config, wanted.keys() - stored.keys(), stored.keys() - wanted.keys(), sizes)
     _require_vocabulary(folder, config)
-    side = _processor_side(folder)
+    side = _processor_side(folder, config)
     if side is not None:
         require_side(folder, side, config)
 
 
 def require_weights(
-    folder: Path, missing: Collection[str], foreign: Collection[str], unfit: Mapping[str, str] | None = None
+    folder: Path,
+    kind: BackboneConfig,
+    missing: Collection[str],
+    foreign: Collection[str],
+    unfit: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse weights that are not those of a ``CLIPModel``: name a few, and say how to mend what is often met.
+    """Refuse weights that are not those of a model of its kind: name a few, and say how to mend what is often met.
 
-    Foreign are names that no CLIP has; unfit ones come with what is wrong with their size.
+    Foreign are names that no such model has; unfit ones come with what is wrong with their size.
     """
     if not (missing or foreign or unfit):
         return
     told = [f"it lacks {listed(sorted(missing), _NAMED)}, which would be random"] * bool(missing)
-    told += [f"it holds {listed(sorted(foreign), _NAMED)}, which no CLIP has"] * bool(foreign)
+    told += [f"it holds {listed(sorted(foreign), _NAMED)}, which no {kind.title} has"] * bool(foreign)
     told += [f"{printable(name)} is {sizes}" for name, sizes in list((unfit or {}).items())[:_NAMED]]
-    reason = _usual_reason(missing, foreign) or _AGAIN
-    raise BackboneError(f"backbone {folder} does not hold the weights of a CLIP: {'; '.join(told)}; {reason}")
+    reason = _usual_reason(kind, missing, foreign) or _again(kind)
+    raise BackboneError(f"backbone {folder} does not hold the weights of a {kind.title}: {'; '.join(told)}; {reason}")
 
 
-def require_side(folder: Path, found: tuple[int, ...], config: ClipConfig) -> None:
+def require_side(folder: Path, found: tuple[int, ...], config: BackboneConfig) -> None:
     """Refuse a processor that makes images of another height and width (``found``) than the image tower takes in."""
     if found != (config.side, config.side):
         raise BackboneError(
             f"backbone {folder}: its processor makes images of {' x '.join(map(str, found))} pixels, and its image "
-            f"tower takes {config.side} x {config.side} (image_size in config.json); take both files from one CLIP"
+            f"tower takes {config.side} x {config.side} (image_size in config.json); take both files from one "
+            f"{config.title}"
         )
 
 
@@ -116,7 +124,7 @@ def _require_no_placeholder(path: Path) -> None:
 
 
 def _stored_shapes(files: list[Path]) -> dict[str, Shape] | None:
-    """Return the shape of every weight in safetensors, by its name in a ``CLIPModel``; None of pickles."""
+    """Return the shape of every weight in safetensors, by its name in transformers' model; None of pickles."""
     from safetensors import SafetensorError, safe_open
 
     shapes: dict[str, Shape] = {}
@@ -138,9 +146,14 @@ def _stored_shapes(files: list[Path]) -> dict[str, Shape] | None:
     return {name: shape for name, shape in shapes.items() if not _BUFFER.search(name)}
 
 
-def _require_vocabulary(folder: Path, config: ClipConfig) -> None:
+def _require_vocabulary(folder: Path, config: BackboneConfig) -> None:
     """Refuse a folder without a tokenizer, for which transformers would make one that reads the same in all words."""
-    whole, parts = folder / "tokenizer.json", (folder / "vocab.json", folder / "merges.txt")
+    whole = folder / "tokenizer.json"
+    parts: tuple[Path, ...] = (folder / "vocab.json", folder / "merges.txt")
+    if config.family == "siglip":
+        if (folder / SENTENCES).is_file():
+            return  # its size shows when it is loaded
+        parts = (folder / SENTENCES,)
     if whole.is_file():
         model = read_json(whole).get("model")
         vocabulary = model.get("vocab") if isinstance(model, dict) else None
@@ -148,19 +161,22 @@ def _require_vocabulary(folder: Path, config: ClipConfig) -> None:
         whole, vocabulary = parts[0], read_json(parts[0])
     else:
         raise BackboneError(
-            f"backbone {folder} has no tokenizer (tokenizer.json, or vocab.json and merges.txt), without which all "
-            "words are the same to it; save that of its CLIP there with CLIPProcessor.save_pretrained"
+            f"backbone {folder} has no tokenizer (tokenizer.json, or {' and '.join(part.name for part in parts)}), "
+            f"without which all words are the same to it; save that of its {config.title} there with "
+            f"{config.transformers}Processor.save_pretrained"
         )
     if not isinstance(vocabulary, dict | list) or len(vocabulary) < _LETTERS:
-        raise BackboneError(f"{whole} knows no letters and words: it is not the tokenizer of a CLIP; {_AGAIN}")
+        raise BackboneError(
+            f"{whole} knows no letters and words: it is not the tokenizer of a {config.title}; {_again(config)}"
+        )
     if len(vocabulary) > config.vocabulary:
         raise BackboneError(
             f"{whole} has {len(vocabulary):,} tokens, and the text tower knows {config.vocabulary:,} (vocab_size in "
-            "config.json): it is the tokenizer of another model; take both files from one CLIP"
+            f"config.json): it is the tokenizer of another model; take both files from one {config.title}"
         )
 
 
-def _processor_side(folder: Path) -> tuple[int, ...] | None:
+def _processor_side(folder: Path, config: BackboneConfig) -> tuple[int, ...] | None:
     """Return height and width of what the processor makes, as transformers reads its settings; None if unclear."""
     settings: Any = None
     if (folder / PROCESSORS[1]).is_file():
@@ -170,14 +186,21 @@ def _processor_side(folder: Path) -> tuple[int, ...] | None:
     if not isinstance(settings, dict):
         raise BackboneError(
             f"{folder} holds no {' or '.join(PROCESSORS)} with the settings of an image processor, so the image size "
-            "and normalisation are unknown; save the processor into the folder with CLIPProcessor.save_pretrained"
+            f"and normalisation are unknown; save the processor into the folder with {config.transformers}Processor."
+            "save_pretrained"
         )
-    size = settings.get("crop_size", 224) if settings.get("do_center_crop", True) else settings.get("size")
+    cropped = settings.get("do_center_crop", config.family == "clip")
+    size = settings.get("crop_size", 224) if cropped else settings.get("size")
     height, width = (size.get("height"), size.get("width")) if isinstance(size, dict) else (size, size)
     return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 
-def _usual_reason(missing: Collection[str], foreign: Collection[str]) -> str:
+def _again(kind: BackboneConfig) -> str:
+    name = kind.transformers
+    return f"fetch the backbone again, or save it with {name}Model.save_pretrained and {name}Processor.save_pretrained"
+
+
+def _usual_reason(kind: BackboneConfig, missing: Collection[str], foreign: Collection[str]) -> str:
     """Return how to mend a checkpoint of which nothing but the names is wrong; empty when it is something else."""
     wrapper = next((name for name in _WRAPPERS if name in foreign), None)
     if wrapper:
@@ -185,7 +208,7 @@ def _usual_reason(missing: Collection[str], foreign: Collection[str]) -> str:
     prefix = next((name.removesuffix("logit_scale") for name in foreign if name.endswith("logit_scale")), "")
     if prefix and {prefix + name for name in missing} <= set(foreign):
         return f"all names begin with {prefix!r}, as wrappers such as DataParallel save them: save the model inside"
-    towers = {"text" if name.startswith("text") else "image" for name in missing if name != "logit_scale"}
+    towers = {"text" if name.startswith("text") else "image" for name in missing if not name.startswith("logit_")}
     if len(towers) == 1 and not foreign and len(missing) > _NAMED:
-        return f"that is its {towers.pop()} tower: save the whole CLIPModel, not one tower"
+        return f"that is its {towers.pop()} tower: save the whole {kind.transformers}Model, not one tower"
     return ""

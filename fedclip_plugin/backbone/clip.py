@@ -1,40 +1,36 @@
-"""A frozen CLIP that turns images and prompts into features."""
+"""A frozen dual encoder, a CLIP or one like it, that turns images and prompts into features."""
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedclip_plugin.backbone.checkpoint import reading, require_weights
-from fedclip_plugin.backbone.clip_config import ClipConfig, read_clip_config
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.exact_resize import ExactResize
 from fedclip_plugin.backbone.preprocessing import Preprocessing
+from fedclip_plugin.backbone.prompt_tokenizer import PromptTokenizer
 from fedclip_plugin.backbone.towers import finite, image_features, text_features
 from fedclip_plugin.data.decoding.center_crop import Levels
 from fedclip_plugin.data.decoding.decode import See
 from fedclip_plugin.errors import BackboneError
-
-if TYPE_CHECKING:
-    from transformers import CLIPModel
-
-_FIRST_CLIPS_END = 2
-"""End marker by the configuration of the first CLIPs, wrongly; there the tower takes the highest token for it."""
 
 _WHOLE = 1 << 20
 """Bytes of an RGB image that goes to a GPU as it is; larger ones are resized by PIL, so that memory stays bounded."""
 
 
 class FrozenClip:
-    """CLIP in evaluation mode, without gradients, with its own preprocessing.
+    """A CLIP or a SigLIP in evaluation mode, without gradients, with its own preprocessing and tokenizer.
+
+    A SigLIP also has a bias that is added to all logits. It is left out: in a softmax over classes it changes nothing.
 
     Shapes: B images, C prompts, d width of the joint space, L tokens of the longest prompt, S side of the input image
     in pixels.
@@ -54,37 +50,38 @@ class FrozenClip:
 
     def __init__(self, folder: Path, device: torch.device, precision: str = "fp32") -> None:
         self.folder = folder
+        config = read_clip_config(folder)
         self._model = load_model(folder).requires_grad_(False).eval().to(device)
-        self._tokenizer = _PromptTokenizer(folder, read_clip_config(folder))
+        self._tokenizer = PromptTokenizer(folder, config)
         self.preprocessing = Preprocessing(folder)
         self._normalization = self.preprocessing.normalization().to(device)
         self._resize = ExactResize.on(device, self.preprocessing.center_crop)
         self.device = device
         self.precision = precision
+        self.feature_dim = config.dim
+        """Width d of the features."""
 
     @property
-    def model(self) -> CLIPModel:
-        """The transformers model, frozen; methods that go through one of its towers copy what they need."""
+    def model(self) -> Any:
+        """The model, frozen, by the names of transformers' ``CLIPModel``, as :func:`load_model` gives it.
+
+        Methods that go through one of its towers copy what they need.
+        """
         return self._model
 
-    def hand_over(self) -> CLIPModel:
+    def hand_over(self) -> Any:
         """Return the model for good, to be trained; nothing can be encoded here any more, and nothing was copied."""
         model = self._model
         del self._model
         return model
 
     @property
-    def feature_dim(self) -> int:
-        """Width d of the features."""
-        return int(self._model.config.projection_dim)
-
-    @property
     def logit_scale(self) -> float:
-        """CLIP's learned factor on cosine similarities, exponentiated."""
+        """The learned factor on cosine similarities, exponentiated."""
         return float(self._model.logit_scale.exp())
 
     def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """Return the pixels that CLIP sees, ``[3, S, S]``: bicubic resize, centre crop, normalisation."""
+        """Return the pixels that CLIP sees, ``[3, S, S]``: resize, crop, normalisation."""
         return self.preprocessing.preprocess(image)
 
     def see(self, views: Sequence[int] = (0,)) -> See:
@@ -138,9 +135,10 @@ class FrozenClip:
         Returns
         -------
         ids
-            Tokens of each prompt, start and end marker included, padded to the longest prompt; ``[C, L]`` int64.
+            Tokens of each prompt, start and end marker included, padded to the longest prompt, or where the tower sees
+            the padding to all of its places; ``[C, L]`` int64.
         mask
-            1 for a prompt's own tokens, 0 for padding; ``[C, L]`` int64.
+            1 for what the tower sees, a prompt's own tokens as a rule, 0 for the rest; ``[C, L]`` int64.
         """
         ids, mask = self._tokenizer(prompts)
         return ids.to(self.device), mask.to(self.device)
@@ -157,52 +155,16 @@ class FrozenClip:
         return finite(text_features(self._model, *self.tokenize(prompts)).cpu(), f"backbone {self.folder}")
 
 
-class _PromptTokenizer:
-    """A CLIP's tokenizer, seen to fit its text tower.
+def load_model(folder: Path, attention: str | None = None) -> Any:
+    """Return the model of a folder, in float32 on the CPU: all weights of both towers, no others, and finite.
 
-    A prompt is cut off where the tower's positions end, whatever the tokenizer's own files say.
-    """
+    It has ``vision_model`` and ``visual_projection``, ``text_model`` and ``text_projection`` as transformers'
+    ``CLIPModel``; where a kind projects inside of its towers, the projection changes nothing.
 
-    def __init__(self, folder: Path, config: ClipConfig) -> None:
-        from transformers import AutoTokenizer
-
-        self._config = config
-        letters = list(string.ascii_lowercase)
-        with reading(f"the tokenizer of backbone {folder} cannot be used"):
-            self._tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, padding_side="right", truncation_side="right"
-            )
-            ids, mask = self(letters)
-        again = "take tokenizer and config.json from one CLIP"
-        if len(ids.unique(dim=0)) < len(letters):
-            raise BackboneError(f"the tokenizer of backbone {folder} reads the same in different letters; {again}")
-        if int(ids.max()) >= config.vocabulary:
-            raise BackboneError(
-                f"the tokenizer of backbone {folder} gives token {int(ids.max())}, and the text tower knows "
-                f"{config.vocabulary} (vocab_size in config.json); {again}"
-            )
-        if not self._ends(ids).equal(mask.sum(-1) - 1):
-            raise BackboneError(
-                f"the tokenizer of backbone {folder} does not end a prompt with the token that the text tower looks "
-                f"for, {config.end} (eos_token_id in config.json); {again}"
-            )
-
-    def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return tokens and mask, as :meth:`FrozenClip.tokenize`."""
-        tokens = self._tokenizer(
-            list(prompts), padding=True, truncation=True, max_length=self._config.positions, return_tensors="pt"
-        )
-        return tokens["input_ids"], tokens["attention_mask"]
-
-    def _ends(self, ids: Tensor) -> Tensor:
-        """Return where transformers' text tower takes the feature of each prompt from, ``[C]``."""
-        if self._config.end == _FIRST_CLIPS_END:
-            return ids.argmax(-1)
-        return (ids == self._config.end).int().argmax(-1)
-
-
-def load_model(folder: Path) -> CLIPModel:
-    """Return the CLIP of a folder, in float32 on the CPU: all weights of both towers, no others, and finite.
+    Parameters
+    ----------
+    attention
+        transformers' ``attn_implementation``; None leaves it the choice.
 
     Raises
     ------
@@ -210,33 +172,36 @@ def load_model(folder: Path) -> CLIPModel:
         When transformers cannot load it, or would leave weights as chance made them or drop some, or when a weight is
         not finite.
     """
-    from transformers import CLIPModel
-    from transformers import logging as transformers_logging
+    import transformers
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    with reading(f"backbone {folder} cannot be loaded as a CLIP"):
-        model, info = CLIPModel.from_pretrained(
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    kind = read_clip_config(folder)
+    with reading(f"backbone {folder} cannot be loaded as a {kind.title}"):
+        model, info = getattr(transformers, f"{kind.transformers}Model").from_pretrained(
             folder,
             dtype=torch.float32,
+            attn_implementation=attention,
             local_files_only=True,
             ignore_mismatched_sizes=True,  # named below, as what is missing
             output_loading_info=True,
         )
     sizes = {name: f"{list(stored)}, {list(wanted)} by config.json" for name, stored, wanted in info["mismatched_keys"]}
-    require_weights(folder, info["missing_keys"], info["unexpected_keys"], sizes)
+    require_weights(folder, kind, info["missing_keys"], info["unexpected_keys"], sizes)
     _require_finite(folder, model)
+    if not hasattr(model, "visual_projection"):
+        model.visual_projection, model.text_projection = nn.Identity(), nn.Identity()
     return model
 
 
-def _require_finite(folder: Path, model: CLIPModel) -> None:
+def _require_finite(folder: Path, model: nn.Module) -> None:
     bad = [name for name, weight in model.named_parameters() if not _is_finite(weight.detach())]
     if bad:
         raise BackboneError(
             f"backbone {folder}: weight {bad[0]} holds NaN or infinite numbers"
             f"{f', and {len(bad) - 1} more do' if len(bad) > 1 else ''}; fetch the backbone again"
         )
-    scale = float(model.logit_scale.detach())
+    scale = float(model.get_parameter("logit_scale").detach())
     if not torch.tensor(scale).exp().isfinite():
         raise BackboneError(
             f"backbone {folder}: logit_scale is {scale:g}, a logarithm, too large for float32 to raise; a CLIP has up "

@@ -48,9 +48,9 @@ class ExactResize:
 
         None too where an image that is cropped already could be taken for one that is not.
         """
-        if device.type != "cuda" or crop is None or crop.shorter != crop.side:
+        if device.type != "cuda" or crop is None or crop.shorter != crop.side or crop.half_even:
             return None
-        if crop.resample != Image.Resampling.BICUBIC:
+        if crop.squash or crop.resample != Image.Resampling.BICUBIC:
             return None
         resize = cls(crop, device)
         if resize.agrees_with_pil():

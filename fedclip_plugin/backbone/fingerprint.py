@@ -1,4 +1,4 @@
-"""Which CLIP is it: a hash of weights, configuration, tokenizer and preprocessing; no torch."""
+"""Which backbone is it: a hash of weights, configuration, tokenizer and preprocessing; no torch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 from fedclip_edge.files import write_file
-from fedclip_plugin.backbone.checkpoint import PROCESSORS, weight_files
+from fedclip_plugin.backbone.checkpoint import PROCESSORS, SENTENCES, weight_files
 
-_TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt")
+_TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", SENTENCES)
 
 
 def fingerprint(folder: Path, memory: Path | None = None) -> str:

@@ -1,9 +1,10 @@
-"""From an image to what CLIP's image tower sees, as the backbone's own processor does; needs no weights."""
+"""From an image to what a backbone's image tower sees, as its own processor does; needs no weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,21 @@ class Normalization(nn.Module):
         return pixels
 
 
+def processor_of(folder: Path) -> Any:
+    """Return transformers' image processor of a backbone folder, by PIL; errors as transformers raises them."""
+    # The default processor of transformers 5 resizes with torchvision and differs from PIL's by a level.
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    kinds = {"clip": CLIPImageProcessorPil, "siglip": SiglipImageProcessorPil}
+    return kinds[read_clip_config(folder).family].from_pretrained(folder, local_files_only=True)
+
+
+def center_crop_of(folder: Path, processor: Any) -> CenterCrop | None:
+    """Return how a backbone's processor resizes and crops; None where PIL alone cannot do it."""
+    return CenterCrop.of(processor.to_dict())
+
+
 _PROBE = (100, 75)
 """Width and height of an image that processors are tried on: neither square nor of any tower's size."""
 
@@ -73,15 +89,12 @@ class Preprocessing:
     """
 
     def __init__(self, folder: Path) -> None:
-        # The default processor of transformers 5 resizes with torchvision and differs from PIL's by a level.
-        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
         with reading(f"the image processor of backbone {folder} cannot be used"), np.errstate(all="ignore"):
-            self._processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+            self._processor = processor_of(folder)
             pixels = self._processor(Image.new("RGB", _PROBE), return_tensors="np")["pixel_values"][0]
         require_side(folder, pixels.shape[1:], read_clip_config(folder))
         self.side = int(pixels.shape[1])
-        self.center_crop = CenterCrop.of(self._processor.to_dict())
+        self.center_crop = center_crop_of(folder, self._processor)
         self._normalization = self.normalization()
         if not self._normalization.table.isfinite().all():
             raise BackboneError(
@@ -111,7 +124,7 @@ class Preprocessing:
         return np.ascontiguousarray(np.moveaxis(self.levels(image), -1, 0))
 
     def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """Return the pixels that CLIP sees of an RGB image, ``[3, S, S]``: resize, centre crop, normalisation."""
+        """Return the pixels that the image tower sees of an RGB image, ``[3, S, S]``: resize, crop, normalisation."""
         pixels: npt.NDArray[np.float32] = self._normalization.of_images([self.levels(image)])[0].numpy()
         return pixels
 

@@ -1,4 +1,4 @@
-"""How CLIP's two towers are run, frozen or in training: one arithmetic for both."""
+"""How a backbone's two towers are run, frozen or in training: one arithmetic for both."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class ImageTower(Protocol):
-    """What holds a CLIP's image side: transformers' ``CLIPModel``, or a method that trains it."""
+    """What holds a backbone's image side by the names of transformers' ``CLIPModel``, or a method that trains it."""
 
     vision_model: Any
     visual_projection: Any
 
 
 class TextTower(Protocol):
-    """What holds a CLIP's text side."""
+    """What holds a backbone's text side."""
 
     text_model: Any
     text_projection: Any
@@ -43,7 +43,7 @@ def image_features(clip: ImageTower, pixels: Tensor, precision: str) -> Tensor:
     # TF32 in the patch embedding's convolution, cudnn's default, would not be float32.
     with lower, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         features: Tensor = clip.visual_projection(clip.vision_model(pixel_values=pixels).pooler_output)
-    return features.to(clip.visual_projection.weight.dtype)
+    return features.to(next(clip.vision_model.parameters()).dtype)
 
 
 def text_features(clip: TextTower, ids: Tensor, mask: Tensor) -> Tensor:

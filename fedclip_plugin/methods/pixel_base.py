@@ -49,13 +49,14 @@ class PixelAdapter(Adapter):
 
     def frozen_class_features(self, text: TextFeatures) -> Tensor:
         """Return those of the frozen CLIP, ``[C, d]``, where the adapter is, wherever the images are."""
-        weight = self.visual_projection.weight
+        weight = next(self.vision_model.parameters())
         return text.features.to(weight.device, weight.dtype)
 
     def image_weights(self) -> dict[str, Tensor]:
-        """Return the image tower and its projection as they are now, by transformers' names in a ``CLIPModel``."""
+        """Return the image tower and its projection as they are now, by transformers' names in its model."""
         tower = {f"vision_model.{name}": weight for name, weight in self._tower_weights().items()}
-        return tower | {"visual_projection.weight": self.visual_projection.weight.detach()}
+        ends = self.visual_projection.named_parameters()
+        return tower | {f"visual_projection.{name}": weight.detach() for name, weight in ends}
 
     def _tower_weights(self) -> dict[str, Tensor]:
         return {name: weight.detach() for name, weight in self.vision_model.named_parameters()}

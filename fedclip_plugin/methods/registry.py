@@ -17,7 +17,7 @@ from fedclip_plugin.errors import MethodError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-    from fedclip_plugin.backbone.clip_config import ClipConfig
+    from fedclip_plugin.backbone.backbone_config import BackboneConfig
 
 GROUP = "fedclip_plugin.methods"
 """The entry-point group in which packages register methods."""
@@ -33,6 +33,10 @@ LORA_TARGETS = ("q_proj", "v_proj")
 
 LORA_RANK = 4
 """Rank r of LoRA's matrices; higher fits the silos more closely and sends more bytes."""
+
+
+FAMILIES = ("clip", "siglip")
+"""Every kind of backbone."""
 
 
 def _nothing(*sizes: Any) -> int:
@@ -68,6 +72,8 @@ class Method:
     takes
         Which of the recipe's keys that do not suit every method suit this one: ``text_pull``, which needs trained class
         features.
+    families
+        The kinds of backbones that it works with, by ``BackboneConfig.family``.
     """
 
     name: str
@@ -76,10 +82,11 @@ class Method:
     trains: str
     adapter: str
     inputs: Literal["features", "pixels"] = "features"
-    parameters: Callable[[ClipConfig, int], int] = _nothing
-    activations: Callable[[ClipConfig, int, int], int] = _nothing
+    parameters: Callable[[BackboneConfig, int], int] = _nothing
+    activations: Callable[[BackboneConfig, int, int], int] = _nothing
     takes: tuple[str, ...] = ()
-    sums: Callable[[ClipConfig, int], int] | None = None
+    families: tuple[str, ...] = FAMILIES
+    sums: Callable[[BackboneConfig, int], int] | None = None
 
     @property
     def rounds(self) -> int | None:
@@ -147,15 +154,15 @@ def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else entry.module
 
 
-def _gate_parameters(size: ClipConfig, classes: int) -> int:
+def _gate_parameters(size: BackboneConfig, classes: int) -> int:
     return 2 * size.dim * (size.dim + 1)
 
 
-def _class_sums(size: ClipConfig, classes: int) -> int:
+def _class_sums(size: BackboneConfig, classes: int) -> int:
     return classes * (size.dim + 1)
 
 
-def _all_sums(size: ClipConfig, classes: int) -> int:
+def _all_sums(size: BackboneConfig, classes: int) -> int:
     return _class_sums(size, classes) + size.dim * (size.dim + 1) // 2
 
 
@@ -241,6 +248,7 @@ _BUILT_IN = (
         parameters=lambda size, classes: PROMPT_VECTORS * size.text.width,
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
         takes=("text_pull",),
+        families=("clip",),  # its tower is causal, and ends a prompt at its end marker
     ),
     Method(
         name="text_lora",
@@ -251,6 +259,7 @@ _BUILT_IN = (
         parameters=lambda size, classes: size.text.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.text.width,
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
         takes=("text_pull",),
+        families=("clip",),  # its tower is causal, and ends a prompt at its end marker
     ),
     Method(
         name="prompt_generator",
@@ -262,6 +271,7 @@ _BUILT_IN = (
         parameters=lambda size, classes: _generator_parameters(size.text.width, size.dim),
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
         takes=("text_pull",),
+        families=("clip",),  # its tower is causal, and ends a prompt at its end marker
     ),
     Method(
         name="lora",
@@ -282,6 +292,7 @@ _BUILT_IN = (
         inputs="pixels",
         parameters=lambda size, classes: size.parameters,
         activations=lambda size, classes, batch: batch * (size.vision.kept_bytes + size.text.kept_bytes),
+        families=("clip",),  # its loss is CLIP's, in which a SigLIP's bias has no gradient
     ),
 )
 
@@ -297,3 +308,14 @@ def _entry_points() -> Iterable[EntryPoint]:
 
 METHODS = MethodTable(_BUILT_IN, _entry_points)
 """Every method by name; a method missing here cannot be named in a recipe."""
+
+
+def require_family(name: str, config: BackboneConfig, backbone: str) -> None:
+    """Refuse a method that does not work with a backbone; the MethodError says which do."""
+    if config.family in METHODS[name].families:
+        return
+    others = ", ".join(other for other in METHODS if config.family in METHODS[other].families)
+    raise MethodError(
+        f"method {name!r} does not work with backbone {backbone!r}, a {config.title}: take one of {others}, or the "
+        "backbone of a CLIP in the transformers layout, such as openai/clip-vit-base-patch32"
+    )

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks.random_clip import write_random_clip
+from benchmarks.random_duals import write_random_siglip2
 from fedclip_edge.errors import ConversionError
 from fedclip_export.graphs.encoder import ENCODER, ENCODER_DATA, encoder_graph, save_encoder
 from fedclip_export.graphs.finalize import to_bytes
@@ -15,13 +16,14 @@ from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 
 
-@pytest.fixture(scope="module", params=["clip-tiny", "random"])
+@pytest.fixture(scope="module", params=["clip-tiny", "random", "siglip2"])
 def exported(request, tmp_path_factory, encoder_of):
     """The folder of a CLIP, and its encoder."""
     if request.param == "clip-tiny":
         folder = locate_backbone("clip-tiny")
     else:
-        folder = write_random_clip(tmp_path_factory.mktemp("random"), small=True)
+        write = {"random": write_random_clip, "siglip2": write_random_siglip2}[request.param]
+        folder = write(tmp_path_factory.mktemp("random"), small=True)
     return folder, encoder_of(folder, {"backbone": request.param})
 
 

@@ -10,12 +10,16 @@ import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
+from torchvision.transforms import CenterCrop as TorchvisionCrop
+from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize, ToTensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from fedclip_edge.errors import ConversionError
 from fedclip_export.graphs.finalize import finalize, require_interface, to_bytes
 from fedclip_export.graphs.preprocess import PreprocessSpec, preprocess_graph, read_spec
 from fedclip_plugin.backbone import locate_backbone
+from fedclip_plugin.data.decoding.center_crop import CenterCrop
 
 CLIP_TINY = locate_backbone("clip-tiny")
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "pacs-mini"
@@ -123,6 +127,32 @@ def test_any_size_of_input(size):
         assert_equal((session, processor), noise(*shape))
 
 
+@pytest.mark.parametrize("resample", [2, 3], ids=["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [32, 224])
+def test_images_that_are_squashed(size, resample):
+    spec = dataclasses.replace(OPENAI, size=size, resample=resample, squash=True)
+    session = onnxruntime.InferenceSession(to_bytes(preprocess_graph(spec, {})), providers=["CPUExecutionProvider"])
+    settings = {"image_mean": OPENAI.mean, "image_std": OPENAI.std, "resample": resample}
+    pair = session, SiglipImageProcessorPil(size={"height": size, "width": size}, **settings)
+    rng = np.random.default_rng(4)
+    for shape in (*SIZES, *THIN, *rng.integers(1, 3 * size, (25, 2)).tolist()):
+        assert_equal(pair, noise(*shape))
+
+
+@pytest.mark.parametrize("resample", [2, 3], ids=["bilinear", "bicubic"])
+def test_margins_halved_as_torchvision_halves_them(resample):
+    spec = dataclasses.replace(OPENAI, size=64, resample=resample, half_even=True)
+    session = onnxruntime.InferenceSession(to_bytes(preprocess_graph(spec, {})), providers=["CPUExecutionProvider"])
+    filters = {2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}
+    theirs = Compose([Resize(64, filters[resample]), TorchvisionCrop(64), ToTensor(), Normalize(spec.mean, spec.std)])
+    crop = CenterCrop(64, 64, resample, half_even=True)
+    for shape in ((64, 65), (64, 67), (67, 64), (69, 64), (100, 140), (301, 300), (30, 70), (5, 400), (400, 5)):
+        image = noise(*shape)
+        found = run(session, image)
+        np.testing.assert_array_equal(found[0], theirs(Image.fromarray(image)).numpy())
+        assert crop(Image.fromarray(image)).shape == (64, 64, 3)
+
+
 def test_a_long_image_needs_little_memory():
     """5,000 times as long as wide: resized whole it would be 1,120,000 x 224 pixels, 3 GB as float32."""
     session = onnxruntime.InferenceSession(to_bytes(preprocess_graph(OPENAI, {})), providers=["CPUExecutionProvider"])
@@ -168,7 +198,7 @@ def test_the_same_spec_gives_the_same_bytes():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("resample", 2),
+        ("resample", 1),
         ("do_center_crop", False),
         ("do_normalize", False),
         ("crop_size", {"height": 48, "width": 48}),

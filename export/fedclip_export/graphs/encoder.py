@@ -1,4 +1,4 @@
-"""From a CLIP's vision tower to encoder.onnx."""
+"""From a backbone's vision tower to encoder.onnx."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import onnx
 import torch
 from onnx import ModelProto
 from onnx.external_data_helper import convert_model_to_external_data
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fedclip_edge.errors import ConversionError
 from fedclip_export.graphs.finalize import OPSET, finalize, require_interface, to_bytes
+from fedclip_plugin.backbone.clip import load_model
+from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.errors import BackboneError
 
 ENCODER = "encoder.onnx"
 ENCODER_DATA = "encoder.onnx.data"
@@ -38,10 +40,10 @@ class _Vision(nn.Module):
 
 
 def encoder_graph(clip_folder: Path, metadata: Mapping[str, str]) -> ModelProto:
-    """Export the image encoder of a CLIP (in the transformers layout) in float32.
+    """Export the image encoder of a backbone folder in float32.
 
     Input ``pixel_values``, float32 ``[B, 3, S, S]``; output ``image_features``, float32 ``[B, d]``, not normalised.
-    Raises ConversionError when transformers cannot load the folder, or torch cannot export it.
+    Raises ConversionError when the folder cannot be loaded, or torch cannot export it.
     """
     vision, side, width = _load(clip_folder)
     example = torch.zeros(2, 3, side, side)  # a batch of 1 would be taken for a constant
@@ -91,19 +93,10 @@ def save_encoder(model: ModelProto, folder: Path, external_data: bool) -> tuple[
 
 
 def _load(folder: Path) -> tuple[_Vision, int, int]:
-    from transformers import CLIPModel
-    from transformers import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     try:
         # The eager attention is plain MatMul and Softmax: fewer nodes, and quantisers leave it alone.
-        clip = CLIPModel.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise ConversionError(
-            f"backbone {folder} cannot be loaded as a CLIP: {error}; give the folder that the adapter was trained with"
-        ) from error
-    clip.requires_grad_(False).eval()
-    return _Vision(clip).eval(), int(clip.config.vision_config.image_size), int(clip.config.projection_dim)
+        clip = load_model(folder, attention="eager").requires_grad_(False).eval()
+    except BackboneError as error:
+        raise ConversionError(f"{error}; give the folder that the adapter was trained with") from error
+    config = read_clip_config(folder)
+    return _Vision(clip).eval(), config.side, config.dim

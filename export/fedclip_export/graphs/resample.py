@@ -1,22 +1,39 @@
-"""PIL's bicubic resize of one axis in ONNX operators, exact to the last bit.
+"""PIL's resize of one axis in ONNX operators, bicubic or bilinear, exact to the last bit.
 
-Every result is a sum of pixels weighted by a cubic filter. Pillow rounds the weights to multiples of 2**-22 and the
-sums to whole levels (``ImagingResample`` in its ``Resample.c``). Here the same integers stand in float64, where their
-sums are exact in whatever order they are added, so all runtimes give the same pixels. ONNX's own ``Resize`` works in
-float32, where positions and halves come out a level off, and it cannot be told to compute the centre alone.
+Every result is a sum of pixels weighted by a cubic or triangular filter. Pillow rounds the weights to multiples of
+2**-22 and the sums to whole levels (``ImagingResample`` in its ``Resample.c``). Here the same integers stand in
+float64, where their sums are exact in whatever order they are added, so all runtimes give the same pixels. ONNX's own
+``Resize`` works in float32, where positions and halves come out a level off, and it cannot be told to compute the
+centre alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fedclip_export.graphs.graph_builder import GraphBuilder
 
 _FRACTION = 2.0**22  # PRECISION_BITS of Pillow's Resample.c
-_SUPPORT = 2.0  # half width of the cubic filter, in source pixels when enlarging
+_SUPPORT = 2.0  # half width of the cubic filter
 _SHARPNESS = -0.5  # the filter's parameter a in Pillow
 _BLOCKS = 8  # parts in which results are computed: more cost nodes, fewer hold more of the image as float64
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One of Pillow's filters: half its width in source pixels when enlarging, and its weights of distances."""
+
+    support: float
+    weigh: Callable[[GraphBuilder, str], str]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """By which filter an axis is resized, and whether an odd margin is halved to the even number, or down."""
+
+    filter: Filter
+    half_even: bool
 
 
 @dataclass(frozen=True)
@@ -47,21 +64,21 @@ class Axis:
     weights: str
 
     @classmethod
-    def of(cls, graph: GraphBuilder, sides: str, resized: str, number: int, size: int) -> Axis:
+    def of(cls, graph: GraphBuilder, sides: str, resized: str, number: int, size: int, crop: Crop) -> Axis:
         """Compute an axis from the sides before and after resizing, ``[2]`` int64 each."""
         source, target = (graph.op("Gather", tensor, graph.ints(number)) for tensor in (sides, resized))
-        offset = graph.op("Div", graph.op("Sub", target, graph.ints(size)), graph.ints(2))
+        offset = _half(graph, graph.op("Sub", target, graph.ints(size)), crop.half_even)
         index = graph.op("Add", graph.ints(*range(size)), offset)
         ratio = graph.op("Div", _to_double(graph, source), _to_double(graph, target))
         centres = graph.op("Mul", graph.op("Add", _to_double(graph, index), graph.double(0.5)), ratio)
         stretch = graph.op("Max", ratio, graph.double(1.0))
-        reach = graph.op("Mul", stretch, graph.double(_SUPPORT))
+        reach = graph.op("Mul", stretch, graph.double(crop.filter.support))
         before = _to_int(graph, graph.op("Floor", graph.op("Sub", centres, reach)))
         after = _to_int(graph, graph.op("Ceil", graph.op("Add", centres, reach)))
         first, last = graph.op("Max", before, graph.ints(0)), graph.op("Min", after, source)
         start = graph.op("Slice", first, graph.ints(0), graph.ints(1))
         stop = graph.op("Slice", last, graph.ints(size - 1), graph.ints(size))
-        weights = _weights(graph, start, stop, centres, stretch, number)
+        weights = _weights(graph, start, stop, centres, stretch, number, crop.filter)
         return cls(number, size, start, stop, graph.op("Sub", first, start), graph.op("Sub", last, start), weights)
 
     def window(self, graph: GraphBuilder, image: str) -> str:
@@ -96,12 +113,21 @@ def resample_rows(graph: GraphBuilder, image: str, axis: Axis) -> str:
     return _to_levels(graph, graph.op("Concat", *sums, axis=1))
 
 
-def _weights(graph: GraphBuilder, start: str, stop: str, centres: str, stretch: str, number: int) -> str:
+def _half(graph: GraphBuilder, surplus: str, even: bool) -> str:
+    """Halve a margin, down, or to the even number as ``round`` does in Python."""
+    if not even:
+        return graph.op("Div", surplus, graph.ints(2))
+    return _to_int(graph, graph.op("Round", graph.op("Mul", _to_double(graph, surplus), graph.double(0.5))))
+
+
+def _weights(
+    graph: GraphBuilder, start: str, stop: str, centres: str, stretch: str, number: int, kernel: Filter
+) -> str:
     pixels = graph.op("Range", graph.op("Squeeze", start), graph.op("Squeeze", stop), graph.int_scalar(1))
     middles = graph.op("Add", _to_double(graph, pixels), graph.double(0.5))
     source, result = graph.ints(1 - number), graph.ints(number)
     distance = graph.op("Sub", graph.op("Unsqueeze", middles, result), graph.op("Unsqueeze", centres, source))
-    weights = _cubic(graph, graph.op("Abs", graph.op("Div", distance, stretch)))
+    weights = kernel.weigh(graph, graph.op("Abs", graph.op("Div", distance, stretch)))
     total = graph.op("ReduceSum", weights, source, keepdims=1)
     return _round(graph, graph.op("Mul", graph.op("Div", weights, total), graph.double(_FRACTION)))
 
@@ -115,6 +141,15 @@ def _cubic(graph: GraphBuilder, x: str) -> str:
     far = graph.op("Mul", far, graph.double(_SHARPNESS))
     outer = graph.op("Where", graph.op("Less", x, graph.double(_SUPPORT)), far, graph.double(0.0))
     return graph.op("Where", graph.op("Less", x, graph.double(1.0)), near, outer)
+
+
+def _triangle(graph: GraphBuilder, x: str) -> str:
+    """Pillow's ``bilinear_filter`` of distances x >= 0."""
+    return graph.op("Max", graph.op("Sub", graph.double(1.0), x), graph.double(0.0))
+
+
+FILTERS = {2: Filter(1.0, _triangle), 3: Filter(_SUPPORT, _cubic)}
+"""By their numbers in ``PIL.Image.Resampling``."""
 
 
 def _round(graph: GraphBuilder, x: str) -> str:

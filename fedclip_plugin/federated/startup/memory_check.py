@@ -10,8 +10,10 @@ from typing import Self
 
 from fedclip_edge.machine import cores
 from fedclip_plugin.backbone import locate_backbone
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.errors import MemoryShortageError
 from fedclip_plugin.federated.startup.memory_estimate import BASE_SHARED, Footprint, footprint
+from fedclip_plugin.methods.registry import require_family
 from fedclip_plugin.recipe import Recipe
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -52,9 +54,14 @@ class RankMemory:
 def require_memory_here(recipes: Iterable[Recipe]) -> None:
     """Refuse federations that do not fit into this host's memory, one at a time, with all their ranks on it.
 
-    The largest of the recipes counts. Errors as :func:`require_memory`, and a BackboneError when one is not here.
+    The largest of the recipes counts. Errors as :func:`require_memory`, a BackboneError when one is not here, and a
+    MethodError when it does not go with the method.
     """
+    recipes = list(recipes)
     locate = cache(locate_backbone)  # one for many cells of a study
+    for recipe in recipes:
+        settings = recipe.fedclip_args
+        require_family(settings.method, read_clip_config(locate(settings.backbone)), settings.backbone)
     needs = [
         (footprint(recipe, locate(recipe.fedclip_args.backbone)), recipe.rank_count(workers=cores()) - 1)
         for recipe in recipes

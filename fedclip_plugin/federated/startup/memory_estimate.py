@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedclip_plugin.backbone.clip_config import FLOAT, ClipConfig, read_clip_config
+from fedclip_plugin.backbone.backbone_config import FLOAT, BackboneConfig
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 
@@ -75,7 +76,7 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
     return Footprint(*(BASE_OWN + round(_MARGIN * own) for own in (server, silo, here)))
 
 
-def _simulated(recipe: Recipe, size: ClipConfig, trained: int, images: int) -> Footprint:
+def _simulated(recipe: Recipe, size: BackboneConfig, trained: int, images: int) -> Footprint:
     """Return what the ranks of a simulation take; the features of all images are mapped, and count once as shared.
 
     The first rank of a host, the server's on its host, encodes for all: workers hold no backbone, unless the method
@@ -101,7 +102,7 @@ def update_bytes(recipe: Recipe, backbone: Path) -> int:
     return FLOAT * max(method.parameters(size, classes), sums)
 
 
-def _kept_bytes(recipe: Recipe, size: ClipConfig) -> int:
+def _kept_bytes(recipe: Recipe, size: BackboneConfig) -> int:
     """Return what a training step keeps for its backward pass; regularisers pass the class side once more."""
     settings = recipe.fedclip_args
     passes = 2 if settings.zero_shot_distillation or settings.text_pull else 1

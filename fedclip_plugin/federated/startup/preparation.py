@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from fedclip_miniature import DOMAINS, ensure_miniature
 from fedclip_plugin.backbone import BUILT_IN
+from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.data import ImageSet, Split, remarks, silo_image_set, silo_names, split_images, target_image_set
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of
@@ -36,7 +37,7 @@ from fedclip_plugin.federated.startup.rank_status import (
 )
 from fedclip_plugin.federated.startup.start_messages import Agreed, Encoded, GoOn, Ready, fault_kind
 from fedclip_plugin.methods import AdapterInputs, ZeroShot
-from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.methods.registry import METHODS, require_family
 from fedclip_plugin.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -279,9 +280,9 @@ def prepare_here(preparations: Sequence[Preparation]) -> list[Prepared]:
 
 
 def feature_source(recipe: Recipe, device: torch.device) -> FeatureSource:
-    """Return what encodes as a recipe asks for."""
+    """Return what encodes as a recipe asks for; a MethodError when backbone and method do not go together."""
     settings = recipe.fedclip_args
-    return FeatureSource(
+    source = FeatureSource(
         settings.backbone,
         device,
         settings.precision,
@@ -290,6 +291,8 @@ def feature_source(recipe: Recipe, device: torch.device) -> FeatureSource:
         settings.encode_workers or 0,
         sample_range=settings.sample_range,
     )
+    require_family(settings.method, read_clip_config(source.folder), settings.backbone)
+    return source
 
 
 def task_of(recipe: Recipe, source: FeatureSource, classes: tuple[str, ...], text: TextFeatures) -> Task:

@@ -1,0 +1,127 @@
+"""SigLIPs of the true configurations with random weights: real size and real cost, no knowledge.
+
+Run as ``python -m benchmarks.random_duals KIND OUT [--small]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.random_clip import SEED, stir
+from fedclip_plugin.backbone.checkpoint import SENTENCES
+
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+"""Tiny widths, for tests."""
+
+SMALL_SIDE, SMALL_VOCABULARY = 32, 400
+_TEXTS = (
+    "a photo of a dog",
+    "a picture of an elephant, a giraffe or a guitar",
+    "a sketch of a horse in a house",
+    "art painting and cartoon of a person",
+    "the quick brown fox jumps over the lazy dog",
+    "pack my box with five dozen liquor jugs",
+)
+"""What the tokenizers are trained on; all letters are in it."""
+
+
+def write_random_siglip(folder: Path, small: bool = False, seed: int = SEED) -> Path:
+    """Write a SigLIP as google/siglip-base-patch16-224: 203 M parameters, bicubic, a tokenizer of sentencepiece."""
+    _write_siglip(folder, 32_000, 3, small, seed)
+    train_sentences(folder / SENTENCES, 60)
+    settings = {"tokenizer_class": "SiglipTokenizer", "model_max_length": 64, "model_input_names": ["input_ids"]}
+    _write_json(folder / "tokenizer_config.json", settings)
+    return folder
+
+
+def write_random_siglip2(folder: Path, small: bool = False, seed: int = SEED) -> Path:
+    """Write a SigLIP 2 as google/siglip2-base-patch16-224: 375 M parameters, bilinear, Gemma's kind of tokenizer."""
+    _write_siglip(folder, 256_000, 2, small, seed)
+    _gemma_tokenizer().save(str(folder / "tokenizer.json"))
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+    settings = {"tokenizer_class": "GemmaTokenizer", "padding_side": "right", "model_input_names": ["input_ids"]}
+    _write_json(folder / "tokenizer_config.json", settings | special)
+    return folder
+
+
+def train_sentences(path: Path, size: int) -> None:
+    """Write a sentencepiece model of ``size`` pieces, with the special tokens where the first SigLIPs have them."""
+    import sentencepiece
+
+    with path.open("wb") as stream:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(_TEXTS),
+            model_writer=stream,
+            vocab_size=size,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+
+
+def _gemma_tokenizer() -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Replace("\u2581", " ")
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    tokenizer.train_from_iterator(_TEXTS, trainers.BpeTrainer(vocab_size=300, special_tokens=special))
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    return tokenizer
+
+
+def _write_siglip(folder: Path, vocabulary: int, resample: int, small: bool, seed: int) -> None:
+    from transformers import SiglipConfig, SiglipModel
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    own = SMALL if small else {}
+    side = SMALL_SIDE if small else 224
+    text = {"vocab_size": SMALL_VOCABULARY if small else vocabulary, **own}
+    config = SiglipConfig(text_config=text, vision_config={"image_size": side, **own})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = SiglipModel(config)
+        stir(model)
+        model.logit_scale.data.fill_(4.7)
+        model.logit_bias.data.fill_(-16.0)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    SiglipImageProcessorPil(size={"height": side, "width": side}, resample=resample).save_pretrained(folder)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+KINDS: dict[str, Callable[[Path, bool, int], Path]] = {"siglip": write_random_siglip, "siglip2": write_random_siglip2}
+"""What writes each kind of backbone."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the folder that the command line names."""
+    parser = argparse.ArgumentParser(prog="benchmarks.random_duals", description=__doc__)
+    parser.add_argument("kind", choices=sorted(KINDS))
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--small", action="store_true", help="tiny widths, for tests")
+    parser.add_argument("--seed", type=int, default=SEED)
+    options = parser.parse_args(argv)
+    folder = KINDS[options.kind](options.out, options.small, options.seed)
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    print(f"{folder}: random weights, {size / 1e6:,.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
