@@ -133,7 +133,8 @@ class Statistics:
         assert self.gram is not None, "asked of methods that sum one"
         width = self.sums.shape[1]
         steps = torch.arange(width)
-        return self.gram[steps * width - steps * (steps - 1) // 2]
+        found: Tensor = self.gram[steps * width - steps * (steps - 1) // 2]
+        return found
 
     def __add__(self, other: Self) -> Self:
         return self.plus(other, 1.0)
