@@ -133,8 +133,7 @@ class Statistics:
         assert self.gram is not None, "asked of methods that sum one"
         width = self.sums.shape[1]
         steps = torch.arange(width)
-        found: Tensor = self.gram[steps * width - steps * (steps - 1) // 2]
-        return found
+        return self.gram[steps * width - steps * (steps - 1) // 2]
 
     def __add__(self, other: Self) -> Self:
         return self.plus(other, 1.0)
@@ -158,7 +157,8 @@ def small_classes(labels: Tensor, classes: int, least: int) -> list[int]:
 def _triangle(width: int) -> Tensor:
     """Return where the upper triangle of a flattened square matrix is, row by row."""
     rows, columns = torch.triu_indices(width, width)
-    return rows * width + columns
+    places: Tensor = rows * width + columns
+    return places
 
 
 def _upper(matrix: Tensor) -> Tensor:
