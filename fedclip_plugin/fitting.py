@@ -27,6 +27,7 @@ from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.from_keys import bare_keys, recipe_from_keys
+from fedclip_plugin.recipe.rules.one_round import rounds_of
 from fedclip_plugin.runs import RoundRecord, RunFolder, load_adapter
 from fedclip_plugin.runs.closing_table import (
     calibration_cells,
@@ -117,7 +118,7 @@ def fit(
     ('dog', 'elephant', 'giraffe', 'guitar', 'horse', 'house', 'person')
     """
     keys = bare_keys(keys, _SOURCE)
-    usual = (METHODS[method].rounds if method in METHODS else None) or _USUAL_ROUNDS
+    usual = rounds_of(method) or _USUAL_ROUNDS
     own: dict[str, Any] = {"method": method, "comm_round": usual if rounds is None else rounds, "random_seed": seed}
     wrong = [Fault(key, f"is given as {word}", keys[key]) for key, word in _RENAMED.items() if key in keys]
     if "device" in keys:

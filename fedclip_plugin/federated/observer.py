@@ -6,8 +6,9 @@ from typing import Protocol
 
 import torch
 
+from fedclip_plugin.federated.roles.closed_form_round import sent_by
 from fedclip_plugin.federated.roles.task import Task
-from fedclip_plugin.methods import Adapter, parameters_of
+from fedclip_plugin.methods import Adapter
 from fedclip_plugin.methods.create import load_saved
 from fedclip_plugin.runs import RoundRecord, RunFolder
 
@@ -25,7 +26,7 @@ class Observer(Protocol):
         """Hear that ranks are up and loading begins."""
 
     def train(self, task: Task, parameters: int) -> None:
-        """Hear that all features are there and training begins."""
+        """Hear that all features are there and training begins, and how many numbers an update has."""
 
     def round(self, record: RoundRecord) -> None:
         """Hear of a complete round."""
@@ -35,4 +36,4 @@ def begin_training(task: Task, model: Adapter, folder: RunFolder, done: int, obs
     """On the server, take up the adapter of the last complete round, if any, and tell that training begins."""
     if done:
         load_saved(model, folder.load_round(done))
-    observer.train(task, sum(tensor.numel() for tensor in parameters_of(model).values()))
+    observer.train(task, sum(tensor.numel() for tensor in sent_by(model).values()))

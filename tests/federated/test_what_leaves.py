@@ -117,7 +117,16 @@ def test_nothing_else_crosses_at_the_start(workshop, own_images, tmp_path, broke
 
 
 @pytest.mark.usefixtures("fresh_fedml")
-@pytest.mark.parametrize("changes", [{}, {"codec": "int8", "silos_per_round": 2}, {"personal_epochs": 1}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"codec": "int8", "silos_per_round": 2},
+        {"personal_epochs": 1},
+        {"method": "ridge", "comm_round": 1, "personal_statistics": True, "forgettable": True},
+        {"method": "gda", "comm_round": 1},
+    ],
+)
 def test_nothing_else_crosses_in_a_federation(tmp_path, changes):
     federation, caught = Federation(tmp_path / "wired", target=silo_features(7).test, **changes), []
     deliver = federation.wire.deliver
@@ -140,6 +149,16 @@ def test_nothing_else_crosses_in_a_federation(tmp_path, changes):
         require_no_more_than_declared(message.get_params(), forbidden, {10, 20, 40})
         assert not [word for word in forbidden if "/" in word and word.encode() in label]
     assert {1, 2, 3, 5} <= seen
+    if "method" in changes:
+        names = {name for *_, message in caught for name in message.get_params().get("model_params", {})}
+        told = what_leaves.page()
+        assert not [
+            name for name in names if f"`{name.removeprefix('others.')}`" not in told and name not in PARAMETERS
+        ]
+
+
+PARAMETERS = {"rows", "factor", "biases"}
+"""Of the adapter itself."""
 
 
 def decoded(parcel):

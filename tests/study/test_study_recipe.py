@@ -98,6 +98,8 @@ def test_an_override_wins_over_the_cases_and_cannot_touch_a_grid(tmp_path):
     path = write_study(tmp_path / "s.yaml")
     study = load_study(path, ["train_args.comm_round=2"])
     assert {study.cell_recipe(name, "photo", 0, 0).train_args.comm_round for name in study.cases} == {2}
+    solved = load_study(path, ["train_args.comm_round=2", "fedclip_args.method=ridge"])
+    assert {solved.cell_recipe(name, "photo", 0, 0).train_args.comm_round for name in solved.cases} == {1}
     assert "is searched by the grid of case fedclip" in refusal(path, "train_args.learning_rate=1e-3")
     assert "did you mean 'comm_round'" in refusal(path, "train_args.comm_rounds=2")
     assert "list the numbers under seeds" in refusal(path, "common_args.random_seed=2")
@@ -116,7 +118,7 @@ def test_an_override_wins_over_the_cases_and_cannot_touch_a_grid(tmp_path):
             {"target": ["photo"]},
             "there are study, recipe, set, targets, seeds, cases (did you mean 'targets'?)",
         ),
-        ({"recipe": "miniature/clip_tiny"}, "did you mean 'miniature/clip_tiny_fedclip'?"),
+        ({"recipe": "miniature/clip_tiny_fedclp"}, "did you mean 'miniature/clip_tiny_fedclip'?"),
         ({"set": {"train_args.comm_rounds": 3}}, "set.train_args.comm_rounds: unknown key of train_args"),
         ({"set": {"dp_args.epsilon": 1}}, "FedML keeps noise, defence and attack once a process"),
         ({"set": {"tracking_args.enable_wandb": True}}, "is about one run"),
@@ -205,7 +207,9 @@ def test_the_study_of_label_skew_has_every_method_degree_and_participation_on_th
         (own.fedclip_args.method, own.data_args.partition_alpha, own.train_args.client_num_per_round) for own in recipes
     }
     methods = ("fedclip", "sigmoid_gate", "linear_probe", "prompt")
-    assert seen == {(method, alpha, drawn) for method in methods for alpha in (0.1, 1, 100) for drawn in (6, 60)}
+    degrees = (0.1, 1, 100)
+    trained = {(method, alpha, drawn) for method in methods for alpha in degrees for drawn in (6, 60)}
+    assert seen == trained | {("ridge", alpha, 60) for alpha in degrees}
     assert all(own.simulated and own.train_args.client_num_in_total == 60 for own in recipes)
     assert {own.data_args.partition_seed for own in recipes} == {0}
 
@@ -283,6 +287,7 @@ def test_the_studies_cover_what_is_promised():
     assert [f"studies/{name}" for name in promised] == NAMES
     study = load_study(find_study("studies/miniature"))
     recipes = [study.cell_recipe(name, "sketch", 0, 0) for name in study.cases]
+    assert {recipe.train_args.comm_round for recipe in recipes} == {1, 8, 30, 200}
     assert {recipe.fedclip_args.method for recipe in recipes} == set(METHODS) - {"zero_shot"}
     assert {recipe.fedclip_args.codec for recipe in recipes} == {"none", "fp16", "int8"}
     assert {recipe.fedclip_args.server_optimizer for recipe in recipes} == {"none", "sgd", "adam"}

@@ -156,15 +156,23 @@ class ClosedFormRound:
         return Statistics.none(classes, width, self._method.needs_gram)
 
 
+def sent_by(adapter: Adapter) -> Tensors:
+    """Return tensors like those that a silo sends: parameters, or of a closed-form method sums, without values."""
+    if not isinstance(adapter, ClosedForm):
+        return parameters_of(adapter)
+    classes, width = adapter.rows.shape
+    sums = Statistics.none(classes, width, adapter.needs_gram, "meta")
+    named = Tensors(counts=sums.counts, sums=sums.sums)
+    return named if sums.gram is None else Tensors(named, gram=sums.gram)
+
+
 def largest_message(adapter: Adapter, silos: int, leave_one_out: bool) -> Tensors:
     """Return tensors, some without values, as large as the largest message: of a closed-form method the solutions."""
     named = parameters_of(adapter)
     if isinstance(adapter, ClosedForm):
         classes, width = adapter.rows.shape
         sets = len(adapter.penalties) * (1 + leave_one_out * silos)
-        sums = Statistics.none(classes, width, adapter.needs_gram, "meta")
-        named |= {"weights": torch.empty(sets, classes, width + 1, device="meta"), "sums": sums.sums}
-        named |= {} if sums.gram is None else {"gram": sums.gram}
+        named |= {"weights": torch.empty(sets, classes, width + 1, device="meta")} | sent_by(adapter)
     return named
 
 

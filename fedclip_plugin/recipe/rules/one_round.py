@@ -36,7 +36,7 @@ _FEDML = {
 
 def _one_round(values: Values) -> Iterator[Fault]:
     method = values.get("fedclip_args.method")
-    if method is None or not _is_solved(method):
+    if rounds_of(method) is None:
         return
     asked = values.get("train_args.comm_round")
     if asked is not None and asked != 1:
@@ -56,12 +56,12 @@ def _one_round(values: Values) -> Iterator[Fault]:
 
 def _of_these_alone(values: Values) -> Iterator[Fault]:
     method = values.get("fedclip_args.method")
-    if method is None or _is_solved(method):
+    if method is None or rounds_of(method) is not None:
         return
     for key in _ONLY:
         value = values.get(f"fedclip_args.{key}")
         if value not in {None, FedClipArgs.model_fields[key].default}:
-            solved = " or ".join(name for name in METHODS if _is_solved(name))
+            solved = " or ".join(name for name in METHODS if rounds_of(name) is not None)
             yield Fault(f"fedclip_args.{key}", f"only for method: {solved}; leave it out", value)
 
 
@@ -79,11 +79,12 @@ def _forgettable(values: Values) -> Iterator[Fault]:
         yield Fault("fedclip_args.forgettable", rule, True)
 
 
-def _is_solved(method: str) -> bool:
+def rounds_of(method: object) -> int | None:
+    """Return how many rounds a method takes; None where the recipe says, and for what is no method."""
     try:
-        return METHODS[method].rounds is not None
+        return METHODS[method].rounds if isinstance(method, str) and method in METHODS else None
     except MethodError:  # of another package: the rule on methods says so
-        return False
+        return None
 
 
 RULES: tuple[Rule, ...] = (_one_round, _of_these_alone, _forgettable)

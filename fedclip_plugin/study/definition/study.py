@@ -15,6 +15,7 @@ from fedclip_plugin.recipe.faults import closest, listed, show
 from fedclip_plugin.recipe.overrides import copy_sections, put
 from fedclip_plugin.recipe.recipe import Recipe
 from fedclip_plugin.recipe.rules.data import shares_out
+from fedclip_plugin.recipe.rules.one_round import rounds_of
 from fedclip_plugin.recipe.schema.sections import flat_sections
 from fedclip_plugin.recipe.schema.types import FolderName, Section, Text, Whole
 
@@ -175,6 +176,9 @@ def cell_sections(
     parted = shares_out(flat) or flat.get("fedclip_args.silos_per_domain")
     if parted and flat.get("data_args.partition_seed") is None:
         put(sections, "data_args.partition_seed", 0)  # the same silos with every seed
+    rounds = rounds_of(flat.get("fedclip_args.method"))
+    if rounds is not None:
+        put(sections, "train_args.comm_round", rounds)  # whatever the study has for the methods that are trained
     put(sections, "fedclip_args.target_domain", target)
     put(sections, "common_args.random_seed", seed)
     put(sections, "validation_args.frequency_of_the_test", 1)

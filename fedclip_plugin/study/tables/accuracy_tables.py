@@ -22,7 +22,7 @@ _COLUMNS = (
 )
 _SPLITS = "a silo's test split is another one with each seed, and the deviation over seeds holds that too."
 _OF_CLIENTS = "of a simulation's domain, or data set: the test images of all its clients."
-_OWN = "own adapter: each silo's own, made after the last round from what that ended with, not from the selected one."
+_OWN = "own adapter: each silo's own, made after the last round from that of the last round, not of the selected one."
 _ZERO_SHOT = "zero-shot CLIP"
 
 _UNKNOWN = (
