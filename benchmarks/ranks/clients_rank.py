@@ -44,6 +44,7 @@ def main() -> int:
         f"train_args.comm_round={options.rounds}",
         "device_args.using_gpu=false",
         "fedclip_args.weighting=samples",
+        "fedclip_args.calibrate=false",
     ]
     recipe = load_recipe(find_recipe(RECIPE), words)
     folder, args, device = RunFolder(options.results / "run"), start_simulation(recipe), torch.device("cpu")
