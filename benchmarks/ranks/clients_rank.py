@@ -46,6 +46,7 @@ def main() -> int:
         f"validation_args.frequency_of_the_test={options.test_every}",
         "device_args.using_gpu=false",
         "fedclip_args.weighting=samples",
+        "fedclip_args.calibrate=false",
     ]
     recipe = load_recipe(find_recipe(RECIPE), words)
     folder, args, device = RunFolder(options.results / "run"), start_simulation(recipe), torch.device("cpu")

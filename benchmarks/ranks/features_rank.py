@@ -71,6 +71,7 @@ def main() -> int:
         f"train_args.client_num_per_round={count}",
         f"train_args.comm_round={options.rounds}",
         "device_args.using_gpu=false",
+        "fedclip_args.calibrate=false",
     ]
     recipe = load_recipe(find_recipe(RECIPE), words)
     facts = [

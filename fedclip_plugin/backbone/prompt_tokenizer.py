@@ -70,7 +70,7 @@ class PromptTokenizer:
         """Return where transformers' text tower takes the feature of each prompt from, ``[C]``."""
         if self._config.end == _FIRST_CLIPS_END:
             return ids.argmax(-1)
-        return (ids == self._config.end).int().argmax(-1)
+        return ids.eq(self._config.end).int().argmax(-1)
 
 
 def _tokenizer_class(folder: Path, config: BackboneConfig) -> Any:

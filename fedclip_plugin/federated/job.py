@@ -8,13 +8,6 @@ import torch
 
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.build import make_pair
-from fedclip_plugin.federated.calibrate import (
-    answer_over,
-    calibrate_over,
-    calibrates,
-    calibration_exchange,
-    silo_calibrator,
-)
 from fedclip_plugin.federated.managers.runner import FedClipRunner
 from fedclip_plugin.federated.observer import Observer, begin_training
 from fedclip_plugin.federated.roles.task import Histories
@@ -99,13 +92,4 @@ def _train(
         torch.cuda.empty_cache()  # ranks may share the GPU, and most methods are done with the backbone
     if args.rank == 0:
         begin_training(task, model, folder, done, observer)
-    FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, histories).run()
-    pair = aggregator or trainer
-    if pair is None or not calibrates(pair):
-        return
-    names = ("server", *(aggregator.silos if aggregator else ()))
-    exchange = calibration_exchange(args.comm, names, pair.settings.round_timeout)
-    if aggregator is not None:
-        calibrate_over(exchange, args.comm.Get_size(), aggregator, dataset[3], _tell)
-    elif trainer is not None:
-        answer_over(exchange, silo_calibrator(trainer, dataset[5][args.rank - 1]))
+    FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, histories, _tell).run()

@@ -293,6 +293,8 @@ INVALID = [
         "dataset: miniature comes as domains",
         "",
     ),
+    ({"fedclip_args.calibrate": False, "fedclip_args.false_reject_rate": 0.1}, "only with calibrate: true", ""),
+    ({"fedclip_args.false_reject_rate": 1}, "must be less than 1.0", ""),
     ({"fedclip_args.images_per_class": 20}, "only for dataset: miniature", ""),
     ({"fedclip_args.difficulty": 2}, "only for dataset: miniature", ""),
     # GPUs

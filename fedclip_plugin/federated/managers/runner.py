@@ -8,6 +8,13 @@ from typing import Any
 import torch
 from fedml import FedMLRunner
 
+from fedclip_plugin.federated.calibrate import (
+    answer_over,
+    calibrate_over,
+    calibrates,
+    calibration_exchange,
+    silo_calibrator,
+)
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipServer
 from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
@@ -20,8 +27,8 @@ from fedclip_plugin.methods import Adapter
 from fedclip_plugin.runs import RoundRecord
 
 
-def _say_nothing(record: RoundRecord) -> None:
-    """Ignore a round."""
+def _say_nothing(told: object) -> None:
+    """Ignore a round, or a line of text."""
 
 
 class FedClipRunner(FedMLRunner):
@@ -43,6 +50,8 @@ class FedClipRunner(FedMLRunner):
         Called on the server with every complete round.
     histories
         Where every round's answers are kept; None keeps none.
+    say
+        Called on the server with a line of text: why the adapters are not calibrated.
     """
 
     def __init__(
@@ -55,8 +64,10 @@ class FedClipRunner(FedMLRunner):
         server_aggregator: FedClipAggregator | None = None,
         on_round: Callable[[RoundRecord], None] = _say_nothing,
         histories: Histories | None = None,
+        say: Callable[[str], None] = _say_nothing,
     ) -> None:
-        self._on_round, self._histories = on_round, histories
+        self._on_round, self._histories, self._say = on_round, histories, say
+        self._dataset, self._trainer, self._aggregator = dataset, client_trainer, server_aggregator
         super().__init__(args, device, dataset, model, client_trainer, server_aggregator)
 
     def _init_cross_silo_runner(
@@ -108,10 +119,26 @@ class FedClipRunner(FedMLRunner):
         self.runner.handle_message_connection_ready(None)
 
     def run(self) -> None:
-        """Train until the last round; every message has arrived when this returns, and MPI stays open."""
+        """Train until the last round and calibrate; every message has arrived when this returns, and MPI stays open."""
         self.runner.run()
-        if self.runner.args.comm is None:
-            return
         comm, who = self.runner.args.comm, self.runner.where()
-        with together(comm, who, "the end of the federation", self.runner.settings.round_timeout):
-            comm.Barrier()
+        if comm is not None:
+            with together(comm, who, "the end of the federation", self.runner.settings.round_timeout):
+                comm.Barrier()
+        if isinstance(self.runner, Simulator):
+            self.runner.calibrate(self._say)
+        else:
+            self._calibrate(comm)
+
+    def _calibrate(self, comm: Any) -> None:
+        """Calibrate the best and the last adapter over MPI, where the recipe asks for it."""
+        server, silo, settings = self._aggregator, self._trainer, self.runner.settings
+        pair = server or silo
+        assert pair is not None, "a rank is the server or a silo"
+        if not calibrates(pair):
+            return
+        exchange = calibration_exchange(comm, ("server", *(server.silos if server else ())), settings.round_timeout)
+        if server is not None:
+            calibrate_over(exchange, comm.Get_size(), server, self._dataset[3], self._say)
+        elif silo is not None:
+            answer_over(exchange, silo_calibrator(silo, self._dataset[5][self.runner.args.rank - 1]))

@@ -62,10 +62,9 @@ def simulate(
             torch.cuda.empty_cache()
         if serves:
             begin_training(inputs.task, model, folder, done, observer)
-        runner = FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, histories)
+        runner = FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, histories, say)
         del inputs
         runner.run()
-        runner.runner.calibrate(say)
 
 
 def _quiet(text: str) -> None:

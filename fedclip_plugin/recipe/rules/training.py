@@ -81,6 +81,12 @@ def _server_optimizer(values: Values) -> Iterator[Fault]:
         yield Fault("fedclip_args.server_lr", rule)
 
 
+def _calibration(values: Values) -> Iterator[Fault]:
+    rate, idle = values.get("fedclip_args.false_reject_rate"), FedClipArgs.model_fields["false_reject_rate"].default
+    if values.get("fedclip_args.calibrate") is False and rate not in {None, idle}:
+        yield Fault("fedclip_args.false_reject_rate", "only with calibrate: true; leave it out", rate)
+
+
 def _gpu(values: Values) -> Iterator[Fault]:
     keys = ("device_args.gpu_mapping_file", "device_args.gpu_mapping_key")
     if not all(key in values for key in keys):
@@ -91,5 +97,5 @@ def _gpu(values: Values) -> Iterator[Fault]:
         yield Fault(other, f"is required beside {given[0]}")
 
 
-RULES: tuple[Rule, ...] = (_counts, _local, _method, _regularisers, _server_optimizer, _gpu)
+RULES: tuple[Rule, ...] = (_counts, _local, _method, _regularisers, _server_optimizer, _calibration, _gpu)
 """On how adapters are trained, averaged and sent, and where."""
