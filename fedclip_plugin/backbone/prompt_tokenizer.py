@@ -70,6 +70,7 @@ class PromptTokenizer:
         """Return where transformers' text tower takes the feature of each prompt from, ``[C]``."""
         if self._config.end == _FIRST_CLIPS_END:
             return ids.argmax(-1)
+        assert self._config.end is not None, "SigLIP's prompts are padded, and take their last place"
         return ids.eq(self._config.end).int().argmax(-1)
 
 
