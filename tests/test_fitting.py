@@ -69,6 +69,14 @@ def test_fit_on_the_miniature(run, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_method_in_one_round_takes_one_unless_another_number_is_asked_for(run):
+    result = run("miniature", "sketch", images_per_class=IMAGES_PER_CLASS, method="ridge", rounds=None)
+    assert [record.round for record in result.rounds] == [0, 1]
+    assert "3 silos, 1 round, seed 0" in repr(result)
+    with pytest.raises(FedClipError, match="method ridge is solved in one round; set it to 1"):
+        run("miniature", "sketch", images_per_class=IMAGES_PER_CLASS, method="ridge")
+
+
 def test_a_result_shows_itself(run):
     result = run("miniature", "sketch", images_per_class=IMAGES_PER_CLASS)
     assert [line.split("  ")[0] for line in result.table.splitlines()[2:]] == [

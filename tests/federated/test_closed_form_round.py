@@ -103,15 +103,26 @@ def test_each_silo_may_solve_an_adapter_of_its_own(tmp_path, method):
         assert line.personal["validation"] >= line.validation, "a share of 1 gives the shared adapter"
 
 
-def test_small_classes_are_not_sent_and_the_log_says_so(tmp_path, caplog):
-    settings = training_settings(min_class_count=7, comm_round=1)
-    run = RunFolder(tmp_path)
+def trainer_of(folder, **settings):
+    own = training_settings(comm_round=1, **settings)
     task = dataclasses.make_dataclass("Task", ["classes"])(("cat", "dog", "hen"))
-    trainer = FedClipTrainer(create_adapter("ridge", frozen(8), 0), fedml_args(), settings, task, "art", run)
+    return FedClipTrainer(create_adapter("ridge", frozen(8), 0), fedml_args(), own, task, "art", RunFolder(folder))
+
+
+def test_small_classes_are_not_sent_and_the_log_says_so(tmp_path, caplog):
     with caplog.at_level("WARNING"):
-        found = trainer.sums(silo_features(1).train)
+        found = trainer_of(tmp_path, min_class_count=7).sums(silo_features(1).train)
     assert found.counts.tolist() == [7, 7, 0]
     assert "art sends nothing of hen: fewer than 7 images (fedclip_args.min_class_count)" in caplog.text
+
+
+def test_a_single_images_feature_is_not_sent_without_a_warning(tmp_path, caplog):
+    few = silo_features(1).train.subset(torch.tensor([0, 1, 3]))
+    with caplog.at_level("WARNING"):
+        found = trainer_of(tmp_path).sums(few)
+    torch.testing.assert_close(found.sums[1], normalize(few.features[1].double(), dim=0))
+    assert "art sends the sum of a single image, its feature, of dog" in caplog.text
+    assert trainer_of(tmp_path, min_class_count=2).sums(few).counts.tolist() == [2, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from fedclip_plugin.federated.startup.start_messages import Room
 from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.runs import RunFolder
 from tests.support.mpi_world import World
+from tests.support.workshop import of_method
 
 CPU = torch.device("cpu")
 
@@ -94,6 +95,7 @@ def test_a_broken_backbone_is_refused_before_images_are_encoded(workshop, tmp_pa
             ["federation = local: every silo goes on from the average", "personal_epochs = 2: silos are done"],
         ),
         ({"tracking_args__enable_tensorboard": True}, ["enable_tensorboard = True: nobody collects"]),
+        (of_method("ridge"), ["method = ridge: FedML's runner averages, and this method is solved"]),
     ],
 )
 def test_a_main_of_ones_own_is_refused_what_only_our_runner_does(workshop, capsys, changes, told):

@@ -19,7 +19,7 @@ from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.methods.closed_form.adapters import ClosedForm, Solution
 from fedclip_plugin.methods.closed_form.feature_sums import Statistics
 
-TEMPERATURES = tuple(sorted((2.0 ** (step / 3) for step in range(-18, 7)), key=lambda value: abs(value - 1.0)))
+TEMPERATURES = tuple(sorted((2.0 ** (step / 2) for step in range(-12, 5)), key=lambda value: abs(value - 1.0)))
 """Factors on the logits, from 1/64 to 4; 1 comes first, and so wins where nothing speaks for another."""
 
 LOSS_QUANTUM = 2.0**-20

@@ -65,6 +65,10 @@ class FedClipTrainer(ClientTrainer):
         assert isinstance(self.model, ClosedForm) and isinstance(data, FeatureSet), "asked of those methods only"
         least, names = self.settings.min_class_count, self.task.classes
         small = small_classes(data.labels, len(names), least)
+        single = ", ".join(map(told, (names[label] for label in small_classes(data.labels, len(names), 2))))
+        if single and least == 1:
+            rule = "fedclip_args.min_class_count: 2 keeps it"
+            logger.warning("%s sends the sum of a single image, its feature, of %s: %s", told(self.silo), single, rule)
         if small:
             left, rule = ", ".join(told(names[label]) for label in small), "fedclip_args.min_class_count"
             logger.warning("%s sends nothing of %s: fewer than %d images (%s)", told(self.silo), left, least, rule)
