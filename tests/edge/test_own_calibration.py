@@ -129,6 +129,13 @@ def test_the_command_calibrates_and_takes_back(edge, device_folder, labelled):
     assert not (device_folder / "calibration.json").exists()
 
 
+def test_labels_without_images_are_named(edge, device_folder, labelled):
+    (labelled / "horse").rename(labelled.parent / "elsewhere")
+    code, out, err = edge("calibrate", device_folder, labelled, "--false-reject-rate", "0", "--provider", "cpu")
+    assert code == 0 and "no answer is unknown" in out
+    assert "note: no image is of horse: give some, or expect less there\n" in err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

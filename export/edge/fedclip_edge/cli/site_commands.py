@@ -38,7 +38,10 @@ def calibrate(options: argparse.Namespace) -> int:
             print_json({**asdict(made), "own": True, "sequence": classifier.sequence})
         else:
             print("\n".join(_lines(made, classifier.sequence)))
-            print_notes(classifier.warnings)
+            absent = (
+                [f"no image is of {', '.join(made.absent)}: give some, or expect less there"] if made.absent else []
+            )
+            print_notes([*absent, *classifier.warnings])
     return 0
 
 
@@ -78,6 +81,6 @@ def _lines(made: SiteCalibration, sequence: int) -> list[str]:
     ]
     return [
         f"calibrated by {own.images} images, for sequence {sequence}: temperature {own.temperature:.3g} on top of the "
-        f"bundle's, unknown below {own.threshold:.3g}",
+        f"bundle's, {f'unknown below {own.threshold:.3g}' if own.threshold else 'no answer is unknown'}",
         align(rows),
     ]

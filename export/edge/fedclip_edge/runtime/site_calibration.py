@@ -33,6 +33,8 @@ class SiteCalibration:
         The expected calibration error; after is too good, as the temperature was fitted to these images.
     unknown_before, unknown_after
         Share of the images that are answered ``unknown``.
+    absent
+        Labels that no image was of: the calibration knows nothing of them.
     """
 
     calibration: Calibration
@@ -41,6 +43,7 @@ class SiteCalibration:
     error_after: float
     unknown_before: float
     unknown_after: float
+    absent: tuple[str, ...]
 
 
 def set_calibration(
@@ -68,4 +71,5 @@ def set_calibration(
         reliability(after, right).error,
         float((before < (found.threshold if found else 0.0)).mean()),
         float((after < made.threshold).mean()),
+        tuple(label for index, label in enumerate(serving.bundle.manifest.labels) if index not in labels),
     )
