@@ -64,7 +64,7 @@ class Method:
         backward pass; 0 where they do not weigh, as on features.
     takes
         Which of the recipe's keys that do not suit every method suit this one: ``text_pull``, which needs trained class
-        features.
+        features, and ``wise``, which needs a start that is zero-shot CLIP.
     """
 
     name: str
@@ -169,6 +169,7 @@ _BUILT_IN = (
         trains="gate on the image feature that starts at zero-shot CLIP, 2 (d^2 + d) parameters",
         adapter="fedclip_plugin.methods.sigmoid_gate:SigmoidGate",
         parameters=_gate_parameters,
+        takes=("wise",),
     ),
     Method(
         name="clip_adapter",
@@ -185,7 +186,7 @@ _BUILT_IN = (
         trains="a linear classifier that starts at the text features, C d parameters",
         adapter="fedclip_plugin.methods.linear_probe:LinearProbe",
         parameters=lambda size, classes: classes * size.dim,
-        takes=("text_pull",),
+        takes=("text_pull", "wise"),
     ),
     Method(
         name="prompt",
@@ -196,7 +197,7 @@ _BUILT_IN = (
         # At most, for templates of up to 16 words; their number is known only to the tokenizer.
         parameters=lambda size, classes: PROMPT_VECTORS * size.text.width,
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
-        takes=("text_pull",),
+        takes=("text_pull", "wise"),
     ),
     Method(
         name="text_lora",
@@ -206,7 +207,7 @@ _BUILT_IN = (
         adapter="fedclip_plugin.methods.text_lora:TextLora",
         parameters=lambda size, classes: size.text.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.text.width,
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
-        takes=("text_pull",),
+        takes=("text_pull", "wise"),
     ),
     Method(
         name="prompt_generator",
@@ -217,7 +218,7 @@ _BUILT_IN = (
         # At most, for templates of up to 16 words; their number is known only to the tokenizer.
         parameters=lambda size, classes: _generator_parameters(size.text.width, size.dim),
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
-        takes=("text_pull",),
+        takes=("text_pull", "wise"),
     ),
     Method(
         name="lora",
@@ -228,6 +229,7 @@ _BUILT_IN = (
         inputs="pixels",
         parameters=lambda size, classes: size.vision.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.vision.width,
         activations=lambda size, classes, batch: batch * size.vision.kept_bytes,
+        takes=("wise",),
     ),
     Method(
         name="full",
@@ -238,6 +240,7 @@ _BUILT_IN = (
         inputs="pixels",
         parameters=lambda size, classes: size.parameters,
         activations=lambda size, classes, batch: batch * (size.vision.kept_bytes + size.text.kept_bytes),
+        takes=("wise",),
     ),
 )
 

@@ -42,7 +42,8 @@ def summary_rows(rounds: Sequence[RoundRecord], title: str) -> list[Row]:
     if zero_shot := first.zero_shot("test"):
         rows.append(("zero-shot CLIP", zero_shot, first.zero_shot_target))
     for label, record in ((f"best round {best.round}", best), (f"last round {last.round}", last)):
-        rows.append((f"{title}, {label}", record.tests(), record.target))
+        mixed = "" if record.wise is None else f" (wise {record.wise:g})"
+        rows.append((f"{title}, {label}{mixed}", record.tests(), record.target))
     if all(silo.personal for silo in last.silos.values()):
         own = {name: silo.personal["test"] for name, silo in last.silos.items()}
         rows.append((f"{title}, fine-tuned by each silo", own, None))
@@ -100,13 +101,19 @@ def client_cells(rounds: Sequence[RoundRecord], title: str) -> list[list[str]]:
     return [["accuracy of clients in %", *CLIENT_COLUMNS.values()], *body] if body else []
 
 
+def _loss_text(record: RoundRecord) -> str:
+    if record.wise is not None:
+        return f"wise {record.wise:g}"
+    return "no finite loss" if record.train_loss is None else f"loss {record.train_loss:.4f}"
+
+
 def round_text(record: RoundRecord, rounds: int, silos: int, noun: str = "silos") -> str:
     """Return a complete round as one line of text."""
     target = "" if record.target is None else f"  target {percent(record.target)}"
     parts = [
         f"round {record.round:>{len(str(rounds))}}/{rounds}",
         f"{len(record.answered) - len(record.dropped)} of {silos} {noun}",
-        "no finite loss" if record.train_loss is None else f"loss {record.train_loss:.4f}",
+        _loss_text(record),
         f"validation {percent(record.validation)}  test {percent(record.test)}{target}",
         f"up {size(record.bytes_up)} down {size(record.bytes_down)}",
         f"{record.seconds['round']:.2f} s",

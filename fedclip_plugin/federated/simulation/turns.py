@@ -75,6 +75,8 @@ class WorkerAnswer:
         The clients that it trained, in their order.
     total
         The sum of their updates (:class:`~fedclip_plugin.federated.simulation.exact_sum.ExactSum`); None without one.
+    right
+        In a round that interpolates: how many of the worker's validation images each interpolation labels rightly.
     seconds
         Wall time of ``evaluate`` and ``train``.
     """
@@ -84,4 +86,5 @@ class WorkerAnswer:
     personal: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
     trained: tuple[TrainedClient, ...] = ()
     total: NDArray[np.float64] | None = None
+    right: tuple[int, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
