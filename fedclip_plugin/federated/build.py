@@ -139,6 +139,7 @@ def require_plain(recipe: Recipe) -> None:
         "client_num_per_round": (silos, "every silo takes part in every round (FedML would mix up silos and ranks)"),
         "codec": ("none", "adapters travel as they are"),
         "federation": ("federated", "every silo goes on from the average"),
+        "wise": (None, "the last round trains like the others"),
         "personal_epochs": (0, "silos are done when the last average arrives"),
         "enable_tensorboard": (False, "nobody collects the silos' metrics"),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -108,6 +108,11 @@ class Adapter(nn.Module, ABC):
         adapter = cls.create(frozen, torch.Generator(), torch.float32)
         load_parameters(adapter, to_tensors(saved.tensors))
         return adapter
+
+    @staticmethod
+    def interpolate(start: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+        """Return parameters between the start, at share 0, and what was trained, at 1 (WiSE-FT, arXiv 2109.01903)."""
+        return {name: torch.lerp(start[name], own, share) for name, own in trained.items()}
 
     @abstractmethod
     def forward(self, inputs: Tensor) -> Tensor:

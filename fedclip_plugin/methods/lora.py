@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from fedclip_edge.files import write_file, writing_to
 from fedclip_plugin.errors import AdapterFileError
 from fedclip_plugin.methods.base import AdapterInputs
-from fedclip_plugin.methods.lora_matrices import LORA_ALPHA, LORA_NAME, add_lora
+from fedclip_plugin.methods.lora_matrices import LORA_ALPHA, LORA_NAME, add_lora, scaled
 from fedclip_plugin.methods.pixel_base import PixelAdapter
 from fedclip_plugin.methods.registry import LORA_RANK, LORA_TARGETS
 from fedclip_plugin.runs import SavedAdapter
@@ -36,6 +37,11 @@ class Lora(PixelAdapter):
         # Before the tower, which holds the same matrices: a parameter goes by the first name that it is found under.
         self.layers = add_lora(model.vision_model.encoder, generator)
         self.vision_model, self.visual_projection = model.vision_model, model.visual_projection
+
+    @staticmethod
+    def interpolate(start: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+        """Return the trained matrices with their products scaled by the share."""
+        return scaled(trained, share)
 
     def _tower_weights(self) -> dict[str, Tensor]:
         """Return the weights with LoRA's products added."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedclip_plugin.methods.registry import LORA_RANK, LORA_TARGETS
 
@@ -33,6 +34,11 @@ def add_lora(encoder: Any, generator: torch.Generator | None) -> nn.ModuleList:
             sampled = torch.empty(matrix.shape, dtype=matrix.dtype)  # on the CPU: the same on every device
             matrix.data.copy_(nn.init.kaiming_uniform_(sampled, a=math.sqrt(5), generator=generator))
     return layers
+
+
+def scaled(trained: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Return matrices whose products are ``share`` of the trained ones, which is so much of the way from no LoRA."""
+    return {name: own * share if name.endswith(".b.weight") else own for name, own in trained.items()}
 
 
 def new_layer(width: int) -> nn.ModuleDict:

@@ -71,7 +71,7 @@ class Method:
         the number of classes to how many numbers a silo sends. None for methods that are trained.
     takes
         Which of the recipe's keys that do not suit every method suit this one: ``text_pull``, which needs trained class
-        features.
+        features, and ``wise``, which needs a start that is zero-shot CLIP.
     families
         The kinds of backbones that it works with, by ``BackboneConfig.family``.
     """
@@ -193,6 +193,7 @@ _BUILT_IN = (
         trains="gate on the image feature that starts at zero-shot CLIP, 2 (d^2 + d) parameters",
         adapter="fedclip_plugin.methods.sigmoid_gate:SigmoidGate",
         parameters=_gate_parameters,
+        takes=("wise",),
     ),
     Method(
         name="clip_adapter",
@@ -209,7 +210,7 @@ _BUILT_IN = (
         trains="a linear classifier that starts at the text features, C d parameters",
         adapter="fedclip_plugin.methods.linear_probe:LinearProbe",
         parameters=lambda size, classes: classes * size.dim,
-        takes=("text_pull",),
+        takes=("text_pull", "wise"),
     ),
     Method(
         name="ridge",
@@ -247,7 +248,7 @@ _BUILT_IN = (
         # At most, for templates of up to 16 words; their number is known only to the tokenizer.
         parameters=lambda size, classes: PROMPT_VECTORS * size.text.width,
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
-        takes=("text_pull",),
+        takes=("text_pull", "wise"),
         families=("clip",),  # its tower is causal, and ends a prompt at its end marker
     ),
     Method(
@@ -258,7 +259,7 @@ _BUILT_IN = (
         adapter="fedclip_plugin.methods.text_lora:TextLora",
         parameters=lambda size, classes: size.text.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.text.width,
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
-        takes=("text_pull",),
+        takes=("text_pull", "wise"),
         families=("clip",),  # its tower is causal, and ends a prompt at its end marker
     ),
     Method(
@@ -270,7 +271,7 @@ _BUILT_IN = (
         # At most, for templates of up to 16 words; their number is known only to the tokenizer.
         parameters=lambda size, classes: _generator_parameters(size.text.width, size.dim),
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
-        takes=("text_pull",),
+        takes=("text_pull", "wise"),
         families=("clip",),  # its tower is causal, and ends a prompt at its end marker
     ),
     Method(
@@ -282,6 +283,7 @@ _BUILT_IN = (
         inputs="pixels",
         parameters=lambda size, classes: size.vision.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.vision.width,
         activations=lambda size, classes, batch: batch * size.vision.kept_bytes,
+        takes=("wise",),
     ),
     Method(
         name="full",
@@ -292,6 +294,7 @@ _BUILT_IN = (
         inputs="pixels",
         parameters=lambda size, classes: size.parameters,
         activations=lambda size, classes, batch: batch * (size.vision.kept_bytes + size.text.kept_bytes),
+        takes=("wise",),
         families=("clip",),  # its loss is CLIP's, in which a SigLIP's bias has no gradient
     ),
 )

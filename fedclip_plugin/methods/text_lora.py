@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
 from fedclip_plugin.methods.context_tower import ContextTower, saved_classes
-from fedclip_plugin.methods.lora_matrices import add_lora, new_layer
+from fedclip_plugin.methods.lora_matrices import add_lora, new_layer, scaled
 from fedclip_plugin.methods.parameters import load_parameters, to_tensors
 from fedclip_plugin.methods.registry import LORA_TARGETS
 from fedclip_plugin.methods.zero_shot import ZeroShot
@@ -61,6 +61,11 @@ class TextLora(ZeroShot):
         adapter = cls(layers, lambda like: classes.to(like))
         load_parameters(adapter, tensors)
         return adapter
+
+    @staticmethod
+    def interpolate(start: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+        """Return the trained matrices with their products scaled by the share."""
+        return scaled(trained, share)
 
     def class_features(self, text: TextFeatures) -> Tensor:
         """Return the features of the prompts by the tuned tower, ``[C, d]``."""

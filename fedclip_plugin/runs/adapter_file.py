@@ -52,7 +52,8 @@ class SavedAdapter:
         Hash of what defined the training.
     metrics
         What was measured of this round so far (fractions between 0 and 1): ``target``, and of the best and the last
-        round ``validation`` and ``zero_shot_validation``, the means over the silos' own validation images.
+        round ``validation`` and ``zero_shot_validation``, the means over the silos' own validation images; and
+        ``wise``, how much of what was trained is in an adapter that is interpolated.
     text_features
         Unit-length text features of the classes, by the frozen CLIP, ``[C, d]`` float32.
     tensors

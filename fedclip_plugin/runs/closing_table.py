@@ -43,7 +43,8 @@ def summary_rows(rounds: Sequence[RoundRecord], title: str) -> list[Row]:
     if zero_shot := first.zero_shot("test"):
         rows.append(("zero-shot CLIP", zero_shot, first.zero_shot_target))
     for label, record in ((f"best round {best.round}", best), (f"last round {last.round}", last)):
-        rows.append((f"{title}, {label}", record.tests(), record.target))
+        mixed = "" if record.wise is None else f" (wise {record.wise:g})"
+        rows.append((f"{title}, {label}{mixed}", record.tests(), record.target))
     if all(silo.personal for silo in last.silos.values()):
         own = {name: silo.personal["test"] for name, silo in last.silos.items()}
         rows.append((f"{title}, each silo's own", own, None))
@@ -125,6 +126,8 @@ def calibration_cells(record: CalibrationRecord | None, best: int) -> list[list[
 
 def _loss(record: RoundRecord) -> list[str]:
     """Say the loss; where no silo told one, that it is not finite if that is why updates were dropped."""
+    if record.wise is not None:
+        return [f"wise {record.wise:g}"]
     if record.train_loss is None:
         return ["no finite loss"] if record.dropped else []
     return [f"loss {record.train_loss:.4f}"]

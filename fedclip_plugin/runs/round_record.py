@@ -99,6 +99,9 @@ class RoundRecord(_Record):
         Zero-shot CLIP's accuracy on the target domain, and its images; in round 0 of a run with a target.
     target
         Accuracy on the target domain; None without one, or where it was not this round's turn.
+    wise
+        In the last round of a run with ``wise``, which interpolates and trains nothing: how much of what was trained is
+        in the adapter, from 0, zero-shot CLIP, to 1.
     best_round
         The first round so far of the highest mean source validation, among those that were tested.
     clients, zero_shot_clients
@@ -119,6 +122,7 @@ class RoundRecord(_Record):
     zero_shot_target: Share | None = None
     images_target: Number | None = None
     target: Share | None
+    wise: Share | None = None
     best_round: Number
     clients: ClientScores | None = None
     zero_shot_clients: ClientScores | None = None

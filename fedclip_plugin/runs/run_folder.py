@@ -109,6 +109,11 @@ class RunFolder(JobFolder):
     def require_rounds(self, records: Sequence[RoundRecord], wanted: int) -> None:
         """Refuse with a RunFolderError to go on to fewer rounds than are complete: the recipe would contradict them."""
         done = records[-1].round if records else 0
+        if records and records[-1].wise is not None and done < wanted:
+            raise RunFolderError(
+                f"{self.path} ended with round {done}, which interpolated (fedclip_args.wise): it is not trained on "
+                f"for the {wanted} rounds that are asked for; name another run folder"
+            )
         if done > wanted:
             raise RunFolderError(
                 f"{self.path} has {done} rounds already, and {wanted} are asked for (comm_round; rounds in fit()): ask "

@@ -120,6 +120,9 @@ VALID = {
     "exponent without a dot": {"train_args.learning_rate": "5e-5"},
     "sample range": {"fedclip_args.sample_range": [-1000, "4e2"]},
     "distillation for a gate": {"fedclip_args.zero_shot_distillation": 0.3},
+    "wise": {"fedclip_args.method": "linear_probe", "fedclip_args.wise": True},
+    "shares of wise": {"fedclip_args.method": "lora", "fedclip_args.wise": [1, "5e-1"]},
+    "no wise": {"fedclip_args.wise": False},
     "text pull": {"fedclip_args.method": "linear_probe", "fedclip_args.text_pull": 8},
 }
 
@@ -157,6 +160,29 @@ INVALID = [
     ),
     ({"fedclip_args.method": "full", "fedclip_args.text_pull": 8}, "text_pull = 8.0: not for method full", ""),
     ({"fedclip_args.text_pull": -1}, "fedclip_args.text_pull = -1", "0"),
+    (
+        {"fedclip_args.wise": True},
+        "wise = [0.25, 0.5, 0.75, 1.0]: not for method fedclip, which does not start as zero-shot CLIP",
+        "or take sigmoid_gate or linear_probe or prompt",
+    ),
+    ({"fedclip_args.method": "lora", "fedclip_args.wise": [0]}, "fedclip_args.wise = [0]", "true, false, or a list"),
+    ({"fedclip_args.method": "lora", "fedclip_args.wise": []}, "fedclip_args.wise = []", "true, false, or a list"),
+    ({"fedclip_args.method": "lora", "fedclip_args.wise": 0.5}, "fedclip_args.wise = 0.5", "true, false, or a list"),
+    (
+        {"fedclip_args.method": "lora", "fedclip_args.wise": True, "train_args.comm_round": 1},
+        "train_args.comm_round = 1: must be 2 or more with wise",
+        "whose last round trains nothing",
+    ),
+    (
+        {"fedclip_args.method": "lora", "fedclip_args.wise": True, "fedclip_args.federation": "local"},
+        "fedclip_args.wise",
+        "federation: local averages nothing; leave it out",
+    ),
+    (
+        {"fedclip_args.method": "prompt", "fedclip_args.wise": True, "fedclip_args.prompt_template": "{}"},
+        "fedclip_args.wise = [0.25, 0.5, 0.75, 1.0]: not for method prompt where the template has no words before {}",
+        "add some",
+    ),
     # missing
     ({"train_args.comm_round": None}, "train_args.comm_round: is required", ""),
     ({"comm_args.backend": None}, "comm_args.backend: is required", ""),

@@ -27,6 +27,7 @@ def test_the_folder_has_what_the_readme_promises():
     sets = ("pacs", "vlcs", "office_home", "domainnet")
     promised = {f"{name}/vit_b32_fedclip{end}" for name in sets for end in ("", "_paper")}
     promised |= {f"miniature/clip_tiny_fedclip{end}" for end in ("", "_paper")}
+    promised |= {f"miniature/clip_tiny_{method}" for method in ("text_lora", "prompt_generator")}
     promised |= {f"simulation/{name}" for name in ("clip_tiny_fedclip", "vit_b32_fedclip_cifar100")}
     promised |= {f"own_images/vit_b32_fedclip_{kind}" for kind in ("iid", "dirichlet", "silo_folders", "list")}
 

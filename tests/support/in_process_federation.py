@@ -103,10 +103,10 @@ class Federation:
         args = arguments(self.wire, 0, comm_round=settings.comm_round)
         mlops.pre_setup(args)
         model = create_adapter(method, frozen(WIDTH), 0)
-        if adapter is not None:
-            load_parameters(model, {name: torch.tensor(array) for name, array in adapter.tensors.items()})
         sizes = {"train": 20, "validation": 10, "test": 10}
         aggregator = FedClipAggregator(model, args, settings, task, SILOS, self.folder, splits=[sizes] * 3)
+        if adapter is not None:
+            load_parameters(model, {name: torch.tensor(array) for name, array in adapter.tensors.items()})
         recorder = RoundRecorder(self.folder, SILOS, 3, self.lines.append)
         self.server = Server(args, AveragingDriver(args, target, aggregator, self.histories[0]), recorder)
         if start_round == 0:

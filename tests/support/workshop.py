@@ -86,6 +86,7 @@ def training_settings(**given):
         "proximal_mu": 0.0,
         "zero_shot_distillation": 0.0,
         "text_pull": 0.0,
+        "wise": (),
         "personal_epochs": 0,
         "personal_statistics": False,
         "augmented_views": 0,

@@ -23,6 +23,7 @@ class ServerReport:
     seconds: Mapping[str, float] = field(default_factory=dict)  # wall time by phase of the server
     wall_seconds: float = 0.0  # from sending the adapter before to sending this one
     target: float | None = None
+    wise: float | None = None  # how much of what was trained is in an adapter that is interpolated
     zero_shot: Score | None = None  # on the target domain; in round 0 of a run with a target
 
 
@@ -122,6 +123,7 @@ class RoundRecorder:
             zero_shot_target=server.zero_shot.accuracy if server.zero_shot else None,
             images_target=server.zero_shot.count if server.zero_shot else None,
             target=server.target,
+            wise=server.wise,
             best_round=self._best[0],
             **self._clients.pop(number, {}),
         )

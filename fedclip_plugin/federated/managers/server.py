@@ -57,7 +57,8 @@ class AveragingDriver(FedMLAggregator):
     def sample(self, number: int) -> None:
         """Sample the silos of round ``number``."""
         settings = self._aggregator.settings
-        self.sampled = sampled(settings.random_seed, number, self.client_num, settings.silos_per_round)
+        asked = self.client_num if settings.interpolates(number) else settings.silos_per_round
+        self.sampled = sampled(settings.random_seed, number, self.client_num, asked)
 
     def client_selection(
         self, round_idx: int, client_id_list_in_total: list[int], client_num_per_round: int
@@ -121,8 +122,12 @@ class AveragingDriver(FedMLAggregator):
             self.sample(self.args.round_idx + 1)
             return result, [], indices
         updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self.sampled]
-        updates, chosen = aggregator.on_before_aggregation(updates)
-        result = aggregator.on_after_aggregation(aggregator.aggregate(updates))
+        if aggregator.settings.interpolates(self.args.round_idx):
+            chosen = list(range(len(updates)))
+            result = aggregator.interpolate(aggregator.take_interpolations(updates))
+        else:
+            updates, chosen = aggregator.on_before_aggregation(updates)
+            result = aggregator.on_after_aggregation(aggregator.aggregate(updates))
         payload, seen = aggregator.compressor.compress(result, aggregator.get_model_params())
         self.set_global_model_params(seen)
         self.seconds = {"aggregate": time.perf_counter() - began}
@@ -274,6 +279,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             seconds=self._averager.seconds,
             wall_seconds=wall,
             target=self._aggregator.target,
+            wise=self._aggregator.share,
         )
         self._recorder.server(number, report)
         self._state.drop_before(self._recorder.last)

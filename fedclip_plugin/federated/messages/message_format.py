@@ -15,6 +15,7 @@ _ENVELOPE = {
 _MODEL = (
     "The adapter: its tensors by name, as the recipe's `codec` has them; of `ridge`, `ncm` and `gda` sums, see above."
 )
+_UPDATE = f"{_MODEL} In the last round with `wise`, how many validation images each interpolation labels rightly."
 _REPORT = "A `SiloReport`, see below; nothing before the first adapter has come."
 _INDEX = "Index of the silo, counted from 0."
 
@@ -60,7 +61,7 @@ FEDML_MESSAGES = (
         "A silo's update",
         True,
         {
-            MyMessage.MSG_ARG_KEY_MODEL_PARAMS: _MODEL,
+            MyMessage.MSG_ARG_KEY_MODEL_PARAMS: _UPDATE,
             MyMessage.MSG_ARG_KEY_NUM_SAMPLES: "How many images it trained on.",
             ROUND: "The round.",
             REPORT: _REPORT,

@@ -21,6 +21,7 @@ from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.server_optimizer import ServerOptimizer
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories, Score, Task
+from fedclip_plugin.federated.roles.trainer import RIGHT
 from fedclip_plugin.federated.roles.update_check import update_fault
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
 from fedclip_plugin.methods.closed_form.adapters import ClosedForm
@@ -30,6 +31,9 @@ from fedclip_plugin.text import told
 logger = logging.getLogger(__name__)
 _NAMED = 10
 """Faults that an error tells in words."""
+
+_MOST = 2**48
+"""Images that no silo has."""
 
 Updates = list[tuple[float, OrderedDict[str, Tensor]]]
 
@@ -56,6 +60,8 @@ class FedClipAggregator(ServerAggregator):
     target
         Accuracy of the newest adapter on the target domain, None when there is none or it was not this round's turn
         (``frequency_of_the_test``). Without a federation the mean over the silos' own adapters.
+    share
+        How much of what was trained is in the adapter that :meth:`interpolate` took; None before.
     target_answers
         What that adapter, or each silo's own, said of the target's images.
     closed_form
@@ -89,6 +95,8 @@ class FedClipAggregator(ServerAggregator):
         self.dropped: dict[str, str] = {}
         self.target: float | None = None
         self.target_answers: tuple[Answers, ...] = ()
+        self.share: float | None = None
+        self._start = {name: own.clone() for name, own in parameters_of(model).items()} if settings.wise else {}
         self._alone: list[Mapping[str, Tensor]] = []
 
     def get_model_params(self) -> OrderedDict[str, Tensor]:
@@ -137,6 +145,31 @@ class FedClipAggregator(ServerAggregator):
             self.folder.save_sums(self.closed_form.arrays())
         return self.closed_form.result()
 
+    def take_interpolations(self, sent: Sequence[tuple[Any, Any]]) -> list[int]:
+        """Return the sums of what silos in :attr:`answered` say of each interpolation, by the share (``wise``).
+
+        They are sample counts and answers as :meth:`on_before_aggregation` gets them; unusable ones are dropped.
+        """
+        template = {RIGHT: torch.zeros(len(self.settings.wise), dtype=torch.int64)}
+        splits = dict(zip(self.silos, self.splits, strict=False))
+        total, faults = template[RIGHT].clone(), {}
+        for name, (samples, answer) in zip(self.answered, sent, strict=True):
+            sizes = splits.get(name, {})
+            reason = update_fault(samples, answer, template, sizes.get("train"))
+            if reason is None and not _between(answer[RIGHT], sizes.get("validation", _MOST)):
+                reason = "more right answers than validation images, or less than none"
+            if reason is None:
+                total += answer[RIGHT]
+            else:
+                faults[name] = reason
+        self.require_enough(len(sent) - len(faults), faults)
+        return [int(count) for count in total]
+
+    def interpolate(self, right: Sequence[int]) -> OrderedDict[str, Tensor]:
+        """Return the parameters of the share that labels most validation images rightly, the smallest of them."""
+        self.share = self.settings.wise[right.index(max(right))]
+        return OrderedDict(self.model.interpolate(self._start, self.get_model_params(), self.share))
+
     def require_enough(self, usable: int, faults: Mapping[str, str]) -> None:
         """Note what a round drops, and raise a FederationError when fewer than ``min_silos`` updates are usable."""
         self.dropped = dict(faults)
@@ -184,11 +217,12 @@ class FedClipAggregator(ServerAggregator):
             history.note(number, self.target_answers)
 
     def save(self, number: int) -> None:
-        """Write the global adapter as that of round ``number``, with its accuracy on the target domain.
+        """Write the global adapter as that of round ``number``, with its accuracy on the target domain, and its share.
 
         Where nothing is averaged the silos' own adapters are scored and not this one: it carries no metrics.
         """
         metrics = {"target": self.target} if self.settings.averaged and self.target is not None else {}
+        metrics |= {"wise": self.share} if self.share is not None else {}
         self.folder.save_round(self.task.saved(number, self.model, metrics))
 
     def _answers(self, target: InputSet) -> Iterator[Answers]:
@@ -219,3 +253,7 @@ class FedClipAggregator(ServerAggregator):
 
     def _weight(self, samples: float) -> float:
         return samples if self.settings.weighting == "samples" else 1.0
+
+
+def _between(counts: Tensor, most: int) -> bool:
+    return 0 <= int(counts.min()) <= int(counts.max()) <= most

@@ -28,6 +28,7 @@ class TrainingSettings:
     proximal_mu: float
     zero_shot_distillation: float
     text_pull: float
+    wise: tuple[float, ...]
     personal_epochs: int
     personal_statistics: bool
     augmented_views: int
@@ -41,6 +42,10 @@ class TrainingSettings:
     calibrate: bool
     false_reject_rate: float
     round_timeout: float  # seconds
+
+    def interpolates(self, index: int) -> bool:
+        """Return whether the round of this index trains nothing, but interpolates (``wise``): the last one."""
+        return bool(self.wise) and index == self.comm_round - 1
 
     def is_tested(self, number: int) -> bool:
         """Return whether the adapter after ``number`` rounds is tested: as FedML, the first one, every n, the last."""
@@ -63,6 +68,7 @@ class TrainingSettings:
         derived: dict[str, Any] = {
             "silos_per_round": sampled,
             "min_silos": recipe.fedclip_args.min_silos or (1 if recipe.fedclip_args.client_drop_rate else sampled),
+            "wise": recipe.fedclip_args.wise or (),
             "averaged": recipe.fedclip_args.federation == "federated",
         }
         return cls(**{field.name: flat[field.name] for field in fields(cls) if field.name not in derived}, **derived)

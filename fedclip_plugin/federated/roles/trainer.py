@@ -27,6 +27,9 @@ from fedclip_plugin.text import told
 
 logger = logging.getLogger(__name__)
 
+RIGHT = "right"
+"""What an interpolation's number of right answers travels as, int64 ``[A]`` for A shares."""
+
 SHUFFLE, PERSONAL = 1, 3
 """What a random generator is for, beside seed, silo and round (2 samples silos)."""
 
@@ -56,6 +59,7 @@ class FedClipTrainer(ClientTrainer):
         self.settings, self.task, self.silo, self.folder = settings, task, silo, folder
         self.zero_shot = dict(zero_shot or {})
         self.train_loss = float("nan")
+        self._start = {name: own.clone() for name, own in parameters_of(model).items()} if settings.wise else {}
 
     def sums(self, data: InputSet) -> Statistics:
         """Return what a silo says of its images where its method is solved, not trained.
@@ -95,6 +99,19 @@ class FedClipTrainer(ClientTrainer):
         """Train for ``epochs`` epochs on the silo's train split; ``args`` has FedML's ``round_idx``."""
         rng = shuffler(self.settings.random_seed, self.id, args.round_idx)
         self.train_loss = self._fit(train_data.train, self.settings.epochs, rng, self.settings.proximal_mu)
+
+    def interpolations(self) -> Iterator[None]:
+        """Load every interpolation between the start and the parameters that are there, in turn (``wise``)."""
+        trained = OrderedDict((name, own.clone()) for name, own in self.get_model_params().items())
+        for share in self.settings.wise:
+            self.set_model_params(self.model.interpolate(self._start, trained, share))
+            yield
+        self.set_model_params(trained)
+
+    def try_interpolations(self, validation: InputSet) -> OrderedDict[str, Tensor]:
+        """Return how many validation images each interpolation labels rightly, as it travels."""
+        right = [self.task.score(self.model, validation).correct for _ in self.interpolations()]
+        return OrderedDict({RIGHT: torch.tensor(right)})
 
     def personalize(self, train_data: SiloFeatures) -> None:
         """Fine-tune the adapter for the silo alone, ``personal_epochs`` epochs on its train split."""

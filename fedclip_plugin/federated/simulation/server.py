@@ -117,6 +117,14 @@ class SimulationServer:
         aggregator, names = self._aggregator, self._data.names
         self._args.round_idx = number
         held = aggregator.get_model_params()
+        if self._settings.interpolates(number):
+            aggregator.dropped = {}
+            result = aggregator.interpolate(
+                [sum(own) for own in zip(*(answer.right for answer in answers), strict=True)]
+            )
+            _, seen = aggregator.compressor.compress(result, held)
+            aggregator.set_model_params(seen)
+            return
         faults = {names[own.client]: own.fault for own in trained if own.fault is not None}
         single = [own for own in trained if own.update is not None]
         if aggregator.closed_form is not None:
@@ -170,14 +178,16 @@ class SimulationServer:
         if number < self._settings.comm_round:
             aggregator.save(number)
         self._state.save(number)
+        tried = 8 * len(self._settings.wise) if self._settings.interpolates(number - 1) else 0  # bytes, of each client
         report = ServerReport(
-            answered=tuple(self._data.names[own.client] for own in trained),
+            answered=tuple(self._data.names) if tried else tuple(self._data.names[own.client] for own in trained),
             dropped=aggregator.dropped,
-            bytes_up=sum(own.bytes_up + self._tried[1] for own in trained),
-            bytes_down=(down + self._tried[0]) * len(trained),
+            bytes_up=tried * len(self._data) if tried else sum(own.bytes_up + self._tried[1] for own in trained),
+            bytes_down=(down + self._tried[0]) * (len(self._data) if tried else len(trained)),
             seconds=seconds,
             wall_seconds=wall,
             target=aggregator.target,
+            wise=aggregator.share,
         )
         self._recorder.server(number, report)
         self._state.drop_before(self._recorder.last)

@@ -87,6 +87,8 @@ class WorkerAnswer:
         Of a closed-form method that of their sums.
     trials
         How solutions did, by name as they travel.
+    right
+        In a round that interpolates: how many of the worker's validation images each interpolation labels rightly.
     seconds
         Wall time of ``evaluate`` and ``train``.
     """
@@ -97,4 +99,5 @@ class WorkerAnswer:
     trained: tuple[TrainedClient, ...] = ()
     total: NDArray[np.float64] | None = None
     trials: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    right: tuple[int, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -88,6 +88,10 @@ class Worker:
         if not turn.train:
             return WorkerAnswer(predicted, zero_shot, self._personalize(held, turn), seconds=seconds)
         began = time.perf_counter()
+        if self._settings.interpolates(turn.number):
+            right = self._try_interpolations(held)
+            seconds["train"] = time.perf_counter() - began
+            return WorkerAnswer(predicted, zero_shot, right=right, seconds=seconds)
         trained, total = self._train(turn.number, held)
         if self._table is not None:
             self._table.flush()
@@ -120,6 +124,20 @@ class Worker:
                 self._load_own(job.client, held)
             found[number] = self._answer(self._trainer.model, self._data.images(job))
         return found
+
+    def _try_interpolations(self, held: Tensors) -> tuple[int, ...]:
+        """Return how many of this worker's validation images each interpolation labels rightly."""
+        scored, jobs = self._data.scored, [self._plan.jobs[number] for number in self._plan.jobs_of(self._index)]
+        load_parameters(self._trainer.model, held)
+        found = []
+        for _ in self._trainer.interpolations():
+            right = 0
+            for job in jobs:
+                own = slice(job.start, job.stop)
+                labelled = self._answer(self._trainer.model, self._data.images(job)) == scored.labels[own]
+                right += int(labelled[~scored.tests[own]].sum())
+            found.append(right)
+        return tuple(found)
 
     def _score_zero_shot(self) -> dict[int, NDArray[np.int64]]:
         adapter = ZeroShot()

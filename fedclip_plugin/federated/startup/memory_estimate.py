@@ -65,10 +65,11 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
     encoding = max(settings.encode_batch_size or 0, _EVALUATED) * size.vision.passing_bytes
     kept = _kept_bytes(recipe, size)
     training = TRAINING_COPIES * trained + kept + (trained if settings.proximal_mu else 0)
-    kept_by_silo = trained + lossy + 2 * features
+    start = trained if settings.wise else 0
+    kept_by_silo = trained + lossy + 2 * features + start
     silo = weights + kept_by_silo + max(encoding, training)
     moments = 2 * trained if settings.server_optimizer == "adam" else trained
-    kept_by_server = arriving + lossy + features + moments
+    kept_by_server = arriving + lossy + features + moments + start
     server = weights + kept_by_server + max(encoding, SAVING_COPIES * trained)
     silos = recipe.train_args.client_num_in_total
     clips = silos + 1 if kept else 1  # who passes through a tower in training holds one of his own

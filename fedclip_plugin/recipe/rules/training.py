@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from fedclip_plugin.errors import MethodError
@@ -9,7 +10,10 @@ from fedclip_plugin.methods.registry import METHODS, Method
 from fedclip_plugin.recipe.faults import Fault, Rule, Values
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
-_NOT_FOR_ALL = {"text_pull": "which trains no class features on cached image features"}
+_NOT_FOR_ALL = {
+    "text_pull": "which trains no class features on cached image features",
+    "wise": "which does not start as zero-shot CLIP",
+}
 """Keys that a method must say it takes, and why others do not."""
 
 
@@ -26,7 +30,7 @@ def _counts(values: Values) -> Iterator[Fault]:
 def _local(values: Values) -> Iterator[Fault]:
     if values.get("fedclip_args.federation") != "local":
         return
-    for key in ("codec", "proximal_mu", "server_optimizer"):
+    for key in ("codec", "proximal_mu", "server_optimizer", "wise"):
         value, idle = values.get(f"fedclip_args.{key}"), FedClipArgs.model_fields[key].default
         if value not in {None, idle}:
             yield Fault(f"fedclip_args.{key}", "federation: local averages nothing; leave it out", value)
@@ -65,7 +69,23 @@ def _regularisers(values: Values) -> Iterator[Fault]:
         if value and name not in method.takes:
             able = [own.name for own in METHODS.data.values() if isinstance(own, Method) and name in own.takes]
             rule = f"not for method {method.name}, {reason}; leave it out, or take {' or '.join(able)}"
-            yield Fault(f"fedclip_args.{name}", rule, value)
+            yield Fault(f"fedclip_args.{name}", rule, list(value) if isinstance(value, tuple) else value)
+
+
+def _wise(values: Values) -> Iterator[Fault]:
+    key = "fedclip_args.wise"
+    shares, template = values.get(key), values.get("fedclip_args.prompt_template")
+    if not shares:
+        return
+    if values.get("train_args.comm_round") == 1:
+        yield Fault("train_args.comm_round", "must be 2 or more with wise, whose last round trains nothing", 1)
+    if (
+        values.get("fedclip_args.method") == "prompt"
+        and template
+        and not re.search(r"\w\W", template.partition("{}")[0])
+    ):
+        rule = "not for method prompt where the template has no words before {}: it starts at random then; add some"
+        yield Fault(key, rule, list(shares))
 
 
 def _server_optimizer(values: Values) -> Iterator[Fault]:
@@ -97,5 +117,5 @@ def _gpu(values: Values) -> Iterator[Fault]:
         yield Fault(other, f"is required beside {given[0]}")
 
 
-RULES: tuple[Rule, ...] = (_counts, _local, _method, _regularisers, _server_optimizer, _calibration, _gpu)
+RULES: tuple[Rule, ...] = (_counts, _local, _method, _regularisers, _wise, _server_optimizer, _calibration, _gpu)
 """On how adapters are trained, averaged and sent, and where."""

@@ -22,6 +22,7 @@ from fedclip_plugin.recipe.schema.types import (
     PromptTemplate,
     Range,
     Section,
+    Shares,
     Text,
     UpToThree,
     UserPath,
@@ -108,6 +109,11 @@ class FedClipArgs(Section):
         Weight of a term in every silo's loss that pulls trained class features back to CLIP's text features: their mean
         cosine distance, as in KgCoOp (Yao et al. 2023, arXiv 2303.13283); 0 is none, 8 is a start. Only for methods
         that train class features on cached image features.
+    wise
+        WiSE-FT (Wortsman et al. 2022, arXiv 2109.01903): the last round trains nothing, but takes the parameters
+        between their zero-shot start, 0, and what was trained, 1, at the share that labels most of all silos'
+        validation images rightly; the smallest of them if several do. ``true`` tries 0.25, 0.5, 0.75 and 1; a list
+        other shares. Sums of right answers travel. Only for methods that start as zero-shot CLIP.
     server_optimizer
         What the server does with the average, FedOpt (Reddi et al. 2021, arXiv 2003.00295). ``none`` takes it as the
         next adapter; so does ``sgd`` with learning rate 1 and momentum 0.
@@ -203,6 +209,7 @@ class FedClipArgs(Section):
     proximal_mu: NonNegative = 0.0
     zero_shot_distillation: NonNegative = 0.0
     text_pull: NonNegative = 0.0
+    wise: Shares = None
     server_optimizer: Literal["none", "sgd", "adam"] = "none"
     server_lr: Positive = 1.0
     server_momentum: Fraction = 0.0

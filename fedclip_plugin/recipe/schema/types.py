@@ -79,6 +79,10 @@ def _ordered(value: Any) -> Any:
     return value
 
 
+USUAL_SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Between zero-shot CLIP, 0, and what was trained, 1."""
+
+
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
@@ -116,6 +120,16 @@ def _range(value: Any) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
+def _shares(value: Any) -> Any:
+    """Take ``true`` for the usual grid and ``false`` for none; return a grid rising, each share once."""
+    if value is None or isinstance(value, bool):
+        return USUAL_SHARES if value else None
+    shares = [_exponent_text(share) for share in value] if isinstance(value, list | tuple) else []
+    if not shares or not all(type(share) in (int, float) and 0 < share <= 1 for share in shares):
+        raise ValueError("must be true, false, or a list of numbers above 0 and up to 1")
+    return tuple(sorted({float(share) for share in shares}))
+
+
 _NUMBER = BeforeValidator(_exponent_text)
 """Stands behind a number's bounds: in front of them, it would keep them out of the JSON schema."""
 
@@ -126,6 +140,7 @@ Real = Annotated[float, Field(strict=True, allow_inf_nan=False), _NUMBER]
 Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0), _NUMBER]
 NonNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0), _NUMBER]
 Fraction = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, lt=1), _NUMBER]
+Shares = Annotated[tuple[float, ...] | None, BeforeValidator(_shares, json_schema_input_type=bool | list[float] | None)]
 UpToThree = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=3), _NUMBER]
 Range = Annotated[tuple[float, float], BeforeValidator(_range)]
 Text = Annotated[str, Field(strict=True, min_length=1)]

@@ -55,6 +55,22 @@ def adapter_bytes(folder, name="final"):
     return (folder.adapters / name / "adapter.safetensors").read_bytes()
 
 
+def test_clients_choose_the_interpolation_that_silos_choose(workshop, simulate, tmp_path):
+    same = {"train_args__comm_round": 3, "train_args__learning_rate": 0.03, "fedclip_args__method": "linear_probe"}
+    same |= {"fedclip_args__wise": True, "data_args__partition_method": None, "fedclip_args__silos_per_domain": None}
+    few = {"train_args__client_num_in_total": 3, "train_args__client_num_per_round": 2}
+    simulated, silos = simulate("wise", **same | few), RunFolder(tmp_path / "wise_silos")
+    recipe = load_recipe(workshop.recipe("wise_silos", **same | few))
+    run_job_here(recipe, silos, resume=False, progress=False, observer=_Progress(3, shown=False))
+    ours, theirs = simulated.rounds()[-1], silos.rounds()[-1]
+    assert (ours.wise, ours.train_loss, len(ours.answered), ours.bytes_up) == (theirs.wise, None, 3, 3 * 4 * 8)
+    assert theirs.wise in (0.25, 0.5, 0.75, 1.0)
+    for name, own in tensors(silos).items():
+        assert np.abs(own - tensors(simulated)[name]).max() <= 1e-6
+    assert ours.tests() == theirs.tests()
+    assert load_adapter(simulated.adapters / "final").metrics["wise"] == ours.wise
+
+
 def test_three_clients_are_the_three_silos(workshop, simulate, tmp_path):
     same = {"train_args__client_num_in_total": 3, "train_args__client_num_per_round": 3}
     same |= {"data_args__partition_method": None, "fedclip_args__silos_per_domain": None, "train_args__comm_round": 1}
