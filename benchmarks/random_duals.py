@@ -1,4 +1,4 @@
-"""SigLIPs and OpenCLIP models of the true configurations with random weights: real size and real cost, no knowledge.
+"""Backbones of the true configurations with random weights: real size and real cost, no knowledge.
 
 Run as ``python -m benchmarks.random_duals KIND OUT [--small]``.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.random_clip import SEED, stir
+from benchmarks.random_clip import SEED, stir, write_random_clip
 from fedclip_plugin.backbone.checkpoint import SENTENCES
 from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 
@@ -128,6 +128,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 KINDS: dict[str, Callable[[Path, bool, int], Path]] = {
+    "clip_l14_336": lambda folder, small, seed: write_random_clip(folder, small, seed, large=True),
     "siglip": write_random_siglip,
     "siglip2": write_random_siglip2,
     "open_clip": write_random_open_clip,
