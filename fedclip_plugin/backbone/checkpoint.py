@@ -84,9 +84,11 @@ def require_side(folder: Path, found: tuple[int, ...], config: BackboneConfig) -
 
 @contextmanager
 def reading(failure: str) -> Iterator[None]:
-    """Turn whatever transformers' parsers raise in the block into one error that begins with ``failure``."""
+    """Turn whatever the parsers of others raise in the block into one error that begins with ``failure``."""
     try:
         yield
+    except BackboneError:  # it says enough
+        raise
     except Exception as error:  # they raise whatever a file makes them raise
         raise BackboneError(f"{failure}: {' '.join(str(error).split())}") from error
 
