@@ -1,4 +1,4 @@
-"""SigLIPs of the true configurations with random weights: real size and real cost, no knowledge.
+"""Backbones of the true configurations with random weights: real size and real cost, no knowledge.
 
 Run as ``python -m benchmarks.random_duals KIND OUT [--small]``.
 """
@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.random_clip import SEED, stir
+from benchmarks.random_clip import SEED, stir, write_random_clip
 from fedclip_plugin.backbone.checkpoint import SENTENCES
+from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 """Tiny widths, for tests."""
@@ -48,6 +49,27 @@ def write_random_siglip2(folder: Path, small: bool = False, seed: int = SEED) ->
     special = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
     settings = {"tokenizer_class": "GemmaTokenizer", "padding_side": "right", "model_input_names": ["input_ids"]}
     _write_json(folder / "tokenizer_config.json", settings | special)
+    return folder
+
+
+def write_random_open_clip(folder: Path, small: bool = False, seed: int = SEED) -> Path:
+    """Write an OpenCLIP folder as of laion's ViT-B-32: 151 M parameters, bicubic, open_clip's own tokenizer."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    config = open_clip.get_model_config("ViT-B-32")
+    if small:
+        config["embed_dim"] = 16
+        config["vision_cfg"] |= {"image_size": SMALL_SIDE, "patch_size": 16, "width": 32, "layers": 2, "head_width": 16}
+        config["text_cfg"] |= {"width": 32, "heads": 2, "layers": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = open_clip.CLIP(**config)
+        stir(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, folder / OPEN_CLIP_WEIGHTS[0])
+    images = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    _write_json(folder / OPEN_CLIP_CONFIG, {"model_cfg": config, "preprocess_cfg": images})
     return folder
 
 
@@ -105,7 +127,12 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-KINDS: dict[str, Callable[[Path, bool, int], Path]] = {"siglip": write_random_siglip, "siglip2": write_random_siglip2}
+KINDS: dict[str, Callable[[Path, bool, int], Path]] = {
+    "clip_l14_336": lambda folder, small, seed: write_random_clip(folder, small, seed, large=True),
+    "siglip": write_random_siglip,
+    "siglip2": write_random_siglip2,
+    "open_clip": write_random_open_clip,
+}
 """What writes each kind of backbone."""
 
 

@@ -62,12 +62,12 @@ class BackboneConfig(ABC):
     title
         What its kind is called in messages.
     transformers
-        What the transformers classes of its kind begin with.
+        What the transformers classes of its kind begin with; empty where transformers has none.
     """
 
     family: ClassVar[str]
     title: ClassVar[str]
-    transformers: ClassVar[str]
+    transformers: ClassVar[str] = ""
 
     vision: Tower
     text: Tower

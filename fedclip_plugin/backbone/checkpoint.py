@@ -11,6 +11,7 @@ from typing import Any
 from fedclip_edge.terminal import printable
 from fedclip_plugin.backbone.backbone_config import LFS, BackboneConfig, Shape, read_json
 from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_WEIGHTS
 from fedclip_plugin.errors import BackboneError
 from fedclip_plugin.recipe.faults import listed
 
@@ -36,6 +37,9 @@ def require_checkpoint(folder: Path) -> None:
     Of safetensors only the headers are read; weights in pickles are looked at when they are loaded.
     """
     config = read_clip_config(folder)
+    if config.family == "open_clip":
+        weight_files(folder)
+        return  # open_clip itself loads no file that lacks a weight or has another
     stored = _stored_shapes(weight_files(folder))
     if stored is not None:
         wanted = config.weights()
@@ -80,18 +84,21 @@ def require_side(folder: Path, found: tuple[int, ...], config: BackboneConfig) -
 
 @contextmanager
 def reading(failure: str) -> Iterator[None]:
-    """Turn whatever transformers' parsers raise in the block into one error that begins with ``failure``."""
+    """Turn whatever the parsers of others raise in the block into one error that begins with ``failure``."""
     try:
         yield
+    except BackboneError:  # it says enough
+        raise
     except Exception as error:  # they raise whatever a file makes them raise
         raise BackboneError(f"{failure}: {' '.join(str(error).split())}") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that hold the weights, as transformers would choose them; refuse what is none."""
-    index = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    """Return the files that hold the weights, as transformers or open_clip would choose; refuse what is none."""
+    names = OPEN_CLIP_WEIGHTS if read_clip_config(folder).family == "open_clip" else WEIGHTS
+    index = next((folder / name for name in names if (folder / name).is_file()), None)
     if index is None:
-        raise BackboneError(f"{folder} holds no weights ({', '.join(WEIGHTS)}); fetch the backbone again")
+        raise BackboneError(f"{folder} holds no weights ({', '.join(names)}); fetch the backbone again")
     _require_no_placeholder(index)
     if not index.name.endswith(".index.json"):
         return [index]

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from fedclip_plugin.backbone.checkpoint import reading, require_weights
 from fedclip_plugin.backbone.clip_config import read_clip_config
 from fedclip_plugin.backbone.exact_resize import ExactResize
+from fedclip_plugin.backbone.open_clip_config import OpenClipConfig
+from fedclip_plugin.backbone.open_clip_model import load_open_clip
 from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.backbone.prompt_tokenizer import PromptTokenizer
 from fedclip_plugin.backbone.towers import finite, image_features, text_features
@@ -28,9 +30,9 @@ _WHOLE = 1 << 20
 
 
 class FrozenClip:
-    """A CLIP or a SigLIP in evaluation mode, without gradients, with its own preprocessing and tokenizer.
+    """A CLIP, a SigLIP or an OpenCLIP model, frozen, with its own preprocessing and tokenizer.
 
-    A SigLIP also has a bias that is added to all logits. It is left out: in a softmax over classes it changes nothing.
+    A SigLIP has a bias that is added to all logits. It is left out: in a softmax over classes it changes nothing.
 
     Shapes: B images, C prompts, d width of the joint space, L tokens of the longest prompt, S side of the input image
     in pixels.
@@ -177,6 +179,10 @@ def load_model(folder: Path, attention: str | None = None) -> Any:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     kind = read_clip_config(folder)
+    if isinstance(kind, OpenClipConfig):
+        own = load_open_clip(folder, kind.text_tower)
+        _require_finite(folder, own)
+        return own
     with reading(f"backbone {folder} cannot be loaded as a {kind.title}"):
         model, info = getattr(transformers, f"{kind.transformers}Model").from_pretrained(
             folder,

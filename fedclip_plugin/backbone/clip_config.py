@@ -1,4 +1,4 @@
-"""What ``config.json`` says of a backbone in the transformers layout; no torch."""
+"""What the configuration in a backbone folder says; no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from fedclip_plugin.backbone.backbone_config import (
+    FLOAT,
     BackboneConfig,
     Shape,
     layers,
@@ -17,6 +18,7 @@ from fedclip_plugin.backbone.backbone_config import (
     section,
     tower,
 )
+from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, OpenClipConfig
 from fedclip_plugin.backbone.siglip_config import SiglipConfig
 from fedclip_plugin.errors import BackboneError
 
@@ -77,25 +79,43 @@ _KINDS: dict[Any, type[BackboneConfig]] = {"clip": ClipConfig, "siglip": SiglipC
 
 
 def read_clip_config(folder: Path) -> BackboneConfig:
-    """Return what the ``config.json`` of a backbone folder says; keys that it leaves out are as in ViT-B/32.
+    """Return what the configuration of a backbone folder says; keys that it leaves out are as in ViT-B/32.
+
+    Where transformers and open_clip could both read a folder, transformers does.
 
     Raises
     ------
     BackboneError
-        When it is not JSON or not that of a CLIP or SigLIP.
+        When it is not JSON, or not that of a CLIP, a SigLIP or an OpenCLIP model.
     """
-    config = read_json(folder / "config.json")
+    file = folder / "config.json"
+    has_open_clip = (folder / OPEN_CLIP_CONFIG).is_file()
+    if not file.exists() and not has_open_clip:
+        raise BackboneError(
+            f"backbone {folder} cannot be loaded as a CLIP: it has no config.json and no {OPEN_CLIP_CONFIG}"
+        )
+    config = {} if has_open_clip and not file.exists() else read_json(file)
     kind = _KINDS.get(config.get("model_type"))
+    if kind is None and has_open_clip:
+        file, kind = folder / OPEN_CLIP_CONFIG, OpenClipConfig
+        config = read_json(file) | {"floats": _floats(folder)}
     if kind is None:
         raise BackboneError(
             f"backbone {folder} is of model_type {config.get('model_type')!r}; FedCLIP needs a CLIP (model_type "
             "'clip'), such as openai/clip-vit-base-patch32, or a SigLIP or SigLIP 2 of fixed resolution (model_type "
-            "'siglip'), such as google/siglip2-base-patch16-224"
+            f"'siglip'), such as google/siglip2-base-patch16-224, or an OpenCLIP folder ({OPEN_CLIP_CONFIG})"
         )
     try:
         return kind.read(config)
     except (ValueError, TypeError) as error:
+        writer = f"{kind.transformers}Model.save_pretrained" if kind.transformers else "open_clip"
         raise BackboneError(
-            f"backbone {folder}: config.json does not describe a {kind.title} ({error}); give the folder of a "
-            f"{kind.title} as {kind.transformers}Model.save_pretrained writes it"
+            f"backbone {folder}: {file.name} does not describe a {kind.title} ({error}); give the "
+            f"folder of a {kind.title} as {writer} writes it"
         ) from error
+
+
+def _floats(folder: Path) -> int:
+    """Return how many numbers of 4 bytes the weights of an OpenCLIP folder take."""
+    sizes = (file.stat().st_size for file in (folder / name for name in OPEN_CLIP_WEIGHTS) if file.is_file())
+    return next(sizes, 0) // FLOAT

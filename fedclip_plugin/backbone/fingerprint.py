@@ -8,6 +8,8 @@ from pathlib import Path
 
 from fedclip_edge.files import write_file
 from fedclip_plugin.backbone.checkpoint import PROCESSORS, SENTENCES, weight_files
+from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_CONFIG
 
 _TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", SENTENCES)
 
@@ -23,7 +25,9 @@ def fingerprint(folder: Path, memory: Path | None = None) -> str:
         JSON file that remembers the hash of unchanged files (by path, size and time), so that 600 MB of weights are
         read once and not at every start; None remembers nothing.
     """
-    settings = [folder / name for name in ("config.json", *PROCESSORS, *_TOKENIZER) if (folder / name).is_file()]
+    own = (OPEN_CLIP_CONFIG, *_TOKENIZER, "vocab.txt", "tokenizer_config.json")
+    names = own if read_clip_config(folder).family == "open_clip" else ("config.json", *PROCESSORS, *_TOKENIZER)
+    settings = [folder / name for name in names if (folder / name).is_file()]
     known = _read_memory(memory)
     digest = hashlib.sha256()
     fresh: dict[str, str] = {}

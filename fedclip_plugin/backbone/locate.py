@@ -7,28 +7,31 @@ from pathlib import Path
 
 from fedclip_edge.arguments import as_path
 from fedclip_plugin.backbone.checkpoint import require_checkpoint
+from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_CONFIG
 from fedclip_plugin.errors import BackboneError
 
 BUILT_IN = "clip-tiny"
 
 
 def locate_backbone(name: str | Path) -> Path:
-    """Return the local folder of a CLIP.
+    """Return the local folder of a backbone.
 
     Parameters
     ----------
     name
-        ``clip-tiny`` (built in), a folder in the transformers layout, or a hub name that is in the local cache.
+        ``clip-tiny`` (built in), a folder in the transformers or the OpenCLIP layout, or a hub name that is in the
+        local cache.
 
     Raises
     ------
     BackboneError
-        When nothing of that name is here, or it is not a whole CLIP, as far as can be told without loading it.
+        When nothing of that name is here, or it is not a whole backbone, as far as can be told without loading it.
     """
     folder = _find(name)
-    if not (folder / "config.json").is_file():
+    if not any((folder / config).is_file() for config in ("config.json", OPEN_CLIP_CONFIG)):
         raise BackboneError(
-            f"backbone {name!r}: {folder} has no config.json; give a folder that CLIPModel.save_pretrained and "
+            f"backbone {name!r}: {folder} has no config.json and no {OPEN_CLIP_CONFIG}; give a folder that "
+            "CLIPModel.save_pretrained and "
             "CLIPProcessor.save_pretrained wrote"
         )
     require_checkpoint(folder)
@@ -46,10 +49,11 @@ def _find(given: str | Path) -> Path:
             f"backbone {name!r}: there is no such folder, and it is not a hub name (OWNER/NAME); "
             f"give a local folder, a hub name, or {BUILT_IN!r}"
         )
-    return _find_in_hub_cache(name)
+    return find_in_hub_cache(name)
 
 
-def _find_in_hub_cache(name: str) -> Path:
+def find_in_hub_cache(name: str) -> Path:
+    """Return the folder of a hub name (OWNER/NAME) in this machine's cache; a BackboneError when it is not there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

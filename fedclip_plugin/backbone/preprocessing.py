@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from fedclip_plugin.backbone.checkpoint import reading, require_side
 from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.open_clip_config import OpenClipConfig
 from fedclip_plugin.data.decoding.center_crop import CenterCrop, Levels
 from fedclip_plugin.data.decoding.decode import ImageViews, See
 from fedclip_plugin.data.decoding.views import each_view
@@ -57,18 +59,30 @@ class Normalization(nn.Module):
 
 
 def processor_of(folder: Path) -> Any:
-    """Return transformers' image processor of a backbone folder, by PIL; errors as transformers raises them."""
+    """Return transformers' image processor of a backbone folder, by PIL; errors as transformers raises them.
+
+    Of an OpenCLIP folder it is one that does the same, but for the odd margins of its centre crop.
+    """
     # The default processor of transformers 5 resizes with torchvision and differs from PIL's by a level.
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-    kinds = {"clip": CLIPImageProcessorPil, "siglip": SiglipImageProcessorPil}
-    return kinds[read_clip_config(folder).family].from_pretrained(folder, local_files_only=True)
+    config = read_clip_config(folder)
+    if not isinstance(config, OpenClipConfig):
+        kinds = {"clip": CLIPImageProcessorPil, "siglip": SiglipImageProcessorPil}
+        return kinds[config.family].from_pretrained(folder, local_files_only=True)
+    square = {"height": config.side, "width": config.side}
+    levels = {"resample": config.resample, "image_mean": config.mean, "image_std": config.std}
+    if config.squash:
+        return SiglipImageProcessorPil(size=square, **levels)
+    return CLIPImageProcessorPil(size={"shortest_edge": config.side}, crop_size=square, **levels)
 
 
 def center_crop_of(folder: Path, processor: Any) -> CenterCrop | None:
     """Return how a backbone's processor resizes and crops; None where PIL alone cannot do it."""
-    return CenterCrop.of(processor.to_dict())
+    crop = CenterCrop.of(processor.to_dict())
+    torchvisions = read_clip_config(folder).family == "open_clip"
+    return replace(crop, half_even=True) if crop and torchvisions and not crop.squash else crop
 
 
 _PROBE = (100, 75)

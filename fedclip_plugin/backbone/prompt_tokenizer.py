@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedclip_plugin.backbone.backbone_config import BackboneConfig
 from fedclip_plugin.backbone.checkpoint import SENTENCES, reading
+from fedclip_plugin.backbone.open_clip_model import OpenClipTokenizer
 from fedclip_plugin.errors import BackboneError
 
 _FIRST_CLIPS_END = 2
@@ -35,9 +36,7 @@ class PromptTokenizer:
         self._config, self._siglip = config, config.family == "siglip"
         letters = list(string.ascii_lowercase)
         with reading(f"the tokenizer of backbone {folder} cannot be used"):
-            self._tokenizer = _tokenizer_class(folder, config).from_pretrained(
-                folder, local_files_only=True, padding_side="right", truncation_side="right"
-            )
+            self._tokenizer: Any = _tokenizer_of(folder, config)
             ids, mask = self(letters)
         again = "take tokenizer and config.json from one CLIP"
         if len(ids.unique(dim=0)) < len(letters):
@@ -55,6 +54,8 @@ class PromptTokenizer:
 
     def __call__(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return tokens and mask, as :meth:`~fedclip_plugin.backbone.clip.FrozenClip.tokenize`, on the CPU."""
+        if isinstance(self._tokenizer, OpenClipTokenizer):
+            return self._tokenizer(prompts)
         tokens = self._tokenizer(
             [prompt.lower() for prompt in prompts] if self._siglip else list(prompts),
             padding="max_length" if self._siglip else True,
@@ -68,23 +69,24 @@ class PromptTokenizer:
 
     def _ends(self, ids: Tensor) -> Tensor:
         """Return where transformers' text tower takes the feature of each prompt from, ``[C]``."""
-        if self._config.end == _FIRST_CLIPS_END:
-            return ids.argmax(-1)
-        assert self._config.end is not None, "SigLIP's prompts are padded, and take their last place"
-        return ids.eq(self._config.end).int().argmax(-1)
+        end = self._config.end
+        assert end is not None, "others take it from the last place"
+        return ids.argmax(-1) if end == _FIRST_CLIPS_END else ids.eq(end).int().argmax(-1)
 
 
-def _tokenizer_class(folder: Path, config: BackboneConfig) -> Any:
-    """Return what of transformers reads a folder's tokenizer; a BackboneError when it needs what is not installed."""
+def _tokenizer_of(folder: Path, config: BackboneConfig) -> Any:
+    """Return a folder's tokenizer; a BackboneError when it needs what is not installed."""
     import transformers
 
-    if config.family == "clip":
-        return transformers.AutoTokenizer
-    if not (folder / SENTENCES).is_file():
-        return transformers.PreTrainedTokenizerFast  # the first SigLIPs' own class would take a second one's place
-    if find_spec("sentencepiece") is None:
+    if config.family == "open_clip":
+        return OpenClipTokenizer(folder)
+    kind: Any = transformers.AutoTokenizer
+    if config.family == "siglip":
+        # The first SigLIPs' own class would take a second one's place.
+        kind = transformers.SiglipTokenizer if (folder / SENTENCES).is_file() else transformers.PreTrainedTokenizerFast
+    if kind is transformers.SiglipTokenizer and find_spec("sentencepiece") is None:
         raise BackboneError(
             f"the tokenizer of backbone {folder} ({SENTENCES}) needs sentencepiece, which is not installed: "
             "pip install 'fedclip-plugin[siglip]'"
         )
-    return transformers.SiglipTokenizer
+    return kind.from_pretrained(folder, local_files_only=True, padding_side="right", truncation_side="right")

@@ -35,7 +35,7 @@ LORA_RANK = 4
 """Rank r of LoRA's matrices; higher fits the silos more closely and sends more bytes."""
 
 
-FAMILIES = ("clip", "siglip")
+FAMILIES = ("clip", "siglip", "open_clip")
 """Every kind of backbone."""
 
 
@@ -284,6 +284,7 @@ _BUILT_IN = (
         parameters=lambda size, classes: size.vision.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.vision.width,
         activations=lambda size, classes, batch: batch * size.vision.kept_bytes,
         takes=("wise",),
+        families=("clip", "siglip"),  # by the names that transformers gives to the layers
     ),
     Method(
         name="full",
@@ -319,6 +320,6 @@ def require_family(name: str, config: BackboneConfig, backbone: str) -> None:
         return
     others = ", ".join(other for other in METHODS if config.family in METHODS[other].families)
     raise MethodError(
-        f"method {name!r} does not work with backbone {backbone!r}, a {config.title}: take one of {others}, or the "
-        "backbone of a CLIP in the transformers layout, such as openai/clip-vit-base-patch32"
+        f"method {name!r} does not work with backbone {backbone!r}, of kind {config.title}: take one of {others}, or "
+        "the backbone of a CLIP in the transformers layout, such as openai/clip-vit-base-patch32"
     )

@@ -35,6 +35,7 @@ ORDER = [
     *DEVICE,
     *("fedclip_plugin.errors", "fedclip_plugin.text", "fedclip_plugin.machine"),
     *("fedclip_plugin.backbone.backbone_config", "fedclip_plugin.backbone.siglip_config"),
+    "fedclip_plugin.backbone.open_clip_config",
     *("fedclip_plugin.backbone.clip_config", "fedclip_plugin.methods.registry"),
     "fedclip_miniature",
     *("fedclip_plugin.ranks", "fedclip_plugin.recipe", "fedclip_plugin.runs", "fedclip_plugin.hub"),

@@ -29,8 +29,8 @@ INSTALLED_AS = {
 INDIRECT = {"onnxruntime", "onnxscript", "setuptools"}
 """Declared and not imported by us: on other machines, by torch's ONNX exporter, by fedml."""
 
-OPTIONAL = {"pandas", "tensorboard"}
-"""What one method or key alone needs, imported there: FedML brings pandas, an extra brings TensorBoard."""
+OPTIONAL = {"open_clip", "pandas", "tensorboard"}
+"""What one method or key alone needs, imported there: FedML brings pandas, extras bring the others."""
 
 
 def imported(folder):

@@ -97,6 +97,8 @@ def _load(folder: Path) -> tuple[_Vision, int, int]:
         # The eager attention is plain MatMul and Softmax: fewer nodes, and quantisers leave it alone.
         clip = load_model(folder, attention="eager").requires_grad_(False).eval()
     except BackboneError as error:
-        raise ConversionError(f"{error}; give the folder that the adapter was trained with") from error
+        raise ConversionError(
+            f"backbone {folder} cannot be loaded: {error}; give the folder that the adapter was trained with"
+        ) from error
     config = read_clip_config(folder)
     return _Vision(clip).eval(), config.side, config.dim

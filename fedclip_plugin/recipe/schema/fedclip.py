@@ -39,9 +39,10 @@ class FedClipArgs(Section):
     Attributes
     ----------
     backbone
-        The frozen CLIP: ``clip-tiny`` (built in), a hub name (``owner/name``), or a folder (with a ``/``). The default
-        knows drawings, not photographs: for photographs name a CLIP such as ``openai/clip-vit-base-patch32``, which
-        ``fit()`` and ``fedclip init`` take for images of your own unless told otherwise.
+        The frozen CLIP, SigLIP or OpenCLIP model: ``clip-tiny`` (built in), a hub name (``owner/name``), or a folder
+        (with a ``/``); not all methods work with all kinds. The default knows drawings, not photographs: for
+        photographs name a CLIP such as ``openai/clip-vit-base-patch32``, which ``fit()`` and ``fedclip init`` take for
+        images of your own unless told otherwise.
     method
         What is trained and sent; ``fedclip ls --methods`` says more of each.
     data_layout
