@@ -20,7 +20,7 @@ _AGAIN = "train again without the silo"
 def forget(folder: RunFolder, silo: str) -> SavedAdapter:
     """Return the adapter of all silos but one, from what the server has kept; no silo takes part.
 
-    Its tensors are, byte for byte, those of a run that never had the silo. It carries no metrics.
+    Its tensors are, byte for byte, those of a run that never had the silo. It carries no metrics and no calibration.
 
     Raises
     ------
@@ -67,4 +67,5 @@ def _solved(saved: SavedAdapter, kept: ClosedFormRound, silo: str) -> SavedAdapt
         class_biases=tensors.get("biases"),
         logit_scale=float(found["factor"]),
         metrics={},
+        calibration=None,  # it was set with the silo's images too
     )

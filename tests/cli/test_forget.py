@@ -4,8 +4,10 @@ import shutil
 
 import pytest
 
+from fedclip_edge.calibration import Calibration
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.runs import load_adapter
+from fedclip_plugin.runs.adapter_file import set_calibration
 from tests.support.workshop import of_method
 
 FORGETTABLE = of_method("ridge") | {"fedclip_args__forgettable": True}
@@ -38,8 +40,10 @@ def test_it_writes_the_bytes_of_a_run_that_never_had_the_silo(folder, workshop, 
 
 
 def test_it_goes_into_the_run_folder_by_itself(folder, capsys):
+    set_calibration(folder.adapters / "final", Calibration(2.0, 0.3, 0.05, 100))
     assert main(["forget", str(folder.path), "--silo", "cartoon"]) == 0
-    assert load_adapter(folder.path / "without" / "cartoon").method == "ridge"
+    found = load_adapter(folder.path / "without" / "cartoon")
+    assert (found.method, found.calibration) == ("ridge", None)  # cartoon's images set the calibration too
     assert "still holds what cartoon gave (state/sums, adapters)" in capsys.readouterr().out
 
 
