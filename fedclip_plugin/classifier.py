@@ -36,6 +36,7 @@ from fedclip_plugin.data import (
     scan_images,
 )
 from fedclip_plugin.data.datasets import Labelled, dataset_images
+from fedclip_plugin.data.image_folders import list_entries
 from fedclip_plugin.errors import AdapterFileError, BackboneError, DataError
 from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, InputSet
 from fedclip_plugin.features.device_encoding import encode_by_device
@@ -53,6 +54,27 @@ _AT_ONCE = 64
 
 Images: TypeAlias = "ImageLike | Iterable[ImageLike]"
 """One image, or many: a path, an encoded file's bytes, a PIL image, or an array uint8 RGB ``[H, W, 3]``."""
+
+
+def class_names(images: str | Path, columns: Columns | None = None) -> tuple[str, ...]:
+    """Return the classes of labelled images, sorted, for :meth:`Classifier.on_classes`.
+
+    Parameters
+    ----------
+    images, columns
+        As :meth:`Classifier.image_sets` takes them: folders or a list.
+
+    Raises
+    ------
+    DataError
+        When there are none.
+    """
+    place = as_path(images, "the place of images", DataError)
+    if is_list(place):
+        return ImageList.read(place, columns).labels()
+    if find_layout(place) == "classes":
+        return scan_folder(place, place.name).classes
+    return tuple(sorted({name for part in list_domains(place) for name in list_entries(place / part)[0]}))
 
 
 class Classifier:

@@ -53,6 +53,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="images of other classes, at any depth: how well confidence tells them from the others",
     )
+    parser.add_argument(
+        "--classes-from-folder",
+        action="store_true",
+        help="the classes are those of the images, seen in training or not: another data set",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_columns(parser, ("file", "label", "silo", "split"))
 
@@ -63,10 +68,12 @@ def act(options: argparse.Namespace) -> int:
     And what their confidences are worth: the expected calibration error, and with ``--unknown`` how well they tell
     images of other classes from these.
     """
-    from fedclip_plugin.classifier import Classifier
+    from fedclip_plugin.classifier import Classifier, class_names
 
     columns = columns_of(options, options.images)
     classifier = Classifier.load(options.adapter, options.backbone)
+    if options.classes_from_folder:
+        classifier = classifier.on_classes(class_names(options.images, columns))
     saved = classifier.saved
     if saved.warning:
         _note(saved.warning)

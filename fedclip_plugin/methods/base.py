@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedclip_plugin.errors import MethodError
-from fedclip_plugin.features import TextFeatures
+from fedclip_plugin.features import TextFeatures, prompts_of
 from fedclip_plugin.methods.losses import contrastive_loss, scores
 from fedclip_plugin.methods.parameters import load_parameters, require_parameters, to_tensors
 from fedclip_plugin.runs import SavedAdapter
@@ -162,3 +162,11 @@ class Adapter(nn.Module, ABC):
         given one.
         """
         return contrastive_loss(self(inputs), self.class_features(text), labels, self.scale(text), padded)
+
+
+@torch.no_grad()
+def keep_known_rows(rows: Tensor, saved: SavedAdapter, name: str, frozen: AdapterInputs) -> None:
+    """Copy into ``rows``, one a class of ``frozen``, those of parameter ``name`` for the classes that ``saved`` has."""
+    known = dict(zip(prompts_of(saved.classes, saved.prompt_template), torch.tensor(saved.tensors[name]), strict=True))
+    for row, prompt in zip(rows, frozen.prompts, strict=True):
+        row.copy_(known.get(prompt, row))

@@ -83,7 +83,7 @@ def on_classes(
     """Return a saved adapter for other classes, seen in training or not, in the form that is saved and exported.
 
     What the silos trained stays; the text features are those of the new prompts, and class features are made anew
-    where the method trains them. Scores of the old classes are left out.
+    where the method trains them. Scores and calibration, which are of the old classes, are left out.
 
     Parameters
     ----------
@@ -112,13 +112,16 @@ def on_classes(
         raise _misfit(saved, error) from error
     with torch.no_grad():
         own = adapter.class_features(text).float().cpu().numpy() if adapter.trains_classes else None
+        biases = adapter.class_biases(text)
     return replace(
         saved,
         classes=names,
         text_features=text.features.numpy(),
         tensors={name: tensor.numpy() for name, tensor in parameters_of(adapter).items()},
         class_features=own,
+        class_biases=None if biases is None else biases.detach().float().cpu().numpy(),
         metrics={},
+        calibration=None,
     )
 
 

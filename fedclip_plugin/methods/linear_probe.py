@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from fedclip_plugin.features import TextFeatures, prompts_of
-from fedclip_plugin.methods.base import AdapterInputs
+from fedclip_plugin.features import TextFeatures
+from fedclip_plugin.methods.base import AdapterInputs, keep_known_rows
 from fedclip_plugin.methods.zero_shot import ZeroShot
 from fedclip_plugin.runs import SavedAdapter
 
@@ -36,12 +36,8 @@ class LinearProbe(ZeroShot):
     @classmethod
     def on_classes(cls, saved: SavedAdapter, frozen: AdapterInputs) -> Self:
         """Return a saved probe for other classes: those that it knows keep their row, others get their text feature."""
-        known = prompts_of(saved.classes, saved.prompt_template)
-        rows = dict(zip(known, torch.tensor(saved.tensors["rows"]), strict=True))
         probe = cls(frozen)
-        with torch.no_grad():
-            for row, prompt in zip(probe.rows, frozen.prompts, strict=True):
-                row.copy_(rows.get(prompt, row))
+        keep_known_rows(probe.rows, saved, "rows", frozen)
         return probe
 
     def class_features(self, text: TextFeatures) -> Tensor:

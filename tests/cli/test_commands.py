@@ -201,6 +201,23 @@ def test_evaluate_sets_zero_shot_beside_the_adapter(capsys, images, adapter):
     assert 0 <= found["images"]["adapter"] <= 1
 
 
+@pytest.mark.parametrize("domains", [False, True])
+def test_evaluate_takes_the_classes_of_another_data_set(capsys, images, adapter, tmp_path, domains):
+    other = tmp_path / "other"
+    for name, label in (("horse", "dog"), ("giraffe", "house"), ("dog", "dog")):
+        shutil.copytree(
+            images / label, other / ("one" if domains and name != "dog" else "two" if domains else "") / name
+        )
+    words = ["evaluate", str(adapter), str(other), "--json"]
+    assert main(words) == 2
+    assert "horse" in capsys.readouterr().err
+    assert main([*words, "--classes-from-folder"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    whole = found["all images" if domains else "other"]
+    assert list(whole["recall"]) == ["dog", "giraffe", "horse"]
+    assert whole["images"] == 6 and whole["unknown"] == 0
+
+
 def test_evaluate_tells_every_class_and_means_over_the_classes_that_have_images(capsys, images, adapter):
     Image.new("RGB", (20, 20)).save(images / "dog" / "2.png")
     assert main(["evaluate", str(adapter), str(images), "--json"]) == 0

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import OrderedDict
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from fedclip_plugin.features import TextFeatures
-from fedclip_plugin.methods.base import AdapterInputs
+from fedclip_plugin.methods.base import AdapterInputs, keep_known_rows
 from fedclip_plugin.methods.closed_form.feature_sums import Statistics
 from fedclip_plugin.methods.zero_shot import ZeroShot
+from fedclip_plugin.runs import SavedAdapter
 
 
 class Solution(NamedTuple):
@@ -55,6 +56,17 @@ class ClosedForm(ZeroShot):
         self.factor = nn.Parameter(torch.tensor(frozen.text.logit_scale, dtype=dtype))
         if self.has_biases:
             self.biases = nn.Parameter(torch.zeros(len(self.rows), dtype=dtype))
+
+    @classmethod
+    def on_classes(cls, saved: SavedAdapter, frozen: AdapterInputs) -> Self:
+        """Return a saved adapter for other classes: those that it knows keep row and bias, others are zero-shot."""
+        adapter = cls(frozen)
+        keep_known_rows(adapter.rows, saved, "rows", frozen)
+        if cls.has_biases:
+            keep_known_rows(adapter.biases, saved, "biases", frozen)
+        with torch.no_grad():
+            adapter.factor.copy_(torch.tensor(saved.tensors["factor"]))
+        return adapter
 
     def class_features(self, text: TextFeatures) -> Tensor:
         """Return the rows, ``[C, d]``; their lengths differ, and count."""
