@@ -55,6 +55,7 @@ def build(args: Any, device: torch.device) -> Parts:
     SystemExit
         With the exit code of the error, when the recipe or any rank's images are at fault; rank 0 says why on stderr.
     """
+    comm = getattr(args, "comm", None)  # None in FedML's single process
     try:
         if getattr(args, "yaml_config_file", ""):
             load_recipe(Path(args.yaml_config_file))  # names the unknown keys, which flattened arguments no longer tell
@@ -62,7 +63,6 @@ def build(args: Any, device: torch.device) -> Parts:
         require_plain(recipe)
         file = Path(getattr(args, "yaml_config_file", "") or "run.yaml")
         folder = RunFolder(recipe.fedclip_args.run_dir or default_run_dir(file))
-        comm = getattr(args, "comm", None)  # None in FedML's single process
         keep_own_words(folder.path / "logs" / f"rank_{args.rank}.log")
         if recipe.simulated:
             return _build_simulation(args, comm, device, recipe, folder)
@@ -133,7 +133,7 @@ def require_plain(recipe: Recipe) -> None:
     Our own runner, its messages or its console fulfil them. ``proximal_mu``, ``zero_shot_distillation``, ``text_pull``,
     ``server_optimizer`` and ``augmented_views`` work with the plain one too: trainer, aggregator and features do them.
     """
-    asked = recipe.flat()
+    asked: dict[str, Any] = {"wise": None} | recipe.flat()  # keys without a value are left out there
     silos = asked["client_num_per_round" if recipe.simulated else "client_num_in_total"]
     only_launched = {
         "client_num_per_round": (silos, "every silo takes part in every round (FedML would mix up silos and ranks)"),

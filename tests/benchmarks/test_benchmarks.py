@@ -107,7 +107,7 @@ def test_throughput_is_compared_in_every_precision(subject):
 
 def test_loading_is_compared_with_transformers_and_threads_with_processes(subject):
     figures = by_name(loading.compare_loading(subject.images.paths(), 1))
-    assert len(figures) == 8
+    assert len(figures) == 10
     assert all(figure.value > 0 for figure in figures.values())
     assert figures["load an image: ours / theirs"].at_most == 0.5
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 
 from fedclip_edge.files import replacing
-from fedclip_plugin.backbone import locate_backbone
+from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.preprocessing import Normalization, Preprocessing
 from fedclip_plugin.data import UnreadableImageError, open_rgb, scan_folder
@@ -83,6 +84,7 @@ def test_every_level_is_normalised_as_transformers_does():
 
 
 def test_a_folder_without_a_processor_is_named(tmp_path):
+    shutil.copy(locate_backbone(BUILT_IN) / "config.json", tmp_path)
     with pytest.raises(BackboneError, match=r"image processor .* cannot be used"):
         Preprocessing(tmp_path)
 

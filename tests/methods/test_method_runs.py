@@ -46,7 +46,7 @@ def test_what_it_saved_answers_on_a_device_as_here_or_says_why_not(outcome, meth
     with torch.no_grad():
         adapted = restore_adapter(saved)(torch.from_numpy(features))
     biases = None if saved.class_biases is None else torch.from_numpy(saved.class_biases)
-    logits = scores(adapted, torch.from_numpy(saved.head_features), saved.logit_scale, biases).numpy()
+    logits = scores(adapted, torch.from_numpy(saved.head_features), saved.answer_scale, biases).numpy()
     session = onnxruntime.InferenceSession(to_bytes(head_graph(saved, {})), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(["logits"], {"image_features": features})[0], logits, atol=1e-4)
 
