@@ -17,7 +17,7 @@ from benchmarks.setup.random_images import write_silos
 from benchmarks.setup.ratios import Figure, of_samples
 from benchmarks.setup.workload import PACS_SOURCES, Scale
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.federated.startup.memory_estimate import BASE_SHARED, footprint
 from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.runs import RoundRecord

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.random_clip import SEED, stir, write_random_clip
 from fedclip_plugin.backbone.checkpoint import SENTENCES
-from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
+from fedclip_plugin.backbone.configs.open_clip_config import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 """Tiny widths, for tests."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_edge.terminal import printable
-from fedclip_plugin.backbone.backbone_config import LFS, BackboneConfig, Shape, read_json
-from fedclip_plugin.backbone.clip_config import read_clip_config
-from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_WEIGHTS
+from fedclip_plugin.backbone.configs.backbone_config import LFS, BackboneConfig, Shape, read_json
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.open_clip_config import OPEN_CLIP_WEIGHTS
 from fedclip_plugin.errors import BackboneError
 from fedclip_plugin.recipe.faults import listed
 

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fedclip_plugin.backbone.checkpoint import reading, require_weights
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.open_clip_config import OpenClipConfig
 from fedclip_plugin.backbone.exact_resize import ExactResize
-from fedclip_plugin.backbone.open_clip_config import OpenClipConfig
 from fedclip_plugin.backbone.open_clip_model import load_open_clip
 from fedclip_plugin.backbone.preprocessing import Preprocessing
 from fedclip_plugin.backbone.prompt_tokenizer import PromptTokenizer

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fedclip_edge.files import write_file
 from fedclip_plugin.backbone.checkpoint import PROCESSORS, SENTENCES, weight_files
-from fedclip_plugin.backbone.clip_config import read_clip_config
-from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_CONFIG
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.open_clip_config import OPEN_CLIP_CONFIG
 
 _TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", SENTENCES)
 

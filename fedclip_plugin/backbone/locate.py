@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedclip_edge.arguments import as_path
 from fedclip_plugin.backbone.checkpoint import require_checkpoint
-from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_CONFIG
+from fedclip_plugin.backbone.configs.open_clip_config import OPEN_CLIP_CONFIG
 from fedclip_plugin.errors import BackboneError
 
 BUILT_IN = "clip-tiny"

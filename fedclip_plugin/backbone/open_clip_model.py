@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fedclip_plugin.backbone.backbone_config import read_json
 from fedclip_plugin.backbone.checkpoint import reading
+from fedclip_plugin.backbone.configs.backbone_config import read_json
+from fedclip_plugin.backbone.configs.open_clip_config import OPEN_CLIP_CONFIG
 from fedclip_plugin.backbone.locate import find_in_hub_cache
-from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_CONFIG
 from fedclip_plugin.errors import BackboneError
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fedclip_plugin.backbone.checkpoint import reading, require_side
-from fedclip_plugin.backbone.clip_config import read_clip_config
-from fedclip_plugin.backbone.open_clip_config import OpenClipConfig
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.open_clip_config import OpenClipConfig
 from fedclip_plugin.data.decoding.center_crop import CenterCrop, Levels
 from fedclip_plugin.data.decoding.decode import ImageViews, See
 from fedclip_plugin.data.decoding.views import each_view

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedclip_plugin.backbone.backbone_config import BackboneConfig
 from fedclip_plugin.backbone.checkpoint import SENTENCES, reading
+from fedclip_plugin.backbone.configs.backbone_config import BackboneConfig
 from fedclip_plugin.backbone.open_clip_model import OpenClipTokenizer
 from fedclip_plugin.errors import BackboneError
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedclip_edge.files import write_file
 from fedclip_edge.sample_range import SampleRange
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.locate import locate_backbone
 from fedclip_plugin.data import ImageSet, UnreadableImageError

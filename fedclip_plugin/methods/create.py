@@ -151,7 +151,7 @@ def backbone_of(saved: SavedAdapter, given: str | Path | None = None) -> Path:
     AdapterFileError
         When it is not the adapter's own.
     """
-    from fedclip_plugin.backbone.clip_config import read_clip_config
+    from fedclip_plugin.backbone.configs.clip_config import read_clip_config
     from fedclip_plugin.backbone.fingerprint import fingerprint
     from fedclip_plugin.backbone.locate import locate_backbone
 

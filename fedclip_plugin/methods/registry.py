@@ -17,7 +17,7 @@ from fedclip_plugin.errors import MethodError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-    from fedclip_plugin.backbone.backbone_config import BackboneConfig
+    from fedclip_plugin.backbone.configs.backbone_config import BackboneConfig
 
 GROUP = "fedclip_plugin.methods"
 """The entry-point group in which packages register methods."""
@@ -244,7 +244,7 @@ _BUILT_IN = (
         title="Prompt (CoOp)",
         source="Zhou et al., CoOp, IJCV 2022, arXiv 2109.01134; federated as PromptFL, arXiv 2208.11625",
         trains="the words before the class name, through the text tower, M w parameters",
-        adapter="fedclip_plugin.methods.prompt:Prompt",
+        adapter="fedclip_plugin.methods.text_tower.prompt:Prompt",
         # At most, for templates of up to 16 words; their number is known only to the tokenizer.
         parameters=lambda size, classes: PROMPT_VECTORS * size.text.width,
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
@@ -256,7 +256,7 @@ _BUILT_IN = (
         title="Text LoRA (FLoRA)",
         source="Nguyen et al., FLoRA, 2024, arXiv 2404.15182",
         trains="matrices of rank 4 on the text tower's query and value projections, 16 w parameters a layer",
-        adapter="fedclip_plugin.methods.text_lora:TextLora",
+        adapter="fedclip_plugin.methods.text_tower.text_lora:TextLora",
         parameters=lambda size, classes: size.text.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.text.width,
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,
         takes=("text_pull", "wise"),
@@ -267,7 +267,7 @@ _BUILT_IN = (
         title="Prompt generator (FedTPG)",
         source="Qiu et al., FedTPG, ICLR 2024, arXiv 2310.06123; its output is added to the template's words",
         trains="a network that makes the words before the class names, 14 w^2 + 2 d w parameters and some",
-        adapter="fedclip_plugin.methods.prompt_generator:PromptGenerator",
+        adapter="fedclip_plugin.methods.text_tower.prompt_generator:PromptGenerator",
         # At most, for templates of up to 16 words; their number is known only to the tokenizer.
         parameters=lambda size, classes: _generator_parameters(size.text.width, size.dim),
         activations=lambda size, classes, batch: classes * size.text.kept_bytes,

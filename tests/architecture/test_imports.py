@@ -34,9 +34,9 @@ DEVICE = [
 ORDER = [
     *DEVICE,
     *("fedclip_plugin.errors", "fedclip_plugin.text", "fedclip_plugin.machine"),
-    *("fedclip_plugin.backbone.backbone_config", "fedclip_plugin.backbone.siglip_config"),
-    "fedclip_plugin.backbone.open_clip_config",
-    *("fedclip_plugin.backbone.clip_config", "fedclip_plugin.methods.registry"),
+    *("fedclip_plugin.backbone.configs.backbone_config", "fedclip_plugin.backbone.configs.siglip_config"),
+    "fedclip_plugin.backbone.configs.open_clip_config",
+    *("fedclip_plugin.backbone.configs.clip_config", "fedclip_plugin.methods.registry"),
     "fedclip_miniature",
     *("fedclip_plugin.ranks", "fedclip_plugin.recipe", "fedclip_plugin.runs", "fedclip_plugin.hub"),
     "fedclip_plugin.data",

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.backbone.precision import agreement
 from fedclip_plugin.errors import BackboneError
 

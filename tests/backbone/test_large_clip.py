@@ -12,7 +12,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from benchmarks.random_duals import KINDS
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 
 CPU = torch.device("cpu")
 PUBLISHED = {

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from benchmarks.random_duals import write_random_open_clip
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.open_clip_config import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from fedclip_plugin.backbone.fingerprint import fingerprint
-from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from fedclip_plugin.errors import BackboneError
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from benchmarks.random_duals import write_random_siglip, write_random_siglip2
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.data.decoding.center_crop import CenterCrop
 from fedclip_plugin.errors import BackboneError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.errors import BackboneError, MemoryShortageError
 from fedclip_plugin.federated.startup import memory_check
 from fedclip_plugin.federated.startup.memory_check import (

@@ -128,7 +128,7 @@ def test_the_adapter_adds_the_mix_of_the_solution_to_clips_logits(name):
 @pytest.mark.parametrize("classes", [2, 100])
 def test_the_table_counts_what_is_sent(name, classes):
     from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-    from fedclip_plugin.backbone.clip_config import read_clip_config
+    from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 
     size = read_clip_config(locate_backbone(BUILT_IN))
     sent = Statistics.none(classes, size.dim, adapter_class(name).needs_gram).to_wire()

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.random_duals import write_random_open_clip, write_random_siglip2
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.errors import MethodError
 from fedclip_plugin.methods.registry import METHODS, require_family
 

@@ -9,7 +9,7 @@ from fedclip_edge.errors import ConversionError
 from fedclip_export.graphs.finalize import to_bytes
 from fedclip_export.graphs.heads import head_graph
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods import METHODS, create_adapter, load_parameters, parameters_of

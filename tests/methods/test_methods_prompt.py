@@ -9,9 +9,9 @@ from fedclip_plugin.errors import AdapterFileError, RecipeError
 from fedclip_plugin.features import prompts_of
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods import create_adapter, load_parameters, parameters_of
-from fedclip_plugin.methods.context_tower import ContextTower
 from fedclip_plugin.methods.create import restore_adapter
 from fedclip_plugin.methods.registry import PROMPT_VECTORS
+from fedclip_plugin.methods.text_tower.context_tower import ContextTower
 from tests.support.workshop import clip_tiny, frozen_clip_tiny
 
 CLASSES = ("dog", "polar_bear", "aquamarine grand piano")

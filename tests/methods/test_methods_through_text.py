@@ -11,7 +11,7 @@ from torch.nn.functional import gelu, layer_norm, linear
 
 from fedclip_edge.calibration import Calibration
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.backbone.towers import text_features
 from fedclip_plugin.errors import AdapterFileError, DataError, RecipeError

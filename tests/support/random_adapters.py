@@ -11,9 +11,9 @@ from fedclip_plugin.features import TextFeatures
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods import create_adapter
 from fedclip_plugin.methods.lora_matrices import new_layer
-from fedclip_plugin.methods.prompt import Prompt
-from fedclip_plugin.methods.prompt_generator import PromptGenerator
-from fedclip_plugin.methods.text_lora import TextLora
+from fedclip_plugin.methods.text_tower.prompt import Prompt
+from fedclip_plugin.methods.text_tower.prompt_generator import PromptGenerator
+from fedclip_plugin.methods.text_tower.text_lora import TextLora
 from fedclip_plugin.runs import save_adapter
 from tests.support.workshop import frozen, frozen_clip_tiny
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fedclip_edge.errors import ConversionError
 from fedclip_export.graphs.finalize import OPSET, finalize, require_interface, to_bytes
 from fedclip_plugin.backbone.clip import load_model
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.errors import BackboneError
 
 ENCODER = "encoder.onnx"

@@ -10,7 +10,7 @@ from typing import Self
 
 from fedclip_edge.machine import cores
 from fedclip_plugin.backbone import locate_backbone
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.errors import MemoryShortageError
 from fedclip_plugin.federated.startup.memory_estimate import BASE_SHARED, Footprint, footprint
 from fedclip_plugin.methods.registry import require_family

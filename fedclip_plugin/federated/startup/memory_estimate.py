@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedclip_plugin.backbone.backbone_config import FLOAT, BackboneConfig
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.backbone_config import FLOAT, BackboneConfig
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 

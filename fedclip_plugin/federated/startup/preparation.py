@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from fedclip_miniature import DOMAINS, ensure_miniature
 from fedclip_plugin.backbone import BUILT_IN
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.data import ImageSet, Split, remarks, silo_image_set, silo_names, split_images, target_image_set
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from fedclip_miniature import CLASSES, DOMAINS
 from fedclip_plugin.backbone import BUILT_IN, locate_backbone
-from fedclip_plugin.backbone.clip_config import read_clip_config
+from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.study.tables.study_results import StudyResults

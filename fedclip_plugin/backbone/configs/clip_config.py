@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from fedclip_plugin.backbone.backbone_config import (
+from fedclip_plugin.backbone.configs.backbone_config import (
     FLOAT,
     BackboneConfig,
     Shape,
@@ -18,8 +18,8 @@ from fedclip_plugin.backbone.backbone_config import (
     section,
     tower,
 )
-from fedclip_plugin.backbone.open_clip_config import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, OpenClipConfig
-from fedclip_plugin.backbone.siglip_config import SiglipConfig
+from fedclip_plugin.backbone.configs.open_clip_config import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, OpenClipConfig
+from fedclip_plugin.backbone.configs.siglip_config import SiglipConfig
 from fedclip_plugin.errors import BackboneError
 
 _PROMPT_TOKENS = 16

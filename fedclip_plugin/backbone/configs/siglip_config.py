@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from fedclip_plugin.backbone.backbone_config import BackboneConfig, Shape, layers, norm_shapes, number, section, tower
+from fedclip_plugin.backbone.configs.backbone_config import (
+    BackboneConfig,
+    Shape,
+    layers,
+    norm_shapes,
+    number,
+    section,
+    tower,
+)
 
 
 @dataclass(frozen=True)

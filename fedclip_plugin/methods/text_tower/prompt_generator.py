@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from fedclip_plugin.errors import RecipeError
-from fedclip_plugin.methods.context_tower import ContextTower, saved_classes
 from fedclip_plugin.methods.parameters import load_parameters, to_tensors
+from fedclip_plugin.methods.text_tower.context_tower import ContextTower, saved_classes
 from fedclip_plugin.methods.zero_shot import ZeroShot
 
 if TYPE_CHECKING:

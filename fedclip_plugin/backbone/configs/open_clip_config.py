@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from fedclip_plugin.backbone.backbone_config import BackboneConfig, Shape, Tower, number, section
+from fedclip_plugin.backbone.configs.backbone_config import BackboneConfig, Shape, Tower, number, section
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_WEIGHTS = (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
-from fedclip_plugin.methods.context_tower import ContextTower, saved_classes
 from fedclip_plugin.methods.parameters import load_parameters, to_tensors
+from fedclip_plugin.methods.text_tower.context_tower import ContextTower, saved_classes
 from fedclip_plugin.methods.zero_shot import ZeroShot
 
 if TYPE_CHECKING:

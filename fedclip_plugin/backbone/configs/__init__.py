@@ -1,0 +1,1 @@
+"""What the configuration of a backbone folder says: CLIP, SigLIP and OpenCLIP."""

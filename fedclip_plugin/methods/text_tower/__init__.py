@@ -1,0 +1,1 @@
+"""Methods that train through the text tower, on cached image features."""
