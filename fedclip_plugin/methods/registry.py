@@ -170,6 +170,13 @@ def _generator_parameters(width: int, dim: int) -> int:
     return 14 * width**2 + 2 * dim * width + (PROMPT_VECTORS + 18) * width + 2 * dim
 
 
+def _every_prompt(size: BackboneConfig, classes: int, batch: int) -> int:
+    return classes * size.text.kept_bytes
+
+
+_CAUSAL_TEXT = ("clip",)
+"""Families whose text tower is causal, and ends a prompt at its end marker."""
+
 _BUILT_IN = (
     Method(
         name="zero_shot",
@@ -247,9 +254,9 @@ _BUILT_IN = (
         adapter="fedclip_plugin.methods.text_tower.prompt:Prompt",
         # At most, for templates of up to 16 words; their number is known only to the tokenizer.
         parameters=lambda size, classes: PROMPT_VECTORS * size.text.width,
-        activations=lambda size, classes, batch: classes * size.text.kept_bytes,
+        activations=_every_prompt,
         takes=("text_pull", "wise"),
-        families=("clip",),  # its tower is causal, and ends a prompt at its end marker
+        families=_CAUSAL_TEXT,
     ),
     Method(
         name="text_lora",
@@ -258,9 +265,9 @@ _BUILT_IN = (
         trains="matrices of rank 4 on the text tower's query and value projections, 16 w parameters a layer",
         adapter="fedclip_plugin.methods.text_tower.text_lora:TextLora",
         parameters=lambda size, classes: size.text.layers * len(LORA_TARGETS) * 2 * LORA_RANK * size.text.width,
-        activations=lambda size, classes, batch: classes * size.text.kept_bytes,
+        activations=_every_prompt,
         takes=("text_pull", "wise"),
-        families=("clip",),  # its tower is causal, and ends a prompt at its end marker
+        families=_CAUSAL_TEXT,
     ),
     Method(
         name="prompt_generator",
@@ -270,9 +277,9 @@ _BUILT_IN = (
         adapter="fedclip_plugin.methods.text_tower.prompt_generator:PromptGenerator",
         # At most, for templates of up to 16 words; their number is known only to the tokenizer.
         parameters=lambda size, classes: _generator_parameters(size.text.width, size.dim),
-        activations=lambda size, classes, batch: classes * size.text.kept_bytes,
+        activations=_every_prompt,
         takes=("text_pull", "wise"),
-        families=("clip",),  # its tower is causal, and ends a prompt at its end marker
+        families=_CAUSAL_TEXT,
     ),
     Method(
         name="lora",

@@ -142,6 +142,17 @@ def number(part: Mapping[str, Any], key: str, default: int, least: int = 1, most
     return value
 
 
+def image_sizes(vision: Mapping[str, Any], patch: int) -> tuple[int, int, int]:
+    """Return side, side of a patch, and channels of a vision part; ``patch`` is the second where it leaves it out."""
+    side, patch = number(vision, "image_size", 224), number(vision, "patch_size", patch)
+    channels = number(vision, "num_channels", 3)
+    if channels != 3:
+        raise ValueError(f"num_channels is {channels}; images have 3")
+    if patch > side:
+        raise ValueError(f"patch_size {patch} is more than image_size {side}")
+    return side, patch, channels
+
+
 def norm_shapes(widths: Mapping[str, int]) -> dict[str, Shape]:
     """Return the weights of normalisations, by their names and widths."""
     return {f"{name}.{part}": (width,) for name, width in widths.items() for part in ("weight", "bias")}

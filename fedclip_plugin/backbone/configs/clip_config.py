@@ -11,6 +11,7 @@ from fedclip_plugin.backbone.configs.backbone_config import (
     FLOAT,
     BackboneConfig,
     Shape,
+    image_sizes,
     layers,
     norm_shapes,
     number,
@@ -38,12 +39,8 @@ class ClipConfig(BackboneConfig):
     def read(cls, config: Mapping[str, Any]) -> Self:
         """Return what a ``config.json`` says; a ValueError or TypeError names what is wrong."""
         vision, text = section(config, "vision_config"), section(config, "text_config")
-        side, patch = number(vision, "image_size", 224), number(vision, "patch_size", 32)
-        positions, channels = number(text, "max_position_embeddings", 77), number(vision, "num_channels", 3)
-        if channels != 3:
-            raise ValueError(f"num_channels is {channels}; images have 3")
-        if patch > side:
-            raise ValueError(f"patch_size {patch} is more than image_size {side}")
+        side, patch, channels = image_sizes(vision, patch=32)
+        positions = number(text, "max_position_embeddings", 77)
         return cls(
             vision=tower(vision, 768, 3072, 12, tokens=(side // patch) ** 2 + 1),
             text=tower(text, 512, 2048, 8, tokens=min(_PROMPT_TOKENS, positions)),

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from fedclip_plugin.backbone.configs.backbone_config import (
     BackboneConfig,
     Shape,
+    image_sizes,
     layers,
     norm_shapes,
     number,
@@ -33,14 +34,10 @@ class SiglipConfig(BackboneConfig):
     def read(cls, config: Mapping[str, Any]) -> Self:
         """Return what a ``config.json`` says; a ValueError or TypeError names what is wrong."""
         vision, text = section(config, "vision_config"), section(config, "text_config")
-        side, patch = number(vision, "image_size", 224), number(vision, "patch_size", 16)
-        positions, channels = number(text, "max_position_embeddings", 64), number(vision, "num_channels", 3)
-        image = tower(vision, 768, 3072, 12, tokens=max(1, side // patch) ** 2)
+        side, patch, channels = image_sizes(vision, patch=16)
+        positions = number(text, "max_position_embeddings", 64)
+        image = tower(vision, 768, 3072, 12, tokens=(side // patch) ** 2)
         dim = text.get("projection_size") or number(text, "hidden_size", 768)
-        if channels != 3:
-            raise ValueError(f"num_channels is {channels}; images have 3")
-        if patch > side:
-            raise ValueError(f"patch_size {patch} is more than image_size {side}")
         if dim != image.width:
             raise ValueError(f"text features of width {dim} beside image features of width {image.width}")
         if not vision.get("vision_use_head", True):

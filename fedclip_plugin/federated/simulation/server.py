@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -117,32 +117,40 @@ class SimulationServer:
         aggregator, names = self._aggregator, self._data.names
         self._args.round_idx = number
         held = aggregator.get_model_params()
-        if self._settings.interpolates(number):
-            aggregator.dropped = {}
-            result = aggregator.interpolate(
-                [sum(own) for own in zip(*(answer.right for answer in answers), strict=True)]
-            )
-            _, seen = aggregator.compressor.compress(result, held)
-            aggregator.set_model_params(seen)
-            return
         faults = {names[own.client]: own.fault for own in trained if own.fault is not None}
-        single = [own for own in trained if own.update is not None]
         if aggregator.closed_form is not None:
             aggregator.require_enough(len(trained) - len(faults), faults)
             aggregator.set_model_params(self._solve(number, aggregator.closed_form, answers))
             return
+        if self._settings.interpolates(number):
+            aggregator.dropped = {}
+            right = [sum(own) for own in zip(*(answer.right for answer in answers), strict=True)]
+            result = aggregator.interpolate(right)
+        else:
+            result = aggregator.on_after_aggregation(self._average(number, answers, trained, faults))
+        _, seen = aggregator.compressor.compress(result, held)
+        aggregator.set_model_params(seen)
+
+    def _average(
+        self,
+        number: int,
+        answers: Sequence[WorkerAnswer],
+        trained: Sequence[TrainedClient],
+        faults: Mapping[str, str],
+    ) -> OrderedDict[str, Tensor]:
+        """Return the average of the clients' updates, from the workers' sums or from single updates."""
+        aggregator, names = self._aggregator, self._data.names
+        single = [own for own in trained if own.update is not None]
         if single:
             aggregator.answered = tuple(names[own.client] for own in single)
             updates, _ = aggregator.on_before_aggregation([_tensors(own) for own in single])
-            aggregator.dropped = faults | aggregator.dropped
-            average = aggregator.aggregate(updates)
-        else:
-            aggregator.require_enough(len(trained) - len(faults), faults)
-            share = sum(self._plan.share(own.client, number) for own in trained if own.fault is None)
-            average = ExactSum(held).moved([answer.total for answer in answers if answer.total is not None], share)
-        result = aggregator.on_after_aggregation(average)
-        _, seen = aggregator.compressor.compress(result, held)
-        aggregator.set_model_params(seen)
+            aggregator.dropped = {**faults, **aggregator.dropped}
+            average: OrderedDict[str, Tensor] = aggregator.aggregate(updates)
+            return average
+        aggregator.require_enough(len(trained) - len(faults), faults)
+        share = sum(self._plan.share(own.client, number) for own in trained if own.fault is None)
+        sums = [answer.total for answer in answers if answer.total is not None]
+        return ExactSum(aggregator.get_model_params()).moved(sums, share)
 
     def _solve(self, number: int, solver: ClosedFormRound, answers: Sequence[WorkerAnswer]) -> OrderedDict[str, Tensor]:
         """Solve a closed-form method from the workers' sums, and choose by their validation images."""
