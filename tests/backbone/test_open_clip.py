@@ -7,7 +7,6 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from benchmarks.random_duals import write_random_open_clip
@@ -17,6 +16,7 @@ from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.backbone.configs.open_clip_config import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.errors import BackboneError
+from tests.support.noise_images import noise
 
 CPU = torch.device("cpu")
 PROMPTS = ["a photo of a dog", "a photo of a House", "art, painting: of a guitar!"]
@@ -36,10 +36,6 @@ def clip(folder):
 @pytest.fixture
 def copy(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / "copy")
-
-
-def noise(width, height, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def edit(folder, part, **changes):

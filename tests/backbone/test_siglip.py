@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from transformers import SiglipModel
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -17,6 +16,7 @@ from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.data.decoding.center_crop import CenterCrop
 from fedclip_plugin.errors import BackboneError
+from tests.support.noise_images import noise
 
 CPU = torch.device("cpu")
 WRITERS = {"siglip": write_random_siglip, "siglip2": write_random_siglip2}
@@ -36,10 +36,6 @@ def clip(folder):
 @pytest.fixture
 def copy(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / "copy")
-
-
-def noise(width, height, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def test_the_configuration_says_the_shape_of_every_weight(folder):
