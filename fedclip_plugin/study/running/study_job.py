@@ -34,6 +34,9 @@ from fedclip_plugin.study.tables.study_results import StudyResults
 _KEPT_PARAMETERS = 4_000_000
 """Adapters of more parameters are dropped when their cell is done: a fully fine-tuned ViT-B/32 takes 605 MB."""
 
+_IMPORTING = 2
+"""Cells by whose start imports bring more; what later cells leave behind is not theirs, and may be garbage."""
+
 
 class CellObserver:
     """Keeps quiet about a federation, of which a study says one line, and notes how many parameters it trains."""
@@ -90,7 +93,7 @@ class StudyJob:
         self._given_up: dict[str, Path] = {}
         self._joint: dict[Question, Kinds | None] = {}
         self._uncounted: list[str] = []
-        self._begun = False
+        self._begun, self._ran = False, 0
         self._told: set[str] = set()
 
     def run(self) -> None:
@@ -153,7 +156,6 @@ class StudyJob:
         except OSError as error:
             self._say(f"the memory of a cell cannot be told from that of the cells before it ({error})")
         self._say(f"{len(self._known)} of {self._plan.total()} cells are there")
-        gc.freeze()  # what imports brought stays; no need to look through it before every cell
         self._begun = True
 
     def _next(self) -> RunCell | Ask | Over:
@@ -197,6 +199,9 @@ class StudyJob:
     def _run(self, cell: Cell) -> None:
         folder = RunFolder(self._results.run_folder(cell))
         gc.collect()  # FedML's managers are in cycles of references, and hold the models of the cell before
+        if self._ran < _IMPORTING:
+            gc.freeze()  # what imports brought stays: a third of a short cell would go into looking through it
+        self._ran += 1
         with suppress(OSError):  # said once, at the beginning
             forget_peak()
         histories, observer = Histories(), CellObserver()
