@@ -22,6 +22,7 @@ SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "nu
 """Tiny widths, for tests."""
 
 SMALL_SIDE, SMALL_VOCABULARY = 32, 400
+_SMALL_OPEN_TEXT = {"width": 32, "heads": 2, "layers": 2}
 _TEXTS = (
     "a photo of a dog",
     "a picture of an elephant, a giraffe or a guitar",
@@ -55,20 +56,62 @@ def write_random_siglip2(folder: Path, small: bool = False, seed: int = SEED) ->
 def write_random_open_clip(folder: Path, small: bool = False, seed: int = SEED) -> Path:
     """Write an OpenCLIP folder as of laion's ViT-B-32: 151 M parameters, bicubic, open_clip's own tokenizer."""
     import open_clip
-    from safetensors.torch import save_file
 
     config = open_clip.get_model_config("ViT-B-32")
     if small:
         config["embed_dim"] = 16
         config["vision_cfg"] |= {"image_size": SMALL_SIDE, "patch_size": 16, "width": 32, "layers": 2, "head_width": 16}
-        config["text_cfg"] |= {"width": 32, "heads": 2, "layers": 2}
+        config["text_cfg"] |= _SMALL_OPEN_TEXT
+    images = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    return _write_open_clip(folder, config, images, seed)
+
+
+def write_random_mobile_clip(folder: Path, small: bool = False, seed: int = SEED) -> Path:
+    """Write an OpenCLIP folder as of apple's MobileCLIP-S1: 85 M parameters, a FastViT of timm, pixels from 0 to 1."""
+    import open_clip
+
+    config = open_clip.get_model_config("MobileCLIP-S1")
+    if small:
+        config["embed_dim"] = 16
+        config["vision_cfg"] |= {"timm_model_name": "fastvit_t8", "image_size": 64}
+        config["text_cfg"] |= _SMALL_OPEN_TEXT
+    images = {"mean": [0.0] * 3, "std": [1.0] * 3, "interpolation": "bilinear", "resize_mode": "shortest"}
+    return _write_open_clip(folder, config, images, seed)
+
+
+def write_random_biomed_clip(folder: Path, small: bool = False, seed: int = SEED) -> Path:
+    """Write an OpenCLIP folder as of microsoft's BiomedCLIP: 196 M parameters, towers of timm and of transformers.
+
+    The text tower's configuration, which lies in the hub cache for the published one, is in ``folder/text``.
+    """
+    import open_clip
+    from transformers import BertConfig
+
+    vision = {"timm_model_name": "vit_base_patch16_224", "timm_pool": "", "timm_proj": "linear", "image_size": 224}
+    if small:
+        vision["timm_model_name"] = "vit_tiny_patch16_224"
+    BertConfig(vocab_size=30_522, **(SMALL if small else {})).save_pretrained(folder / "text")
+    _bert_tokenizer().save_pretrained(folder)
+    text = {"hf_model_name": str(folder / "text"), "hf_tokenizer_name": str(folder), "context_length": 256}
+    text |= {"hf_proj_type": "mlp", "hf_pooler_type": "cls_last_hidden_state_pooler", "hf_model_pretrained": False}
+    config = {"embed_dim": 16 if small else 512, "vision_cfg": vision, "text_cfg": text}
+    images = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    return _write_open_clip(folder, config, images, seed)
+
+
+def _write_open_clip(folder: Path, config: Mapping[str, Any], images: Mapping[str, Any], seed: int) -> Path:
+    import open_clip
+    from safetensors.torch import save_file
+
+    parts = {name: config[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
+    towers = config["vision_cfg"].keys() | config["text_cfg"].keys()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = open_clip.CLIP(**config)
+        custom = any(name.startswith(("timm_", "hf_")) for name in towers)
+        model = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**parts)
         stir(model)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: weight.contiguous() for name, weight in model.state_dict().items()}, folder / OPEN_CLIP_WEIGHTS[0])
-    images = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
     _write_json(folder / OPEN_CLIP_CONFIG, {"model_cfg": config, "preprocess_cfg": images})
     return folder
 
@@ -104,6 +147,24 @@ def _gemma_tokenizer() -> Any:
     return tokenizer
 
 
+def _bert_tokenizer() -> Any:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    tokenizer = Tokenizer(models.WordPiece(unk_token=special["unk"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator(
+        _TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=list(special.values()), show_progress=False)
+    )
+    ends = [(special[name], tokenizer.token_to_id(special[name])) for name in ("cls", "sep")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **{f"{name}_token": token for name, token in special.items()}
+    )
+
+
 def _write_siglip(folder: Path, vocabulary: int, resample: int, small: bool, seed: int) -> None:
     from transformers import SiglipConfig, SiglipModel
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
@@ -132,6 +193,8 @@ KINDS: dict[str, Callable[[Path, bool, int], Path]] = {
     "siglip": write_random_siglip,
     "siglip2": write_random_siglip2,
     "open_clip": write_random_open_clip,
+    "mobile_clip": write_random_mobile_clip,
+    "biomed_clip": write_random_biomed_clip,
 }
 """What writes each kind of backbone."""
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.random_duals import write_random_open_clip
+from benchmarks.random_duals import KINDS, write_random_open_clip
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.configs.clip_config import read_clip_config
@@ -47,8 +47,12 @@ def edit(folder, part, **changes):
     (folder / OPEN_CLIP_CONFIG).write_text(json.dumps(config))
 
 
-def test_features_are_those_of_open_clip(folder, clip):
+@pytest.mark.parametrize("kind", ["open_clip", "mobile_clip", "biomed_clip"])
+def test_features_are_those_of_open_clip(kind, tmp_path):
+    folder = KINDS[kind](tmp_path / "backbone", True, 0)
+    clip = FrozenClip(locate_backbone(folder), CPU)
     model, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    model.eval()
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
     images = [noise(50, 40, seed) for seed in range(3)]
     pixels = torch.from_numpy(np.stack([clip.preprocess(image) for image in images]))

@@ -30,7 +30,7 @@ def images(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module", params=["siglip2", "open_clip"])
+@pytest.fixture(scope="module", params=["siglip2", "open_clip", "mobile_clip", "biomed_clip"])
 def backbone(request, tmp_path_factory):
     return KINDS[request.param](tmp_path_factory.mktemp("backbone") / request.param, True, 0)
 
