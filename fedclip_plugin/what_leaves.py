@@ -67,19 +67,19 @@ not read, the updates of the adapter, and sums: losses, accuracies, seconds, byt
 are of which kind, or answered with which confidence. A silo hears of itself and of the average; of others it hears
 at most a silo's name, which the recipe has, and class names: those of the federation, and those that it lacks itself.
 
-The methods `ridge`, `ncm` and `gda` are another matter: a silo sends sums of features, and **the sum of a class of one
-image is that image's feature**, unless the recipe has a `min_class_count` (see docs/trust.md).
+The methods `ridge`, `ncm` and `gda`, and `start: ridge`, are another matter: a silo sends sums of features, and **the
+sum of a class of one image is that image's feature**, unless the recipe has a `min_class_count` (see docs/trust.md).
 
 That is not the same as nothing about the images:
 
 - An **update** of the adapter is made from a silo's images, and may tell something of them to whoever runs the
   server: there is no secure aggregation, and noise is off unless the recipe has FedML's `dp_args`. Where one silo
   trains in a round, the average is its update; where two do, each can work out the other's.
-- The **sums** of `ridge`, `ncm` and `gda` in the place of an update are, by name: `counts` of images of each class,
-  `sums` of their features and `gram`, the upper triangle of the sum of the features' outer products, as fractions of
-  `sums.scale` and `gram.scale`. Then a silo is sent `weights` and `biases` of solutions, answers with `right` and
-  `losses`, sums over its validation images for each of them, and with `personal_statistics` is sent the sums of the
-  other silos together, as `others.counts` and so on.
+- The **sums** of `ridge`, `ncm` and `gda`, and of the first round with `start: ridge`, in the place of an update are,
+  by name: `counts` of images of each class, `sums` of their features and `gram`, the upper triangle of the sum of the
+  features' outer products, as fractions of `sums.scale` and `gram.scale`. Then a silo is sent `weights` and `biases`
+  of solutions, answers with `right` and `losses`, sums over its validation images for each of them, and with
+  `personal_statistics` is sent the sums of the other silos together, as `others.counts` and so on.
 - A **sum** over few images tells of single ones. A test split of one image has an accuracy of 0 or 1, and of a study
   with many federations some kinds have one image each. The counts of confidences after the last round have narrow
   bins: of few images they tell each confidence, not whose it is. No count names an image or says which it is.

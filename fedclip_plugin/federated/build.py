@@ -21,6 +21,7 @@ from fedclip_plugin.federated.startup.preflight import open_run, open_run_here
 from fedclip_plugin.federated.startup.preparation import Preparation, Prepared
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import METHODS, Adapter, create_adapter
+from fedclip_plugin.methods.registry import ZERO_SHOT
 from fedclip_plugin.recipe import Recipe, default_run_dir, load_recipe
 from fedclip_plugin.runs import RunFolder
 
@@ -101,7 +102,7 @@ def _take_checked(args: Any, recipe: Recipe) -> None:
 def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepared, folder: RunFolder) -> Parts:
     """Return FedML's parts for what a rank has prepared."""
     settings, task = TrainingSettings.of(recipe), prepared.task
-    model = create_adapter(task.method, prepared.frozen, recipe.common_args.random_seed).to(device)
+    model = create_adapter(task.method, prepared.frozen, recipe.common_args.random_seed, start=task.start).to(device)
     if args.rank == 0:
         args.device_type = "cpu"  # FedML's attacks and defences ask for it; updates are averaged on the CPU
         zero_shot = prepared.zero_shot.get("target")
@@ -139,6 +140,7 @@ def require_plain(recipe: Recipe) -> None:
         "client_num_per_round": (silos, "every silo takes part in every round (FedML would mix up silos and ranks)"),
         "codec": ("none", "adapters travel as they are"),
         "federation": ("federated", "every silo goes on from the average"),
+        "start": (ZERO_SHOT, "the first round trains like the others"),
         "wise": (None, "the last round trains like the others"),
         "personal_epochs": (0, "silos are done when the last average arrives"),
         "enable_tensorboard": (False, "nobody collects the silos' metrics"),

@@ -15,7 +15,7 @@ from fedclip_plugin.features import TextFeatures, prompts_of
 from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.methods.base import Adapter, AdapterInputs
 from fedclip_plugin.methods.parameters import load_parameters, parameters_of, to_tensors
-from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.methods.registry import METHODS, ZERO_SHOT
 from fedclip_plugin.runs import SavedAdapter
 from fedclip_plugin.text import told
 
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from fedclip_plugin.backbone.clip import FrozenClip
 
 
-def adapter_class(method: str) -> type[Adapter]:
-    """Return the class of a method.
+def adapter_class(method: str, start: str = ZERO_SHOT) -> type[Adapter]:
+    """Return the class of a method, by what its training starts from.
 
     An unknown name is a KeyError: recipes are checked against the same names beforehand. What the method names and is
     no such class is a MethodError.
     """
-    place = METHODS[method].adapter
+    entry = METHODS[method]
+    place = entry.adapter if start == ZERO_SHOT else entry.starts[start]
     module, _, name = place.partition(":")
     try:
         found = getattr(import_module(module), name)
@@ -40,9 +41,11 @@ def adapter_class(method: str) -> type[Adapter]:
     return found
 
 
-def create_adapter(method: str, frozen: AdapterInputs, seed: int, dtype: torch.dtype = torch.float32) -> Adapter:
+def create_adapter(
+    method: str, frozen: AdapterInputs, seed: int, dtype: torch.dtype = torch.float32, start: str = ZERO_SHOT
+) -> Adapter:
     """Build a method's adapter; its weights depend on ``seed`` and the frozen CLIP alone. Errors as `adapter_class`."""
-    return adapter_class(method).create(frozen, torch.Generator().manual_seed(seed), dtype)
+    return adapter_class(method, start).create(frozen, torch.Generator().manual_seed(seed), dtype)
 
 
 def restore_adapter(saved: SavedAdapter, frozen: AdapterInputs | None = None) -> Adapter:
@@ -64,7 +67,7 @@ def restore_adapter(saved: SavedAdapter, frozen: AdapterInputs | None = None) ->
             "has it, or update fedclip-plugin"
         )
     try:
-        return adapter_class(saved.method).restore(saved, frozen or frozen_of(saved))
+        return adapter_class(saved.method, saved.start).restore(saved, frozen or frozen_of(saved))
     except ValueError as error:
         raise _misfit(saved, error) from error
 
@@ -107,7 +110,8 @@ def on_classes(
     text = TextFeatures(frozen_clip.encode_prompts(prompts), saved.logit_scale)
     require_distinct(text, names, saved.prompt_template)
     try:
-        adapter = adapter_class(saved.method).on_classes(saved, AdapterInputs(text, prompts, lambda: frozen_clip))
+        frozen = AdapterInputs(text, prompts, lambda: frozen_clip)
+        adapter = adapter_class(saved.method, saved.start).on_classes(saved, frozen)
     except ValueError as error:
         raise _misfit(saved, error) from error
     with torch.no_grad():

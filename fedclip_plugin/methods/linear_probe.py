@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from fedclip_plugin.features import TextFeatures
 from fedclip_plugin.methods.base import AdapterInputs, keep_known_rows
+from fedclip_plugin.methods.closed_form.adapters import Ridge
 from fedclip_plugin.methods.zero_shot import ZeroShot
 from fedclip_plugin.runs import SavedAdapter
 
@@ -43,3 +44,14 @@ class LinearProbe(ZeroShot):
     def class_features(self, text: TextFeatures) -> Tensor:
         """Return the rows at unit length, ``[C, d]``."""
         return normalize(self.rows, dim=-1)
+
+
+class RidgeProbe(Ridge):
+    """The linear probe that starts from :class:`Ridge`: its first round is solved, later ones train what was found.
+
+    Unlike those of :class:`LinearProbe` the rows count with their lengths, and the factor, which carries the
+    temperature, is trained too: so the adapter after the first round is that of ``method: ridge``, to the bit.
+    Parameters: ``C d + 1``.
+    """
+
+    batches_clients = True

@@ -7,8 +7,8 @@ entry-point group ``fedclip_plugin.methods``; see ``docs/adding_a_method.md``.
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from fedclip_plugin.backbone.configs.backbone_config import BackboneConfig
+
+ZERO_SHOT = "zero_shot"
+"""What every method may start from."""
 
 GROUP = "fedclip_plugin.methods"
 """The entry-point group in which packages register methods."""
@@ -72,6 +75,9 @@ class Method:
     takes
         Which of the recipe's keys that do not suit every method suit this one: ``text_pull``, which needs trained class
         features, and ``wise``, which needs a start that is zero-shot CLIP.
+    starts
+        What its training may start from besides zero-shot CLIP (``fedclip_args.start``): the name of a closed-form
+        method, whose solution is the first round, to the class that trains it further, as ``adapter`` names one.
     families
         The kinds of backbones that it works with, by ``BackboneConfig.family``.
     """
@@ -85,6 +91,7 @@ class Method:
     parameters: Callable[[BackboneConfig, int], int] = _nothing
     activations: Callable[[BackboneConfig, int, int], int] = _nothing
     takes: tuple[str, ...] = ()
+    starts: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = FAMILIES
     sums: Callable[[BackboneConfig, int], int] | None = None
 
@@ -218,6 +225,7 @@ _BUILT_IN = (
         adapter="fedclip_plugin.methods.linear_probe:LinearProbe",
         parameters=lambda size, classes: classes * size.dim,
         takes=("text_pull", "wise"),
+        starts={"ridge": "fedclip_plugin.methods.linear_probe:RidgeProbe"},
     ),
     Method(
         name="ridge",

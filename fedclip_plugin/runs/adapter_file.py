@@ -20,6 +20,7 @@ from fedclip_edge.calibration import Calibration
 from fedclip_edge.files import write_file, write_folder
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.errors import AdapterFileError
+from fedclip_plugin.methods.registry import ZERO_SHOT
 from fedclip_plugin.runs.adapter_header import header_fault, tensors_fault
 from fedclip_plugin.text import percent, size
 
@@ -60,11 +61,13 @@ class SavedAdapter:
         The adapter's parameters by name, as the method's module names them.
     class_features
         What image features are compared with, ``[C, d]`` float32, where the method trains it; else None. Of unit length
-        but for closed-form methods.
+        but for closed-form methods, and what starts from one.
     class_biases
         What is added to the products with the class features, before the logit scale, ``[C]`` float32; mostly None.
     sample_range
         What was black and white in samples of more than 8 bits; None where the files' own word was taken.
+    start
+        What its training started from, as in a recipe (``fedclip_args.start``).
     calibration
         What its logits are divided by, and which confidences are too low to answer; None where that is not known.
     """
@@ -86,6 +89,7 @@ class SavedAdapter:
     class_biases: npt.NDArray[Any] | None = None
     sample_range: SampleRange | None = None
     calibration: Calibration | None = None
+    start: str = ZERO_SHOT
 
     @property
     def answer_scale(self) -> float:
@@ -143,8 +147,8 @@ def save_adapter(folder: Path, adapter: SavedAdapter) -> None:
     stored = ("tensors", TEXT_FEATURES, CLASS_FEATURES, CLASS_BIASES)
     header = {item.name: getattr(adapter, item.name) for item in fields(adapter) if item.name not in stored}
     header["calibration"] = None if adapter.calibration is None else adapter.calibration.to_json()
-    for name in ("sample_range", "calibration"):
-        if header[name] is None:
+    for name, usual in (("sample_range", None), ("calibration", None), ("start", ZERO_SHOT)):
+        if header[name] == usual:
             del header[name]  # a version that knows no such key reads the adapter rightly
     header["format_version"] = FORMAT_VERSION
     write_folder(folder, {"adapter.json": _sealed(header, weights), "adapter.safetensors": weights})

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fedclip_edge.calibration import CALIBRATION_RULE, is_calibration
 from fedclip_edge.sample_range import RANGE_RULE, is_range
 from fedclip_edge.terminal import printable
-from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.methods.registry import METHODS, ZERO_SHOT
 from fedclip_plugin.recipe.prompts import require_template
 
 _WIDEST = 1_000_000
@@ -31,6 +31,9 @@ def header_fault(header: Mapping[str, Any]) -> str | None:
         known = ", ".join(METHODS)
         remedy = "install the package that has it, or update fedclip-plugin"
         return f"is of method {_shown(method)}; known here are {known}: {remedy}"
+    start = header.get("start", ZERO_SHOT)
+    if isinstance(method, str) and start not in (ZERO_SHOT, *METHODS[method].starts):
+        return f"starts from {_shown(start)}, which method {method} does not know here: update fedclip-plugin"
     wrong = next((name for name, (holds, _) in _RULES.items() if name in header and not holds(header[name])), None)
     return f"has {wrong} = {_shown(header[wrong])}, which must be {_RULES[wrong][1]}" if wrong else None
 
@@ -97,10 +100,11 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "round": (lambda value: _is_whole(value, 0, _LAST_ROUND), "a whole number of 0 or more"),
     "recipe_digest": _TEXT,
     "metrics": (lambda value: isinstance(value, dict), "an object"),
+    "start": _TEXT,
     "sample_range": (is_range, RANGE_RULE),
     "calibration": (is_calibration, CALIBRATION_RULE),
 }
-_OPTIONAL = {"sample_range", "calibration"}
+_OPTIONAL = {"sample_range", "calibration", "start"}
 
 
 def _shown(value: Any) -> str:

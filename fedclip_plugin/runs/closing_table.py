@@ -125,9 +125,14 @@ def calibration_cells(record: CalibrationRecord | None, best: int) -> list[list[
 
 
 def _loss(record: RoundRecord) -> list[str]:
-    """Say the loss; where no silo told one, that it is not finite if that is why updates were dropped."""
+    """Say the loss, or what was chosen where nothing was trained.
+
+    Where no silo told a loss, say that it is not finite if that is why updates were dropped.
+    """
     if record.wise is not None:
         return [f"wise {record.wise:g}"]
+    if record.solved is not None:
+        return [f"penalty {record.solved.penalty:g} weight {record.solved.mix:g}"]
     if record.train_loss is None:
         return ["no finite loss"] if record.dropped else []
     return [f"loss {record.train_loss:.4f}"]

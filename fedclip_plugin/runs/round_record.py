@@ -76,6 +76,21 @@ class ClientScores(_Record):
     macro_f1: Share
 
 
+class SolvedRecord(_Record):
+    """What the silos' validation images chose in a round that is solved from sums.
+
+    Attributes
+    ----------
+    penalty
+        Regularisation of the solution.
+    mix
+        Weight of its logits beside CLIP's own.
+    """
+
+    penalty: Amount
+    mix: Amount
+
+
 class RoundRecord(_Record):
     """One line of ``metrics.jsonl``; round 0 is the untrained adapter.
 
@@ -102,6 +117,8 @@ class RoundRecord(_Record):
     wise
         In the last round of a run with ``wise``, which interpolates and trains nothing: how much of what was trained is
         in the adapter, from 0, zero-shot CLIP, to 1.
+    solved
+        Of a round that is solved from sums over the silos' images, and trains nothing.
     best_round
         The first round so far of the highest mean source validation, among those that were tested.
     clients, zero_shot_clients
@@ -123,6 +140,7 @@ class RoundRecord(_Record):
     images_target: Number | None = None
     target: Share | None
     wise: Share | None = None
+    solved: SolvedRecord | None = None
     best_round: Number
     clients: ClientScores | None = None
     zero_shot_clients: ClientScores | None = None

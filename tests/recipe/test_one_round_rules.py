@@ -99,3 +99,47 @@ def test_forgetting_is_for_few_silos(tmp_path):
     assert load(tmp_path, sections=own, **changes).train_args.client_num_in_total == 33
     with pytest.raises(RecipeError, match="for 32 silos at most, here 33"):
         load(tmp_path, sections=own, **changes | {"fedclip_args.forgettable": True})
+
+
+STARTED = {"fedclip_args.method": "linear_probe", "fedclip_args.start": "ridge"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"train_args.client_num_per_round": 2, "fedclip_args.min_class_count": 5},
+        {"fedclip_args.wise": True, "fedclip_args.weighting": "samples", "fedclip_args.personal_epochs": 2},
+        {"fedclip_args.server_optimizer": "sgd", "fedclip_args.proximal_mu": 0.1, "fedclip_args.text_pull": 8},
+    ],
+)
+def test_a_probe_may_start_from_ridge(tmp_path, changes):
+    assert load(tmp_path, **STARTED | changes).fedclip_args.start == "ridge"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"fedclip_args.method": "fedclip"}, 'start = "ridge": not for method fedclip; leave it out, or take linear_p'),
+        ({"fedclip_args.start": "rigde"}, 'start = "rigde"'),
+        ({"train_args.comm_round": 1}, "comm_round = 1: must be 2 or more with start: ridge, whose first round trains"),
+        ({"fedclip_args.codec": "int8"}, "not with start: ridge: the first round's solution rests on small"),
+        ({"fedclip_args.federation": "local"}, "not with start: ridge: silos that train alone share no sums"),
+        ({"fedclip_args.personal_statistics": True}, "only for method: ridge or ncm or gda; leave it out"),
+        ({"fedclip_args.forgettable": True}, "only for method: ridge or ncm or gda; leave it out"),
+        ({"defense_args": {"enable_defense": True, "defense_type": "wise_median"}}, "compare updates"),
+    ],
+)
+def test_what_a_start_from_ridge_cannot_be_with_is_refused_with_the_reason(tmp_path, changes, text):
+    keys = {key: value for key, value in changes.items() if "." in key}
+    sections = {key: value for key, value in changes.items() if "." not in key}
+    with pytest.raises(RecipeError, match="RECIPE: 1 error") as refused:
+        load(tmp_path, sections=sections, **STARTED | keys)
+    assert text in str(refused.value)
+
+
+def test_sums_of_clients_are_not_lost_in_the_first_round(tmp_path):
+    base = {"base": "simulation/clip_tiny_fedclip"} | STARTED
+    assert load(tmp_path, **base).simulated
+    with pytest.raises(RecipeError, match="what is lost in the first round is lost for good"):
+        load(tmp_path, **base | {"fedclip_args.client_drop_rate": 0.5})

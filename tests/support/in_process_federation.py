@@ -97,12 +97,12 @@ class Federation:
         self.wire, self.folder, self.lines = Wire(), RunFolder(folder), []
         self.folder.prepare("# digest: d\n", "d", 0, resume=start_round > 0)
         text = torch.nn.functional.normalize(torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(9)), dim=-1)
-        task = Task(method, "clip-tiny", "0", "fp32", CLASSES, "a {}", TextFeatures(text, 20.0), "d")
-        settings = settings_of(**changes)
+        settings, features = settings_of(**changes), TextFeatures(text, 20.0)
+        task = Task(method, "clip-tiny", "0", "fp32", CLASSES, "a {}", features, "d", start=settings.start)
         self.histories = [{} for _ in range(4)]
         args = arguments(self.wire, 0, comm_round=settings.comm_round)
         mlops.pre_setup(args)
-        model = create_adapter(method, frozen(WIDTH), 0)
+        model = create_adapter(method, frozen(WIDTH), 0, start=task.start)
         sizes = {"train": 20, "validation": 10, "test": 10}
         aggregator = FedClipAggregator(model, args, settings, task, SILOS, self.folder, splits=[sizes] * 3)
         if adapter is not None:
@@ -119,7 +119,7 @@ class Federation:
 
     def _silo(self, rank, task, settings):
         args = arguments(self.wire, rank, comm_round=settings.comm_round)
-        model = create_adapter(task.method, frozen(WIDTH), 0)
+        model = create_adapter(task.method, frozen(WIDTH), 0, start=task.start)
         data = silo_features(rank)
         parts = {"validation": data.validation, "test": data.test}
         zero_shot = {name: task.answer(ZeroShot(), part) for name, part in parts.items()}

@@ -81,6 +81,7 @@ def training_settings(**given):
         "calibrate": True,
         "false_reject_rate": 0.05,
         "round_timeout": 60.0,
+        "start": "zero_shot",
         "weighting": "uniform",
         "averaged": True,
         "proximal_mu": 0.0,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from fedclip_plugin.federated.messages.added_fields import SiloReport
+from fedclip_plugin.federated.roles.choice import Chosen
 from fedclip_plugin.federated.roles.task import Score
-from fedclip_plugin.runs import ClientScores, RoundRecord, RunFolder, SiloRecord
+from fedclip_plugin.runs import ClientScores, RoundRecord, RunFolder, SiloRecord, SolvedRecord
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class ServerReport:
     wall_seconds: float = 0.0  # from sending the adapter before to sending this one
     target: float | None = None
     wise: float | None = None  # how much of what was trained is in an adapter that is interpolated
+    solved: Chosen | None = None  # what was chosen in a round that is solved and not trained
     zero_shot: Score | None = None  # on the target domain; in round 0 of a run with a target
 
 
@@ -124,6 +126,7 @@ class RoundRecorder:
             images_target=server.zero_shot.count if server.zero_shot else None,
             target=server.target,
             wise=server.wise,
+            solved=None if server.solved is None else SolvedRecord(**server.solved._asdict()),
             best_round=self._best[0],
             **self._clients.pop(number, {}),
         )

@@ -57,7 +57,7 @@ class AveragingDriver(FedMLAggregator):
     def sample(self, number: int) -> None:
         """Sample the silos of round ``number``."""
         settings = self._aggregator.settings
-        asked = self.client_num if settings.interpolates(number) else settings.silos_per_round
+        asked = settings.taking_part(number, self.client_num)
         self.sampled = sampled(settings.random_seed, number, self.client_num, asked)
 
     def client_selection(
@@ -81,7 +81,7 @@ class AveragingDriver(FedMLAggregator):
             return False
         for index in self.sampled:
             self.flag_client_model_uploaded_dict[index] = False
-        if self._aggregator.closed_form is None or self._tried:
+        if self._aggregator.solving(self.args.round_idx) is None or self._tried:
             return True
         self._tried = True
         self._take_sums()
@@ -115,7 +115,7 @@ class AveragingDriver(FedMLAggregator):
         began = time.perf_counter()
         aggregator = self._aggregator
         aggregator.answered = tuple(aggregator.silos[index] for index in self.sampled)
-        if aggregator.closed_form is not None:
+        if aggregator.solving(self.args.round_idx) is not None:
             result = aggregator.take_trials(self._answers())
             self.set_global_model_params(result)
             self.seconds, self._tried, indices = {"aggregate": time.perf_counter() - began}, False, self.sampled
@@ -271,6 +271,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         if number < self.round_num:
             self._aggregator.save(number)
         self._state.save(number)
+        solved = self._aggregator.solving(number - 1)
         report = ServerReport(
             answered=self._aggregator.answered,
             dropped=self._aggregator.dropped,
@@ -280,6 +281,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             wall_seconds=wall,
             target=self._aggregator.target,
             wise=self._aggregator.share,
+            solved=None if solved is None else solved.chosen,
         )
         self._recorder.server(number, report)
         self._state.drop_before(self._recorder.last)

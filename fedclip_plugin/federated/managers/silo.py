@@ -157,7 +157,7 @@ class SiloDriver(TrainerDistAdapter):
             found = self.silo_trainer.try_interpolations(self.splits.validation)
             self.report = replace(self.report, train_seconds=time.perf_counter() - began)
             return found, len(self.splits.train)
-        solved = isinstance(self.silo_trainer.model, ClosedForm)
+        solved = isinstance(self.silo_trainer.model, ClosedForm) and self.round == 0
         if solved:
             update, samples = self.silo_trainer.sums(self.splits.train).to_wire(), len(self.splits.train)
         else:

@@ -65,7 +65,7 @@ class FedClipAggregator(ServerAggregator):
     target_answers
         What that adapter, or each silo's own, said of the target's images.
     closed_form
-        The round of a method that is solved and not trained; None for the others.
+        The first round of a method that is solved, or starts from what is solved; None for the others.
     """
 
     model: Adapter
@@ -129,6 +129,10 @@ class FedClipAggregator(ServerAggregator):
         self._alone = [dict(update) for _, update in updates] if not self.settings.averaged else []
         updates, chosen = super().on_before_aggregation(updates)
         return updates, [kept[index] for index in chosen]
+
+    def solving(self, index: int) -> ClosedFormRound | None:
+        """Return what solves the round of this index; None where it trains."""
+        return self.closed_form if index == 0 else None
 
     def take_sums(self, sent: Sequence[Sent]) -> None:
         """Take in the sums of silos, of a closed-form method; a FederationError when too few can be used."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from fedclip_plugin.methods.registry import ZERO_SHOT
 from fedclip_plugin.methods.regularisers import Regularisers
 from fedclip_plugin.recipe import Recipe
 
@@ -23,6 +24,7 @@ class TrainingSettings:
     frequency_of_the_test: int
     client_drop_rate: float
     min_silos: int  # usable updates that a round needs
+    start: str
     weighting: str
     averaged: bool  # whether silos go on from the average (``federation: federated``)
     proximal_mu: float
@@ -46,6 +48,11 @@ class TrainingSettings:
     def interpolates(self, index: int) -> bool:
         """Return whether the round of this index trains nothing, but interpolates (``wise``): the last one."""
         return bool(self.wise) and index == self.comm_round - 1
+
+    def taking_part(self, index: int, silos: int) -> int:
+        """Return how many of the silos take part in the round of this index: all where it does not train."""
+        solves = self.start != ZERO_SHOT and index == 0
+        return silos if solves or self.interpolates(index) else self.silos_per_round
 
     def is_tested(self, number: int) -> bool:
         """Return whether the adapter after ``number`` rounds is tested: as FedML, the first one, every n, the last."""

@@ -15,6 +15,7 @@ from fedclip_edge.metrics import confusion
 from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.features import InputSet, TextFeatures
 from fedclip_plugin.methods import Adapter, parameters_of, scores
+from fedclip_plugin.methods.registry import ZERO_SHOT
 from fedclip_plugin.runs import SavedAdapter
 
 
@@ -133,6 +134,7 @@ class Task:
     text: TextFeatures  # text features ``[C, d]`` and logit scale
     recipe_digest: str
     sample_range: SampleRange | None = None  # what is black and white in samples of more than 8 bits
+    start: str = ZERO_SHOT  # what training starts from
 
     def answer(self, adapter: Adapter, data: InputSet) -> Answers:
         """Return how ``adapter`` labels images; :class:`~fedclip_plugin.methods.ZeroShot` is CLIP without one."""
@@ -181,4 +183,5 @@ class Task:
             class_features=classes.detach().float().cpu().numpy() if adapter.trains_classes else None,
             class_biases=None if biases is None else biases.detach().float().cpu().numpy(),
             sample_range=self.sample_range,
+            start=self.start,
         )

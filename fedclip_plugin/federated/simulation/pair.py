@@ -30,12 +30,12 @@ def make_simulation_pair(
             "this simulation on one host"
         )
     seed, aggregator, trainer = recipe.common_args.random_seed, None, None
-    model = create_adapter(task.method, inputs.frozen, seed)
+    model = create_adapter(task.method, inputs.frozen, seed, start=task.start)
     if group.rank == 0:
         args.device_type = "cpu"  # FedML's attacks and defences ask for it; updates are averaged on the CPU
         aggregator = FedClipAggregator(model, args, settings, task, data.names, folder, inputs.zero_shot, inputs.sizes)
     if group.rank or group.comm is None:
-        own = create_adapter(task.method, inputs.frozen, seed) if aggregator else model
+        own = create_adapter(task.method, inputs.frozen, seed, start=task.start) if aggregator else model
         trainer = FedClipTrainer(own.to(device), args, settings, task, "", folder)
     counts = dict(enumerate(data.train_sizes()))
     return [None, None, None, inputs.target, counts, data, data, len(task.classes)], model, trainer, aggregator

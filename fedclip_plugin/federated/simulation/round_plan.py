@@ -77,7 +77,8 @@ class RoundPlan:
 
     def _drawn(self, number: int) -> _Drawn:
         settings = self._settings
-        clients = sampled(settings.random_seed, number, len(self._data), settings.silos_per_round)
+        asked = settings.taking_part(number, len(self._data))
+        clients = sampled(settings.random_seed, number, len(self._data), asked)
         gone = lost(settings.random_seed, number, clients, settings.client_drop_rate)
         steps = {
             client: settings.epochs * max(1, -(-self.samples[client] // settings.batch_size)) for client in clients

@@ -118,10 +118,12 @@ class SimulationServer:
         self._args.round_idx = number
         held = aggregator.get_model_params()
         faults = {names[own.client]: own.fault for own in trained if own.fault is not None}
-        if aggregator.closed_form is not None:
+        solver = aggregator.solving(number)
+        if solver is not None:
             aggregator.require_enough(len(trained) - len(faults), faults)
-            aggregator.set_model_params(self._solve(number, aggregator.closed_form, answers))
+            aggregator.set_model_params(self._solve(number, solver, answers))
             return
+        self._tried = 0, 0
         if self._settings.interpolates(number):
             aggregator.dropped = {}
             right = [sum(own) for own in zip(*(answer.right for answer in answers), strict=True)]
@@ -187,6 +189,7 @@ class SimulationServer:
             aggregator.save(number)
         self._state.save(number)
         tried = 8 * len(self._settings.wise) if self._settings.interpolates(number - 1) else 0  # bytes, of each client
+        solved = aggregator.solving(number - 1)
         report = ServerReport(
             answered=tuple(self._data.names) if tried else tuple(self._data.names[own.client] for own in trained),
             dropped=aggregator.dropped,
@@ -196,6 +199,7 @@ class SimulationServer:
             wall_seconds=wall,
             target=aggregator.target,
             wise=aggregator.share,
+            solved=None if solved is None else solved.chosen,
         )
         self._recorder.server(number, report)
         self._state.drop_before(self._recorder.last)

@@ -150,7 +150,7 @@ class Worker:
         return labels
 
     def _train(self, number: int, held: Tensors) -> tuple[list[TrainedClient], NDArray[np.float64] | None]:
-        if isinstance(self._trainer.model, ClosedForm):
+        if number == 0 and isinstance(self._trainer.model, ClosedForm):
             return self._sum(number)
         total = None if self._single else ExactSum(held)
         if self._batched and total is not None:

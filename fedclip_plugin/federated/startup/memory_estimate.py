@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedclip_plugin.backbone.configs.backbone_config import FLOAT, BackboneConfig
 from fedclip_plugin.backbone.configs.clip_config import read_clip_config
-from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.methods.registry import METHODS, ZERO_SHOT
 from fedclip_plugin.recipe import Recipe
 
 BASE_OWN, BASE_SHARED = 640_000_000, 380_000_000
@@ -98,9 +98,10 @@ def _simulated(recipe: Recipe, size: BackboneConfig, trained: int, images: int) 
 
 def update_bytes(recipe: Recipe, backbone: Path) -> int:
     """Return the bytes of an update, as a silo sends it without a codec; of a prompt, of 16 words at most."""
-    method, size, classes = METHODS[recipe.fedclip_args.method], read_clip_config(backbone), _classes(recipe)
-    sums = 0 if method.sums is None else method.sums(size, classes)
-    return FLOAT * max(method.parameters(size, classes), sums)
+    settings, size, classes = recipe.fedclip_args, read_clip_config(backbone), _classes(recipe)
+    first = METHODS[settings.method if settings.start == ZERO_SHOT else settings.start]
+    sums = 0 if first.sums is None else first.sums(size, classes)
+    return FLOAT * max(METHODS[settings.method].parameters(size, classes), sums)
 
 
 def _kept_bytes(recipe: Recipe, size: BackboneConfig) -> int:

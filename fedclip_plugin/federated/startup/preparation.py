@@ -309,6 +309,7 @@ def task_of(recipe: Recipe, source: FeatureSource, classes: tuple[str, ...], tex
         text=text,
         recipe_digest=recipe.digest(),
         sample_range=settings.sample_range,
+        start=settings.start,
     )
 
 

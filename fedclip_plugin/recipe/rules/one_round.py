@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from fedclip_plugin.errors import MethodError
-from fedclip_plugin.methods.registry import METHODS
+from fedclip_plugin.methods.registry import METHODS, ZERO_SHOT
 from fedclip_plugin.recipe.faults import Fault, Rule, Values
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
@@ -34,6 +34,14 @@ _FEDML = {
 }
 
 
+_NOT_AT_FIRST = {
+    "codec": "the first round's solution rests on small differences of sums, which 16 or 8 bits lose",
+    "federation": "silos that train alone share no sums",
+    "client_drop_rate": "what is lost in the first round is lost for good",
+}
+"""Keys that make no sense where the first round is solved and later ones train, and why."""
+
+
 def _one_round(values: Values) -> Iterator[Fault]:
     method = values.get("fedclip_args.method")
     if rounds_of(method) is None:
@@ -45,13 +53,31 @@ def _one_round(values: Values) -> Iterator[Fault]:
     if total and sampled and sampled < total:
         rule = f"method {method} has one round, which needs all silos; set it to client_num_in_total, {total}"
         yield Fault("train_args.client_num_per_round", rule, sampled)
-    for key, why in _WITHOUT.items():
+    yield from _foreign(values, f"method {method}", _WITHOUT)
+
+
+def _start(values: Values) -> Iterator[Fault]:
+    start, method = values.get("fedclip_args.start"), values.get("fedclip_args.method")
+    if not _is_solved(start) or method is None:
+        return
+    if start not in _starts_of(method):
+        able = " or ".join(name for name in METHODS if start in _starts_of(name))
+        yield Fault("fedclip_args.start", f"not for method {method}; leave it out, or take {able}", start)
+        return
+    if values.get("train_args.comm_round") == 1:
+        rule = f"must be 2 or more with start: {start}, whose first round trains nothing; that alone is method: {start}"
+        yield Fault("train_args.comm_round", rule, 1)
+    yield from _foreign(values, f"start: {start}", _NOT_AT_FIRST)
+
+
+def _foreign(values: Values, told: str, keys: Mapping[str, str]) -> Iterator[Fault]:
+    for key, why in keys.items():
         value = values.get(f"fedclip_args.{key}")
         if value not in {None, FedClipArgs.model_fields[key].default}:
-            yield Fault(f"fedclip_args.{key}", f"not with method {method}: {why}; leave it out", value)
+            yield Fault(f"fedclip_args.{key}", f"not with {told}: {why}; leave it out", value)
     for where, why in _FEDML.items():
         if values.get(where):
-            yield Fault(where, f"not with method {method}: {why}; leave it out", values[where])
+            yield Fault(where, f"not with {told}: {why}; leave it out", values[where])
 
 
 def _of_these_alone(values: Values) -> Iterator[Fault]:
@@ -60,6 +86,8 @@ def _of_these_alone(values: Values) -> Iterator[Fault]:
         return
     for key in _ONLY:
         value = values.get(f"fedclip_args.{key}")
+        if key == "min_class_count" and _is_solved(values.get("fedclip_args.start")):
+            continue  # sums are sent then too
         if value not in {None, FedClipArgs.model_fields[key].default}:
             solved = " or ".join(name for name in METHODS if rounds_of(name) is not None)
             yield Fault(f"fedclip_args.{key}", f"only for method: {solved}; leave it out", value)
@@ -87,5 +115,16 @@ def rounds_of(method: object) -> int | None:
         return None
 
 
-RULES: tuple[Rule, ...] = (_one_round, _of_these_alone, _forgettable)
+def _is_solved(start: object) -> bool:
+    return start not in (None, ZERO_SHOT)
+
+
+def _starts_of(method: str) -> Mapping[str, str]:
+    try:
+        return METHODS[method].starts if method in METHODS else {}
+    except MethodError:
+        return {}
+
+
+RULES: tuple[Rule, ...] = (_one_round, _start, _of_these_alone, _forgettable)
 """On methods that are solved and not trained."""

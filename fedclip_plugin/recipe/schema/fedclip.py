@@ -45,6 +45,9 @@ class FedClipArgs(Section):
         images of your own unless told otherwise.
     method
         What is trained and sent; ``fedclip ls --methods`` says more of each.
+    start
+        What ``method: linear_probe`` starts from. ``ridge``: the first round trains nothing, but is that of ``method:
+        ridge``, in which all silos take part; later rounds train what it found. The other methods know ``zero_shot``.
     data_layout
         How images lie: ``domains``: ``root/<domain>/<class>/<image>``, one domain per silo; ``classes``:
         ``root/<class>/<image>``, distributed among silos; ``splits``: ``root/<split>/<class>/<image>`` with the splits
@@ -137,8 +140,9 @@ class FedClipArgs(Section):
         and a share of everybody else's, 0, 0.03, 0.1, 0.3 or 1 by its own validation images; kept under ``personal/``.
         Each silo is sent the sums of the others then; with two silos that is the other's.
     min_class_count
-        Of ``method: ridge``, ``ncm`` and ``gda``: a silo leaves a class of which it trains on fewer images out of what
-        it sends, and its log says so. The sum of a class of one image is that image's feature; 1 sends it.
+        Of ``method: ridge``, ``ncm`` and ``gda``, and of ``start: ridge``: a silo leaves a class of which it trains on
+        fewer images out of what it sends, and its log says so. The sum of a class of one image is that image's feature;
+        1 sends it.
     forgettable
         Of ``method: ridge``, ``ncm`` and ``gda``, with up to 32 silos: whether the server keeps each silo's sums in the
         run folder, so that ``fedclip forget`` can take a silo out. Silos are sent what is solved without each of them.
@@ -187,6 +191,7 @@ class FedClipArgs(Section):
 
     backbone: BackboneName = "clip-tiny"
     method: MethodName = "fedclip"
+    start: Literal["zero_shot", "ridge"] = "zero_shot"
     data_layout: Literal["domains", "classes", "splits", "silos", "list"] = "domains"
     data_root: UserPath | None = None
     data_list: UserPath | None = None

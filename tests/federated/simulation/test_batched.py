@@ -21,6 +21,7 @@ SIZES = (70, 33, 64, 2, 31, 1, 97)
 BATCHED = [name for name, method in METHODS.items() if not method.on_pixels and name in (
     "fedclip", "sigmoid_gate", "clip_adapter", "linear_probe"
 )]  # fmt: skip
+STARTS = {name: ["zero_shot", *METHODS[name].starts] for name in BATCHED}
 
 
 def clients(views=0):
@@ -47,15 +48,15 @@ def trained_alone(adapter, held, settings, inputs, data, number):
     return found
 
 
-@pytest.mark.parametrize("method", BATCHED)
+@pytest.mark.parametrize(("method", "start"), [(name, start) for name in BATCHED for start in STARTS[name]])
 @pytest.mark.parametrize(
     "changes",
     [{}, {"epochs": 2, "proximal_mu": 0.1}, {"zero_shot_distillation": 1.0, "text_pull": 4.0}],
     ids=["plain", "proximal", "regularised"],
 )
-def test_together_is_one_after_the_other(method, changes):
+def test_together_is_one_after_the_other(method, start, changes):
     settings, inputs = training_settings(weight_decay=0.0, **changes), frozen(WIDTH, CLASSES)
-    adapter, data = create_adapter(method, inputs, 0), clients(views=2 if changes else 0)
+    adapter, data = create_adapter(method, inputs, 0, start=start), clients(views=2 if changes else 0)
     held = {name: tensor.clone() for name, tensor in parameters_of(adapter).items()}
     alone = trained_alone(adapter, held, settings, inputs, data, 4)
     load_parameters(adapter, held)

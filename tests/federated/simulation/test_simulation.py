@@ -303,3 +303,16 @@ def test_a_solved_method_is_the_same_however_images_are_shared_out(simulate, met
         assert np.abs(own - tensors(simulated)[name]).max() <= 1e-6
     ours, theirs = results(simulated.rounds()), results(silos.rounds())
     assert [{**mine, "clients": None, "zero_shot_clients": None} for mine in ours] == theirs
+
+
+def test_a_probe_that_starts_from_ridge_asks_all_clients_at_first(simulate):
+    probe = {"fedclip_args__method": "linear_probe", "fedclip_args__start": "ridge", "train_args__comm_round": 3}
+    folder = simulate("probe_started", **probe, train_args__client_num_per_round=4)
+    ridge = simulate("ridge_alone", **EVERYONE | {"fedclip_args__method": "ridge"})
+    rounds = folder.rounds()
+    assert [len(line.answered) for line in rounds] == [0, 12, 4, 4]
+    assert rounds[1].solved == ridge.rounds()[1].solved
+    assert rounds[1].bytes_up == ridge.rounds()[1].bytes_up
+    assert rounds[2].bytes_up == 4 * sum(own.nbytes for own in load_adapter(folder.adapters / "final").tensors.values())
+    first = load_file(folder.adapters / "round_0001" / "adapter.safetensors")
+    assert all(np.array_equal(first[name], own) for name, own in tensors(ridge).items())
