@@ -40,6 +40,11 @@ def test_it_is_taken_with_one_round(tmp_path, method, keys):
         ({"fedclip_args.proximal_mu": 0.1}, "silos do not train"),
         ({"fedclip_args.personal_epochs": 2}, "personal_statistics: true solves an adapter for each of them"),
         ({"fedclip_args.federation": "local"}, "personal_statistics: true solves an adapter for each silo"),
+        ({"fedclip_args.wise": True}, "not for method ridge, which trains nothing; leave it out, or take sigmoid_gate"),
+        (
+            {"fedclip_args.text_pull": 8},
+            "not for method ridge, which trains nothing; leave it out, or take",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(tmp_path, changes, text):

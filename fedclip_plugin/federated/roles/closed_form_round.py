@@ -58,6 +58,7 @@ class ClosedFormRound:
         self, method: type[ClosedForm], text: TextFeatures, views: int = 0, leave_one_out: bool = False
     ) -> None:
         self._method, self._text, self._views, self._leave_one_out = method, text, views, leave_one_out
+        self._no_sums = method.no_sums(text.features)
         self._sums: dict[str, Statistics] = {}
         self._sent: dict[str, Tensors] = {}
         self._trials: dict[str, list[Trials]] = {}
@@ -65,7 +66,7 @@ class ClosedFormRound:
 
     def take_sums(self, sent: Iterable[Sent]) -> dict[str, str]:
         """Take in each silo's sums; return what is wrong with those that are left out, by silo."""
-        faults, template = {}, self._none().to_wire()
+        faults, template = {}, self._no_sums.to_wire()
         for silo, samples, tensors, images in sent:
             trained = images.get("train")
             reason = update_fault(samples, tensors, template, trained)
@@ -80,7 +81,7 @@ class ClosedFormRound:
 
     def take_total(self, numbers: npt.NDArray[np.float64]) -> None:
         """Take in the sums of all clients of a simulation, as :meth:`Statistics.flat` wrote them."""
-        self._sums = {"": self._none().of_flat(numbers)}
+        self._sums = {"": self._no_sums.of_flat(numbers)}
 
     def choose(self, trials: Mapping[str, Tensor]) -> Tensors:
         """Return the parameters of the adapter that the trials of all clients of a simulation choose."""
@@ -122,7 +123,7 @@ class ClosedFormRound:
 
     def total(self, without: str | None = None) -> Statistics:
         """Return the sums of all silos, or of all but one."""
-        return sum((own for silo, own in self._sums.items() if silo != without), self._none())
+        return sum((own for silo, own in self._sums.items() if silo != without), self._no_sums)
 
     @property
     def silos(self) -> tuple[str, ...]:
@@ -151,17 +152,12 @@ class ClosedFormRound:
             made._sums[silo], made._trials[silo] = Statistics.from_wire(tensors), _trials(tensors)
         return made
 
-    def _none(self) -> Statistics:
-        classes, width = self._text.features.shape
-        return Statistics.none(classes, width, self._method.needs_gram)
-
 
 def sent_by(adapter: Adapter) -> Tensors:
     """Return tensors like those that a silo sends: parameters, or of a closed-form method sums, without values."""
     if not isinstance(adapter, ClosedForm):
         return parameters_of(adapter)
-    classes, width = adapter.rows.shape
-    sums = Statistics.none(classes, width, adapter.needs_gram, "meta")
+    sums = adapter.no_sums(adapter.rows, "meta")
     named = Tensors(counts=sums.counts, sums=sums.sums)
     return named if sums.gram is None else Tensors(named, gram=sums.gram)
 

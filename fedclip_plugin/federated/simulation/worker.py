@@ -179,8 +179,7 @@ class Worker:
     def _none(self) -> Statistics:
         model = self._trainer.model
         assert isinstance(model, ClosedForm), "asked of those methods only"
-        classes, width = self._task.text.features.shape
-        return Statistics.none(classes, width, model.needs_gram)
+        return model.no_sums(self._task.text.features)
 
     def _try(self, solutions: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.int64]]:
         """Return how solutions do on the validation images among this worker's jobs."""

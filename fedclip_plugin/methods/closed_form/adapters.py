@@ -81,6 +81,11 @@ class ClosedForm(ZeroShot):
         return self.factor
 
     @classmethod
+    def no_sums(cls, rows: Tensor, device: str = "cpu") -> Statistics:
+        """Return the sums that a silo without images would send, for class features ``[C, d]``."""
+        return Statistics.none(*rows.shape, cls.needs_gram, device)
+
+    @classmethod
     @abstractmethod
     def solve(cls, statistics: Statistics, penalty: float) -> Solution:
         """Return the solution for sums over all images, in float64."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fedclip_plugin.errors import MethodError
 from fedclip_plugin.methods.registry import METHODS, Method
 from fedclip_plugin.recipe.faults import Fault, Rule, Values
+from fedclip_plugin.recipe.rules.one_round import rounds_of
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
 _NOT_FOR_ALL = {
@@ -68,8 +69,13 @@ def _regularisers(values: Values) -> Iterator[Fault]:
         value = values.get(f"fedclip_args.{name}")
         if value and name not in method.takes:
             able = [own.name for own in METHODS.data.values() if isinstance(own, Method) and name in own.takes]
-            rule = f"not for method {method.name}, {reason}; leave it out, or take {' or '.join(able)}"
+            why = reason if _trains(method) else "which trains nothing"
+            rule = f"not for method {method.name}, {why}; leave it out, or take {' or '.join(able)}"
             yield Fault(f"fedclip_args.{name}", rule, list(value) if isinstance(value, tuple) else value)
+
+
+def _trains(method: Method) -> bool:
+    return method.rounds is None and method.name != "zero_shot"
 
 
 def _wise(values: Values) -> Iterator[Fault]:
@@ -77,7 +83,7 @@ def _wise(values: Values) -> Iterator[Fault]:
     shares, template = values.get(key), values.get("fedclip_args.prompt_template")
     if not shares:
         return
-    if values.get("train_args.comm_round") == 1:
+    if values.get("train_args.comm_round") == 1 and rounds_of(values.get("fedclip_args.method")) is None:
         yield Fault("train_args.comm_round", "must be 2 or more with wise, whose last round trains nothing", 1)
     if (
         values.get("fedclip_args.method") == "prompt"
