@@ -33,6 +33,7 @@ _TEST_EVERY = 10
 def measure(scale: Scale, work: Path) -> list[Figure]:
     """Return the topic's figures."""
     figures = _throughput(scale, work)
+    figures += _solved(scale, work)
     for clients, per_round, images in scale.simulated:
         figures += _growth(clients, per_round, images, scale, work)
     return figures
@@ -91,10 +92,31 @@ def _growth(clients: int, per_round: int, images: int, scale: Scale, work: Path)
     ]
 
 
+def _solved(scale: Scale, work: Path) -> list[Figure]:
+    """Return how long ridge's one round takes, from sums to the adapter, of few images a client and of many."""
+    figures = []
+    for images in (scale.client_images // 5, scale.client_images):
+        made = Population(100, images), work / "clients"
+        ranks = _simulate(*made, made[0].make(made[1]), 100, 1, "fedclip", method="ridge")
+        (solved,) = rounds_of(ranks[0])
+        seconds = solved.seconds["round"] - solved.seconds["evaluate"]
+        name = f"ridge over 100 clients of {images} images, scoring apart"
+        figures.append(Figure(name, seconds, "s", at_most=1.0))
+    return figures
+
+
 def _simulate(
-    population: Population, features: Path, name: str, per_round: int, rounds: int, runner: str, test_every: int = 1
+    population: Population,
+    features: Path,
+    name: str,
+    per_round: int,
+    rounds: int,
+    runner: str,
+    test_every: int = 1,
+    method: str = "fedclip",
 ) -> list[dict[str, Any]]:
     words = [str(features), name, "--runner", runner, "--rounds", str(rounds), "--test-every", str(test_every)]
+    words += ["--method", method]
     words += ["--clients", str(population.clients), "--images", str(population.images), "--per-round", str(per_round)]
     ranks = cores() + 1
     module = "benchmarks.ranks.clients_rank"

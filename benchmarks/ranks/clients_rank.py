@@ -20,6 +20,7 @@ from fedclip_plugin.federated.startup.fedml_args import start_simulation
 from fedclip_plugin.federated.startup.rank_log import log_to
 from fedclip_plugin.machine import resident_bytes, torch_threads
 from fedclip_plugin.recipe import find_recipe, load_recipe
+from fedclip_plugin.recipe.rules.one_round import rounds_of
 from fedclip_plugin.runs import RunFolder
 
 RECIPE = "own_images/vit_b32_fedclip_iid"
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument("features", type=Path)
     parser.add_argument("name")
     parser.add_argument("--runner", choices=("fedclip", "fedml"), default="fedclip")
+    parser.add_argument("--method", default="fedclip")
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--per-round", type=int, required=True)
@@ -45,7 +47,8 @@ def main() -> int:
         f"train_args.comm_round={options.rounds}",
         f"validation_args.frequency_of_the_test={options.test_every}",
         "device_args.using_gpu=false",
-        "fedclip_args.weighting=samples",
+        f"fedclip_args.method={options.method}",
+        f"fedclip_args.weighting={'samples' if rounds_of(options.method) is None else 'uniform'}",
         "fedclip_args.calibrate=false",
     ]
     recipe = load_recipe(find_recipe(RECIPE), words)
@@ -54,7 +57,7 @@ def main() -> int:
     with log_to(folder.path / "logs", args.rank), torch_threads(1):
         if args.rank == 0:
             folder.prepare("# digest: benchmark\n", "benchmark", 0, resume=False)
-        inputs = Population(options.clients, options.images).inputs(options.features, options.name)
+        inputs = Population(options.clients, options.images).inputs(options.features, options.name, options.method)
         group = WorkerGroup.of(args.comm, recipe.fedclip_args.start_timeout)
         parts = make_simulation_pair(args, device, recipe, inputs, folder, group)
         prepared, seconds = time.perf_counter() - began, time.perf_counter()

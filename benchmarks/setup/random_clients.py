@@ -57,7 +57,7 @@ class Population:
         """Return what adapters are built on."""
         return AdapterInputs(TextFeatures(_text(), LOGIT_SCALE), prompts_of(_class_names(), _PROMPT), _no_backbone)
 
-    def inputs(self, folder: Path, name: str) -> SimulationInputs:
+    def inputs(self, folder: Path, name: str, method: str = "fedclip") -> SimulationInputs:
         """Return what a rank holds when the features are made."""
         # Flower's processes make no ranks, and have no FedML
         from fedclip_plugin.federated.roles.task import Task
@@ -66,7 +66,7 @@ class Population:
 
         clients, frozen = self.members(folder), self.frozen()
         splits, features = clients.splits(0), MappedFeatures(folder).read(name, self.labels())
-        task = Task("fedclip", "random", "0" * 64, "fp32", _class_names(), _PROMPT, frozen.text, "0" * 16)
+        task = Task(method, "random", "0" * 64, "fp32", _class_names(), _PROMPT, frozen.text, "0" * 16)
         data = ClientData(clients, splits, [features], [features])
         return SimulationInputs(task, frozen, data, None, None, tuple(own.sizes() for own in splits))
 

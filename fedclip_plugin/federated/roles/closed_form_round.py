@@ -117,9 +117,9 @@ class ClosedFormRound:
         number = 0 if without is None else 1 + list(self._sums).index(without)
         found = [each[number] for silo, each in self._trials.items() if silo != without]
         choice = sum(found, Trials.none(len(self._method.penalties), len(self._method.mixes))).best()
-        mix, solution = self._method.mixes[choice.mix], solutions_of(self._method, self.total(without))[choice.solution]
-        self.chosen = Chosen(self._method.penalties[choice.solution], mix)
-        return self._method.mixed(self._text, solution, mix, choice.temperature)
+        self.chosen = Chosen(self._method.penalties[choice.solution], self._method.mixes[choice.mix])
+        (solution,) = solutions_of(self._method, self.total(without), [self.chosen.penalty])
+        return self._method.mixed(self._text, solution, self.chosen.mix, choice.temperature)
 
     def total(self, without: str | None = None) -> Statistics:
         """Return the sums of all silos, or of all but one."""
