@@ -49,12 +49,16 @@ class CalibratedImages(_Part):
         Their answers' confidences, at temperature 1 and at the fitted one.
     unknown
         Share of them that is below the threshold.
+    chance
+        The calibration error after, to be expected if it were perfect: few images have one by chance. None in files of
+        earlier versions.
     """
 
     images: Number
     before: ConfidenceBins
     after: ConfidenceBins
     unknown: Share
+    chance: Share | None = None
 
 
 class CalibratedAdapter(_Part):

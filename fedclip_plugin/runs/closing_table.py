@@ -105,21 +105,21 @@ def client_cells(rounds: Sequence[RoundRecord], title: str) -> list[list[str]]:
 def calibration_cells(record: CalibrationRecord | None, best: int) -> list[list[str]]:
     """Return how the adapters are calibrated, as text, the head first; empty where they are not.
 
-    ECE is the expected calibration error in percent, before and after; ``unknown`` the share of answers below the
-    threshold. Round `best` is called so.
+    ECE is the expected calibration error in percent, before and after, and ``chance`` what it would be were the
+    calibration perfect; ``unknown`` the share of answers below the threshold. Round `best` is called so.
     """
     if record is None:
         return []
     places = [name for name in ("sources", "target") if getattr(record.adapters[0], name) is not None]
     head = ["calibration", "temperature", "unknown below"]
-    head += [f"{word} {name}" for name in places for word in ("ECE", "unknown")]
+    head += [f"{word} {name}" for name in places for word in ("ECE", "chance", "unknown")]
     body = []
     for own in record.adapters:
         row = [f"{'best' if own.round == best else 'last'} round {own.round}", f"{own.temperature:.3g}"]
         row.append(f"{own.threshold:.3g}")
         for images in (getattr(own, name) for name in places):
             before, after = (percent(side.reliability.error) for side in (images.before, images.after))
-            row += [f"{before} -> {after}", percent(images.unknown)]
+            row += [f"{before} -> {after}", percent(images.after.reliability.chance), percent(images.unknown)]
         body.append(row)
     return [head, *body]
 

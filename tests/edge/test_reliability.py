@@ -1,5 +1,7 @@
 """Reliability against examples worked out by hand."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -28,3 +30,21 @@ def test_answers_that_are_right_as_often_as_they_claim_have_no_error():
     confidence, correct = np.full(10, 0.7), np.arange(10) < 7
     assert reliability(confidence, correct).error == pytest.approx(0)
     assert reliability(np.ones(4), np.zeros(4, bool)).error == 1
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-9, 0.2, 0.5, 0.95, 1.0])
+def test_the_error_by_chance_is_the_mean_over_all_ways_to_be_right(rate):
+    """Four images of one confidence: the deviation of each number of right answers, by how likely it is."""
+    likely = [math.comb(4, right) * rate**right * (1 - rate) ** (4 - right) for right in range(5)]
+    wanted = sum(part * abs(right / 4 - rate) for right, part in enumerate(likely))
+    assert reliability(np.full(4, rate), np.ones(4, bool)).chance == pytest.approx(wanted, abs=1e-12)
+
+
+def test_the_error_by_chance_is_what_perfect_classifiers_have_on_average():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.3, 1.0, 300)
+    errors = [reliability(confidence, rng.uniform(size=300) < confidence).error for _ in range(400)]
+    chance = reliability(confidence, np.ones(300, bool)).chance
+    assert chance == pytest.approx(np.mean(errors), rel=0.03)
+    many = reliability(np.tile(confidence, 100), np.ones(30_000, bool))
+    assert many.chance == pytest.approx(chance / 10, rel=0.03)

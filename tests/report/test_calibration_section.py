@@ -35,12 +35,14 @@ def test_the_table_tells_errors_and_what_is_refused():
         "temperature",
         "unknown below",
         "ECE sources",
+        "chance sources",
         "unknown sources",
         "ECE target",
+        "chance target",
         "unknown target",
     ]
     assert head == told
-    assert best == ["best round 3", "1.6", "0.41", "20.0 -> 5.0", "6.0", "40.0 -> 30.0", "11.0"]
+    assert best == ["best round 3", "1.6", "0.41", "20.0 -> 5.0", "2.4", "6.0", "40.0 -> 30.0", "3.2", "11.0"]
     assert last == ["last round 5", *best[1:]]
     assert calibration_cells(None, 3) == []
     assert [row[0] for row in calibration_cells(record(target=False, rounds=(5,)), 5)[1:]] == ["best round 5"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -30,6 +31,16 @@ class Reliability:
     confidence: npt.NDArray[np.float64]
     error: float
 
+    @property
+    def chance(self) -> float:
+        """The error to be expected of a classifier with these confidences that is perfectly calibrated.
+
+        It is not 0: of n images with a confidence of p, n p are right only on average. Every image of a bin is taken to
+        have the bin's mean confidence.
+        """
+        bins = zip(self.counts.tolist(), self.confidence.tolist(), strict=True)
+        return sum(_deviation(images, rate) for images, rate in bins if images) / int(self.counts.sum())
+
     @classmethod
     def of_sums(
         cls, counts: npt.NDArray[np.int64], right: npt.NDArray[np.int64], confidence: npt.NDArray[np.float64]
@@ -39,6 +50,18 @@ class Reliability:
             accuracy, mean = right / counts, confidence / counts
         error = float(np.nansum(counts * np.abs(accuracy - mean)) / counts.sum())
         return cls(counts, accuracy, mean, error)
+
+
+def _deviation(images: int, rate: float) -> float:
+    """Return the mean absolute deviation of a binomial number from its mean, by de Moivre's formula.
+
+    ``E|K - n p| = 2 v C(n, v) p^v (1 - p)^(n - v + 1)`` with ``v = floor(n p) + 1``.
+    """
+    if not 0 < rate < 1:
+        return 0.0
+    above = min(math.floor(images * rate) + 1, images)
+    ways = math.lgamma(images + 1) - math.lgamma(above + 1) - math.lgamma(images - above + 1)
+    return 2 * above * math.exp(ways + above * math.log(rate) + (images - above + 1) * math.log1p(-rate))
 
 
 def reliability(confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], bins: int = BINS) -> Reliability:

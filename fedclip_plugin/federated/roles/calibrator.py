@@ -140,11 +140,13 @@ def calibrate_run(folder: RunFolder, ask: Ask, target: Calibrator | None, rate: 
 
 def _calibrated(answers: Sequence[Any], threshold: float) -> CalibratedImages:
     counts = _summed(answer.test for answer in answers)
+    after = _joined([answer.after for answer in answers])
     return CalibratedImages(
         images=int(counts.sum()),
         before=_joined([answer.before for answer in answers]),
-        after=_joined([answer.after for answer in answers]),
+        after=after,
         unknown=share_below(counts, threshold),
+        chance=after.reliability.chance,
     )
 
 

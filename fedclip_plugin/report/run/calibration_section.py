@@ -12,9 +12,10 @@ TITLE = "Calibration"
 _TOLD = (
     "After the last round one temperature was fitted to all silos' validation images, and the threshold set at which "
     "{rate:g} % of them are below it: answers of a lower confidence are unknown. ECE is the expected calibration error "
-    "before and after, unknown the share of answers below the threshold, both on images that took no part: the silos' "
+    "before and after, chance what it would be on so few images if the calibration were perfect, unknown the share "
+    "of answers below the threshold, all on images that took no part: the silos' "
     "test images, and the target's. It promises nothing of other kinds of images, and nothing of how many images of "
-    "other classes are found; with few images part of the ECE is chance."
+    "other classes are found."
 )
 
 
