@@ -57,7 +57,11 @@ def bars():
 
 
 def differences():
-    rows = [Difference("FedCLIP", 0.02, 0.01, 0.03), Difference("LoRA", -0.01, -0.03, 0.01), Difference("full", None)]
+    rows = [
+        Difference("FedCLIP", 0.02, 0.01, 0.03, True),
+        Difference("LoRA", -0.01, -0.03, 0.01),
+        Difference("full", None),
+    ]
     return forest([("art", rows)])
 
 

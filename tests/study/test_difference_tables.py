@@ -8,8 +8,8 @@ import pytest
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.study import KeptAnswers, Kinds, ResultsFolder
 from fedclip_plugin.study.running.own_answers import kinds_between
-from fedclip_plugin.study.tables.bootstrap import interval
 from fedclip_plugin.study.tables.difference_tables import difference_tables
+from fedclip_plugin.study.tables.intervals import DomainCounts, estimate
 from tests.support.study_samples import sample_answers, sample_results
 
 LABELS = np.zeros(4, dtype=int)
@@ -47,7 +47,8 @@ def test_an_image_is_taken_with_the_answers_of_all_federations_that_tested_it():
 
 def test_two_adapters_against_one_give_the_difference_of_the_accuracies():
     first, second = answers([0, 0, 1, 1], [0, 1, 1, 1]), answers([1, 0, 0, 0])
-    found = interval([kinds_between([(first, second)])])
+    kinds = kinds_between([(first, second)])
+    found = estimate([DomainCounts(kinds, {0: (kinds,)})])
     assert found.mean == pytest.approx(3 / 8 - 3 / 4)
 
 
@@ -73,6 +74,8 @@ def test_the_table_has_both_accuracies_and_their_difference_by_domain_and_in_the
     assert swapped.rows[-1][1:3] == general.rows[-1][2:0:-1] and swapped.rows[-1][3].startswith("-")
     same, _ = difference_tables(*kept, "fedclip", "fedclip")
     assert {row[3] for row in same.rows} == {"no difference [+0.0, +0.0]"}
+    assert "over other seeds and other test images" in general.notes[0]
+    assert "not widened for the other rows or for other cases" in general.notes[0]
 
 
 def test_without_the_answers_there_are_accuracies_and_a_word(kept, tmp_path):

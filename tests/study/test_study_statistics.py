@@ -1,6 +1,5 @@
-"""Deviations over seeds and the paired bootstrap: known answers, coverage by simulation, and verdicts."""
+"""Means and deviations over seeds, the kinds of images, and the figures of the rows."""
 
-import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from fedclip_plugin.study import Kinds
 from fedclip_plugin.study.running.own_answers import KeptAnswers, kinds_of
 from fedclip_plugin.study.tables.accuracy_rows import accuracy_row
-from fedclip_plugin.study.tables.bootstrap import Interval, interval
 from fedclip_plugin.study.tables.statistics import Spread, over_domains, spread
 from tests.support.study_samples import sample_results
 
@@ -37,24 +35,6 @@ def kinds(domains):
     return [kinds_of([answers(one) for one in federations]) for federations in domains]
 
 
-def naive(domains, resamples=4000, seed=1):
-    """Resample image by image in a loop: slow, and plainly what is meant."""
-    rng, drawn = np.random.default_rng(seed), []
-    for _ in range(resamples):
-        means = []
-        for federations in domains:
-            images = np.unique(np.concatenate([one.images for one in federations]))
-            times = np.bincount(rng.integers(len(images), size=len(images)), minlength=len(images))
-            total = weight = 0.0
-            for one in federations:
-                own = times[np.searchsorted(images, one.images)]
-                total += (own * one.difference).sum() / len(one.images)
-                weight += own.sum() / len(one.images)
-            means.append(total / weight)
-        drawn.append(np.mean(means))
-    return np.quantile(drawn, [0.025, 0.975])
-
-
 def test_spread_is_the_sample_deviation_and_none_for_one_seed():
     assert spread([0.7, 0.8, 0.9]) == Spread(pytest.approx(0.8), pytest.approx(0.1))
     assert spread([0.7]) == Spread(0.7, None)
@@ -66,46 +46,6 @@ def test_deviation_over_seeds_is_that_of_the_mean_over_targets():
     assert found == Spread(pytest.approx(0.6), pytest.approx(0.0))
     assert over_domains({}, (0, 1)) is None
     assert over_domains({"a": {}}, ()) is None
-
-
-def test_the_interval_agrees_with_resampling_in_a_loop():
-    rng = np.random.default_rng(3)
-    splits = [rng.permutation(90)[:40] for _ in range(3)]  # overlapping test splits of three seeds
-    domains = [
-        [paired(rng.choice([-1, 0, 1], 40, p=[0.1, 0.7, 0.2]), split) for split in splits],
-        [paired(rng.choice([-1, 0, 1], 60, p=[0.1, 0.6, 0.3])) for _ in range(2)],
-    ]
-    found = interval(kinds(domains))
-    expected = np.mean([np.mean([one.difference.mean() for one in federations]) for federations in domains])
-    assert found.mean == pytest.approx(expected)
-    assert [found.low, found.high] == pytest.approx(naive(domains), abs=0.006)
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    rng, truth, trials = np.random.default_rng(0), 0.03, 300
-    covered = 0
-    for _ in range(trials):
-        domains = [[paired(rng.choice([-1, 0, 1], 280, p=[0.06, 0.85, 0.09])) for _ in range(1)] for _ in range(4)]
-        found = interval(kinds(domains), resamples=1000)
-        covered += found.low <= truth <= found.high
-    assert 0.91 <= covered / trials <= 0.98
-
-
-def test_seeds_on_the_same_images_narrow_nothing_that_images_decide():
-    difference = np.random.default_rng(0).choice([-1, 0, 1], 400, p=[0.1, 0.75, 0.15])
-    one, three = (interval(kinds([[paired(difference)] * times])) for times in (1, 3))
-    assert (three.low, three.high) == pytest.approx((one.low, one.high))
-
-
-def test_the_same_results_give_the_same_interval_and_many_images_are_no_burden():
-    rng = np.random.default_rng(0)
-    domains = [[paired(rng.choice([-1, 0, 1], 100_000)) for _ in range(3)] for _ in range(6)]
-    told = kinds(domains)
-    began = time.perf_counter()
-    found = interval(told)
-    assert time.perf_counter() - began < 5
-    assert interval(told) == found
-    assert interval([]) is None
 
 
 def test_images_are_told_of_by_their_kinds_only():
@@ -125,20 +65,6 @@ def test_what_is_told_of_many_images_does_not_grow_with_them():
     told = kinds([[paired(rng.choice([-1, 0, 1], 50_000)) for _ in range(3)]])[0]
     assert len(told.images) == 7
     assert sum(told.images) == 50_000
-
-
-@pytest.mark.parametrize(
-    ("difference", "verdict"),
-    [
-        (Interval(0.02, 0.01, 0.03), "gain"),
-        (Interval(-0.02, -0.03, -0.01), "loss"),
-        (Interval(0.02, -0.001, 0.03), "no difference"),
-        (Interval(0.02, 0.0, 0.03), "no difference"),
-        (Interval(0.0, 0.0, 0.0), "no difference"),
-    ],
-)
-def test_a_difference_inside_the_noise_is_none(difference, verdict):
-    assert difference.verdict == verdict
 
 
 @pytest.mark.parametrize(("case", "verdict"), [("fedclip", "gain"), ("clip_adapter", "loss")])

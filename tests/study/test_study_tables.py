@@ -399,3 +399,15 @@ def test_a_partition_of_any_case_that_cannot_be_met_is_refused_before_the_start(
     told = capsys.readouterr().err
     assert "partition_alpha 0.001 left a silo with fewer than 5 (the smallest has 0) of the 60 images" in told
     assert not (tmp_path / "out" / "cells").exists()
+
+
+def test_the_tables_say_for_how_many_comparisons_they_hold_and_what_one_seed_cannot_tell(findings, tmp_path):
+    notes = accuracy_table(findings, "generalization").notes
+    assert "3 differences are told: all 3 intervals hold together with 95 % (Bonferroni)" in notes[1]
+    assert "test for all 3 together at 5 % (Holm)" in notes[1]
+    assert "of one seed" not in " ".join(notes)
+    alone = sample_results(tmp_path / "one", seeds=[0], cases={"fedclip": SAMPLE["cases"]["fedclip"]})
+    for kind in ("generalization", "personalization"):
+        told = " ".join(accuracy_table(alone, kind).notes)
+        assert "one difference is told: its interval holds with 95 %" in told
+        assert "of one seed an interval covers other test images alone" in told

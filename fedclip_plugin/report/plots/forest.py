@@ -25,22 +25,20 @@ class Difference:
         Difference of accuracies, a fraction; None where no cell is there.
     low, high
         Ends of its interval.
+    told
+        Whether it is called a gain or a loss.
     """
 
     label: str
     estimate: float | None
     low: float = 0.0
     high: float = 0.0
-
-    @property
-    def beyond_noise(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+    told: bool = False
 
 
 @styled
 def forest(panels: Sequence[tuple[str, Sequence[Difference]]]) -> Figure:
-    """Draw a forest plot a panel; a full mark tells that the interval leaves out zero.
+    """Draw a forest plot a panel; a full mark tells of a gain or a loss.
 
     Parameters
     ----------
@@ -52,7 +50,7 @@ def forest(panels: Sequence[tuple[str, Sequence[Difference]]]) -> Figure:
         _panel(axes, differences)
         axes.set_title(title)
     figure.supxlabel("points above zero-shot CLIP")
-    told = {"95 % interval leaves out 0": INK, "95 % interval holds 0: no gain or loss shown": "white"}
+    told = {"a gain or a loss": INK, "no difference": "white"}
     legend_above(figure, {text: _mark(fill) for text, fill in told.items()})
     return figure
 
@@ -68,6 +66,6 @@ def _panel(axes: Axes, differences: Sequence[Difference]) -> None:
             axes.text(0, place, " no result yet", va="center", fontsize=7, style="italic")
             continue
         axes.plot([100 * one.low, 100 * one.high], [place, place], color=INK, linewidth=1.2, label=one.label)
-        axes.plot(100 * one.estimate, place, "o", color=INK, markerfacecolor=INK if one.beyond_noise else "white")
+        axes.plot(100 * one.estimate, place, "o", color=INK, markerfacecolor=INK if one.told else "white")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     label_axis(axes, [one.label for one in differences])

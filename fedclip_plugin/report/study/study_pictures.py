@@ -16,9 +16,9 @@ from fedclip_plugin.report.plots.panels import AccuracyCurve, accuracy_panels
 from fedclip_plugin.report.plots.points import Point, cost_points
 from fedclip_plugin.study import CellResult, StudyResults
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column
-from fedclip_plugin.study.tables.bootstrap import Interval
 from fedclip_plugin.study.tables.clients_table import Scores, client_rows, with_zero_shot
 from fedclip_plugin.study.tables.cost_table import federates
+from fedclip_plugin.study.tables.intervals import Interval
 from fedclip_plugin.study.tables.statistics import Kind, Spread
 
 
@@ -93,8 +93,9 @@ def differences(findings: StudyResults, rows: Sequence[AccuracyRow], kind: Kind)
         f"{kind}_differences",
         forest(panels),
         f"Differences to zero-shot CLIP on {_ON[kind]} with 95 % intervals.",
-        f"Points above zero-shot CLIP on {_ON[kind]} with the 95 % interval of a paired bootstrap over test images, "
-        "averaged over seeds. A hollow mark is no gain and no loss: its interval holds 0.",
+        f"Points above zero-shot CLIP on {_ON[kind]}, mean over seeds, with intervals over other seeds and other test "
+        "images. The intervals of a panel hold with 95 % for all its cases together (Bonferroni). A hollow mark is no "
+        "gain and no loss (Holm's test of a panel's cases together, at 5 %).",
     )
 
 
@@ -178,4 +179,6 @@ def _bar(title: str, found: Spread | None) -> Bar:
 
 
 def _difference(title: str, found: Interval | None) -> Difference:
-    return Difference(title, found.mean, found.low, found.high) if found else Difference(title, None)
+    if found is None:
+        return Difference(title, None)
+    return Difference(title, found.mean, found.low, found.high, found.verdict != "no difference")

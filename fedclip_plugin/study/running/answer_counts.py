@@ -17,7 +17,7 @@ class _Sums(BaseModel):
 
 
 class Kinds(_Sums):
-    """How many images are alike in all that some federations answered; for the paired bootstrap.
+    """How many images are alike in all that some federations answered; for the intervals.
 
     Attributes
     ----------

@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from fedclip_plugin.study.running.answer_counts import Kinds
 from fedclip_plugin.study.running.cell_result import CellResult
 from fedclip_plugin.study.running.study_messages import Question
-from fedclip_plugin.study.tables.bootstrap import Interval, interval
-from fedclip_plugin.study.tables.statistics import KINDS, Kind, Spread, accuracies, over_domains, questions, spread
+from fedclip_plugin.study.tables.intervals import DomainCounts, Estimate, Interval, estimate, together
+from fedclip_plugin.study.tables.statistics import (
+    KINDS,
+    Kind,
+    Spread,
+    accuracies,
+    over_domains,
+    parts,
+    questions,
+    spread,
+)
 from fedclip_plugin.study.tables.study_results import StudyResults
 
 
@@ -66,14 +75,37 @@ class AccuracyRow:
 
 
 def accuracy_row(findings: StudyResults, case: str, kind: Kind) -> AccuracyRow | None:
-    """Return a case's accuracies, None as long as nothing is known of it."""
+    """Return a case's accuracies as they stand among those of all cases, None as long as nothing is known of it."""
+    return next((row for row in accuracy_rows(findings, kind) if row.case == case), None)
+
+
+def accuracy_rows(findings: StudyResults, kind: Kind) -> list[AccuracyRow]:
+    """Return the accuracies of every case of which something is known, in the study's order.
+
+    Its intervals are for all of them together, on each domain and in the mean.
+    """
+    known = {case: found for case in findings.plan.study.cases if (found := _estimates(findings, case, kind))}
+    told: dict[str, dict[str, Interval]] = {case: {} for case in known}
+    for domain in dict.fromkeys(name for found in known.values() for name in found):
+        here = {case: one for case, found in known.items() if (one := found.get(domain))}
+        for case, interval in zip(here, together(list(here.values())), strict=True):
+            told[case][domain] = interval
+    return [_row(findings, case, kind, intervals) for case, intervals in told.items()]
+
+
+def _estimates(findings: StudyResults, case: str, kind: Kind) -> dict[str, Estimate | None]:
+    """Return by domain how far a case is above zero-shot CLIP, as ``""`` in the mean; empty when nothing is known."""
+    every, complete = (_counts(findings, chosen, kind) for chosen in (findings.of_case(case), whole(findings, case)))
+    if not every:
+        return {}
+    found = {name: estimate([counts]) if counts else None for name, counts in every.items()}
+    known = [counts for counts in complete.values() if counts]
+    return {**found, "": estimate(known) if len(known) == len(complete) else None}
+
+
+def _row(findings: StudyResults, case: str, kind: Kind, intervals: dict[str, Interval]) -> AccuracyRow:
     results = findings.of_case(case)
     seeds = _complete_seeds(findings, results)
-    every, told = (_kinds(findings, chosen, kind) for chosen in (results, whole(findings, case)))
-    if not every:
-        return None
-    by_domain = {name: interval([found]) for name, found in every.items() if found}
-    known = [found for found in told.values() if found]
     fine_tuned = all(accuracy.personal is not None for result in results for accuracy in result.sources.values())
     return AccuracyRow(
         case=case,
@@ -83,16 +115,10 @@ def accuracy_row(findings: StudyResults, case: str, kind: Kind) -> AccuracyRow |
         selected=_column(results, kind, "selected", seeds),
         last=_column(results, kind, "last", seeds),
         personal=_column(results, kind, "personal", seeds) if fine_tuned and kind == "personalization" else None,
-        difference=interval(known) if len(known) == len(told) else None,
-        by_domain={name: found for name, found in by_domain.items() if found},
+        difference=intervals.get(""),
+        by_domain={name: found for name, found in intervals.items() if name},
         seeds=seeds,
     )
-
-
-def accuracy_rows(findings: StudyResults, kind: Kind) -> list[AccuracyRow]:
-    """Return the accuracies of every case of which something is known, in the study's order."""
-    found = (accuracy_row(findings, case, kind) for case in findings.plan.study.cases)
-    return [row for row in found if row is not None]
 
 
 def whole(findings: StudyResults, case: str) -> list[CellResult]:
@@ -114,8 +140,14 @@ def unasked(findings: StudyResults) -> list[str]:
     return [case for case in findings.plan.study.cases if wanted(findings, case) - findings.joint.keys()]
 
 
-def _kinds(findings: StudyResults, results: Sequence[CellResult], kind: Kind) -> dict[str, Kinds | None]:
-    return {domain: findings.kinds(question) for domain, question in questions(results, kind).items()}
+def _counts(findings: StudyResults, results: Sequence[CellResult], kind: Kind) -> dict[str, DomainCounts | None]:
+    """Return by domain what was answered for its images; None where no rank has all the answers."""
+    by_seed: dict[str, dict[int, list[Kinds]]] = {}
+    for result in results:
+        for domain, part in parts(result, kind).items():
+            by_seed.setdefault(domain, {}).setdefault(result.seed, []).append(result.counts[part].kinds())
+    known = {domain: findings.kinds(question) for domain, question in questions(results, kind).items()}
+    return {domain: DomainCounts(kinds, by_seed[domain]) if kinds else None for domain, kinds in known.items()}
 
 
 def _complete_seeds(findings: StudyResults, results: Sequence[CellResult]) -> tuple[int, ...]:

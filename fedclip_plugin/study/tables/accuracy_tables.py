@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column, accuracy_rows
-from fedclip_plugin.study.tables.bootstrap import Interval
+from fedclip_plugin.study.tables.intervals import Interval
 from fedclip_plugin.study.tables.statistics import Kind, Spread
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.titled_table import StudyTable
@@ -17,14 +17,19 @@ _TITLES: dict[Kind, str] = {
 }
 _COLUMNS = (
     "accuracy: of the round, and the grid point, of the highest mean source validation, +- standard "
-    "deviation over seeds; difference: in points, with its 95 % interval by paired bootstrap over test images; it is "
-    "none where the interval holds 0; intervals are not widened for the number of cases."
+    "deviation over seeds; difference: in points, with an interval over other seeds and other test images."
 )
 _SPLITS = "a silo's test split is another one with each seed, and the deviation over seeds holds that too."
 _OF_CLIENTS = "of a simulation's domain, or data set: the test images of all its clients."
 _OWN = "own adapter: each silo's own, made after the last round from that of the last round, not of the selected one."
 _ZERO_SHOT = "zero-shot CLIP"
 
+_TOGETHER = (
+    "{0} differences are told: all {0} intervals hold together with 95 % (Bonferroni), and a difference is called none "
+    "unless it stands the test for all {0} together at 5 % (Holm)."
+)
+_ALONE = "one difference is told: its interval holds with 95 %, and the difference is none where the interval holds 0."
+ONE_SEED = "of one seed an interval covers other test images alone, and no other seeds."
 _UNKNOWN = (
     "{}: no interval, which takes all answers for an image together: no rank has them all on its machine any more, or "
     "the study is still to ask for them (run it again)"
@@ -49,7 +54,8 @@ def accuracy_table(findings: StudyResults, kind: Kind) -> StudyTable | None:
         cells += [accuracy_text(row.personal.mean if row.personal else None)] if personal else []
         table.append([*cells, seeds_text(findings, row.seeds)])
     clients = [_OF_CLIENTS] if kind == "personalization" and findings.simulated else []
-    notes = [_note(findings, kind), *clients, *([_OWN] if personal else []), *_own_zero_shot(full, rows)]
+    told = covers([row.difference for row in rows if row.difference])
+    notes = [_note(findings, kind), *told, *clients, *([_OWN] if personal else []), *_own_zero_shot(full, rows)]
     notes += [_UNKNOWN.format(row.title) for row in rows if row.selected.mean and row.difference is None]
     return StudyTable(_TITLES[kind] + _missing(findings), head, table, tuple(notes))
 
@@ -96,6 +102,15 @@ def difference_text(found: Interval | None) -> str:
         return "-"
     ends = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
     return f"{found.verdict if found.verdict == 'no difference' else f'{100 * found.mean:+.1f}'} {ends}"
+
+
+def covers(intervals: Sequence[Interval]) -> list[str]:
+    """Say for how many comparisons the intervals of a column hold, by which rule, and what those of one seed cover."""
+    if not intervals:
+        return []
+    many = intervals[0].comparisons
+    told = _ALONE if many == 1 else _TOGETHER.format(many)
+    return [told, *([ONE_SEED] if any(one.seeds == 1 for one in intervals) else [])]
 
 
 def _missing(findings: StudyResults) -> str:

@@ -59,6 +59,7 @@ def _accuracies(row: AccuracyRow) -> Iterator[Line]:
     differences = {**row.by_domain, **({"": row.difference} if row.difference else {})}
     for domain, found in differences.items():
         yield row.case, row.kind, "difference", domain, found.mean, None, found.low, found.high
+        yield row.case, row.kind, "difference_p_value", domain, found.p_value, None, None, None
 
 
 def _column(row: AccuracyRow, measure: str, column: Column) -> Iterator[Line]:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
-from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, accuracy_row
+from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, accuracy_rows
 from fedclip_plugin.study.tables.statistics import Kind
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.text import percent
@@ -47,8 +47,8 @@ def best_case(findings: StudyResults) -> str | None:
 def closing(findings: StudyResults, kind: Kind) -> str:
     """Return one sentence with zero-shot CLIP, the paper's FedCLIP and our best; empty when nothing is known."""
     named = {"the paper's FedCLIP": paper_case(findings), _BEST: best_case(findings)}
-    found = {label: accuracy_row(findings, case, kind) for label, case in named.items() if case}
-    rows = {label: row for label, row in found.items() if row and row.selected.mean}
+    found = {row.case: row for row in accuracy_rows(findings, kind) if row.selected.mean}
+    rows = {label: found[case] for label, case in named.items() if case in found}
     if not rows:
         return ""
     told = [f"zero-shot CLIP {percent(next(iter(rows.values())).zero_shot.average)}"]
