@@ -59,7 +59,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page, shown in this order: text, notes on what is missing, tables, accuracy_row, verbatim text."""
+    """A part of the page, shown in this order: text, notes on what is missing, tables, pictures, verbatim text."""
 
     title: str
     text: Sequence[str] = ()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 
@@ -24,6 +25,7 @@ from fedclip_plugin.study.tables.choices_table import choices_table
 from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.csv_text import to_csv
 from fedclip_plugin.study.tables.headline_cases import best_case, closing, paper_case
+from fedclip_plugin.study.tables.statistics import KINDS
 from fedclip_plugin.study.tables.summary import summary
 from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.text import duration, markdown, size
@@ -112,6 +114,23 @@ def test_a_case_with_prompts_of_its_own_is_compared_with_its_own_zero_shot(findi
     found = replace(findings, results={name: other(result) for name, result in findings.results.items()})
     notes = accuracy_table(found, "generalization").notes
     assert "CLIP-Adapter, no federation: zero-shot CLIP as this case has it scores 50.0" in notes[-1]
+
+
+def test_best_by_test_and_worst_silo_are_means_over_targets_and_seeds(findings):
+    cells = findings.of_case("fedclip")
+    gap = fmean(max(cell.curve.target[1:]) - cell.target_accuracy.selected for cell in cells)
+    assert gap > 0
+    general, personal = (accuracy_table(findings, kind) for kind in KINDS)
+    assert row(general, "FedCLIP")["best by test"] == f"{100 * gap:+.1f}"
+    assert "best by test" not in personal.head, "with targets they are what papers report"
+    assert any("Nothing here is chosen by it" in note for note in general.notes)
+    worst = {
+        column: fmean(min(getattr(own, column) for own in cell.sources.values()) for cell in cells)
+        for column in ("zero_shot", "selected")
+    }
+    assert row(personal, "FedCLIP")["worst silo"].split()[0] == f"{100 * worst['selected']:.1f}"
+    assert row(personal, "zero-shot CLIP")["worst silo"].split()[0] == f"{100 * worst['zero_shot']:.1f}"
+    assert "worst silo" not in general.head
 
 
 def test_costs_stand_in_units_with_the_machine(findings):
@@ -253,6 +272,8 @@ def test_without_a_target_there_is_personalization_alone_and_its_columns_are_exp
     assert table.notes[0].startswith("accuracy: of the round") and "; a silo's test split is" in table.notes[0]
     assert found.plan.study.size() == "3 cases, no targets, 3 seeds"
     assert row(choices_table(found), "FedCLIP")["no target"].startswith("learning_rate")
+    gap = fmean(max(cell.curve.test[1:]) - cell.source_mean("selected") for cell in found.of_case("fedclip"))
+    assert row(table, "FedCLIP")["best by test"] == f"{100 * gap:+.1f}"
 
 
 def test_a_dry_run_prints_the_plan_and_starts_nothing(capsys, tmp_path, monkeypatch):

@@ -195,10 +195,10 @@ def _curve(rng, rounds, selected, validation, sources, target):
 
     def path(start, best, last):
         values = np.interp(range(rounds + 1), [0, selected, max(rounds, selected + 1)], [start, best, last])
-        values = values + rng.normal(0, 0.003, rounds + 1)
+        values = np.round(values + rng.normal(0, 0.003, rounds + 1), 6)
         values[[0, rounds]] = start, last
         values[selected] = best
-        return tuple(np.round(values, 6).tolist())
+        return tuple(values.tolist())
 
     def mean(column):
         return float(np.mean([getattr(source, column) for source in sources.values()]))

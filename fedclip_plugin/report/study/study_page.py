@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.report.page import Page, Section, Table, pictured, provenance
 from fedclip_plugin.report.study.study_answers import answers_section
@@ -15,6 +17,7 @@ from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.headline_cases import best_case, closing, paper_case
 from fedclip_plugin.study.tables.statistics import KINDS, Kind
 from fedclip_plugin.study.tables.titled_table import StudyTable
+from fedclip_plugin.study.tables.untrained_table import untrained_table
 from fedclip_plugin.text import percent
 
 _WIDEST = 11
@@ -38,7 +41,7 @@ def study_page(folder: ResultsFolder) -> Page:
             _summary(findings),
             *(_accuracy(findings, kind) for kind in KINDS if kind == "personalization" or study.targets),
             *_clients(findings),
-            pictured("Accuracy by round", curves(findings), _NOT_YET),
+            _rounds(findings),
             _costs(findings),
             answers_section(findings, folder),
             Section("Choices and budget", tables=_shown(choices_table(findings))),
@@ -103,6 +106,11 @@ def _clients(findings: StudyResults) -> list[Section]:
     if table is None:
         return []
     return [Section("Clients", tables=_shown(table), pictures=[client_picture(findings)])]
+
+
+def _rounds(findings: StudyResults) -> Section:
+    section, table = pictured("Accuracy by round", curves(findings), _NOT_YET), untrained_table(findings)
+    return replace(section, tables=_shown(table)) if table else section
 
 
 def _costs(findings: StudyResults) -> Section:

@@ -15,6 +15,7 @@ from fedclip_plugin.study.tables.statistics import (
     Spread,
     accuracies,
     over_domains,
+    over_targets,
     parts,
     questions,
     spread,
@@ -32,10 +33,14 @@ class Column:
         By domain, over seeds.
     mean
         Mean over domains, over seeds; None while a target is missing.
+    worst_silo
+        The lowest accuracy of a silo in each federation, mean over targets, over seeds; None for target domains, while
+        a target is missing, and of simulations, of which the clients' table tells it.
     """
 
     domains: dict[str, Spread]
     mean: Spread | None
+    worst_silo: Spread | None
 
     @property
     def average(self) -> float | None:
@@ -58,6 +63,9 @@ class AccuracyRow:
         that an interval takes.
     by_domain
         The same for each domain.
+    best_by_test
+        How far the round of the highest test accuracy is above the selected one, mean over targets, over seeds; None
+        while a target is missing. Nothing is chosen by it.
     seeds
         Seeds for which every target is known; only they enter means over domains.
     """
@@ -71,6 +79,7 @@ class AccuracyRow:
     personal: Column | None
     difference: Interval | None
     by_domain: dict[str, Interval]
+    best_by_test: Spread | None
     seeds: tuple[int, ...]
 
 
@@ -117,6 +126,7 @@ def _row(findings: StudyResults, case: str, kind: Kind, intervals: dict[str, Int
         personal=_column(results, kind, "personal", seeds) if fine_tuned and kind == "personalization" else None,
         difference=intervals.get(""),
         by_domain={name: found for name, found in intervals.items() if name},
+        best_by_test=over_targets(results, seeds, lambda result: _best_by_test(result, kind)),
         seeds=seeds,
     )
 
@@ -160,4 +170,18 @@ def _complete_seeds(findings: StudyResults, results: Sequence[CellResult]) -> tu
 def _column(results: Sequence[CellResult], kind: Kind, column: str, seeds: Sequence[int]) -> Column:
     values = accuracies(results, kind, column)
     spreads = {name: spread(list(by_seed.values())) for name, by_seed in values.items()}
-    return Column({name: found for name, found in spreads.items() if found}, over_domains(values, seeds))
+    of_silos = kind == "personalization" and not any(result.clients for result in results)
+    worst = over_targets(results, seeds, lambda result: _worst_silo(result, column)) if of_silos else None
+    return Column({name: found for name, found in spreads.items() if found}, over_domains(values, seeds), worst)
+
+
+def _worst_silo(result: CellResult, column: str) -> float:
+    return min(float(getattr(accuracy, column)) for accuracy in result.sources.values())
+
+
+def _best_by_test(result: CellResult, kind: Kind) -> float:
+    """Return how far the best round by test is above the selected one; round 0 is not chosen either."""
+    if kind == "personalization":
+        return max(result.curve.test[1:]) - result.source_mean("selected")
+    assert result.target_accuracy is not None, "generalization is of cells with a target"
+    return max(found for found in result.curve.target[1:] if found is not None) - result.target_accuracy.selected

@@ -22,6 +22,11 @@ _COLUMNS = (
 _SPLITS = "a silo's test split is another one with each seed, and the deviation over seeds holds that too."
 _OF_CLIENTS = "of a simulation's domain, or data set: the test images of all its clients."
 _OWN = "own adapter: each silo's own, made after the last round from that of the last round, not of the selected one."
+_WORST = "worst silo: the lowest accuracy of a silo in each federation, mean over targets and seeds."
+_BY_TEST = (
+    "best by test: points by which the round of the highest test accuracy is above the selected one, mean over targets "
+    "and seeds; to compare with papers that choose rounds by test. Nothing here is chosen by it."
+)
 _ZERO_SHOT = "zero-shot CLIP"
 
 _TOGETHER = (
@@ -42,22 +47,26 @@ def accuracy_table(findings: StudyResults, kind: Kind) -> StudyTable | None:
     if not rows:
         return None
     domains = _domains(findings, rows)
-    personal = any(row.personal for row in rows)
-    head = ["accuracy in %", *domains, "mean", "difference to zero-shot", "last round", "seeds"]
-    head[-1:-1] = ["own adapter"] if personal else []
+    personal, worst = any(row.personal for row in rows), any(row.zero_shot.worst_silo for row in rows)
+    by_test = kind == "generalization" or not findings.plan.study.targets
     full = next((row for row in rows if row.zero_shot.mean), rows[0])
     zero_shot = _without_deviation(full.zero_shot) if kind == "generalization" else full.zero_shot
-    table = [_cells(_ZERO_SHOT, zero_shot, domains) + [""] * (len(head) - len(domains) - 2)]
+    head = ["accuracy in %", *domains, "mean", *(["worst silo"] if worst else [])]
+    more = ["difference to zero-shot", "last round", *(["best by test"] if by_test else [])]
+    more += ["own adapter", "seeds"] if personal else ["seeds"]
+    table = [_cells(_ZERO_SHOT, zero_shot, domains, worst) + [""] * len(more)]
     for row in rows:
-        cells = _cells(row.title, row.selected, domains)
+        cells = _cells(row.title, row.selected, domains, worst)
         cells += [difference_text(row.difference), percent(row.last.average)]
+        cells += [points_text(row.best_by_test and Spread(row.best_by_test.mean, None))] if by_test else []
         cells += [accuracy_text(row.personal.mean if row.personal else None)] if personal else []
         table.append([*cells, seeds_text(findings, row.seeds)])
     clients = [_OF_CLIENTS] if kind == "personalization" and findings.simulated else []
     told = covers([row.difference for row in rows if row.difference])
-    notes = [_note(findings, kind), *told, *clients, *([_OWN] if personal else []), *_own_zero_shot(full, rows)]
+    columns = [note for note, there in ((_WORST, worst), (_BY_TEST, by_test), (_OWN, personal)) if there]
+    notes = [_note(findings, kind), *told, *clients, *columns, *_own_zero_shot(full, rows)]
     notes += [_UNKNOWN.format(row.title) for row in rows if row.selected.mean and row.difference is None]
-    return StudyTable(_TITLES[kind] + _missing(findings), head, table, tuple(notes))
+    return StudyTable(_TITLES[kind] + _missing(findings), [*head, *more], table, tuple(notes))
 
 
 def _note(findings: StudyResults, kind: Kind) -> str:
@@ -73,14 +82,15 @@ def _domains(findings: StudyResults, rows: Sequence[AccuracyRow]) -> list[str]:
     return [*(name for name in targets if name in found), *(name for name in found if name not in targets)]
 
 
-def _cells(title: str, column: Column, domains: Sequence[str]) -> list[str]:
-    return [title, *(accuracy_text(column.domains.get(name)) for name in domains), accuracy_text(column.mean)]
+def _cells(title: str, column: Column, domains: Sequence[str], worst: bool) -> list[str]:
+    found = [*(column.domains.get(name) for name in domains), column.mean, *([column.worst_silo] if worst else [])]
+    return [title, *map(accuracy_text, found)]
 
 
 def _without_deviation(column: Column) -> Column:
     """Leave the deviation out: zero-shot CLIP has no seed, and the target's images are the same with every seed."""
     domains = {name: Spread(found.mean, None) for name, found in column.domains.items()}
-    return Column(domains, column.mean and Spread(column.mean.mean, None))
+    return Column(domains, column.mean and Spread(column.mean.mean, None), None)
 
 
 def accuracy_text(found: Spread | None) -> str:
@@ -88,6 +98,13 @@ def accuracy_text(found: Spread | None) -> str:
     if found is None:
         return "-"
     return percent(found.mean) + ("" if found.deviation is None else f" +- {100 * found.deviation:.1f}")
+
+
+def points_text(found: Spread | None) -> str:
+    """Return a difference in points with its deviation over seeds, ``-`` for None."""
+    if found is None:
+        return "-"
+    return f"{100 * found.mean:+.1f}" + ("" if found.deviation is None else f" +- {100 * found.deviation:.1f}")
 
 
 def seeds_text(findings: StudyResults, seeds: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ from fedclip_plugin.study.tables.clients_table import ClientRow, client_rows
 from fedclip_plugin.study.tables.cost_table import case_costs, federates
 from fedclip_plugin.study.tables.statistics import KINDS
 from fedclip_plugin.study.tables.study_results import StudyResults
+from fedclip_plugin.study.tables.untrained_table import UntrainedRow, untrained_rows
 
 HEAD = ("case", "part", "measure", "domain", "value", "deviation", "low", "high")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -39,6 +40,8 @@ def _lines(findings: StudyResults) -> Iterator[Line]:
             yield from _accuracies(row)
     for clients in client_rows(findings):
         yield from _clients(clients)
+    for untrained in untrained_rows(findings):
+        yield from _untrained(untrained)
     for case in findings.plan.study.cases:
         yield from _validation(findings, case)
         yield from _costs(findings, case)
@@ -56,6 +59,8 @@ def _accuracies(row: AccuracyRow) -> Iterator[Line]:
     for measure, column in columns.items():
         if column is not None:
             yield from _column(row, measure, column)
+    if row.best_by_test:
+        yield row.case, row.kind, "best_by_test", "", row.best_by_test.mean, row.best_by_test.deviation, None, None
     differences = {**row.by_domain, **({"": row.difference} if row.difference else {})}
     for domain, found in differences.items():
         yield row.case, row.kind, "difference", domain, found.mean, None, found.low, found.high
@@ -66,12 +71,21 @@ def _column(row: AccuracyRow, measure: str, column: Column) -> Iterator[Line]:
     spreads = {**column.domains, **({"": column.mean} if column.mean else {})}
     for domain, found in spreads.items():
         yield row.case, row.kind, measure, domain, found.mean, found.deviation, None, None
+    if worst := column.worst_silo:
+        yield row.case, row.kind, f"{measure}_worst_silo", "", worst.mean, worst.deviation, None, None
 
 
 def _clients(row: ClientRow) -> Iterator[Line]:
     for level, scores in {"zero_shot": row.zero_shot, "selected": row.selected, "last": row.last}.items():
         for name, found in scores.items():
             yield row.case, "clients", f"{level}_{name}", "", found.mean, found.deviation, None, None
+
+
+def _untrained(row: UntrainedRow) -> Iterator[Line]:
+    found = [(name, "generalization", spread) for name, spread in row.targets.items()]
+    for domain, kind, spread in [*found, ("", "generalization", row.mean), ("", "personalization", row.own)]:
+        if spread is not None:
+            yield row.case, kind, "round_0_less_zero_shot", domain, spread.mean, spread.deviation, None, None
 
 
 def _validation(findings: StudyResults, case: str) -> Iterator[Line]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
@@ -51,6 +51,19 @@ def over_domains(values: Mapping[str, Mapping[int, float]], seeds: Sequence[int]
         Domain to seed to accuracy; every domain has every one of the seeds.
     """
     return spread([fmean(by_seed[seed] for by_seed in values.values()) for seed in seeds]) if values else None
+
+
+def over_targets(
+    results: Sequence[CellResult], seeds: Sequence[int], value: Callable[[CellResult], float]
+) -> Spread | None:
+    """Return the spread over seeds of the mean over targets of a number of each cell; None without seeds.
+
+    Parameters
+    ----------
+    results
+        Cells of one case; every target has every one of the seeds.
+    """
+    return spread([fmean(value(result) for result in results if result.seed == seed) for seed in seeds])
 
 
 def accuracies(results: Sequence[CellResult], kind: Kind, column: str) -> ByDomain:

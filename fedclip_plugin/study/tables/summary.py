@@ -14,6 +14,7 @@ from fedclip_plugin.study.tables.csv_text import to_csv
 from fedclip_plugin.study.tables.headline_cases import closing
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.titled_table import StudyTable
+from fedclip_plugin.study.tables.untrained_table import untrained_table
 from fedclip_plugin.text import plain_markdown
 
 Form = Literal["text", "markdown", "csv"]
@@ -26,11 +27,12 @@ _WRITERS: dict[str, tuple[Callable[[StudyTable], str], Callable[[str], str]]] = 
 
 
 def tables(findings: StudyResults) -> list[StudyTable]:
-    """Return a study's tables: generalization, personalization, clients, costs, grid points; none without rows."""
+    """Return a study's tables: accuracies, clients, round 0, costs, grid points; none without rows."""
     found = (
         accuracy_table(findings, "generalization"),
         accuracy_table(findings, "personalization"),
         clients_table(findings),
+        untrained_table(findings),
         cost_table(findings),
         choices_table(findings),
     )
