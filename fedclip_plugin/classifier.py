@@ -23,20 +23,9 @@ from fedclip_edge.sample_range import SampleRange
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.backbone.onnx_encoder import OnnxEncoder
 from fedclip_plugin.backbone.preprocessing import Preprocessing
-from fedclip_plugin.data import (
-    Columns,
-    ImageList,
-    ImageSet,
-    UnreadableImageError,
-    find_layout,
-    is_list,
-    list_domains,
-    open_rgb,
-    scan_folder,
-    scan_images,
-)
-from fedclip_plugin.data.datasets import Labelled, dataset_images
-from fedclip_plugin.data.image_folders import list_entries
+from fedclip_plugin.data import Columns, ImageSet, UnreadableImageError, is_list, open_rgb
+from fedclip_plugin.data.datasets import Labelled
+from fedclip_plugin.data.labelled_images import labelled_sets
 from fedclip_plugin.errors import AdapterFileError, BackboneError, DataError
 from fedclip_plugin.features import EncodedImages, FeatureSet, FeatureSource, InputSet
 from fedclip_plugin.features.device_encoding import encode_by_device
@@ -54,27 +43,6 @@ _AT_ONCE = 64
 
 Images: TypeAlias = "ImageLike | Iterable[ImageLike]"
 """One image, or many: a path, an encoded file's bytes, a PIL image, or an array uint8 RGB ``[H, W, 3]``."""
-
-
-def class_names(images: str | Path, columns: Columns | None = None) -> tuple[str, ...]:
-    """Return the classes of labelled images, sorted, for :meth:`Classifier.on_classes`.
-
-    Parameters
-    ----------
-    images, columns
-        As :meth:`Classifier.image_sets` takes them: folders or a list.
-
-    Raises
-    ------
-    DataError
-        When there are none.
-    """
-    place = as_path(images, "the place of images", DataError)
-    if is_list(place):
-        return ImageList.read(place, columns).labels()
-    if find_layout(place) == "classes":
-        return scan_folder(place, place.name).classes
-    return tuple(sorted({name for part in list_domains(place) for name in list_entries(place / part)[0]}))
 
 
 class Classifier:
@@ -241,32 +209,10 @@ class Classifier:
     ) -> list[ImageSet]:
         """List labelled images, in parts that are scored apart.
 
-        Parameters
-        ----------
-        images
-            ``<class>/<image>``, which is one part, ``<domain or split>/<class>/<image>``, or a list (``.csv`` ...),
-            whose parts are its silos and splits, where there are such columns. Or ``(path, label)`` pairs or a dataset
-            of images with labels: one part, called ``images``.
-        columns, data_root
-            Of a list: its columns (None: ``file`` and ``label``), and what its files are relative to (None: its
-            folder).
-
-        Raises
-        ------
-        DataError
-            When it has no class folders, or a class that the adapter does not know, or the list cannot be used.
+        Arguments and errors are those of :func:`fedclip_plugin.data.labelled_images.labelled_sets`, for the adapter's
+        classes.
         """
-        classes = self.saved.classes
-        if not isinstance(images, str | Path):
-            kept = Path(".fedclip/data/images")
-            return [dataset_images(images, "images", classes, kept, self.saved.sample_range)]
-        place = as_path(images, "the place of images", DataError)
-        if is_list(place):
-            root = None if data_root is None else as_path(data_root, "data_root", DataError)
-            return ImageList.read(place, columns, root).parts(classes)
-        if find_layout(place) == "classes":
-            return [scan_folder(place, place.name, classes)]
-        return [scan_images(place / name, name, classes) for name in list_domains(place)]
+        return labelled_sets(images, self.saved.classes, columns, data_root, self.saved.sample_range)
 
     def evaluate(
         self,

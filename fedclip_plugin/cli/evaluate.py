@@ -68,7 +68,8 @@ def act(options: argparse.Namespace) -> int:
     And what their confidences are worth: the expected calibration error, and with ``--unknown`` how well they tell
     images of other classes from these.
     """
-    from fedclip_plugin.classifier import Classifier, class_names
+    from fedclip_plugin.classifier import Classifier
+    from fedclip_plugin.data.labelled_images import class_names
 
     columns = columns_of(options, options.images)
     classifier = Classifier.load(options.adapter, options.backbone)
