@@ -31,6 +31,8 @@ from fedclip_plugin.recipe.rules.one_round import rounds_of
 from fedclip_plugin.runs import RoundRecord, RunFolder, load_adapter
 from fedclip_plugin.runs.closing_table import (
     calibration_cells,
+    class_cells,
+    class_note,
     client_cells,
     summary_rows,
     table_cells,
@@ -235,14 +237,14 @@ class Result:
         return self.recipe
 
     def __repr__(self) -> str:
-        notes = (f"note: {text}" for text in zero_shot_warnings(self.rounds))
+        notes = (f"note: {text}" for text in self._notes())
         tables = [text for cells in self._more_cells() for text in ("", align(cells))]
         return "\n".join([self._title(), "", self.table, *tables, *notes])
 
     def _repr_html_(self) -> str:
         """Show the table in a notebook."""
         tables = [_html_table(cells) for cells in (self._cells(), *self._more_cells())]
-        notes = [self._title(), *zero_shot_warnings(self.rounds)]
+        notes = [self._title(), *self._notes()]
         return "".join(tables) + "".join(f"<p>{escape(note)}</p>" for note in notes)
 
     def _title(self) -> str:
@@ -259,10 +261,19 @@ class Result:
         return table_cells(summary_rows(self.rounds, METHODS[settings.method].title), settings.target_domain)
 
     def _more_cells(self) -> list[list[list[str]]]:
-        """Return the tables below the first one, of clients and of the calibration, as far as there are such."""
-        clients = client_cells(self.rounds, METHODS[self.recipe.fedclip_args.method].title)
-        calibrated = calibration_cells(RunFolder(self.folder).read_calibration(), self.rounds[-1].best_round)
-        return [cells for cells in (clients, calibrated) if cells]
+        """Return the tables below the first one, of clients, classes and the calibration, as far as there are such."""
+        folder, title = RunFolder(self.folder), METHODS[self.recipe.fedclip_args.method].title
+        best = self.rounds[-1].best_round
+        found = (
+            client_cells(self.rounds, title),
+            class_cells(folder.read_class_split(), best, title),
+            calibration_cells(folder.read_calibration(), best),
+        )
+        return [cells for cells in found if cells]
+
+    def _notes(self) -> list[str]:
+        split = RunFolder(self.folder).read_class_split()
+        return [*([class_note(split)] if split else []), *zero_shot_warnings(self.rounds)]
 
     def _classifier(self, name: str) -> Classifier:
         place = self.folder / name

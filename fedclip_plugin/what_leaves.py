@@ -15,13 +15,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from fedclip_plugin.federated.messages.added_fields import SiloReport
-from fedclip_plugin.federated.messages.calibration_messages import (
+from fedclip_plugin.federated.messages.closing_messages import (
     BinSums,
-    Calibrated,
     ConfidenceCounts,
     CountConfidences,
     Likelihoods,
+    NoMoreQuestions,
     ScoreAdapter,
+    ScoreClasses,
 )
 from fedclip_plugin.federated.messages.message_format import FEDML_MESSAGES
 from fedclip_plugin.federated.roles.task import Score
@@ -37,13 +38,14 @@ from fedclip_plugin.federated.startup.start_messages import (
     Ready,
     Room,
 )
+from fedclip_plugin.runs.class_split_record import ClassCounts
 from fedclip_plugin.study.running.answer_counts import Counts, Kinds
 from fedclip_plugin.study.running.study_messages import Ask, CellPart, Joint, Over, Question, RunCell, Selected
 
 START_FROM_SILO = (Present, Room, Ready, Encoded)
 START_FROM_SERVER = (GoOn, Opened, Agreed, CannotStart)
-CALIBRATION_FROM_SILO = (Likelihoods, ConfidenceCounts)
-CALIBRATION_FROM_SERVER = (ScoreAdapter, CountConfidences, Calibrated)
+CLOSING_FROM_SILO = (Likelihoods, ConfidenceCounts, ClassCounts)
+CLOSING_FROM_SERVER = (ScoreAdapter, CountConfidences, ScoreClasses, NoMoreQuestions)
 STUDY_FROM_SILO = (CellPart, Joint)
 STUDY_FROM_SERVER = (RunCell, Selected, Ask, Over)
 PARTS = (SiloReport, Score, BinSums, Counts, Kinds, Question)
@@ -51,7 +53,7 @@ PARTS = (SiloReport, Score, BinSums, Counts, Kinds, Question)
 
 MESSAGES = (
     *(*START_FROM_SILO, *START_FROM_SERVER),
-    *(*CALIBRATION_FROM_SILO, *CALIBRATION_FROM_SERVER),
+    *(*CLOSING_FROM_SILO, *CLOSING_FROM_SERVER),
     *(*STUDY_FROM_SILO, *STUDY_FROM_SERVER),
 )
 WITHIN_A_MACHINE = (RankMemory,)
@@ -138,9 +140,10 @@ def page() -> str:
         f"Kinds of faults: {', '.join(f'`{kind}` ({text})' for kind, text in FAULTS.items())}.\n",
         "### During training: FedML's messages\n",
         *(_section(f"{each.title} (type {each.kind})", "", each.fields()) for each in out),
-        "### After the last round: calibration\n",
-        "Twice, for the best and for the last adapter; not at all with `calibrate: false`.\n",
-        *map(_told, CALIBRATION_FROM_SILO),
+        "### After the last round\n",
+        "For the best and for the last adapter: the first two to calibrate it, not with `calibrate: false`; the third "
+        "with `class_split: base_new`, for zero-shot CLIP too.\n",
+        *map(_told, CLOSING_FROM_SILO),
         "### In a study\n",
         "After each federation; the federations themselves are as above.\n",
         *map(_told, STUDY_FROM_SILO),
@@ -148,8 +151,8 @@ def page() -> str:
         *map(_told, START_FROM_SERVER),
         "### FedML's messages\n",
         *(_section(f"{each.title} (type {each.kind})", "", each.fields()) for each in back),
-        "### Questions of the calibration\n",
-        *map(_told, CALIBRATION_FROM_SERVER),
+        "### Questions after the last round\n",
+        *map(_told, CLOSING_FROM_SERVER),
         "### Orders of a study\n",
         *map(_told, STUDY_FROM_SERVER),
         "## What these are made of\n",

@@ -12,7 +12,7 @@ from fedclip_plugin.data.lists import Columns, ImageList, Row, is_list, write_li
 from fedclip_plugin.data.partition import partition
 from fedclip_plugin.data.read_image import IMAGE_SUFFIXES, UnreadableImageError, UnreadableImagesError, open_rgb
 from fedclip_plugin.data.split_folders import scan_images, scan_splits
-from fedclip_plugin.data.splits import PARTS, Split, sizes_60_20_20, split_60_20_20, split_images
+from fedclip_plugin.data.splits import PARTS, Split, sizes_60_20_20, split_60_20_20, split_images, split_target
 
 __all__ = [
     "Columns",
@@ -45,6 +45,7 @@ __all__ = [
     "sizes_60_20_20",
     "split_60_20_20",
     "split_images",
+    "split_target",
     "target_image_set",
     "write_list",
 ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.layout import domain_image_sets, share_out, silo_image_set, silo_names, whole_image_set
-from fedclip_plugin.data.splits import PARTS, Split, split_images
+from fedclip_plugin.data.splits import PARTS, Split, require_new, split_images
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import listed
 
@@ -83,12 +83,12 @@ class Clients:
             members.append(replace(client, positions=among[among >= 0]))
         return Clients(sets, tuple(members))
 
-    def splits(self, seed: int, shots: int | None = None) -> list[Split]:
+    def splits(self, seed: int, shots: int | None = None, base_new: bool = False) -> list[Split]:
         """Split each client's images, as a silo's are; positions are those in the client's image set.
 
         Parameters
         ----------
-        shots
+        shots, base_new
             As for `split_images`.
 
         Raises
@@ -99,8 +99,8 @@ class Clients:
 
         def _split(client: Client) -> Split:
             images = self.image_sets[client.image_set].subset(client.positions)
-            own = split_images(replace(images, name=client.name), seed, shots)
-            return Split(*(client.positions[getattr(own, part)] for part in PARTS))
+            own = split_images(replace(images, name=client.name), seed, shots, base_new)
+            return Split(*(client.positions[getattr(own, part)] for part in (*PARTS, "new")))
 
         return collect((partial(_split, client) for client in self.members), f"of {len(self)} clients cannot be used")
 
@@ -131,8 +131,23 @@ class Clients:
                 )
             return []
 
-        splits = partial(self.splits, recipe.common_args.random_seed, recipe.fedclip_args.shots)
-        return collect((_every_class, splits), "faults in the clients' images")[1]
+        asked = partial(self.splits, *_splitting(recipe))
+        splits = collect((_every_class, asked), "faults in the clients' images")[1]
+        if recipe.fedclip_args.class_split == "base_new":
+            for source in self.sources:
+                own = (split for client, split in zip(self.members, splits, strict=True) if client.source == source)
+                require_new(own, self.image_sets[0].classes, source)
+        return splits
+
+
+def silo_split(images: ImageSet, recipe: Recipe) -> Split:
+    """Split the images of a silo, or of a client, as a recipe asks; errors as of `split_images`."""
+    return split_images(images, *_splitting(recipe))
+
+
+def _splitting(recipe: Recipe) -> tuple[int, int | None, bool]:
+    settings = recipe.fedclip_args
+    return recipe.common_args.random_seed, settings.shots, settings.class_split == "base_new"
 
 
 def collect(looks: Iterable[Callable[[], T]], told: str) -> list[T]:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fedclip_plugin.data.clients import collect, list_clients
+from fedclip_plugin.data.clients import collect, list_clients, silo_split
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
 from fedclip_plugin.data.names import twin_fault, twins
 from fedclip_plugin.data.silo_config import places_in
-from fedclip_plugin.data.splits import split_images
+from fedclip_plugin.data.splits import require_new, split_target
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.schema.types import expand_user
 
@@ -37,12 +37,12 @@ def require_images_here(recipe: Recipe) -> None:
         return
     if recipe.simulated or recipe.shares_out():
         clients = list_clients(recipe)
-        target = target_image_set(recipe)
+        target = _target(recipe)
         sets = [*clients.image_sets, *([target] if target else [])]
         common_classes({images.name: images.classes for images in sets}, recipe.fedclip_args.classes)
         clients.usable_splits(recipe)
         return
-    looks: list[Callable[[], ImageSet | None]] = [partial(target_image_set, recipe)]
+    looks: list[Callable[[], ImageSet | None]] = [partial(_target, recipe)]
     looks[:0] = [partial(_splittable, recipe, index) for index in range(len(silo_names(recipe)))]
     found = [images for images in collect(looks, "image folders or lists cannot be used") if images is not None]
     common_classes({images.name: images.classes for images in found}, recipe.fedclip_args.classes)
@@ -109,5 +109,14 @@ def common_classes(by_silo: Mapping[str, Sequence[str]], listed: Sequence[str] |
 
 def _splittable(recipe: Recipe, index: int) -> ImageSet:
     images = silo_image_set(recipe, index)
-    split_images(images, recipe.common_args.random_seed, recipe.fedclip_args.shots)
+    split = silo_split(images, recipe)
+    if recipe.fedclip_args.class_split == "base_new":
+        require_new([split], images.classes, images.name)
+    return images
+
+
+def _target(recipe: Recipe) -> ImageSet | None:
+    images = target_image_set(recipe)
+    if images is not None:
+        split_target(images, recipe.fedclip_args.class_split == "base_new")
     return images

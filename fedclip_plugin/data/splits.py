@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.faults import listed
+from fedclip_plugin.recipe.rules.data import LEAST_HALVED
 
 PARTS: tuple[str, ...] = ("train", "validation", "test")
 """The parts of a split, in order."""
 
 _SHOWN = 5  # classes that an error names
 _SPELLINGS = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
+
+
+def _none() -> NDArray[np.int64]:
+    return np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +32,7 @@ class Split:
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
+    new: NDArray[np.int64] = field(default_factory=_none)  # images of the test that are of new classes (`base_only`)
 
     def sizes(self) -> dict[str, int]:
         """Return how many images each of `PARTS` has."""
@@ -44,7 +50,7 @@ def look_like_splits(folders: Sequence[str]) -> bool:
     return len({part_named(name) for name in folders} - {None}) > 1
 
 
-def split_images(images: ImageSet, seed: int, shots: int | None = None) -> Split:
+def split_images(images: ImageSet, seed: int, shots: int | None = None, base_new: bool = False) -> Split:
     """Split an image set into train, validation and test.
 
     The images' own `ImageSet.splits` where they have them, in the order of the set; else by whole groups where there
@@ -54,12 +60,14 @@ def split_images(images: ImageSet, seed: int, shots: int | None = None) -> Split
     ----------
     shots
         Images of each class that the training split keeps, drawn from it by `seed` (`few_shots`); None: all.
+    base_new
+        Take images of new classes out of it (`base_only`), before shots are drawn.
 
     Raises
     ------
     DataError
-        A part would be empty, a group has images in two parts, or the training split has fewer than `shots` images of
-        a class; the message names the silo.
+        A part would be empty, a group has images in two parts, the training split has fewer than `shots` images of
+        a class, or there are too few classes; the message names the silo.
     """
     require_whole_groups(images)
     try:
@@ -69,9 +77,76 @@ def split_images(images: ImageSet, seed: int, shots: int | None = None) -> Split
             found = split_groups(images.groups, seed)
         else:
             found = split_60_20_20(len(images), seed)
+        found = base_only(images, found) if base_new else found
         return found if shots is None else replace(found, train=few_shots(images, found.train, shots, seed))
     except DataError as error:
         raise DataError(f"{images.name}: {error}") from error
+
+
+def split_target(images: ImageSet, base_new: bool) -> Split:
+    """Return the split of a target domain, all of which is tested on, in order; with `base_new` as `base_only`.
+
+    Raises
+    ------
+    DataError
+        It has no image of the base classes, or none of the new ones; names it.
+    """
+    whole = Split(_none(), _none(), np.arange(len(images)))
+    if not base_new:
+        return whole
+    base = images.labels < base_count(images.classes)
+    found = replace(whole, test=np.flatnonzero(base), new=np.flatnonzero(~base))
+    if not len(found.test):
+        raise DataError(f"{images.name}: {_no_image('base', images.classes)}")
+    require_new([found], images.classes, images.name)
+    return found
+
+
+def base_count(classes: Sequence[str]) -> int:
+    """Return how many classes are base classes: the first half of them, rounded up; the others are new.
+
+    Raises
+    ------
+    DataError
+        There are too few for two in each half.
+    """
+    if len(classes) < LEAST_HALVED:
+        raise DataError(
+            f"fedclip_args.class_split: base_new halves the classes, and {len(classes)} are too few ({listed(classes)})"
+            f": each half needs 2 to tell apart, {LEAST_HALVED} in all; add classes, or leave class_split out"
+        )
+    return -(-len(classes) // 2)
+
+
+def base_only(images: ImageSet, split: Split) -> Split:
+    """Keep of a split the images of base classes; those of new classes in its test move to `Split.new`.
+
+    Raises
+    ------
+    DataError
+        A part would be empty; names the classes.
+    """
+    base = images.labels < base_count(images.classes)
+    parts = {part: getattr(split, part) for part in PARTS}
+    kept = {part: own[base[own]] for part, own in parts.items()}
+    if lacking := [part for part, own in kept.items() if not len(own)]:
+        raise DataError(f"{_no_image('base', images.classes)} in its split{'s' * (len(lacking) > 1)} {listed(lacking)}")
+    return Split(**kept, new=split.test[~base[split.test]])
+
+
+def require_new(splits: Iterable[Split], classes: Sequence[str], name: str) -> None:
+    """Refuse, as a DataError that names whose they are, splits without a test image of a new class."""
+    if not any(len(own.new) for own in splits):
+        raise DataError(f"{name}: {_no_image('new', classes)} among its test images")
+
+
+def _no_image(half: str, classes: Sequence[str]) -> str:
+    count = base_count(classes)
+    own = classes[:count] if half == "base" else classes[count:]
+    return (
+        f"fedclip_args.class_split: base_new needs images of both halves of the classes: add images, or leave it out; "
+        f"there is none of the {half} classes ({listed(own, _SHOWN)})"
+    )
 
 
 def few_shots(images: ImageSet, train: NDArray[np.int64], shots: int, seed: int) -> NDArray[np.int64]:

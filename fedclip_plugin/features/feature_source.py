@@ -110,6 +110,19 @@ class FeatureSource:
         clip.precision = self.precision or "fp32"
         return clip
 
+    def loader(self) -> Callable[[], FrozenClip]:
+        """Return what loads the backbone afresh, in the precision that was settled; it does not hold this source."""
+        folder, device, precision, load = self.folder, self._device, self.precision or "fp32", self._load
+
+        def _loaded() -> FrozenClip:
+            from fedclip_plugin.backbone.clip import FrozenClip
+
+            clip = load(folder) if load else FrozenClip(folder, device)
+            clip.precision = precision
+            return clip
+
+        return _loaded
+
     def text(self, classes: tuple[str, ...], template: str) -> TextFeatures:
         """Return the text features of ``classes`` in the prompt ``template`` (with one ``{}``)."""
         prompts = prompts_of(classes, template)

@@ -103,14 +103,20 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
     """Return FedML's parts for what a rank has prepared."""
     settings, task = TrainingSettings.of(recipe), prepared.task
     model = create_adapter(task.method, prepared.frozen, recipe.common_args.random_seed, start=task.start).to(device)
+    if prepared.class_scorer is not None:
+        prepared.class_scorer.every.answering(model, 0)  # a method that cannot says so before it trains
     if args.rank == 0:
         args.device_type = "cpu"  # FedML's attacks and defences ask for it; updates are averaged on the CPU
         zero_shot = prepared.zero_shot.get("target")
-        aggregator = FedClipAggregator(model, args, settings, task, prepared.silos, folder, zero_shot, prepared.sizes)
+        aggregator = FedClipAggregator(
+            model, args, settings, task, prepared.silos, folder, zero_shot, prepared.sizes, prepared.class_scorer
+        )
         return [None, None, None, prepared.target, None, None, None, len(task.classes)], model, None, aggregator
     splits, index = prepared.splits, args.rank - 1
     assert splits is not None, "a silo has images"
-    trainer = FedClipTrainer(model, args, settings, task, prepared.name, folder, prepared.zero_shot)
+    trainer = FedClipTrainer(
+        model, args, settings, task, prepared.name, folder, prepared.zero_shot, prepared.class_scorer
+    )
     data = [
         None,
         None,
@@ -142,6 +148,7 @@ def require_plain(recipe: Recipe) -> None:
         "federation": ("federated", "every silo goes on from the average"),
         "start": (ZERO_SHOT, "the first round trains like the others"),
         "wise": (None, "the last round trains like the others"),
+        "class_split": ("all", "nobody scores the classes that are not trained"),
         "personal_epochs": (0, "silos are done when the last average arrives"),
         "enable_tensorboard": (False, "nobody collects the silos' metrics"),
     }

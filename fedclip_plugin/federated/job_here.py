@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from fedclip_plugin.federated.after_training import ask_here, asks, silo_answers
 from fedclip_plugin.federated.build import make_pair
-from fedclip_plugin.federated.calibrate import calibrate_here, calibrates, silo_calibrator
 from fedclip_plugin.federated.managers.runner import FedClipRunner
 from fedclip_plugin.federated.messages.local_transport import LocalNetwork
 from fedclip_plugin.federated.observer import Observer, begin_training
@@ -64,12 +64,12 @@ def _train(recipe: Recipe, folder: RunFolder, ranks: int, done: int, progress: b
                 server = aggregator, dataset[3]
                 begin_training(own.task, model, folder, done, observer)
             if trainer is not None:
-                silos.append(silo_calibrator(trainer, dataset[5][args.rank - 1]))
+                silos.append(silo_answers(trainer, dataset[5][args.rank - 1]))
             FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round).connect()
         del prepared, source
         if device.type == "cuda":
             torch.cuda.empty_cache()
         network.run()
         assert server is not None, "rank 0 is here too"
-        if calibrates(server[0]):
-            calibrate_here(silos, *server, observer.say)
+        if asks(server[0]):
+            ask_here(silos, *server, observer.say)

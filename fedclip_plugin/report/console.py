@@ -15,6 +15,8 @@ from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RoundRecord, RunFolder
 from fedclip_plugin.runs.closing_table import (
     calibration_cells,
+    class_cells,
+    class_note,
     client_cells,
     round_text,
     summary_rows,
@@ -82,6 +84,9 @@ class Console:
         )
         if clients := client_cells(rounds, METHODS[own.method].title):
             print(f"\n{align(clients)}", flush=True)
+        if split := self._folder.read_class_split():
+            print(f"\n{align(class_cells(split, rounds[-1].best_round, METHODS[own.method].title))}", flush=True)
+            self.say(class_note(split))
         if calibrated := calibration_cells(self._folder.read_calibration(), rounds[-1].best_round):
             print(f"\n{align(calibrated)}", flush=True)
         for sentence in (*self._skipped, *zero_shot_warnings(rounds)):

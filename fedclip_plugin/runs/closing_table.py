@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from itertools import islice
 from statistics import fmean
 
+from fedclip_plugin.recipe.faults import listed
 from fedclip_plugin.runs import RoundRecord, below_zero_shot
 from fedclip_plugin.runs.calibration_record import CalibrationRecord
+from fedclip_plugin.runs.class_split_record import ClassAccuracy, ClassSplitRecord
 from fedclip_plugin.text import percent, size
 
 _NAMED = 5
@@ -25,6 +27,9 @@ CLIENT_COLUMNS: dict[str, str] = {
     "macro_f1": "macro F1",
 }
 """Fields of :class:`~fedclip_plugin.runs.ClientScores` that tables show, and what they are called there."""
+
+CLASS_COLUMNS = ("base", "new", "harmonic", "all")
+"""Columns of tables of base and new classes (:class:`~fedclip_plugin.runs.class_split_record.ClassAccuracy`)."""
 
 Row = tuple[str, dict[str, float], float | None]
 """Label, accuracy by silo on its test split, accuracy on the target domain."""
@@ -122,6 +127,39 @@ def calibration_cells(record: CalibrationRecord | None, best: int) -> list[list[
             row += [f"{before} -> {after}", percent(images.after.reliability.chance), percent(images.unknown)]
         body.append(row)
     return [head, *body]
+
+
+def class_cells(record: ClassSplitRecord | None, best: int, title: str) -> list[list[str]]:
+    """Return how base and new classes fare, as text, the head first, accuracies in percent; empty without a record.
+
+    Zero-shot CLIP, the best round and the last one. Round `best` is called so.
+    """
+    if record is None:
+        return []
+    places = ["sources", *(["target"] if record.zero_shot.target else [])]
+    head = ["base and new classes in %", *(f"{place} {name}" for place in places for name in CLASS_COLUMNS)]
+    body = []
+    for own in (record.zero_shot, *record.adapters):
+        label = "zero-shot CLIP"
+        if own.round is not None:
+            label = f"{title}, {'best' if own.round == best else 'last'} round {own.round}"
+        scores = (own.source_mean, *([own.target.accuracy] if own.target else []))
+        body.append([label, *(percent(value) for each in scores for value in class_columns(each))])
+    return [head, *body]
+
+
+def class_note(record: ClassSplitRecord) -> str:
+    """Return which classes are base and which new, and what of a run is of base classes alone, as a sentence."""
+    base, new = (listed(names, _NAMED) for names in (record.base, record.new))
+    return (
+        f"base: {base}; new, which nothing was trained on: {new}; harmonic: the mean of base and new; all: images of "
+        "all classes among all names; all other figures, and the adapter, are of the base classes"
+    )
+
+
+def class_columns(own: ClassAccuracy) -> tuple[float, ...]:
+    """Return what :data:`CLASS_COLUMNS` are the names of."""
+    return own.base, own.new, own.harmonic, own.all
 
 
 def _loss(record: RoundRecord) -> list[str]:

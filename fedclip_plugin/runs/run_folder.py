@@ -10,6 +10,7 @@ rank's machine; ``report/`` comes later, from ``fedclip report``.
     adapters/round_0012/    adapter.json + adapter.safetensors (the last k, best, final)
     adapters/best, final    links into the same folder; copies where the file system has no links
     calibration.json        how best and final were calibrated, after the last round
+    class_split.json        with fedclip_args.class_split: base_new, how they do on classes that were not trained
     state/round_0012/       what the server remembers besides: its optimiser, the residual of its codec
     state/sums/             of closed-form methods, with fedclip_args.forgettable: what each silo sent
     personal/<silo>/        of a silo, on its own machine: adapter/ in the end, and state/round_0012/ like the server's
@@ -26,10 +27,10 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fedclip_edge.files import append_line, has_links, is_same, point_to, remove, sweep, write_file
 from fedclip_plugin.errors import RunFolderError
@@ -37,10 +38,13 @@ from fedclip_plugin.recipe.faults import show
 from fedclip_plugin.recipe.schema.sections import defining, flat_sections
 from fedclip_plugin.runs.adapter_file import SavedAdapter, add_metrics, load_adapter, save_adapter, set_calibration
 from fedclip_plugin.runs.calibration_record import CalibrationRecord
+from fedclip_plugin.runs.class_split_record import ClassSplitRecord
 from fedclip_plugin.runs.job_folder import JobFolder
 from fedclip_plugin.runs.round_record import RoundRecord
 from fedclip_plugin.runs.state import Arrays, round_folders, save_state
 from fedclip_plugin.runs.writing import writing
+
+B = TypeVar("B", bound=BaseModel)
 
 
 class RunFolder(JobFolder):
@@ -54,6 +58,7 @@ class RunFolder(JobFolder):
         self.state = path / "state"
         self.sums = self.state / "sums"
         self.calibration = path / "calibration.json"
+        self.class_split = path / "class_split.json"
 
     def has_links(self) -> bool:
         """Return whether ``best`` and ``final`` can be links here."""
@@ -71,6 +76,7 @@ class RunFolder(JobFolder):
         with writing(self._what):
             self.adapters.mkdir(parents=True, exist_ok=True)
             self._sweep(records)
+            remove(self.class_split)  # of the rounds so far; it is written after the last one
             if not records or self.recipe.read_text(encoding="utf-8") != recipe_text:
                 write_file(self.recipe, self._with_history(recipe_text, records).encode())
             write_file(self.metrics, "".join(f"{record.to_json()}\n" for record in records).encode())
@@ -265,13 +271,16 @@ class RunFolder(JobFolder):
 
     def read_calibration(self) -> CalibrationRecord | None:
         """Return how the adapters are calibrated, None where they are not; a RunFolderError for a damaged file."""
-        if not self.calibration.is_file():
-            return None
-        try:
-            return CalibrationRecord.model_validate_json(self.calibration.read_bytes())
-        except (OSError, ValidationError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-            raise RunFolderError(f"{self.calibration} cannot be read: {reason}; restore the file") from error
+        return _read(self.calibration, CalibrationRecord)
+
+    def save_class_split(self, record: ClassSplitRecord) -> None:
+        """Write how the best and the last adapter do on base and on new classes; errors as :meth:`save_round`."""
+        with writing(self.class_split):
+            write_file(self.class_split, (record.model_dump_json(indent=1) + "\n").encode())
+
+    def read_class_split(self) -> ClassSplitRecord | None:
+        """Return what :meth:`save_class_split` wrote, None where nothing is; a RunFolderError for a damaged file."""
+        return _read(self.class_split, ClassSplitRecord)
 
     def last_complete(self) -> RoundRecord | None:
         """Return the newest round, whose adapter is on disk and intact (see :func:`load_adapter`); None without one."""
@@ -342,3 +351,13 @@ def _record(where: str, line: object) -> RoundRecord:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the whole line"
         raise RunFolderError(f"{where} is damaged ({key}: {first['msg']}): restore the file") from error
+
+
+def _read(path: Path, kind: type[B]) -> B | None:
+    if not path.is_file():
+        return None
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
+        raise RunFolderError(f"{path} cannot be read: {reason}; restore the file") from error

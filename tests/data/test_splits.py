@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedclip_plugin.data import ImageSet, Split, split_60_20_20, split_images
+from fedclip_plugin.data import ImageSet, Split, split_60_20_20, split_images, split_target
 from fedclip_plugin.data.splits import divided_groups, part_named, split_groups
 from fedclip_plugin.errors import DataError
 
@@ -137,3 +137,32 @@ def test_more_shots_than_a_class_has_are_refused_with_the_numbers() -> None:
     told = "north: shots is 9, and its training split has fewer images of 1 of its 2 classes: a 8; lower fedclip_args"
     with pytest.raises(DataError, match=told):
         split_images(images, 0, shots=9)
+
+
+FOUR = {"classes": ("a", "b", "c", "d"), "labels": np.arange(100) % 4}
+
+
+def test_new_classes_are_in_no_training_and_apart_in_the_test() -> None:
+    images = replace(image_set(100), **FOUR)
+    whole, split = split_images(images, 3), split_images(images, 3, base_new=True)
+    assert split.train.tolist() == [own for own in whole.train.tolist() if own % 4 < 2]
+    assert {*split.test.tolist(), *split.new.tolist()} == {*whole.test.tolist()}
+    assert (images.labels[split.validation].max(), images.labels[split.new].min()) == (1, 2)
+    few = split_images(replace(images, labels=np.where(np.arange(100) < 98, images.labels % 2, 3)), 3, 4, base_new=True)
+    assert len(few.train) == 8, "a new class needs no shots"
+
+
+def test_classes_that_cannot_be_halved_are_refused() -> None:
+    with pytest.raises(DataError, match=r"halves the classes, and 2 are too few \(a, b\): each half needs 2"):
+        split_images(image_set(100), 0, base_new=True)
+    images = replace(image_set(100), **FOUR, splits=np.repeat(["train", "validation", "test"], [60, 20, 20]))
+    labels = np.where(np.arange(100) < 60, images.labels, 3)
+    with pytest.raises(DataError, match=r"none of the base classes \(a, b\) in its splits validation, test"):
+        split_images(replace(images, labels=labels), 0, base_new=True)
+
+
+def test_a_target_is_parted_by_classes_in_order() -> None:
+    images = replace(image_set(8), classes=FOUR["classes"], labels=np.arange(8) // 2)
+    assert split_target(images, base_new=False).test.tolist() == list(range(8))
+    split = split_target(images, base_new=True)
+    assert (split.test.tolist(), split.new.tolist()) == ([0, 1, 2, 3], [4, 5, 6, 7])

@@ -9,8 +9,14 @@ import pytest
 from fedclip_edge.calibration import calibration_of, confidences
 from fedclip_plugin import what_leaves
 from fedclip_plugin.errors import FederationError, RunFolderError
-from fedclip_plugin.federated import calibrate
-from fedclip_plugin.federated.messages.calibration_messages import CountConfidences, ScoreAdapter
+from fedclip_plugin.federated import after_training
+from fedclip_plugin.federated.messages.closing_messages import (
+    ConfidenceCounts,
+    CountConfidences,
+    Likelihoods,
+    NoMoreQuestions,
+    ScoreAdapter,
+)
 from fedclip_plugin.federated.roles.calibrator import calibrate_run
 from fedclip_plugin.runs import load_adapter
 from tests.support.in_process_federation import SILOS, Federation, silo_features
@@ -35,12 +41,14 @@ def trained(tmp_path):
 
 def calibrators(federation):
     drivers = [silo._driver for silo in federation.silos]
-    return [calibrate.silo_calibrator(driver.silo_trainer, driver.splits) for driver in drivers]
+    return [after_training.silo_calibrator(driver.silo_trainer, driver.splits) for driver in drivers]
 
 
 def calibrated(federation, target):
     said = []
-    calibrate.calibrate_here(calibrators(federation), federation.server._aggregator, target, said.append)
+    after_training.ask_here(
+        [own.act for own in calibrators(federation)], federation.server._aggregator, target, said.append
+    )
     return federation.folder.read_calibration(), said
 
 
@@ -93,18 +101,18 @@ def test_over_mpi_it_is_the_same_and_nothing_else_crosses(trained):
     world, parts, said = World(4), calibrators(other), []
 
     def act(comm):
-        exchange = calibrate.calibration_exchange(comm, ("server", *SILOS), 10.0)
+        exchange = after_training.closing_exchange(comm, ("server", *SILOS), 10.0)
         if comm.number:
-            calibrate.answer_over(exchange, parts[comm.number - 1])
+            after_training.answer_over(exchange, parts[comm.number - 1].act)
         else:
-            calibrate.calibrate_over(exchange, 4, other.server._aggregator, target, said.append)
+            after_training.ask_over(exchange, 4, other.server._aggregator, target, said.append)
 
     assert world.together(act) == [None] * 4
     assert other.folder.read_calibration() == here
     crossed = {(bool(sender), type(content)) for sender, _, content in world.crossed}
-    assert crossed == {(True, kind) for kind in what_leaves.CALIBRATION_FROM_SILO} | {
-        (False, kind) for kind in what_leaves.CALIBRATION_FROM_SERVER
-    }
+    answers, questions = (Likelihoods, ConfidenceCounts), (ScoreAdapter, CountConfidences, NoMoreQuestions)
+    assert crossed == {(True, kind) for kind in answers} | {(False, kind) for kind in questions}
+    assert {*answers, *questions} <= {*what_leaves.CLOSING_FROM_SILO, *what_leaves.CLOSING_FROM_SERVER}
 
 
 def test_too_few_images_are_said_and_nothing_is_calibrated(trained):
@@ -120,9 +128,9 @@ def test_too_few_images_are_said_and_nothing_is_calibrated(trained):
 
 def test_a_recipe_may_switch_it_off(trained):
     federation, _ = trained(calibrate=False)
-    assert not calibrate.calibrates(federation.server._aggregator)
+    assert not after_training.asks(federation.server._aggregator)
     local, _ = trained("local", averaged=False)
-    assert not calibrate.calibrates(local.server._aggregator), "there is no adapter of all silos"
+    assert not after_training.asks(local.server._aggregator), "there is no adapter of all silos"
 
 
 SPOILT = {

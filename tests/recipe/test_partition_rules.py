@@ -43,3 +43,23 @@ INVALID = [
 def test_one_fault_says_the_rule(changes, told):
     (found,) = lines(changed(changes))
     assert told in found
+
+
+HALVES = {"fedclip_args.class_split": "base_new"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (HALVES | {"fedclip_args.class_split": "new"}, "class_split = \"new\": must be 'all' or 'base_new'"),
+        (
+            HALVES | {"fedclip_args.classes": ["a", "b", "c"]},
+            'class_split = "base_new": halves the classes, and each half',
+        ),
+        (CLASSES_EACH | TWO | HALVES, 'class_split = "base_new": partition_method: classes gives silos single classes'),
+        (HALVES | {"fedclip_args.federation": "local"}, 'class_split = "base_new": federation: local averages nothing'),
+    ],
+)
+def test_classes_are_halved_where_that_can_be(changes, told):
+    assert any(told in line for line in lines(changed(changes))), lines(changed(changes))
+    assert lines(changed(HALVES)) == []

@@ -78,6 +78,7 @@ def training_settings(**given):
         "frequency_of_the_test": 1,
         "client_drop_rate": 0.0,
         "keep_rounds": 3,
+        "class_split": "all",
         "calibrate": True,
         "false_reject_rate": 0.05,
         "round_timeout": 60.0,

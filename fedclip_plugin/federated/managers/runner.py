@@ -8,13 +8,7 @@ from typing import Any
 import torch
 from fedml import FedMLRunner
 
-from fedclip_plugin.federated.calibrate import (
-    answer_over,
-    calibrate_over,
-    calibrates,
-    calibration_exchange,
-    silo_calibrator,
-)
+from fedclip_plugin.federated.after_training import answer_over, ask_over, asks, closing_exchange, silo_answers
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipServer
 from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
@@ -119,26 +113,26 @@ class FedClipRunner(FedMLRunner):
         self.runner.handle_message_connection_ready(None)
 
     def run(self) -> None:
-        """Train until the last round and calibrate; every message has arrived when this returns, and MPI stays open."""
+        """Train, then ask what is asked after the last round; all messages have arrived then, and MPI stays open."""
         self.runner.run()
         comm, who = self.runner.args.comm, self.runner.where()
         if comm is not None:
             with together(comm, who, "the end of the federation", self.runner.settings.round_timeout):
                 comm.Barrier()
         if isinstance(self.runner, Simulator):
-            self.runner.calibrate(self._say)
+            self.runner.ask(self._say)
         else:
-            self._calibrate(comm)
+            self._ask(comm)
 
-    def _calibrate(self, comm: Any) -> None:
-        """Calibrate the best and the last adapter over MPI, where the recipe asks for it."""
+    def _ask(self, comm: Any) -> None:
+        """Ask the silos over MPI about the best and the last adapter, as far as the recipe asks for it."""
         server, silo, settings = self._aggregator, self._trainer, self.runner.settings
         pair = server or silo
         assert pair is not None, "a rank is the server or a silo"
-        if not calibrates(pair):
+        if not asks(pair):
             return
-        exchange = calibration_exchange(comm, ("server", *(server.silos if server else ())), settings.round_timeout)
+        exchange = closing_exchange(comm, ("server", *(server.silos if server else ())), settings.round_timeout)
         if server is not None:
-            calibrate_over(exchange, comm.Get_size(), server, self._dataset[3], self._say)
+            ask_over(exchange, comm.Get_size(), server, self._dataset[3], self._say)
         elif silo is not None:
-            answer_over(exchange, silo_calibrator(silo, self._dataset[5][self.runner.args.rank - 1]))
+            answer_over(exchange, silo_answers(silo, self._dataset[5][self.runner.args.rank - 1]))

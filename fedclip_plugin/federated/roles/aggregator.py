@@ -16,6 +16,7 @@ from torch import Tensor
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
+from fedclip_plugin.federated.roles.class_scorer import ClassScorer
 from fedclip_plugin.federated.roles.closed_form_round import ClosedFormRound, Sent
 from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.server_optimizer import ServerOptimizer
@@ -50,6 +51,8 @@ class FedClipAggregator(ServerAggregator):
     splits
         Of each silo, by the images that it said it has, the sizes of ``train``, ``validation`` and ``test``; empty
         where that is not known.
+    class_scorer
+        Scores best and last adapter on base and new classes; None where all classes are trained.
 
     Attributes
     ----------
@@ -80,8 +83,10 @@ class FedClipAggregator(ServerAggregator):
         folder: RunFolder,
         zero_shot: Answers | None = None,
         splits: Sequence[Mapping[str, int]] = (),
+        class_scorer: ClassScorer | None = None,
     ) -> None:
         super().__init__(model, args)
+        self.class_scorer = class_scorer
         self.settings, self.task, self.silos, self.folder = settings, task, tuple(silos), folder
         self.answered: tuple[str, ...] = self.silos
         self.zero_shot, self.splits = zero_shot, tuple(splits)

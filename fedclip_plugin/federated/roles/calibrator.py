@@ -23,7 +23,7 @@ from fedclip_edge.calibration import (
 )
 from fedclip_edge.reliability import BINS, bin_sums
 from fedclip_plugin.errors import FederationError
-from fedclip_plugin.federated.messages.calibration_messages import (
+from fedclip_plugin.federated.messages.closing_messages import (
     BinSums,
     ConfidenceCounts,
     CountConfidences,

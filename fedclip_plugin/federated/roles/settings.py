@@ -41,6 +41,7 @@ class TrainingSettings:
     server_lr: float
     server_momentum: float
     keep_rounds: int
+    class_split: str
     calibrate: bool
     false_reject_rate: float
     round_timeout: float  # seconds

@@ -16,6 +16,7 @@ from fedclip_plugin.features import InputSet, SiloFeatures
 from fedclip_plugin.features.feature_set import Batch, FeatureSet
 from fedclip_plugin.federated.roles.adam import Adam
 from fedclip_plugin.federated.roles.choice import Chosen, personal
+from fedclip_plugin.federated.roles.class_scorer import ClassScorer
 from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Answers, Task
@@ -54,8 +55,10 @@ class FedClipTrainer(ClientTrainer):
         silo: str,
         folder: RunFolder,
         zero_shot: Mapping[str, Answers] | None = None,
+        class_scorer: ClassScorer | None = None,
     ) -> None:
         super().__init__(model, args)
+        self.class_scorer = class_scorer
         self.settings, self.task, self.silo, self.folder = settings, task, silo, folder
         self.zero_shot = dict(zero_shot or {})
         self.train_loss = float("nan")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fedclip_plugin.data import Split
 from fedclip_plugin.data.clients import Clients
 from fedclip_plugin.features import FeatureSet, InputSet, SiloFeatures
+from fedclip_plugin.federated.roles.class_scorer import ClassImages, EveryClass, class_images
 
 _CHUNK = 1024
 """Images that one adapter scores in one job; the same whatever the workers, so that every sum is."""
@@ -130,3 +131,18 @@ class ClientData(Mapping[int, SiloFeatures]):
         """Return a copy of a job's images, as the method takes them, or the features of the backbone."""
         data: InputSet = (self.features if as_features else self.taken)[job.image_set]
         return data.without_views().subset(torch.from_numpy(self.scored.rows[job.start : job.stop]))
+
+    def class_images(self, every: EveryClass) -> dict[str, tuple[ClassImages, ...]]:
+        """Return each source's test images of base and of new classes, a part for each of its image sets."""
+        found: dict[str, tuple[ClassImages, ...]] = {}
+        for source, number in sorted(set(zip(self.source_of.tolist(), self._set_of, strict=True))):
+            own = [
+                split
+                for split, *place in zip(self.splits, self.source_of.tolist(), self._set_of, strict=True)
+                if place == [source, number]
+            ]
+            rows = [np.concatenate([getattr(split, part) for split in own]) for part in ("test", "new")]
+            kinds = (data[number].without_views() for data in (self.features, self.taken))
+            seen, taken = ((data.subset(rows[0]), data.subset(rows[1])) for data in kinds)
+            found[self.sources[source]] = (*found.get(self.sources[source], ()), class_images(every, seen, taken))
+        return found

@@ -33,7 +33,11 @@ def make_simulation_pair(
     model = create_adapter(task.method, inputs.frozen, seed, start=task.start)
     if group.rank == 0:
         args.device_type = "cpu"  # FedML's attacks and defences ask for it; updates are averaged on the CPU
-        aggregator = FedClipAggregator(model, args, settings, task, data.names, folder, inputs.zero_shot, inputs.sizes)
+        if inputs.class_scorer is not None:
+            inputs.class_scorer.every.answering(model, 0)  # a method that cannot says so before it trains
+        aggregator = FedClipAggregator(
+            model, args, settings, task, data.names, folder, inputs.zero_shot, inputs.sizes, inputs.class_scorer
+        )
     if group.rank or group.comm is None:
         own = create_adapter(task.method, inputs.frozen, seed, start=task.start) if aggregator else model
         trainer = FedClipTrainer(own.to(device), args, settings, task, "", folder)

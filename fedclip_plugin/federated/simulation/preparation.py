@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from fedclip_edge.machine import cores
 from fedclip_miniature import DOMAINS, ensure_miniature
-from fedclip_plugin.data import ImageSet, Split, common_classes, remarks, target_image_set
+from fedclip_plugin.data import ImageSet, Split, common_classes, remarks, split_target, target_image_set
 from fedclip_plugin.data.clients import Clients, list_clients
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSource, InputSet, TextFeatures, prompts_of
 from fedclip_plugin.features.encoding import Progress
 from fedclip_plugin.features.text_features import require_distinct
+from fedclip_plugin.federated.roles.class_scorer import ClassScorer, EveryClass, class_images
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.federated.simulation.client_data import ClientData
 from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
@@ -96,6 +97,7 @@ class SimulationInputs:
     target: InputSet | None
     zero_shot: Answers | None  # of the target
     sizes: tuple[dict[str, int], ...]  # of each client's splits
+    class_scorer: ClassScorer | None = None  # with ``class_split: base_new``, on the server
 
 
 class SimulationPreparation:
@@ -118,6 +120,7 @@ class SimulationPreparation:
         self._device, self._progress, self._say = device, progress, say
         self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
         self._splits: list[Split] = []
+        self._base_new = self._settings.class_split == "base_new"
         self._to_encode = 0
 
     def run(self) -> SimulationInputs:
@@ -166,6 +169,8 @@ class SimulationPreparation:
                     warn_once(line)
             classes = common_classes({own.name: own.classes for own in sets}, self._settings.classes)
             self._splits = clients.usable_splits(self._recipe)  # what is lacking is said before anything is encoded
+            if target is not None:
+                split_target(target, self._base_new)
             count = sum(len(own.positions) for own in clients.members), len(target) if target else 0
             first = self._group.first_here
             self._to_encode = self._missing(source, clients, target) if first else 0
@@ -260,24 +265,24 @@ class SimulationPreparation:
         features = [source.mapped.read(name, images.labels).to(self._device) for name, images in pairs]
         on_pixels = METHODS[self._settings.method].on_pixels
         taken: Sequence[InputSet] = [self._pixels(source, own) for own in clients.image_sets] if on_pixels else features
-        splits = self._splits
-        if readable is not clients:
-            splits = readable.splits(self._recipe.common_args.random_seed, self._settings.shots)
+        splits = self._splits if readable is clients else readable.usable_splits(self._recipe)
         task = task_of(self._recipe, source, agreed.classes, text)
-        target_taken, zero_shot = None, None
+        data = ClientData(readable, splits, features, taken)
+        every = EveryClass(task, agreed.classes, text, source.loader()) if self._base_new else None
+        tested, zero_shot, of_target = None, None, None
         if target is not None:
-            found = source.mapped.read(shared.files[_TARGET], target.labels[shared.kept[_TARGET]]).to(self._device)
-            target_taken = self._pixels(source, target) if on_pixels else found
-            zero_shot = task.answer(ZeroShot(), found) if self._group.rank == 0 else None
-        frozen = AdapterInputs(text, prompts_of(agreed.classes, self._settings.prompt_template), source.clip)
-        return SimulationInputs(
-            task,
-            frozen,
-            ClientData(readable, splits, features, taken),
-            target_taken,
-            zero_shot,
-            tuple(own.sizes() for own in splits),
-        )
+            kept = target.subset(shared.kept[_TARGET])
+            found = source.mapped.read(shared.files[_TARGET], kept.labels).to(self._device)
+            held = self._pixels(source, target) if on_pixels else found
+            rows = split_target(kept, self._base_new)
+            seen, tested = (own.subset(rows.test) if every else own for own in (found, held))
+            zero_shot = task.answer(ZeroShot(), seen) if self._group.rank == 0 else None
+            if every and self._group.rank == 0:
+                of_target = class_images(every, (seen, found.subset(rows.new)), (tested, held.subset(rows.new)))
+        frozen = AdapterInputs(task.text, prompts_of(task.classes, task.prompt_template), source.clip)
+        scorer = ClassScorer(every, data.class_images(every), of_target) if every and self._group.rank == 0 else None
+        sizes = tuple(own.sizes() for own in splits)
+        return SimulationInputs(task, frozen, data, tested, zero_shot, sizes, scorer)
 
     def _pixels(self, source: FeatureSource, images: ImageSet) -> InputSet:
         return source.pixels(images, self._settings.on_bad_image == "skip").data.to(self._device)

@@ -8,13 +8,7 @@ from typing import Any
 import torch
 
 from fedclip_plugin.features import InputSet
-from fedclip_plugin.federated.calibrate import (
-    answer_over,
-    calibrate_here,
-    calibrate_over,
-    calibrates,
-    calibration_exchange,
-)
+from fedclip_plugin.federated.after_training import answer_over, ask_here, ask_over, asks, closing_exchange
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.task import Histories
@@ -88,19 +82,19 @@ class Simulator:
         except BaseException as error:  # of SystemExit, which FedML raises, the other ranks would not hear either
             stop_job(self.group.comm, self.where(), error)
 
-    def calibrate(self, say: Callable[[str], None]) -> None:
-        """Calibrate the best and the last adapter after the last round, where the recipe asks for it."""
-        if not calibrates(self._pair):
+    def ask(self, say: Callable[[str], None]) -> None:
+        """Ask the workers about the best and the last adapter after the last round, if the recipe wants that."""
+        if not asks(self._pair):
             return
         if self.group.comm is None:
             assert self._worker is not None and self._aggregator is not None, "this process is both"
-            calibrate_here([self._worker.calibrator()], self._aggregator, self._target, say)
+            ask_here([self._worker.calibrator().act], self._aggregator, self._target, say)
             return
-        exchange = calibration_exchange(self.group.comm, self.group.names, self._limit)
+        exchange = closing_exchange(self.group.comm, self.group.names, self._limit)
         if self._aggregator is not None:
-            calibrate_over(exchange, self.group.workers + 1, self._aggregator, self._target, say)
+            ask_over(exchange, self.group.workers + 1, self._aggregator, self._target, say)
         elif self._worker is not None:
-            answer_over(exchange, self._worker.calibrator())
+            answer_over(exchange, self._worker.calibrator().act)
 
     def _part(self) -> None:
         if self._server is not None:

@@ -10,20 +10,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from fedclip_miniature import DOMAINS, ensure_miniature
 from fedclip_plugin.backbone import BUILT_IN
 from fedclip_plugin.backbone.configs.clip_config import read_clip_config
-from fedclip_plugin.data import ImageSet, Split, remarks, silo_image_set, silo_names, split_images, target_image_set
+from fedclip_plugin.data import ImageSet, Split, remarks, silo_image_set, silo_names, split_target, target_image_set
+from fedclip_plugin.data.clients import silo_split
+from fedclip_plugin.data.splits import base_count, require_new
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of
 from fedclip_plugin.features.encoding import Progress, no_progress
 from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.observer import SKIPPED
 from fedclip_plugin.federated.rank_output import confined
+from fedclip_plugin.federated.roles.class_scorer import ClassScorer, EveryClass, class_images
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.federated.startup.rank_status import (
     StatusExchange,
@@ -60,6 +62,7 @@ class Prepared:
     frozen: AdapterInputs  # what the adapter is built on
     zero_shot: Mapping[str, Answers] = field(default_factory=dict)  # of ``validation`` and ``test``, or ``target``
     sizes: tuple[Mapping[str, int], ...] = ()  # on the server, how many images each silo's splits have
+    class_scorer: ClassScorer | None = None  # with ``class_split: base_new``
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,12 @@ class Inputs:
     taken: InputSet  # what the method takes in: the same, perhaps with augmented views, or pixels
     parts: Split  # of a silo's images; the server's are all tested on
     faults: int  # how many images cannot be read
+
+    def tested(self) -> tuple[FeatureSet, InputSet]:
+        """Return the images of the test, as features and as the method takes them: a target's are mostly all."""
+        if len(self.parts.test) == len(self.features):
+            return self.features, self.taken
+        return self.features.subset(self.parts.test), self.taken.subset(self.parts.test)
 
 
 class Preparation:
@@ -116,17 +125,31 @@ class Preparation:
         images, source, agreed = yield from self._list()
         source.agree(agreed.precision)
         inputs, text = yield from self._encode(images, source, agreed)
-        frozen = AdapterInputs(text, prompts_of(agreed.classes, self._settings.prompt_template), source.clip)
         task = task_of(self._recipe, source, agreed.classes, text)
+        frozen = AdapterInputs(task.text, prompts_of(task.classes, task.prompt_template), source.clip)
         parts, splits, target = dict[str, InputSet](), None, None
         if inputs is not None and self._rank == 0:
-            parts, target = {"target": inputs.features}, inputs.taken.to(self._device)
+            features, taken = inputs.tested()
+            parts, target = {"target": features}, taken.to(self._device)
         elif inputs is not None:
             held, splits = split(inputs.features, inputs.parts), split(inputs.taken, inputs.parts).to(self._device)
             parts = {"validation": held.validation, "test": held.test}
         zero_shot = {name: task.answer(ZeroShot(), data) for name, data in parts.items()}
         silos = () if self._rank else tuple(self._names[1:])
-        return Prepared(task, self._names[self._rank], silos, splits, target, frozen, zero_shot, self._sizes)
+        name, scorer = self._names[self._rank], None
+        if self._settings.class_split == "base_new":
+            scorer = self._scorer(EveryClass(task, agreed.classes, text, source.loader()), inputs)
+        return Prepared(task, name, silos, splits, target, frozen, zero_shot, self._sizes, scorer)
+
+    def _scorer(self, every: EveryClass, inputs: Inputs | None) -> ClassScorer:
+        """Return what scores this rank's test images of base and of new classes after the last round."""
+        if inputs is None:
+            return ClassScorer(every, {})
+        rows = inputs.parts.test, inputs.parts.new
+        features, taken = inputs.features, inputs.taken.without_views()
+        seen, held = ((data.subset(rows[0]), data.subset(rows[1])) for data in (features, taken))
+        own = class_images(every, seen, (held[0].to(self._device), held[1].to(self._device)))
+        return ClassScorer(every, {self._names[self._rank]: (own,)}) if self._rank else ClassScorer(every, {}, own)
 
     def _list(self) -> Steps[tuple[ImageSet | None, FeatureSource, Agreed]]:
         """List this rank's images without opening them, and hear what is agreed on."""
@@ -134,7 +157,7 @@ class Preparation:
         card, fault = Ready(), None
         try:
             images = self._images()
-            if images and self._settings.shots is not None:
+            if images and (self._settings.shots is not None or self._settings.class_split != "all"):
                 self._split(images)  # what is lacking is said before anything is encoded
             for line in remarks(images, self._settings.sample_range) if images else ():
                 warn_once(line)
@@ -236,10 +259,13 @@ class Preparation:
 
     def _split(self, images: ImageSet) -> Split:
         """Split a silo's readable images; all of the server's are there to be tested on."""
-        if self._rank:
-            return split_images(images, self._recipe.common_args.random_seed, self._settings.shots)
-        none = np.zeros(0, dtype=np.int64)
-        return Split(none, none, np.arange(len(images)))
+        base_new = self._settings.class_split == "base_new"
+        if not self._rank:
+            return split_target(images, base_new)
+        found = silo_split(images, self._recipe)
+        if base_new:
+            require_new([found], images.classes, images.name)
+        return found
 
     def _announce(self, cards: Sequence[Ready]) -> None:
         told = ", ".join(f"{card.name} {card.images:,}" for card in cards[1:])
@@ -296,17 +322,18 @@ def feature_source(recipe: Recipe, device: torch.device) -> FeatureSource:
 
 
 def task_of(recipe: Recipe, source: FeatureSource, classes: tuple[str, ...], text: TextFeatures) -> Task:
-    """Return what all ranks agree on, when the source has heard the precision."""
+    """Return what all ranks agree on, when the source has heard the precision; with ``base_new`` of base classes."""
     settings = recipe.fedclip_args
+    count = base_count(classes) if settings.class_split == "base_new" else len(classes)
     assert source.precision is not None, "agreed on before anything is encoded"
     return Task(
         method=settings.method,
         backbone=settings.backbone,
         fingerprint=source.fingerprint,
         precision=source.precision,
-        classes=classes,
+        classes=classes[:count],
         prompt_template=settings.prompt_template,
-        text=text,
+        text=TextFeatures(text.features[:count], text.logit_scale),
         recipe_digest=recipe.digest(),
         sample_range=settings.sample_range,
         start=settings.start,

@@ -21,6 +21,9 @@ BY_ALPHA: tuple[str, ...] = ("hetero", "quantity")
 BY_CLASSES: tuple[str, ...] = ("classes", "shards")
 """Values of ``partition_method`` that give each silo some classes, or shards of them."""
 
+LEAST_HALVED = 4
+"""Fewest classes that ``class_split: base_new`` halves: with one name to choose from every answer is right."""
+
 PARTITIONS = "homo, hetero, classes, shards or quantity"
 """The values of ``partition_method``, for what errors say."""
 
@@ -206,6 +209,19 @@ def _prompts(values: Values) -> Iterator[Fault]:
         yield Fault("fedclip_args.classes", same_prompts_rule(same))
 
 
+def _class_split(values: Values) -> Iterator[Fault]:
+    where, split = "fedclip_args.class_split", values.get("fedclip_args.class_split")
+    classes, partition = values.get("fedclip_args.classes"), values.get("data_args.partition_method")
+    if split != "base_new":
+        return
+    if classes and len(classes) < LEAST_HALVED:
+        rule = f"halves the classes, and each half needs 2 to tell apart: list {LEAST_HALVED} classes or more"
+        yield Fault(where, f"{rule}, or leave it out", split)
+    if partition in BY_CLASSES:
+        rule = f"partition_method: {partition} gives silos single classes, some of them new ones that are not trained"
+        yield Fault(where, f"{rule}; take homo, hetero or quantity, or leave it out", split)
+
+
 RULES: tuple[Rule, ...] = (
     _silo_count,
     _silo_files,
@@ -217,5 +233,6 @@ RULES: tuple[Rule, ...] = (
     _miniature,
     _class_folders,
     _prompts,
+    _class_split,
 )
 """On images, silos and classes."""

@@ -85,6 +85,11 @@ class FedClipArgs(Section):
     classes
         Class folders, or labels of a list, in label order; a silo may lack some of them. Without it: those found,
         sorted, the same in every silo.
+    class_split
+        Which classes silos train on, and choose the round by: ``all``, or for the protocol base-to-new ``base_new``,
+        the first half of them in label order, rounded up. After the last round, zero-shot CLIP, the best and the last
+        adapter are then also scored on test images of the other classes, which nothing was trained on: base among base
+        names, new among new names, all among all. The adapter, and all other figures, are of the base classes.
     prompt_template
         What the images are, in words; the one ``{}`` stands for the class name.
     precision
@@ -205,6 +210,7 @@ class FedClipArgs(Section):
     silos_per_domain: Count | None = None
     target_domain: FolderName | None = None
     classes: Names | None = None
+    class_split: Literal["all", "base_new"] = "all"
     prompt_template: PromptTemplate = USUAL_TEMPLATE
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     feature_cache_dir: UserPath = Path(".fedclip/features")

@@ -15,7 +15,8 @@ from fedclip_plugin.report.run.round_arrays import RoundArrays
 from fedclip_plugin.report.run.run_pictures import accuracy_by_cost, accuracy_by_round, time_by_phase, training_loss
 from fedclip_plugin.report.run.target_section import TITLE, answer_target, target_section
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.runs.closing_table import summary_rows, table_cells, zero_shot_warnings
+from fedclip_plugin.runs.class_split_record import ClassSplitRecord
+from fedclip_plugin.runs.closing_table import class_cells, class_note, summary_rows, table_cells, zero_shot_warnings
 from fedclip_plugin.text import percent, size
 
 _ALONE = (
@@ -49,6 +50,7 @@ def run_page(recipe: Recipe, folder: RunFolder) -> Page:
             pictured("Training loss", training_loss(history) if loss else None, "No silo told of a training loss."),
             pictured("Accuracy against cost", accuracy_by_cost(history, target) if trained else None, _NO_ROUND),
             pictured("Time of a round", time_by_phase(history) if trained else None, _NO_ROUND),
+            *_classes(folder.read_class_split(), history.selected.round, method),
             *([calibrated] if calibrated else []),
             answers,
             _measured(history, target),
@@ -98,6 +100,14 @@ def _summary(history: RoundArrays, recipe: Recipe, method: str) -> Section:
         notes.append(f"Updates that were dropped as unusable: {'; '.join(dropped)}.")
     text = "The best round is the one of the highest mean accuracy on the silos' validation splits; no test decides it."
     return Section("Summary", text=[text], notes=notes, tables=[Table(head, rows, caption)])
+
+
+def _classes(record: ClassSplitRecord | None, best: int, method: str) -> list[Section]:
+    if record is None:
+        return []
+    head, *rows = class_cells(record, best, method)
+    note = class_note(record)
+    return [Section("Base and new classes", tables=[Table(head, rows, f"{note[0].upper()}{note[1:]}.")])]
 
 
 def _measured(history: RoundArrays, target: str | None) -> Section:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from fedclip_edge.reliability import reliability
 from fedclip_edge.sample_range import SampleRange
 from fedclip_miniature import ensure_miniature
 from fedclip_plugin.classifier import Classifier
-from fedclip_plugin.data import ImageSet, open_rgb, target_image_set
+from fedclip_plugin.data import ImageSet, open_rgb, split_target, target_image_set
+from fedclip_plugin.data.splits import base_count
 from fedclip_plugin.errors import DataError, FedClipError
 from fedclip_plugin.federated.roles.task import Answers
 from fedclip_plugin.recipe import Recipe
@@ -92,7 +93,7 @@ def answer_target(recipe: Recipe, folder: RunFolder) -> TargetAnswers | None:
 
 
 def _target_images(recipe: Recipe) -> ImageSet | None:
-    """List the target's images; those of the built-in data set are drawn where they are not there."""
+    """List the target's images, with ``base_new`` of base classes alone; draw those of the built-in data set."""
     settings = recipe.fedclip_args
     root: Path | None = None
     if recipe.data_args.dataset == "miniature" and settings.data_root is None and settings.target_domain:
@@ -102,7 +103,11 @@ def _target_images(recipe: Recipe) -> ImageSet | None:
             settings.difficulty,
             domains=[settings.target_domain],
         )
-    return target_image_set(recipe, root)
+    images = target_image_set(recipe, root)
+    if images is None or settings.class_split == "all":
+        return images
+    rows = split_target(images, base_new=True).test
+    return replace(images.subset(rows), classes=images.classes[: base_count(images.classes)])
 
 
 def target_section(answer: Callable[[], TargetAnswers | None], recorded: float | None) -> Section:

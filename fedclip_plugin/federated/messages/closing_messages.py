@@ -1,4 +1,4 @@
-"""What crosses after the last round, to calibrate confidences: sums over a silo's images, and no answer for one."""
+"""What crosses after the last round, about best and last adapter: sums over a silo's images, and no answer for one."""
 
 from __future__ import annotations
 
@@ -36,8 +36,21 @@ class CountConfidences:
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """The calibration is over."""
+class ScoreClasses:
+    """The server asks how many images of base and of new classes are labelled rightly (``class_split: base_new``).
+
+    Attributes
+    ----------
+    adapter
+        Parameters by name, of the best or of the last round; none for zero-shot CLIP.
+    """
+
+    adapter: Mapping[str, NDArray[Any]] | None
+
+
+@dataclass(frozen=True)
+class NoMoreQuestions:
+    """The server has asked all that it asks."""
 
 
 @dataclass(frozen=True)

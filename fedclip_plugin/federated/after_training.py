@@ -1,0 +1,121 @@
+"""After the last round: what the server asks the silos, or workers, about the best and the last adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from fedclip_plugin.features import InputSet, SiloFeatures
+from fedclip_plugin.federated.messages.closing_messages import (
+    ConfidenceCounts,
+    CountConfidences,
+    Likelihoods,
+    NoMoreQuestions,
+    ScoreAdapter,
+    ScoreClasses,
+)
+from fedclip_plugin.federated.messages.exchange import Exchange
+from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+from fedclip_plugin.federated.roles.calibrator import PARTS, Calibrator, calibrate_run
+from fedclip_plugin.federated.roles.class_scorer import Arrays, checked_counts, score_classes
+from fedclip_plugin.federated.roles.trainer import FedClipTrainer
+from fedclip_plugin.methods import parameters_of
+from fedclip_plugin.runs.class_split_record import ClassCounts
+from fedclip_plugin.text import size
+
+_MOST_BYTES = 2**30
+"""Largest adapter that is sent once more: MPI counts in 32-bit integers."""
+
+_ANSWERS: dict[type[Any], type[Any]] = {
+    ScoreAdapter: Likelihoods,
+    CountConfidences: ConfidenceCounts,
+    ScoreClasses: ClassCounts,
+}
+
+Answer = Callable[[Any], Any]
+"""From a question to what a rank says of its images."""
+
+_Ask = Callable[[Any], Sequence[Any]]
+_Say = Callable[[str], None]
+
+
+def asks(pair: FedClipTrainer | FedClipAggregator) -> bool:
+    """Return whether a run ends with questions; every rank comes to the same."""
+    settings = pair.settings
+    return settings.averaged and (settings.calibrate or settings.class_split != "all")
+
+
+def silo_calibrator(trainer: FedClipTrainer, splits: SiloFeatures) -> Calibrator:
+    """Return what answers for a silo where its adapter is calibrated."""
+    task, parts = trainer.task, dict(zip(PARTS, (splits.validation, splits.test), strict=True))
+    return Calibrator(trainer.model, lambda model: {name: task.logits(model, data) for name, data in parts.items()})
+
+
+def silo_answers(trainer: FedClipTrainer, splits: SiloFeatures) -> Answer:
+    """Return what answers for a silo."""
+    calibrator = silo_calibrator(trainer, splits)
+
+    def answer(question: Any) -> Any:
+        if not isinstance(question, ScoreClasses):
+            return calibrator.act(question)
+        assert trainer.class_scorer is not None, "asked of runs that have new classes only"
+        (counts,) = trainer.class_scorer.of_sources(trainer.model, question.adapter).values()
+        return counts
+
+    return answer
+
+
+def ask_here(answers: Sequence[Answer], aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:
+    """End a run whose silos, or whose one worker, are in this process; `say` hears what could not be done."""
+    _ask_all(lambda question: [own(question) for own in answers], aggregator, target, say)
+
+
+def closing_exchange(comm: Any, names: Sequence[str], limit: float) -> Exchange:
+    """Return the way between the ranks, of which `names` are known here, for :func:`ask_over`."""
+    return Exchange(comm, names, limit, "after the last round", key="fedclip_args.round_timeout")
+
+
+def ask_over(exchange: Exchange, ranks: int, aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:
+    """End a run over MPI, on the server, while all other ranks are in :func:`answer_over`."""
+
+    def _ask(question: Any) -> list[Any]:
+        exchange.to_silos([question] * ranks)
+        return exchange.from_silos(_ANSWERS[type(question)])
+
+    _ask_all(_ask, aggregator, target, say)
+    exchange.to_silos([NoMoreQuestions()] * ranks)
+
+
+def answer_over(exchange: Exchange, answer: Answer) -> None:
+    """Answer the server's questions until it has none, on a silo's or worker's rank."""
+    while not isinstance(question := exchange.from_server(*_ANSWERS, NoMoreQuestions), NoMoreQuestions):
+        exchange.to_server(answer(question))
+
+
+def _ask_all(ask: _Ask, aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:
+    sent = sum(tensor.nbytes for tensor in parameters_of(aggregator.model).values())
+    if sent > _MOST_BYTES:
+        say(f"note: an adapter of {size(sent)} is not sent once more: it is not calibrated, nor tried on other classes")
+        return
+    scorer, model = aggregator.class_scorer, aggregator.model
+    if scorer is not None:
+        score_classes(aggregator.folder, scorer, model, partial(_class_counts, ask, aggregator))
+    if aggregator.settings.calibrate:
+        _calibrate(ask, aggregator, target, say)
+
+
+def _class_counts(ask: _Ask, aggregator: FedClipAggregator, adapter: Arrays | None) -> dict[str, ClassCounts]:
+    """Return the counts of every silo; a simulation's server has all images itself, and asks nobody."""
+    assert aggregator.class_scorer is not None, "asked of runs that have new classes only"
+    if aggregator.class_scorer.sources:
+        return aggregator.class_scorer.of_sources(aggregator.model, adapter)
+    return dict(zip(aggregator.silos, map(checked_counts, ask(ScoreClasses(adapter))), strict=True))
+
+
+def _calibrate(ask: _Ask, aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:
+    own, task = None, aggregator.task
+    if target is not None:
+        own = Calibrator(aggregator.model, lambda model: dict.fromkeys(PARTS, task.logits(model, target)))
+    if fault := calibrate_run(aggregator.folder, ask, own, aggregator.settings.false_reject_rate):
+        say(f"note: {fault}")
