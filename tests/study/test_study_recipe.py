@@ -206,10 +206,11 @@ def test_the_study_of_label_skew_has_every_method_degree_and_participation_on_th
     seen = {
         (own.fedclip_args.method, own.data_args.partition_alpha, own.train_args.client_num_per_round) for own in recipes
     }
-    methods = ("fedclip", "sigmoid_gate", "linear_probe", "prompt")
+    methods = ("fedclip", "sigmoid_gate", "clip_adapter", "linear_probe", "prompt", "text_lora")
     degrees = (0.1, 1, 100)
-    trained = {(method, alpha, drawn) for method in methods for alpha in degrees for drawn in (6, 60)}
-    assert seen == trained | {("ridge", alpha, 60) for alpha in degrees}
+    drawn = {(method, alpha, 6) for method in methods for alpha in degrees}
+    every = {(method, 0.1, 60) for method in ("fedclip", "sigmoid_gate", "linear_probe")}
+    assert seen == drawn | every | {(method, alpha, 60) for method in ("ridge", "ncm", "gda") for alpha in degrees}
     assert all(own.simulated and own.train_args.client_num_in_total == 60 for own in recipes)
     assert {own.data_args.partition_seed for own in recipes} == {0}
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
 from fedclip_plugin.study.running.answer_counts import Kinds
-from fedclip_plugin.study.tables.student_t import quantile, two_sided
 
 LEVEL = 0.95
 
@@ -61,11 +61,11 @@ class Estimate:
         """How probable so large a difference, of either sign, is where there is none."""
         if self.error == 0:
             return float(self.mean == 0)
-        return two_sided(self.mean / self.error, self.freedom)
+        return float(2 * stdtr(self.freedom, -abs(self.mean) / self.error))
 
     def ends(self, level: float) -> tuple[float, float]:
         """Return the ends of the interval that holds the truth with a probability."""
-        reach = quantile(level, self.freedom) * self.error if self.error else 0.0
+        reach = float(stdtrit(self.freedom, (1 + level) / 2)) * self.error if self.error else 0.0
         return round(self.mean - reach, 12), round(self.mean + reach, 12)  # an end at 0 is 0, not 1e-18
 
 
