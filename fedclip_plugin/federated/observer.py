@@ -8,8 +8,9 @@ import torch
 
 from fedclip_plugin.federated.roles.closed_form_round import sent_by
 from fedclip_plugin.federated.roles.task import Task
-from fedclip_plugin.methods import Adapter
+from fedclip_plugin.methods import Adapter, parameters_of
 from fedclip_plugin.methods.create import load_saved
+from fedclip_plugin.methods.registry import ZERO_SHOT
 from fedclip_plugin.runs import RoundRecord, RunFolder
 
 SKIPPED = "skipped unreadable images"
@@ -36,4 +37,5 @@ def begin_training(task: Task, model: Adapter, folder: RunFolder, done: int, obs
     """On the server, take up the adapter of the last complete round, if any, and tell that training begins."""
     if done:
         load_saved(model, folder.load_round(done))
-    observer.train(task, sum(tensor.numel() for tensor in sent_by(model).values()))
+    sent = sent_by(model) if task.start == ZERO_SHOT else parameters_of(model)
+    observer.train(task, sum(tensor.numel() for tensor in sent.values()))

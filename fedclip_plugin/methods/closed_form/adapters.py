@@ -83,7 +83,8 @@ class ClosedForm(ZeroShot):
     @classmethod
     def no_sums(cls, rows: Tensor, device: str = "cpu") -> Statistics:
         """Return the sums that a silo without images would send, for class features ``[C, d]``."""
-        return Statistics.none(*rows.shape, cls.needs_gram, device)
+        classes, width = rows.shape
+        return Statistics.none(classes, width, cls.needs_gram, device)
 
     @classmethod
     @abstractmethod
