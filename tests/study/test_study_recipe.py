@@ -215,6 +215,22 @@ def test_the_study_of_label_skew_has_every_method_degree_and_participation_on_th
     assert {own.data_args.partition_seed for own in recipes} == {0}
 
 
+def test_the_studies_of_protocols_have_their_methods():
+    base_new, shots = (load_study(find_study(f"studies/{name}")) for name in ("base_new", "few_shots"))
+    recipes = [base_new.cell_recipe(name, "sketch", 0, 0) for name in base_new.cases]
+    on_features = {name for name, method in METHODS.items() if not method.on_pixels} - {"zero_shot"}
+    assert {own.fedclip_args.method for own in recipes} == on_features
+    assert {own.fedclip_args.class_split for own in recipes} == {"base_new"}
+    drawn = [shots.cell_recipe(name, "sketch", 0, 0).fedclip_args for name in shots.cases]
+    methods = ("fedclip", "sigmoid_gate", "linear_probe", "clip_adapter", "ridge", "gda")
+    assert [(own.method, own.shots) for own in drawn] == [(name, k) for name in methods for k in (1, 2, 4, 8, 16)]
+    parted = load_study(find_study("studies/disjoint_classes"))
+    found = [parted.cell_recipe(name, "sketch", 0, 0).data_args for name in parted.cases]
+    assert [(own.partition_method, own.classes_per_client) for own in found] == [("classes", 1)] * 5 + [
+        ("classes", 2)
+    ] * 5
+
+
 SIMULATED = {
     "study": "sample",
     "recipe": "simulation/clip_tiny_fedclip",
@@ -274,7 +290,8 @@ def test_validate_and_ls_tell_of_studies(capsys, tmp_path):
 def test_every_study_is_valid_and_its_header_tells_the_truth(file):
     study, header = load_study(file), file.read_text().split("\n\n", 1)[0]
     assert file.stem == study.study
-    assert recipe_title(file).startswith(("FedCLIP and its baselines on ", "Label skew among 60 simulated clients of "))
+    protocols = ("Base-to-new classes on ", "Few shots on ", "Disjoint classes on ", "Label skew among 60 simulated ")
+    assert recipe_title(file).startswith(("FedCLIP and its baselines on ", *protocols))
     assert f"fedclip study recipes/studies/{file.name}" in header
     assert f"{study.cells():,} federations" in header
     recipe = study.cell_recipe(next(iter(study.cases)), study.targets[0], 0, 0)
@@ -284,7 +301,8 @@ def test_every_study_is_valid_and_its_header_tells_the_truth(file):
 
 
 def test_the_studies_cover_what_is_promised():
-    promised = ("domainnet", "label_skew", "miniature", "office_home", "pacs", "vlcs")
+    promised = ("base_new", "disjoint_classes", "domainnet", "few_shots", "label_skew", "miniature", "office_home")
+    promised += ("pacs", "vlcs")
     assert [f"studies/{name}" for name in promised] == NAMES
     study = load_study(find_study("studies/miniature"))
     recipes = [study.cell_recipe(name, "sketch", 0, 0) for name in study.cases]

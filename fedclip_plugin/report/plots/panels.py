@@ -1,4 +1,4 @@
-"""Accuracy by round, one panel a curve, with zero-shot CLIP as a level."""
+"""Accuracy by round, or by shots, one panel a curve, with zero-shot CLIP as a level."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class AccuracyCurve:
     title
         What was measured, and on what.
     rounds
-        Round of each point, ``[R]``.
+        Round of each point, ``[R]``; or whatever else the curve is along.
     accuracy
         Fraction of images labelled correctly, ``[R]``; NaN where it was not measured.
     zero_shot
@@ -56,7 +56,7 @@ class AccuracyCurve:
 
 
 @styled
-def accuracy_panels(curves: Sequence[AccuracyCurve], what: str, band: str = "") -> Figure:
+def accuracy_panels(curves: Sequence[AccuracyCurve], what: str, band: str = "", along: str = "round") -> Figure:
     """Draw one panel a curve, accuracies on the same scale; rounds too, unless some curves are longer than others.
 
     Parameters
@@ -67,13 +67,19 @@ def accuracy_panels(curves: Sequence[AccuracyCurve], what: str, band: str = "") 
         What the curves show, for the legend.
     band
         What the band shows, for the legend; empty without one.
+    along
+        What curves go along; other than rounds on a scale of powers of two, each point with its number.
     """
     lengths = {int(curve.rounds[-1]) for curve in curves}
     figure, panels = panel_grid(len(curves), 1.75, same_x=len(lengths) == 1)
     for axes, curve in zip(panels, curves, strict=True):
         _panel(axes, curve)
-        round_axis(axes)
-    figure.supxlabel("round")
+        if along == "round":
+            round_axis(axes)
+        else:
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(curve.rounds, [str(own) for own in curve.rounds])
+    figure.supxlabel(along)
     figure.supylabel("accuracy in %")
     _legend(figure, curves, what, band)
     return figure

@@ -7,14 +7,16 @@ from dataclasses import replace
 from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.report.page import Page, Section, Table, pictured, provenance
 from fedclip_plugin.report.study.study_answers import answers_section
-from fedclip_plugin.report.study.study_pictures import bars, client_picture, costs, curves, differences
+from fedclip_plugin.report.study.study_pictures import bars, client_picture, costs, curves, differences, shots_picture
 from fedclip_plugin.study import Plan, ResultsFolder, StudyResults
 from fedclip_plugin.study.tables.accuracy_rows import accuracy_row, accuracy_rows
 from fedclip_plugin.study.tables.accuracy_tables import accuracy_table
 from fedclip_plugin.study.tables.choices_table import budget, choices_table
+from fedclip_plugin.study.tables.class_split_table import class_split_table
 from fedclip_plugin.study.tables.clients_table import clients_table
 from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.headline_cases import best_case, closing, paper_case
+from fedclip_plugin.study.tables.shots_table import shots_table
 from fedclip_plugin.study.tables.statistics import KINDS, Kind
 from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.study.tables.untrained_table import untrained_table
@@ -41,6 +43,8 @@ def study_page(folder: ResultsFolder) -> Page:
             _summary(findings),
             *(_accuracy(findings, kind) for kind in KINDS if kind == "personalization" or study.targets),
             *_clients(findings),
+            *_classes(findings),
+            *_shots(findings),
             _rounds(findings),
             _costs(findings),
             answers_section(findings, folder),
@@ -111,6 +115,16 @@ def _clients(findings: StudyResults) -> list[Section]:
 def _rounds(findings: StudyResults) -> Section:
     section, table = pictured("Accuracy by round", curves(findings), _NOT_YET), untrained_table(findings)
     return replace(section, tables=_shown(table)) if table else section
+
+
+def _classes(findings: StudyResults) -> list[Section]:
+    table = class_split_table(findings)
+    return [Section("Base and new classes", tables=_shown(table))] if table else []
+
+
+def _shots(findings: StudyResults) -> list[Section]:
+    table, picture = shots_table(findings), shots_picture(findings)
+    return [Section("Few shots", tables=_shown(table), pictures=[picture] if picture else [])] if table else []
 
 
 def _costs(findings: StudyResults) -> Section:

@@ -19,6 +19,7 @@ from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column
 from fedclip_plugin.study.tables.clients_table import Scores, client_rows, with_zero_shot
 from fedclip_plugin.study.tables.cost_table import federates
 from fedclip_plugin.study.tables.intervals import Interval
+from fedclip_plugin.study.tables.shots_table import headline, shots_rows
 from fedclip_plugin.study.tables.statistics import Kind, Spread
 
 
@@ -111,6 +112,29 @@ def curves(findings: StudyResults) -> Picture | None:
         f"Accuracy on {where} by round for {len(found)} cases.",
         f"Mean accuracy on {where} by round; the band is the standard deviation over seeds. A curve that falls after "
         "its top shows what the choice of a round hides.",
+    )
+
+
+def shots_picture(findings: StudyResults) -> Picture | None:
+    """Draw accuracy by shots, of cases that differ in them alone; None until one has two that ran on every target."""
+    kind, found = headline(findings), list[AccuracyCurve]()
+    for group in shots_rows(findings):
+        rows = group.rows(findings, kind)
+        known = [(shots, row.zero_shot.mean, row.selected.mean) for shots, row in rows.items() if shots]
+        points = [(shots, level.mean, own) for shots, level, own in known if level and own]
+        if len(points) > 1:
+            shots, levels, means = (list(column) for column in zip(*points, strict=True))
+            spread = [own.deviation or 0.0 for own in means]
+            accuracy = np.array([own.mean for own in means])
+            found.append(AccuracyCurve(group.title, np.array(shots), accuracy, fmean(levels), spread=np.array(spread)))
+    if not found:
+        return None
+    return Picture(
+        "accuracy_by_shots",
+        accuracy_panels(found, "selected round", "standard deviation over seeds", along="shots"),
+        f"Accuracy on {_ON[kind]} by the number of training images of each class, for {len(found)} methods.",
+        f"Mean accuracy on {_ON[kind]} by shots: the images of each class that every silo trains on; the band is the "
+        "standard deviation over seeds.",
     )
 
 

@@ -33,9 +33,9 @@ RESERVED = ("target", "server")
 _SHARED: frozenset[str] = frozenset(
     f"fedclip_args.{key}"
     for key in (
-        *("backbone", "precision", "data_layout", "data_root", "domains", "silos", "classes", "images_per_class"),
+        *("backbone", "precision", "data_layout", "data_root", "domains", "silos", "classes", "class_split"),
         *("data_list", "file_column", "label_column", "silo_column", "group_column", "split_column"),
-        *("difficulty", "on_bad_image", "min_images_per_silo", "silos_per_domain"),
+        *("images_per_class", "difficulty", "on_bad_image", "min_images_per_silo", "silos_per_domain"),
     )
 ) | {
     *("train_args.client_num_in_total", "common_args.training_type", "comm_args.backend", "device_args.worker_num"),

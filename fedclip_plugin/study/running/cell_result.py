@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from fedclip_plugin.runs import ClientScores
+from fedclip_plugin.runs.class_split_record import ClassSplitRecord
 from fedclip_plugin.study.running.answer_counts import Counts, Drawn
 
 FORMAT: Literal[2] = 2
@@ -145,6 +146,8 @@ class CellResult(_Part):
         By silo, on their own test splits; of a simulation by domain, all clients of one together.
     clients
         Of a simulation: on the clients' own test splits.
+    class_split
+        Of base and new classes, where the classes are split (``class_split: base_new``); None where they are not.
     curve, costs, machine
         See there.
     counts
@@ -168,6 +171,7 @@ class CellResult(_Part):
     target_accuracy: Accuracy | None
     sources: dict[str, SourceAccuracy]
     clients: ClientAccuracy | None = None
+    class_split: ClassSplitRecord | None = None
     curve: RoundCurve
     counts: dict[str, Counts]
     drawn: Drawn | None

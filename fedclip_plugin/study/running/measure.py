@@ -14,6 +14,7 @@ from fedclip_plugin.errors import DataError
 from fedclip_plugin.federated.roles.task import AnswerHistory, Histories
 from fedclip_plugin.machine import processor, resident_bytes
 from fedclip_plugin.runs import RoundRecord, SiloRecord
+from fedclip_plugin.runs.class_split_record import ClassSplitRecord
 from fedclip_plugin.runs.provenance import code_revision
 from fedclip_plugin.study.definition.study_rules import RESERVED
 from fedclip_plugin.study.running.answer_counts import Counts, Drawn, Pictured
@@ -45,6 +46,8 @@ class Measured:
         Highest resident memory by rank.
     drawn
         What is drawn of the target domain; None without one.
+    class_split
+        Of base and new classes; None where the classes are not split.
     """
 
     rounds: Sequence[RoundRecord]
@@ -52,6 +55,7 @@ class Measured:
     peak_bytes: Mapping[str, int]
     parameters: int
     drawn: Drawn | None
+    class_split: ClassSplitRecord | None = None
 
 
 def own_answers(cell: Cell, histories: Histories, selected: int) -> dict[str, KeptAnswers]:
@@ -83,6 +87,7 @@ def measured(
     parts: Sequence[CellPart],
     parameters: int,
     drawn: Drawn | None,
+    class_split: ClassSplitRecord | None = None,
 ) -> Measured:
     """Return what the server knows of a cell: its own answers, and what silos, or workers, told.
 
@@ -97,7 +102,7 @@ def measured(
     counts |= {name: part.counts for name, part in zip(names, parts, strict=True) if part.counts is not None}
     peaks = {"server": resident_bytes(peak=True)}
     peaks |= {name: part.peak_bytes for name, part in zip(names, parts, strict=True)}
-    return Measured(rounds, counts, peaks, parameters, drawn)
+    return Measured(rounds, counts, peaks, parameters, drawn, class_split)
 
 
 def drawn(histories: Histories, selected: int) -> Drawn | None:
@@ -153,6 +158,7 @@ def cell_result(cell: Cell, measured: Measured) -> CellResult:
         curve=_curve(rounds),
         counts=dict(measured.counts),
         clients=_clients(first, best, last),
+        class_split=measured.class_split,
         drawn=measured.drawn,
         costs=_costs(measured, silos, best.round),
         machine=_machine(),

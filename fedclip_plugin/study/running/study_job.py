@@ -221,7 +221,8 @@ class StudyJob:
             exchange.to_server(silo_part(answers))
         else:
             told, picture = exchange.from_silos(CellPart), drawn(histories, selected)
-            found = measured(cell, rounds, answers, told, observer.parameters, picture)
+            split = folder.read_class_split()
+            found = measured(cell, rounds, answers, told, observer.parameters, picture, split)
             self._keep(cell, cell_result(cell, found), folder)
 
     def _keep_answers(self, answers: KeptAnswers, folder: RunFolder, part: str) -> None:

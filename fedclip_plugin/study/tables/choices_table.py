@@ -75,7 +75,10 @@ def _images(findings: StudyResults) -> dict[str, set[int]]:
     """Return the numbers of images that each domain, as target and as silo, was tested on."""
     found: dict[str, set[int]] = {}
     for result in findings.results.values():
+        seeded = result.class_split is not None  # how many base images a test split has, differs by seed
         for part, counts in result.counts.items():
+            if seeded and part != "target":
+                continue
             name = f"{result.target} (target)" if part == "target" else part
             found.setdefault(name, set()).add(counts.images)
     return found

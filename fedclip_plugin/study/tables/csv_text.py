@@ -10,6 +10,7 @@ from dataclasses import asdict
 from fedclip_edge.terminal import printable
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column, accuracy_rows
 from fedclip_plugin.study.tables.choices_table import mean_validation
+from fedclip_plugin.study.tables.class_split_table import ClassRow, class_rows
 from fedclip_plugin.study.tables.clients_table import ClientRow, client_rows
 from fedclip_plugin.study.tables.cost_table import case_costs, federates
 from fedclip_plugin.study.tables.statistics import KINDS
@@ -42,6 +43,8 @@ def _lines(findings: StudyResults) -> Iterator[Line]:
         yield from _clients(clients)
     for untrained in untrained_rows(findings):
         yield from _untrained(untrained)
+    for classes in class_rows(findings):
+        yield from _classes(classes)
     for case in findings.plan.study.cases:
         yield from _validation(findings, case)
         yield from _costs(findings, case)
@@ -86,6 +89,16 @@ def _untrained(row: UntrainedRow) -> Iterator[Line]:
     for domain, kind, spread in [*found, ("", "generalization", row.mean), ("", "personalization", row.own)]:
         if spread is not None:
             yield row.case, kind, "round_0_less_zero_shot", domain, spread.mean, spread.deviation, None, None
+
+
+def _classes(row: ClassRow) -> Iterator[Line]:
+    for level, places in row.scores.items():
+        for place, columns in places.items():
+            part = f"classes, {place}"
+            yield from (
+                (row.case, part, f"{level}_{name}", "", own.mean, own.deviation, None, None)
+                for name, own in columns.items()
+            )
 
 
 def _validation(findings: StudyResults, case: str) -> Iterator[Line]:

@@ -8,10 +8,12 @@ from typing import Literal
 from fedclip_edge.terminal import printable
 from fedclip_plugin.study.tables.accuracy_tables import accuracy_table
 from fedclip_plugin.study.tables.choices_table import choices_table
+from fedclip_plugin.study.tables.class_split_table import class_split_table
 from fedclip_plugin.study.tables.clients_table import clients_table
 from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.csv_text import to_csv
 from fedclip_plugin.study.tables.headline_cases import closing
+from fedclip_plugin.study.tables.shots_table import shots_table
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.study.tables.untrained_table import untrained_table
@@ -27,12 +29,14 @@ _WRITERS: dict[str, tuple[Callable[[StudyTable], str], Callable[[str], str]]] = 
 
 
 def tables(findings: StudyResults) -> list[StudyTable]:
-    """Return a study's tables: accuracies, clients, round 0, costs, grid points; none without rows."""
+    """Return a study's tables: accuracies, clients, round 0, classes, shots, costs, grid points; none without rows."""
     found = (
         accuracy_table(findings, "generalization"),
         accuracy_table(findings, "personalization"),
         clients_table(findings),
         untrained_table(findings),
+        class_split_table(findings),
+        shots_table(findings),
         cost_table(findings),
         choices_table(findings),
     )
