@@ -38,7 +38,9 @@ class EveryClass:
 
         A MethodError when the method does not answer for classes that it was not trained on.
         """
-        first = len(self.task.classes)
+        place, first = _place(adapter), len(self.task.classes)
+        if place is not None:  # a simulation's server averages on the CPU, wherever the images are
+            base, new = base.to(place), new.to(place)
         of_new, of_all = self.answering(adapter, first), self.answering(adapter, 0)
         return ClassCounts(
             base_images=len(base),
@@ -60,8 +62,7 @@ class EveryClass:
                 f"method {self.task.method} does not answer for classes that it was not trained on ({error}), as "
                 "fedclip_args.class_split: base_new asks for: leave that out, or take another method"
             ) from error
-        place = next((parameter.device for parameter in adapter.parameters()), torch.device("cpu"))
-        return task, made.to(place)
+        return task, made.to(_place(adapter))
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,11 @@ def checked_counts(answer: Any) -> ClassCounts:
         return ClassCounts.model_validate(vars(answer))
     except ValueError as error:
         raise FederationError(f"a silo's answer for base and new classes is none: {error}") from error
+
+
+def _place(adapter: Adapter) -> torch.device | None:
+    """Return the device of an adapter's parameters; None without any."""
+    return next((parameter.device for parameter in adapter.parameters()), None)
 
 
 def _right(task: Task, adapter: Adapter, images: InputSet, first: int = 0) -> int:
