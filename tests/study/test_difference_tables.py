@@ -8,8 +8,8 @@ import pytest
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.study import KeptAnswers, Kinds, ResultsFolder
 from fedclip_plugin.study.running.own_answers import kinds_between
+from fedclip_plugin.study.statistics.intervals import DomainCounts, estimate
 from fedclip_plugin.study.tables.difference_tables import difference_tables
-from fedclip_plugin.study.tables.intervals import DomainCounts, estimate
 from tests.support.study_samples import sample_answers, sample_results
 
 LABELS = np.zeros(4, dtype=int)

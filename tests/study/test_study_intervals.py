@@ -5,7 +5,7 @@ import pytest
 from scipy.special import stdtrit
 
 from fedclip_plugin.study import Kinds
-from fedclip_plugin.study.tables.intervals import DomainCounts, Estimate, estimate, together
+from fedclip_plugin.study.statistics.intervals import DomainCounts, Estimate, estimate, together
 
 
 def domain(rows, images=None):

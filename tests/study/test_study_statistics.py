@@ -7,8 +7,8 @@ import pytest
 
 from fedclip_plugin.study import Kinds
 from fedclip_plugin.study.running.own_answers import KeptAnswers, kinds_of
+from fedclip_plugin.study.statistics.spreads import Spread, over_domains, spread
 from fedclip_plugin.study.tables.accuracy_rows import accuracy_row
-from fedclip_plugin.study.tables.statistics import Spread, over_domains, spread
 from tests.support.study_samples import sample_results
 
 

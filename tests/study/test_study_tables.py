@@ -19,13 +19,13 @@ from fedclip_plugin.report.study.study_pictures import costs
 from fedclip_plugin.study import Counts, Plan, ResultsFolder, StudyResults
 from fedclip_plugin.study.definition import load_study
 from fedclip_plugin.study.running.estimate import estimate, estimate_table
+from fedclip_plugin.study.statistics.spreads import KINDS
 from fedclip_plugin.study.tables.accuracy_rows import accuracy_rows, unasked
 from fedclip_plugin.study.tables.accuracy_tables import accuracy_table
 from fedclip_plugin.study.tables.choices_table import choices_table
 from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.csv_text import to_csv
 from fedclip_plugin.study.tables.headline_cases import best_case, closing, paper_case
-from fedclip_plugin.study.tables.statistics import KINDS
 from fedclip_plugin.study.tables.summary import summary
 from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.text import duration, markdown, size

@@ -9,6 +9,7 @@ from fedclip_plugin.report.page import Page, Section, Table, pictured, provenanc
 from fedclip_plugin.report.study.study_answers import answers_section
 from fedclip_plugin.report.study.study_pictures import bars, client_picture, costs, curves, differences, shots_picture
 from fedclip_plugin.study import Plan, ResultsFolder, StudyResults
+from fedclip_plugin.study.statistics.spreads import KINDS, Kind
 from fedclip_plugin.study.tables.accuracy_rows import accuracy_row, accuracy_rows
 from fedclip_plugin.study.tables.accuracy_tables import accuracy_table
 from fedclip_plugin.study.tables.choices_table import budget, choices_table
@@ -17,7 +18,6 @@ from fedclip_plugin.study.tables.clients_table import clients_table
 from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.headline_cases import best_case, closing, paper_case
 from fedclip_plugin.study.tables.shots_table import shots_table
-from fedclip_plugin.study.tables.statistics import KINDS, Kind
 from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.study.tables.untrained_table import untrained_table
 from fedclip_plugin.text import percent

@@ -15,12 +15,12 @@ from fedclip_plugin.report.plots.forest import Difference, forest
 from fedclip_plugin.report.plots.panels import AccuracyCurve, accuracy_panels
 from fedclip_plugin.report.plots.points import Point, cost_points
 from fedclip_plugin.study import CellResult, StudyResults
+from fedclip_plugin.study.statistics.intervals import Interval
+from fedclip_plugin.study.statistics.spreads import Kind, Spread
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column
 from fedclip_plugin.study.tables.clients_table import Scores, client_rows, with_zero_shot
 from fedclip_plugin.study.tables.cost_table import federates
-from fedclip_plugin.study.tables.intervals import Interval
 from fedclip_plugin.study.tables.shots_table import headline, shots_rows
-from fedclip_plugin.study.tables.statistics import Kind, Spread
 
 
 def mean_curve(findings: StudyResults, case: str) -> AccuracyCurve | None:

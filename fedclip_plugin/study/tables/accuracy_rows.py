@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from fedclip_plugin.study.running.answer_counts import Kinds
 from fedclip_plugin.study.running.cell_result import CellResult
 from fedclip_plugin.study.running.study_messages import Question
-from fedclip_plugin.study.tables.intervals import DomainCounts, Estimate, Interval, estimate, together
-from fedclip_plugin.study.tables.statistics import (
+from fedclip_plugin.study.statistics.intervals import DomainCounts, Estimate, Interval, estimate, together
+from fedclip_plugin.study.statistics.spreads import (
     KINDS,
     Kind,
     Spread,

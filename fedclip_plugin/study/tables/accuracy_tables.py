@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fedclip_plugin.study.statistics.intervals import Interval
+from fedclip_plugin.study.statistics.spreads import Kind, Spread
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column, accuracy_rows
-from fedclip_plugin.study.tables.intervals import Interval
-from fedclip_plugin.study.tables.statistics import Kind, Spread
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.text import percent

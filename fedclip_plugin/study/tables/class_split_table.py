@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fedclip_plugin.runs.class_split_record import ClassAccuracy, ClassScores
 from fedclip_plugin.runs.closing_table import CLASS_COLUMNS, class_columns, class_note
 from fedclip_plugin.study.running.cell_result import CellResult
+from fedclip_plugin.study.statistics.spreads import Spread, spread
 from fedclip_plugin.study.tables.accuracy_rows import whole
 from fedclip_plugin.study.tables.accuracy_tables import accuracy_text, seeds_text
-from fedclip_plugin.study.tables.statistics import Spread, spread
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.titled_table import StudyTable
 

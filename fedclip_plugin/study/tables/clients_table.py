@@ -9,9 +9,9 @@ from statistics import fmean
 from fedclip_plugin.runs import ClientScores
 from fedclip_plugin.runs.closing_table import CLIENT_COLUMNS
 from fedclip_plugin.study.running.cell_result import CellResult
+from fedclip_plugin.study.statistics.spreads import Spread, spread
 from fedclip_plugin.study.tables.accuracy_rows import whole
 from fedclip_plugin.study.tables.accuracy_tables import accuracy_text, seeds_text
-from fedclip_plugin.study.tables.statistics import Spread, spread
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.titled_table import StudyTable
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from fedclip_edge.terminal import printable
+from fedclip_plugin.study.statistics.spreads import KINDS
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column, accuracy_rows
 from fedclip_plugin.study.tables.choices_table import mean_validation
 from fedclip_plugin.study.tables.class_split_table import ClassRow, class_rows
 from fedclip_plugin.study.tables.clients_table import ClientRow, client_rows
 from fedclip_plugin.study.tables.cost_table import case_costs, federates
-from fedclip_plugin.study.tables.statistics import KINDS
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.untrained_table import UntrainedRow, untrained_rows
 

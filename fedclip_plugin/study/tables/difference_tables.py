@@ -8,9 +8,9 @@ from statistics import fmean
 from fedclip_plugin.study.running.cell_result import CellResult
 from fedclip_plugin.study.running.own_answers import KeptAnswers, kinds_between
 from fedclip_plugin.study.running.results_folder import ResultsFolder
+from fedclip_plugin.study.statistics.intervals import DomainCounts, estimate, together
+from fedclip_plugin.study.statistics.spreads import KINDS, Kind, accuracies, parts
 from fedclip_plugin.study.tables.accuracy_tables import ONE_SEED, difference_text
-from fedclip_plugin.study.tables.intervals import DomainCounts, estimate, together
-from fedclip_plugin.study.tables.statistics import KINDS, Kind, accuracies, parts
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.text import percent

@@ -7,8 +7,8 @@ from statistics import fmean
 
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.study.statistics.spreads import Kind
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, accuracy_rows
-from fedclip_plugin.study.tables.statistics import Kind
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.text import percent
 

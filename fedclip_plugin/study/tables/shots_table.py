@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from fedclip_plugin.study.statistics.spreads import Kind, Spread
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, accuracy_row
 from fedclip_plugin.study.tables.accuracy_tables import accuracy_text
-from fedclip_plugin.study.tables.statistics import Kind, Spread
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.titled_table import StudyTable
 

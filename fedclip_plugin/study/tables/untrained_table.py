@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedclip_plugin.study.running.cell_result import CellResult
+from fedclip_plugin.study.statistics.spreads import Spread, over_targets, spread
 from fedclip_plugin.study.tables.accuracy_rows import whole
 from fedclip_plugin.study.tables.accuracy_tables import points_text, seeds_text
-from fedclip_plugin.study.tables.statistics import Spread, over_targets, spread
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.titled_table import StudyTable
 
