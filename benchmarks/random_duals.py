@@ -89,7 +89,7 @@ def write_random_biomed_clip(folder: Path, small: bool = False, seed: int = SEED
 
     vision = {"timm_model_name": "vit_base_patch16_224", "timm_pool": "", "timm_proj": "linear", "image_size": 224}
     if small:
-        vision["timm_model_name"] = "vit_tiny_patch16_224"
+        vision |= {"timm_model_name": "test_vit3", "image_size": 160}
     BertConfig(vocab_size=30_522, **(SMALL if small else {})).save_pretrained(folder / "text")
     _bert_tokenizer().save_pretrained(folder)
     text = {"hf_model_name": str(folder / "text"), "hf_tokenizer_name": str(folder), "context_length": 256}
