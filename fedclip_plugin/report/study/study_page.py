@@ -10,14 +10,14 @@ from fedclip_plugin.report.study.study_answers import answers_section
 from fedclip_plugin.report.study.study_pictures import bars, client_picture, costs, curves, differences, shots_picture
 from fedclip_plugin.study import Plan, ResultsFolder, StudyResults
 from fedclip_plugin.study.statistics.spreads import KINDS, Kind
-from fedclip_plugin.study.tables.accuracy_rows import accuracy_row, accuracy_rows
+from fedclip_plugin.study.tables.accuracy_rows import accuracy_rows
 from fedclip_plugin.study.tables.accuracy_tables import accuracy_table
 from fedclip_plugin.study.tables.choices_table import budget, choices_table
 from fedclip_plugin.study.tables.class_split_table import class_split_table
 from fedclip_plugin.study.tables.clients_table import clients_table
 from fedclip_plugin.study.tables.cost_table import cost_table
 from fedclip_plugin.study.tables.headline_cases import best_case, closing, paper_case
-from fedclip_plugin.study.tables.shots_table import shots_table
+from fedclip_plugin.study.tables.shots_table import headline, shots_table
 from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.study.tables.untrained_table import untrained_table
 from fedclip_plugin.text import percent
@@ -56,11 +56,11 @@ def study_page(folder: ResultsFolder) -> Page:
 
 def _facts(findings: StudyResults) -> list[tuple[str, str]]:
     """Return the means on unseen domains (on the silos' own without such) of the cases that a reader looks for."""
-    kind: Kind = "generalization" if findings.plan.study.targets else "personalization"
+    known = {row.case: row for row in accuracy_rows(findings, headline(findings))}
     named = {"": paper_case(findings), "best by validation: ": best_case(findings)}
     facts: dict[str, str] = {}
     for label, case in named.items():
-        row = accuracy_row(findings, case, kind) if case else None
+        row = known.get(case) if case else None
         if row and row.selected.mean and row.zero_shot.mean and row.difference:
             facts["zero-shot CLIP"] = f"{percent(row.zero_shot.mean.mean)} %"
             facts[label + row.title] = f"{percent(row.selected.mean.mean)} %, {row.difference.verdict}"
@@ -128,8 +128,7 @@ def _shots(findings: StudyResults) -> list[Section]:
 
 
 def _costs(findings: StudyResults) -> Section:
-    kind: Kind = "generalization" if findings.plan.study.targets else "personalization"
-    table, picture = cost_table(findings), costs(findings, accuracy_rows(findings, kind))
+    table, picture = cost_table(findings), costs(findings, accuracy_rows(findings, headline(findings)))
     return Section(
         "Costs",
         tables=_shown(table) if table else [],

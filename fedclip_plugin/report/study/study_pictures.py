@@ -20,7 +20,7 @@ from fedclip_plugin.study.statistics.spreads import Kind, Spread
 from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, Column
 from fedclip_plugin.study.tables.clients_table import Scores, client_rows, with_zero_shot
 from fedclip_plugin.study.tables.cost_table import federates
-from fedclip_plugin.study.tables.shots_table import headline, shots_rows
+from fedclip_plugin.study.tables.shots_table import headline, known_by_shots
 
 
 def mean_curve(findings: StudyResults, case: str) -> AccuracyCurve | None:
@@ -105,7 +105,7 @@ def curves(findings: StudyResults) -> Picture | None:
     found = [curve for case in findings.plan.study.cases if (curve := mean_curve(findings, case))]
     if not found:
         return None
-    where = _ON["generalization" if findings.plan.study.targets else "personalization"]
+    where = _ON[headline(findings)]
     return Picture(
         "accuracy_by_round",
         accuracy_panels(found, "mean over domains", "standard deviation over seeds"),
@@ -118,15 +118,14 @@ def curves(findings: StudyResults) -> Picture | None:
 def shots_picture(findings: StudyResults) -> Picture | None:
     """Draw accuracy by shots, of cases that differ in them alone; None until one has two that ran on every target."""
     kind, found = headline(findings), list[AccuracyCurve]()
-    for group in shots_rows(findings):
-        rows = group.rows(findings, kind)
+    for title, rows in known_by_shots(findings, kind):
         known = [(shots, row.zero_shot.mean, row.selected.mean) for shots, row in rows.items() if shots]
         points = [(shots, level.mean, own) for shots, level, own in known if level and own]
         if len(points) > 1:
             shots, levels, means = (list(column) for column in zip(*points, strict=True))
             spread = [own.deviation or 0.0 for own in means]
             accuracy = np.array([own.mean for own in means])
-            found.append(AccuracyCurve(group.title, np.array(shots), accuracy, fmean(levels), spread=np.array(spread)))
+            found.append(AccuracyCurve(title, np.array(shots), accuracy, fmean(levels), spread=np.array(spread)))
     if not found:
         return None
     return Picture(

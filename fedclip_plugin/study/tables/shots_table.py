@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from fedclip_plugin.study.statistics.spreads import Kind, Spread
-from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, accuracy_row
+from fedclip_plugin.study.tables.accuracy_rows import AccuracyRow, accuracy_rows
 from fedclip_plugin.study.tables.accuracy_tables import accuracy_text
 from fedclip_plugin.study.tables.study_results import StudyResults
 from fedclip_plugin.study.tables.titled_table import StudyTable
@@ -37,10 +37,14 @@ class ShotsRow:
     title: str
     cases: dict[int | None, str]
 
-    def rows(self, findings: StudyResults, kind: Kind) -> dict[int | None, AccuracyRow]:
-        """Return what is known of each of them, by shots."""
-        found = {shots: accuracy_row(findings, case, kind) for shots, case in self.cases.items()}
-        return {shots: row for shots, row in found.items() if row is not None}
+
+def known_by_shots(findings: StudyResults, kind: Kind) -> list[tuple[str, dict[int | None, AccuracyRow]]]:
+    """Return the title of each of `shots_rows`, and by shots what is known of its cases."""
+    groups = shots_rows(findings)
+    known = {row.case: row for row in accuracy_rows(findings, kind)} if groups else {}
+    return [
+        (group.title, {shots: known[case] for shots, case in group.cases.items() if case in known}) for group in groups
+    ]
 
 
 def shots_rows(findings: StudyResults) -> list[ShotsRow]:
@@ -62,7 +66,7 @@ def shots_rows(findings: StudyResults) -> list[ShotsRow]:
 def shots_table(findings: StudyResults) -> StudyTable | None:
     """Return accuracy by shots, zero-shot CLIP first; None where no cases differ in shots alone, or none is known."""
     kind = headline(findings)
-    known = [(row.title, found) for row in shots_rows(findings) if (found := row.rows(findings, kind))]
+    known = [(title, found) for title, found in known_by_shots(findings, kind) if found]
     if not known:
         return None
     shots = sorted({own for _, found in known for own in found}, key=lambda own: (own is None, own or 0))
