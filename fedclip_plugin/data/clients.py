@@ -141,8 +141,11 @@ class Clients:
 
 
 def silo_split(images: ImageSet, recipe: Recipe) -> Split:
-    """Split the images of a silo, or of a client, as a recipe asks; errors as of `split_images`."""
-    return split_images(images, *_splitting(recipe))
+    """Split the images of a silo as a recipe asks; errors as of `split_images` and `require_new`."""
+    found = split_images(images, *_splitting(recipe))
+    if recipe.fedclip_args.class_split == "base_new":
+        require_new([found], images.classes, images.name)
+    return found
 
 
 def _splitting(recipe: Recipe) -> tuple[int, int | None, bool]:

@@ -12,7 +12,7 @@ from fedclip_plugin.data.image_set import ImageSet
 from fedclip_plugin.data.layout import silo_image_set, silo_names, target_image_set
 from fedclip_plugin.data.names import twin_fault, twins
 from fedclip_plugin.data.silo_config import places_in
-from fedclip_plugin.data.splits import require_new, split_target
+from fedclip_plugin.data.splits import split_target
 from fedclip_plugin.errors import DataError
 from fedclip_plugin.recipe.schema.types import expand_user
 
@@ -109,9 +109,7 @@ def common_classes(by_silo: Mapping[str, Sequence[str]], listed: Sequence[str] |
 
 def _splittable(recipe: Recipe, index: int) -> ImageSet:
     images = silo_image_set(recipe, index)
-    split = silo_split(images, recipe)
-    if recipe.fedclip_args.class_split == "base_new":
-        require_new([split], images.classes, images.name)
+    silo_split(images, recipe)
     return images
 
 

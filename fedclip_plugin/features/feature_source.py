@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,9 +91,7 @@ class FeatureSource:
 
     @cached_property
     def _clip(self) -> FrozenClip:
-        from fedclip_plugin.backbone.clip import FrozenClip
-
-        return self._load(self.folder) if self._load else FrozenClip(self.folder, self._device)
+        return _loaded(self.folder, self._device, self._load)
 
     @property
     def loaded(self) -> bool:
@@ -112,16 +110,14 @@ class FeatureSource:
 
     def loader(self) -> Callable[[], FrozenClip]:
         """Return what loads the backbone afresh, in the precision that was settled; it does not hold this source."""
-        folder, device, precision, load = self.folder, self._device, self.precision or "fp32", self._load
+        fresh, precision = partial(_loaded, self.folder, self._device, self._load), self.precision or "fp32"
 
-        def _loaded() -> FrozenClip:
-            from fedclip_plugin.backbone.clip import FrozenClip
-
-            clip = load(folder) if load else FrozenClip(folder, device)
+        def _settled() -> FrozenClip:
+            clip = fresh()
             clip.precision = precision
             return clip
 
-        return _loaded
+        return _settled
 
     def text(self, classes: tuple[str, ...], template: str) -> TextFeatures:
         """Return the text features of ``classes`` in the prompt ``template`` (with one ``{}``)."""
@@ -284,3 +280,9 @@ def _grouped(images: ImageSet, files: ImageFiles, kept: Sequence[Parts]) -> dict
         if lacking:
             groups.setdefault(lacking, []).append(name)
     return groups
+
+
+def _loaded(folder: Path, device: torch.device, load: Callable[[Path], FrozenClip] | None) -> FrozenClip:
+    from fedclip_plugin.backbone.clip import FrozenClip
+
+    return load(folder) if load else FrozenClip(folder, device)

@@ -54,10 +54,10 @@ def images(method, width):
 def test_every_method_answers_for_classes_that_it_was_not_trained_on(method):
     every, own = every_class(method)
     base, new = images(method, own.feature_dim)
-    counts = every.counts(create_adapter(method, own, 0), base, new)
+    counts = every.counter(create_adapter(method, own, 0))(base, new)
     assert (counts.base_images, counts.new_images) == (6, 6)
     if method in AT_ZERO_SHOT and not METHODS[method].on_pixels:
-        assert counts == every.counts(ZeroShot(), base, new)
+        assert counts == every.counter(ZeroShot())(base, new)
     names = [every.answering(create_adapter(method, own, 0), first)[0].classes for first in (2, 0)]
     assert names == [NAMES[2:], NAMES]
 
@@ -73,7 +73,7 @@ def test_counts_are_those_of_the_answers_among_the_names():
         "new": cosines[1][:, 2:].argmax(1) + 2 == new.labels,
         "all": torch.cat([own.argmax(1) == part.labels for own, part in zip(cosines, (base, new), strict=True)]),
     }
-    counts = every.counts(adapter, base, new)
+    counts = every.counter(adapter)(base, new)
     assert counts == ClassCounts(base_images=6, new_images=6, **{name: int(own.sum()) for name, own in wanted.items()})
     assert counts.all < counts.base + counts.new, "images are random: more names, fewer right answers"
 
@@ -101,7 +101,7 @@ def test_a_method_that_cannot_is_refused_by_name():
 def test_no_images_are_no_right_answers():
     every, own = every_class("fedclip")
     base, new = images("fedclip", own.feature_dim)
-    counts = every.counts(ZeroShot(), base, new.subset(torch.arange(0)))
+    counts = every.counter(ZeroShot())(base, new.subset(torch.arange(0)))
     assert (counts.new_images, counts.new, counts.accuracy.new) == (0, 0, 0.0)
 
 

@@ -33,25 +33,29 @@ class EveryClass:
     text: TextFeatures  # theirs
     clip: Callable[[], FrozenClip]  # loads the frozen CLIP, for methods that train through its text tower
 
-    def counts(self, adapter: Adapter, base: InputSet, new: InputSet) -> ClassCounts:
-        """Return how many images of base and of new classes an adapter of the task labels rightly.
+    def counter(self, adapter: Adapter) -> Callable[[InputSet, InputSet], ClassCounts]:
+        """Return what counts how many images of base and of new classes an adapter of the task labels rightly.
 
         A MethodError when the method does not answer for classes that it was not trained on.
         """
         place, first = _place(adapter), len(self.task.classes)
-        if place is not None:  # a simulation's server averages on the CPU, wherever the images are
-            base, new = base.to(place), new.to(place)
         of_new, of_all = self.answering(adapter, first), self.answering(adapter, 0)
-        return ClassCounts(
-            base_images=len(base),
-            new_images=len(new),
-            base=_right(self.task, adapter, base),
-            new=_right(*of_new, new, first),
-            all=_right(*of_all, base) + _right(*of_all, new),
-        )
+
+        def _counts(base: InputSet, new: InputSet) -> ClassCounts:
+            if place is not None:  # a simulation's server averages on the CPU, wherever the images are
+                base, new = base.to(place), new.to(place)
+            return ClassCounts(
+                base_images=len(base),
+                new_images=len(new),
+                base=_right(self.task, adapter, base),
+                new=_right(*of_new, new, first),
+                all=_right(*of_all, base) + _right(*of_all, new),
+            )
+
+        return _counts
 
     def answering(self, adapter: Adapter, first: int) -> tuple[Task, Adapter]:
-        """Return task and adapter for the classes from the one at ``first`` on; errors as :meth:`counts`."""
+        """Return task and adapter for the classes from the one at ``first`` on; errors as :meth:`counter`."""
         text = TextFeatures(self.text.features[first:], self.text.logit_scale)
         task = replace(self.task, classes=self.classes[first:], text=text)
         frozen = AdapterInputs(text, prompts_of(task.classes, task.prompt_template), self.clip)
@@ -92,20 +96,21 @@ class ClassScorer:
 
     def of_sources(self, model: Adapter, adapter: Arrays | None) -> dict[str, ClassCounts]:
         """Return the counts of each source, by parameters that ``model`` takes; None stands for zero-shot CLIP."""
-        found = {}
-        for name, (first, *more) in self.sources.items():
-            found[name] = sum((self._counts(model, adapter, own) for own in more), self._counts(model, adapter, first))
-        return found
+        counts = self._counter(model, adapter)
+        return {
+            name: sum((counts(own) for own in more), counts(first)) for name, (first, *more) in self.sources.items()
+        }
 
     def of_target(self, model: Adapter, adapter: Arrays | None) -> ClassCounts | None:
         """Return the counts of the target domain; None without one."""
-        return None if self.target is None else self._counts(model, adapter, self.target)
+        return None if self.target is None else self._counter(model, adapter)(self.target)
 
-    def _counts(self, model: Adapter, adapter: Arrays | None, images: ClassImages) -> ClassCounts:
+    def _counter(self, model: Adapter, adapter: Arrays | None) -> Callable[[ClassImages], ClassCounts]:
         if adapter is None:
-            return images.zero_shot
+            return lambda images: images.zero_shot
         load_parameters(model, {name: torch.from_numpy(np.array(value)) for name, value in adapter.items()})
-        return self.every.counts(model, images.base, images.new)
+        counts = self.every.counter(model)
+        return lambda images: counts(images.base, images.new)
 
 
 def class_images(every: EveryClass, seen: tuple[InputSet, InputSet], taken: tuple[InputSet, InputSet]) -> ClassImages:
@@ -116,7 +121,7 @@ def class_images(every: EveryClass, seen: tuple[InputSet, InputSet], taken: tupl
     seen, taken
         Features of the backbone, and what the method takes in.
     """
-    return ClassImages(*taken, every.counts(ZeroShot(), *seen))
+    return ClassImages(*taken, every.counter(ZeroShot())(*seen))
 
 
 def score_classes(

@@ -18,7 +18,7 @@ from fedclip_plugin.backbone import BUILT_IN
 from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.data import ImageSet, Split, remarks, silo_image_set, silo_names, split_target, target_image_set
 from fedclip_plugin.data.clients import silo_split
-from fedclip_plugin.data.splits import base_count, require_new
+from fedclip_plugin.data.splits import base_count
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of
 from fedclip_plugin.features.encoding import Progress, no_progress
@@ -259,13 +259,9 @@ class Preparation:
 
     def _split(self, images: ImageSet) -> Split:
         """Split a silo's readable images; all of the server's are there to be tested on."""
-        base_new = self._settings.class_split == "base_new"
-        if not self._rank:
-            return split_target(images, base_new)
-        found = silo_split(images, self._recipe)
-        if base_new:
-            require_new([found], images.classes, images.name)
-        return found
+        if self._rank:
+            return silo_split(images, self._recipe)
+        return split_target(images, self._settings.class_split == "base_new")
 
     def _announce(self, cards: Sequence[Ready]) -> None:
         told = ", ".join(f"{card.name} {card.images:,}" for card in cards[1:])
