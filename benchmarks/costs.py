@@ -23,7 +23,7 @@ from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.runs import RoundRecord
 
 TITLE = "costs: FedCLIP against full fine-tuning under FedAvg; two silos, from image files to the last round"
-RECIPE = "own_images/vit_b32_fedclip_silo_folders"
+RECIPE = "own_images/vit_b32_sigmoid_gate_silo_folders"
 SILOS = ("silo_a", "silo_b")
 ROUNDS = 200
 TIME_GOAL, BYTES_GOAL, INT8_GOAL = 283.0, 288.0, 1100.0
@@ -213,6 +213,7 @@ def _overrides(method: str, backbone: str, scale: Scale, work: Path) -> list[str
     return [
         *METHODS[method][1],
         f"fedclip_args.backbone={backbone}",
+        "fedclip_args.augmented_views=0",
         f"fedclip_args.silos=[{', '.join(SILOS)}]",
         f"fedclip_args.data_root={work.resolve() / 'silos'}",
         f"fedclip_args.feature_cache_dir={work.resolve() / 'features'}",

@@ -77,12 +77,20 @@ def test_a_method_in_one_round_takes_one_unless_another_number_is_asked_for(run)
         run("miniature", "sketch", images_per_class=IMAGES_PER_CLASS, method="ridge")
 
 
+def test_methods_on_features_take_four_views_unless_told_otherwise(run):
+    few = {"images_per_class": IMAGES_PER_CLASS, "rounds": 1}
+    usual = run("miniature", "sketch", **few).to_recipe().fedclip_args
+    assert (usual.method, usual.augmented_views) == ("sigmoid_gate", 4)
+    assert run("miniature", "sketch", **few, augmented_views=0).to_recipe().fedclip_args.augmented_views == 0
+    assert run("miniature", "sketch", **few, method="lora").to_recipe().fedclip_args.augmented_views == 0
+
+
 def test_a_result_shows_itself(run):
     result = run("miniature", "sketch", images_per_class=IMAGES_PER_CLASS)
     assert [line.split("  ")[0] for line in result.table.splitlines()[2:]] == [
         "zero-shot CLIP",
-        f"FedCLIP, best round {result.rounds[-1].best_round}",
-        "FedCLIP, last round 2",
+        f"Sigmoid gate, best round {result.rounds[-1].best_round}",
+        "Sigmoid gate, last round 2",
     ]
     shown, page = repr(result), result._repr_html_()
     assert result.table in shown and "3 silos, 2 rounds, seed 0" in shown

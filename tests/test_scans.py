@@ -53,12 +53,13 @@ def recipe(place, workshop):
         "silos": "[north, south]",
         "backbone": "clip-tiny",
         "sample_range": "[0, 4095]",
+        "precision": "fp32",  # a CPU with native bf16 would take that by itself
         "feature_cache_dir": workshop.features,
     }
     sets = [f"fedclip_args.{key}={value}" for key, value in keys.items()]
     rounds = {"client_num_in_total": 2, "client_num_per_round": 2, "comm_round": 2}
     sets += [f"train_args.{key}={value}" for key, value in rounds.items()]
-    return load_recipe(find_recipe("own_images/vit_b32_fedclip_list"), sets)
+    return load_recipe(find_recipe("own_images/vit_b32_sigmoid_gate_list"), sets)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.recipe.rules.one_round import rounds_of
 from fedclip_plugin.runs import RunFolder
 
-RECIPE = "own_images/vit_b32_fedclip_iid"
+RECIPE = "own_images/vit_b32_sigmoid_gate_iid"
 
 
 def main() -> int:
@@ -49,6 +49,7 @@ def main() -> int:
         "device_args.using_gpu=false",
         f"fedclip_args.method={options.method}",
         f"fedclip_args.weighting={'samples' if rounds_of(options.method) is None else 'uniform'}",
+        "fedclip_args.augmented_views=0",
         "fedclip_args.calibrate=false",
     ]
     recipe = load_recipe(find_recipe(RECIPE), words)

@@ -28,7 +28,7 @@ from fedclip_plugin.methods import parameters_of
 from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
 
-RECIPE = "own_images/vit_b32_fedclip_silo_folders"
+RECIPE = "own_images/vit_b32_sigmoid_gate_silo_folders"
 
 
 class Clock:
@@ -71,6 +71,8 @@ def main() -> int:
         f"train_args.client_num_per_round={count}",
         f"train_args.comm_round={options.rounds}",
         "device_args.using_gpu=false",
+        "fedclip_args.method=fedclip",
+        "fedclip_args.augmented_views=0",
         "fedclip_args.calibrate=false",
     ]
     recipe = load_recipe(find_recipe(RECIPE), words)

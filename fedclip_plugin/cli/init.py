@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from fedclip_plugin.data import FolderListing
     from fedclip_plugin.data.checking.proposals import Proposal
 
+_GATES = ("sigmoid_gate", "fedclip")
+"""Methods that the recipes' learning rate was chosen for."""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
@@ -23,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--target", metavar="DOMAIN", help="the domain or silo that does not train and the server tests on (none)"
     )
     parser.add_argument(
-        "--method", metavar="METHOD", help="what is trained, as 'fedclip ls --methods' lists it (fedclip)"
+        "--method", metavar="METHOD", help="what is trained, as 'fedclip ls --methods' lists it (sigmoid_gate)"
     )
     parser.add_argument("--backbone", metavar="NAME", help="clip-tiny, a hub name, or a folder (CLIP ViT-B/32)")
     add_columns(parser, ("file", "label", "silo", "group", "split"))
@@ -57,8 +60,8 @@ def act(options: argparse.Namespace) -> int:
         _note(problem)
     if recipe.fedclip_args.classes:
         _note("not every silo has every class, so fedclip_args.classes lists them all; take out what is none")
-    if recipe.fedclip_args.method != "fedclip":
-        _note(f"the learning rate is FedCLIP's; studies/miniature tells which suit {recipe.fedclip_args.method}")
+    if recipe.fedclip_args.method not in _GATES:
+        _note(f"the learning rate is that of gates; studies/miniature tells which suit {recipe.fedclip_args.method}")
     _note(f"no image was opened; look through all of them with: fedclip check {shlex.quote(str(options.images))}")
     _note("check the recipe with fedclip validate, and start it with fedclip launch")
     print(text, end="")
@@ -86,7 +89,7 @@ def _header(options: argparse.Namespace, listing: FolderListing, proposal: Propo
     each = f" ({', '.join(f'{name} {count:,}' for name, count in counts.items())})" if len(counts) > 1 else ""
     images = f"{sum(counts.values()):,} images of {len(listing.classes)} classes{each}"
     lines = [
-        f"FedCLIP on {options.images}: {proposal.what.partition(': ')[2]}.",
+        f"A federation on {options.images}: {proposal.what.partition(': ')[2]}.",
         "",
         f"From:      {proposal.recipe}, with what fits this folder",
         f"Data:      {images}",

@@ -137,7 +137,7 @@ def test_what_cannot_fit_is_refused_before_mpirun(capsys, monkeypatch):
 
 def test_images_that_no_rank_could_start_with_are_refused_before_mpirun(capsys, monkeypatch, images, tmp_path):
     monkeypatch.setattr("os.execve", lambda *command: pytest.fail("mpirun was started"))
-    own = "own_images/vit_b32_fedclip_iid"
+    own = "own_images/vit_b32_sigmoid_gate_iid"
     assert main(["launch", own, "--set", f"fedclip_args.data_root={images}", "--run", str(tmp_path / "run")]) == 2
     assert capsys.readouterr().err == (
         "fedclip: 4 images cannot give each of 3 silos 10; add images, or lower client_num_in_total or "

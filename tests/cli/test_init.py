@@ -44,6 +44,7 @@ def test_a_silo_a_folder_where_none_is_held_out(capsys):
     own = recipe.fedclip_args
     assert (own.data_layout, own.silos, own.target_domain, own.classes) == ("silos", SILOS, None, None)
     assert (recipe.train_args.client_num_in_total, str(own.data_root)) == (3, "data")
+    assert (own.method, own.augmented_views) == ("sigmoid_gate", 4) and "learning rate" not in told.err
     assert "72 images of 2 classes (north 24, south 24, west side 24)" in told.out
     assert "# averaging; by what weights, fedclip_args.weighting says" in told.out
     assert "look through all of them with: fedclip check data" in told.err
@@ -56,7 +57,7 @@ def test_the_target_is_held_out_and_method_and_backbone_are_set(capsys):
     assert (own.data_layout, own.target_domain, recipe.train_args.client_num_in_total) == ("domains", "north", 2)
     assert (own.method, own.backbone, own.augmented_views) == ("lora", "clip-tiny", 0)
     assert "hf download" not in told.out and "hf download openai/clip" in written(capsys, "data")[1].out
-    assert "note: the learning rate is FedCLIP's" in told.err
+    assert "note: the learning rate is that of gates; studies/miniature tells which suit lora" in told.err
 
 
 def test_one_folder_is_shared_out(capsys, folder):

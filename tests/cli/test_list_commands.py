@@ -108,11 +108,12 @@ def test_validate_checks_the_lists_that_are_here(
     words += ["--set", "fedclip_args.group_column=null", "--set", "fedclip_args.silos=[north, south]"]
     words += [word for key in ("total", "per_round") for word in ("--set", f"train_args.client_num_in_{key}=2")]
     words = [word.replace("in_per_round", "per_round") for word in words]
-    assert main(["validate", "own_images/vit_b32_fedclip_list", *words]) == 0
+    assert main(["validate", "own_images/vit_b32_sigmoid_gate_list", *words]) == 0
     assert "valid; 2 silos" in capsys.readouterr().out
     assert (
-        main(["validate", "own_images/vit_b32_fedclip_list", *words, "--set", "fedclip_args.silos=[north, suth]"]) == 2
+        main(["validate", "own_images/vit_b32_sigmoid_gate_list", *words, "--set", "fedclip_args.silos=[north, suth]"])
+        == 2
     )
     assert "(did you mean 'south'?)" in capsys.readouterr().err
-    assert main(["validate", "own_images/vit_b32_fedclip_list"]) == 0
+    assert main(["validate", "own_images/vit_b32_sigmoid_gate_list"]) == 0
     assert "data/images.csv is not on this machine: not checked" in capsys.readouterr().out

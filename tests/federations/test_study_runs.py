@@ -45,7 +45,7 @@ def study_file(workshop):
     """A study of one folder that is dealt to two silos, alike for both seeds."""
     plain = {
         "study": "dealt",
-        "recipe": "own_images/vit_b32_fedclip_iid",
+        "recipe": "own_images/vit_b32_sigmoid_gate_iid",
         "set": {
             "fedclip_args.backbone": "clip-tiny",
             "fedclip_args.data_root": str(ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0) / "photo"),

@@ -51,7 +51,7 @@ def address(hub, monkeypatch, tmp_path):
 def run(tmp_path):
     """A run folder of two silos and one round, with the built-in backbone."""
     paths = [f"fedclip_args.data_root={tmp_path}/secret", f"fedclip_args.run_dir={tmp_path}/secret/run"]
-    recipe = load_recipe(ROOT / "recipes" / "own_images" / "vit_b32_fedclip_silo_folders.yaml", [
+    recipe = load_recipe(ROOT / "recipes" / "own_images" / "vit_b32_sigmoid_gate_silo_folders.yaml", [
         *paths, "fedclip_args.backbone=clip-tiny", "fedclip_args.silos=[north, so|uth]",
         "train_args.client_num_in_total=2", "train_args.client_num_per_round=2",
     ])  # fmt: skip

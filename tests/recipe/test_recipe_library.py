@@ -29,7 +29,9 @@ def test_the_folder_has_what_the_readme_promises():
     promised |= {f"miniature/clip_tiny_fedclip{end}" for end in ("", "_paper")}
     promised |= {f"miniature/clip_tiny_{method}" for method in ("text_lora", "prompt_generator")}
     promised |= {f"simulation/{name}" for name in ("clip_tiny_fedclip", "vit_b32_fedclip_cifar100")}
-    promised |= {f"own_images/vit_b32_fedclip_{kind}" for kind in ("iid", "dirichlet", "silo_folders", "list")}
+    promised |= {
+        f"own_images/vit_b32_sigmoid_gate_{kind}" for kind in ("iid", "dirichlet", "domains", "silo_folders", "list")
+    }
 
     assert promised <= set(NAMES)
 

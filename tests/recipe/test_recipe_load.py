@@ -152,7 +152,7 @@ def test_silos_are_named_in_their_order(path, overrides, names):
 
 
 def test_the_digest_knows_the_columns_of_a_list_and_not_its_place():
-    recipe = find_recipe("own_images/vit_b32_fedclip_list")
+    recipe = find_recipe("own_images/vit_b32_sigmoid_gate_list")
     digest = load_recipe(recipe).digest()
     assert load_recipe(recipe, ["fedclip_args.data_list=/elsewhere/x.csv"]).digest() == digest
     for key in ("file", "label", "silo", "group", "split"):

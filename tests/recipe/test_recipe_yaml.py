@@ -274,7 +274,7 @@ SILO_FILES = {
 @pytest.mark.parametrize("study", [False, True])
 def test_validate_looks_at_the_silos_own_files(tmp_path, monkeypatch, capsys, study):
     monkeypatch.chdir(tmp_path)
-    name = "own_images/vit_b32_fedclip_silo_folders"
+    name = "own_images/vit_b32_sigmoid_gate_silo_folders"
     if study:
         name = str(write_study(tmp_path / "s.yaml", recipe=name, targets=None, set={}))
     for file, (text, _) in SILO_FILES.items():
@@ -296,7 +296,7 @@ def test_validate_looks_at_the_silos_own_files(tmp_path, monkeypatch, capsys, st
 
 def test_validate_looks_at_the_images_of_silos_that_are_here(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = ["validate", "own_images/vit_b32_fedclip_silo_folders"]
+    words = ["validate", "own_images/vit_b32_sigmoid_gate_silo_folders"]
     words += ["--set", "data_args.data_silo_config=[north.yaml, south.yaml, east.yaml]"]
     for label in ("dog", "cat"):
         for number in range(5):

@@ -65,7 +65,7 @@ def test_without_targets_there_is_one_cell_a_case_and_seed(tmp_path):
 
 
 def test_one_folder_of_classes_is_dealt_out_once_for_all_seeds(tmp_path):
-    path = write_study(tmp_path / "s.yaml", recipe="own_images/vit_b32_fedclip_iid", set={}, targets=None)
+    path = write_study(tmp_path / "s.yaml", recipe="own_images/vit_b32_sigmoid_gate_iid", set={}, targets=None)
     study = load_study(path)
     dealt = {study.cell_recipe("fedclip", None, seed, 0).data_args.partition_seed for seed in (0, 1)}
     assert dealt == {0}

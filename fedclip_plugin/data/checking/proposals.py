@@ -12,6 +12,9 @@ import yaml
 
 from fedclip_edge.terminal import printable
 
+_RECIPES = "own_images/vit_b32_sigmoid_gate_"
+"""How the names of the recipes for own images begin, one for each way in which silos have them."""
+
 _SILOS = 3
 """Silos of the recipes that share one folder out."""
 
@@ -67,17 +70,15 @@ def proposals(
         ours = {"data_layout": "domains", **place, "domains": list(counts), **listed}
         as_domains = Proposal(
             "data_layout domains: they are domains, and every folder is a silo's",
-            "pacs/vit_b32_fedclip",
-            {"data_args": {"dataset": "own_domains"}}
-            | _silo_count(len(counts))
-            | {"fedclip_args": ours | {"target_domain": None}},
+            f"{_RECIPES}domains",
+            _silo_count(len(counts)) | {"fedclip_args": ours | {"target_domain": None}},
         )
         return [*(_shared_out(layout, place, most_silos) if most_silos else []), as_domains]
     folders = list(counts)
     found = [
         Proposal(
             "data_layout silos: every folder is a silo's, none is held out",
-            "own_images/vit_b32_fedclip_silo_folders",
+            f"{_RECIPES}silo_folders",
             _silo_count(len(folders)) | {"fedclip_args": {"data_layout": "silos", **place, "silos": folders, **listed}},
         )
     ]
@@ -88,8 +89,8 @@ def proposals(
             Proposal(
                 f"data_layout domains: every folder is a silo's but one, here {printable(held_out)}, which the server "
                 f"tests on{other}",
-                "pacs/vit_b32_fedclip",
-                {"data_args": {"dataset": "own_domains"}} | _silo_count(len(folders) - 1) | {"fedclip_args": ours},
+                f"{_RECIPES}domains",
+                _silo_count(len(folders) - 1) | {"fedclip_args": ours},
             )
         )
     return found
@@ -99,7 +100,7 @@ def _by_column(
     place: Mapping[str, Any], silos: Sequence[str], listed: Mapping[str, Any], target: str | None
 ) -> list[Proposal]:
     """Propose what fits a list with a column of silos."""
-    recipe, ours = "own_images/vit_b32_fedclip_list", {"data_layout": "list", **place}
+    recipe, ours = f"{_RECIPES}list", {"data_layout": "list", **place}
     found = [
         Proposal(
             f"data_layout list: every value of column {printable(place['silo_column'])} is a silo, none is held out",
@@ -132,7 +133,7 @@ def _shared_out(layout: str, place: Mapping[str, Any], most_silos: int) -> list[
     return [
         Proposal(
             f"data_layout {layout}: {what} shared out {way} among {silos} silos",
-            f"own_images/vit_b32_fedclip_{suffix}",
+            f"{_RECIPES}{suffix}",
             keys,
         )
         for way, suffix in ways.items()
