@@ -130,6 +130,7 @@ def test_parameters_are_known_by_the_files_size(folder):
         ("preprocess_cfg", {"mean": [0.5]}, "three numbers"),
         ("model_cfg", {"multimodal_cfg": {}}, "CoCa"),
         ("model_cfg", {"text_cfg": {}}, "no vision_cfg or no text_cfg"),
+        ("model_cfg.text_cfg", {"hf_model_name": "own/tower"}, "no tokenizer: .* add hf_tokenizer_name"),
         ("model_cfg.vision_cfg", {"layers": [3, 4, 6, 3]}, "ResNet"),
         ("model_cfg.vision_cfg", {"image_size": [32, 48]}, "image_size must be a whole number"),
     ],
@@ -153,7 +154,8 @@ def test_a_folder_without_weights_is_refused(copy):
 
 
 def test_a_text_tower_of_transformers_must_be_here_already(copy):
-    edit(copy, "model_cfg.text_cfg", hf_model_name="nobody/biomedical-text")
+    names = dict.fromkeys(("hf_model_name", "hf_tokenizer_name"), "nobody/biomedical-text")
+    edit(copy, "model_cfg.text_cfg", **names)
     with pytest.raises(BackboneError, match="'nobody/biomedical-text' is not in this machine's hub cache"):
         FrozenClip(copy, CPU)
 
