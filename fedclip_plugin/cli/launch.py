@@ -10,7 +10,7 @@ from pathlib import Path
 from fedclip_edge.arguments import path_argument
 from fedclip_edge.machine import cores
 from fedclip_plugin.cli import run
-from fedclip_plugin.cli.mpirun.command import Launch
+from fedclip_plugin.cli.mpirun.command import Launch, require_options
 from fedclip_plugin.cli.mpirun.hostfile import require_slots
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending
 from fedclip_plugin.data import require_images_here
@@ -27,6 +27,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hostfile", type=path_argument, metavar="FILE", help="Open MPI's list of hosts, the server's first"
     )
+    parser.set_defaults(mpirun_options=())
+    parser.description = f"{parser.description}; what stands after -- are options of mpirun"
 
 
 def act(options: argparse.Namespace) -> int:
@@ -40,15 +42,18 @@ def act(options: argparse.Namespace) -> int:
     Raises
     ------
     FedClipError
-        When the recipe is at fault, the run folder is in use, images are missing, the hostfile is missing or has
-        too few slots, this host has too little memory for all ranks, or there is no mpirun.
+        When the recipe is at fault, the run folder is in use, images are missing, the hostfile is missing, has too
+        few slots or names a host that cannot be reached, an option after -- is none for mpirun, this host has too
+        little memory for all ranks, or there is no mpirun.
     """
-    path, hostfile = find_recipe(options.recipe), options.hostfile
+    path, hostfile, more = find_recipe(options.recipe), options.hostfile, require_options(options.mpirun_options)
     recipe = load_recipe(path, options.overrides)
     run.require_tracking(recipe)
     ranks = recipe.rank_count(workers=min(cores(), recipe.train_args.client_num_per_round))
     if hostfile is not None and ranks == 1:
         raise FedClipError(f"backend: sp is one process, so that {hostfile} has no use: leave out one of the two")
+    if more and ranks == 1:
+        raise FedClipError("backend: sp is one process without mpirun, so that options after -- have no use")
     if hostfile is not None:
         print(require_slots(hostfile, ranks), flush=True)
     folder = RunFolder(run.run_folder(recipe, options.run_dir, path))
@@ -60,9 +65,9 @@ def act(options: argparse.Namespace) -> int:
         require_memory_here([recipe])
     if ranks == 1:
         return _here(recipe, folder, options)
-    job = Launch(ranks, hostfile)
+    job = Launch(ranks, hostfile, more)
     with folder.launching() if hostfile is None else nullcontext():
-        ending = job.attend(_words(options, path))
+        ending = job.attend(_words(options, path, folder))
         if ending.told or ending.code not in (0, FedClipError.exit_code):  # bad input was told, and nothing was begun
             _account_for(folder, ending, hostfile)
     return ending.code
@@ -85,10 +90,16 @@ def _progress(options: argparse.Namespace) -> bool:
     return shown
 
 
-def _words(options: argparse.Namespace, path: Path) -> list[str]:
-    """Return the command of one rank."""
-    words = [sys.executable, "-m", "fedclip_plugin", "run", str(path)]
-    words += ["--run", str(options.run_dir)] if options.run_dir else []
+def _words(options: argparse.Namespace, path: Path, folder: RunFolder) -> list[str]:
+    """Return the command of one rank.
+
+    With a hostfile its paths are whole: a host that lacks the folder in which this was started takes another one.
+    """
+    words = [sys.executable, "-m", "fedclip_plugin", "run"]
+    if options.hostfile is not None:
+        words += [str(path.absolute()), "--run", str(folder.path.absolute())]
+    else:
+        words += [str(path), *(["--run", str(options.run_dir)] if options.run_dir else [])]
     words += ["--resume"] if options.resume else []
     words += [word for override in options.overrides for word in ("--set", override)]
     words += ["--progress" if _progress(options) else "--no-progress"]

@@ -50,7 +50,13 @@ def _act(argv: Sequence[str] | None) -> int:
     if not words:
         build_parser(()).print_help(sys.stderr)
         return 2
+    after: list[str] = []
+    if words[0] == "launch" and "--" in words:
+        after = words[words.index("--") + 1 :]
+        words = words[: words.index("--")]
     options = build_parser(words[:1]).parse_args(words)
+    if after:
+        options.mpirun_options = after
     if not os.environ.get("HOME"):
         os.environ["HOME"] = _home()
     try:

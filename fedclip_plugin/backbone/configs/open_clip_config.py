@@ -50,8 +50,8 @@ class OpenClipConfig(BackboneConfig):
             raise ValueError("model_cfg holds no vision_cfg or no text_cfg")
         if text.get("hf_model_name") and not text.get("hf_tokenizer_name"):
             raise ValueError(
-                "text_cfg names a text tower of transformers (hf_model_name) and no tokenizer: open_clip would take that "
-                "of CLIP, whose words are others; add hf_tokenizer_name"
+                "text_cfg names a text tower of transformers (hf_model_name) and no tokenizer: open_clip would take "
+                "that of CLIP, whose words are others; add hf_tokenizer_name"
             )
         if "multimodal_cfg" in model:
             raise ValueError("it is a CoCa (multimodal_cfg), which also writes captions")

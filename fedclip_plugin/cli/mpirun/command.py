@@ -4,12 +4,44 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedclip_edge.terminal import printable
+from fedclip_plugin.cli.mpirun.host_faults import HostFaults
 from fedclip_plugin.cli.mpirun.open_mpi import find_mpirun, mpi_library
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending, attend
+from fedclip_plugin.errors import FedClipError
+
+_USUAL = {"--map-by": ":OVERSUBSCRIBE", "--bind-to": "none"}
+"""Unless other values are given: ranks may outnumber cores, and threads are shared out by the ranks themselves."""
+
+_RANKS = {"np", "n", "c", "N"}
+_HOSTS = {"hostfile", "machinefile", "host", "H", "add-host", "add-hostfile"}
+
+
+def require_options(words: Sequence[str]) -> tuple[str, ...]:
+    """Return options for mpirun that stand after ``--``, which the launcher itself does not give.
+
+    Raises
+    ------
+    FedClipError
+        The first word is no option, or one says how many ranks there are or on which hosts.
+    """
+    if words and not words[0].startswith("-"):
+        raise FedClipError(
+            f"{words[0]} after --: there stand options of mpirun, such as -- --mca btl_tcp_if_include 10.0.0.0/24; "
+            "what is for fedclip stands before --"
+        )
+    for word in words:
+        name = word.lstrip("-").partition("=")[0] if word.startswith("-") else ""
+        if name in _RANKS:
+            raise FedClipError(f"{word} after --: the recipe says how many ranks there are; leave it out")
+        if name in _HOSTS:
+            raise FedClipError(f"{word} after --: give hosts as --hostfile FILE before --, which is checked for room")
+    return tuple(words)
 
 
 @dataclass(frozen=True)
@@ -20,23 +52,40 @@ class Launch:
     ----------
     hostfile
         Open MPI's list of hosts; None runs everything here.
+    options
+        More options of mpirun, as :func:`require_options` returns them.
     """
 
     ranks: int
     hostfile: Path | None = None
+    options: tuple[str, ...] = ()
 
     def command(self, program: list[str]) -> list[str]:
         """Return mpirun with everything it needs, then ``program``."""
-        words = [find_mpirun(), "-np", str(self.ranks), "--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
+        words = [find_mpirun(), "-np", str(self.ranks)]
+        words += [word for pair in _USUAL.items() if pair[0] not in self.options for word in pair]
         if os.geteuid() == 0:
             words.append("--allow-run-as-root")
         if self.hostfile is not None:
             words += ["--hostfile", str(self.hostfile)]
-        return [*words, *program]
+        return [*words, *self.options, *program]
 
     def attend(self, program: list[str]) -> Ending:
-        """Print the command, run it, hand on the signals that end it, and return how it ended."""
-        return attend(self._announced(program), _environment())
+        """Print the command, run it, hand on the signals that end it, and return how it ended.
+
+        Raises
+        ------
+        FedClipError
+            There is no mpirun, or a host of the hostfile cannot be reached, so that no rank was started.
+        """
+        faults = None if self.hostfile is None else (HostFaults(), HostFaults())
+        ending = attend(self._announced(program), _environment(), faults)
+        found = next((own.found for own in faults or () if own.found), None)
+        if found and not ending.told:
+            if not found.began:
+                raise FedClipError(f"hostfile {self.hostfile}: {found.text}; nothing was started")
+            print(f"fedclip: {found.text}", file=sys.stderr, flush=True)
+        return ending
 
     def _announced(self, program: list[str]) -> list[str]:
         command = self.command(program)

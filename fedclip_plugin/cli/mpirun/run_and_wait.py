@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
+from typing import IO
+
+from fedclip_plugin.cli.mpirun.host_faults import HostFaults
 
 ATTENDED = "FEDCLIP_ATTENDED"
 """Set for a job whose launcher says in the end what is safe."""
@@ -18,6 +22,8 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK_SECONDS = 0.3
 _SECOND_WORD = 0.5
 """Seconds after which another signal means impatience; shells and ``timeout`` send the same one twice at once."""
+
+_READ_BYTES = 65_536
 
 _WATCHER = 'read -r job && { read -r over || kill -TERM "$job"; }'
 """A shell that ends mpirun when the pipe from the launcher closes without a word: the launcher was killed."""
@@ -42,8 +48,12 @@ class Ending:
     told: bool
 
 
-def attend(command: Sequence[str], environment: Mapping[str, str]) -> Ending:
+def attend(
+    command: Sequence[str], environment: Mapping[str, str], faults: tuple[HostFaults, HostFaults] | None = None
+) -> Ending:
     """Run mpirun, hand on the signals that end or suspend it, and return how it ended.
+
+    Where ``faults`` is given, what mpirun writes on stdout and on stderr goes through the one and the other.
 
     mpirun gets a process group of its own, so that Ctrl-C reaches it once, through here; a second one ends it at once.
     When this process is killed, mpirun ends too.
@@ -74,14 +84,48 @@ def attend(command: Sequence[str], environment: Mapping[str, str]) -> Ending:
     watcher = _watcher()
     named = ["/bin/sh", "-c", _NAMED, "sh", *command]
     environment = {**environment, ATTENDED: "1"}
-    jobs.append(subprocess.Popen(named, env=environment, stdin=watcher.stdin, process_group=0))
+    pipe = subprocess.PIPE if faults else None
+    jobs.append(
+        subprocess.Popen(named, env=environment, stdin=watcher.stdin, stdout=pipe, stderr=pipe, process_group=0)
+    )
     if told:  # while it started
         jobs[0].send_signal(told[0])
+    readers = _pass_on(jobs[0], faults) if faults else []
     code = jobs[0].wait()
+    for reader in readers:
+        reader.join()
     watcher.communicate(b"over\n")
     if told and code:  # else it was done already
         return Ending(128 + told[0], told=True)
     return Ending(code if code >= 0 else 128 - code, told=False)
+
+
+def _pass_on(job: subprocess.Popen[bytes], faults: tuple[HostFaults, HostFaults]) -> list[threading.Thread]:
+    """Write what a job says, as it comes, on the stream of the same number; each thread ends when the job closes it."""
+    ways = ((job.stdout, sys.stdout), (job.stderr, sys.stderr))
+    threads = [
+        threading.Thread(target=_pump, args=(pipe, fault, stream.fileno()))
+        for (pipe, stream), fault in zip(ways, faults, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def _pump(pipe: IO[bytes] | None, faults: HostFaults, stream: int) -> None:
+    assert pipe is not None, "a pipe was asked for"
+    with pipe:
+        while text := os.read(pipe.fileno(), _READ_BYTES):
+            _write(stream, faults.pass_on(text))
+    _write(stream, faults.rest())
+
+
+def _write(stream: int, text: bytes) -> None:
+    while text:
+        try:
+            text = text[os.write(stream, text) :]
+        except BrokenPipeError:  # the reader has left; the job goes on, and ends by its own rules
+            return
 
 
 def _watcher() -> subprocess.Popen[bytes]:
