@@ -7,11 +7,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbclient import NotebookClient
 
 from fedclip_plugin.cli.main import main
+from fedclip_plugin.cli.mpirun.command import require_options
 from fedclip_plugin.federated.job_here import run_job_here
-from fedclip_plugin.recipe import load_recipe
+from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.study.definition import load_study
 from tests.support.paths import ROOT
@@ -113,6 +115,20 @@ def test_notebook(place):
 @pytest.mark.parametrize("script", ["slurm/fedclip.sh"])
 def test_slurm_scripts_are_bash(script):
     assert subprocess.run(["bash", "-n", EXAMPLES / script], check=False).returncode == 0
+
+
+def test_the_pods_of_the_kubernetes_job_are_its_ranks():
+    job = yaml.safe_load((EXAMPLES / "kubernetes" / "mpijob.yaml").read_text(encoding="utf-8"))["spec"]
+    launcher, worker = (job["mpiReplicaSpecs"][kind]["template"]["spec"] for kind in ("Launcher", "Worker"))
+    words = [*launcher["containers"][0]["command"][1:], *launcher["containers"][0]["args"]]
+    assert words[0] == "launch" and "--hostfile" in words[: words.index("--")]
+    assert require_options(words[words.index("--") + 1 :])
+    ranks = load_recipe(find_recipe("own_images/vit_b32_sigmoid_gate_silo_folders")).rank_count(workers=1)
+    assert job["mpiReplicaSpecs"]["Worker"]["replicas"] * job["slotsPerWorker"] == ranks == 4
+    for pod in (launcher, worker):
+        mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
+    assert launcher["containers"][0]["image"] == worker["containers"][0]["image"]
 
 
 def test_the_container_copies_what_its_steps_need():
