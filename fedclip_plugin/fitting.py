@@ -86,7 +86,7 @@ def fit(
         A hub name whose files are on this machine, a folder, or ``clip-tiny`` (built in; it knows drawings, not
         photographs). None: ``openai/clip-vit-base-patch32``, and ``clip-tiny`` for the miniature.
     method
-        What is trained; ``fedclip ls --methods`` lists them. The default has the best source validation in the
+        What is trained; ``fedclip ls --methods`` lists them. The default is among the best by source validation in the
         miniature's study, on 4 augmented views of each image, which methods on features take unless ``augmented_views``
         says another number; ``fedclip`` is the method of the paper.
     rounds, seed

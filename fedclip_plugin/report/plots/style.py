@@ -26,6 +26,9 @@ _OF_LETTERS = ("Glyph .* missing from", "Matplotlib currently does not support")
 
 _WIDTH = 7.6
 _COLUMNS = 3
+_USUAL_LEGEND = 0.75
+"""Inches of a legend that the heights of figures leave room for."""
+
 _PASSES = 2
 
 ZERO_SHOT = (0, (4, 2))
@@ -128,8 +131,19 @@ def new_figure(height: float) -> Figure:
 
 
 def legend_above(figure: Figure, entries: Mapping[str, Artist], columns: int = 4) -> None:
-    """Put one legend above all panels; ``entries`` are labels and what they stand for."""
-    figure.legend(list(entries.values()), list(entries), loc="outside upper left", ncols=columns, handlelength=3.2)
+    """Put one legend above all panels, in as many columns as fit; ``entries`` are labels and what they stand for.
+
+    Where it has many lines the figure grows, so that the panels keep their height.
+    """
+    for fewer in range(columns, 0, -1):
+        legend = figure.legend(
+            list(entries.values()), list(entries), loc="outside upper left", ncols=fewer, handlelength=3.2
+        )
+        size = legend.get_window_extent()
+        if size.width <= figure.bbox.width or fewer == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + max(0.0, size.height / figure.dpi - _USUAL_LEGEND))
 
 
 def labelled(axes: Axes) -> dict[str, Artist]:
