@@ -140,7 +140,8 @@ def require_plain(recipe: Recipe) -> None:
     Our own runner, its messages or its console fulfil them. ``proximal_mu``, ``zero_shot_distillation``, ``text_pull``,
     ``server_optimizer`` and ``augmented_views`` work with the plain one too: trainer, aggregator and features do them.
     """
-    asked: dict[str, Any] = {"wise": None} | recipe.flat()  # keys without a value are left out there
+    unset = {"wise": None, "robust_aggregation": "none"}  # keys without a value are left out of what is flat
+    asked: dict[str, Any] = unset | recipe.flat()
     silos = asked["client_num_per_round" if recipe.simulated else "client_num_in_total"]
     only_launched = {
         "client_num_per_round": (silos, "every silo takes part in every round (FedML would mix up silos and ranks)"),
@@ -152,6 +153,8 @@ def require_plain(recipe: Recipe) -> None:
         "personal_epochs": (0, "silos are done when the last average arrives"),
         "enable_tensorboard": (False, "nobody collects the silos' metrics"),
     }
+    if recipe.simulated:
+        only_launched["robust_aggregation"] = ("none", "FedML's simulator sums updates and calls no hook")
     faults = [
         f"{key} = {asked[key]}: {reason}; set it to {works}"
         for key, (works, reason) in only_launched.items()

@@ -15,7 +15,7 @@ _LABEL_FLIPPING = "FedML's label flipping never reaches the trainer's data; leav
 _DP_CLIP = "FedML's dp_clip and nbafl have no effect on the result; leave it out, use ldp or cdp"
 _NO_CLIP = (
     "FedML clips the weights instead of the update and destroys learning; leave it out, or bound updates "
-    "with defense_args.defense_type: norm_diff_clipping"
+    "with fedclip_args.robust_aggregation: norm_bound"
 )
 
 REFUSED_KEYS: dict[str, str] = {
@@ -44,10 +44,15 @@ REFUSED_KEYS: dict[str, str] = {
     "clipping_norm": _DP_CLIP,
     "noise_multiplier": _DP_CLIP,
     "train_data_num_in_total": _DP_CLIP,
-    "beta": "belongs to trimmed_mean, which FedML computes over whole silos by sample count; use wise_median",
-    "batch_num": "belongs to geo_median, which FedML gets wrong; use wise_median",
+    "beta": "belongs to trimmed_mean, which FedML computes over whole silos by sample count; use "
+    "fedclip_args.robust_aggregation: trimmed_mean",
+    "batch_num": (
+        "belongs to geo_median, which FedML gets wrong; use fedclip_args.robust_aggregation: geometric_median"
+    ),
     "stddev": "belongs to weak_dp, which has no effect in FedML; use dp_args with cdp",
-    "robust_threshold": "belongs to robust_learning_rate, which has no effect in FedML; use wise_median",
+    "robust_threshold": (
+        "belongs to robust_learning_rate, which has no effect in FedML; use fedclip_args.robust_aggregation"
+    ),
     "original_class_list": _LABEL_FLIPPING,
     "target_class_list": _LABEL_FLIPPING,
     "ratio_of_poisoned_client": _LABEL_FLIPPING,
@@ -106,7 +111,7 @@ _SIM_OPTIMIZERS: dict[str, str] = {
     "FedProx": " with fedclip_args.proximal_mu, e.g. 0.01",
     "FedOpt": _SERVER_STEP,
     "FedOpt_seq": _SERVER_STEP,
-    "FedAvg_robust": " with defense_args, e.g. defense_type: wise_median",
+    "FedAvg_robust": " with fedclip_args.robust_aggregation, e.g. median",
     **dict.fromkeys(("FedNova", "FedSGD", "SCAFFOLD", "FedDyn", "Mime"), ""),
     **dict.fromkeys(("Async_FedAvg", "HierarchicalFL", "TurboAggregate", "FedGKT"), ""),
 }
@@ -117,16 +122,14 @@ _BY_OUR_KEYS = {
     "local": "is no optimiser; use FedAvg with fedclip_args.federation: local",
 }
 """What papers and other frameworks call optimisers that a recipe asks for with keys of ours."""
-_UNVERIFIED_DEFENSES = (
-    *("slsgd", "cclip", "crfl", "3sigma", "3sigma_geo", "3sigma_foolsgold", "anomaly_detection", "bulyan"),
-    *("cross_round", "residual_reweight", "soteria", "wbc", "diff_clipping", "dp"),
-)
 _UNVERIFIED_ATTACKS = (
     *("dlg", "invert_gradient", "lazy_worker", "backdoor", "edge_case_backdoor"),
     "revealing_labels_from_gradients",
 )
 _UNVERIFIED = "not verified with FedML 0.9.6 over MPI"
-_INSTEAD = "use krum, multikrum, wise_median or norm_diff_clipping"
+_OURS = "fedclip_args.robust_aggregation"
+_ONE_TENSOR = "looks at the last tensor but one alone, and a silo may send anything in the others"
+_UNREACHED = ("bulyan", "cross_round", "residual_reweight", "soteria", "wbc", "diff_clipping", "dp")
 
 REFUSED_VALUES: dict[str, dict[str, str]] = {
     "training_type": {
@@ -160,13 +163,29 @@ REFUSED_VALUES: dict[str, dict[str, str]] = {
         "dp_clip": "FedML's dp_clip has no effect on the result; use ldp or cdp",
     },
     "defense_type": {
-        "rfa": f"FedML's rfa returns one silo's model and ignores the others; {_INSTEAD}",
-        "geo_median": f"FedML's geo_median returns one silo's model and ignores the others; {_INSTEAD}",
-        "trimmed_mean": f"FedML's trimmed_mean drops whole silos by sample count; {_INSTEAD}",
-        "foolsgold": f"FedML's foolsgold looks at weights instead of updates and changes nothing; {_INSTEAD}",
-        "weak_dp": f"FedML's weak_dp has no effect; {_INSTEAD}, or dp_args with cdp",
-        "robust_learning_rate": f"FedML's robust_learning_rate has no effect; {_INSTEAD}",
-        **dict.fromkeys(_UNVERIFIED_DEFENSES, f"{_UNVERIFIED}; {_INSTEAD}"),
+        "wise_median": (
+            "FedML's wise_median takes the lower of the two middle values of an even number of silos; "
+            f"use {_OURS}: median"
+        ),
+        **{
+            name: f"FedML's {name} keeps one of all silos that weigh alike and ignores the others; "
+            f"use {_OURS}: geometric_median"
+            for name in ("rfa", "geo_median")
+        },
+        **{
+            name: f"FedML's {name} drops whole silos by sample count; use {_OURS}: trimmed_mean"
+            for name in ("trimmed_mean", "slsgd")
+        },
+        "cclip": f"FedML's cclip clips around the weights of one silo that it draws; use {_OURS}: norm_bound",
+        "crfl": f"FedML's crfl clips the weights of the average instead of updates; use {_OURS}: norm_bound",
+        "foolsgold": f"FedML's foolsgold looks at weights instead of updates and changes nothing; use {_OURS}",
+        "weak_dp": f"FedML's weak_dp has no effect; use {_OURS}, or dp_args with cdp",
+        "robust_learning_rate": f"FedML's robust_learning_rate has no effect; use {_OURS}",
+        **{
+            name: f"FedML's {name} {_ONE_TENSOR}; use {_OURS}"
+            for name in ("3sigma", "3sigma_geo", "3sigma_foolsgold", "anomaly_detection")
+        },
+        **{name: f"FedML cannot start its {name}; use {_OURS}" for name in _UNREACHED},
     },
     "attack_type": {
         "label_flipping": "FedML's label flipping never reaches the trainer's data; use byzantine or model_replacement",

@@ -187,9 +187,10 @@ def round_text(record: RoundRecord, rounds: int, silos: int, noun: str = "silos"
         f"up {size(record.bytes_up)} down {size(record.bytes_down)}",
         f"{record.seconds['round']:.2f} s",
     ]
-    if record.dropped:
-        more = f" and {len(record.dropped) - _NAMED} more" if len(record.dropped) > _NAMED else ""
-        parts.append(f"dropped: {', '.join(islice(record.dropped, _NAMED))}{more}")
+    for word, named in (("dropped", record.dropped), ("outliers", record.outliers)):
+        if named:
+            more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+            parts.append(f"{word}: {', '.join(islice(named, _NAMED))}{more}")
     if record.best_round == record.round:
         parts.append("best")
     return "  ".join(parts)

@@ -106,6 +106,8 @@ class RoundRecord(_Record):
         The silos, or clients, that sent an update.
     dropped
         Silo to reason, for the updates that were left out.
+    outliers
+        Silo to reason, for the updates that robust aggregation clipped or left out.
     bytes_up, bytes_down
         Sent by all silos, and to them. In a simulation what the tensors of the round's clients would take.
     seconds
@@ -133,6 +135,7 @@ class RoundRecord(_Record):
     test: Share | None
     answered: tuple[str, ...]
     dropped: dict[str, str]
+    outliers: dict[str, str] = {}
     bytes_up: Number
     bytes_down: Number
     seconds: dict[str, Amount]

@@ -100,5 +100,5 @@ def test_what_a_recipe_may_ask_for_is_the_real_thing():
         "    fedml._manage_profiling_args(SimpleNamespace(**tracking, rank=0, process_id=0))",
         "print(json.dumps([made, sys.modules['wandb'].run is not None]))",
     )
-    assert defences == ["KrumDefense", "KrumDefense", "CoordinateWiseMedianDefense", "NormDiffClippingDefense"]
+    assert defences == ["KrumDefense", "KrumDefense", "NormDiffClippingDefense"]
     assert tracked

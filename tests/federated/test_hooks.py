@@ -136,12 +136,6 @@ def test_krum_leaves_the_outlier_out():
     assert 0.8 < float(averaged["gate.bias"][0]) < 1.2
 
 
-def test_the_median_by_coordinate_ignores_the_outlier():
-    server = aggregator(enable_defense=True, defense_type="wise_median")
-    averaged, _ = average(server, [(10, update(value)) for value in (1.0, 1.2, 90.0)])
-    assert torch.allclose(averaged["gate.weight"], torch.full((WIDTH, WIDTH), 1.2))
-
-
 def test_multikrum_averages_the_closest():
     settings = {"enable_defense": True, "defense_type": "multikrum", "byzantine_client_num": 1, "krum_param_m": 2}
     server = aggregator(6, **settings)

@@ -6,6 +6,7 @@ import yaml
 from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.recipe import find_recipe, load_recipe
 
+CLIPPING = {"enable_defense": True, "defense_type": "norm_diff_clipping", "norm_bound": 1.0}
 SOLVED = {"fedclip_args.method": "ridge", "train_args.comm_round": 1}
 
 
@@ -68,7 +69,7 @@ def test_what_makes_no_sense_is_refused_with_the_reason(tmp_path, changes, text)
             },
             "bounds nothing of sums",
         ),
-        ({"defense_args": {"enable_defense": True, "defense_type": "wise_median"}}, "compare updates"),
+        ({"defense_args": CLIPPING}, "compare updates"),
         ({"attack_args": {"enable_attack": True, "attack_type": "model_replacement"}}, "change updates"),
     ],
 )
@@ -132,7 +133,7 @@ def test_a_probe_may_start_from_ridge(tmp_path, changes):
         ({"fedclip_args.federation": "local"}, "not with start: ridge: silos that train alone share no sums"),
         ({"fedclip_args.personal_statistics": True}, "only for method: ridge or ncm or gda; leave it out"),
         ({"fedclip_args.forgettable": True}, "only for method: ridge or ncm or gda; leave it out"),
-        ({"defense_args": {"enable_defense": True, "defense_type": "wise_median"}}, "compare updates"),
+        ({"defense_args": CLIPPING}, "compare updates"),
     ],
 )
 def test_what_a_start_from_ridge_cannot_be_with_is_refused_with_the_reason(tmp_path, changes, text):

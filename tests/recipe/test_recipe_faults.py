@@ -107,7 +107,6 @@ VALID = {
     | {"train_args.client_num_in_total": 6, "train_args.client_num_per_round": 6}
     | KRUM
     | {"defense_args.defense_type": "multikrum", "defense_args.krum_param_m": 2},
-    "median": {"defense_args.enable_defense": True, "defense_args.defense_type": "wise_median"},
     "norm clipping": {
         "defense_args.enable_defense": True,
         "defense_args.defense_type": "norm_diff_clipping",
@@ -331,7 +330,7 @@ INVALID = [
     (DP | {"dp_args.delta": 0}, "must be greater than 0 with mechanism gaussian", ""),
     (DP | {"dp_args.delta": None}, "must be greater than 0 with mechanism gaussian", ""),
     (DP | {"dp_args.sensitivity": None}, "dp_args.sensitivity: is required", ""),
-    (DP | {"dp_args.max_grad_norm": 1.0}, "clips the weights instead of the update", "norm_diff_clipping"),
+    (DP | {"dp_args.max_grad_norm": 1.0}, "clips the weights instead of the update", "norm_bound"),
     (DP | {"dp_args.mechanism_type": "Gauss"}, "'gaussian' or 'laplace'", "did you mean 'gaussian'?"),
     (KRUM, "needs 5 updates a round (2 b + 2 + m) but client_num_per_round is 3", ""),
     (FIVE | KRUM | {"fedclip_args.min_silos": 4}, "needs 5 updates a round", "min_silos is 4"),

@@ -332,7 +332,7 @@ def test_validate_takes_overrides_for_recipes_and_studies(tmp_path, capsys):
         ("FedProx", "fedclip_args.proximal_mu"),
         ("FedOpt", "fedclip_args.server_optimizer"),
         ("fedadam", "fedclip_args.server_optimizer"),
-        ("FedAvg_robust", "defense_args"),
+        ("FedAvg_robust", "fedclip_args.robust_aggregation"),
         ("local", "fedclip_args.federation: local"),
         ("SCAFFOLD", "use FedAvg"),
     ],

@@ -179,7 +179,7 @@ def test_everything_is_told_at_once_and_nothing_twice(tmp_path):
 def test_faults_of_the_base_recipe_are_told_once_and_not_for_every_case(tmp_path):
     base = yaml.safe_load(find_recipe("miniature/clip_tiny_fedclip").read_text())
     base["train_args"]["epochs"] = 0
-    base["defense_args"] = {"enable_defense": True, "defense_type": "wise_median"}
+    base["defense_args"] = {"enable_defense": True, "defense_type": "norm_diff_clipping", "norm_bound": 1.0}
     told = refusal(write_study(tmp_path / "s.yaml", recipe=base, set={}, targets=["sketch"]))
     assert told.count("train_args.epochs = 0") == 1
     assert "recipe: defense_args: FedML keeps noise" in told

@@ -19,6 +19,7 @@ class ServerReport:
 
     answered: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
+    outliers: Mapping[str, str] = field(default_factory=dict)
     bytes_up: int = 0
     bytes_down: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)  # wall time by phase of the server
@@ -119,6 +120,7 @@ class RoundRecorder:
             test=_mean(silo.test for silo in silos.values()),
             answered=server.answered,
             dropped=dict(server.dropped),
+            outliers=dict(server.outliers),
             bytes_up=server.bytes_up,
             bytes_down=server.bytes_down,
             seconds=dict(server.seconds),

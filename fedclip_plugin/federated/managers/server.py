@@ -275,6 +275,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         report = ServerReport(
             answered=self._aggregator.answered,
             dropped=self._aggregator.dropped,
+            outliers=self._aggregator.outliers,
             bytes_up=up,
             bytes_down=down,
             seconds=self._averager.seconds,

@@ -19,6 +19,7 @@ from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.roles.class_scorer import ClassScorer
 from fedclip_plugin.federated.roles.closed_form_round import ClosedFormRound, Sent
 from fedclip_plugin.federated.roles.dp_noise import secret_noise
+from fedclip_plugin.federated.roles.robust_aggregation import RobustAggregation, Updates
 from fedclip_plugin.federated.roles.server_optimizer import ServerOptimizer
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories, Score, Task
@@ -35,8 +36,6 @@ _NAMED = 10
 
 _MOST = 2**48
 """Images that no silo has."""
-
-Updates = list[tuple[float, OrderedDict[str, Tensor]]]
 
 
 class FedClipAggregator(ServerAggregator):
@@ -60,6 +59,8 @@ class FedClipAggregator(ServerAggregator):
         Names of the silos whose updates come next into :meth:`on_before_aggregation`, in that order.
     dropped
         Silo to reason, for the updates that the last round left out.
+    outliers
+        Silo to reason, for the updates that robust aggregation clipped or left out.
     target
         Accuracy of the newest adapter on the target domain, None when there is none or it was not this round's turn
         (``frequency_of_the_test``). Without a federation the mean over the silos' own adapters.
@@ -98,6 +99,10 @@ class FedClipAggregator(ServerAggregator):
             views, apart = settings.augmented_views, settings.forgettable
             self.closed_form = ClosedFormRound(type(model), task.text, views, apart)
         self.dropped: dict[str, str] = {}
+        self.outliers: dict[str, str] = {}
+        self._robust = RobustAggregation(
+            settings.robust_aggregation, settings.byzantine_silos, settings.norm_bound_factor
+        )
         self.target: float | None = None
         self.target_answers: tuple[Answers, ...] = ()
         self.share: float | None = None
@@ -113,7 +118,7 @@ class FedClipAggregator(ServerAggregator):
         load_parameters(self.model, model_parameters)
 
     def on_before_aggregation(self, raw_client_model_or_grad_list: Updates) -> tuple[Updates, list[int]]:
-        """Expand the updates, drop unusable ones, weigh the others, and hand them to FedML's defences.
+        """Expand the updates, drop unusable ones, weigh the others, and hand them to defences, FedML's and our own.
 
         They are those of the silos in :attr:`answered`, with their sample counts. Return what is averaged, and its
         positions in the list that came in; a FederationError when fewer than ``min_silos`` updates are usable.
@@ -133,7 +138,15 @@ class FedClipAggregator(ServerAggregator):
             updates.append((self._weight(samples), OrderedDict((name, value.cpu()) for name, value in update.items())))
         self._alone = [dict(update) for _, update in updates] if not self.settings.averaged else []
         updates, chosen = super().on_before_aggregation(updates)
-        return updates, [kept[index] for index in chosen]
+        return self._robustly(updates, held, [self.answered[index] for index in kept]), [kept[own] for own in chosen]
+
+    def _robustly(self, updates: Updates, held: Mapping[str, Tensor], names: Sequence[str]) -> Updates:
+        """Return what robust aggregation makes of the updates of these silos, and note whose it did not take whole."""
+        found = self._robust.apply(held, updates)
+        self.outliers = {names[index]: reason for index, reason in found.outliers.items()}
+        for name, reason in self.outliers.items():
+            logger.warning("round %d: %s: %s", self.args.round_idx + 1, told(name), reason)
+        return found.updates
 
     def solving(self, index: int) -> ClosedFormRound | None:
         """Return what solves the round of this index; None where it trains."""
@@ -181,7 +194,7 @@ class FedClipAggregator(ServerAggregator):
 
     def require_enough(self, usable: int, faults: Mapping[str, str]) -> None:
         """Note what a round drops, and raise a FederationError when fewer than ``min_silos`` updates are usable."""
-        self.dropped = dict(faults)
+        self.dropped, self.outliers = dict(faults), {}
         for name, reason in faults.items():
             logger.warning("round %d: the update of %s is dropped: %s", self.args.round_idx + 1, told(name), reason)
         if usable < self.settings.min_silos:

@@ -8,6 +8,7 @@ from typing import Any, Self
 from fedclip_plugin.methods.registry import ZERO_SHOT
 from fedclip_plugin.methods.regularisers import Regularisers
 from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.recipe.rules.robustness import in_force
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class TrainingSettings:
     augmented_views: int
     min_class_count: int
     forgettable: bool
+    robust_aggregation: str
+    byzantine_silos: int  # 0 where the recipe does not say
+    norm_bound_factor: float
     codec: str
     server_optimizer: str
     server_lr: float
@@ -73,10 +77,14 @@ class TrainingSettings:
     def of(cls, recipe: Recipe) -> Self:
         """Take them from a checked recipe."""
         flat, sampled = recipe.flat(), recipe.train_args.client_num_per_round
+        asked, averaged = recipe.fedclip_args.robust_aggregation, recipe.fedclip_args.federation == "federated"
+        defended = recipe.defense_args is not None and recipe.defense_args.enable_defense
         derived: dict[str, Any] = {
             "silos_per_round": sampled,
             "min_silos": recipe.fedclip_args.min_silos or (1 if recipe.fedclip_args.client_drop_rate else sampled),
             "wise": recipe.fedclip_args.wise or (),
-            "averaged": recipe.fedclip_args.federation == "federated",
+            "averaged": averaged,
+            "robust_aggregation": in_force(asked, recipe.simulated, averaged, defended),
+            "byzantine_silos": recipe.fedclip_args.byzantine_silos or 0,
         }
         return cls(**{field.name: flat[field.name] for field in fields(cls) if field.name not in derived}, **derived)

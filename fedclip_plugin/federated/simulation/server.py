@@ -61,6 +61,7 @@ class SimulationServer:
         table: ClientTable | None,
         histories: Histories | None = None,
     ) -> None:
+        args.federated_optimizer = "FedAvg"  # FedML's FedAvg_seq would add single updates up, without weights
         self._args, self._target, self._aggregator, self._recorder = args, target, aggregator, recorder
         self._data, self._plan, self._ask, self._table = data, plan, ask, table
         self._settings, self._histories = aggregator.settings, histories
@@ -125,7 +126,7 @@ class SimulationServer:
             return
         self._tried = 0, 0
         if self._settings.interpolates(number):
-            aggregator.dropped = {}
+            aggregator.dropped, aggregator.outliers = {}, {}
             right = [sum(own) for own in zip(*(answer.right for answer in answers), strict=True)]
             result = aggregator.interpolate(right)
         else:
@@ -193,6 +194,7 @@ class SimulationServer:
         report = ServerReport(
             answered=tuple(self._data.names) if tried else tuple(self._data.names[own.client] for own in trained),
             dropped=aggregator.dropped,
+            outliers=aggregator.outliers,
             bytes_up=tried * len(self._data) if tried else sum(own.bytes_up + self._tried[1] for own in trained),
             bytes_down=(down + self._tried[0]) * (len(self._data) if tried else len(trained)),
             seconds=seconds,

@@ -11,6 +11,7 @@ from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.after_training import answer_over, ask_here, ask_over, asks, closing_exchange
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
+from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.simulation.client_data import ClientData
@@ -21,6 +22,8 @@ from fedclip_plugin.federated.simulation.worker import Worker
 from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import parameters_of
+
+_HOOKS = ("enable_defense", "enable_attack")
 
 
 class Simulator:
@@ -59,7 +62,7 @@ class Simulator:
         self._limit, self._server, self._worker = limit, None, None
         self._pair, self._aggregator, self._target = pair, aggregator, target
         if trainer is not None:
-            index, single = max(0, self.group.rank - 1), needs_single_updates(args)
+            index, single = max(0, self.group.rank - 1), needs_single_updates(args, self.settings)
             on_gpu = device.type == "cuda"
             self._worker = Worker(trainer, args, device, data, plan, index, table, single, target, batched=on_gpu)
         if aggregator is not None:
@@ -104,9 +107,9 @@ class Simulator:
         self.group.serve(self._worker, self._limit)
 
 
-def needs_single_updates(args: Any) -> bool:
-    """Return whether FedML's hooks look at single updates: defences and attacks.
+def needs_single_updates(args: Any, settings: TrainingSettings) -> bool:
+    """Return whether somebody looks at single updates: robust aggregation, or FedML's defences and attacks.
 
     Then every update of a round goes to the server, and lies in its memory, as in a cross-silo run.
     """
-    return any(getattr(args, switch, False) for switch in ("enable_defense", "enable_attack"))
+    return settings.robust_aggregation != "none" or any(getattr(args, switch, False) for switch in _HOOKS)

@@ -87,6 +87,7 @@ def _simulated(recipe: Recipe, size: BackboneConfig, trained: int, images: int) 
     kept = _kept_bytes(recipe, size)
     lossy = LOSSY_COPIES * trained if settings.codec != "none" else 0
     single = recipe.defense_args is not None or recipe.attack_args is not None
+    single |= settings.robust_aggregation not in {None, "none"}
     sums = recipe.train_args.client_num_per_round * trained if single else 2 * trained
     encoding = weights + max(settings.encode_batch_size or 0, _EVALUATED) * size.vision.passing_bytes
     training = (2 + TRAINING_COPIES) * trained + kept + lossy + (trained if settings.proximal_mu else 0)

@@ -24,6 +24,7 @@ _WITHOUT = {
     "personal_epochs": "silos do not train; personal_statistics: true solves an adapter for each of them",
     "federation": "personal_statistics: true solves an adapter for each silo, of its own sums where that is best",
     "client_drop_rate": "what is lost in the only round is lost for good",
+    "robust_aggregation": "sums of honest silos differ by their images, so that none can be told from a bad one's",
 }
 """Keys that make no sense beside them, and why."""
 

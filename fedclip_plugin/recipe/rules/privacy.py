@@ -11,7 +11,6 @@ VARIANTS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "defense_args.defense_type": {
         "krum": {"needs": ("byzantine_client_num",), "may": ()},
         "multikrum": {"needs": ("byzantine_client_num", "krum_param_m"), "may": ()},
-        "wise_median": {"needs": (), "may": ()},
         "norm_diff_clipping": {"needs": ("norm_bound",), "may": ()},
     },
     "attack_args.attack_type": {

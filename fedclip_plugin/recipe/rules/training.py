@@ -31,7 +31,7 @@ def _counts(values: Values) -> Iterator[Fault]:
 def _local(values: Values) -> Iterator[Fault]:
     if values.get("fedclip_args.federation") != "local":
         return
-    for key in ("codec", "proximal_mu", "server_optimizer", "wise", "class_split"):
+    for key in ("codec", "proximal_mu", "server_optimizer", "wise", "class_split", "robust_aggregation"):
         value, idle = values.get(f"fedclip_args.{key}"), FedClipArgs.model_fields[key].default
         if value not in {None, idle}:
             yield Fault(f"fedclip_args.{key}", "federation: local averages nothing; leave it out", value)

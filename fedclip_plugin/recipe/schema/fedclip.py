@@ -15,6 +15,7 @@ from fedclip_plugin.recipe.schema.types import (
     FolderName,
     FolderNames,
     Fraction,
+    FromOne,
     MethodName,
     Names,
     NonNegative,
@@ -123,6 +124,20 @@ class FedClipArgs(Section):
         between their zero-shot start, 0, and what was trained, 1, at the share that labels most of all silos'
         validation images rightly; the smallest of them if several do. ``true`` tries 0.25, 0.5, 0.75 and 1; a list
         other shares. Sums of right answers travel. Only for methods that start as zero-shot CLIP.
+    robust_aggregation
+        What the server does about silos that may send anything (docs/robust_aggregation.md). ``norm_bound``: an update
+        whose norm is more than ``norm_bound_factor`` times the median of the round's is scaled down to that, and named;
+        a round of one or two updates has no median to go by, and is averaged as it is. ``median``, ``trimmed_mean``
+        (both by coordinate), ``multi_krum`` and ``geometric_median`` take the place of the average. ``none``: the
+        average. Without it: ``norm_bound``; in a simulation, with FedML's ``defense_args`` or ``federation: local``
+        ``none``.
+    byzantine_silos
+        How many silos of a round may send anything, f; required by ``trimmed_mean``, which leaves out the f lowest and
+        f highest values, and by ``multi_krum``. A recipe is refused whose rounds may have too few updates for it:
+        ``multi_krum`` needs 2 f + 3, the others 2 f + 1.
+    norm_bound_factor
+        Of ``norm_bound``: the largest norm, in multiples of the round's median. Higher touches no honest silo that has
+        many more images than the others, which trains more steps; lower leaves a bad one less.
     server_optimizer
         What the server does with the average, FedOpt (Reddi et al. 2021, arXiv 2003.00295). ``none`` takes it as the
         next adapter; so does ``sgd`` with learning rate 1 and momentum 0.
@@ -222,6 +237,11 @@ class FedClipArgs(Section):
     zero_shot_distillation: NonNegative = 0.0
     text_pull: NonNegative = 0.0
     wise: Shares = None
+    robust_aggregation: (
+        Literal["none", "norm_bound", "median", "trimmed_mean", "multi_krum", "geometric_median"] | None
+    ) = None
+    byzantine_silos: Count | None = None
+    norm_bound_factor: FromOne = 10.0
     server_optimizer: Literal["none", "sgd", "adam"] = "none"
     server_lr: Positive = 1.0
     server_momentum: Fraction = 0.0

@@ -40,15 +40,15 @@ class DpArgs(Section):
 
 
 class DefenseArgs(Section):
-    """``defense_args``: robust aggregation at the server.
+    """``defense_args``: FedML's own robust aggregation; ``fedclip_args.robust_aggregation`` has more, and is not that.
 
     Attributes
     ----------
     enable_defense
         Whether the server defends; false keeps the section without using it.
     defense_type
-        How updates are averaged robustly: ``krum``, ``multikrum``, ``wise_median`` (the median of each coordinate), or
-        ``norm_diff_clipping`` (updates are cut to ``norm_bound``).
+        How updates are averaged robustly: ``krum``, ``multikrum``, or ``norm_diff_clipping`` (updates are cut to
+        ``norm_bound``).
     byzantine_client_num
         How many bad silos ``krum`` and ``multikrum`` tolerate.
     krum_param_m
@@ -58,7 +58,7 @@ class DefenseArgs(Section):
     """
 
     enable_defense: Flag
-    defense_type: Literal["krum", "multikrum", "wise_median", "norm_diff_clipping"]
+    defense_type: Literal["krum", "multikrum", "norm_diff_clipping"]
     byzantine_client_num: Count | None = None
     krum_param_m: Annotated[Whole, Field(ge=2)] | None = None
     norm_bound: Positive | None = None

@@ -23,6 +23,12 @@ _ALONE = (
     "In this run nothing was averaged: every silo has an adapter of its own, on its own machine, and there is no "
     "global one whose answers could be shown. The accuracy on the target is the mean over the silos' adapters."
 )
+_LEFT_OUT = {
+    "dropped": "were dropped as unusable",
+    "outliers": "robust aggregation clipped or left out",
+}
+"""Field of a round's record to what was done to the updates that it names."""
+
 _NO_ROUND = "No round is complete yet: there is only the untrained adapter."
 
 
@@ -95,9 +101,11 @@ def _summary(history: RoundArrays, recipe: Recipe, method: str) -> Section:
         caption += f" Target: {target}, on which no silo trained ({first.images_target} images)."
     notes = [f"This run is not complete: {done} of {asked} rounds are done."] if done < asked else []
     notes += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in zero_shot_warnings(history.records)]
-    dropped = [f"round {record.round}: {', '.join(record.dropped)}" for record in history.records if record.dropped]
-    if dropped:
-        notes.append(f"Updates that were dropped as unusable: {'; '.join(dropped)}.")
+    for field, told in _LEFT_OUT.items():
+        named = [(record.round, getattr(record, field)) for record in history.records]
+        rounds = [f"round {number}: {', '.join(names)}" for number, names in named if names]
+        if rounds:
+            notes.append(f"Updates that {told}: {'; '.join(rounds)}.")
     text = "The best round is the one of the highest mean accuracy on the silos' validation splits; no test decides it."
     return Section("Summary", text=[text], notes=notes, tables=[Table(head, rows, caption)])
 

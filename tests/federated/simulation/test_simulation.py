@@ -150,9 +150,9 @@ def test_a_round_that_loses_every_update_ends_the_job(simulate, monkeypatch):
 
 
 def test_defences_get_single_updates(simulate):
-    defended = {"defense_args__enable_defense": True, "defense_args__defense_type": "wise_median"}
-    with_median = simulate("median", **defended)
-    assert adapter_bytes(with_median) != adapter_bytes(simulate("mean"))
+    defended = {"enable_defense": True, "defense_type": "norm_diff_clipping", "norm_bound": 0.01}
+    clipped = simulate("clipped", **{f"defense_args__{key}": value for key, value in defended.items()})
+    assert adapter_bytes(clipped) != adapter_bytes(simulate("mean"))
 
 
 @pytest.mark.parametrize("method", ["linear_probe", "prompt", "lora"])
