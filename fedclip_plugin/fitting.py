@@ -98,7 +98,7 @@ def fit(
     **keys
         Any other key of a recipe, such as ``learning_rate=1e-4``, ``augmented_views=0``, ``run_dir="runs/mine"`` or
         ``classes=["cat", "dog"]``; ``fedclip keys`` lists all. Sections that not every recipe has are given whole:
-        ``dp_args={...}``.
+        ``defense_args={...}``.
 
     Returns
     -------

@@ -75,8 +75,9 @@ sum of a class of one image is that image's feature**, unless the recipe has a `
 That is not the same as nothing about the images:
 
 - An **update** of the adapter is made from a silo's images, and may tell something of them to whoever runs the
-  server: there is no secure aggregation, and noise is off unless the recipe has FedML's `dp_args`. Where one silo
-  trains in a round, the average is its update; where two do, each can work out the other's.
+  server: there is no secure aggregation, and noise is off unless the recipe asks for differential privacy
+  (docs/privacy.md). Where one silo trains in a round, the average is its update; where two do, each can work out
+  the other's.
 - The **sums** of `ridge`, `ncm` and `gda`, and of the first round with `start: ridge`, in the place of an update are,
   by name: `counts` of images of each class, `sums` of their features and `gram`, the upper triangle of the sum of the
   features' outer products, as fractions of `sums.scale` and `gram.scale`. Then a silo is sent `weights` and `biases`

@@ -141,15 +141,11 @@ def test_an_independent_run_ends_with_the_same_bytes(run, folders):
 
 def test_noise_of_one_federation_is_not_that_of_the_next(run, folders):
     plain = tensors(run(folders))
-    noise = {
-        "enable_dp": True,
-        "dp_solution_type": "cdp",
-        "mechanism_type": "laplace",
-        "epsilon": 1,
-        "sensitivity": 0.1,
-    }
-    assert tensors(run(folders, dp_args=noise)) != plain
+    noisy = [run(folders, dp_target_epsilon=3) for _ in range(2)]
+    assert tensors(noisy[0]) != tensors(noisy[1]) != plain
     assert tensors(run(folders)) == plain
+    assert noisy[0].rounds[-1].epsilon == pytest.approx(3, rel=0.02) and noisy[0].rounds[-1].epsilon <= 3
+    assert noisy[0].best.saved.metrics["epsilon"] <= 3 and noisy[0].final.saved.metrics["delta"] == 1e-5
 
 
 def test_a_run_is_continued(run, folders, tmp_path):
@@ -183,7 +179,8 @@ def test_silos_keep_their_own_adapters(run, folders):
         ({"batch_size": "many", "codec": "int4"}, "2 errors in fit"),
         ({"client_num_per_round": 4}, "client_num_per_round = 4: must be at most client_num_in_total, 3"),
         ({"byzantine_client_num": 1}, "belongs to several sections: give defense_args or attack_args as a dictionary"),
-        ({"dp_args": 3}, "dp_args = 3: is a section: give it as a dictionary of keys"),
+        ({"defense_args": 3}, "defense_args = 3: is a section: give it as a dictionary of keys"),
+        ({"dp_args": {}}, "dp_args: FedML's noise, local or central, guarantees nothing"),
         ({"zzz": 3}, "zzz = 3: unknown key; 'fedclip keys' lists all"),
         ({"backbone": "./no/such"}, "no/such"),
         ({"enable_wandb": True}, "wandb would open a connection; export WANDB_MODE=offline"),

@@ -10,6 +10,7 @@ import torch
 
 from fedclip_edge.terminal import message
 from fedclip_plugin.errors import FedClipError, RecipeError
+from fedclip_plugin.federated.privacy.silo_privacy import silo_privacy
 from fedclip_plugin.federated.rank_output import keep_own_words
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.settings import TrainingSettings
@@ -21,6 +22,8 @@ from fedclip_plugin.federated.startup.preflight import open_run, open_run_here
 from fedclip_plugin.federated.startup.preparation import Preparation, Prepared
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import METHODS, Adapter, create_adapter
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm
+from fedclip_plugin.methods.image_gradients import require_image_gradients
 from fedclip_plugin.methods.registry import ZERO_SHOT
 from fedclip_plugin.recipe import Recipe, default_run_dir, load_recipe
 from fedclip_plugin.runs import RunFolder
@@ -105,6 +108,8 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
     model = create_adapter(task.method, prepared.frozen, recipe.common_args.random_seed, start=task.start).to(device)
     if prepared.class_scorer is not None:
         prepared.class_scorer.every.answering(model, 0)  # a method that cannot says so before it trains
+    if settings.privacy is not None and not isinstance(model, ClosedForm):
+        require_image_gradients(model)
     if args.rank == 0:
         args.device_type = "cpu"  # FedML's attacks and defences ask for it; updates are averaged on the CPU
         zero_shot = prepared.zero_shot.get("target")
@@ -114,8 +119,11 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
         return [None, None, None, prepared.target, None, None, None, len(task.classes)], model, None, aggregator
     splits, index = prepared.splits, args.rank - 1
     assert splits is not None, "a silo has images"
+    solved, silos = isinstance(model, ClosedForm), args.client_num_in_total
+    personal = folder.personal(prepared.name)
+    privacy = silo_privacy(settings, personal, len(splits.train), index, silos, solved)
     trainer = FedClipTrainer(
-        model, args, settings, task, prepared.name, folder, prepared.zero_shot, prepared.class_scorer
+        model, args, settings, task, prepared.name, folder, prepared.zero_shot, prepared.class_scorer, privacy
     )
     data = [
         None,
@@ -159,6 +167,11 @@ def require_plain(recipe: Recipe) -> None:
         f"{key} = {asked[key]}: {reason}; set it to {works}"
         for key, (works, reason) in only_launched.items()
         if asked[key] != works
+    ]
+    faults += [
+        f"{key} = {asked[key]}: nobody would keep what is spent of the images' privacy; leave it out"
+        for key in ("dp_target_epsilon", "dp_noise_multiplier")
+        if key in asked
     ]
     if METHODS[asked["method"]].rounds is not None:
         faults.append(f"method = {asked['method']}: FedML's runner averages, and this method is solved; take another")

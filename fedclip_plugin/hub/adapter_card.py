@@ -75,6 +75,7 @@ class AdapterCard:
     def _accuracy(self) -> list[str]:
         if not self.rounds or self.recipe is None:
             known = [(name.replace("_", " "), value) for name, value in sorted(self.saved.metrics.items())]
+            known = [(name, value) for name, value in known if name not in ("epsilon", "delta")]
             rows = [[plain_markdown(name), percent(value)] for name, value in known if isinstance(value, float)]
             return [markdown([["accuracy in %", ""], *rows]) if rows else "Nothing was measured of it."]
         target, first = self.recipe.fedclip_args.target_domain, self.rounds[0]
@@ -113,8 +114,13 @@ class AdapterCard:
         return [("", "value"), *rows]
 
     def _limits(self, license: str | None) -> list[str]:
-        private = self.recipe is not None and self.recipe.dp_args is not None
-        noise = "noise (`dp_args`) was added to them" if private else "no noise was added to them"
+        epsilon, delta = (self.saved.metrics.get(name) for name in ("epsilon", "delta"))
+        noise = "no noise was added to them"
+        if isinstance(epsilon, float) and isinstance(delta, float):
+            noise = (
+                f"training gave each image of a silo's training split differential privacy with epsilon {epsilon:.3g} "
+                f"and delta {delta:g}"
+            )
         unsaid = [] if license else ["No license is given: ask the owner of this repository."]
         revealed = f"Updates of an adapter can reveal something of the images that it was trained on; {noise}."
         return [self._unknown(), *_LIMITS, revealed, *unsaid]

@@ -78,6 +78,10 @@ class Method:
     starts
         What its training may start from besides zero-shot CLIP (``fedclip_args.start``): the name of a closed-form
         method, whose solution is the first round, to the class that trains it further, as ``adapter`` names one.
+    image_gradients
+        Whether the loss of an image depends on that image alone, so that its gradient can be clipped, in closed form
+        (:func:`~fedclip_plugin.methods.image_gradients.clipped_sum`): all that is trained are layers of class
+        ``torch.nn.Linear``, each used once a pass, on ``[B, d]``.
     families
         The kinds of backbones that it works with, by ``BackboneConfig.family``.
     """
@@ -94,6 +98,12 @@ class Method:
     starts: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = FAMILIES
     sums: Callable[[BackboneConfig, int], int] | None = None
+    image_gradients: bool = False
+
+    @property
+    def private(self) -> bool:
+        """Whether differential privacy of single images can be accounted for it."""
+        return self.image_gradients or self.sums is not None
 
     @property
     def rounds(self) -> int | None:
@@ -199,6 +209,7 @@ _BUILT_IN = (
         trains="attention gate on the image feature, 2 (d^2 + d) parameters",
         adapter="fedclip_plugin.methods.attention_gate:AttentionGate",
         parameters=_gate_parameters,
+        image_gradients=True,
     ),
     Method(
         name="sigmoid_gate",
@@ -208,6 +219,7 @@ _BUILT_IN = (
         adapter="fedclip_plugin.methods.sigmoid_gate:SigmoidGate",
         parameters=_gate_parameters,
         takes=("wise",),
+        image_gradients=True,
     ),
     Method(
         name="clip_adapter",
@@ -216,6 +228,7 @@ _BUILT_IN = (
         trains="residual bottleneck on the image feature, d^2 / 2 parameters",
         adapter="fedclip_plugin.methods.clip_adapter:ClipAdapter",
         parameters=lambda size, classes: 2 * size.dim * max(1, size.dim // CLIP_ADAPTER_REDUCTION),
+        image_gradients=True,
     ),
     Method(
         name="linear_probe",
@@ -226,6 +239,7 @@ _BUILT_IN = (
         parameters=lambda size, classes: classes * size.dim,
         takes=("text_pull", "wise"),
         starts={"ridge": "fedclip_plugin.methods.linear_probe:RidgeProbe"},
+        image_gradients=True,
     ),
     Method(
         name="ridge",

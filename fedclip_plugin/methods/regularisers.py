@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from fedclip_plugin.features import TextFeatures
 from fedclip_plugin.methods.base import Adapter
@@ -25,10 +25,13 @@ class Regularisers:
         Weight of :func:`distillation`, which needs features: for methods on pixels there are none.
     text_pull
         Weight of :func:`text_distance`.
+    class_cross_entropy
+        Whether the cross entropy over all classes takes the place of the method's own loss.
     """
 
     zero_shot_distillation: float = 0.0
     text_pull: float = 0.0
+    class_cross_entropy: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.zero_shot_distillation or self.text_pull)
@@ -37,7 +40,10 @@ class Regularisers:
         self, adapter: Adapter, inputs: Tensor, labels: Tensor, text: TextFeatures, padded: bool = False
     ) -> Tensor:
         """Return the method's own loss of a batch and the terms, a scalar; parameters as for ``Adapter.loss``."""
-        total = adapter.loss(inputs, labels, text, **({"padded": True} if padded else {}))
+        if self.class_cross_entropy:
+            total = cross_entropy(adapter.logits(inputs, text), labels, ignore_index=PADDING)
+        else:
+            total = adapter.loss(inputs, labels, text, **({"padded": True} if padded else {}))
         if not self:
             return total
         classes = adapter.class_features(text)
@@ -63,9 +69,15 @@ def distillation(teacher: Tensor, student: Tensor, labels: Tensor) -> Tensor:
     labels
         ``[B]``; rows of label :data:`~fedclip_plugin.methods.losses.PADDING` count for nothing.
     """
-    known, own = teacher.log_softmax(-1), student.log_softmax(-1)
-    each, there = (known.exp() * (known - own)).sum(-1), (labels != PADDING).to(own)
+    each = distillations(teacher, student)
+    there = (labels != PADDING).to(each)
     return (each * there).sum() / there.sum()
+
+
+def distillations(teacher: Tensor, student: Tensor) -> Tensor:
+    """Return the divergence of each image's answer, ``[B]``, from logits ``[B, C]``; see :func:`distillation`."""
+    known, own = teacher.log_softmax(-1), student.log_softmax(-1)
+    return (known.exp() * (known - own)).sum(-1)
 
 
 def text_distance(classes: Tensor, text: Tensor) -> Tensor:

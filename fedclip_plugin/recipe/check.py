@@ -10,10 +10,18 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fedclip_plugin.recipe.faults import ABSENT, Fault, Rule, Values, closest, from_pydantic
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, REFUSED_SECTIONS, SECRETS, refusal
-from fedclip_plugin.recipe.rules import data, one_round, privacy, robustness, simulation, training
+from fedclip_plugin.recipe.rules import (
+    data,
+    differential_privacy,
+    one_round,
+    privacy,
+    robustness,
+    simulation,
+    training,
+)
 from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, homes
 
-_PARTS = (data, training, one_round, simulation, privacy, robustness)
+_PARTS = (data, training, one_round, simulation, privacy, differential_privacy, robustness)
 _RULES: tuple[Rule, ...] = tuple(rule for part in _PARTS for rule in part.RULES)
 
 

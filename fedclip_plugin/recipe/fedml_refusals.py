@@ -8,11 +8,16 @@ from __future__ import annotations
 _CLOUD = "belongs to FedML's cloud, which this plugin never contacts; leave it out"
 _OTHER_BACKEND = "belongs to a backend that is refused; leave it out, ranks talk over MPI"
 _HIERARCHY = "belongs to FedML's hierarchical scenario, where one silo is many processes; leave it out"
-_ACCOUNTANT = "FedML's RDP accountant fails with a TypeError; leave it out and account for privacy outside"
+_OUR_DP = "give fedclip_args.dp_target_epsilon, e.g. 8.0, for differential privacy of each training image"
+_NOISE = (
+    "FedML's noise, local or central, guarantees nothing, as it is added to weights that are not clipped; leave it out "
+    f"and {_OUR_DP}"
+)
+_ACCOUNTANT = f"FedML's RDP accountant fails with a TypeError; leave it out and {_OUR_DP}"
 _LSA = "FedML's LSA draws the same masks on every silo from the public seed, so nothing is secret; leave it out"
 _CONTRIBUTION = "FedML's contribution assessment fails with KeyError 0 in the first rounds; leave it out"
 _LABEL_FLIPPING = "FedML's label flipping never reaches the trainer's data; leave it out and flip the files"
-_DP_CLIP = "FedML's dp_clip and nbafl have no effect on the result; leave it out, use ldp or cdp"
+_DP_CLIP = f"FedML's dp_clip and nbafl have no effect on the result; leave it out and {_OUR_DP}"
 _NO_CLIP = (
     "FedML clips the weights instead of the update and destroys learning; leave it out, or bound updates "
     "with fedclip_args.robust_aggregation: norm_bound"
@@ -35,6 +40,12 @@ REFUSED_KEYS: dict[str, str] = {
     "precision_parameter": _LSA,
     "targeted_number_active_clients": _LSA,
     "privacy_guarantee": _LSA,
+    "enable_dp": _NOISE,
+    "dp_solution_type": _NOISE,
+    "mechanism_type": _NOISE,
+    "epsilon": _NOISE,
+    "delta": _NOISE,
+    "sensitivity": _NOISE,
     "enable_rdp_accountant": _ACCOUNTANT,
     "rdp_alpha": _ACCOUNTANT,
     "sigma": _ACCOUNTANT,
@@ -49,7 +60,7 @@ REFUSED_KEYS: dict[str, str] = {
     "batch_num": (
         "belongs to geo_median, which FedML gets wrong; use fedclip_args.robust_aggregation: geometric_median"
     ),
-    "stddev": "belongs to weak_dp, which has no effect in FedML; use dp_args with cdp",
+    "stddev": f"belongs to weak_dp, which has no effect in FedML; leave it out and {_OUR_DP}",
     "robust_threshold": (
         "belongs to robust_learning_rate, which has no effect in FedML; use fedclip_args.robust_aggregation"
     ),
@@ -89,7 +100,7 @@ SECRETS = ("wandb_key", "mlops_api_key")
 """Of those, the ones whose value is not repeated on the screen."""
 
 UNSAFE_IF_TRUE = (
-    *("enable_fhe", "enable_secagg", "enable_contribution", "enable_rdp_accountant", "max_grad_norm"),
+    *("enable_fhe", "enable_secagg", "enable_contribution", "enable_dp", "enable_rdp_accountant", "max_grad_norm"),
     "attack_training_rounds",
 )
 """Of those, the ones looked for in FedML's flattened arguments too, where FedML's own keys are all around."""
@@ -97,6 +108,7 @@ UNSAFE_IF_TRUE = (
 REFUSED_SECTIONS: dict[str, str] = {
     "environment_args": _CLOUD,
     "client_specific_args": "FedML reads data_silo_config from any section; here it belongs to data_args",
+    "dp_args": _NOISE,
     "fhe_args": REFUSED_KEYS["enable_fhe"],
     "contribution_args": _CONTRIBUTION,
 }
@@ -158,10 +170,6 @@ REFUSED_VALUES: dict[str, dict[str, str]] = {
         "sgd": "FedCLIP trains with Adam, as its paper does; use adam",
         "adamw": "the reference's weight decay is coupled; use adam",
     },
-    "dp_solution_type": {
-        "nbafl": "FedML's nbafl has no effect on the result; use ldp or cdp",
-        "dp_clip": "FedML's dp_clip has no effect on the result; use ldp or cdp",
-    },
     "defense_type": {
         "wise_median": (
             "FedML's wise_median takes the lower of the two middle values of an even number of silos; "
@@ -179,7 +187,7 @@ REFUSED_VALUES: dict[str, dict[str, str]] = {
         "cclip": f"FedML's cclip clips around the weights of one silo that it draws; use {_OURS}: norm_bound",
         "crfl": f"FedML's crfl clips the weights of the average instead of updates; use {_OURS}: norm_bound",
         "foolsgold": f"FedML's foolsgold looks at weights instead of updates and changes nothing; use {_OURS}",
-        "weak_dp": f"FedML's weak_dp has no effect; use {_OURS}, or dp_args with cdp",
+        "weak_dp": f"FedML's weak_dp has no effect; use {_OURS}",
         "robust_learning_rate": f"FedML's robust_learning_rate has no effect; use {_OURS}",
         **{
             name: f"FedML's {name} {_ONE_TENSOR}; use {_OURS}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedclip_plugin.recipe.check import unknown_key
 from fedclip_plugin.recipe.faults import Fault, recipe_error
-from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS
+from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, REFUSED_SECTIONS
 from fedclip_plugin.recipe.load import wandb_faults
 from fedclip_plugin.recipe.recipe import Recipe
 from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, homes
@@ -45,6 +45,8 @@ def _opened(key: str, value: Any) -> bool:
 
 def _nowhere(key: str, found: Fault) -> Fault:
     """Return the fault of a key that no section has, without a section; FedML's that are refused keep their reason."""
+    if key in REFUSED_SECTIONS:
+        return Fault(key, REFUSED_SECTIONS[key])
     if key in REFUSED_KEYS:
         return replace(found, where=key)
     meant = found.meant and found.meant.rpartition(".")[2]
@@ -59,7 +61,7 @@ def recipe_from_keys(keys: Mapping[str, Any], source: str) -> Recipe:
     Parameters
     ----------
     keys
-        Bare keys, each of which belongs to one section, and whole sections as mappings, such as ``dp_args={...}``.
+        Bare keys, each of which belongs to one section, and whole sections as mappings, such as ``defense_args={...}``.
     source
         What the error names as the place of the keys.
 

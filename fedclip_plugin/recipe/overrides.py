@@ -9,7 +9,7 @@ import yaml
 
 from fedclip_plugin.recipe.check import unknown_key, unknown_section
 from fedclip_plugin.recipe.faults import Fault, brief, closest
-from fedclip_plugin.recipe.fedml_refusals import SECRETS
+from fedclip_plugin.recipe.fedml_refusals import REFUSED_SECTIONS, SECRETS
 from fedclip_plugin.recipe.schema.sections import SECTIONS, homes
 from fedclip_plugin.recipe.yaml_reader import RecipeLoader, control_character
 
@@ -112,6 +112,8 @@ def name_fault(where: str, name: str) -> Fault | None:
     section, dot, key = name.partition(".")
     if not dot:
         return _without_section(where, section)
+    if section in REFUSED_SECTIONS:
+        return Fault(where, REFUSED_SECTIONS[section])
     if section not in SECTIONS:
         return unknown_section(where, section)
     if key not in SECTIONS[section].model_fields:

@@ -12,6 +12,7 @@ from fedclip_plugin.federated.observer import SKIPPED
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.recipe.privacy_words import privacy_words
 from fedclip_plugin.runs import RoundRecord, RunFolder
 from fedclip_plugin.runs.closing_table import (
     calibration_cells,
@@ -32,6 +33,7 @@ class Console:
         self._recipe, self._folder, self._on_training = recipe, folder, on_training
         self._began = time.perf_counter()
         self._skipped: list[str] = []
+        self._spent: set[str] = set()
 
     def say(self, text: str) -> None:
         """Print one line."""
@@ -58,6 +60,8 @@ class Console:
             f"ready after {time.perf_counter() - self._began:.1f} s; {_what(task.method, parameters)} "
             f"on {task.text.features.shape[1]}-wide features, {len(task.classes)} classes"
         )
+        if words := privacy_words(self._recipe):
+            self.say(words)
 
     def round(self, record: RoundRecord) -> None:
         """Print a complete round; round 0 is only the starting point."""
@@ -65,12 +69,20 @@ class Console:
             train = self._recipe.train_args
             many = train.client_num_per_round if self._recipe.simulated else train.client_num_in_total
             self.say(round_text(record, train.comm_round, many, "clients" if self._recipe.simulated else "silos"))
+            for name, silo in record.silos.items():
+                if silo.spent and name not in self._spent and record.round < train.comm_round:
+                    self._spent.add(name)
+                    self.say(f"{name} trains no more: another round would exceed dp_target_epsilon")
 
     def finish(self) -> None:
         """Print the table and where the adapters are."""
         rounds = self._folder.rounds()
         if len(rounds) < 2:
             return
+        asked = self._recipe.train_args.comm_round
+        if rounds[-1].round < asked and any(silo.spent for silo in rounds[-1].silos.values()):
+            why = "too few silos may train on (dp_target_epsilon)"
+            self.say(f"the run ends after round {rounds[-1].round} of {asked}: {why}")
         images = rounds[0].images_target
         counts = ", ".join(f"{name} {silo.images['test']}" for name, silo in rounds[0].silos.items())
         self.say("")

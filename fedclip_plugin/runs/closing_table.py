@@ -187,6 +187,8 @@ def round_text(record: RoundRecord, rounds: int, silos: int, noun: str = "silos"
         f"up {size(record.bytes_up)} down {size(record.bytes_down)}",
         f"{record.seconds['round']:.2f} s",
     ]
+    if record.epsilon is not None:
+        parts.insert(3, f"epsilon {record.epsilon:.3g}")
     for word, named in (("dropped", record.dropped), ("outliers", record.outliers)):
         if named:
             more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""

@@ -35,6 +35,11 @@ class SiloRecord(_Record):
         Accuracy of CLIP without an adapter, by split; in round 0 alone.
     personal
         Accuracy of the adapter that the silo made for itself, by split; in the last round alone.
+    epsilon
+        With differential privacy, what the silo's updates up to this round together spend of its training images'
+        privacy, an upper bound for the round's ``delta``; None without.
+    spent
+        Whether the silo trains no more, as another round would exceed ``dp_target_epsilon``.
     """
 
     train_loss: float | None
@@ -43,6 +48,8 @@ class SiloRecord(_Record):
     images: dict[str, Number]
     zero_shot: dict[str, Share] = {}
     personal: dict[str, Share] = {}
+    epsilon: Amount | None = None
+    spent: bool = False
 
 
 class ClientScores(_Record):
@@ -144,6 +151,7 @@ class RoundRecord(_Record):
     target: Share | None
     wise: Share | None = None
     solved: SolvedRecord | None = None
+    delta: Share | None = None
     best_round: Number
     clients: ClientScores | None = None
     zero_shot_clients: ClientScores | None = None
@@ -159,6 +167,16 @@ class RoundRecord(_Record):
     def to_json(self) -> str:
         """Return the record as one line of JSON; what is not known of this round is left out."""
         return json.dumps(self.model_dump(mode="json", exclude_defaults=True), allow_nan=False)
+
+    @property
+    def epsilon(self) -> float | None:
+        """The largest epsilon of a silo; None without differential privacy."""
+        return max((silo.epsilon for silo in self.silos.values() if silo.epsilon is not None), default=None)
+
+    @property
+    def privacy_over(self) -> bool:
+        """Whether no silo trains any more, as the privacy of all their images is spent."""
+        return all(silo.spent for silo in self.silos.values())
 
     def tests(self) -> dict[str, float]:
         """Return the accuracy on each silo's test split; empty in a round that is not tested."""

@@ -13,7 +13,8 @@ rank's machine; ``report/`` comes later, from ``fedclip report``.
     class_split.json        with fedclip_args.class_split: base_new, how they do on classes that were not trained
     state/round_0012/       what the server remembers besides: its optimiser, the residual of its codec
     state/sums/             of closed-form methods, with fedclip_args.forgettable: what each silo sent
-    personal/<silo>/        of a silo, on its own machine: adapter/ in the end, and state/round_0012/ like the server's
+    personal/<silo>/        of a silo, on its own machine: adapter/ in the end, state/round_0012/ like the server's, and
+                            privacy.json with differential privacy: what is spent
     logs/rank_N.log         everything that is logged, FedML's own log included, one file a rank
     tensorboard/            curves, with tracking_args.enable_tensorboard
     report/                 index.html and its pictures
@@ -119,6 +120,12 @@ class RunFolder(JobFolder):
             raise RunFolderError(
                 f"{self.path} ended with round {done}, which interpolated (fedclip_args.wise): it is not trained on "
                 f"for the {wanted} rounds that are asked for; name another run folder"
+            )
+        if records and records[-1].privacy_over and done < wanted:
+            raise RunFolderError(
+                f"{self.path} ended with round {done}, in which the silos' images had no privacy left to spend "
+                f"(dp_target_epsilon): it is not trained on for the {wanted} rounds that are asked for; name another "
+                "run folder"
             )
         if done > wanted:
             raise RunFolderError(

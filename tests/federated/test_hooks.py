@@ -1,10 +1,9 @@
-"""FedML's hooks reach the pair: differential privacy, defences, weights; and what bad updates get."""
+"""FedML's hooks reach the pair: defences, weights; and what bad updates get."""
 
 import logging
 from collections import OrderedDict
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -20,11 +19,6 @@ from tests.support.workshop import CLIP_TINY_WIDTH, fedml_args, frozen, training
 
 WIDTH, CLASSES = 8, ("cat", "dog", "hen")
 CPU = torch.device("cpu")
-LDP = {
-    **{"enable_dp": True, "dp_solution_type": "ldp", "mechanism_type": "laplace"},
-    **{"epsilon": 0.9, "delta": 1e-5, "sensitivity": 0.001},
-}
-
 pytestmark = pytest.mark.usefixtures("fresh_fedml")
 
 
@@ -76,31 +70,6 @@ def trained(silo):
     return torch.cat([tensor.flatten() for tensor in silo.get_model_params().values()])
 
 
-def test_local_noise_differs_between_silos_of_one_seed():
-    clean = trained(trainer())
-    torch.manual_seed(0)
-    np.random.seed(0)
-    first = trained(trainer(**LDP)) - clean
-    torch.manual_seed(0)
-    np.random.seed(0)
-    second = trained(trainer(**LDP)) - clean
-    assert first.abs().max() > 0
-    assert not torch.allclose(first, second)
-    assert abs(np.corrcoef(first.numpy(), second.numpy())[0, 1]) < 0.3
-
-
-def test_secret_noise_leaves_the_global_generators_alone():
-    silo = trainer(**LDP)
-    torch.manual_seed(5)
-    np.random.seed(5)
-    trained(silo)
-    after = torch.rand(3), np.random.rand(3)
-    torch.manual_seed(5)
-    np.random.seed(5)
-    assert torch.equal(after[0], torch.rand(3))
-    assert np.array_equal(after[1], np.random.rand(3))
-
-
 def test_training_depends_on_seed_silo_and_round_only():
     torch.manual_seed(1)
     first = trained(trainer(1))
@@ -118,15 +87,6 @@ def test_silos_weigh_alike_or_by_their_images():
         assert indices == [0, 1, 2]
         assert all(torch.allclose(tensor, torch.full_like(tensor, expected)) for tensor in averaged.values())
     assert float(updates[0][1]["hidden.bias"][0]) == 0, "the updates themselves are left alone"
-
-
-def test_central_noise_is_added_to_the_average():
-    updates = [(10, update(1)) for _ in range(3)]
-    server = aggregator(**LDP | {"dp_solution_type": "cdp"})
-    server.set_model_params(average(server, updates)[0])
-    noise = server.get_model_params()["hidden.weight"] - 1
-    assert noise.dtype == torch.float32
-    assert 1e-6 < noise.abs().max() < 0.2
 
 
 def test_krum_leaves_the_outlier_out():

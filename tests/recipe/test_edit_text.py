@@ -24,12 +24,12 @@ def test_values_are_replaced_and_comments_keep_their_column():
 
 
 def test_keys_and_sections_are_added_and_taken_out():
-    keys = {"train_args": {"batch_size": None, "seed": 3}, "dp_args": {"enable_dp": True}}
+    keys = {"train_args": {"batch_size": None, "seed": 3}, "attack_args": {"enable_attack": True}}
     found = set_in_text(TEXT, keys)
     assert yaml.safe_load(found) == {
         "train_args": {"epochs": 1, "seed": 3},
         "fedclip_args": {"method": "fedclip", "silos": ["a", "b"]},
-        "dp_args": {"enable_dp": True},
+        "attack_args": {"enable_attack": True},
     }
     assert found.index("seed: 3") < found.index("fedclip_args:")
 

@@ -57,18 +57,6 @@ def test_what_makes_no_sense_is_refused_with_the_reason(tmp_path, changes, text)
 @pytest.mark.parametrize(
     ("section", "text"),
     [
-        (
-            {
-                "dp_args": {
-                    "enable_dp": True,
-                    "dp_solution_type": "ldp",
-                    "mechanism_type": "laplace",
-                    "epsilon": 1.0,
-                    "sensitivity": 0.01,
-                }
-            },
-            "bounds nothing of sums",
-        ),
         ({"defense_args": CLIPPING}, "compare updates"),
         ({"attack_args": {"enable_attack": True, "attack_type": "model_replacement"}}, "change updates"),
     ],

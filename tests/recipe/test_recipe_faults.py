@@ -51,14 +51,9 @@ LISTED = {
 BY_COLUMN = LISTED | {"fedclip_args.silo_column": "hospital"}
 PER_SILO = LISTED | {"fedclip_args.data_list": "/srv/{silo}.tsv", "fedclip_args.silos": ["a", "b", "c"]}
 SHARED = LISTED | {"data_args.partition_method": "homo"}
-DP = {
-    "enable_dp": True,
-    "dp_solution_type": "cdp",
-    "mechanism_type": "gaussian",
-    "epsilon": 0.9,
-    "delta": 1e-5,
-}
-DP = {f"dp_args.{key}": value for key, value in (DP | {"sensitivity": 0.001}).items()}
+FEDML_DP = {"dp_args.enable_dp": True, "dp_args.dp_solution_type": "cdp", "dp_args.epsilon": 0.9}
+PRIVATE = {"fedclip_args.dp_target_epsilon": 8}
+RIDGE = {"fedclip_args.method": "ridge", "train_args.comm_round": 1}
 KRUM = {"defense_args.enable_defense": True, "defense_args.defense_type": "krum"}
 KRUM |= {"defense_args.byzantine_client_num": 1}
 FIVE = {
@@ -100,8 +95,10 @@ VALID = {
     "a plain list": SHARED | {"fedclip_args.data_list": "images.LST"},
     "lists in silo files": PER_SILO | {"fedclip_args.data_list": None, "data_args.data_silo_config": ["1", "2", "3"]},
     "miniature": {"data_args.dataset": "miniature", "fedclip_args.data_root": None},
-    "central dp": DP,
-    "local dp laplace": DP | {"dp_args.dp_solution_type": "ldp", "dp_args.mechanism_type": "laplace"},
+    "private": PRIVATE | {"fedclip_args.dp_delta": "1e-6", "fedclip_args.dp_clip": 0.5},
+    "private by noise": {"fedclip_args.dp_noise_multiplier": 1.5, "fedclip_args.augmented_views": 2},
+    "private sums": PRIVATE | {"fedclip_args.method": "ridge", "train_args.comm_round": 1},
+    "another loss": {"fedclip_args.loss": "class_cross_entropy", "fedclip_args.method": "lora"},
     "krum": FIVE | KRUM,
     "multikrum": FIVE
     | {"train_args.client_num_in_total": 6, "train_args.client_num_per_round": 6}
@@ -326,12 +323,33 @@ INVALID = [
     ({"device_args.gpu_mapping_file": "g.yaml"}, "gpu_mapping_key: is required beside", ""),
     ({"device_args.gpu_mapping_key": "k"}, "gpu_mapping_file: is required beside", ""),
     # noise, defences, attacks
-    (DP | {"dp_args.epsilon": 2}, "must be at most 1 with mechanism gaussian", "laplace"),
-    (DP | {"dp_args.delta": 0}, "must be greater than 0 with mechanism gaussian", ""),
-    (DP | {"dp_args.delta": None}, "must be greater than 0 with mechanism gaussian", ""),
-    (DP | {"dp_args.sensitivity": None}, "dp_args.sensitivity: is required", ""),
-    (DP | {"dp_args.max_grad_norm": 1.0}, "clips the weights instead of the update", "norm_bound"),
-    (DP | {"dp_args.mechanism_type": "Gauss"}, "'gaussian' or 'laplace'", "did you mean 'gaussian'?"),
+    (FEDML_DP, "dp_args: FedML's noise, local or central, guarantees nothing", "fedclip_args.dp_target_epsilon"),
+    ({"fedclip_args.max_grad_norm": 1.0}, "fedclip_args.max_grad_norm = 1.0: FedML clips the weights", "bound"),
+    ({"fedclip_args.dp_delta": 1e-6}, "fedclip_args.dp_delta = 1e-06: only beside dp_target_epsilon or", ""),
+    ({"fedclip_args.dp_clip": 1}, "fedclip_args.dp_clip = 1.0: only beside dp_target_epsilon or dp_noise", ""),
+    ({"fedclip_args.dp_target_epsilon": 0}, "must be greater than 0", ""),
+    ({"fedclip_args.dp_target_epsilon": 51}, "must be at most 50.0", ""),
+    ({"fedclip_args.dp_noise_multiplier": 0.2}, "must be at least 0.3", ""),
+    (PRIVATE | {"fedclip_args.dp_delta": 0}, "must be at least 1e-12", ""),
+    (PRIVATE | {"fedclip_args.wise": True, "fedclip_args.method": "sigmoid_gate"}, "fedclip_args.wise = ", "may end"),
+    (PRIVATE | {"fedclip_args.personal_epochs": 1}, "personal_epochs = 1: not with differential privacy", "are sent"),
+    (PRIVATE | {"fedclip_args.method": "lora"}, 'method = "lora": not with differential privacy', "through the image"),
+    (PRIVATE | {"fedclip_args.method": "prompt"}, 'method = "prompt": not with differential', "through the text tower"),
+    (PRIVATE | {"fedclip_args.method": "zero_shot"}, "it trains nothing; take one of fedclip, sigmoid_gate", "ridge"),
+    (
+        PRIVATE | {"fedclip_args.method": "linear_probe", "fedclip_args.start": "ridge"},
+        'start = "ridge": not with differential privacy',
+        "no one guarantee",
+    ),
+    (PRIVATE | RIDGE | {"fedclip_args.personal_statistics": True}, "personal_statistics = true: not with diff", ""),
+    (PRIVATE | RIDGE | {"fedclip_args.min_class_count": 5}, "min_class_count = 5: not with differential", "counts"),
+    (PRIVATE | RIDGE | {"fedclip_args.augmented_views": 2}, "augmented_views = 2: not with method ridge and diff", ""),
+    (
+        PRIVATE | RIDGE | {"fedclip_args.dp_clip": 2},
+        "dp_clip = 2.0: not with method ridge and differential",
+        "length 1",
+    ),
+    (RIDGE | {"fedclip_args.loss": "class_cross_entropy"}, "method ridge trains nothing; leave it out", ""),
     (KRUM, "needs 5 updates a round (2 b + 2 + m) but client_num_per_round is 3", ""),
     (FIVE | KRUM | {"fedclip_args.min_silos": 4}, "needs 5 updates a round", "min_silos is 4"),
     (FIVE | KRUM | {"defense_args.byzantine_client_num": None}, "is required by defense_type: krum", ""),

@@ -31,10 +31,7 @@ GUARDS = [
     *("defense_args.norm_bound=0.05", "attack_args.enable_attack=true", "attack_args.attack_type=byzantine"),
     *("attack_args.attack_mode=flip", "attack_args.byzantine_client_num=2"),
 ]
-NOISE = [
-    *("dp_args.enable_dp=true", "dp_args.dp_solution_type=ldp", "dp_args.mechanism_type=gaussian"),
-    *("dp_args.epsilon=9e-1", "dp_args.delta=1e-5", "dp_args.sensitivity=0.001"),
-]
+NOISE = ["fedclip_args.dp_target_epsilon=8", "fedclip_args.dp_delta=1e-6", "fedclip_args.dp_noise_multiplier=2"]
 
 
 @pytest.fixture
@@ -93,16 +90,16 @@ def test_fedml_arguments_bring_keys_of_their_own(path):
     assert Recipe.from_flat(fedml) == recipe
 
 
-@pytest.mark.parametrize("key", ["enable_fhe", "max_grad_norm", "enable_contribution"])
+@pytest.mark.parametrize("key", ["enable_fhe", "max_grad_norm", "enable_contribution", "enable_dp"])
 def test_unsafe_keys_are_found_in_fedml_arguments_too(path, key):
     with pytest.raises(RecipeError, match=f"{key} = true"):
         Recipe.from_flat(load_recipe(path).flat() | {key: True})
 
 
 def test_sections_that_are_only_switched_off_are_none(path):
-    recipe = load_recipe(path, ["dp_args.enable_dp=false", "attack_args.enable_attack=false"])
+    path.write_text(TEXT + "dp_args: {enable_dp: false}\n")
+    recipe = load_recipe(path, ["attack_args.enable_attack=false"])
 
-    assert recipe.dp_args is None
     assert recipe.attack_args is None
     assert Recipe.from_flat(recipe.flat() | {"enable_dp": False}) == recipe
 
@@ -195,7 +192,8 @@ def test_paths_know_home_and_variables_and_stay_relative(path, monkeypatch):
         ("train_args=3", "is a section"),
         ("train_args.comm_round", "must be section.key=value"),
         ("common_args.comm_round=3", "belongs to train_args"),
-        ("dp_args.max_grad_norm=1", "clips the weights"),
+        ("defense_args.max_grad_norm=1", "clips the weights"),
+        ("dp_args.epsilon=1", "fedclip_args.dp_target_epsilon"),
         ("fedclip_args.classes=[a", "must be a list"),
         ("fedclip_args.classes=2024-13-45", "put it in quotes"),
         ("train_args.comm_round=", "train_args.comm_round: is required"),

@@ -120,7 +120,7 @@ def test_an_override_wins_over_the_cases_and_cannot_touch_a_grid(tmp_path):
         ),
         ({"recipe": "miniature/clip_tiny_fedclp"}, "did you mean 'miniature/clip_tiny_fedclip'?"),
         ({"set": {"train_args.comm_rounds": 3}}, "set.train_args.comm_rounds: unknown key of train_args"),
-        ({"set": {"dp_args.epsilon": 1}}, "FedML keeps noise, defence and attack once a process"),
+        ({"set": {"defense_args.norm_bound": 1}}, "FedML keeps defence and attack once a process"),
         ({"set": {"tracking_args.enable_wandb": True}}, "is about one run"),
         ({"set": {"fedclip_args.run_dir": "x"}}, "choose the results folder with --out"),
         ({"cases": {}}, "must hold at least one case"),
@@ -182,7 +182,7 @@ def test_faults_of_the_base_recipe_are_told_once_and_not_for_every_case(tmp_path
     base["defense_args"] = {"enable_defense": True, "defense_type": "norm_diff_clipping", "norm_bound": 1.0}
     told = refusal(write_study(tmp_path / "s.yaml", recipe=base, set={}, targets=["sketch"]))
     assert told.count("train_args.epochs = 0") == 1
-    assert "recipe: defense_args: FedML keeps noise" in told
+    assert "recipe: defense_args: FedML keeps defence" in told
 
 
 def test_studies_are_no_recipes_and_are_found_by_name_from_anywhere(tmp_path, monkeypatch):

@@ -10,11 +10,13 @@ from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipServer
 from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
 from fedclip_plugin.federated.messages.local_transport import LocalNetwork, LocalTransport
+from fedclip_plugin.federated.privacy.silo_privacy import silo_privacy
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.methods import ZeroShot, create_adapter, load_parameters
+from fedclip_plugin.methods.closed_form.adapters import ClosedForm
 from fedclip_plugin.runs import RunFolder
 from tests.support.workshop import fedml_args, frozen, training_settings
 
@@ -123,7 +125,9 @@ class Federation:
         data = silo_features(rank)
         parts = {"validation": data.validation, "test": data.test}
         zero_shot = {name: task.answer(ZeroShot(), part) for name, part in parts.items()}
-        trainer = FedClipTrainer(model, args, settings, task, SILOS[rank - 1], self.folder, zero_shot)
+        name, solved = SILOS[rank - 1], isinstance(model, ClosedForm)
+        privacy = silo_privacy(settings, self.folder.personal(name), len(data.train), rank - 1, len(SILOS), solved)
+        trainer = FedClipTrainer(model, args, settings, task, name, self.folder, zero_shot, privacy=privacy)
         return Silo(args, SiloDriver(args, CPU, model, data, trainer, self.histories[rank]))
 
     def run(self, seed=None, until=lambda: False, held=()):

@@ -155,7 +155,7 @@ def _metrics(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         raise ValueError("no silo")
     for name, silo in line["silos"].items():
         found |= {f"validation/{name}": silo["validation"], f"test/{name}": silo["test"]}
-        found[f"loss/{name}"] = silo["train_loss"]
+        found[f"loss/{name}"], found[f"epsilon/{name}"] = silo["train_loss"], silo.get("epsilon")
         for kind in ("zero_shot", "personal"):
             found |= {f"{kind}_{part}/{name}": value for part, value in silo.get(kind, {}).items()}
     for name, value in found.items():

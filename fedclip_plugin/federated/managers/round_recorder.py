@@ -28,6 +28,7 @@ class ServerReport:
     wise: float | None = None  # how much of what was trained is in an adapter that is interpolated
     solved: Chosen | None = None  # what was chosen in a round that is solved and not trained
     zero_shot: Score | None = None  # on the target domain; in round 0 of a run with a target
+    delta: float | None = None  # of differential privacy
 
 
 class RoundRecorder:
@@ -52,7 +53,10 @@ class RoundRecorder:
         self._losses: dict[int, dict[str, float]] = {}
         self._seconds: dict[int, dict[str, tuple[float, float]]] = {}
         self._clients: dict[int, dict[str, ClientScores]] = {}
+        self._privacy: dict[int, dict[str, tuple[float | None, bool]]] = {}
         written = folder.rounds()
+        if written:
+            self._privacy[-1] = {name: (silo.epsilon, silo.spent) for name, silo in written[-1].silos.items()}
         self._zero_shot = written[0].zero_shot_mean("validation") if written else None
         self._last = len(written) - 1
         self._best = 0, -math.inf
@@ -64,9 +68,16 @@ class RoundRecorder:
         """The last complete round; -1 before there is one."""
         return self._last
 
+    @property
+    def spent(self) -> set[str]:
+        """The silos that train no more, by the rounds that were there when this began."""
+        return {name for name, (_, spent) in self._privacy.get(-1, {}).items() if spent}
+
     def report(self, report: SiloReport) -> None:
         """Take in one silo's report: its scores belong to ``report.round``, its training to the round after."""
         self._reports.setdefault(report.round, {})[report.silo] = report
+        if report.epsilon is not None:
+            self._privacy.setdefault(report.round + 1, {})[report.silo] = report.epsilon, report.spent
         if report.train_loss is not None and math.isfinite(report.train_loss):  # JSON has no NaN
             self._losses.setdefault(report.round + 1, {})[report.silo] = report.train_loss
         self._seconds.setdefault(report.round + 1, {})[report.silo] = (report.train_seconds, report.evaluate_seconds)
@@ -109,7 +120,9 @@ class RoundRecorder:
 
     def _record(self, number: int, reports: Mapping[str, SiloReport], server: ServerReport) -> RoundRecord:
         losses = self._losses.pop(number, {})
-        silos = {name: _silo(reports[name], losses.get(name)) for name in self._silos}
+        known = {name: own for at in sorted(self._privacy) if at <= number for name, own in self._privacy[at].items()}
+        self._privacy = {-1: known} | {at: own for at, own in self._privacy.items() if at > number}
+        silos = {name: _silo(reports[name], losses.get(name), *known.get(name, (None, False))) for name in self._silos}
         validation = _mean(silo.validation for silo in silos.values())
         self._take_if_best(number, validation)
         return RoundRecord(
@@ -128,6 +141,7 @@ class RoundRecorder:
             images_target=server.zero_shot.count if server.zero_shot else None,
             target=server.target,
             wise=server.wise,
+            delta=server.delta,
             solved=None if server.solved is None else SolvedRecord(**server.solved._asdict()),
             best_round=self._best[0],
             **self._clients.pop(number, {}),
@@ -136,6 +150,7 @@ class RoundRecorder:
     def _carried(self, record: RoundRecord) -> dict[str, float]:
         """Return what the round's adapter carries if it is the best or the last one."""
         scores = {"validation": record.validation, "zero_shot_validation": self._zero_shot}
+        scores |= {"epsilon": record.epsilon, "delta": record.delta}
         return {name: score for name, score in scores.items() if score is not None}
 
     def _take_if_best(self, number: int, validation: float | None) -> None:
@@ -150,7 +165,7 @@ def _mean(scores: Iterable[float | None]) -> float | None:
     return None if None in known else fmean(score for score in known if score is not None)
 
 
-def _silo(report: SiloReport, loss: float | None) -> SiloRecord:
+def _silo(report: SiloReport, loss: float | None, epsilon: float | None, spent: bool) -> SiloRecord:
     scores = {"validation": report.validation, "test": report.test}
     return SiloRecord(
         train_loss=loss,
@@ -159,4 +174,6 @@ def _silo(report: SiloReport, loss: float | None) -> SiloRecord:
         images={part: score.count for part, score in scores.items() if score},
         zero_shot={part: score.accuracy for part, score in report.zero_shot.items()},
         personal={part: score.accuracy for part, score in report.personal.items()},
+        epsilon=epsilon,
+        spent=spent,
     )

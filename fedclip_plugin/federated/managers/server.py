@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,11 +19,12 @@ from fedclip_plugin.federated.managers.handlers import ManagerMixin
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, ServerReport
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import Watchdog
-from fedclip_plugin.federated.messages.added_fields import CHOSEN, COMPLETE, OTHERS, ROUND, TRAIN, TRY
+from fedclip_plugin.federated.messages.added_fields import CHOSEN, COMPLETE, LAST, OTHERS, ROUND, TRAIN, TRY
 from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
 from fedclip_plugin.federated.messages.transport import most_bytes, open_transport
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.closed_form_round import Sent, largest_message
+from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.recipe.client_sampling import sampled
@@ -40,6 +42,8 @@ class AveragingDriver(FedMLAggregator):
         Indices of the silos that train in the current round, ascending.
     seconds
         Wall time of the last averaging and of the last scoring on the target domain.
+    spent
+        Indices of the silos that may train no more, as their images' privacy is spent.
     to_try
         What silos, by index, are to be sent of a closed-form method before the round is over: solutions.
     """
@@ -50,15 +54,26 @@ class AveragingDriver(FedMLAggregator):
         super().__init__(None, target, 0, {}, {}, {}, args.worker_num, torch.device("cpu"), args, aggregator)
         self._aggregator, self._histories = aggregator, histories
         self.sampled: list[int] = []
+        self.spent: set[int] = set()
         self.seconds: dict[str, float] = {}
         self.to_try: dict[int, OrderedDict[str, Tensor]] = {}
         self._tried = False
 
     def sample(self, number: int) -> None:
-        """Sample the silos of round ``number``."""
+        """Sample the silos of round ``number`` among those that may still train; none where these are too few."""
         settings = self._aggregator.settings
-        asked = settings.taking_part(number, self.client_num)
-        self.sampled = sampled(settings.random_seed, number, self.client_num, asked)
+        asked, seed = settings.taking_part(number, self.client_num), settings.random_seed
+        drawn = sampled(seed, number, self.client_num, asked)
+        self.sampled = [index for index in drawn if index not in self.spent]
+        if self.spent and len(self.sampled) < settings.least_silos:
+            able = [index for index in range(self.client_num) if index not in self.spent]
+            asked = min(asked, len(able)) if len(able) >= settings.least_silos else 0
+            self.sampled = [able[place] for place in sampled(seed, number, len(able), asked)] if asked else []
+
+    def end_after(self, rounds: int) -> None:
+        """Take the round for the last one whose adapter is being made: all that follows ends the run."""
+        self.args.comm_round = rounds
+        self._aggregator.settings = replace(self._aggregator.settings, comm_round=rounds)
 
     def client_selection(
         self, round_idx: int, client_id_list_in_total: list[int], client_num_per_round: int
@@ -119,7 +134,7 @@ class AveragingDriver(FedMLAggregator):
             result = aggregator.take_trials(self._answers())
             self.set_global_model_params(result)
             self.seconds, self._tried, indices = {"aggregate": time.perf_counter() - began}, False, self.sampled
-            self.sample(self.args.round_idx + 1)
+            self._go_on(self.args.round_idx + 1)
             return result, [], indices
         updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self.sampled]
         if aggregator.settings.interpolates(self.args.round_idx):
@@ -132,8 +147,14 @@ class AveragingDriver(FedMLAggregator):
         self.set_global_model_params(seen)
         self.seconds = {"aggregate": time.perf_counter() - began}
         indices = [self.sampled[index] for index in chosen]
-        self.sample(self.args.round_idx + 1)
+        self._go_on(self.args.round_idx + 1)
         return payload, updates, indices
+
+    def _go_on(self, number: int) -> None:
+        """Sample the silos of the next round; where none may train any more, there is none."""
+        self.sample(number)
+        if not self.sampled and number < self._aggregator.settings.comm_round:
+            self.end_after(number)
 
     def test_on_server_for_all_clients(self, round_idx: int) -> None:
         """Score the new adapter on the target domain, when it is this round's turn."""
@@ -157,7 +178,6 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
     def __init__(self, args: Any, averager: AveragingDriver, recorder: RoundRecorder) -> None:
         self._averager, self._recorder = averager, recorder
         self._aggregator: FedClipAggregator = averager.aggregator
-        self.settings = self._aggregator.settings
         self._state = RoundState(
             self._aggregator.folder.state, residual=self._aggregator.compressor, optimizer=self._aggregator.optimizer
         )
@@ -174,7 +194,16 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         self._sent_before = self._received_before = self._bytes_down = 0
         super().__init__(args, averager, args.comm, args.rank, args.worker_num, args.backend)
         self.args.round_idx = max(0, recorder.last)
+        averager.spent |= {index for index, name in enumerate(self._aggregator.silos) if name in recorder.spent}
         averager.sample(self.args.round_idx)
+        if not averager.sampled:
+            few = f"silos that may train on are fewer than min_silos, {self.settings.least_silos}; lower that"
+            stop_job(args.comm, self.where(), f"{few}, or keep {self._aggregator.folder.path} as it is")
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """How the federation trains."""
+        return self._aggregator.settings
 
     def where(self) -> str:
         """Return the server's round."""
@@ -185,6 +214,8 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         own = message.get_sender_id() == self.rank  # FedML's word that the connection is ready
         report = None if own else self._expected.take(message)
         if report is not None:
+            if report.spent:
+                self._averager.spent.add(message.get_sender_id() - 1)
             self._recorder.report(report)
         super().handle(kind, message)
 
@@ -223,6 +254,9 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             message.add_params(ROUND, begins)
             message.add_params(TRAIN, train)
             message.add_params(COMPLETE, self._recorder.last)
+            if begins == self.settings.comm_round < self.round_num:
+                message.add_params(LAST, True)
+                self._expected.end_after(begins)
             solved = self._aggregator.closed_form
             if self.settings.personal_statistics and solved is not None and solved.chosen is not None:
                 message.add_params(CHOSEN, tuple(solved.chosen))
@@ -238,6 +272,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             self._send_to_try(index, self._averager.to_try.pop(index))
         if self.args.round_idx == number:
             return
+        self.round_num = self.settings.comm_round
         began, down = self._sent_at, self._bytes_down
         up = self.com_manager.bytes_received - self._received_before
         self._begin_round()
@@ -283,6 +318,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             target=self._aggregator.target,
             wise=self._aggregator.share,
             solved=None if solved is None else solved.chosen,
+            delta=None if self.settings.privacy is None else self.settings.privacy.delta,
         )
         self._recorder.server(number, report)
         self._state.drop_before(self._recorder.last)

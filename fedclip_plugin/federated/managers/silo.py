@@ -22,6 +22,7 @@ from fedclip_plugin.federated.managers.watchdog import PATIENCE, Watchdog
 from fedclip_plugin.federated.messages.added_fields import (
     CHOSEN,
     COMPLETE,
+    LAST,
     OTHERS,
     REPORT,
     ROUND,
@@ -101,8 +102,11 @@ class SiloDriver(TrainerDistAdapter):
             self._held = arrived
         if first or self._settings.averaged:
             super().update_model(arrived)
+        privacy = self.silo_trainer.privacy
         if first:
             self.state.begin(self.round)
+            if privacy is not None:
+                privacy.begin(self.round)
         began = time.perf_counter()
         self.answers = self._answer()
         self.report = SiloReport(
@@ -112,6 +116,7 @@ class SiloDriver(TrainerDistAdapter):
             test=self.answers["test"].score,
             zero_shot={name: own.score for name, own in self.silo_trainer.zero_shot.items()} if first else {},
             evaluate_seconds=time.perf_counter() - began,
+            **self._spent(),
         )
         if self._histories is not None:
             history = self._histories.setdefault(self.silo_trainer.silo, AnswerHistory())
@@ -120,6 +125,15 @@ class SiloDriver(TrainerDistAdapter):
             history.note(self.round, [self.answers["test"]])
         if self.round >= self._settings.comm_round:
             self._settle()
+
+    def _spent(self) -> dict[str, Any]:
+        """Return what a report says of the images' privacy."""
+        own = self.silo_trainer.privacy
+        return {} if own is None else {"epsilon": own.epsilon, "spent": not own.may_train}
+
+    def end_after(self, rounds: int) -> None:
+        """Take the adapter after that many rounds for the last one."""
+        self._settings = self.silo_trainer.settings = replace(self._settings, comm_round=rounds)
 
     def _settle(self) -> None:
         """After the last round, fine-tune for this silo alone if asked to, and keep the silo's own adapter."""
@@ -163,8 +177,9 @@ class SiloDriver(TrainerDistAdapter):
         else:
             update, samples = super().train(self.round)
         if self.report is not None:
-            seconds, loss = time.perf_counter() - began, None if solved else self.silo_trainer.train_loss
-            self.report = replace(self.report, train_loss=loss, train_seconds=seconds)
+            seconds, silent = time.perf_counter() - began, solved or self.silo_trainer.privacy is not None
+            loss = None if silent else self.silo_trainer.train_loss
+            self.report = replace(self.report, train_loss=loss, train_seconds=seconds, **self._spent())
         payload, _ = self._compressor.compress(update, self._held)
         return payload, samples
 
@@ -230,6 +245,9 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
     def _receive(self, message: Message, train: Callable[[Message], None]) -> None:
         number = int(message.get(ROUND))
         self._driver.round = self.round_idx = number
+        if message.get(LAST):
+            self.num_rounds = number
+            self._driver.end_after(number)
         chosen = message.get(CHOSEN)
         self._driver.chosen = None if chosen is None else Chosen(*chosen)
         self._driver.state.drop_before(int(message.get(COMPLETE)))

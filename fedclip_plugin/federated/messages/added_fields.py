@@ -24,6 +24,9 @@ CHOSEN = "fedclip_chosen"
 OTHERS = "others."
 """How the names of the sums of the other silos begin, beside solutions (``personal_statistics``)."""
 
+LAST = "fedclip_last"
+"""Whether the adapter is the last one before the recipe's last round, as no silo may train any more."""
+
 REPORT = "fedclip_report"
 """A :class:`SiloReport`."""
 
@@ -47,9 +50,14 @@ class SiloReport:
     personal
         Scores by split of the adapter that the silo made for itself, after the last round.
     train_loss
-        Mean loss of the training that followed, None when the silo did not train.
+        Mean loss of the training that followed, None when the silo did not train, or trains with differential privacy.
     train_seconds, evaluate_seconds
         Wall time of that training and of this evaluation.
+    epsilon
+        With differential privacy, what all updates of the silo together spend of its training images' privacy, the one
+        that this report is with included: an upper bound for the recipe's ``dp_delta``.
+    spent
+        Whether another round would exceed ``dp_target_epsilon``: the silo trains no more.
     """
 
     silo: str
@@ -61,3 +69,5 @@ class SiloReport:
     train_loss: float | None = None
     train_seconds: float = 0.0
     evaluate_seconds: float = 0.0
+    epsilon: float | None = None
+    spent: bool = False

@@ -72,6 +72,10 @@ class ExpectedAnswers:
             due = _Due(_UPDATE if train else _REPORT, None, number)
         self._due[rank].append(due)
 
+    def end_after(self, rounds: int) -> None:
+        """Expect the last answers after that many rounds already."""
+        self._rounds = rounds
+
     def take(self, message: Message) -> SiloReport | None:
         """Return the report of a message that was owed; None for one without a report, before the first adapter.
 
@@ -128,6 +132,9 @@ class ExpectedAnswers:
         finite = _number(loss) and abs(loss) < _LARGEST_LOSS
         diverged = type(loss) is float and not math.isfinite(loss)  # its update is dropped, the round may go on
         yield "train_loss", loss, loss is None or finite or diverged, "a float32 number or none"
+        epsilon = said["epsilon"]
+        yield "epsilon", epsilon, epsilon is None or (_number(epsilon) and epsilon >= 0), "a number from 0, or none"
+        yield "spent", said["spent"], type(said["spent"]) is bool, "true or false"
         for time in ("train_seconds", "evaluate_seconds"):
             yield time, said[time], _number(said[time]) and 0 <= said[time] < _LONGEST, "a time in seconds, from 0"
 

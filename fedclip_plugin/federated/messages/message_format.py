@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fedml.cross_silo.server.message_define import MyMessage
 
-from fedclip_plugin.federated.messages.added_fields import CHOSEN, COMPLETE, REPORT, ROUND, TRAIN, TRY
+from fedclip_plugin.federated.messages.added_fields import CHOSEN, COMPLETE, LAST, REPORT, ROUND, TRAIN, TRY
 
 _ENVELOPE = {
     "msg_type": "FedML's number of the message.",
@@ -45,6 +45,7 @@ _ADAPTER = {
     ROUND: "The round that begins.",
     TRAIN: "Whether the silo trains in it; else it only evaluates.",
     COMPLETE: "The last complete round.",
+    LAST: "Only with differential privacy: that the run ends here, as no silo may train any more.",
     TRY: "Only of closed-form methods: that the tensors are solutions to be tried, and not an adapter.",
     CHOSEN: "Only with `personal_statistics`, beside the last adapter: the penalty and the mix that were chosen.",
 }

@@ -16,9 +16,9 @@ from torch import Tensor
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
+from fedclip_plugin.federated.privacy.noisy_sums import NO_NOISE, SumNoise
 from fedclip_plugin.federated.roles.class_scorer import ClassScorer
 from fedclip_plugin.federated.roles.closed_form_round import ClosedFormRound, Sent
-from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.robust_aggregation import RobustAggregation, Updates
 from fedclip_plugin.federated.roles.server_optimizer import ServerOptimizer
 from fedclip_plugin.federated.roles.settings import TrainingSettings
@@ -39,7 +39,7 @@ _MOST = 2**48
 
 
 class FedClipAggregator(ServerAggregator):
-    """Averages the silos' adapters; FedML's working defences and DP apply through its hooks.
+    """Averages the silos' adapters; FedML's working defences apply through its hooks.
 
     Parameters
     ----------
@@ -96,8 +96,9 @@ class FedClipAggregator(ServerAggregator):
         self.optimizer = ServerOptimizer(settings.server_optimizer, settings.server_lr, settings.server_momentum)
         self.closed_form: ClosedFormRound | None = None
         if isinstance(model, ClosedForm):
-            views, apart = settings.augmented_views, settings.forgettable
-            self.closed_form = ClosedFormRound(type(model), task.text, views, apart)
+            views, apart, private = settings.augmented_views, settings.forgettable, settings.privacy
+            noise = SumNoise.of(private.multiplier(1.0, 1, 1), model.needs_gram) if private else NO_NOISE
+            self.closed_form = ClosedFormRound(type(model), task.text, views, apart, noise)
         self.dropped: dict[str, str] = {}
         self.outliers: dict[str, str] = {}
         self._robust = RobustAggregation(
@@ -197,7 +198,7 @@ class FedClipAggregator(ServerAggregator):
         self.dropped, self.outliers = dict(faults), {}
         for name, reason in faults.items():
             logger.warning("round %d: the update of %s is dropped: %s", self.args.round_idx + 1, told(name), reason)
-        if usable < self.settings.min_silos:
+        if usable < min(self.settings.min_silos, len(self.answered)):
             reasons = "; ".join(f"{told(name)}: {reason}" for name, reason in islice(faults.items(), _NAMED))
             more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
             raise FederationError(
@@ -206,9 +207,8 @@ class FedClipAggregator(ServerAggregator):
             )
 
     def on_after_aggregation(self, aggregated_model_or_grad: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
-        """Let FedML add central differential privacy and its after-aggregation defences, then step on the server."""
-        with secret_noise():
-            average: OrderedDict[str, Tensor] = super().on_after_aggregation(aggregated_model_or_grad)
+        """Let FedML's after-aggregation defences have the average, then step on the server."""
+        average: OrderedDict[str, Tensor] = super().on_after_aggregation(aggregated_model_or_grad)
         return self.optimizer.step(self.get_model_params(), average)
 
     def test(self, test_data: InputSet | None, device: torch.device, args: Any) -> tuple[float, float, int, int]:

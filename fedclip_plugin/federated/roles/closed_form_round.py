@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fedclip_plugin.features import TextFeatures
+from fedclip_plugin.federated.privacy.noisy_sums import NO_NOISE, SumNoise
 from fedclip_plugin.federated.roles.choice import Chosen, Trials, solutions_of, to_wire
 from fedclip_plugin.federated.roles.update_check import update_fault
 from fedclip_plugin.methods import Adapter, parameters_of
@@ -47,6 +48,8 @@ class ClosedFormRound:
     leave_one_out
         Also try what is solved without each of the silos, so that one can be taken out afterwards
         (``fedclip_args.forgettable``).
+    noise
+        What silos add to their sums.
 
     Attributes
     ----------
@@ -55,9 +58,15 @@ class ClosedFormRound:
     """
 
     def __init__(
-        self, method: type[ClosedForm], text: TextFeatures, views: int = 0, leave_one_out: bool = False
+        self,
+        method: type[ClosedForm],
+        text: TextFeatures,
+        views: int = 0,
+        leave_one_out: bool = False,
+        noise: SumNoise = NO_NOISE,
     ) -> None:
         self._method, self._text, self._views, self._leave_one_out = method, text, views, leave_one_out
+        self._noise = noise
         self._no_sums = method.no_sums(text.features)
         self._sums: dict[str, Statistics] = {}
         self._sent: dict[str, Tensors] = {}
@@ -72,7 +81,7 @@ class ClosedFormRound:
             reason = update_fault(samples, tensors, template, trained)
             if reason is None:
                 found = Statistics.from_wire(tensors)
-                reason = found.fault((samples if trained is None else trained) * (1 + self._views))
+                reason = found.fault((samples if trained is None else trained) * (1 + self._views), self._noise)
             if reason is None:
                 self._sums[silo], self._sent[silo] = found, Tensors(tensors)
             else:

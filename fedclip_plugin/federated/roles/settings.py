@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from fedclip_plugin.federated.privacy.privacy_settings import PrivacySettings
 from fedclip_plugin.methods.registry import ZERO_SHOT
 from fedclip_plugin.methods.regularisers import Regularisers
 from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.recipe.client_sampling import sampled
 from fedclip_plugin.recipe.rules.robustness import in_force
 
 
@@ -49,6 +51,9 @@ class TrainingSettings:
     calibrate: bool
     false_reject_rate: float
     round_timeout: float  # seconds
+    least_silos: int = 1  # that must be able to train for another round, where privacy ends the part of silos
+    loss: str | None = None
+    privacy: PrivacySettings | None = None
 
     def interpolates(self, index: int) -> bool:
         """Return whether the round of this index trains nothing, but interpolates (``wise``): the last one."""
@@ -58,6 +63,15 @@ class TrainingSettings:
         """Return how many of the silos take part in the round of this index: all where it does not train."""
         solves = self.start != ZERO_SHOT and index == 0
         return silos if solves or self.interpolates(index) else self.silos_per_round
+
+    def rounds_of(self, index: int, silos: int) -> int:
+        """Return in how many of the rounds the silo of this index trains, while all silos may."""
+        sampled_in = (
+            index in sampled(self.random_seed, number, silos, self.taking_part(number, silos))
+            for number in range(self.comm_round)
+            if not self.interpolates(number)
+        )
+        return sum(sampled_in)
 
     def is_tested(self, number: int) -> bool:
         """Return whether the adapter after ``number`` rounds is tested: as FedML, the first one, every n, the last."""
@@ -71,7 +85,7 @@ class TrainingSettings:
     @property
     def regularisers(self) -> Regularisers:
         """What is added to the method's loss."""
-        return Regularisers(self.zero_shot_distillation, self.text_pull)
+        return Regularisers(self.zero_shot_distillation, self.text_pull, self.loss is not None)
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
@@ -86,5 +100,8 @@ class TrainingSettings:
             "averaged": averaged,
             "robust_aggregation": in_force(asked, recipe.simulated, averaged, defended),
             "byzantine_silos": recipe.fedclip_args.byzantine_silos or 0,
+            "least_silos": recipe.fedclip_args.min_silos or 1,
+            "loss": recipe.fedclip_args.loss,
+            "privacy": PrivacySettings.of(recipe),
         }
         return cls(**{field.name: flat[field.name] for field in fields(cls) if field.name not in derived}, **derived)

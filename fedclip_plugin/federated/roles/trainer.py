@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from fedclip_plugin.features import InputSet, SiloFeatures
 from fedclip_plugin.features.feature_set import Batch, FeatureSet
+from fedclip_plugin.federated.privacy.dp_sgd import train_privately
+from fedclip_plugin.federated.privacy.noisy_sums import SumNoise
+from fedclip_plugin.federated.privacy.silo_privacy import SiloPrivacy
 from fedclip_plugin.federated.roles.adam import Adam
 from fedclip_plugin.federated.roles.choice import Chosen, personal
 from fedclip_plugin.federated.roles.class_scorer import ClassScorer
-from fedclip_plugin.federated.roles.dp_noise import secret_noise
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
@@ -41,7 +43,8 @@ class FedClipTrainer(ClientTrainer):
     The optimiser is the reference's (microsoft/PersonalizedFL, ``fedclip/``): Adam with coupled weight decay, made
     afresh every round; batches of ``batch_size``, a last batch of a single image left out. FedProx adds
     ``mu / 2 ||w - w_global||^2`` to the loss (Li et al. 2020, arXiv 1812.06127, equation 2); the terms of
-    :class:`~fedclip_plugin.methods.regularisers.Regularisers` come on top, where the recipe has them.
+    :class:`~fedclip_plugin.methods.regularisers.Regularisers` come on top, where the recipe has them. With ``privacy``
+    batches are Poisson samples, and every gradient and every sum that leaves is a noisy one.
     """
 
     model: Adapter
@@ -56,9 +59,11 @@ class FedClipTrainer(ClientTrainer):
         folder: RunFolder,
         zero_shot: Mapping[str, Answers] | None = None,
         class_scorer: ClassScorer | None = None,
+        privacy: SiloPrivacy | None = None,
     ) -> None:
         super().__init__(model, args)
-        self.class_scorer = class_scorer
+        assert (privacy is None) == (settings.privacy is None), "what a recipe asks for is not left out"
+        self.class_scorer, self.privacy = class_scorer, privacy
         self.settings, self.task, self.silo, self.folder = settings, task, silo, folder
         self.zero_shot = dict(zero_shot or {})
         self.train_loss = float("nan")
@@ -73,13 +78,18 @@ class FedClipTrainer(ClientTrainer):
         least, names = self.settings.min_class_count, self.task.classes
         small = small_classes(data.labels, len(names), least)
         single = ", ".join(map(told, (names[label] for label in small_classes(data.labels, len(names), 2))))
-        if single and least == 1:
+        if single and least == 1 and self.privacy is None:
             rule = "fedclip_args.min_class_count: 2 keeps it"
             logger.warning("%s sends the sum of a single image, its feature, of %s: %s", told(self.silo), single, rule)
         if small:
             left, rule = ", ".join(told(names[label]) for label in small), "fedclip_args.min_class_count"
             logger.warning("%s sends nothing of %s: fewer than %d images (%s)", told(self.silo), left, least, rule)
-        return Statistics.of(data, len(names), self.model.needs_gram, small)
+        found = Statistics.of(data, len(names), self.model.needs_gram, small)
+        if self.privacy is None:
+            return found
+        self.privacy.spend()
+        noise = SumNoise.of(self.privacy.mechanism.noise_multiplier, self.model.needs_gram)
+        return noise.added(found, self.privacy.random())
 
     def personalize_by_sums(self, splits: SiloFeatures, others: Statistics, chosen: Chosen) -> None:
         """Solve the adapter for the silo alone, from its own sums and a share of those of the others."""
@@ -99,7 +109,14 @@ class FedClipTrainer(ClientTrainer):
         load_parameters(self.model, model_parameters)
 
     def train(self, train_data: SiloFeatures, device: torch.device, args: Any) -> None:
-        """Train for ``epochs`` epochs on the silo's train split; ``args`` has FedML's ``round_idx``."""
+        """Train for ``epochs`` epochs on the silo's train split; ``args`` has FedML's ``round_idx``.
+
+        With ``privacy`` the loss, which is of the images, is not told.
+        """
+        if self.privacy is not None:
+            self.train_loss = float("nan")
+            self._fit_privately(train_data.train, self.privacy)
+            return
         rng = shuffler(self.settings.random_seed, self.id, args.round_idx)
         self.train_loss = self._fit(train_data.train, self.settings.epochs, rng, self.settings.proximal_mu)
 
@@ -121,11 +138,6 @@ class FedClipTrainer(ClientTrainer):
         rng = np.random.default_rng([self.settings.random_seed, self.id, self.settings.comm_round, PERSONAL])
         self._fit(train_data.train, self.settings.personal_epochs, rng, proximal_mu=0.0)
 
-    def on_after_local_training(self, train_data: SiloFeatures, device: torch.device, args: Any) -> None:
-        """Let FedML add local differential privacy, with noise of the silo's own."""
-        with secret_noise():
-            super().on_after_local_training(train_data, device, args)
-
     def test(self, test_data: InputSet, device: torch.device, args: Any) -> dict[str, float]:
         """Return FedML's usual figures for ``test_data``: ``test_correct``, ``test_total`` and ``test_loss``."""
         score, text = self.task.score(self.model, test_data), test_data.text_beside(self.task.text)
@@ -135,6 +147,22 @@ class FedClipTrainer(ClientTrainer):
                 for part in test_data.chunks()
             ]
         return {"test_correct": score.correct, "test_total": score.count, "test_loss": float(sum(losses))}
+
+    def _fit_privately(self, data: InputSet, privacy: SiloPrivacy) -> None:
+        privacy.spend()
+        parameters, settings = [own for own in self.model.parameters() if own.requires_grad], self.settings
+        anchors = [parameter.detach().clone() for parameter in parameters] if settings.proximal_mu else []
+        optimizer = Adam(parameters, settings.learning_rate, settings.weight_decay)
+        train_privately(
+            self.model,
+            data,
+            data.text_beside(self.task.text),
+            privacy,
+            settings.epochs,
+            settings.regularisers,
+            optimizer,
+            lambda: _pull(parameters, anchors, settings.proximal_mu) if anchors else None,
+        )
 
     def _fit(self, data: InputSet, epochs: int, rng: np.random.Generator, proximal_mu: float) -> float:
         """Train and return the mean loss; a method without parameters has a loss all the same."""

@@ -195,8 +195,7 @@ class Worker:
 
     def _may_batch(self) -> bool:
         """Return whether nothing is done to a client's update but to sum it."""
-        plain = self._table is None and not self._single and not getattr(self._args, "enable_dp", False)
-        if not plain:
+        if self._table is not None or self._single:
             return False
         from fedclip_plugin.federated.simulation.batched import can_batch
 

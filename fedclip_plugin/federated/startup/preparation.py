@@ -24,6 +24,8 @@ from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFea
 from fedclip_plugin.features.encoding import Progress, no_progress
 from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.observer import SKIPPED
+from fedclip_plugin.federated.privacy.privacy_settings import PrivacySettings
+from fedclip_plugin.federated.privacy.silo_privacy import require_budget
 from fedclip_plugin.federated.rank_output import confined
 from fedclip_plugin.federated.roles.class_scorer import ClassScorer, EveryClass, class_images
 from fedclip_plugin.federated.roles.task import Answers, Task
@@ -245,6 +247,10 @@ class Preparation:
         encoded = source.images(images, skip, advance, views, crops)
         taken: InputSet = crops.data if crops else encoded.data
         parts = self._split(images.subset(encoded.kept))
+        privacy, train = PrivacySettings.of(self._recipe), self._recipe.train_args
+        if privacy is not None and self._rank:
+            solved = METHODS[self._settings.method].sums is not None
+            require_budget(privacy, len(parts.train), None if solved else train.batch_size, train.epochs)
         return Inputs(encoded.data.without_views(), taken, parts, len(encoded.faults))
 
     def _take_counts(self, cards: list[Encoded]) -> list[GoOn]:

@@ -115,9 +115,7 @@ class Ridge(ClosedForm):
     @classmethod
     def solve(cls, statistics: Statistics, penalty: float) -> Solution:
         """Return ``W``; the penalty is lambda."""
-        gram = statistics.matrix()
-        gram.diagonal().add_(penalty)
-        weights = torch.cholesky_solve(statistics.sums.T, torch.linalg.cholesky(gram)).T
+        weights = torch.cholesky_solve(statistics.sums.T, _factor(statistics.matrix(), penalty)).T
         return Solution(weights, torch.zeros(len(weights), dtype=torch.float64))
 
 
@@ -175,7 +173,23 @@ class Gaussian(ClosedForm):
         trace = float(within.trace())
         if trace < 1e-9:  # copies of one image
             return sphere
-        return width * torch.cholesky_inverse(torch.linalg.cholesky((total - 1) * within + trace * sphere))
+        return width * torch.cholesky_inverse(_factor((total - 1) * within, trace))
+
+
+def _factor(matrix: Tensor, added: float) -> Tensor:
+    """Return the Cholesky factor of a matrix with ``added`` on its diagonal.
+
+    Noise may leave directions in which a Gram matrix is negative; where that keeps it from having a factor, they count
+    as 0.
+    """
+    whole = matrix.clone()
+    whole.diagonal().add_(added)
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(whole)
+    if int(failed):
+        values, vectors = torch.linalg.eigh(matrix)
+        factor = torch.linalg.cholesky((vectors * (values.clamp(min=0) + added)) @ vectors.T)
+    return factor
 
 
 def _where_present(statistics: Statistics, values: Tensor) -> Tensor:

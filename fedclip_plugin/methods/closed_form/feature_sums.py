@@ -24,6 +24,7 @@ _LARGEST = 2**31 - 1
 
 _BLOCK = 128  # columns of a Gram matrix at once
 _AT_ONCE = 4096  # images that are widened to float64 at once
+_RARE = 7.2  # standard deviations that noise reaches less than once in 10^12 times
 _SLACK = 1e-3  # by which sums over unit-length features may miss their bounds, rounding included
 
 Tensors = OrderedDict[str, Tensor]
@@ -69,14 +70,14 @@ class Statistics:
         """Return them as they travel: counts in int64, sums as int32 fractions of float64 scales.
 
         The scale of a class sum is its largest number; those of the Gram matrix are the roots of its diagonal, since
-        ``|G_ij| <= sqrt(G_ii G_jj)``. That is a hundred times as exact as float32, in as many bytes: a solution with a
-        small penalty needs it.
+        ``|G_ij| <= sqrt(G_ii G_jj)``, or where noise has made that untrue, of its largest number. That is a hundred
+        times as exact as float32, in as many bytes: a solution with a small penalty needs it.
         """
         scale = self.sums.abs().amax(1)
         named = Tensors(counts=self.counts.round().long())
         named |= {"sums": _fractions(self.sums, scale[:, None]), "sums.scale": scale}
         if self.gram is not None:
-            scale = self._diagonal().sqrt()
+            scale = self._gram_scale()
             named |= {"gram": _fractions(self.gram, _upper(scale.outer(scale))), "gram.scale": scale}
         return named
 
@@ -104,18 +105,26 @@ class Statistics:
         """Return them in multiples of :data:`QUANTUM`, which add exactly."""
         return type(self)(self.counts, _multiples(self.sums), None if self.gram is None else _multiples(self.gram))
 
-    def fault(self, most: int) -> str | None:
-        """Return why these cannot be sums over at most ``most`` unit-length features; None when they can."""
+    def fault(self, most: int, noise: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> str | None:
+        """Return why these cannot be sums over at most ``most`` unit-length features; None when they can.
+
+        With ``noise`` of such standard deviations on counts, sums and the Gram matrix, bounds are wider by as much as
+        that may add once in 10^12 times.
+        """
         total, sums = float(self.counts.sum()), self.sums.norm(dim=1)
+        classes, width = self.sums.shape
+        on_counts, on_sums, on_gram = (_RARE * deviation for deviation in noise)
         if not np.isfinite(self.flat().sum()):
             return "it holds NaN or infinite values"
-        if bool((self.counts < 0).any()) or total > most:
+        if bool((self.counts < 0).any()) or total > most + on_counts * classes:
             return f"it counts {total:,.0f} images, of at most {most:,}"
-        if bool((sums > self.counts * (1 + _SLACK) + _SLACK).any()):
+        counts = self.counts + on_counts
+        if bool((sums > counts * (1 + _SLACK) + _SLACK + on_sums * width**0.5).any()):
             return "a class sum is longer than that many unit-length features can be"
         if self.gram is None:
             return None
-        if abs(float(self._diagonal().sum()) - total) > _SLACK * (total + 1):
+        slack = _SLACK * (total + 1) + on_counts * classes + on_gram * width**0.5
+        if abs(float(self._diagonal().sum()) - total) > slack:
             return "the trace of its Gram matrix is not the number of its images, as that of unit-length features is"
         return None
 
@@ -128,11 +137,22 @@ class Statistics:
         half = half.reshape(width, width)
         return half + half.triu(1).T
 
+    @staticmethod
+    def diagonal(width: int) -> Tensor:
+        """Return where in a Gram matrix's upper triangle its diagonal is, ``[d]``."""
+        steps = torch.arange(width)
+        return steps * width - steps * (steps - 1) // 2
+
     def _diagonal(self) -> Tensor:
         assert self.gram is not None, "asked of methods that sum one"
-        width = self.sums.shape[1]
-        steps = torch.arange(width)
-        return self.gram[steps * width - steps * (steps - 1) // 2]
+        return self.gram[self.diagonal(self.sums.shape[1])]
+
+    def _gram_scale(self) -> Tensor:
+        assert self.gram is not None, "asked of methods that sum one"
+        scale = self._diagonal().clamp(min=0).sqrt()
+        if bool((self.gram.abs() > _upper(scale.outer(scale)) * (1 + _SLACK)).any()):
+            return self.gram.abs().amax().sqrt().expand(len(scale)).contiguous()
+        return scale
 
     def __add__(self, other: Self) -> Self:
         return self.plus(other, 1.0)

@@ -29,7 +29,6 @@ _WITHOUT = {
 """Keys that make no sense beside them, and why."""
 
 _FEDML = {
-    "dp_args.enable_dp": "FedML's noise is made for updates, and bounds nothing of sums",
     "defense_args.enable_defense": "FedML's defences compare updates, and sums of honest silos differ by their images",
     "attack_args.enable_attack": "FedML's attacks change updates",
 }

@@ -1,4 +1,4 @@
-"""Which keys go with which noise, defence and attack; FedML shares one key name between two of them."""
+"""Which keys go with which defence and attack; FedML shares one key name between two of them."""
 
 from __future__ import annotations
 
@@ -65,16 +65,6 @@ def _optional(variants: Mapping[str, Mapping[str, tuple[str, ...]]]) -> set[str]
     return {name for variant in variants.values() for names in variant.values() for name in names}
 
 
-def _gaussian(values: Values) -> Iterator[Fault]:
-    if values.get("dp_args.mechanism_type") != "gaussian":
-        return
-    epsilon, delta = values.get("dp_args.epsilon"), values.get("dp_args.delta")
-    if epsilon is not None and epsilon > 1:
-        yield Fault("dp_args.epsilon", "must be at most 1 with mechanism gaussian; or use laplace", epsilon)
-    if delta == 0:
-        yield Fault("dp_args.delta", "must be greater than 0 with mechanism gaussian; e.g. 0.00001", delta)
-
-
 def _krum(values: Values) -> Iterator[Fault]:
     """Hold FedML's ``2 b + 2 <= n - m`` for the fewest updates that a round may close with."""
     bad = values.get("defense_args.byzantine_client_num")
@@ -106,5 +96,5 @@ def _attackers(values: Values) -> Iterator[Fault]:
         yield Fault("attack_args.byzantine_client_num", rule, bad)
 
 
-RULES: tuple[Rule, ...] = (_variants, _gaussian, _krum, _attackers)
-"""On noise, defences and attacks."""
+RULES: tuple[Rule, ...] = (_variants, _krum, _attackers)
+"""On defences and attacks."""

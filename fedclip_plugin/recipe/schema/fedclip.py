@@ -11,6 +11,8 @@ from fedclip_plugin.recipe.prompts import USUAL_TEMPLATE
 from fedclip_plugin.recipe.schema.types import (
     BackboneName,
     Count,
+    Delta,
+    Epsilon,
     Flag,
     FolderName,
     FolderNames,
@@ -18,6 +20,7 @@ from fedclip_plugin.recipe.schema.types import (
     FromOne,
     MethodName,
     Names,
+    NoiseMultiplier,
     NonNegative,
     Positive,
     PromptTemplate,
@@ -29,6 +32,9 @@ from fedclip_plugin.recipe.schema.types import (
     UserPath,
     Whole,
 )
+
+DP_DELTA, DP_CLIP = 1e-5, 1.0
+"""What ``dp_delta`` and ``dp_clip`` are where they are left out."""
 
 
 class FedClipArgs(Section):
@@ -109,6 +115,22 @@ class FedClipArgs(Section):
         is FedAvg as McMahan et al. (2017, arXiv 1602.05629) define it.
     federation
         ``federated``, or ``local``: every silo trains alone and nothing is averaged, the baseline without federation.
+    loss
+        ``class_cross_entropy``: the cross entropy of each image over all classes, in place of the method's own loss,
+        which for most is CLIP's contrastive one among the images of a batch. Without it: the method's own; with
+        ``dp_target_epsilon`` or ``dp_noise_multiplier`` it is ``class_cross_entropy`` in any case.
+    dp_target_epsilon
+        Differential privacy of every training image: the largest epsilon, for ``dp_delta``, that a silo may spend. A
+        silo for which the next round would exceed it trains no more. Without ``dp_noise_multiplier`` each silo takes
+        the noise by which all rounds of the recipe just fit.
+    dp_noise_multiplier
+        Standard deviation of that privacy's noise, as a multiple of the most that one image can change. Higher is more
+        private and less accurate. Without ``dp_target_epsilon`` what is spent is told and limits nothing.
+    dp_delta
+        The delta of the guarantee; it must be below 1 by a silo's number of training images. Without it: 1e-5.
+    dp_clip
+        Largest Euclidean norm of one image's gradient; what is longer is scaled down to it. Lower is less noise and
+        more bias. Without it: 1. For methods that are trained.
     proximal_mu
         Weight of FedProx's proximal term in every silo's loss (Li et al. 2020, arXiv 1812.06127); 0 is FedAvg.
     zero_shot_distillation
@@ -233,6 +255,11 @@ class FedClipArgs(Section):
     on_bad_image: Literal["error", "skip"] = "error"
     weighting: Literal["uniform", "samples"] = "uniform"
     federation: Literal["federated", "local"] = "federated"
+    loss: Literal["class_cross_entropy"] | None = None
+    dp_target_epsilon: Epsilon | None = None
+    dp_noise_multiplier: NoiseMultiplier | None = None
+    dp_delta: Delta | None = None
+    dp_clip: Positive | None = None
     proximal_mu: NonNegative = 0.0
     zero_shot_distillation: NonNegative = 0.0
     text_pull: NonNegative = 0.0

@@ -1,4 +1,4 @@
-"""FedML's optional sections for privacy noise, defences and simulated attacks: the parts of them that work.
+"""FedML's optional sections for defences and simulated attacks: the parts of them that work.
 
 Each section is given whole or left out. What FedML offers here and gets wrong stands in `recipe/fedml_refusals.py`.
 """
@@ -9,34 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedclip_plugin.recipe.schema.types import Count, Flag, Fraction, Positive, Section, Whole
-
-
-class DpArgs(Section):
-    """``dp_args``: noise on the adapter's weights. FedML does not clip, so this is no guarantee by itself.
-
-    Attributes
-    ----------
-    enable_dp
-        Whether noise is added; false keeps the section without using it.
-    dp_solution_type
-        Who adds it: with ``ldp`` each silo, to what it sends; with ``cdp`` the server, to the average.
-    mechanism_type
-        The distribution of the noise.
-    epsilon
-        The mechanism's epsilon: smaller is more noise. ``gaussian`` needs 1 or less.
-    delta
-        The mechanism's delta. ``gaussian`` needs more than 0.
-    sensitivity
-        The mechanism's sensitivity; the noise grows with it.
-    """
-
-    enable_dp: Flag
-    dp_solution_type: Literal["ldp", "cdp"]
-    mechanism_type: Literal["gaussian", "laplace"]
-    epsilon: Positive
-    delta: Fraction = 0.0
-    sensitivity: Positive
+from fedclip_plugin.recipe.schema.types import Count, Flag, Positive, Section, Whole
 
 
 class DefenseArgs(Section):

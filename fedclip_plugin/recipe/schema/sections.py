@@ -18,7 +18,7 @@ from fedclip_plugin.recipe.schema.fedml import (
     TrainArgs,
     ValidationArgs,
 )
-from fedclip_plugin.recipe.schema.privacy import AttackArgs, DefenseArgs, DpArgs
+from fedclip_plugin.recipe.schema.privacy import AttackArgs, DefenseArgs
 from fedclip_plugin.recipe.schema.types import Section
 
 
@@ -33,7 +33,6 @@ class RecipeSections(Section):
     device_args: DeviceArgs = Field(default_factory=DeviceArgs)
     comm_args: CommArgs
     tracking_args: TrackingArgs = Field(default_factory=TrackingArgs)
-    dp_args: DpArgs | None = None
     defense_args: DefenseArgs | None = None
     attack_args: AttackArgs | None = None
     fedclip_args: FedClipArgs = Field(default_factory=FedClipArgs)
@@ -51,12 +50,12 @@ SECTIONS: dict[str, type[Section]] = {
 """Section name to its model."""
 
 SWITCHES: dict[str, str] = {
-    "dp_args": "enable_dp",
     "defense_args": "enable_defense",
     "attack_args": "enable_attack",
 }
 """The sections that may be absent, each with the key that says it is there."""
 
+_IDLE = SWITCHES | {"dp_args": "enable_dp"}
 
 NOT_IN_DIGEST: dict[str, set[str]] = {
     "data_args": {"data_cache_dir", "data_silo_config"},
@@ -101,5 +100,5 @@ def without_idle(raw: Mapping[Any, Any]) -> dict[Any, Any]:
     dict
         The same, without e.g. ``dp_args: {enable_dp: false}``.
     """
-    idle = {name: {switch: False} for name, switch in SWITCHES.items()}
+    idle = {name: {switch: False} for name, switch in _IDLE.items()}
     return {name: keys for name, keys in raw.items() if name not in idle or keys != idle[name]}

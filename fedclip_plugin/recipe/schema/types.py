@@ -23,6 +23,12 @@ from fedclip_plugin.recipe.prompts import require_template
 MOST = 2**32 - 1
 """Largest whole number: of a seed, and more than there is of anything else."""
 
+MOST_EPSILON = 50.0
+"""Of differential privacy; a larger one, odds of e^50, promises nothing."""
+
+LEAST_NOISE, MOST_NOISE = 0.3, 10_000.0
+"""Noise multipliers: below, a step hides nothing; above, it tells nothing."""
+
 _EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+")
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\}?)")
 
@@ -140,6 +146,9 @@ Real = Annotated[float, Field(strict=True, allow_inf_nan=False), _NUMBER]
 Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0), _NUMBER]
 FromOne = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=1), _NUMBER]
 NonNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0), _NUMBER]
+Epsilon = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=MOST_EPSILON), _NUMBER]
+NoiseMultiplier = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=LEAST_NOISE, le=MOST_NOISE), _NUMBER]
+Delta = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=1e-12, le=0.1), _NUMBER]
 Fraction = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, lt=1), _NUMBER]
 Shares = Annotated[tuple[float, ...] | None, BeforeValidator(_shares, json_schema_input_type=bool | list[float] | None)]
 UpToThree = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=3), _NUMBER]

@@ -83,6 +83,10 @@ def _facts(history: RoundArrays, target: str | None) -> list[tuple[str, str]]:
         sent = history.bytes_so_far()[-1] / rounds / senders
         facts.append((f"sent per round and {'client' if simulated else 'silo'}, up and down", size(sent)))
         facts.append(("seconds per round, mean", f"{history.seconds_so_far()[-1] / rounds:.3f} s"))
+    last = history.records[-1]
+    if last.epsilon is not None and last.delta is not None:
+        told = f"epsilon {last.epsilon:.3g}, delta {last.delta:g}"
+        facts.append(("differential privacy of a training image, largest of a silo", told))
     return facts
 
 

@@ -156,4 +156,4 @@ def _grid(where: str, case: Case, below: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault(f"{where}.grid", rule)
 
 
-_ONE_PER_PROCESS = "FedML keeps noise, defence and attack once a process, and a study has many federations in one"
+_ONE_PER_PROCESS = "FedML keeps defence and attack once a process, and a study has many federations in one"

@@ -1,0 +1,1 @@
+"""What keeps a silo's images from showing in what it sends."""

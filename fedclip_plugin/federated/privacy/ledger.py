@@ -1,0 +1,67 @@
+"""What a silo has spent of its images' privacy in a run, on disk: ``personal/<silo>/privacy.json``."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from fedclip_edge.files import write_file
+from fedclip_plugin.errors import RunFolderError
+from fedclip_plugin.runs.writing import writing
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A silo's count of rounds, with what they were.
+
+    It only grows: a round counts before its training begins, so that one that a killed job trained again counts twice.
+    """
+
+    noise_multiplier: float
+    rate: float
+    steps: int  # of a round
+    delta: float
+    clip: float
+    rounds: int = 0
+
+    def with_one_more(self) -> Ledger:
+        """Return the count after another round."""
+        return replace(self, rounds=self.rounds + 1)
+
+    def save(self, place: Path) -> None:
+        """Write it, whole or not at all; a RunFolderError when that fails."""
+        with writing(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=1)
+            write_file(place, f"{text}\n".encode())
+
+    @classmethod
+    def load(cls, place: Path) -> Ledger | None:
+        """Read it; None where there is none. A RunFolderError when it is damaged, or of a newer format."""
+        if not place.exists():
+            return None
+        try:
+            found: Any = json.loads(place.read_text(encoding="utf-8"))
+            version = found.pop("format_version")
+            kinds = {field.name: int if field.name in ("steps", "rounds") else float for field in fields(cls)}
+            right = found.keys() == kinds.keys() and all(type(found[name]) is kind for name, kind in kinds.items())
+            right = right and all(math.isfinite(value) and value >= 0 for value in found.values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise _unusable(place, f"cannot be read ({error})") from error
+        if version != FORMAT_VERSION:
+            raise _unusable(place, f"is of format {version!r}, and this version reads {FORMAT_VERSION}")
+        if not right:
+            raise _unusable(place, "does not hold what was spent")
+        return cls(**found)
+
+
+def _unusable(place: Path, why: str) -> RunFolderError:
+    return RunFolderError(
+        f"{place} {why}: without it nobody knows what was spent of the images' privacy; restore it from a copy, or "
+        "begin a new run with another --run"
+    )
