@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 _USUAL_BACKBONE = "openai/clip-vit-base-patch32"
 _USUAL_ROUNDS, _USUAL_VIEWS = 30, 4
+_PRIVATE = ("dp_target_epsilon", "dp_noise_multiplier")
+"""Keys with which sums are of single images, without views."""
+
 _SOURCE = "fit(...)"
 _RENAMED = {name: name for name in ("backbone", "method")} | {"comm_round": "rounds", "random_seed": "seed"}
 
@@ -124,7 +127,7 @@ def fit(
     keys = bare_keys(keys, _SOURCE)
     usual = rounds_of(method) or _USUAL_ROUNDS
     own: dict[str, Any] = {"method": method, "comm_round": usual if rounds is None else rounds, "random_seed": seed}
-    keys.setdefault("augmented_views", _usual_views(method))
+    keys.setdefault("augmented_views", _usual_views(method, keys))
     wrong = [Fault(key, f"is given as {word}", keys[key]) for key, word in _RENAMED.items() if key in keys]
     if "device" in keys:
         rule = "is no key: a GPU is used where there is one; using_gpu=False keeps to the CPU"
@@ -285,9 +288,11 @@ class Result:
         return Classifier(load_adapter(place), self.recipe.fedclip_args.backbone)
 
 
-def _usual_views(method: str) -> int:
+def _usual_views(method: str, keys: Mapping[str, Any]) -> int:
     try:
-        return 0 if METHODS[method].on_pixels else _USUAL_VIEWS
+        kind = METHODS[method]
+        noisy_sums = rounds_of(method) is not None and any(key in keys for key in _PRIVATE)
+        return 0 if kind.on_pixels or noisy_sums else _USUAL_VIEWS
     except (KeyError, MethodError):  # which the recipe's rules tell of
         return 0
 

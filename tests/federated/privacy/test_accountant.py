@@ -18,8 +18,8 @@ PLD = {  # noise multiplier, rate, steps: epsilon for delta 1e-5 by dp-accountin
     (20.0, 0.1, 200): 0.23584,
 }
 """Its ``from_gaussian_mechanism(noise, sampling_prob=rate, value_discretization_interval=1e-3)``, then
-``self_compose(steps)`` and ``get_epsilon_for_delta(1e-5)``, with ``use_connect_dots=True``. It cannot be installed beside
-attrs 26."""
+``self_compose(steps)`` and ``get_epsilon_for_delta(1e-5)``, with ``use_connect_dots=True``. It cannot be installed
+beside attrs 26."""
 
 
 def second_epsilon(noise, rate, steps, delta, mesh=4e-4):
