@@ -148,6 +148,14 @@ def test_clients_of_a_simulation_are_bounded_where_the_recipe_asks_for_it(worksh
     assert bounded[-1].test > unasked[-1].test + 0.1
 
 
+def test_what_fedml_attacks_with_is_bounded_too(workshop, fedml_of_the_session):
+    attack = {"enable_attack": True, "attack_type": "byzantine", "attack_mode": "random", "byzantine_client_num": 1}
+    recipe = workshop.recipe("robust_attacked", **{f"attack_args__{key}": value for key, value in attack.items()})
+    lines = workshop.run_here(recipe).lines[1:]
+    assert all(len(line.outliers) == 1 for line in lines)
+    assert all(line.dropped == {} for line in lines)
+
+
 def test_a_simulation_of_fedmls_own_calls_no_rule(workshop):
     recipe = workshop.recipe("plain_robust", **CLIENTS, fedclip_args__robust_aggregation="median")
     with pytest.raises(FedClipError, match="robust_aggregation = median: FedML's simulator sums updates and calls no"):

@@ -145,8 +145,9 @@ class FedClipAggregator(ServerAggregator):
         """Return what robust aggregation makes of the updates of these silos, and note whose it did not take whole."""
         found = self._robust.apply(held, updates)
         self.outliers = {names[index]: reason for index, reason in found.outliers.items()}
+        level = logging.WARNING if self._robust.name == "norm_bound" else logging.INFO  # others leave good ones out too
         for name, reason in self.outliers.items():
-            logger.warning("round %d: %s: %s", self.args.round_idx + 1, told(name), reason)
+            logger.log(level, "round %d: %s: %s", self.args.round_idx + 1, told(name), reason)
         return found.updates
 
     def solving(self, index: int) -> ClosedFormRound | None:

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedclip_plugin.errors import FederationError
 from fedclip_plugin.federated.roles.update_matrix import Rows, UpdateMatrix
+from fedclip_plugin.recipe.rules.robustness import FEWEST
 
 Tensors = OrderedDict[str, Tensor]
 Updates = list[tuple[float, Tensors]]
@@ -27,6 +29,7 @@ FEWEST_FOR_A_MEDIAN = 3
 SMOOTHING = 1e-6
 """Least distance from the geometric median, in parts of the median norm, that counts as one (Pillutla's nu)."""
 
+_KEEP_THE_AVERAGE = ("none", "norm_bound")
 _STEPS, _SETTLED = 1000, 1e-12
 
 
@@ -65,7 +68,19 @@ class RobustAggregation:
     factor: float = 10.0
 
     def apply(self, held: Mapping[str, Tensor], updates: Updates) -> Aggregated:
-        """Return what is to be averaged in place of ``updates``, from which nothing is taken away."""
+        """Return what is to be averaged in place of ``updates``, from which nothing is taken away.
+
+        Raises
+        ------
+        FederationError
+            When there are too few for a rule that takes the place of the average. Recipes are checked for it before.
+        """
+        needed = FEWEST[self.name](self.byzantine or 1) if self.name not in _KEEP_THE_AVERAGE else 0
+        if len(updates) < needed:
+            raise FederationError(
+                f"robust_aggregation: {self.name} needs {needed} updates a round with byzantine_silos: "
+                f"{self.byzantine or 1}, and {len(updates)} came; raise min_silos, or take another rule"
+            )
         return RULES[self.name](self, UpdateMatrix(held, [sent for _, sent in updates]), updates)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -41,11 +43,14 @@ class UpdateMatrix:
         return len(self._sent)
 
     def norms(self) -> Rows:
-        """Return the Euclidean norm of each update, ``[n]``."""
-        squares = np.zeros(len(self))
-        for _, piece in self._pieces(range(len(self))):
-            squares += np.einsum("ij,ij->i", piece, piece)
-        return np.sqrt(squares)
+        """Return the Euclidean norm of each update, ``[n]``: of differences in the parameters' own type, in float64."""
+        norm = partial(torch.linalg.vector_norm, dtype=torch.float64)
+        return np.array(
+            [
+                math.hypot(*(float(norm(own[name] - held.reshape(-1))) for name, held in self._held.items()))
+                for own in self._sent
+            ]
+        )
 
     def gram(self) -> Rows:
         """Return the inner products of the updates, ``[n, n]``."""
