@@ -140,7 +140,7 @@ def page() -> str:
         *map(_told, START_FROM_SILO),
         f"Kinds of faults: {', '.join(f'`{kind}` ({text})' for kind, text in FAULTS.items())}.\n",
         "### During training: FedML's messages\n",
-        *(_section(f"{each.title} (type {each.kind})", "", each.fields()) for each in out),
+        *(_section(f"{each.title} (type {each.number})", "", each.fields()) for each in out),
         "### After the last round\n",
         "For the best and for the last adapter: the first two to calibrate it, not with `calibrate: false`; the third "
         "with `class_split: base_new`, for zero-shot CLIP too.\n",
@@ -151,7 +151,7 @@ def page() -> str:
         "## From the server to a silo\n\n### Verdicts before the first round\n",
         *map(_told, START_FROM_SERVER),
         "### FedML's messages\n",
-        *(_section(f"{each.title} (type {each.kind})", "", each.fields()) for each in back),
+        *(_section(f"{each.title} (type {each.number})", "", each.fields()) for each in back),
         "### Questions after the last round\n",
         *map(_told, CLOSING_FROM_SERVER),
         "### Orders of a study\n",

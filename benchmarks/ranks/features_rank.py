@@ -20,7 +20,8 @@ from benchmarks.setup.mpi_jobs import report
 from benchmarks.setup.synthetic import Work, prepared
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.managers.runner import FedClipRunner
-from fedclip_plugin.federated.messages.wire_format import encode
+from fedclip_plugin.federated.messages.added_fields import REPORT, ROUND
+from fedclip_plugin.federated.messages.fedml_messages import encode
 from fedclip_plugin.federated.startup.fedml_args import start_fedml
 from fedclip_plugin.federated.startup.rank_log import log_to
 from fedclip_plugin.machine import resident_bytes
@@ -116,6 +117,9 @@ def _message_sizes(model: torch.nn.Module) -> dict[str, int]:
     """Return bytes of the adapter itself, and of a message with it as FedML pickles it and as ours does."""
     message = Message(MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER, 1, 0)
     message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, model.state_dict())
+    message.add_params(MyMessage.MSG_ARG_KEY_NUM_SAMPLES, 1)
+    message.add_params(ROUND, 0)
+    message.add_params(REPORT, None)
     tensors = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     plain = len(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
     return {"tensors": tensors, "fedml": plain, "fedclip": len(encode(message))}

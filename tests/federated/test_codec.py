@@ -4,13 +4,13 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from fedml.core.distributed.communication.message import Message
 
 from fedclip_plugin.federated.messages.codec import CODECS, from_int8, to_half, to_int8
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
-from fedclip_plugin.federated.messages.transport import decode, encode
+from fedclip_plugin.federated.messages.fedml_messages import encode
 from fedclip_plugin.federated.roles.update_check import update_fault
 from fedclip_plugin.recipe import FedClipArgs
+from tests.support.messages import PARAMS, there_and_back, with_tensors
 
 LOSSY = [name for name, codec in CODECS.items() if codec is not None]
 SHAPES = {"gate.weight": (6, 5), "gate.bias": (6,), "conv": (4, 3, 2, 2), "logit_scale": ()}
@@ -175,20 +175,14 @@ def test_200_rounds_of_int8_are_1100_times_fewer_bytes_than_full_fine_tuning():
     shapes = {"hidden.weight": (512, 512), "hidden.bias": (512,), "gate.weight": (512, 512), "gate.bias": (512,)}
     held, report = parameters(shapes=shapes), 2_000  # more bytes than a silo's report takes
     payload, _ = ErrorFeedback("int8").compress(moved(held, 1), held)
-    exact, small = (len(encode(message(tensors))) + report for tensors in (held, payload))
+    exact, small = (len(encode(with_tensors(tensors))) + report for tensors in (held, payload))
     assert 1100 * (exact + 200 * 2 * small) <= 200 * 2 * 151_277_313 * 4
-
-
-def message(tensors):
-    made = Message(3, 1, 0)
-    made.add_params(Message.MSG_ARG_KEY_MODEL_PARAMS, tensors)
-    return made
 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_payloads_survive_the_transport(codec):
     held = parameters()
     payload, _ = ErrorFeedback(codec).compress(moved(held, 1), held)
-    back = decode(encode(message(payload))).get(Message.MSG_ARG_KEY_MODEL_PARAMS)
+    back = there_and_back(with_tensors(payload)).get(PARAMS)
     assert bits(back) == bits(payload)
     assert [tensor.shape for tensor in back.values()] == [tensor.shape for tensor in payload.values()]

@@ -10,7 +10,6 @@ import fedclip_plugin
 from fedclip_plugin.federated import stop
 from fedclip_plugin.federated.messages.added_fields import COMPLETE
 from fedclip_plugin.federated.messages.codec import CODECS
-from fedclip_plugin.federated.messages.transport import decode
 from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.recipe.client_sampling import sampled
@@ -114,7 +113,7 @@ def messages(run):
     """Deliver everything, and yield each message with its sender's rank."""
     with torch_threads(1):
         while pairs := run.wire.pairs():
-            yield pairs[0][0], decode(run.wire.waiting[pairs[0]][0])
+            yield pairs[0][0], run.wire.message(pairs[0])
             run.wire.deliver(pairs[0])
 
 

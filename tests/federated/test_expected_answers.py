@@ -1,5 +1,6 @@
 """The server believes what a silo says of itself and its round as far as it can be; what cannot be ends the job."""
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -14,7 +15,6 @@ from fedclip_plugin.errors import FederationError
 from fedclip_plugin.federated import stop
 from fedclip_plugin.federated.messages.added_fields import REPORT, ROUND, SiloReport
 from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
-from fedclip_plugin.federated.messages.transport import decode, encode
 from fedclip_plugin.federated.roles.task import Score
 from tests.support.in_process_federation import SILOS, Federation
 
@@ -41,7 +41,7 @@ def to_first_answer(folder, **changes):
     run.wire.Abort = lambda code: None
     while not (run.server.is_initialized and (1, 0) in run.wire.pairs()):
         run.wire.deliver(run.wire.pairs()[0])
-    while (message := decode(run.wire.waiting[1, 0][0])).get(REPORT) is None:
+    while (message := run.wire.message((1, 0))).get(REPORT) is None:
         run.wire.deliver((1, 0))
     run.wire.pop((1, 0))
     return run, message
@@ -125,7 +125,7 @@ FALSE = [
 
 @pytest.mark.parametrize(("told", "deed"), FALSE, ids=[told for told, _ in FALSE])
 def test_a_false_answer_is_refused_with_silo_field_value_and_rule(told, deed):
-    message = decode(encode(answer(1, 0)))
+    message = answer(1, 0)
     deed(message)
     with pytest.raises(FederationError) as refused:
         expecting().take(message)
@@ -169,7 +169,7 @@ def test_a_false_report_ends_the_job_and_nothing_of_it_is_in_the_metrics(tmp_pat
 
 def test_an_answer_that_is_sent_twice_ends_the_job(tmp_path, ended, capfd):
     run, message = to_first_answer(tmp_path)
-    again = decode(encode(message))
+    again = copy.copy(message)
     run.server.receive_message(message.get_type(), message)
     with pytest.raises(SystemExit):
         run.server.receive_message(again.get_type(), again)

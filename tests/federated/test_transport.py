@@ -1,12 +1,13 @@
 """Messages arrive whole and in order, or end the job; a rank sends to itself over the real MPI."""
 
-import pickle
+import json
 import queue
 import struct
 import threading
 import time
 import weakref
-from collections import OrderedDict, deque
+import zlib
+from collections import OrderedDict
 from types import SimpleNamespace
 
 import pytest
@@ -14,10 +15,11 @@ import torch
 from mpi4py import MPI
 
 from fedclip_plugin.errors import FederationError
-from fedclip_plugin.federated.messages import wire_format
-from fedclip_plugin.federated.messages.transport import CountingTransport, _Arriving
-from fedclip_plugin.federated.messages.wire_format import LABEL_BYTES, encode
-from tests.support.messages import PARAMS, TENSORS, message, with_tensors
+from fedclip_plugin.federated.messages.fedml_messages import announced, encode
+from fedclip_plugin.federated.messages.packing import packed_message, tensor_memory
+from fedclip_plugin.federated.messages.packing.packed_message import HEADER_BYTES
+from fedclip_plugin.federated.messages.transport import CountingTransport
+from tests.support.messages import PARAMS, STATUS, TENSORS, UPDATE, expecting, message, note_of, with_tensors
 
 LARGE = 3_000_000
 """Numbers in a tensor that MPI does not send before the receiver asks for it."""
@@ -30,7 +32,7 @@ class Handlers:
         self.transport, self.steps, self.got = transport, list(steps), []
 
     def receive_message(self, kind, received):
-        if kind == 3:
+        if kind in (STATUS, UPDATE):
             self.got.append(received)
         step = self.steps.pop(0)
         step(received)
@@ -45,14 +47,14 @@ def comm():
     own.Free()
 
 
-def alone(comm, most=2**30, heard=lambda rank: None):
+def alone(comm, *updates, heard=lambda rank: None):
     """Return the transport of a rank that talks to itself."""
-    return CountingTransport(comm, 0, 1, {0: "the only rank"}, most, heard)
+    return CountingTransport(comm, 0, 1, {0: "the only rank"}, expecting(*updates or [TENSORS]), heard)
 
 
-def federate(comm, *steps):
+def federate(comm, *steps, updates=()):
     """Run a rank that talks to itself: the first step begins, each further one takes a message; return those."""
-    transport = alone(comm)
+    transport = alone(comm, *updates)
     handlers = Handlers(transport, *[lambda received, step=step: step(transport, received) for step in steps])
     transport.add_observer(handlers)
     transport.handle_receive_message()
@@ -73,14 +75,14 @@ def sending(*messages):
 
 @pytest.mark.parametrize(("piece", "large"), [(2**30, 2**25), (2**30, 0), (1000, 2**25)])
 def test_messages_arrive_whole_and_in_order_over_mpi(comm, monkeypatch, piece, large):
-    monkeypatch.setattr(wire_format, "PIECE_BYTES", piece)
-    monkeypatch.setattr(wire_format, "_LARGE_BYTES", large)
+    monkeypatch.setattr(packed_message, "PIECE_BYTES", piece)
+    monkeypatch.setattr(tensor_memory, "_LARGE_BYTES", large)
     large = OrderedDict(a=torch.randn(LARGE if piece > LARGE else 30_000), b=torch.randn(3))
-    order = [with_tensors(large), message(note="small"), with_tensors(TENSORS), message(note="last")]
-    transport, got = federate(comm, sending(*order), take, take, take, take)
+    order = [with_tensors(large), message("small"), with_tensors(TENSORS), message("last")]
+    transport, got = federate(comm, sending(*order), take, take, take, take, updates=[TENSORS, large])
     assert torch.equal(got[0].get(PARAMS)["a"], large["a"])
     assert torch.equal(got[2].get(PARAMS)["half"], TENSORS["half"])
-    assert [received.get("note") for received in got] == [None, "small", None, "last"]
+    assert [note_of(received) for received in got] == [None, "small", None, "last"]
     assert transport.bytes_sent == transport.bytes_received == sum(len(encode(made)) for made in order)
 
 
@@ -91,13 +93,13 @@ def test_a_handler_hears_of_tensors_only_when_what_was_sent_is_gone(comm):
     def look(transport, received):
         gone.append(all(request.Test() for request in slow.requests))
 
-    federate(slow, sending(message(note="no tensors"), with_tensors(TENSORS)), look, look)
+    federate(slow, sending(message("no tensors"), with_tensors(TENSORS)), look, look)
     assert gone == [False, True]
 
 
 @pytest.mark.parametrize("large", [2**25, 0])
 def test_a_handler_can_make_room_while_it_works(comm, monkeypatch, large):
-    monkeypatch.setattr(wire_format, "_LARGE_BYTES", large)
+    monkeypatch.setattr(tensor_memory, "_LARGE_BYTES", large)
     alive = []
 
     def forget(transport, received):
@@ -105,32 +107,33 @@ def test_a_handler_can_make_room_while_it_works(comm, monkeypatch, large):
         received.get(PARAMS).clear()
         alive.append(room() is not None)
 
-    federate(comm, sending(with_tensors(OrderedDict(a=torch.ones(LARGE)))), forget)
+    sent = OrderedDict(a=torch.ones(LARGE))
+    federate(comm, sending(with_tensors(sent)), forget, updates=[sent])
     assert alive == [False], "no queue, thread or frame of the transport holds a message that was handed over"
 
 
 def test_federations_follow_one_another_on_a_communicator(comm):
     before = threading.active_count()
     for number in range(3):
-        transport, got = federate(comm, sending(message(note=number)), take)
-        assert [received.get("note") for received in got] == [number]
-        assert transport.bytes_received == len(encode(message(note=number))), "bytes count from 0 again"
+        transport, got = federate(comm, sending(message(f"n{number}")), take)
+        assert [note_of(received) for received in got] == [f"n{number}"]
+        assert transport.bytes_received == len(encode(message(f"n{number}"))), "bytes count from 0 again"
         assert threading.active_count() == before
 
 
 def test_a_federation_takes_no_message_of_the_next(comm):
     first, second = (alone(comm) for _ in range(2))
-    second.send_message(message(note="for the second"))
+    second.send_message(message("for the second"))
     second.settle()
     assert first.q_receiver.empty()
-    assert second.q_receiver.get(timeout=5).message.get("note") == "for the second"
+    assert note_of(second.q_receiver.get(timeout=5).message) == "for the second"
     first.stop_receive_message()
     second.stop_receive_message()
 
 
 def test_a_message_that_nobody_reads_is_not_passed_over(comm):
     transport = alone(comm)
-    transport.send_message(message(note="too late"))
+    transport.send_message(message("too late"))
     with pytest.raises(
         FederationError, match="the only rank left the federation with 1 messages unread, the first from the only rank"
     ):
@@ -146,49 +149,31 @@ def test_a_failure_between_messages_ends_the_job(comm, monkeypatch, capfd):
     assert "the only rank, while messages travel: Traceback" in capfd.readouterr().err
 
 
-def raw(made, **changes):
-    """Return the bytes of a message without tensors, some of its attributes changed."""
-    for key, value in changes.items():
-        setattr(made, key, value)
-    return encode(made).label
-
-
-def without(made, key):
-    del made.msg_params[key]
-    return made
-
-
-def label(*sizes, count=None, rest=b""):
-    return (
-        b"fedclip\x01"
-        + struct.pack("<I", len(sizes) if count is None else count)
-        + struct.pack(f"<{len(sizes)}Q", *sizes)
-        + rest
-    )
+def header(made, **changes):
+    """Return a message's header, some of its values changed."""
+    value = json.loads(encode(made).header[12:])
+    value["value"].update(changes)
+    text = json.dumps(value).encode()
+    return b"fedclip\x02" + struct.pack("<I", zlib.crc32(text)) + text
 
 
 NO_MESSAGES = {
     "nothing": (b"", "no message: it does not begin as a message does"),
     "noise": (b"GET / HTTP/1.1\r\n\r\n", "no message: it does not begin as a message does"),
-    "a pickle of its own": (pickle.dumps([1, 2]), "no message: it does not begin as a message does"),
-    "no pickle": (label(0, rest=b"\x80\x05!\x1b[2J"), "no message: UnpicklingError: invalid load key, '!'"),
-    "a torn pickle": (encode(message()).label[:-20], "no message: "),
-    "a class that is not there": (label(0, rest=b"cnowhere\nnothing\n."), "no message: ModuleNotFoundError: No module"),
-    "too few sizes": (label(8, count=2**32 - 1), "no message: it announces 4,294,967,295 tensors and ends before"),
-    "too much": (label(2**62), "no message: it announces 4,611,686,018,427,387,904 bytes of tensors; here a message"),
-    "a long label": (bytes(LABEL_BYTES + 1), "no message: its label has more than 4,194,304 bytes"),
-    "a tensor of another size": (
-        encode(with_tensors({"a": torch.zeros(3)})).label.replace(struct.pack("<Q", 12), struct.pack("<Q", 0)),
-        "no message: RuntimeError: shape '[3]' is invalid for input of size 0",
+    "Python's own bytes": (b"\x80\x04\x95\x0b\x00\x00\x00]\x94(K\x01K\x02e.", "no message: it does not begin as a"),
+    "a torn header": (encode(message()).header[:-20], "no message: its header is damaged: the checksum is another one"),
+    "a long header": (bytes(HEADER_BYTES + 1), "no message: its header has more than 16,777,216 bytes"),
+    "too much": (
+        header(with_tensors({"a": torch.zeros(3)}), model_params={"a": ["int8", [2**40]]}),
+        "no message: it anno",
     ),
-    "a dict": (label(count=0, rest=pickle.dumps({"sender": 0})), "no message: it is a dict without a type"),
-    "no type": (raw(without(message(), "msg_type")), "no message: it is a Message without a type"),
-    "a type that is none": (raw(message(msg_type=[3])), "no message: it is a Message without a type"),
-    "no parameters": (raw(message(), msg_params=None), "no message: it is a Message without a type"),
-    "another sender": (raw(message(2)), "a message in the name of rank 2; it is rank 0"),
-    "another sender inside": (raw(message(sender=1)), "a message in the name of rank 1; it is rank 0"),
-    "another sender outside": (raw(message(), sender_id=1), "a message in the name of rank 1; it is rank 0"),
-    "a sender that is no rank": (raw(message(), sender_id=False), "a message in the name of rank False; it is rank 0"),
+    "another sender": (encode(message(rank=2)).header, "a message in the name of rank 2; it is rank 0"),
+    "no sender": (header(message(), sender=False), "no message: sender is False: must be an integer of 64 bits"),
+    "another receiver": (header(message(), receiver=1), "rank 0 a message for rank 1"),
+    "escapes": (
+        header(message(), client_status="\x1b[2J"),
+        r"client_status is \x1b[2J: must be one of ONLINE, FINISHED",
+    ),
 }
 
 
@@ -205,18 +190,37 @@ def test_bytes_that_are_no_message_end_the_job_by_their_senders_name(comm, sent,
     ("part", "told"),
     [
         (bytes(3), "a part has 3 bytes, 12 were announced"),
-        (bytes(13), "a part is longer than the 12 bytes announced"),
+        (bytes(13), "a part has 13 bytes, 12 were announced"),
+        (bytes(LARGE), "a part has 3,000,000 bytes, 12 were announced"),
     ],
 )
 def test_tensors_of_other_sizes_than_announced_end_the_job(comm, part, told, monkeypatch, capfd):
-    sent = encode(with_tensors({"a": torch.zeros(3)})).label
+    sent = encode(with_tensors({"a": torch.zeros(3)})).header
     assert f"the only rank sent bytes that are no message: {told}" in end_of_job(comm, monkeypatch, capfd, sent, part)
+
+
+@pytest.mark.parametrize("piece", [2**30, 1000])
+def test_tensors_that_are_not_expected_are_received_and_thrown_away(comm, monkeypatch, piece):
+    monkeypatch.setattr(packed_message, "PIECE_BYTES", piece)
+    wrong = OrderedDict(a=torch.ones(4000), b=torch.ones(2))
+    order = [with_tensors(wrong), with_tensors(TENSORS), message("last")]
+    transport, got = federate(comm, sending(*order), take, take, take)
+    assert got[0].get(PARAMS).reason == "tensors missing: half, nothing, part and 4 more; unknown: none"
+    assert torch.equal(got[1].get(PARAMS)["turned"], TENSORS["turned"])
+    assert note_of(got[2]) == "last"
+    assert transport.bytes_sent == transport.bytes_received
+
+
+def test_no_more_is_thrown_away_than_was_announced(comm, monkeypatch, capfd):
+    sent = encode(with_tensors({"wrong": torch.zeros(3)})).header
+    told = "a part has 13 bytes, 12 are left of those announced"
+    assert told in end_of_job(comm, monkeypatch, capfd, sent, bytes(13))
 
 
 def test_nothing_is_taken_from_who_has_nothing_to_say_here(comm, monkeypatch, capfd):
     ended = ending(monkeypatch)
-    transport = CountingTransport(Stays(comm), 1, 2, {1: "silo art (rank 1)", 2: "the server"}, 0, print)
-    request = comm.Isend(encode(message()).label, 0, transport._tag)
+    transport = CountingTransport(Stays(comm), 1, 2, {1: "silo art (rank 1)", 2: "the server"}, {}, print)
+    request = comm.Isend(encode(message()).header, 0, transport._tag)
     assert ended.wait(5)
     transport._carrier.join()
     assert request is not None
@@ -230,9 +234,9 @@ def ending(monkeypatch):
 
 
 def end_of_job(comm, monkeypatch, capfd, *parts):
-    """Send a label and contents, and return how the receiver ends the job."""
+    """Send a header and contents, and return how the receiver ends the job."""
     ended = ending(monkeypatch)
-    transport = alone(Stays(comm), most=10**6)
+    transport = alone(Stays(comm), {"a": torch.zeros(3)})
     requests = [comm.Isend(part, 0, transport._tag + number) for number, part in enumerate(parts)]
     assert ended.wait(5)
     transport._carrier.join()
@@ -243,15 +247,18 @@ def end_of_job(comm, monkeypatch, capfd, *parts):
 
 def test_a_message_that_does_not_come_holds_up_its_sender_alone():
     """Of two peers, one began to send and froze; what the other sends is handed over all the same."""
-    transport, heard, parcel = object.__new__(CountingTransport), [], [encode(message(rank)) for rank in (0, 1, 2)]
+    transport, heard = object.__new__(CountingTransport), []
     transport._names, transport._heard, transport.q_receiver = {1: "frozen", 2: "well"}, heard.append, queue.Queue()
-    stuck = SimpleNamespace(Test=lambda status: False)
-    parts = [(1, [(stuck, 8)]), (2, []), (1, []), (2, [])]
-    transport._arriving = [_Arriving(parcel[source], source, deque(waits)) for source, waits in parts]
+    headers = {rank: encode(message(rank=rank)).header for rank in (1, 2)}
+    found = {rank: announced(header, expecting({}), rank, "it", rank) for rank, header in headers.items()}
+    transport._arriving = [
+        (SimpleNamespace(announced=found[source], source=source, contents=(), over=lambda there=there: there), 8)
+        for source, there in [(1, False), (2, True), (1, True), (2, True)]
+    ]
     transport._deliver()
     assert heard == [2, 2]
     assert [transport.q_receiver.get().message.get_sender_id() for _ in heard] == [2, 2]
-    assert [arriving.source for arriving in transport._arriving] == [1, 1], "of one peer, in order"
+    assert [arriving.source for arriving, _ in transport._arriving] == [1, 1], "of one peer, in order"
 
 
 def test_who_has_answered_is_known_while_handlers_wait_for_a_peer_that_takes_nothing(comm):

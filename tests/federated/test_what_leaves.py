@@ -132,22 +132,22 @@ def test_nothing_else_crosses_in_a_federation(tmp_path, changes):
     deliver = federation.wire.deliver
 
     def note(pair):
-        caught.append((pair, federation.wire.waiting[pair][0].label, decoded(federation.wire.waiting[pair][0])))
+        caught.append((pair, federation.wire.waiting[pair][0].header, federation.wire.message(pair)))
         deliver(pair)
 
     federation.wire.deliver = note
     federation.run()
-    declared = {str(each.kind): each for each in FEDML_MESSAGES}
+    declared = {str(each.number): each for each in FEDML_MESSAGES}
     forbidden, seen = private() | {str(tmp_path)}, set()
-    for (sender, receiver), label, message in caught:
+    for (sender, receiver), header, message in caught:
         each = declared[str(message.get_type())]
-        seen.add(each.kind)
+        seen.add(each.number)
         assert each.from_silo is (sender > 0)
         assert set(message.get_params()) <= each.keys()
         assert (message.get_sender_id(), message.get_receiver_id()) == (sender, receiver)
         assert set(vars(message)) == {"type", "sender_id", "receiver_id", "msg_params"}
         require_no_more_than_declared(message.get_params(), forbidden, {10, 20, 40})
-        assert not [word for word in forbidden if "/" in word and word.encode() in label]
+        assert not [word for word in forbidden if "/" in word and word.encode() in header]
     assert {1, 2, 3, 5} <= seen
     if "method" in changes:
         names = {name for *_, message in caught for name in message.get_params().get("model_params", {})}
@@ -159,12 +159,6 @@ def test_nothing_else_crosses_in_a_federation(tmp_path, changes):
 
 PARAMETERS = {"rows", "factor", "biases"}
 """Of the adapter itself."""
-
-
-def decoded(parcel):
-    from fedclip_plugin.federated.messages.wire_format import decode
-
-    return decode(parcel)
 
 
 class Threads:

@@ -9,6 +9,7 @@ from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipServer
 from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
+from fedclip_plugin.federated.messages.fedml_messages import announced, decode
 from fedclip_plugin.federated.messages.local_transport import LocalNetwork, LocalTransport
 from fedclip_plugin.federated.privacy.silo_privacy import silo_privacy
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
@@ -34,6 +35,11 @@ class Wire(LocalNetwork):
     def over(self):
         return {rank for rank, transport in self.transports.items() if transport.over}
 
+    def message(self, pair):
+        """Return the next message of a pair of ranks as its receiver will see it; it goes on waiting."""
+        waiting, end = self.waiting[pair][0], self.transports[pair[1]]
+        return decode(announced(waiting.header, end.expected, pair[0], end.names[pair[0]], pair[1]), waiting.contents)
+
     def pairs(self):
         """Return the pairs of ranks between which a message waits."""
         return sorted(pair for pair in self.waiting if pair[1] not in self.over)
@@ -43,7 +49,7 @@ class Wired:
     """Mixin: the managers without MPI."""
 
     def _init_manager(self):
-        self.com_manager = LocalTransport(self.comm, self.rank, self._heard)
+        self.com_manager = LocalTransport(self.comm, self.rank, self.names, self.expected(), self._heard)
         self.com_manager.add_observer(self)
 
 

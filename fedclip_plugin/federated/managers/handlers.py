@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedclip_plugin.errors import FederationError
+from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind
+from fedclip_plugin.federated.messages.transport import open_transport
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.text import told
 
@@ -15,6 +17,9 @@ class ManagerMixin(ABC):
     """Of FedML's managers: an exception in a handler ends the job instead of leaving it waiting."""
 
     args: Any
+    comm: Any
+    rank: int
+    size: int
     names: Mapping[int, str]
     """Rank to name, of this rank and of those that send to it."""
     com_manager: Any
@@ -23,6 +28,18 @@ class ManagerMixin(ABC):
     @abstractmethod
     def where(self) -> str:
         """Return who this is and which round it is in."""
+
+    @abstractmethod
+    def expected(self) -> Mapping[str, ExpectedKind]:
+        """Return the kinds of messages that come here, and what each must have."""
+
+    @abstractmethod
+    def _heard(self, rank: int) -> None:
+        """Take note that something has arrived from a rank."""
+
+    def _init_manager(self) -> None:
+        self.com_manager = open_transport(self.comm, self.rank, self.size, self.names, self.expected(), self._heard)
+        self.com_manager.add_observer(self)
 
     def receive_message(self, msg_type: Any, msg_params: Any) -> None:
         """Run the handler of one message; FedML's own would turn a KeyError into a misleading message and wait on."""

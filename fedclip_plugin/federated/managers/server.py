@@ -21,9 +21,10 @@ from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import Watchdog
 from fedclip_plugin.federated.messages.added_fields import CHOSEN, COMPLETE, LAST, OTHERS, ROUND, TRAIN, TRY
 from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
-from fedclip_plugin.federated.messages.transport import most_bytes, open_transport
+from fedclip_plugin.federated.messages.federation_tensors import expected_of_silos
+from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
-from fedclip_plugin.federated.roles.closed_form_round import Sent, largest_message
+from fedclip_plugin.federated.roles.closed_form_round import Sent
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.stop import stop_job
@@ -219,11 +220,9 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             self._recorder.report(report)
         super().handle(kind, message)
 
-    def _init_manager(self) -> None:
-        largest = largest_message(self._aggregator.model, len(self._aggregator.silos), self.settings.forgettable)
-        most = most_bytes(largest)
-        self.com_manager = open_transport(self.comm, self.rank, self.size, self.names, most, self._heard)
-        self.com_manager.add_observer(self)
+    def expected(self) -> dict[str, ExpectedKind]:
+        """Return what silos send."""
+        return expected_of_silos(self._aggregator.model, self.settings, len(self._aggregator.silos))
 
     def register_message_receive_handlers(self) -> None:
         """Register FedML's handlers, and one for the reports of silos that did not train: they are taken in already."""

@@ -31,9 +31,9 @@ from fedclip_plugin.federated.messages.added_fields import (
     SiloReport,
 )
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
-from fedclip_plugin.federated.messages.transport import most_bytes, open_transport
+from fedclip_plugin.federated.messages.federation_tensors import expected_of_server
+from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind
 from fedclip_plugin.federated.roles.choice import Chosen, try_sets
-from fedclip_plugin.federated.roles.closed_form_round import largest_message
 from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.stop import stop_job
@@ -228,11 +228,9 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         """Return the silo's name, rank and round."""
         return f"{self.names[self.rank]}, round {self._driver.round + 1}"
 
-    def _init_manager(self) -> None:
-        silos, apart = self.args.client_num_in_total, self.settings.forgettable
-        most = most_bytes(largest_message(self._driver.silo_trainer.model, silos, apart))
-        self.com_manager = open_transport(self.comm, self.rank, self.size, self.names, most, self._heard)
-        self.com_manager.add_observer(self)
+    def expected(self) -> dict[str, ExpectedKind]:
+        """Return what the server sends."""
+        return expected_of_server(self._driver.silo_trainer.model, self.settings, self.args.client_num_in_total)
 
     def handle_message_init(self, msg_params: Message) -> None:
         """Receive the first adapter."""
@@ -267,7 +265,6 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         if update:
             message.add_params(ROUND, self._driver.round)
         message.add_params(REPORT, self._driver.report)
-        message.get_params().pop(MyMessage.MSG_ARG_KEY_CLIENT_OS, None)  # FedML would tell the operating system
         super().send_message(message)
         if update:
             self._driver.state.save(self._driver.round + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,23 @@ from fedml.core.distributed.communication.message import Message
 
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.federated.local_comm import LocalComm
-from fedclip_plugin.federated.messages.wire_format import PackedMessage, decode, encode
+from fedclip_plugin.federated.messages.fedml_messages import announced, decode, encode
+from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind
 
 Pair = tuple[int, int]
 """The rank that sends and the rank that receives."""
+
+
+@dataclass(frozen=True)
+class WaitingMessage:
+    """A message between two ranks: its header, and a copy of its tensors, which may change at once."""
+
+    header: bytes
+    contents: tuple[memoryview, ...]
+
+    def __len__(self) -> int:
+        """Return the bytes that travel."""
+        return len(self.header) + sum(content.nbytes for content in self.contents)
 
 
 class LocalNetwork:
@@ -28,32 +41,32 @@ class LocalNetwork:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.waiting: dict[Pair, deque[PackedMessage]] = {}
+        self.waiting: dict[Pair, deque[WaitingMessage]] = {}
         self.transports: dict[int, LocalTransport] = {}
 
     def comm(self, rank: int) -> LocalComm:
         """Return what one rank has in place of MPI's communicator."""
         return LocalComm(rank, self.size, self)
 
-    def put(self, pair: Pair, parcel: PackedMessage) -> None:
+    def put(self, pair: Pair, message: WaitingMessage) -> None:
         """Keep a message until it is delivered."""
-        self.waiting.setdefault(pair, deque()).append(parcel)
+        self.waiting.setdefault(pair, deque()).append(message)
 
-    def pop(self, pair: Pair) -> PackedMessage:
+    def pop(self, pair: Pair) -> WaitingMessage:
         """Take out the oldest message of a pair."""
         line = self.waiting[pair]
-        parcel = line.popleft()
+        message = line.popleft()
         if not line:
             del self.waiting[pair]
-        return parcel
+        return message
 
     def deliver(self, pair: Pair) -> None:
         """Give the oldest message of a pair to the manager of the rank that receives it."""
-        parcel = self.pop(pair)
+        message = self.pop(pair)
         transport = self.transports[pair[1]]
         if transport.over:
             raise FederationError(f"rank {pair[0]} sent a message to rank {pair[1]}, which has left the federation")
-        transport.take(pair[0], parcel)
+        transport.take(pair[0], message)
 
     def run(self) -> None:
         """Deliver every message until none waits; the managers answer in between.
@@ -75,6 +88,8 @@ class LocalTransport:
 
     network: LocalNetwork
     rank: int
+    names: Mapping[int, str]  # of this rank and of those that send to it
+    expected: Mapping[str, ExpectedKind]  # the kinds of messages that this rank takes
     heard: Callable[[int], None]  # called with a peer's rank when a message of it has arrived
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -91,15 +106,17 @@ class LocalTransport:
 
     def send_message(self, message: Message) -> None:
         """Keep a copy of a message until it is delivered: its tensors may change at once."""
-        parcel = encode(message)
-        copied = PackedMessage(parcel.label, tuple(memoryview(bytearray(content)) for content in parcel.contents))
-        self.bytes_sent += len(copied)
-        self.network.put((self.rank, int(message.get_receiver_id())), copied)
+        packed = encode(message)
+        self.bytes_sent += len(packed)
+        copied = tuple(memoryview(bytearray(tensor.memory)) for tensor in packed.tensors)
+        waiting = WaitingMessage(packed.header, copied)
+        self.network.put((self.rank, int(message.get_receiver_id())), waiting)
 
-    def take(self, source: int, parcel: PackedMessage) -> None:
-        """Count a message from rank ``source`` and give it to the manager."""
-        message = decode(parcel)
-        self.bytes_received += len(parcel)
+    def take(self, source: int, waiting: WaitingMessage) -> None:
+        """Count a message from rank ``source`` and give it to the manager; a FederationError when it is none."""
+        found = announced(waiting.header, self.expected, source, self.names[source], self.rank)
+        message = decode(found, waiting.contents)
+        self.bytes_received += len(waiting)
         self.heard(source)
         self.observer.receive_message(message.get_type(), message)
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 from fedml.cross_silo.server.message_define import MyMessage
+from torch import Tensor
 
-from fedclip_plugin.federated.messages.added_fields import CHOSEN, COMPLETE, LAST, REPORT, ROUND, TRAIN, TRY
+from fedclip_plugin.federated.messages.added_fields import CHOSEN, COMPLETE, LAST, REPORT, ROUND, TRAIN, TRY, SiloReport
+from fedclip_plugin.federated.messages.packing.typed_values import Record, converter_of
+
+SENDER, RECEIVER, MODEL = (
+    MyMessage.MSG_ARG_KEY_SENDER,
+    MyMessage.MSG_ARG_KEY_RECEIVER,
+    MyMessage.MSG_ARG_KEY_MODEL_PARAMS,
+)
 
 _ENVELOPE = {
     "msg_type": "FedML's number of the message.",
@@ -20,72 +32,106 @@ _REPORT = "A `SiloReport`, see below; nothing before the first adapter has come.
 _INDEX = "Index of the silo, counted from 0."
 
 
+class Param(NamedTuple):
+    """One parameter of a message.
+
+    Attributes
+    ----------
+    type
+        Its annotation.
+    words
+        What it is.
+    optional
+        Whether the message may lack it.
+    """
+
+    type: Any
+    words: str
+    optional: bool = False
+
+
 @dataclass(frozen=True)
 class FedMLMessage:
     """One of FedML's messages."""
 
-    kind: int  # fedML's number
+    number: int  # fedML's own of its type
+    kind: str  # what it is called on its way
     title: str  # what it is for
     from_silo: bool  # else the server sends it
-    params: dict[str, str]  # key to what is behind it; keys that mean the same are separated by commas
+    params: Mapping[str, Param]  # beside the envelope
 
     def keys(self) -> set[str]:
         """Return the keys that the message may have."""
         return {key for keys in (*_ENVELOPE, *self.params) for key in keys.split(", ")}
 
     def fields(self) -> dict[str, str]:
-        """Return keys and what is behind them, the envelope's first."""
-        return _ENVELOPE | self.params
+        """Return keys and what is behind them, the envelope's first; keys that mean the same are in one."""
+        return _ENVELOPE | {key: param.words for key, param in self.params.items()}
 
+    @cached_property
+    def record(self) -> Record:
+        """What travels of it: the parameters, and the ranks of the envelope."""
+        types = {SENDER: int, RECEIVER: int} | {key: param.type for key, param in self.params.items()}
+        optional = frozenset(key for key, param in self.params.items() if param.optional)
+        return Record({key: converter_of(annotation) for key, annotation in types.items()}, optional)
+
+
+_TENSORS = OrderedDict[str, Tensor]
 
 _ADAPTER = {
-    MyMessage.MSG_ARG_KEY_MODEL_PARAMS: _MODEL,
-    MyMessage.MSG_ARG_KEY_CLIENT_INDEX: _INDEX,
-    MyMessage.MSG_ARG_KEY_CLIENT_OS: "FedML's constant `PythonClient`.",
-    ROUND: "The round that begins.",
-    TRAIN: "Whether the silo trains in it; else it only evaluates.",
-    COMPLETE: "The last complete round.",
-    LAST: "Only with differential privacy: that the run ends here, as no silo may train any more.",
-    TRY: "Only of closed-form methods: that the tensors are solutions to be tried, and not an adapter.",
-    CHOSEN: "Only with `personal_statistics`, beside the last adapter: the penalty and the mix that were chosen.",
+    MODEL: Param(_TENSORS, _MODEL),
+    MyMessage.MSG_ARG_KEY_CLIENT_INDEX: Param(str, _INDEX),
+    ROUND: Param(int, "The round that begins."),
+    TRAIN: Param(bool, "Whether the silo trains in it; else it only evaluates."),
+    COMPLETE: Param(int, "The last complete round."),
+    LAST: Param(bool, "Only with differential privacy: that the run ends here, as no silo may train any more.", True),
+    TRY: Param(
+        bool, "Only of closed-form methods: that the tensors are solutions to be tried, and not an adapter.", True
+    ),
+    CHOSEN: Param(
+        tuple[float, float],
+        "Only with `personal_statistics`, beside the last adapter: the penalty and the mix that were chosen.",
+        True,
+    ),
 }
+_ANSWER = {REPORT: Param(SiloReport | None, _REPORT)}
+_SILO = {MyMessage.MSG_ARG_KEY_CLIENT_INDEX: Param(str, _INDEX)}
 
 FEDML_MESSAGES = (
     FedMLMessage(
         MyMessage.MSG_TYPE_C2S_CLIENT_STATUS,
+        "status",
         "A silo is there, or says goodbye",
         True,
-        {MyMessage.MSG_ARG_KEY_CLIENT_STATUS: "FedML's word for it.", REPORT: _REPORT},
+        {MyMessage.MSG_ARG_KEY_CLIENT_STATUS: Param(Literal["ONLINE", "FINISHED"], "FedML's word for it.")} | _ANSWER,
     ),
     FedMLMessage(
         MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER,
+        "update",
         "A silo's update",
         True,
         {
-            MyMessage.MSG_ARG_KEY_MODEL_PARAMS: _UPDATE,
-            MyMessage.MSG_ARG_KEY_NUM_SAMPLES: "How many images it trained on.",
-            ROUND: "The round.",
-            REPORT: _REPORT,
-        },
+            MODEL: Param(_TENSORS, _UPDATE),
+            MyMessage.MSG_ARG_KEY_NUM_SAMPLES: Param(int, "How many images it trained on."),
+            ROUND: Param(int, "The round."),
+        }
+        | _ANSWER,
     ),
     FedMLMessage(
         MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER,
+        "report",
         "A silo that did not train in a round has evaluated",
         True,
-        {REPORT: _REPORT},
+        _ANSWER,
     ),
     FedMLMessage(
         MyMessage.MSG_TYPE_S2C_CHECK_CLIENT_STATUS,
+        "status question",
         "The server asks whether a silo is there",
         False,
-        {MyMessage.MSG_ARG_KEY_CLIENT_INDEX: _INDEX},
+        _SILO,
     ),
-    FedMLMessage(MyMessage.MSG_TYPE_S2C_INIT_CONFIG, "The first adapter", False, _ADAPTER),
-    FedMLMessage(MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT, "The averaged adapter", False, _ADAPTER),
-    FedMLMessage(
-        MyMessage.MSG_TYPE_S2C_FINISH,
-        "The federation is over",
-        False,
-        {MyMessage.MSG_ARG_KEY_CLIENT_INDEX: _INDEX},
-    ),
+    FedMLMessage(MyMessage.MSG_TYPE_S2C_INIT_CONFIG, "first adapter", "The first adapter", False, _ADAPTER),
+    FedMLMessage(MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT, "adapter", "The averaged adapter", False, _ADAPTER),
+    FedMLMessage(MyMessage.MSG_TYPE_S2C_FINISH, "end", "The federation is over", False, _SILO),
 )

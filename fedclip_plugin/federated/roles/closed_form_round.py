@@ -171,15 +171,5 @@ def sent_by(adapter: Adapter) -> Tensors:
     return named if sums.gram is None else Tensors(named, gram=sums.gram)
 
 
-def largest_message(adapter: Adapter, silos: int, leave_one_out: bool) -> Tensors:
-    """Return tensors, some without values, as large as the largest message: of a closed-form method the solutions."""
-    named = parameters_of(adapter)
-    if isinstance(adapter, ClosedForm):
-        classes, width = adapter.rows.shape
-        sets = len(adapter.penalties) * (1 + leave_one_out * silos)
-        named |= {"weights": torch.empty(sets, classes, width + 1, device="meta")} | sent_by(adapter)
-    return named
-
-
 def _trials(tensors: Mapping[str, Tensor]) -> list[Trials]:
     return [Trials(*pair) for pair in zip(tensors["right"], tensors["losses"], strict=True)]

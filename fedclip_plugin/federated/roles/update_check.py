@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedclip_plugin.federated.messages.packing.packed_message import UnexpectedTensors
 from fedclip_plugin.text import told
 
 _NAMED = 3
@@ -26,6 +27,8 @@ def update_fault(samples: Any, update: Any, template: Mapping[str, Tensor], imag
         return f"{told(samples)} training images instead of a number of them"
     if images is not None and samples != images:
         return f"{told(samples)} training images instead of the {images} of the start"
+    if isinstance(update, UnexpectedTensors):
+        return update.reason
     if type(update) not in (dict, OrderedDict):
         return f"a {told(type(update).__name__)} instead of named tensors"
     missing, unknown = template.keys() - update.keys(), update.keys() - template.keys()
