@@ -88,8 +88,8 @@ That is not the same as nothing about the images:
   bins: of few images they tell each confidence, not whose it is. No count names an image or says which it is.
 - **Names** of class folders and silos go out as they are: give them none that is confidential.
 
-Messages go between a silo and the server only. They are pickled: whoever controls a rank of the job can run code on
-the others, and read its files (see docs/trust.md). They are not encrypted: a network between the machines must be
+Messages go between a silo and the server only. Each is a header of JSON with the fields below, and the bytes of
+tensors: nothing in it can run code (see docs/trust.md). They are not encrypted: a network between the machines must be
 yours. More ways out are at the end of this page: what `mpirun` hands on, what MPI itself knows, and what FedML does
 in a `main` of your own.
 """
@@ -116,8 +116,9 @@ adds nothing.
 
 ## A `main` of your own, with FedML's runner
 
-The start is the same: the cards and verdicts above. Then FedML's own managers talk: the messages have the same types,
-without what begins with `fedclip_`, but with the name of a silo's operating system (`client_os`, such as `Linux`).
+The start is the same: the cards and verdicts above. Then FedML's own managers talk, in whole Python objects that can
+run code where they are read: the messages have the same types, without what begins with `fedclip_`, but with the name
+of a silo's operating system (`client_os`, such as `Linux`).
 `fedml.init`, which such a `main` calls, asks a server of FedML's maker for a configuration over the internet. The
 `fedclip` command does neither.
 

@@ -34,7 +34,7 @@ _LETTERS = 26
 def require_checkpoint(folder: Path) -> None:
     """Refuse a folder that would load as something else than the backbone that it says it is, as far as headers tell.
 
-    Of safetensors only the headers are read; weights in pickles are looked at when they are loaded.
+    Of safetensors only the headers are read; weights in torch's own files are looked at when they are loaded.
     """
     config = read_clip_config(folder)
     if config.family == "open_clip":
@@ -131,7 +131,7 @@ def _require_no_placeholder(path: Path) -> None:
 
 
 def _stored_shapes(files: list[Path]) -> dict[str, Shape] | None:
-    """Return the shape of every weight in safetensors, by its name in transformers' model; None of pickles."""
+    """Return the shape of every weight in safetensors, by transformers' name for it; None of torch's own files."""
     from safetensors import SafetensorError, safe_open
 
     shapes: dict[str, Shape] = {}

@@ -54,8 +54,8 @@ class OpenClip(nn.Module):
 def load_open_clip(folder: Path, text_tower: str) -> OpenClip:
     """Return the model of a folder, in float32 on the CPU; all of its weights are those of the file, and no others.
 
-    Pickles are read as weights only. Where transformers has the text tower (``text_tower``), its configuration must be
-    in the hub cache, or a folder.
+    Torch's own files are read as weights only. Where transformers has the text tower (``text_tower``), its
+    configuration must be in the hub cache, or a folder.
 
     Raises
     ------

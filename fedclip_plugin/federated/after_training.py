@@ -16,11 +16,12 @@ from fedclip_plugin.federated.messages.closing_messages import (
     ScoreClasses,
 )
 from fedclip_plugin.federated.messages.exchange import Exchange
+from fedclip_plugin.federated.messages.packing.tensor_layouts import NO_TENSORS, TensorLayout
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.calibrator import PARTS, Calibrator, calibrate_run
 from fedclip_plugin.federated.roles.class_scorer import Arrays, checked_counts, score_classes
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
-from fedclip_plugin.methods import parameters_of
+from fedclip_plugin.methods import Adapter, parameters_of
 from fedclip_plugin.runs.class_split_record import ClassCounts
 from fedclip_plugin.text import size
 
@@ -71,9 +72,11 @@ def ask_here(answers: Sequence[Answer], aggregator: FedClipAggregator, target: I
     _ask_all(lambda question: [own(question) for own in answers], aggregator, target, say)
 
 
-def closing_exchange(comm: Any, names: Sequence[str], limit: float) -> Exchange:
-    """Return the way between the ranks, of which `names` are known here, for :func:`ask_over`."""
-    return Exchange(comm, names, limit, "after the last round", key="fedclip_args.round_timeout")
+def closing_exchange(comm: Any, names: Sequence[str], limit: float, model: Adapter) -> Exchange:
+    """Return the way between the ranks, of which `names` are known here, for :func:`ask_over` about a `model`."""
+    adapter = TensorLayout.like(parameters_of(model), "adapter.")
+    layouts = {ScoreAdapter: [adapter], ScoreClasses: [adapter, *NO_TENSORS]}
+    return Exchange(comm, names, limit, "after the last round", "fedclip_args.round_timeout", layouts)
 
 
 def ask_over(exchange: Exchange, ranks: int, aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:

@@ -115,7 +115,7 @@ REFUSED_SECTIONS: dict[str, str] = {
 """FedML's sections that a recipe does not have; name to reason and remedy."""
 
 _DEVICE = "phones take ONNX bundles made from the finished adapter, see export/; use cross_silo"
-_PICKLE = "unpickles whatever arrives, from anyone; use MPI inside one job"
+_OBJECTS = "runs code that arrives in Python objects, from anyone; use MPI inside one job"
 _MQTT = "sends adapters through a broker outside the job; use MPI"
 _SIM_OPTIMIZER = "runs in FedML's simulators only and fails in cross_silo; use FedAvg"
 _SERVER_STEP = " with fedclip_args.server_optimizer (sgd or adam) and server_lr"
@@ -151,8 +151,8 @@ REFUSED_VALUES: dict[str, dict[str, str]] = {
     },
     "scenario": {"hierarchical": "one process holds one silo here; use horizontal"},
     "backend": {
-        "GRPC": f"FedML's GRPC {_PICKLE}",
-        "TRPC": f"FedML's TRPC {_PICKLE}",
+        "GRPC": f"FedML's GRPC {_OBJECTS}",
+        "TRPC": f"FedML's TRPC {_OBJECTS}",
         "MQTT": f"FedML's MQTT {_MQTT}",
         "MQTT_S3": f"FedML's MQTT_S3 {_MQTT}",
         "MQTT_S3_MNN": f"FedML's MQTT_S3_MNN {_MQTT}",

@@ -101,7 +101,7 @@ def test_over_mpi_it_is_the_same_and_nothing_else_crosses(trained):
     world, parts, said = World(4), calibrators(other), []
 
     def act(comm):
-        exchange = after_training.closing_exchange(comm, ("server", *SILOS), 10.0)
+        exchange = after_training.closing_exchange(comm, ("server", *SILOS), 10.0, other.server._aggregator.model)
         if comm.number:
             after_training.answer_over(exchange, parts[comm.number - 1].act)
         else:

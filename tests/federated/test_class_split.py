@@ -142,7 +142,7 @@ def test_over_mpi_it_is_the_same_and_counts_alone_cross(tmp_path):
     world, parts = World(4), answers(other)
 
     def act(comm):
-        exchange = after_training.closing_exchange(comm, ("server", *SILOS), 10.0)
+        exchange = after_training.closing_exchange(comm, ("server", *SILOS), 10.0, other.server._aggregator.model)
         if comm.number:
             after_training.answer_over(exchange, parts[comm.number - 1])
         else:

@@ -1,19 +1,26 @@
-"""Objects outside of a federation: whoever is late, frozen, or of another mind is named, and nobody waits for ever."""
+"""Messages outside of a federation: whoever is late, frozen, or of another mind is named, and nobody waits for ever."""
 
-import pickle
+import struct
 import threading
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fedclip_plugin.errors import DataError, FedClipError
 from fedclip_plugin.federated import stop
 from fedclip_plugin.federated.managers.watchdog import together
 from fedclip_plugin.federated.messages import exchange as module
-from fedclip_plugin.federated.messages.exchange import Exchange
+from fedclip_plugin.federated.messages.exchange import Exchange, packed
+from fedclip_plugin.federated.messages.packing.tensor_layouts import TensorLayout
 from fedclip_plugin.federated.startup.rank_status import exchange_status, go_on
 from fedclip_plugin.federated.startup.start_messages import GoOn, Present
-from tests.support.mpi_world import World
+from tests.support.mpi_world import World, tell
 
 NAMES = ("server", "photo", "a\x1brt")
 NEVER = SimpleNamespace(Test=lambda: False)
@@ -33,24 +40,88 @@ def server(limit=0.1):
     return comm, Exchange(comm, NAMES, limit, "before round 1")
 
 
-def test_bytes_that_are_no_object_end_the_job_by_their_senders_name(capfd):
-    def unreadable(**_):
-        raise pickle.UnpicklingError("invalid load key, '!'")
+@dataclass(frozen=True)
+class Update:
+    number: int
+    tensors: Mapping[str, NDArray[Any]]
 
+
+UPDATE = Update(3, {"a": np.arange(6.0).reshape(2, 3), "b": np.array(7, np.int32)})
+LAYOUTS = {Update: [TensorLayout.like(UPDATE.tensors, "tensors.")]}
+
+
+def sealed(text):
+    return b"fedclip\x02" + struct.pack("<I", zlib.crc32(text)) + text
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ([b"\x80\x04]\x94(K\x01K\x02e."], "it does not begin as a message does"),
+        ([bytes(2**24 + 1)], "its header has more than 16,777,216 bytes"),
+        ([packed(Present()).header[:-1]], "its header is damaged: the checksum is another one"),
+        ([sealed(b'{"kind":"Present","value":{"recipe":""}}')], "it has fields missing: fault; unknown: none"),
+        ([sealed(b'{"kind":"Present","value":{"recipe":1,"fault":""}}')], "recipe is 1: must be text"),
+    ],
+)
+def test_bytes_that_are_no_message_end_the_job_by_their_senders_name(sent, told, capfd):
     comm, exchange = server(5.0)
-    comm.Iprobe, comm.recv = lambda source, tag: source == 2, unreadable
+    for number, content in enumerate(sent):
+        comm.world.rank(2).Issend(content, dest=0, tag=7302 + number)
     with pytest.raises(SystemExit):
         exchange.from_silos(Present)
     assert capfd.readouterr().err == (
         "fedclip: the job stops: server (rank 0), before round 1: a\\x1brt (rank 2) sent bytes that are no message: "
-        "UnpicklingError: invalid load key, '!'\n"
+        f"{told}\n"
     )
+
+
+def test_arrays_travel_beside_the_header_and_are_compared_with_what_is_expected(capfd):
+    world, got = World(2), []
+
+    def act(comm):
+        exchange = Exchange(comm, NAMES, 5.0, "in a round", layouts=LAYOUTS)
+        if comm.number == 0:
+            got.extend(exchange.from_silos(Update))
+        else:
+            exchange.to_server(UPDATE)
+
+    assert world.together(act) == [None, None]
+    assert got[0].number == 3
+    assert {name: array.tolist() for name, array in got[0].tensors.items()} == {"a": [[0, 1, 2], [3, 4, 5]], "b": 7}
+    for harmed, told in {
+        "b": "tensors missing: b; unknown: none",
+        "a": "a is float64 [3], expected float64 [2, 3]",
+    }.items():
+        tensors = UPDATE.tensors | {"a": np.zeros(3)} if harmed == "a" else {"a": UPDATE.tensors["a"]}
+        comm = World(2).rank(0)
+        tell(comm.world.rank(1), Update(3, tensors), 0)
+        with pytest.raises(SystemExit):
+            Exchange(comm, NAMES, 5.0, "in a round", layouts=LAYOUTS).from_silos(Update)
+        assert f"photo (rank 1) sent bytes that are no message: {told}" in capfd.readouterr().err
+
+
+def test_a_part_of_another_length_is_not_received(capfd):
+    comm = World(2).rank(0)
+    comm.world.rank(1).Issend(packed(UPDATE).header, dest=0, tag=7302)
+    comm.world.rank(1).Issend(bytes(1000), dest=0, tag=7303)
+    with pytest.raises(SystemExit):
+        Exchange(comm, NAMES, 5.0, "in a round", layouts=LAYOUTS).from_silos(Update)
+    assert "photo (rank 1) sent bytes that are no message: a part has 1,000 bytes, 48 were" in capfd.readouterr().err
+
+
+def test_a_silo_that_does_not_send_what_it_announced_is_named(capfd):
+    comm = World(2).rank(0)
+    comm.world.rank(1).Issend(packed(UPDATE).header, dest=0, tag=7302)
+    with pytest.raises(SystemExit):
+        Exchange(comm, NAMES, 0.1, "in a round", layouts=LAYOUTS).from_silos(Update)
+    assert "no sign of photo within 0 s" in capfd.readouterr().err
 
 
 def test_a_silo_that_takes_nothing_is_named_and_no_other(capfd):
     """It has sent its own, and is frozen: to MPI a small message to it is gone at once, but nobody reads it."""
     comm, exchange = server()
-    comm.issend = lambda value, dest, tag: NEVER if dest == 2 else DONE
+    comm.Issend = lambda content, dest, tag: NEVER if dest == 2 else DONE
     with pytest.raises(SystemExit):
         exchange.to_silos([GoOn()] * 3)
     assert comm.world.codes == [1]
@@ -59,7 +130,7 @@ def test_a_silo_that_takes_nothing_is_named_and_no_other(capfd):
 
 def test_a_silo_whose_server_takes_nothing_says_so(capfd):
     comm = World(3).rank(1)
-    comm.isend = lambda value, dest, tag: NEVER
+    comm.Issend = lambda content, dest, tag: NEVER
     with pytest.raises(SystemExit):
         Exchange(comm, NAMES, 0.1, "between federations").to_server(Present())
     assert "photo (rank 1), between federations: no sign of server" in capfd.readouterr().err
@@ -67,13 +138,12 @@ def test_a_silo_whose_server_takes_nothing_says_so(capfd):
 
 def test_a_refusal_is_said_whoever_does_not_listen(monkeypatch):
     monkeypatch.setattr(module, "_LAST_WORD_SECONDS", 0.1)
-    comm = World(1).rank(0)
-    comm.Get_size = lambda: 2
-    comm.Iprobe, comm.recv = lambda source, tag: True, lambda source, tag: Present()
-    comm.issend = lambda value, dest, tag: NEVER
+    comm = World(2).rank(0)
+    tell(comm.world.rank(1), Present(), 0)
+    comm.Issend = lambda content, dest, tag: NEVER
     card, fault = Present(fault="DataError"), DataError("no /srv")
     with pytest.raises(FedClipError, match="1 of 2 ranks cannot start\n  server: no /srv"):
-        exchange_status(comm, card, NAMES, 600.0, go_on, fault)
+        exchange_status(comm, card, NAMES, 600.0, go_on, fault, GoOn)
     assert comm.world.codes == []
 
 

@@ -34,9 +34,6 @@ class Alone:
     def Split_type(self, kind):
         return self
 
-    def allgather(self, value):
-        return [value]
-
     def Free(self):
         pass
 

@@ -24,7 +24,7 @@ from fedclip_plugin.federated.startup.rank_status import (
     require_one_recipe,
     require_own_names,
 )
-from fedclip_plugin.federated.startup.start_messages import Opened, Present, Ready, fault_kind
+from fedclip_plugin.federated.startup.start_messages import GoOn, Opened, Present, Ready, Room, fault_kind
 from tests.support.mpi_world import World
 from tests.support.paths import ROOT
 from tests.support.workshop import fedml_args
@@ -47,6 +47,12 @@ class Handler(ManagerMixin):
 
     def where(self):
         return "silo photo (rank 3), round 12"
+
+    def expected(self):
+        return {}
+
+    def _heard(self, rank):
+        raise AssertionError("nothing arrives")
 
     def fail(self, message):
         raise self.error
@@ -217,13 +223,13 @@ def test_the_class_list_is_the_recipes_or_that_of_all():
 NAMES = ("server", "photo", "art")
 
 
-def call_all(cards, judge=go_on, errors=(None, None, None)):
+def call_all(cards, judge=go_on, errors=(None, None, None), verdict=GoOn):
     """Return what every rank hears of the exchange of status, or the error that it raises, and what crossed."""
     world = World(len(cards))
 
     def call(comm):
         number = comm.Get_rank()
-        return exchange_status(comm, cards[number], NAMES, 5.0, judge, errors[number])
+        return exchange_status(comm, cards[number], NAMES, 5.0, judge, errors[number], verdict)
 
     return world.together(call), world.crossed
 
@@ -236,7 +242,7 @@ def test_every_silo_hears_a_verdict_and_nothing_of_the_others():
         seen.extend(found)
         return [Opened(number) for number in range(3)]
 
-    verdicts, crossed = call_all(cards, judge)
+    verdicts, crossed = call_all(cards, judge, verdict=Opened)
     assert verdicts == [Opened(0), Opened(1), Opened(2)]
     assert seen == cards
     assert sorted(crossed, key=lambda each: each[:2]) == [
@@ -281,7 +287,7 @@ def test_a_silo_that_the_server_objects_to_hears_its_own_part():
 
 
 def test_a_rank_that_sends_something_else_is_named():
-    told, _ = call_all([ready("server"), "a card of another version"])
+    told, _ = call_all([ready("server"), Room()])
     assert "photo sent something that is no Ready" in str(told[0])
 
 
@@ -299,7 +305,7 @@ def test_a_silent_rank_ends_the_job(number, message, monkeypatch, capfd):
     monkeypatch.setattr(stop.os, "_exit", leave)
     world = World(3)
     with pytest.raises(SystemExit):
-        exchange_status(world.rank(number), ready(NAMES[number]), NAMES, 0.1, go_on)
+        exchange_status(world.rank(number), ready(NAMES[number]), NAMES, 0.1, go_on, None, GoOn)
     assert world.codes == [1]
     told = capfd.readouterr().err
     assert message in told

@@ -7,6 +7,7 @@ import pytest
 
 from fedclip_plugin.errors import DataError, FederationError, RunFolderError
 from fedclip_plugin.federated import stop
+from fedclip_plugin.federated.messages.exchange import packed
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.study import Plan, ResultsFolder, StudyResults
 from fedclip_plugin.study.definition import load_study
@@ -15,6 +16,7 @@ from fedclip_plugin.study.running.estimate import estimate_table
 from fedclip_plugin.study.running.study_job import StudyJob
 from fedclip_plugin.study.running.study_messages import RunCell, Selected
 from fedclip_plugin.study.tables.choices_table import choices_table
+from tests.support.mpi_world import arriving
 from tests.support.round_records import write_rounds
 from tests.support.study_samples import sample_answers, sample_result, sample_results, write_study
 
@@ -39,11 +41,8 @@ class Comm:
     def Get_size(self):
         return self.rank + 1
 
-    def Iprobe(self, source, tag):
-        return True
-
-    def recv(self, source, tag):
-        return next(self.heard)
+    def Improbe(self, source, tag, status):
+        return arriving(packed(next(self.heard)).header, source, status)
 
     def Abort(self, code):
         self.aborted.append(code)

@@ -131,7 +131,8 @@ class FedClipRunner(FedMLRunner):
         assert pair is not None, "a rank is the server or a silo"
         if not asks(pair):
             return
-        exchange = closing_exchange(comm, ("server", *(server.silos if server else ())), settings.round_timeout)
+        names = ("server", *(server.silos if server else ()))
+        exchange = closing_exchange(comm, names, settings.round_timeout, pair.model)
         if server is not None:
             ask_over(exchange, comm.Get_size(), server, self._dataset[3], self._say)
         elif silo is not None:

@@ -1,4 +1,8 @@
-"""Objects between the server and the silos outside of a federation: every wait has a limit, and says who is late."""
+"""Messages between the server and the silos outside of a federation: every wait has a limit, and says who is late.
+
+A message is a dataclass or a pydantic model; its kind is the name of its class. What travels are its fields, as their
+types say, and arrays beside them: no class is named that the receiver does not name first.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,37 @@ from typing import Any
 
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.managers.watchdog import PATIENCE
+from fedclip_plugin.federated.messages.packing.mpi_transfer import Arriving, Sending, arrived_header
+from fedclip_plugin.federated.messages.packing.packed_message import (
+    ExpectedKind,
+    PackedMessage,
+    UnexpectedKindError,
+    pack,
+    read_header,
+)
+from fedclip_plugin.federated.messages.packing.tensor_layouts import NO_TENSORS, TensorLayout
+from fedclip_plugin.federated.messages.packing.typed_values import made_of, record_of
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.text import told
 
 _TAG = 7302
+"""Of headers; what goes beside them has the next one."""
+
 _POLL_SECONDS = 0.01
 _LAST_WORD_SECONDS = 5.0
 """How long a job that ends anyway waits for silos to hear why."""
+
+Layouts = Mapping[type[Any], Sequence[TensorLayout]]
+"""By class of a message: which arrays it may have."""
+
+_untaken: list[Sending] = []
+"""Last words to ranks that do not listen: MPI may read them until this process ends."""
+
+
+def packed(value: Any) -> PackedMessage:
+    """Return a message as it travels."""
+    record = record_of(type(value))
+    return pack(type(value).__name__, record, {name: getattr(value, name) for name in record.fields})
 
 
 class Exchange:
@@ -30,77 +58,88 @@ class Exchange:
         little longer for the server.
     key
         Which key of the recipe this limit is.
+    layouts
+        Which arrays the messages that come here may have; a class that is not there has none.
     """
 
     def __init__(
-        self, comm: Any, names: Sequence[str], limit: float, when: str, key: str = "fedclip_args.start_timeout"
+        self,
+        comm: Any,
+        names: Sequence[str],
+        limit: float,
+        when: str,
+        key: str = "fedclip_args.start_timeout",
+        layouts: Layouts | None = None,
     ) -> None:
-        self._comm, self._when, self._key = comm, when, key
+        self._comm, self._when, self._key, self._layouts = comm, when, key, layouts or {}
         self._rank, self._size = comm.Get_rank(), comm.Get_size()
         self._limit = limit * PATIENCE if self._rank else limit
         self._names = [told(names[rank]) if rank < len(names) else f"rank {rank}" for rank in range(self._size)]
 
     def to_server(self, value: Any) -> None:
-        """Send the server an object."""
-        self._finish({0: self._comm.isend(value, dest=0, tag=_TAG)}, self._limit)
+        """Send the server a message."""
+        self._finish({0: Sending.begin(self._comm, packed(value), 0, _TAG)}, self._limit)
 
     def from_silos(self, kind: type[Any]) -> list[Any]:
-        """Return an object of every silo, in their order; a FedClipError names the silo whose is of another kind."""
-        received = self._receive(range(1, self._size))
-        return [self._expected(value, (kind,), rank) for rank, value in enumerate(received, 1)]
+        """Return a message of every silo, in their order; a FedClipError names the silo whose is of another kind."""
+        return self._receive(range(1, self._size), (kind,))
 
     def to_silos(self, values: Sequence[Any], last: bool = False) -> None:
-        """Send every silo its object, and wait until each has taken it, so that nobody is frozen.
+        """Send every silo its message, and wait until each has taken it, so that nobody is frozen.
 
         Values are in the order of the ranks, the server's own included. Where the job ends in any case, with ``last``,
         whoever does not listen is not waited for long.
         """
-        # Synchronous sends end when the receiver has begun to take them.
-        sent = {rank: self._comm.issend(values[rank], dest=rank, tag=_TAG) for rank in range(1, self._size)}
+        made = {id(value): packed(value) for value in values[1:]}  # one for all ranks that are sent the same
+        sent = {rank: Sending.begin(self._comm, made[id(values[rank])], rank, _TAG) for rank in range(1, self._size)}
         self._finish(sent, min(self._limit, _LAST_WORD_SECONDS) if last else self._limit, last)
 
     def from_server(self, *kinds: type[Any]) -> Any:
-        """Return an object of the server; a FedClipError when it is of none of these kinds."""
-        (received,) = self._receive([0])
-        return self._expected(received, kinds, 0)
-
-    def _expected(self, received: Any, kinds: tuple[type[Any], ...], rank: int) -> Any:
-        if not isinstance(received, kinds):
-            wanted = " or ".join(kind.__name__ for kind in kinds)
-            raise FedClipError(
-                f"{self._names[rank]} sent something that is no {wanted}: do all hosts have the same version?"
-            )
+        """Return a message of the server; a FedClipError when it is of none of these kinds."""
+        (received,) = self._receive([0], kinds)
         return received
 
-    def _finish(self, sending: Mapping[int, Any], limit: float, last: bool = False) -> None:
+    def _finish(self, sending: Mapping[int, Sending], limit: float, last: bool = False) -> None:
         waiting, began = dict(sending), time.monotonic()
-        while waiting := {rank: request for rank, request in waiting.items() if not request.Test()}:
+        while waiting := {rank: message for rank, message in waiting.items() if not message.over()}:
             if time.monotonic() - began > limit:
                 if not last:
                     self._stop(waiting, limit)
+                _untaken.extend(waiting.values())
                 return
             _pause(began)
 
-    def _receive(self, ranks: Iterable[int]) -> list[Any]:
-        """Receive one object from each of ``ranks``, or end the job when one stays silent."""
-        waiting, received, began = set(ranks), dict[int, Any](), time.monotonic()
+    def _receive(self, ranks: Iterable[int], kinds: Sequence[type[Any]]) -> list[Any]:
+        """Receive one message from each of ``ranks``, or end the job when one stays silent."""
+        classes = {kind.__name__: kind for kind in kinds}
+        expected = {
+            name: ExpectedKind(record_of(kind), self._layouts.get(kind, NO_TENSORS)) for name, kind in classes.items()
+        }
+        waiting, arriving, received, began = set(ranks), dict[int, Arriving](), dict[int, Any](), time.monotonic()
         while True:
             for rank in sorted(waiting):
-                if self._comm.Iprobe(source=rank, tag=_TAG):
-                    received[rank] = self._take(rank)
-                    waiting.discard(rank)
+                try:
+                    if rank not in arriving and (header := arrived_header(self._comm, rank, _TAG)) is not None:
+                        announced = read_header(header[0], expected)
+                        arriving[rank] = Arriving(self._comm, announced, rank, _TAG)
+                    if rank in arriving and arriving[rank].over():
+                        whole = arriving.pop(rank)
+                        values = whole.announced.values(whole.contents)
+                        received[rank] = made_of(classes[whole.announced.kind], values)
+                        waiting.discard(rank)
+                except UnexpectedKindError as error:
+                    wanted = " or ".join(classes)
+                    raise FedClipError(
+                        f"{self._names[rank]} sent something that is no {wanted}: do all hosts have the same version?"
+                    ) from error
+                except ValueError as error:
+                    why = told(str(error), 200)
+                    stop_job(self._comm, self._who(), f"{self._titled(rank)} sent bytes that are no message: {why}")
             if not waiting:
                 return [received[rank] for rank in sorted(received)]
             if time.monotonic() - began > self._limit:
                 self._stop(waiting, self._limit)
             _pause(began)
-
-    def _take(self, rank: int) -> Any:
-        try:
-            return self._comm.recv(source=rank, tag=_TAG)
-        except Exception as error:  # unpickling raises whatever the bytes make it raise
-            why = told(f"{type(error).__name__}: {error}", 200)
-            stop_job(self._comm, self._who(), f"{self._titled(rank)} sent bytes that are no message: {why}")
 
     def _stop(self, late: Iterable[int], limit: float) -> None:
         names = ", ".join(self._names[rank] for rank in sorted(late))

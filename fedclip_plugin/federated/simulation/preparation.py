@@ -21,6 +21,8 @@ from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSource, InputSet, TextFeatures, prompts_of
 from fedclip_plugin.features.encoding import Progress
 from fedclip_plugin.features.text_features import require_distinct
+from fedclip_plugin.federated.messages.exchange import Layouts
+from fedclip_plugin.federated.messages.packing.tensor_layouts import TensorLayout, TensorRule
 from fedclip_plugin.federated.roles.class_scorer import ClassScorer, EveryClass, class_images
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.federated.simulation.client_data import ClientData
@@ -126,14 +128,19 @@ class SimulationPreparation:
     def run(self) -> SimulationInputs:
         """Return what this rank works with; a FedClipError on every rank when anything is wrong with any."""
         if self._drawn:
-            self._do(RankStatus, self._draw, lambda cards: [GoOn() for _ in cards])
+            self._do(RankStatus, self._draw, lambda cards: [GoOn() for _ in cards], GoOn)
         clients, target, source, agreed = self._list()
         source.agree(agreed.precision)
         text, shared = self._encode(clients, target, source, agreed)
         return self._assemble(clients, target, source, agreed, text, shared)
 
     def _do(
-        self, empty: Callable[..., Any], work: Callable[[], Any], judge: Callable[[list[Any]], Sequence[Any]]
+        self,
+        empty: Callable[..., Any],
+        work: Callable[[], Any],
+        judge: Callable[[list[Any]], Sequence[Any]],
+        verdict: type[GoOn],
+        layouts: Layouts | None = None,
     ) -> Any:
         """Do a piece of work, tell all ranks how it went, and return the verdict."""
         card, fault = empty(), None
@@ -141,7 +148,7 @@ class SimulationPreparation:
             card = work()
         except (FedClipError, OSError) as error:
             card, fault = empty(fault=fault_kind(error)), error
-        return self._group.exchange(card, judge, fault)
+        return self._group.exchange(card, judge, fault, verdict, layouts)
 
     def _draw(self) -> RankStatus:
         if self._group.first_here:
@@ -182,7 +189,7 @@ class SimulationPreparation:
                 precision=source.settle(sets[0]) if first else "",
             )
 
-        agreed: Agreed = self._do(Listed, work, self._agree)
+        agreed: Agreed = self._do(Listed, work, self._agree, Agreed)
         return (*found, agreed)
 
     def _missing(self, source: FeatureSource, clients: Clients, target: ImageSet | None) -> int:
@@ -230,7 +237,10 @@ class SimulationPreparation:
 
         sets = [(images.name, len(images)) for images in clients.image_sets]
         sets += [(f"target {target.name}", len(target))] if target is not None else []
-        shared: Encoded = self._do(Shared, work, partial(self._compare, sets))
+        longest = max(count for _, count in sets)
+        kept = [TensorLayout({"kept.*": TensorRule("int64", (range(longest + 1),))})]
+        layouts = {Shared: kept, Encoded: kept}
+        shared: Encoded = self._do(Shared, work, partial(self._compare, sets), Encoded, layouts)
         return source.text(agreed.classes, self._settings.prompt_template), shared
 
     def _compare(self, sets: Sequence[tuple[str, int]], cards: list[Shared]) -> list[Encoded]:

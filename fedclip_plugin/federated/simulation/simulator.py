@@ -16,6 +16,7 @@ from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.simulation.client_data import ClientData
 from fedclip_plugin.federated.simulation.client_table import ClientTable
+from fedclip_plugin.federated.simulation.expected_turns import ExpectedTurns
 from fedclip_plugin.federated.simulation.round_plan import RoundPlan
 from fedclip_plugin.federated.simulation.server import SimulationServer
 from fedclip_plugin.federated.simulation.worker import Worker
@@ -59,6 +60,7 @@ class Simulator:
         plan = RoundPlan(self.settings, data, self.group.workers)
         width = len(plan.kept) * sum(tensor.numel() for tensor in parameters_of(pair.model).values())
         table = ClientTable(pair.folder.path / "clients", len(data), width) if width else None
+        self._expected = expected = ExpectedTurns(pair.model, self.settings, plan)
         self._limit, self._server, self._worker = limit, None, None
         self._pair, self._aggregator, self._target = pair, aggregator, target
         if trainer is not None:
@@ -68,7 +70,7 @@ class Simulator:
         if aggregator is not None:
             assert recorder is not None, "the server keeps records"
             aggregator.set_id(0)
-            ask = self.group.ask(self._worker, limit)
+            ask = self.group.ask(self._worker, limit, expected)
             self._server = SimulationServer(args, target, aggregator, recorder, data, plan, ask, table, histories)
 
     def where(self) -> str:
@@ -93,7 +95,7 @@ class Simulator:
             assert self._worker is not None and self._aggregator is not None, "this process is both"
             ask_here([self._worker.calibrator().act], self._aggregator, self._target, say)
             return
-        exchange = closing_exchange(self.group.comm, self.group.names, self._limit)
+        exchange = closing_exchange(self.group.comm, self.group.names, self._limit, self._pair.model)
         if self._aggregator is not None:
             ask_over(exchange, self.group.workers + 1, self._aggregator, self._target, say)
         elif self._worker is not None:
@@ -104,7 +106,7 @@ class Simulator:
             self._server.run()
             return
         assert self._worker is not None, "not the server"
-        self.group.serve(self._worker, self._limit)
+        self.group.serve(self._worker, self._limit, self._expected)
 
 
 def needs_single_updates(args: Any, settings: TrainingSettings) -> bool:

@@ -8,10 +8,12 @@ from typing import Any
 
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.managers.watchdog import together
-from fedclip_plugin.federated.messages.exchange import Exchange
+from fedclip_plugin.federated.messages.exchange import Exchange, Layouts
+from fedclip_plugin.federated.simulation.expected_turns import ExpectedTurns
 from fedclip_plugin.federated.simulation.turns import Turn, WorkerAnswer
 from fedclip_plugin.federated.simulation.worker import Worker
 from fedclip_plugin.federated.startup.rank_status import StatusExchange, exchange_here, exchange_status
+from fedclip_plugin.federated.startup.start_messages import GoOn
 
 
 @dataclass(frozen=True)
@@ -63,33 +65,47 @@ class WorkerGroup:
         """What ranks are called, by rank."""
         return ["server", *(f"worker {number}" for number in range(1, self.workers + 1))]
 
-    def exchange(self, card: Any, judge: Callable[[list[Any]], Sequence[Any]], fault: Exception | None) -> Any:
+    def exchange(
+        self,
+        card: Any,
+        judge: Callable[[list[Any]], Sequence[Any]],
+        fault: Exception | None,
+        verdict: type[GoOn],
+        layouts: Layouts | None = None,
+    ) -> Any:
         """Hand in a card and return the verdict, as :func:`~...startup.rank_status.exchange_status` does."""
         if self.comm is None:
             return exchange_here([StatusExchange(card, judge, fault)])[0]
-        return exchange_status(self.comm, card, self.names, self.limit, judge, fault)
+        return exchange_status(self.comm, card, self.names, self.limit, judge, fault, verdict, layouts)
 
-    def ask(self, worker: Worker | None, limit: float) -> Callable[[Turn], Sequence[WorkerAnswer]]:
-        """Return what asks all workers and waits ``limit`` seconds for their answers; for the server."""
+    def ask(
+        self, worker: Worker | None, limit: float, expected: ExpectedTurns
+    ) -> Callable[[Turn], Sequence[WorkerAnswer]]:
+        """Return what asks all workers and waits ``limit`` seconds for their answers; for the server.
+
+        A FederationError names a worker whose answer is not the one that the plan has for it.
+        """
         if self.comm is None:
             assert worker is not None, "this process is the worker too"
             return lambda turn: [worker.act(turn)]
-        exchange = self._exchange(limit)
+        exchange = self._exchange(limit, expected.answers)
 
         def ask(turn: Turn) -> Sequence[WorkerAnswer]:
             exchange.to_silos([turn] * (self.workers + 1))
-            return exchange.from_silos(WorkerAnswer)
+            answers = exchange.from_silos(WorkerAnswer)
+            expected.require(turn, answers)
+            return answers
 
         return ask
 
-    def serve(self, worker: Worker, limit: float) -> None:
+    def serve(self, worker: Worker, limit: float, expected: ExpectedTurns) -> None:
         """Act on the server's turns until the last one; for a worker."""
-        exchange = self._exchange(limit)
+        exchange = self._exchange(limit, expected.turns)
         while True:
             turn: Turn = exchange.from_server(Turn)
             exchange.to_server(worker.act(turn))
             if not turn.train:
                 return
 
-    def _exchange(self, limit: float) -> Exchange:
-        return Exchange(self.comm, self.names, limit, "in a round", key="fedclip_args.round_timeout")
+    def _exchange(self, limit: float, layouts: Layouts) -> Exchange:
+        return Exchange(self.comm, self.names, limit, "in a round", "fedclip_args.round_timeout", layouts)

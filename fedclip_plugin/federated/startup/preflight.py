@@ -8,6 +8,7 @@ from typing import Any
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.errors import BackboneError, FedClipError, MemoryShortageError
 from fedclip_plugin.federated.managers.watchdog import together
+from fedclip_plugin.federated.messages.exchange import Exchange
 from fedclip_plugin.federated.startup.memory_check import RankMemory, require_memory_of, require_memory_of_process
 from fedclip_plugin.federated.startup.memory_estimate import footprint, update_bytes
 from fedclip_plugin.federated.startup.rank_status import exchange_status, go_on, require_one_recipe
@@ -47,12 +48,11 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
         require_one_recipe(cards, names)
         return go_on(cards)
 
-    exchange_status(comm, Present(recipe=recipe.digest()), names, limit, same_recipe)
+    exchange_status(comm, Present(recipe=recipe.digest()), names, limit, same_recipe, None, GoOn)
     backbone, card, fault = _backbone(recipe), Room(), None
     try:
-        with together(comm, f"rank {comm.Get_rank()}, before round 1", "the count of memory", limit):
-            first, ranks = _ranks_here(comm)
-        if backbone is not None and first:  # one rank speaks for a machine
+        ranks = _ranks_here(comm, limit)
+        if backbone is not None and ranks:  # one rank speaks for a machine
             require_memory_of(footprint(recipe, backbone), ranks)
     except MemoryShortageError as error:
         card, fault = Room(fault=fault_kind(error), needed=error.needed, there=error.there), error
@@ -61,7 +61,7 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
         """Make the folder ready, now that every machine has the memory."""
         return [Opened(_prepare(folder, recipe, resume, backbone))] * len(cards)
 
-    return exchange_status(comm, card, names, limit, opened, fault).rounds
+    return exchange_status(comm, card, names, limit, opened, fault, Opened).rounds
 
 
 def open_run_here(folder: RunFolder, recipe: Recipe, resume: bool) -> int:
@@ -72,18 +72,25 @@ def open_run_here(folder: RunFolder, recipe: Recipe, resume: bool) -> int:
     return _prepare(folder, recipe, resume, backbone)
 
 
-def _ranks_here(comm: Any) -> tuple[bool, list[RankMemory]]:
-    """Return whether this is the first rank on its machine, and what those there say of their memory.
+def _ranks_here(comm: Any, limit: float) -> list[RankMemory]:
+    """Return what the ranks on this machine say of their memory to the first one there; to the others nothing.
 
     Every rank calls this. MPI knows who is on one machine: no rank says where it is.
     """
     from mpi4py import MPI
 
-    here = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    ranks: list[RankMemory] = here.allgather(RankMemory.here(comm.Get_rank() == 0))
-    first = here.Get_rank() == 0
+    who = f"rank {comm.Get_rank()}, before round 1"
+    with together(comm, who, "the count of memory", limit):
+        here = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    own, names = RankMemory.here(comm.Get_rank() == 0), [f"rank {rank} of a machine" for rank in range(here.Get_size())]
+    exchange = Exchange(here, names, limit, "before round 1")
+    if here.Get_rank() == 0:
+        ranks = [own, *exchange.from_silos(RankMemory)]
+    else:
+        exchange.to_server(own)
+        ranks = []
     here.Free()
-    return first, ranks
+    return ranks
 
 
 def _prepare(folder: RunFolder, recipe: Recipe, resume: bool, backbone: Path | None) -> int:

@@ -116,7 +116,7 @@ class Preparation:
         try:
             asked = next(steps)
             while True:
-                verdict = exchange_status(self._comm, asked.card, self._names, limit, asked.judge, asked.fault)
+                verdict = exchange_status(self._comm, asked.card, self._names, limit, *asked[1:])
                 asked = steps.send(verdict)
         except StopIteration as end:
             prepared: Prepared = end.value
@@ -179,7 +179,7 @@ class Preparation:
             )
         except (FedClipError, OSError) as error:  # such as a cache folder that cannot be written
             card, fault = Ready(name=self._names[self._rank], fault=fault_kind(error)), error
-        agreed = yield StatusExchange(card, self._agree, fault)
+        agreed = yield StatusExchange(card, self._agree, fault, Agreed)
         assert found is not None, "nobody goes on when a card has a fault"
         return *found, agreed
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from fedclip_edge.terminal import printable
 from fedclip_plugin.data import common_classes
 from fedclip_plugin.errors import DataError, FedClipError
-from fedclip_plugin.federated.messages.exchange import Exchange
+from fedclip_plugin.federated.messages.exchange import Exchange, Layouts
 from fedclip_plugin.federated.rank_output import say
 from fedclip_plugin.federated.startup.start_messages import (
     FAULTS,
@@ -37,13 +37,14 @@ class StatusExchange(NamedTuple):
 
     Attributes
     ----------
-    card, judge, fault
-        As for :func:`exchange_status`, where the last is called ``error``.
+    card, judge, fault, verdict
+        As for :func:`exchange_status`, where the third is called ``error``.
     """
 
     card: RankStatus
     judge: Callable[[list[Any]], Sequence[GoOn]]
     fault: Exception | None
+    verdict: type[GoOn] = GoOn
 
 
 def exchange_here(asked: Sequence[StatusExchange]) -> Sequence[GoOn]:
@@ -68,7 +69,9 @@ def exchange_status(
     names: Sequence[str],
     timeout: float,
     judge: Callable[[list[C]], Sequence[V]],
-    error: Exception | None = None,
+    error: Exception | None,
+    verdict: type[V],
+    layouts: Layouts | None = None,
 ) -> V:
     """Hand in a card, and return the verdict.
 
@@ -81,6 +84,10 @@ def exchange_status(
         On the server: from every rank's card to every rank's verdict, both in the order of the ranks.
     error
         What is wrong with this rank. A silo says the sentence itself; only its kind is on the card.
+    verdict
+        What the server says when nothing is wrong.
+    layouts
+        The arrays that cards and verdicts have, where they have any.
 
     Raises
     ------
@@ -90,16 +97,16 @@ def exchange_status(
     """
     rank, size = comm.Get_rank(), comm.Get_size()
     known = [names[number] if number < len(names) else f"rank {number}" for number in range(size)]
-    exchange = Exchange(comm, known, timeout, "before round 1")
+    exchange = Exchange(comm, known, timeout, "before round 1", layouts=layouts)
     if rank:
         if error is not None:
             say(f"fedclip: {printable(known[rank])} (rank {rank}): {error}")
         exchange.to_server(card)
-        verdict = exchange.from_server(GoOn, CannotStart)
-        if isinstance(verdict, CannotStart):
-            reason = verdict.reason or "the server's console says why"
+        heard = exchange.from_server(verdict, CannotStart)
+        if isinstance(heard, CannotStart):
+            reason = heard.reason or "the server's console says why"
             raise FedClipError(f"the job cannot start: {reason}")
-        return cast(V, verdict)
+        return cast(V, heard)
     try:
         cards = [card, *exchange.from_silos(type(card))]
         _refuse_faults(cards, known, error)

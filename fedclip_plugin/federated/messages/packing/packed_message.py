@@ -99,6 +99,10 @@ class UnexpectedTensors:
     reason: str
 
 
+class UnexpectedKindError(ValueError):
+    """A message of a kind that is not expected where it arrives."""
+
+
 class Announced:
     """A header that has arrived and is what its receiver expects; its tensors are still to come.
 
@@ -166,7 +170,7 @@ def read_header(header: bytes, expected: Mapping[str, ExpectedKind]) -> Announce
     own = expected.get(message["kind"])
     if own is None:
         wanted = " or ".join(expected) or "nothing"
-        raise ValueError(f"it is of kind {told(message['kind'], 40)}; expected here: {wanted}")
+        raise UnexpectedKindError(f"it is of kind {told(message['kind'], 40)}; expected here: {wanted}")
     announced = Announced(message["kind"], message["value"], own.record)
     if fault := layout_fault(own.layouts, announced.specs):
         size, most = sum(spec.nbytes for spec in announced.specs), _ROOM + own.most_bytes()
