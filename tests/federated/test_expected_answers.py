@@ -248,3 +248,30 @@ def test_who_has_answered_is_not_accused_while_the_server_cannot_look(tmp_path):
         if not [pair for pair in run.wire.pairs() if pair[0] != 2 and pair[1] != 2]:
             break
     assert set(run.server._watchdog._deadlines) == {"cartoon"}
+
+
+@pytest.mark.parametrize(
+    ("again", "change", "told"),
+    [
+        (True, {}, "the first adapter, of round 0, out of turn: must be a later one, of a round from 0 to 4"),
+        (False, {"number": 2}, "a later adapter, of round 0, out of turn: must be the first one, of a round from 0 to"),
+        (
+            False,
+            {ROUND: 5},
+            "the first adapter, of round 5, out of turn: must be the first one, of a round from 0 to 4",
+        ),
+        (False, {ROUND: -1}, "the first adapter, of round -1, out of turn"),
+    ],
+)
+def test_a_silo_takes_the_servers_adapters_in_their_turn(tmp_path, ended, capfd, again, change, told):
+    run = Federation(tmp_path)
+    run.wire.Abort = lambda code: None
+    run.run(until=lambda: run.server.is_initialized and run.wire.message((0, 1)).get(ROUND) == 0)
+    message = run.wire.message((0, 1))
+    if again:
+        run.wire.deliver((0, 1))
+    for key, value in change.items():
+        message.add_params("msg_type" if key == "number" else key, value)
+    with pytest.raises(SystemExit):
+        run.silos[0].receive_message(message.get_type(), message)
+    assert f"silo art (rank 1), round 1: the server sent {told}" in capfd.readouterr().err

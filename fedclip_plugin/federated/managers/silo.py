@@ -15,6 +15,7 @@ from fedml.cross_silo.client.fedml_trainer_dist_adapter import TrainerDistAdapte
 from fedml.cross_silo.client.message_define import MyMessage
 from torch import Tensor
 
+from fedclip_plugin.errors import FederationError
 from fedclip_plugin.features import SiloFeatures
 from fedclip_plugin.federated.managers.handlers import ManagerMixin
 from fedclip_plugin.federated.managers.round_state import RoundState
@@ -241,14 +242,19 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         self._receive(msg_params, super().handle_message_receive_model_from_server)
 
     def _receive(self, message: Message, train: Callable[[Message], None]) -> None:
-        number = int(message.get(ROUND))
+        number, first = message.get(ROUND), message.get_type() == MyMessage.MSG_TYPE_S2C_INIT_CONFIG
+        if first != (self._driver.report is None) or not self._driver.round <= number <= self.num_rounds:
+            sent = f"{'the first' if first else 'a later'} adapter, of round {told(number)}"
+            due = f"{'the first' if self._driver.report is None else 'a later'} one"
+            rule = f"must be {due}, of a round from {self._driver.round} to {self.num_rounds}"
+            raise FederationError(f"{_SERVER_NAME} sent {sent}, out of turn: {rule}")
         self._driver.round = self.round_idx = number
         if message.get(LAST):
             self.num_rounds = number
             self._driver.end_after(number)
         chosen = message.get(CHOSEN)
         self._driver.chosen = None if chosen is None else Chosen(*chosen)
-        self._driver.state.drop_before(int(message.get(COMPLETE)))
+        self._driver.state.drop_before(message.get(COMPLETE))
         if message.get(TRY):
             solutions = message.get(MyMessage.MSG_ARG_KEY_MODEL_PARAMS)
             self.send_model_to_server(_SERVER, *self._driver.try_solutions(solutions))
