@@ -23,6 +23,9 @@ from fedclip_plugin.federated.messages.packing.tensor_memory import room_for
 TAGS_EACH = 2
 """A header has the first of two tags, what goes beside it the second."""
 
+_FIRST_TRIES = 200
+"""How often parts are looked for at first: they come with their header, and a pause would take longer."""
+
 
 @dataclass(frozen=True)
 class Sending:
@@ -92,6 +95,7 @@ class Arriving:
         self._parts = deque(pieces_of(self.contents))
         self._to_drop = self.size if announced.unexpected else 0
         self._requests: list[Any] = []
+        self._tries = _FIRST_TRIES
 
     def over(self) -> bool:
         """Receive what has come, and return whether all is there; a ValueError when a part has another size.
@@ -100,9 +104,10 @@ class Arriving:
         """
         from mpi4py import MPI
 
-        status = MPI.Status()
+        status, tries, self._tries = MPI.Status(), self._tries, 1
         while self._parts or self._to_drop:
-            message = self._comm.Improbe(source=self.source, tag=self._tag, status=status)
+            probes = (self._comm.Improbe(source=self.source, tag=self._tag, status=status) for _ in range(tries))
+            message = next((found for found in probes if found is not None), None)
             if message is None:
                 return False
             part = self._room(status.Get_count(MPI.BYTE))

@@ -192,13 +192,7 @@ def _json(header: bytes) -> Any:
     if _CHECKSUM.unpack_from(header, len(_MARK))[0] != zlib.crc32(text):
         raise ValueError("its header is damaged: the checksum is another one")
     try:
-        return json.loads(
-            text.decode("utf-8"),
-            object_pairs_hook=_without_repetition,
-            parse_int=_integer,
-            parse_float=_no_number,
-            parse_constant=_no_number,
-        )
+        return _DECODER.decode(text.decode("utf-8"))
     except RecursionError as error:
         raise ValueError("its header is nested too deeply") from error
 
@@ -218,3 +212,8 @@ def _integer(digits: str) -> int:
 
 def _no_number(word: str) -> Any:
     raise ValueError(f"a number of its header is {told(word, 20)}: must be an integer, or bits of a double")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_without_repetition, parse_int=_integer, parse_float=_no_number, parse_constant=_no_number
+)
