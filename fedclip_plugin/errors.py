@@ -37,6 +37,10 @@ class FolderInUseError(FedClipError):
     """A folder in which another process works."""
 
 
+class PolicyError(FedClipError):
+    """A silo policy that cannot be used or refuses what it is asked, or an egress log that cannot be kept."""
+
+
 class FederationError(FedClipError):
     """A federation that had to stop: too few usable updates, a silent silo, a failed rank."""
 

@@ -40,6 +40,9 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         ),
         "keys": Command("what the keys of a recipe mean, with type and default", "fedclip keys learning_rate"),
         "schema": Command("print the JSON schema of recipes, for editors", "fedclip schema > fedclip.schema.json"),
+        "policy": Command(
+            "hold a recipe against this machine's silo policy, or print one", "fedclip policy check mine.yaml"
+        ),
         "doctor": Command("versions and clashes, MPI, GPU, caches", "fedclip doctor"),
     },
     "run": {
@@ -75,6 +78,10 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         ),
         "pull": Command(
             "fetch an adapter from the hub; then its name stands for it in every command", "fedclip pull jane/sketches"
+        ),
+        "audit": Command(
+            "verify a silo's egress log, and tell what left; exit code 2 when it does not verify",
+            "fedclip audit runs/demo/logs/egress_1.jsonl",
         ),
         "forget": Command(
             "the adapter of a run without one of its silos; of ridge, ncm and gda",

@@ -20,6 +20,7 @@ from fedclip_plugin.federated.simulation.preparation import SimulationPreparatio
 from fedclip_plugin.federated.simulation.worker_group import WorkerGroup
 from fedclip_plugin.federated.startup.preflight import open_run, open_run_here
 from fedclip_plugin.federated.startup.preparation import Preparation, Prepared
+from fedclip_plugin.federated.startup.silo_egress import plain_fault
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import METHODS, Adapter, create_adapter
 from fedclip_plugin.methods.closed_form.adapters import ClosedForm
@@ -70,7 +71,7 @@ def build(args: Any, device: torch.device) -> Parts:
         keep_own_words(folder.path / "logs" / f"rank_{args.rank}.log")
         if recipe.simulated:
             return _build_simulation(args, comm, device, recipe, folder)
-        open_run(comm, folder, recipe, resume=False)
+        open_run(comm, folder, recipe, resume=False, fault=plain_fault(args.rank))
         prepared = Preparation(recipe, comm, device, progress=False, say=_quiet).run()
     except FedClipError as error:
         if args.rank == 0:

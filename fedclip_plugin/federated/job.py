@@ -16,6 +16,7 @@ from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fed
 from fedclip_plugin.federated.startup.preflight import open_run, open_run_here
 from fedclip_plugin.federated.startup.preparation import Preparation
 from fedclip_plugin.federated.startup.rank_log import log_to
+from fedclip_plugin.federated.startup.silo_egress import job_egress
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RunFolder
@@ -50,8 +51,11 @@ def run_job(
     """
     args = start_simulation(recipe) if recipe.simulated else start_fedml(recipe)
     try:
-        with log_to(folder.path / "logs", args.rank):
-            _train(args, recipe, folder, resume, progress, observer, histories)
+        with (
+            log_to(folder.path / "logs", args.rank),
+            job_egress(args.comm, recipe, folder.path, args.rank) as fault,
+        ):
+            _train(args, recipe, folder, resume, progress, observer, histories, fault)
     except FedClipError:
         raise
     except Exception as error:
@@ -68,13 +72,14 @@ def _train(
     progress: bool,
     observer: Observer,
     histories: Histories | None,
+    fault: FedClipError | None,
 ) -> None:
     def _tell(text: str) -> None:
         if args.rank == 0:
             observer.say(text)
 
     here = args.comm is None
-    done = open_run_here(folder, recipe, resume) if here else open_run(args.comm, folder, recipe, resume)
+    done = open_run_here(folder, recipe, resume) if here else open_run(args.comm, folder, recipe, resume, fault)
     if done >= args.comm_round:
         _tell(f"{folder.path} has all {done} rounds already: nothing to train")
         return
@@ -85,6 +90,8 @@ def _train(
     if args.rank == 0:
         observer.begin(args.worker_num, done, device)
     prepared = Preparation(recipe, args.comm, device, progress, _tell).run()
+    if args.rank == 0:
+        folder.note_policies(done, prepared.policies)
     task = prepared.task
     dataset, model, trainer, aggregator = make_pair(args, device, recipe, prepared, folder)
     del prepared

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from fedclip_plugin.federated.after_training import ask_here, asks, silo_answers
@@ -14,10 +16,12 @@ from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fed
 from fedclip_plugin.federated.startup.preflight import open_run_here
 from fedclip_plugin.federated.startup.preparation import Preparation, feature_source, prepare_here
 from fedclip_plugin.federated.startup.rank_log import log_to
+from fedclip_plugin.federated.startup.silo_egress import asked_of
 from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.ranks import threads_per_rank
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RunFolder
+from fedclip_plugin.trust.egress import check_here
 
 
 def run_job_here(recipe: Recipe, folder: RunFolder, resume: bool, progress: bool, observer: Observer) -> None:
@@ -35,6 +39,7 @@ def run_job_here(recipe: Recipe, folder: RunFolder, resume: bool, progress: bool
     folder.claim()
     try:
         with log_to(folder.path / "logs", 0, only="fedclip_plugin"):
+            check_here(partial(asked_of, recipe, folder.path.name))
             done = open_run_here(folder, recipe, resume)
             if done >= recipe.train_args.comm_round:
                 observer.say(f"{folder.path} has all {done} rounds already: nothing to train")

@@ -12,8 +12,8 @@ from fedclip_plugin.federated.local_comm import LocalComm
 from fedclip_plugin.federated.rank_output import say
 
 
-def stop_job(comm: Any, who: str, error: BaseException | str) -> NoReturn:
-    """Say why on stderr and end every rank of the job with exit code 1; in one process, raise the error instead.
+def stop_job(comm: Any, who: str, error: BaseException | str, code: int = 1) -> NoReturn:
+    """Say why on stderr and end every rank of the job with an exit code; in one process, raise the error instead.
 
     Parameters
     ----------
@@ -21,6 +21,8 @@ def stop_job(comm: Any, who: str, error: BaseException | str) -> NoReturn:
         MPI communicator, or a :class:`LocalComm`; None where MPI is closing: mpirun ends the others then.
     error
         The exception (its traceback is printed unless the user caused it), or a sentence.
+    code
+        The exit code.
     """
     if isinstance(comm, LocalComm):
         comm.fail(who, error)
@@ -33,5 +35,5 @@ def stop_job(comm: Any, who: str, error: BaseException | str) -> NoReturn:
     short = text if isinstance(error, str) else f"{type(error).__name__}; its log, on its machine, says more"
     say(f"fedclip: the job stops: {who}: {text.rstrip()}", f"fedclip: the job stops: {who}: {short}")
     if comm is not None:
-        comm.Abort(1)
-    os._exit(1)
+        comm.Abort(code)
+    os._exit(code)

@@ -164,25 +164,35 @@ def read_yaml(path: Path, wanted: str = _WANTED) -> tuple[dict[Any, Any], list[F
         `RecipeLoader` (with the line), empty, or not a mapping.
     """
     try:
-        text = _read(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise recipe_error(path, [Fault(str(path), "is not text in UTF-8; save it as UTF-8")]) from error
+        content = read_plain(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise recipe_error(path, [Fault(str(path), f"cannot be read ({reason}); {wanted}")]) from error
+    return parse_yaml(path, content, wanted)
+
+
+def parse_yaml(path: Path, content: bytes, wanted: str = _WANTED) -> tuple[dict[Any, Any], list[Fault]]:
+    """Do what `read_yaml` does with bytes that were read already; errors are told of ``path``."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise recipe_error(path, [Fault(str(path), "is not text in UTF-8; save it as UTF-8")]) from error
     try:
         loader = RecipeLoader(text)
-        content = loader.get_single_data()
+        found = loader.get_single_data()
     except yaml.YAMLError as error:
         raise recipe_error(path, [_malformed(error, text)]) from error
-    if not isinstance(content, dict):
-        kind = "is empty" if content is None else f"holds a {type(content).__name__}"
+    if not isinstance(found, dict):
+        kind = "is empty" if found is None else f"holds a {type(found).__name__}"
         raise recipe_error(path, [Fault(path.name, f"{kind}; {wanted}")])
-    return content, loader.twice
+    return found, loader.twice
 
 
-def _read(path: Path) -> bytes:
-    """Return the bytes of an ordinary file that is not too large; opening anything else could wait for ever."""
+def read_plain(path: Path) -> bytes:
+    """Return the bytes of an ordinary file that is not too large; opening anything else could wait for ever.
+
+    An OSError or a ValueError says why it cannot be read.
+    """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise OSError(0, "Is a directory" if stat.S_ISDIR(mode) else "not an ordinary file")

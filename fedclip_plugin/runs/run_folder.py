@@ -10,6 +10,7 @@ rank's machine; ``report/`` comes later, from ``fedclip report``.
     adapters/round_0012/    adapter.json + adapter.safetensors (the last k, best, final)
     adapters/best, final    links into the same folder; copies where the file system has no links
     calibration.json        how best and final were calibrated, after the last round
+    silo_policies.jsonl     one line a start, with the SHA-256 of each silo's policy, where a silo has one
     class_split.json        with fedclip_args.class_split: base_new, how they do on classes that were not trained
     state/round_0012/       what the server remembers besides: its optimiser, the residual of its codec
     state/sums/             of closed-form methods, with fedclip_args.forgettable: what each silo sent
@@ -60,6 +61,7 @@ class RunFolder(JobFolder):
         self.sums = self.state / "sums"
         self.calibration = path / "calibration.json"
         self.class_split = path / "class_split.json"
+        self.policies = path / "silo_policies.jsonl"
 
     def has_links(self) -> bool:
         """Return whether ``best`` and ``final`` can be links here."""
@@ -284,6 +286,16 @@ class RunFolder(JobFolder):
         """Write how the best and the last adapter do on base and on new classes; errors as :meth:`save_round`."""
         with writing(self.class_split):
             write_file(self.class_split, (record.model_dump_json(indent=1) + "\n").encode())
+
+    def note_policies(self, done: int, policies: Mapping[str, str]) -> None:
+        """Note under which policies silos start after ``done`` rounds, where one has any: SHA-256 by silo, or empty.
+
+        Errors as :meth:`save_round`.
+        """
+        if any(policies.values()) or self.policies.exists():
+            told = {name: digest or None for name, digest in policies.items()}
+            with writing(self.policies):
+                append_line(self.policies, json.dumps({"after_round": done, "policies": told}))
 
     def read_class_split(self) -> ClassSplitRecord | None:
         """Return what :meth:`save_class_split` wrote, None where nothing is; a RunFolderError for a damaged file."""

@@ -38,7 +38,8 @@ ORDER = [
     "fedclip_plugin.backbone.configs.open_clip_config",
     *("fedclip_plugin.backbone.configs.clip_config", "fedclip_plugin.methods.registry"),
     "fedclip_miniature",
-    *("fedclip_plugin.ranks", "fedclip_plugin.recipe", "fedclip_plugin.runs", "fedclip_plugin.hub"),
+    *("fedclip_plugin.ranks", "fedclip_plugin.recipe", "fedclip_plugin.trust", "fedclip_plugin.runs"),
+    "fedclip_plugin.hub",
     "fedclip_plugin.data",
     *("fedclip_plugin.backbone", "fedclip_plugin.features", "fedclip_plugin.methods", "fedclip_plugin.federated"),
     *(
@@ -54,7 +55,17 @@ ORDER = [
 """A part may import those before it. ``fedclip_plugin`` itself hands on public names."""
 
 LIGHT = [
-    *("", ".methods.registry", ".recipe", ".runs", ".data", ".runs.provenance", ".study"),
+    *(
+        "",
+        ".methods.registry",
+        ".recipe",
+        ".trust.audit",
+        ".trust.policy_check",
+        ".runs",
+        ".data",
+        ".runs.provenance",
+        ".study",
+    ),
     *(".cli.main", ".cli.run", ".cli.study", ".cli.partition"),
 ]
 FILES = [(name, path) for name, folder in PACKAGES.items() for path in sorted(folder.rglob("*.py"))]

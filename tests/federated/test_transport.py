@@ -14,7 +14,7 @@ import pytest
 import torch
 from mpi4py import MPI
 
-from fedclip_plugin.errors import FederationError
+from fedclip_plugin.errors import FederationError, PolicyError
 from fedclip_plugin.federated.messages.fedml_messages import announced, encode
 from fedclip_plugin.federated.messages.packing import packed_message, tensor_memory
 from fedclip_plugin.federated.messages.packing.packed_message import HEADER_BYTES
@@ -330,3 +330,28 @@ class SlowSends(Wrapped):
         request, over = self.comm.Issend(*arguments, **rest), time.monotonic() + 0.3
         self.requests.append(SimpleNamespace(Test=lambda: request.Test() and time.monotonic() > over))
         return self.requests[-1]
+
+
+def test_what_is_sent_is_shown_before_it_leaves_and_nothing_leaves_when_that_raises(comm):
+    shown = []
+
+    def leaving(made, packed):
+        shown.append(packed)
+        if len(shown) > 2:
+            raise PolicyError("not that")
+
+    transport = CountingTransport(comm, 0, 1, {0: "the only rank"}, expecting(TENSORS), lambda rank: None, leaving)
+
+    def send(received):
+        transport.send_message(with_tensors(TENSORS))
+        transport.send_message(message("small"))
+        counted = transport.bytes_sent
+        with pytest.raises(PolicyError, match="not that"):
+            transport.send_message(message("kept back"))
+        assert transport.bytes_sent == counted == sum(len(packed) for packed in shown[:2])
+
+    handlers = Handlers(transport, send, lambda received: None, lambda received: None)
+    transport.add_observer(handlers)
+    transport.handle_receive_message()
+    assert transport.bytes_received == transport.bytes_sent
+    assert transport.q_receiver.empty()

@@ -10,6 +10,7 @@ from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
 from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipServer
 from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
 from fedclip_plugin.federated.messages.fedml_messages import announced, decode
+from fedclip_plugin.federated.messages.leaving import sending_through
 from fedclip_plugin.federated.messages.local_transport import LocalNetwork, LocalTransport
 from fedclip_plugin.federated.privacy.silo_privacy import silo_privacy
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
@@ -49,7 +50,7 @@ class Wired:
     """Mixin: the managers without MPI."""
 
     def _init_manager(self):
-        self.com_manager = LocalTransport(self.comm, self.rank, self.names, self.expected(), self._heard)
+        self.com_manager = LocalTransport(self.comm, self.rank, self.names, self.expected(), self._heard, self.leaves)
         self.com_manager.add_observer(self)
 
 
@@ -97,12 +98,12 @@ def silo_features(number):
 
 
 class Federation:
-    """A server and three silos on a wire."""
+    """A server and three silos on a wire; ``egress`` has, by rank, what a silo sends through."""
 
-    def __init__(self, folder, start_round=0, adapter=None, target=None, method="fedclip", **changes):
+    def __init__(self, folder, start_round=0, adapter=None, target=None, method="fedclip", egress=None, **changes):
         from fedml import mlops
 
-        self.wire, self.folder, self.lines = Wire(), RunFolder(folder), []
+        self.wire, self.folder, self.lines, self.silos = Wire(), RunFolder(folder), [], []
         self.folder.prepare("# digest: d\n", "d", 0, resume=start_round > 0)
         text = torch.nn.functional.normalize(torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(9)), dim=-1)
         settings, features = settings_of(**changes), TextFeatures(text, 20.0)
@@ -120,7 +121,10 @@ class Federation:
         if start_round == 0:
             aggregator.score_target(target)
             self.server.begin()
-        self.silos = [self._silo(rank, task, settings) for rank in (1, 2, 3)]
+        egress = egress or {}
+        for rank in (1, 2, 3):
+            with sending_through(egress.get(rank)):
+                self.silos.append(self._silo(rank, task, settings))
         for manager in (*self.silos, self.server):
             manager.register_message_receive_handlers()
             manager.handle_message_connection_ready(None)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedclip_plugin.errors import FederationError
-from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind
+from fedclip_plugin.federated.messages.local_transport import unseen
+from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind, PackedMessage
 from fedclip_plugin.federated.messages.transport import open_transport
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.text import told
@@ -37,8 +38,14 @@ class ManagerMixin(ABC):
     def _heard(self, rank: int) -> None:
         """Take note that something has arrived from a rank."""
 
+    def leaves(self, message: Any, packed: PackedMessage) -> None:
+        """See a message that is about to be sent; when this raises, it is not. The server has nothing to look at."""
+        unseen(message, packed)
+
     def _init_manager(self) -> None:
-        self.com_manager = open_transport(self.comm, self.rank, self.size, self.names, self.expected(), self._heard)
+        self.com_manager = open_transport(
+            self.comm, self.rank, self.size, self.names, self.expected(), self._heard, self.leaves
+        )
         self.com_manager.add_observer(self)
 
     def receive_message(self, msg_type: Any, msg_params: Any) -> None:

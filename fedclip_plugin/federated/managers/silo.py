@@ -33,7 +33,8 @@ from fedclip_plugin.federated.messages.added_fields import (
 )
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.messages.federation_tensors import expected_of_server
-from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind
+from fedclip_plugin.federated.messages.leaving import current_egress, message_leaves, update_norm
+from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind, PackedMessage
 from fedclip_plugin.federated.roles.choice import Chosen, try_sets
 from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
@@ -58,6 +59,11 @@ class SiloDriver(TrainerDistAdapter):
         How that adapter, and in the end the silo's own fine-tuned one, label the ``validation`` and ``test`` splits.
     chosen
         What all silos chose of a closed-form method, where this one solves an adapter of its own.
+    logged
+        Whether norms of updates are asked for; then the adapter that came is kept until the update is sent.
+    kind, norm
+        What was made for the server last, a kind of :data:`~fedclip_plugin.trust.outgoing.KINDS`; of an update, its
+        norm where that is asked for.
     """
 
     def __init__(
@@ -87,6 +93,8 @@ class SiloDriver(TrainerDistAdapter):
         self.personal: dict[str, Answers] = {}
         self._others: Statistics | None = None  # sums of the other silos, where this one solves an adapter of its own
         self.chosen: Chosen | None = None
+        self.logged, self.kind = False, "update"
+        self.norm: float | None = None
 
     def update_dataset(self, client_index: int | None = None) -> None:
         """Take the silo's own data; FedML's ``client_index or ...`` would mistake silo 0 for none."""
@@ -99,7 +107,7 @@ class SiloDriver(TrainerDistAdapter):
         """
         first = self.report is None
         arrived = OrderedDict(model_params) if first else self._compressor.expand(model_params, self._held)
-        if self._compressor.remembers:
+        if self._compressor.remembers or self.logged:
             self._held = arrived
         if first or self._settings.averaged:
             super().update_model(arrived)
@@ -166,13 +174,15 @@ class SiloDriver(TrainerDistAdapter):
 
         In a round that interpolates, the number of right answers of each interpolation travels.
         """
-        began = time.perf_counter()
+        began, self.norm = time.perf_counter(), None
         if self._settings.interpolates(self.round):
+            self.kind = "interpolations"
             assert self.report is not None, "the adapter has been evaluated"
             found = self.silo_trainer.try_interpolations(self.splits.validation)
             self.report = replace(self.report, train_seconds=time.perf_counter() - began)
             return found, len(self.splits.train)
         solved = isinstance(self.silo_trainer.model, ClosedForm) and self.round == 0
+        self.kind = "sums" if solved else "update"
         if solved:
             update, samples = self.silo_trainer.sums(self.splits.train).to_wire(), len(self.splits.train)
         else:
@@ -181,12 +191,15 @@ class SiloDriver(TrainerDistAdapter):
             seconds, silent = time.perf_counter() - began, solved or self.silo_trainer.privacy is not None
             loss = None if silent else self.silo_trainer.train_loss
             self.report = replace(self.report, train_loss=loss, train_seconds=seconds, **self._spent())
-        payload, _ = self._compressor.compress(update, self._held)
+        payload, seen = self._compressor.compress(update, self._held)
+        if self.logged and not solved:
+            self.norm = update_norm(seen, self._held)
         return payload, samples
 
     def try_solutions(self, tensors: Mapping[str, Tensor]) -> tuple[OrderedDict[str, Tensor], int]:
         """Return how solutions of a closed-form method do on the validation split, and the number of images."""
         began, trainer = time.perf_counter(), self.silo_trainer
+        self.kind, self.norm = "trials", None
         assert isinstance(trainer.model, ClosedForm) and self.report is not None, "sent after the first adapter"
         others = {name.removeprefix(OTHERS): tensor for name, tensor in tensors.items() if name.startswith(OTHERS)}
         self._others = Statistics.from_wire(others) if others else None
@@ -216,7 +229,8 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
     """A silo's message handlers over MPI."""
 
     def __init__(self, args: Any, driver: SiloDriver) -> None:
-        self._driver = driver
+        self._driver, self.egress = driver, current_egress()
+        driver.logged = self.egress is not None
         self.settings = driver.silo_trainer.settings
         own = f"silo {told(driver.silo_trainer.silo)} (rank {args.rank})"
         self.names = {_SERVER: _SERVER_NAME, args.rank: own}
@@ -232,6 +246,19 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
     def expected(self) -> dict[str, ExpectedKind]:
         """Return what the server sends."""
         return expected_of_server(self._driver.silo_trainer.model, self.settings, self.args.client_num_in_total)
+
+    def leaves(self, message: Message, packed: PackedMessage) -> None:
+        """Show the silo's policy and log what is about to be sent."""
+        if self.egress is None:
+            return
+        driver, update = self._driver, message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER
+        if update:
+            spent = getattr(driver.report, "epsilon", None)  # of reports that tell of differential privacy
+            message_leaves(self.egress, packed, message, driver.kind, driver.round + 1, driver.norm, spent)
+        else:
+            kind = "report" if message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER else "status"
+            behind = None if driver.report is None else driver.report.round
+            message_leaves(self.egress, packed, message, kind, behind)
 
     def handle_message_init(self, msg_params: Message) -> None:
         """Receive the first adapter."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.managers.watchdog import PATIENCE
+from fedclip_plugin.federated.messages.leaving import value_leaves
 from fedclip_plugin.federated.messages.packing.mpi_transfer import Arriving, Sending, arrived_header
 from fedclip_plugin.federated.messages.packing.packed_message import (
     ExpectedKind,
@@ -77,8 +78,13 @@ class Exchange:
         self._names = [told(names[rank]) if rank < len(names) else f"rank {rank}" for rank in range(self._size)]
 
     def to_server(self, value: Any) -> None:
-        """Send the server a message."""
-        self._finish({0: Sending.begin(self._comm, packed(value), 0, _TAG)}, self._limit)
+        """Send the server a message; where the silo's policy or log keeps it back, the job ends."""
+        message = packed(value)
+        try:
+            value_leaves(value, message)
+        except FedClipError as error:
+            stop_job(self._comm, self._who(), error)
+        self._finish({0: Sending.begin(self._comm, message, 0, _TAG)}, self._limit)
 
     def from_silos(self, kind: type[Any]) -> list[Any]:
         """Return a message of every silo, in their order; a FedClipError names the silo whose is of another kind."""

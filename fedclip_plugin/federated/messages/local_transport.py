@@ -12,10 +12,17 @@ from fedml.core.distributed.communication.message import Message
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.federated.local_comm import LocalComm
 from fedclip_plugin.federated.messages.fedml_messages import announced, decode, encode
-from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind
+from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind, PackedMessage
 
 Pair = tuple[int, int]
 """The rank that sends and the rank that receives."""
+
+Leaving = Callable[[Message, PackedMessage], None]
+"""Sees a message, and as it is packed, before it is sent."""
+
+
+def unseen(message: Message, packed: PackedMessage) -> None:
+    """Let a message pass."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,7 @@ class LocalTransport:
     names: Mapping[int, str]  # of this rank and of those that send to it
     expected: Mapping[str, ExpectedKind]  # the kinds of messages that this rank takes
     heard: Callable[[int], None]  # called with a peer's rank when a message of it has arrived
+    leaving: Leaving = unseen
     bytes_sent: int = 0
     bytes_received: int = 0
     over: bool = False
@@ -107,6 +115,7 @@ class LocalTransport:
     def send_message(self, message: Message) -> None:
         """Keep a copy of a message until it is delivered: its tensors may change at once."""
         packed = encode(message)
+        self.leaving(message, packed)
         self.bytes_sent += len(packed)
         copied = tuple(memoryview(bytearray(tensor.memory)) for tensor in packed.tensors)
         waiting = WaitingMessage(packed.header, copied)

@@ -31,7 +31,7 @@ from fedml.core.distributed.communication.mpi.com_manager import MpiCommunicatio
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.federated.local_comm import LocalComm
 from fedclip_plugin.federated.messages.fedml_messages import announced, decode, encode, no_message
-from fedclip_plugin.federated.messages.local_transport import LocalTransport
+from fedclip_plugin.federated.messages.local_transport import Leaving, LocalTransport, unseen
 from fedclip_plugin.federated.messages.packing.mpi_transfer import (
     TAGS_EACH,
     Arriving,
@@ -70,6 +70,8 @@ class CountingTransport(MpiCommunicationManager):
         The kinds of messages that this rank takes.
     heard
         Called with a peer's rank when a message from it has arrived, in a thread that must not be kept.
+    leaving
+        Called with a message, and as it is packed, before it is sent; when it raises, nothing is.
     """
 
     def __init__(
@@ -80,8 +82,9 @@ class CountingTransport(MpiCommunicationManager):
         names: Mapping[int, str],
         expected: Mapping[str, ExpectedKind],
         heard: Callable[[int], None],
+        leaving: Leaving = unseen,
     ) -> None:
-        self._names, self._expected, self._heard = names, expected, heard
+        self._names, self._expected, self._heard, self._leaving = names, expected, heard, leaving
         self.bytes_sent = 0
         self.bytes_received = 0
         self._tag = _next_tag(comm)
@@ -103,6 +106,7 @@ class CountingTransport(MpiCommunicationManager):
     def send_message(self, msg: Message) -> None:
         """Hand one message to MPI and go on; a blocking send would keep the server from the next silo."""
         packed = encode(msg)
+        self._leaving(msg, packed)
         self.bytes_sent += len(packed)
         sending = Sending.begin(self.comm, packed, msg.get_receiver_id(), self._tag)
         with self._sent:
@@ -206,11 +210,12 @@ def open_transport(
     names: Mapping[int, str],
     expected: Mapping[str, ExpectedKind],
     heard: Callable[[int], None],
+    leaving: Leaving = unseen,
 ) -> CountingTransport | LocalTransport:
     """Return the transport of a communicator, MPI's or a :class:`LocalComm`; the rest is as for the first."""
     if isinstance(comm, LocalComm):
-        return LocalTransport(comm.network, rank, names, expected, heard)
-    return CountingTransport(comm, rank, size, names, expected, heard)
+        return LocalTransport(comm.network, rank, names, expected, heard, leaving)
+    return CountingTransport(comm, rank, size, names, expected, heard, leaving)
 
 
 def _next_tag(comm: Any) -> int:

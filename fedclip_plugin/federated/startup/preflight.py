@@ -33,11 +33,11 @@ _MOMENTS = {"adam": 2, "sgd": 1}
 """Of the server's optimisers that remember: tensors for each of the adapter's."""
 
 
-def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
+def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool, fault: FedClipError | None = None) -> int:
     """Compare what the run takes with what the hosts have, and prepare the run folder on rank 0; every rank calls this.
 
-    Return the rounds that are complete already; 0 for a fresh run. Every rank raises a FedClipError when recipes
-    differ, a machine has too little memory, or the folder cannot be used.
+    Return the rounds that are complete already; 0 for a fresh run. Every rank raises a FedClipError when a rank has a
+    ``fault``, recipes differ, a machine has too little memory, or the folder cannot be used.
     """
     silos = () if recipe.simulated else recipe.silo_names() or ()
     limit = recipe.fedclip_args.start_timeout
@@ -48,20 +48,21 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool) -> int:
         require_one_recipe(cards, names)
         return go_on(cards)
 
-    exchange_status(comm, Present(recipe=recipe.digest()), names, limit, same_recipe, None, GoOn)
-    backbone, card, fault = _backbone(recipe), Room(), None
+    present = Present(recipe=recipe.digest()) if fault is None else Present(fault=fault_kind(fault))
+    exchange_status(comm, present, names, limit, same_recipe, fault, GoOn)
+    backbone, card, shortage = _backbone(recipe), Room(), None
     try:
         ranks = _ranks_here(comm, limit)
         if backbone is not None and ranks:  # one rank speaks for a machine
             require_memory_of(footprint(recipe, backbone), ranks)
     except MemoryShortageError as error:
-        card, fault = Room(fault=fault_kind(error), needed=error.needed, there=error.there), error
+        card, shortage = Room(fault=fault_kind(error), needed=error.needed, there=error.there), error
 
     def opened(cards: list[Room]) -> list[Opened]:
         """Make the folder ready, now that every machine has the memory."""
         return [Opened(_prepare(folder, recipe, resume, backbone))] * len(cards)
 
-    return exchange_status(comm, card, names, limit, opened, fault, Opened).rounds
+    return exchange_status(comm, card, names, limit, opened, shortage, Opened).rounds
 
 
 def open_run_here(folder: RunFolder, recipe: Recipe, resume: bool) -> int:

@@ -39,6 +39,7 @@ from fedclip_plugin.federated.startup.rank_status import (
     require_one_backbone,
     require_own_names,
 )
+from fedclip_plugin.federated.startup.silo_egress import policy_in_force
 from fedclip_plugin.federated.startup.start_messages import Agreed, Encoded, GoOn, Ready, fault_kind
 from fedclip_plugin.methods import AdapterInputs, ZeroShot
 from fedclip_plugin.methods.registry import METHODS, require_family
@@ -65,6 +66,7 @@ class Prepared:
     zero_shot: Mapping[str, Answers] = field(default_factory=dict)  # of ``validation`` and ``test``, or ``target``
     sizes: tuple[Mapping[str, int], ...] = ()  # on the server, how many images each silo's splits have
     class_scorer: ClassScorer | None = None  # with ``class_split: base_new``
+    policies: Mapping[str, str] = field(default_factory=dict)  # on the server, SHA-256 of each silo's policy, or empty
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Preparation:
         known = ("server", *(recipe.silo_names() or ()))
         self._names = [*known, *(f"rank {rank}" for rank in range(len(known), comm.Get_size()))]
         self._sizes: tuple[Mapping[str, int], ...] = ()
+        self._policies: dict[str, str] = {}
 
     def run(self) -> Prepared:
         """Return what this rank trains or scores with.
@@ -141,7 +144,7 @@ class Preparation:
         name, scorer = self._names[self._rank], None
         if self._settings.class_split == "base_new":
             scorer = self._scorer(EveryClass(task, agreed.classes, text, source.loader()), inputs)
-        return Prepared(task, name, silos, splits, target, frozen, zero_shot, self._sizes, scorer)
+        return Prepared(task, name, silos, splits, target, frozen, zero_shot, self._sizes, scorer, self._policies)
 
     def _scorer(self, every: EveryClass, inputs: Inputs | None) -> ClassScorer:
         """Return what scores this rank's test images of base and of new classes after the last round."""
@@ -176,6 +179,7 @@ class Preparation:
                 to_encode=to_encode,
                 fingerprint=source.fingerprint,
                 precision=source.settle(images) if images else "",
+                policy=policy_in_force(),
             )
         except (FedClipError, OSError) as error:  # such as a cache folder that cannot be written
             card, fault = Ready(name=self._names[self._rank], fault=fault_kind(error)), error
@@ -190,6 +194,7 @@ class Preparation:
         require_one_backbone(cards)
         precision = agree_on_precision(card.precision for card in cards)
         classes = agree_on_classes(cards, self._settings.classes and tuple(self._settings.classes))
+        self._policies = {card.name: card.policy for card in cards[1:]}
         self._announce(cards)
         counts = [card.to_encode for card in cards]
         longest = counts.index(max(counts)) if any(counts) else None
@@ -273,6 +278,9 @@ class Preparation:
         told = ", ".join(f"{card.name} {card.images:,}" for card in cards[1:])
         target = f"; target {self._settings.target_domain} {cards[0].images:,}" if cards[0].images else ""
         self._say(f"images: {told}{target}")
+        if any(self._policies.values()):
+            found = ", ".join(f"{name} {digest[:12] or 'none'}" for name, digest in self._policies.items())
+            self._say(f"silo policies: {found}")
         if self._settings.backbone == BUILT_IN and not self._drawn:
             self._say("note: clip-tiny knows drawings, not photographs; name a CLIP in fedclip_args.backbone for those")
         todo = sum(card.to_encode for card in cards)

@@ -15,6 +15,7 @@ FAULTS = {
     "BackboneError": "its backbone cannot be used",
     "MemoryShortageError": "its machine has too little memory",
     "RunFolderError": "its run folder cannot be used",
+    "PolicyError": "its silo policy refuses that, or cannot be used",
     "OSError": "a file or folder of it cannot be read or written",
     "FedClipError": "it cannot do what the recipe asks for",
 }
@@ -84,6 +85,8 @@ class Ready(RankStatus):
         Of its backbone: the server compares it with its own.
     precision
         What it would encode in; empty when it has nothing to encode.
+    policy
+        SHA-256 of its silo policy; empty when it has none.
     """
 
     name: str = ""
@@ -92,6 +95,7 @@ class Ready(RankStatus):
     to_encode: int = 0
     fingerprint: str = ""
     precision: str = ""
+    policy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

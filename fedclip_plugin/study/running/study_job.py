@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from fedclip_plugin.federated.job import run_job
 from fedclip_plugin.federated.messages.exchange import Exchange
 from fedclip_plugin.federated.rank_output import say
 from fedclip_plugin.federated.roles.task import Histories, Task
+from fedclip_plugin.federated.startup.silo_egress import rank_egress
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.machine import forget_peak
 from fedclip_plugin.runs import RoundRecord, RunFolder
@@ -106,6 +107,13 @@ class StudyJob:
         FedClipError
             On every rank, when the results folder cannot be used, or a cell cannot start.
         """
+        shared, folder = self._plan.recipe(next(iter(self._plan.study.cases))), self._results.path
+        silo = self._rank > 0 and not self._simulated
+        with rank_egress(self._comm, shared, folder, self._rank) if silo else nullcontext():
+            self._act()
+
+    def _act(self) -> None:
+        """Do what the server orders, until it has no more orders."""
         try:
             while not isinstance(order := self._order(), Over):
                 if isinstance(order, Ask):

@@ -1,0 +1,92 @@
+"""Where a silo's rank sends: each message is shown to its policy and log first (:mod:`fedclip_plugin.trust`).
+
+A rank is a process, so that what it sends through is the process's: whoever sends passes here, and nobody can forget to
+be given it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from fedml.core.distributed.communication.message import Message
+from torch import Tensor
+
+from fedclip_plugin.federated.messages.packing.packed_message import PackedMessage
+from fedclip_plugin.trust.egress import Egress
+from fedclip_plugin.trust.outgoing import Outgoing, TensorInfo
+
+_egress: Egress | None = None
+"""What this process's rank sends through; None where nothing is asked and nothing logged."""
+
+
+def current_egress() -> Egress | None:
+    """Return what this process's rank sends through."""
+    return _egress
+
+
+@contextmanager
+def sending_through(egress: Egress | None) -> Iterator[None]:
+    """Let everything that this process sends during a block pass a policy and a log."""
+    global _egress  # a rank is a process
+    before, _egress = _egress, egress
+    try:
+        yield
+    finally:
+        _egress = before
+
+
+def value_leaves(value: Any, packed: PackedMessage) -> None:
+    """Show a value, as it is packed, that is about to go to the server outside of a federation.
+
+    A PolicyError keeps it back.
+    """
+    if _egress is not None:
+        described = _described(packed)
+        _egress.leaving(Outgoing(packed.kind, _parts(packed), tensors=described, only_fault=_only_fault(value)))
+
+
+def message_leaves(
+    egress: Egress,
+    packed: PackedMessage,
+    message: Message,
+    kind: str,
+    round_: int | None,
+    norm: float | None = None,
+    epsilon: float | None = None,
+) -> None:
+    """Show one of FedML's messages, as it is packed, that is about to go to the server; a PolicyError keeps it back.
+
+    Parameters
+    ----------
+    kind, round_, norm, epsilon
+        As for :class:`~fedclip_plugin.trust.outgoing.Outgoing`.
+    """
+    counts = message.get(Message.MSG_ARG_KEY_MODEL_PARAMS)["counts"].tolist() if kind == "sums" else ()
+    egress.leaving(Outgoing(kind, _parts(packed), round_, _described(packed), norm, epsilon, counts))
+
+
+def update_norm(seen: Mapping[str, Tensor], arrived: Mapping[str, Tensor]) -> float:
+    """Return the Euclidean norm of an update: all parameters as the server will see them, less those that had come."""
+    norms = [
+        torch.linalg.vector_norm(tensor - arrived[name], dtype=torch.float64)
+        for name, tensor in seen.items()
+        if tensor.is_floating_point()
+    ]
+    return float(torch.stack(norms).norm()) if norms else 0.0
+
+
+def _only_fault(value: Any) -> bool:
+    """Return whether a status card says what is wrong, and nothing else."""
+    fault = getattr(value, "fault", "")
+    return bool(fault) and value == type(value)(fault=fault)
+
+
+def _parts(packed: PackedMessage) -> list[bytes | memoryview]:
+    return [packed.header, *(tensor.memory for tensor in packed.tensors)]
+
+
+def _described(packed: PackedMessage) -> list[TensorInfo]:
+    return [TensorInfo(spec.name, spec.shape, spec.dtype) for spec in (tensor.spec for tensor in packed.tensors)]

@@ -1,0 +1,187 @@
+"""Verify an egress log, and say what left in all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedclip_edge.safe_files import open_plain
+from fedclip_edge.terminal import align, printable
+from fedclip_plugin.errors import PolicyError
+from fedclip_plugin.text import size
+from fedclip_plugin.trust.egress_log import CLOSE, MESSAGE, OPEN, REFUSED, read_log
+from fedclip_plugin.trust.hash_chain import Finding
+
+_HEAD_DIGITS = 12
+"""Fewest digits of a head that are taken for it."""
+
+UNSEEN = (
+    "A chain holds no secret: whoever can write the file can write another one from any line on, and ends it in "
+    "order. That shows by a head alone that was told elsewhere before: a silo's console and log have it; give it "
+    "with --head."
+)
+"""What the chain by itself does not find."""
+
+
+@dataclass
+class Start:
+    """One start of a silo: from its first line to the next start.
+
+    Attributes
+    ----------
+    opening
+        Its first line.
+    messages, refused
+        What left, and what the policy kept back.
+    closed
+        Whether it has a closing line, or ends with a head that was given.
+    """
+
+    opening: dict[str, Any]
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an egress log tells.
+
+    Attributes
+    ----------
+    starts
+        The starts of the silo, in order.
+    findings
+        All that keeps the log from being verified, each one sentence; empty where it is.
+    lines, head
+        How many lines there are, and the hash of the last one.
+    """
+
+    starts: Sequence[Start]
+    findings: Sequence[Finding]
+    lines: int
+    head: str
+
+    @property
+    def verified(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def to_text(self) -> str:
+        """Return what left by run, and in all by kind, and then what was found."""
+        told = [line for number, start in enumerate(self.starts, 1) for line in _start_lines(number, start)]
+        messages = [message for start in self.starts for message in start.messages]
+        table = align([_HEAD, *_rows(messages)]) if messages else "no message left"
+        verdict = [f"verified: {self.lines} lines, head {self.head}", UNSEEN]
+        if self.findings:
+            count = "1 finding" if len(self.findings) == 1 else f"{len(self.findings)} findings"
+            verdict = [f"NOT VERIFIED: {count}", *(f"  {finding.text}" for finding in self.findings)]
+        return "\n".join([*told, "", table, "", *verdict])
+
+
+def audit(path: Path, heads: Sequence[str] = ()) -> Audit:
+    """Verify an egress log.
+
+    Parameters
+    ----------
+    heads
+        Heads of the log that were told elsewhere: each must be the hash of a line of it, or begin one. A start that
+        ends with such a line needs no closing line.
+
+    Raises
+    ------
+    PolicyError
+        The file cannot be read, is empty, or a head is none.
+    """
+    for head in heads:
+        if len(head) < _HEAD_DIGITS or not set(head) <= set("0123456789abcdef"):
+            raise PolicyError(
+                f"the head {printable(head)!r} must be {_HEAD_DIGITS} or more of the hexadecimal digits that a silo's "
+                "console or log told"
+            )
+    try:
+        with open_plain(path) as stream:
+            entries, findings = read_log(stream)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PolicyError(f"{path} cannot be read: {reason}; give a silo's egress log") from error
+    if not entries and not findings:
+        raise PolicyError(f"{path} is empty; give a silo's egress log")
+    known = [entry["hash"] for entry in entries]
+    starts, open_ends = _starts(entries, heads)
+    lost = [
+        Finding(len(known), "cut", f"no line has the head {head}: the end was cut, or lines were replaced")
+        for head in heads
+        if not any(own.startswith(head) for own in known)
+    ]
+    return Audit(starts, [*findings, *open_ends, *lost], len(known), known[-1] if known else "")
+
+
+def _starts(entries: Sequence[dict[str, Any]], heads: Sequence[str]) -> tuple[list[Start], list[Finding]]:
+    """Return the starts, and which of them may have lost their end, or have other totals than they say."""
+    starts: list[Start] = []
+    findings: list[Finding] = []
+    last = dict[int, dict[str, Any]]()
+    for entry in entries:
+        if entry["entry"] == OPEN:
+            starts.append(Start(entry))
+        if not starts:
+            continue
+        start, last[len(starts) - 1] = starts[-1], entry
+        if entry["entry"] == MESSAGE:
+            start.messages.append(entry)
+        elif entry["entry"] == REFUSED:
+            start.refused.append(entry)
+        elif entry["entry"] == CLOSE:
+            start.closed = True
+            total = len(start.messages), sum(message["bytes"] for message in start.messages)
+            if total != (entry["messages"], entry["bytes"]):
+                text = f"number {entry['number']} has other totals than the messages before it"
+                findings.append(Finding(entry["number"], "edited", text))
+    for index, start in enumerate(starts):
+        ends_with = last[index]["hash"]
+        start.closed = start.closed or any(ends_with.startswith(head) for head in heads)
+        if not start.closed:
+            text = (
+                f"start {index + 1} has no closing line: its end was cut, or the silo was stopped or is still at work; "
+                f"if --head {ends_with[:16]} is what it told last, nothing is missing"
+            )
+            findings.append(Finding(last[index]["number"], "unclosed", text))
+    return starts, findings
+
+
+_HEAD = ("kind", "messages", "bytes", "rounds", "largest norm", "epsilon")
+
+
+def _rows(messages: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    kinds = list(dict.fromkeys(message["kind"] for message in messages))
+    rows = [_row(kind, [message for message in messages if message["kind"] == kind]) for kind in kinds]
+    return [*rows, _row("in all", messages)]
+
+
+def _row(name: str, messages: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    rounds = {message["round"] for message in messages} - {None}
+    norms = [message["norm"] for message in messages if message["norm"] is not None]
+    spent = [message["epsilon"] for message in messages if message["epsilon"] is not None]
+    return (
+        printable(name),
+        f"{len(messages):,}",
+        f"{sum(message['bytes'] for message in messages):,}",
+        f"{min(rounds)} to {max(rounds)}" if rounds else "-",
+        f"{max(norms):.4g}" if norms else "-",
+        f"{max(spent):.4g}" if spent else "-",
+    )
+
+
+def _start_lines(number: int, start: Start) -> list[str]:
+    told = start.opening
+    policy = f"silo policy {told['policy'][:16]}" if told["policy"] else "no silo policy"
+    sent = sum(message["bytes"] for message in start.messages)
+    first = (
+        f"start {number}, {told.get('time')}: run {told['run']}, silo {told['silo']}, recipe {told['recipe'][:16]}, "
+        f"{policy}: {len(start.messages)} messages, {size(sent)}"
+    )
+    kept = [f"  kept back: {each['what']} ({', '.join(map(str, each['policy_keys']))})" for each in start.refused]
+    return [printable(line) for line in (first, *kept)]

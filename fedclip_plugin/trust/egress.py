@@ -1,0 +1,155 @@
+"""What stands between a silo and the outside: its policy is asked, and its log is written, before anything is sent."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from fedclip_plugin.errors import PolicyError
+from fedclip_plugin.text import size, told
+from fedclip_plugin.trust.egress_log import VARIABLE, EgressLog, log_place
+from fedclip_plugin.trust.outgoing import Outgoing
+from fedclip_plugin.trust.policy_check import Asked, message_violations, recipe_violations, refusal
+from fedclip_plugin.trust.silo_policy import PolicyFile, find_policy, load_policy, places_told
+
+logger = logging.getLogger(__name__)
+
+
+class Egress:
+    """The policy and the log of a silo's rank.
+
+    Parameters
+    ----------
+    file
+        The policy; None where the machine has none.
+    log
+        The log; None where none is kept.
+    run
+        Name of the run, or of the study of which it is a part.
+
+    Attributes
+    ----------
+    refused
+        Why nothing but the word that this silo cannot take part may leave; None where messages may.
+    """
+
+    def __init__(
+        self, file: PolicyFile | None, log: EgressLog | None, run: str, refused: PolicyError | None = None
+    ) -> None:
+        self._file, self.log, self.run, self.refused = file, log, run, refused
+        self._sent = 0
+
+    @property
+    def policy_sha256(self) -> str:
+        """SHA-256 of the policy's file; empty without one."""
+        return "" if self._file is None else self._file.sha256
+
+    def check_recipe(self, asked: Asked) -> None:
+        """Hold a recipe against the policy, before its first message.
+
+        Raises
+        ------
+        PolicyError
+            Every violation; from then on this lets out nothing but the word that the silo cannot take part.
+        """
+        if self.log is not None:
+            self.log.note_recipe(asked.recipe.digest())
+        if self.refused is None and self._file is not None:
+            violations = recipe_violations(self._file.policy, asked)
+            if violations:
+                self.refused = refusal(self._file, f"the recipe of run {asked.run}", violations)
+                self._note_refused("recipe", [violation.policy_key for violation in violations], None)
+        if self.refused is not None:
+            raise self.refused
+
+    def leaving(self, message: Outgoing) -> None:
+        """Let a message pass: hold it against the policy, and write it into the log; the caller sends it next.
+
+        Raises
+        ------
+        PolicyError
+            The policy refuses it, or the log cannot be written: it must not be sent.
+        """
+        if self.refused is not None and not message.only_fault:
+            raise self.refused
+        if self._file is not None and not message.only_fault:
+            before = self._sent + (self.log.sent_before if self.log else 0)
+            violations = message_violations(self._file.policy, message, before)
+            if violations:
+                self.refused = refusal(self._file, f"a message ({message.kind})", violations)
+                keys = [violation.policy_key for violation in violations]
+                self._note_refused(message.kind, keys, message.round)
+                raise self.refused
+        if self.log is not None:
+            self.log.note(message)
+        self._sent += message.size
+        if self.log is not None and message.round is not None:
+            logger.info("%s of round %d leaves; head of the egress log %s", message.kind, message.round, self.log.head)
+
+    def close(self) -> str:
+        """End the log in order, and return a sentence about it that is worth keeping elsewhere; empty without one."""
+        if self.log is None:
+            return ""
+        self.log.close()
+        return f"egress log {self.log.path}: {self.log.messages} messages, {size(self.log.sent)}, head {self.log.head}"
+
+    def _note_refused(self, what: str, policy_keys: list[str], round_: int | None) -> None:
+        if self.log is not None:
+            self.log.note_refused(what, policy_keys, round_)
+
+
+def open_egress(logs: Path, run: str, silo: str, rank: int, recipe_digest: str) -> Egress | None:
+    """Return what a silo's rank sends through; None where the machine has no policy and keeps no log.
+
+    A log is kept where there is a policy, or where the variable names a folder for it. A policy that cannot be used
+    gives an :class:`Egress` that has refused already.
+
+    Parameters
+    ----------
+    logs
+        The folder of the rank's own log.
+
+    Raises
+    ------
+    PolicyError
+        The log cannot be written: nothing may leave at all.
+    """
+    file, refused = None, None
+    try:
+        place = find_policy()
+        file = None if place is None else load_policy(place)
+    except PolicyError as error:
+        refused = error
+    named = os.environ.get(VARIABLE)
+    if file is None and refused is None:
+        logger.info("no silo policy (%s): the recipe alone says what leaves this machine", places_told())
+        if named is None:
+            return None
+    opening = {"run": run, "silo": silo, "recipe": recipe_digest, "policy": file.sha256 if file else None}
+    log = EgressLog(log_place(logs, run, rank, named), opening)
+    if file is not None:
+        logger.info("silo policy %s (SHA-256 %s); egress log %s", told(str(file.path), 500), file.sha256, log.path)
+    else:
+        logger.info("egress log %s", log.path)
+    return Egress(file, log, run, refused)
+
+
+def check_here(ask: Callable[[], Asked]) -> None:
+    """Hold a recipe against the machine's policy where all silos are in one process, from which nothing leaves.
+
+    What is asked of the machine is worked out only where there is a policy.
+
+    Raises
+    ------
+    PolicyError
+        The policy refuses the recipe, or cannot be used.
+    """
+    place = find_policy()
+    if place is None:
+        logger.info("no silo policy (%s)", places_told())
+        return
+    file, asked = load_policy(place), ask()
+    Egress(file, None, asked.run).check_recipe(asked)
+    logger.info("silo policy %s allows the recipe; all silos are in this process, and no message leaves it", place)

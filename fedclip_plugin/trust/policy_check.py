@@ -1,0 +1,199 @@
+"""A recipe, and each message, against the silo policy: every violation with the recipe's key and the policy's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedclip_edge.terminal import printable
+from fedclip_plugin.errors import PolicyError
+from fedclip_plugin.methods.registry import METHODS, ZERO_SHOT
+from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.recipe.faults import ABSENT, Fault
+from fedclip_plugin.trust.outgoing import KINDS, Outgoing
+from fedclip_plugin.trust.silo_policy import PolicyFile, SiloPolicy
+
+EPSILON_KEY = "dp_target_epsilon"
+"""The recipe's key for what a silo may spend of differential privacy; without it there is none that a policy counts."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """What a silo policy refuses.
+
+    Attributes
+    ----------
+    policy_key
+        The policy's key.
+    where
+        The recipe's key, or the message.
+    rule
+        What the policy allows.
+    value
+        What was given; ``ABSENT`` where nothing was.
+    """
+
+    policy_key: str
+    where: str
+    rule: str
+    value: Any = ABSENT
+
+    def line(self) -> str:
+        """Return it as one line of text."""
+        return Fault(self.where, f"{self.rule} ({self.policy_key})", self.value).line()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a silo's machine.
+
+    Attributes
+    ----------
+    recipe
+        The recipe.
+    run
+        Name of the run: that of its folder.
+    fingerprint
+        Of the recipe's backbone; empty where its files are not on this machine.
+    update_bytes
+        What one update of this silo takes at least; 0 where that is not known.
+    """
+
+    recipe: Recipe
+    run: str
+    fingerprint: str = ""
+    update_bytes: int = 0
+
+
+def recipe_violations(policy: SiloPolicy, asked: Asked) -> list[Violation]:
+    """Return all that a policy refuses of a recipe, in the order of the policy's keys."""
+    rules = (_names, _amounts, _silos, _protection, _statistics)
+    found = [violation for rule in rules for violation in rule(policy, asked)]
+    order = list(SiloPolicy.model_fields)
+    return sorted(found, key=lambda violation: order.index(violation.policy_key))
+
+
+def message_violations(policy: SiloPolicy, message: Outgoing, sent: int) -> list[Violation]:
+    """Return all that a policy refuses of a message, when ``sent`` bytes have left before it."""
+    where, kind = f"message {message.kind}", KINDS.get(message.kind)
+    if kind is None:
+        return [Violation("methods", where, "is of no kind that a silo sends")]
+    found = []
+    if sent + message.size > policy.max_bytes:
+        rule = f"would make it {sent + message.size:,} bytes in all; {policy.max_bytes:,} may leave"
+        found.append(Violation("max_bytes", where, rule))
+    if kind.trains and (message.round is None or message.round > policy.max_rounds):
+        found.append(Violation("max_rounds", where, f"is of round {message.round}; {policy.max_rounds} are allowed"))
+    if kind.class_counts and not policy.allow_class_counts:
+        found.append(Violation("allow_class_counts", where, "has counts per class, which may not leave"))
+    if kind.kind_counts and not policy.allow_kind_counts:
+        found.append(Violation("allow_kind_counts", where, "has counts per kind of answer, which may not leave"))
+    small = [count for count in message.class_counts if 0 < count < policy.min_class_count]
+    if small:
+        rule = f"has sums over {min(small)} images of a class; there must be {policy.min_class_count}, or none"
+        found.append(Violation("min_class_count", where, rule))
+    if policy.require_differential_privacy and kind.trains:
+        found += _spent(policy, message, where)
+    return found
+
+
+def refusal(file: PolicyFile, what: str, violations: Sequence[Violation]) -> PolicyError:
+    """Return the error that names every violation of a policy."""
+    count = "1 violation" if len(violations) == 1 else f"{len(violations)} violations"
+    lines = [f"  {violation.line()}" for violation in violations]
+    advice = "  change the recipe, or ask whoever answers for this machine to change its policy"
+    return PolicyError("\n".join([f"SILO POLICY: {count} of {file.path} by {printable(what)}", *lines, advice]))
+
+
+def sends_sums(recipe: Recipe) -> bool:
+    """Return whether a silo sends sums over its images' features instead of an update, in one round at least."""
+    settings = recipe.fedclip_args
+    return METHODS[settings.method].sums is not None or settings.start != ZERO_SHOT
+
+
+def _names(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
+    settings = asked.recipe.fedclip_args
+    wanted = {"method": settings.method} | ({"start": settings.start} if settings.start != ZERO_SHOT else {})
+    for key, method in wanted.items():
+        if policy.methods is not None and method not in policy.methods:
+            yield Violation("methods", f"fedclip_args.{key}", f"allowed are {_told(policy.methods)}", method)
+    if policy.backbones is not None and asked.fingerprint not in policy.backbones:
+        found = f"has fingerprint {asked.fingerprint}" if asked.fingerprint else "has no files here to tell it by"
+        yield Violation("backbones", "fedclip_args.backbone", f"{found}, and is none of those", settings.backbone)
+    if policy.runs is not None and asked.run not in policy.runs:
+        rule = f"allowed are {_told(policy.runs)}; the name of a run is that of its folder, --run"
+        yield Violation("runs", "fedclip_args.run_dir", rule, asked.run)
+
+
+def _amounts(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
+    train = asked.recipe.train_args
+    if train.comm_round > policy.max_rounds:
+        yield Violation("max_rounds", "train_args.comm_round", f"at most {policy.max_rounds}", train.comm_round)
+    every = train.client_num_per_round == train.client_num_in_total
+    updates = train.comm_round if every else 1
+    if updates * asked.update_bytes > policy.max_bytes:
+        rule = f"{updates} updates of {asked.update_bytes:,} bytes; {policy.max_bytes:,} may leave"
+        yield Violation("max_bytes", "train_args.comm_round", rule, train.comm_round)
+
+
+def _silos(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
+    train, least = asked.recipe.train_args, asked.recipe.fedclip_args.min_silos
+    rule = f"an average must be of {policy.min_silos} silos' updates or more"
+    if train.client_num_per_round < policy.min_silos:
+        yield Violation("min_silos", "train_args.client_num_per_round", rule, train.client_num_per_round)
+    elif least is not None and least < policy.min_silos:
+        yield Violation("min_silos", "fedclip_args.min_silos", rule, least)
+    elif least is None and asked.recipe.fedclip_args.client_drop_rate and policy.min_silos > 1:
+        yield Violation("min_silos", "fedclip_args.min_silos", f"{rule}; without it one is enough here")
+
+
+def _protection(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
+    """Refuse what has not the protection that is required; whatever a recipe cannot have yet, it has not."""
+    if policy.require_secure_sums:
+        yield Violation("require_secure_sums", "fedclip_args", "has no secure sums, which no key of a recipe offers")
+    if policy.require_differential_privacy:
+        assert policy.max_epsilon is not None, "a policy that requires differential privacy says how much"
+        where, target = f"fedclip_args.{EPSILON_KEY}", asked.recipe.flat().get(EPSILON_KEY)
+        if target is None:
+            rule = "is not there, so that no epsilon is accounted and kept to"
+            yield Violation("require_differential_privacy", where, rule)
+        elif target > policy.max_epsilon:
+            yield Violation("max_epsilon", where, f"at most {policy.max_epsilon:g}", target)
+
+
+def _statistics(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
+    settings = asked.recipe.fedclip_args
+    if sends_sums(asked.recipe):
+        key = "method" if METHODS[settings.method].sums is not None else "start"
+        least = settings.min_class_count
+        if least < policy.min_class_count:
+            rule = f"sums must be over {policy.min_class_count} images of a class or more"
+            yield Violation("min_class_count", "fedclip_args.min_class_count", rule, least)
+        if not policy.allow_class_counts:
+            rule = "counts of images per class may not leave"
+            yield Violation("allow_class_counts", f"fedclip_args.{key}", rule, getattr(settings, key))
+    if settings.class_split != "all" and not policy.allow_class_counts:
+        rule = "counts of images of base and of new classes may not leave"
+        yield Violation("allow_class_counts", "fedclip_args.class_split", rule, settings.class_split)
+    if settings.calibrate and settings.federation == "federated" and not policy.allow_kind_counts:
+        rule = "counts of answers by their confidence may not leave; set it to false"
+        yield Violation("allow_kind_counts", "fedclip_args.calibrate", rule, True)
+    if settings.forgettable and not policy.allow_forgettable:
+        yield Violation("allow_forgettable", "fedclip_args.forgettable", "the server may keep no silo's sums", True)
+    if settings.personal_statistics and not policy.allow_personal_statistics:
+        rule = "sums may not go on to other silos"
+        yield Violation("allow_personal_statistics", "fedclip_args.personal_statistics", rule, True)
+
+
+def _spent(policy: SiloPolicy, message: Outgoing, where: str) -> Iterator[Violation]:
+    assert policy.max_epsilon is not None, "a policy that requires differential privacy says how much"
+    if message.epsilon is None:
+        yield Violation("require_differential_privacy", where, "tells of no epsilon, so that it has none")
+    elif message.epsilon > policy.max_epsilon:
+        rule = f"would make epsilon {message.epsilon:.4g}; {policy.max_epsilon:g} may be spent"
+        yield Violation("max_epsilon", where, rule)
+
+
+def _told(names: Sequence[str]) -> str:
+    return ", ".join(map(printable, names)) or "none"
