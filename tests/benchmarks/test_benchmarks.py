@@ -277,3 +277,16 @@ def test_every_topic_can_be_measured():
     modules = [getattr(__import__(f"benchmarks.{name}"), name) for name in command.TOPICS]
     assert all(callable(module.measure) and module.TITLE for module in modules)
     assert Path(command.__file__).parent.name == "benchmarks"
+
+
+def test_what_passes_the_egress_log_is_the_adapter_of_vit_b32_and_is_all_written(tmp_path):
+    from benchmarks import egress
+    from fedclip_plugin.trust.audit import audit
+
+    figures = {figure.name: figure for figure in egress.measure(QUICK, tmp_path)}
+    added = figures["what policy and log add / the silo's round"]
+    assert added.at_most == 0.05
+    assert added.value > 0
+    found = audit(tmp_path / "egress_1.jsonl")
+    assert found.verified
+    assert all(0 < message["bytes"] - 4 * 525_312 < 2000 for message in found.starts[0].messages)
