@@ -21,8 +21,8 @@ from fedclip_edge.files import write_file
 from fedclip_edge.machine import cores
 from fedclip_plugin.machine import processor
 
-TOPICS = ("rounds", "startup", "encode", "memory", "costs", "scaling", "clients", "egress")
-"""Modules with a ``TITLE`` and a ``measure(scale, work)``."""
+TOPICS = ("rounds", "startup", "encode", "memory", "costs", "scaling", "clients", "egress", "attacks")
+"""Modules with a ``TITLE`` and a ``measure(scale, work)``, and where figures make a matrix a ``table`` of their own."""
 
 _PACKAGES = ("fedml", "torch", "transformers", "mpi4py", "numpy")
 
@@ -60,7 +60,8 @@ def run(names: Sequence[str], scale: Scale, work: Path, out: Path) -> int:
         topics[name] = {"seconds": round(time.perf_counter() - began, 1), "figures": as_json(figures)}
         out.parent.mkdir(parents=True, exist_ok=True)
         write_file(out, (json.dumps(document, indent=1) + "\n").encode())
-        print(f"\n{table(module.TITLE, figures)}\n({topics[name]['seconds']} s)", flush=True)
+        shown: Callable[[str, Sequence[Figure]], str] = getattr(module, "table", table)
+        print(f"\n{shown(module.TITLE, figures)}\n({topics[name]['seconds']} s)", flush=True)
     print(f"\nkept in {out}")
     return 0
 

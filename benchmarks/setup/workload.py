@@ -37,6 +37,8 @@ class Scale:
         *((10, 10, 100), (100, 10, 100), (1_000, 100, 100)),
         (10_000, 1_000, 20),
     )
+    attack_rounds: int = 8  # of each federation in `attacks`
+    attack_seeds: int = 3
     small_backbone: bool = False  # tiny widths in the place of ViT-B/32's
 
 
@@ -60,6 +62,8 @@ QUICK = Scale(
     client_rounds=3,
     client_growth_rounds=2,
     simulated=((20, 4, 10),),
+    attack_rounds=1,
+    attack_seeds=1,
     small_backbone=True,
 )
 """Minutes less, only to see that all parts run: its figures mean nothing."""

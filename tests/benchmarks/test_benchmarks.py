@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import costs, encode, loading, memory, rounds, scaling, startup
+from benchmarks import attacks, costs, encode, loading, memory, rounds, scaling, startup
 from benchmarks.costs import Federation
 from benchmarks.encode import Subject
 from benchmarks.random_clip import write_random_clip
 from benchmarks.reference import encode_padded
 from benchmarks.setup import command_times, synthetic
+from benchmarks.setup.attacked_federation import ATTACKS, HONEST, MiniatureSilos
 from benchmarks.setup.mpi_jobs import JobResult
 from benchmarks.setup.random_images import SIDE, write_jpegs, write_silos
 from benchmarks.setup.ratios import Figure, as_json, number_text, of_samples, table
@@ -22,6 +23,7 @@ from fedclip_plugin.data import open_rgb
 from fedclip_plugin.methods import create_adapter
 from fedclip_plugin.recipe import find_recipe, load_recipe
 from tests.support.round_records import round_record
+from tests.support.workshop import IMAGES_PER_CLASS
 
 CPU = torch.device("cpu")
 PHASES = {"train": 0.1, "evaluate": 0.01, "aggregate": 0.003, "target": 0.004, "exchange": 0.02, "round": 0.137}
@@ -290,3 +292,37 @@ def test_what_passes_the_egress_log_is_the_adapter_of_vit_b32_and_is_all_written
     found = audit(tmp_path / "egress_1.jsonl")
     assert found.verified
     assert all(0 < message["bytes"] - 4 * 525_312 < 2000 for message in found.starts[0].messages)
+
+
+def test_attacks_do_what_they_are_called_and_rules_take_the_harm_away(workshop, fedml_of_the_session, fresh_fedml):
+    keys = {"fedclip_args__images_per_class": IMAGES_PER_CLASS, "train_args__comm_round": 2}
+    keys |= {"data_args__data_cache_dir": str(workshop.data), "fedclip_args__feature_cache_dir": str(workshop.features)}
+    silos = MiniatureSilos(workshop.place, 1, **keys)
+    none, bound = attacks.RULES["none"], attacks.RULES["norm_bound 5"]
+    honest = silos.federate(none)
+    assert honest == silos.federate(bound, HONEST, 1)
+    assert silos.federate(none) == honest, "nothing is left of the federation before"
+    by_title = {attack.title: silos.federate(none, attack, 1) for attack in ATTACKS}
+    mean = [sum(own[:2]) / 2 for own in honest.norms[:1]]
+    grown = {title: found.norms[0][2] / honest.norms[0][2] for title, found in by_title.items()}
+    expected = {"x 10": 10, "x 1e6": 1e6, "sign flip": 1, "noise of 100 x": 100}
+    assert {title: pytest.approx(grown[title], rel=1e-3) for title in expected} == expected
+    assert by_title["label flip"].norms[0][2] < 5 * mean[0]
+    assert by_title["label flip"].norms[0][2] != honest.norms[0][2]
+    assert by_title["x 1e6"].sources < honest.sources - 30
+    assert silos.federate(bound, ATTACKS[1], 1).sources > honest.sources - 10
+    assert silos.zero_shot().sources > 50
+
+
+def test_the_table_of_attacks_has_a_row_for_each_rule():
+    figures = [
+        Figure(f"1 of 3, {rule}, {attack}, {place}", 80.0, "%")
+        for rule in ("none", "median")
+        for attack in ("none", "x 10")
+        for place in ("sources", "target")
+    ]
+    figures += [Figure("1 of 3, zero-shot CLIP, sources", 79.0, "%"), Figure("fedclip, 3 silos", 1.3, "x")]
+    text = attacks.table("attacks", figures)
+    assert "median          80.0 / 80.0  80.0 / 80.0" in text
+    assert "multi_krum" not in text
+    assert text.splitlines()[-1].split()[-1] == "1.3"

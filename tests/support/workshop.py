@@ -96,7 +96,7 @@ def training_settings(**given):
         "forgettable": False,
         "robust_aggregation": "none",
         "byzantine_silos": 0,
-        "norm_bound_factor": 10.0,
+        "norm_bound_factor": 5.0,
         "codec": "none",
         "server_optimizer": "none",
         "server_lr": 1.0,

@@ -65,7 +65,7 @@ class RobustAggregation:
 
     name: str
     byzantine: int = 0
-    factor: float = 10.0
+    factor: float = 5.0
 
     def apply(self, held: Mapping[str, Tensor], updates: Updates) -> Aggregated:
         """Return what is to be averaged in place of ``updates``, from which nothing is taken away.

@@ -158,8 +158,8 @@ class FedClipArgs(Section):
         f highest values, and by ``multi_krum``. A recipe is refused whose rounds may have too few updates for it:
         ``multi_krum`` needs 2 f + 3, the others 2 f + 1.
     norm_bound_factor
-        Of ``norm_bound``: the largest norm, in multiples of the round's median. Higher touches no honest silo that has
-        many more images than the others, which trains more steps; lower leaves a bad one less.
+        Of ``norm_bound``: the largest norm, in multiples of the round's median. Lower leaves less to a bad silo; a good
+        one with ten times the images of the others, which trains more steps, came to 4 on the miniature.
     server_optimizer
         What the server does with the average, FedOpt (Reddi et al. 2021, arXiv 2003.00295). ``none`` takes it as the
         next adapter; so does ``sgd`` with learning rate 1 and momentum 0.
@@ -268,7 +268,7 @@ class FedClipArgs(Section):
         Literal["none", "norm_bound", "median", "trimmed_mean", "multi_krum", "geometric_median"] | None
     ) = None
     byzantine_silos: Count | None = None
-    norm_bound_factor: FromOne = 10.0
+    norm_bound_factor: FromOne = 5.0
     server_optimizer: Literal["none", "sgd", "adam"] = "none"
     server_lr: Positive = 1.0
     server_momentum: Fraction = 0.0
