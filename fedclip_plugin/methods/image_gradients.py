@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 from torch.nn.functional import cross_entropy, normalize
 
 from fedclip_plugin.errors import MethodError
@@ -68,13 +69,11 @@ def clipped_sum(
     with _watched(_linear_layers(adapter)) as passes:
         logits = adapter.logits(inputs, text)
     outputs = torch.autograd.grad(_loss(logits, inputs, labels, text, zero_shot_distillation), passes.outputs)
-    squares = torch.zeros(len(inputs), dtype=logits.dtype, device=logits.device)
-    for layer, own, gradient in zip(passes.layers, passes.inputs, outputs, strict=True):
-        square = gradient.square().sum(-1)
-        squares += square * own.square().sum(-1)
-        if layer.bias is not None:
-            squares += square
-    norms = squares.sqrt()
+    lengths = [
+        vector_norm(gradient, dim=-1) * torch.sqrt(vector_norm(own, dim=-1).square() + (layer.bias is not None))
+        for layer, own, gradient in zip(passes.layers, passes.inputs, outputs, strict=True)
+    ]
+    norms = vector_norm(torch.stack(lengths), dim=0)
     factors = _factors(norms, clip)
     sums: dict[Tensor, Tensor] = {}
     for layer, own, gradient in zip(passes.layers, passes.inputs, outputs, strict=True):
@@ -91,17 +90,18 @@ def _of_rows(
     """Do the same for a linear probe, whose rows r count at unit length w.
 
     With unit-length features f and gradients b at the products, an image's gradient of row c is ``b_c (f - (w_c f)
-    w_c) / |r_c|``, of squared norm ``(b_c / |r_c|)^2 (1 - (w_c f)^2)``.
+    w_c) / |r_c|``, of squared norm ``(b_c / |r_c|)^2 (1 - (w_c f)^2)``. For probabilities p, b is the factor on
+    products times p less 1 at the label; of a divergence it is p less the teacher's.
     """
     with torch.no_grad():
         features, lengths = probe(inputs), probe.rows.norm(dim=-1)
         rows = normalize(probe.rows, dim=-1)
-        products = features @ rows.T
-    products.requires_grad_()
-    loss = _loss(probe.scale(text) * products, inputs, labels, text, distillation)
-    (gradients,) = torch.autograd.grad(loss, [products])
-    with torch.no_grad():
-        each = gradients / lengths
+        products, scale = features @ rows.T, probe.scale(text)
+        each = (scale * products).softmax(-1).mul_(1 + distillation)
+        each[torch.arange(len(labels), device=labels.device), labels] -= 1
+        if distillation:
+            each -= distillation * scores(features, text.features, text.logit_scale).softmax(-1)
+        each *= scale / lengths
         norms = (each.square() * (1 - products.square()).clamp(min=0)).sum(-1).sqrt()
         each *= _factors(norms, clip)[:, None]
         whole = each.T @ features

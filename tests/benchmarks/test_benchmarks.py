@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import attacks, costs, encode, loading, memory, rounds, scaling, startup
+from benchmarks import attacks, costs, encode, loading, memory, privacy, rounds, scaling, startup
 from benchmarks.costs import Federation
 from benchmarks.encode import Subject
 from benchmarks.random_clip import write_random_clip
@@ -258,6 +258,15 @@ def test_silos_for_which_there_is_no_memory_are_left_out(monkeypatch, tmp_path):
     figures = scaling.measure(QUICK, tmp_path)
     assert [figure.value for figure in figures] == list(QUICK.silos)
     assert all("left out: takes" in figure.note for figure in figures)
+
+
+def test_private_steps_are_compared_with_plain_ones(tmp_path):
+    figures = by_name(privacy.measure(QUICK, tmp_path))
+    for method in ("fedclip", "sigmoid_gate", "clip_adapter", "linear_probe"):
+        plain, private = (figures[f"{method}, {kind}"].value for kind in ("plain", "private"))
+        ratio = figures[f"{method}, private by plain"]
+        assert ratio.value == pytest.approx(private / plain) and ratio.value > 0
+        assert ratio.goal().startswith("<= 1.5")
 
 
 def test_the_command_writes_its_figures(tmp_path, monkeypatch, capsys):

@@ -291,6 +291,7 @@ def test_every_study_is_valid_and_its_header_tells_the_truth(file):
     study, header = load_study(file), file.read_text().split("\n\n", 1)[0]
     assert file.stem == study.study
     protocols = ("Base-to-new classes on ", "Few shots on ", "Disjoint classes on ", "Label skew among 60 simulated ")
+    protocols += ("Privacy on ",)
     assert recipe_title(file).startswith(("FedCLIP and its baselines on ", *protocols))
     assert f"fedclip study recipes/studies/{file.name}" in header
     assert f"{study.cells():,} federations" in header
@@ -300,9 +301,18 @@ def test_every_study_is_valid_and_its_header_tells_the_truth(file):
         assert load_study(file, [given]).cells() == study.cells()
 
 
+def test_the_study_of_privacy_tells_the_loss_from_the_noise():
+    study = load_study(find_study("studies/privacy"))
+    cells = {name: study.cell_recipe(name, "sketch", 0, 0).fedclip_args for name in study.cases}
+    assert {own.dp_target_epsilon for own in cells.values()} == {None, 1.0, 3.0, 8.0, 30.0}
+    without = {name: own for name, own in cells.items() if own.dp_target_epsilon is None}
+    assert {own.method for own in without.values() if own.loss} == {"fedclip", "sigmoid_gate"}
+    assert {own.method for own in without.values() if not own.loss} == {own.method for own in cells.values()}
+
+
 def test_the_studies_cover_what_is_promised():
     promised = ("base_new", "disjoint_classes", "domainnet", "few_shots", "label_skew", "miniature", "office_home")
-    promised += ("pacs", "vlcs")
+    promised += ("pacs", "privacy", "vlcs")
     assert [f"studies/{name}" for name in promised] == NAMES
     study = load_study(find_study("studies/miniature"))
     recipes = [study.cell_recipe(name, "sketch", 0, 0) for name in study.cases]

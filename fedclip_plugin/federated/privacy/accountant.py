@@ -145,6 +145,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     return float(brentq(_beyond, 0.0, most, xtol=1e-12))
 
 
+@lru_cache(maxsize=64)
 def noise_multiplier_for(epsilon: float, delta: float, rate: float, steps: int, rounds: int) -> float:
     """Return about the smallest noise multiplier whose epsilon over all rounds is at most ``epsilon``.
 

@@ -61,7 +61,7 @@ def poisson_batches(data: InputSet, rate: float, steps: int, epochs: int, random
 def set_noisy_gradients(
     parameters: list[nn.Parameter], sums: list[Tensor], deviation: float, expected: float, random: SecretRandom
 ) -> None:
-    """Give each parameter its sum with noise of a standard ``deviation`` added, by the ``expected`` images."""
+    """Give each parameter its sum, which changes, with noise of a standard ``deviation`` and by ``expected`` images."""
     noise = random.normal(sum(own.numel() for own in sums), sums[0].dtype).split([own.numel() for own in sums])
     for parameter, own, added in zip(parameters, sums, noise, strict=True):
-        parameter.grad = torch.add(own, added.view(own.shape).to(own.device), alpha=deviation).div_(expected)
+        parameter.grad = own.add_(added.view(own.shape).to(own.device), alpha=deviation).div_(expected)
