@@ -23,7 +23,7 @@ import re
 import struct
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -106,13 +106,16 @@ class Record(NamedTuple):
         return f"fields missing: {_names(missing)}; unknown: {_names(unknown)}"
 
 
-@cache
-def record_of(kind: Hashable) -> Record:
+def record_of(kind: type[Any]) -> Record:
     """Return the record of a dataclass or a pydantic model; a TypeError where a field has a type that cannot travel."""
-    assert isinstance(kind, type), "asked of classes only"
-    hints = get_type_hints(kind)
-    names = list(kind.model_fields) if issubclass(kind, BaseModel) else [own.name for own in dataclasses.fields(kind)]
-    return Record({name: converter_of(hints[name]) for name in names})
+    if kind not in _records:
+        hints = get_type_hints(kind)
+        fields = kind.model_fields if issubclass(kind, BaseModel) else [own.name for own in dataclasses.fields(kind)]
+        _records[kind] = Record({name: converter_of(hints[name]) for name in fields})
+    return _records[kind]
+
+
+_records: dict[type[Any], Record] = {}
 
 
 @cache
