@@ -57,12 +57,15 @@ class Audit:
         All that keeps the log from being verified, each one sentence; empty where it is.
     lines, head
         How many lines there are, and the hash of the last one.
+    heads
+        The heads that were given, each of which is in a verified log.
     """
 
     starts: Sequence[Start]
     findings: Sequence[Finding]
     lines: int
     head: str
+    heads: Sequence[str] = ()
 
     @property
     def verified(self) -> bool:
@@ -74,7 +77,8 @@ class Audit:
         told = [line for number, start in enumerate(self.starts, 1) for line in _start_lines(number, start)]
         messages = [message for start in self.starts for message in start.messages]
         table = align([_HEAD, *_rows(messages)]) if messages else "no message left"
-        verdict = [f"verified: {self.lines} lines, head {self.head}", UNSEEN]
+        beside = f"it has every head that was given: {', '.join(self.heads)}" if self.heads else UNSEEN
+        verdict = [f"verified: {self.lines} lines, head {self.head}", beside]
         if self.findings:
             count = "1 finding" if len(self.findings) == 1 else f"{len(self.findings)} findings"
             verdict = [f"NOT VERIFIED: {count}", *(f"  {finding.text}" for finding in self.findings)]
@@ -116,7 +120,7 @@ def audit(path: Path, heads: Sequence[str] = ()) -> Audit:
         for head in heads
         if not any(own.startswith(head) for own in known)
     ]
-    return Audit(starts, [*findings, *open_ends, *lost], len(known), known[-1] if known else "")
+    return Audit(starts, [*findings, *open_ends, *lost], len(known), known[-1] if known else "", heads)
 
 
 def _starts(entries: Sequence[dict[str, Any]], heads: Sequence[str]) -> tuple[list[Start], list[Finding]]:
@@ -169,7 +173,7 @@ def _row(name: str, messages: Sequence[dict[str, Any]]) -> tuple[str, ...]:
         printable(name),
         f"{len(messages):,}",
         f"{sum(message['bytes'] for message in messages):,}",
-        f"{min(rounds)} to {max(rounds)}" if rounds else "-",
+        " to ".join(map(str, dict.fromkeys((min(rounds), max(rounds))))) if rounds else "-",
         f"{max(norms):.4g}" if norms else "-",
         f"{max(spent):.4g}" if spent else "-",
     )

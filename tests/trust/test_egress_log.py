@@ -58,6 +58,8 @@ def test_a_whole_log_is_verified_and_summed_up(path, capsys):
     assert rows["in all"][-6:] == ["89", "1", "to", "3", "1.5", "-"]
     assert f"verified: 6 lines, head {head}" in told
     assert "--head" in told, "what a chain does not find is said"
+    assert main(["audit", str(path), "--head", head[:12]]) == 0
+    assert capsys.readouterr().out.endswith(f"it has every head that was given: {head[:12]}\n")
 
 
 def test_the_first_line_tells_of_the_start_and_each_other_of_its_message(path):
