@@ -172,7 +172,7 @@ def _loss(record: RoundRecord) -> list[str]:
     if record.solved is not None:
         return [f"penalty {record.solved.penalty:g} weight {record.solved.mix:g}"]
     if record.train_loss is None:
-        return ["no finite loss"] if record.dropped else []
+        return ["no finite loss"] if record.dropped and record.delta is None else []
     return [f"loss {record.train_loss:.4f}"]
 
 

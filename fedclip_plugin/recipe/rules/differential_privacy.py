@@ -72,7 +72,8 @@ def _method(values: Values) -> Iterator[Fault]:
         for key, why in told.items():
             value = values.get(f"fedclip_args.{key}")
             if value:
-                yield Fault(f"fedclip_args.{key}", f"not with method {name} and differential privacy: {why}", value)
+                rule = f"not with method {name} and differential privacy: {why}; leave it out"
+                yield Fault(f"fedclip_args.{key}", rule, value)
 
 
 def _why_not(method: Method) -> str:

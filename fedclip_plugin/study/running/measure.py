@@ -201,7 +201,7 @@ def _costs(measured: Measured, silos: Sequence[str], selected: int) -> Costs:
     trained = measured.rounds[1:]
     takers = len(trained[0].answered) if trained[0].clients else len(silos)
     return Costs(
-        parameters_trained=measured.parameters if any(record.train_loss is not None for record in trained) else 0,
+        parameters_trained=measured.parameters if any(record.solved is None for record in trained) else 0,
         parameters_sent=measured.parameters,
         bytes_up=fmean(record.bytes_up for record in trained) / takers,
         bytes_down=fmean(record.bytes_down for record in trained) / takers,
