@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from fedclip_plugin.errors import FederationError, RunFolderError
+from fedclip_plugin.errors import DataError, FederationError, RunFolderError
 from fedclip_plugin.federated.privacy.accountant import Mechanism
 from fedclip_plugin.federated.privacy.privacy_settings import PrivacySettings
 from fedclip_plugin.federated.privacy.secret_random import KEY_BYTES, SecretRandom
-from fedclip_plugin.federated.privacy.silo_privacy import SiloPrivacy
+from fedclip_plugin.federated.privacy.silo_privacy import SiloPrivacy, require_budget
 from fedclip_plugin.methods import METHODS, Method
 from fedclip_plugin.runs import RunFolder, load_adapter
 from tests.support.in_process_federation import SILOS, Federation, silo_features
@@ -133,6 +133,14 @@ def test_a_round_beyond_the_target_is_not_computed(tmp_path):
         own.spend()
     with pytest.raises(FederationError, match="one round would spend epsilon"):
         silo(tmp_path / "other", settings=PrivacySettings(once / 2, 1.0, 1e-3)).begin(0)
+
+
+def test_numbers_that_promise_nothing_or_forbid_every_round_are_refused_before_the_first():
+    require_budget(NOISY, 900, 8, 1)
+    with pytest.raises(DataError, match=r"dp_delta 0.001 is 1 by 1,000, and the silo trains on 1,000 images"):
+        require_budget(NOISY, 1000, 8, 1)
+    with pytest.raises(DataError, match=r"one round would spend epsilon .*raise dp_noise_multiplier"):
+        require_budget(PrivacySettings(0.1, 1.0, 1e-3), 40, 8, 1)
 
 
 def test_the_noise_of_an_update_is_that_of_the_account(tmp_path):
