@@ -253,7 +253,7 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
             return
         driver, update = self._driver, message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER
         if update:
-            spent = getattr(driver.report, "epsilon", None)  # of reports that tell of differential privacy
+            spent = driver.report.epsilon if driver.report else None
             message_leaves(self.egress, packed, message, driver.kind, driver.round + 1, driver.norm, spent)
         else:
             kind = "report" if message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER else "status"
