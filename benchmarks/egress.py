@@ -23,7 +23,7 @@ from fedclip_plugin.trust.egress_log import EgressLog
 from fedclip_plugin.trust.silo_policy import example_policy, load_policy
 
 TITLE = "egress: an update of 525,312 parameters passes a silo's policy and log"
-RECIPE = "own_images/vit_b32_fedclip_silo_folders"
+RECIPE = "pacs/vit_b32_fedclip"
 GOAL = 0.05
 """Of what a silo does in a round."""
 

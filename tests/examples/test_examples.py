@@ -76,7 +76,7 @@ def test_predict(monkeypatch, capsys, place):
 def test_own_data(monkeypatch, capsys):
     run(monkeypatch, "own_data/train.py", "sites")
     told = capsys.readouterr().out
-    assert "FedCLIP on clip-tiny, 2 silos, 5 rounds" in told and "target silo_a" in told
+    assert "Sigmoid gate on clip-tiny, 2 silos, 5 rounds" in told and "target silo_a" in told
     assert len(RunFolder(Path("runs/own_data")).rounds()) == 6
 
 

@@ -138,7 +138,7 @@ REFUSED = {
     "a large number": (put(num_samples=2**63), "num_samples is 9223372036854775808: must be an integer of 64 bits"),
     "a report of another class": (
         put(fedclip_report={"silo": "art"}),
-        "fedclip_report has fields missing: evaluate_seconds, personal, round",
+        "fedclip_report has fields missing: epsilon, evaluate_seconds, personal and 7 more",
     ),
     "a report that is a list": (
         put(fedclip_report=[1]),

@@ -2,8 +2,8 @@
 
 The mechanism is the Gaussian one on Poisson samples, composed over steps; neighbouring training splits differ in one
 image that is there or not. Where every image is in every step the curve is exact; else it is opacus's, by numerical
-composition of privacy loss random variables (Gopi et al. 2021, arXiv 2106.02848), as an upper bound. opacus is imported
-when it is asked for and not before: that takes seconds.
+composition of privacy loss random variables (Gopi et al. 2021, arXiv 2106.02848), as an upper bound. opacus and scipy
+are imported when they are asked for and not before: that takes seconds.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
-
-from scipy.optimize import brentq
-from scipy.special import log_ndtr
 
 from fedclip_plugin.recipe.schema.types import LEAST_NOISE, MOST_NOISE
 
@@ -134,6 +131,8 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     It solves ``delta = Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu)`` (Balle and Wang 2018, arXiv 1805.06530, theorem
     8). T such mechanisms together are one of ``sqrt(T) mu`` (Dong et al. 2022, arXiv 1905.02383, corollary 3.3).
     """
+    from scipy.optimize import brentq
+    from scipy.special import log_ndtr
 
     def _beyond(epsilon: float) -> float:
         first, second = log_ndtr(mu / 2 - epsilon / mu), epsilon + log_ndtr(-mu / 2 - epsilon / mu)
