@@ -228,6 +228,8 @@ class _TrainerModel:
 class FedClipSilo(ManagerMixin, ClientMasterManager):
     """A silo's message handlers over MPI."""
 
+    num_rounds: int
+
     def __init__(self, args: Any, driver: SiloDriver) -> None:
         self._driver, self.egress = driver, current_egress()
         driver.logged = self.egress is not None
