@@ -48,6 +48,8 @@ def study_file(workshop):
         "recipe": "own_images/vit_b32_sigmoid_gate_iid",
         "set": {
             "fedclip_args.backbone": "clip-tiny",
+            "fedclip_args.method": "fedclip",
+            "fedclip_args.augmented_views": 0,
             "fedclip_args.data_root": str(ensure_miniature(workshop.data, IMAGES_PER_CLASS, 1.0) / "photo"),
             "fedclip_args.feature_cache_dir": str(workshop.features),
             "fedclip_args.precision": "fp32",
