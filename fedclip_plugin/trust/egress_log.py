@@ -127,6 +127,7 @@ class EgressLog:
             "sha256": message.sha256(),
             "norm": message.norm,
             "epsilon": message.epsilon,
+            "delta": message.delta,
         }
         self._append(entry)
         self.messages, self.sent = self.messages + 1, self.sent + size

@@ -75,6 +75,8 @@ class Outgoing:
         Euclidean norm of an update: what the server will see, less the adapter that had come; None for all else.
     epsilon
         What the silo has spent of differential privacy with this message; None where it has none.
+    delta
+        The delta of which that is; None where it has none.
     class_counts
         Of sums: images of each class.
     only_fault
@@ -87,6 +89,7 @@ class Outgoing:
     tensors: Sequence[TensorInfo] = ()
     norm: float | None = None
     epsilon: float | None = None
+    delta: float | None = None
     class_counts: Sequence[int] = field(default=())
     only_fault: bool = False
 

@@ -11,11 +11,15 @@ from fedclip_plugin.errors import PolicyError
 from fedclip_plugin.methods.registry import METHODS, ZERO_SHOT
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.faults import ABSENT, Fault
+from fedclip_plugin.recipe.schema.fedclip import DP_DELTA
 from fedclip_plugin.trust.outgoing import KINDS, Outgoing
 from fedclip_plugin.trust.silo_policy import PolicyFile, SiloPolicy
 
 EPSILON_KEY = "dp_target_epsilon"
 """The recipe's key for what a silo may spend of differential privacy; without it there is none that a policy counts."""
+
+
+_BOUNDED = "a policy that requires differential privacy says how much"
 
 
 @dataclass(frozen=True)
@@ -153,13 +157,17 @@ def _protection(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
     if policy.require_secure_sums:
         yield Violation("require_secure_sums", "fedclip_args", "has no secure sums, which no key of a recipe offers")
     if policy.require_differential_privacy:
-        assert policy.max_epsilon is not None, "a policy that requires differential privacy says how much"
+        assert policy.max_epsilon is not None and policy.max_delta is not None, _BOUNDED
         where, target = f"fedclip_args.{EPSILON_KEY}", asked.recipe.flat().get(EPSILON_KEY)
         if target is None:
             rule = "is not there, so that no epsilon is accounted and kept to"
             yield Violation("require_differential_privacy", where, rule)
         elif target > policy.max_epsilon:
             yield Violation("max_epsilon", where, f"at most {policy.max_epsilon:g}", target)
+        delta = _delta(asked.recipe)
+        if target is not None and delta > policy.max_delta:
+            rule = f"at most {policy.max_delta:g}; left out it is {DP_DELTA:g}"
+            yield Violation("max_delta", "fedclip_args.dp_delta", rule, delta)
 
 
 def _statistics(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
@@ -187,12 +195,20 @@ def _statistics(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
 
 
 def _spent(policy: SiloPolicy, message: Outgoing, where: str) -> Iterator[Violation]:
-    assert policy.max_epsilon is not None, "a policy that requires differential privacy says how much"
-    if message.epsilon is None:
+    assert policy.max_epsilon is not None and policy.max_delta is not None, _BOUNDED
+    if message.epsilon is None or message.delta is None:
         yield Violation("require_differential_privacy", where, "tells of no epsilon, so that it has none")
-    elif message.epsilon > policy.max_epsilon:
+        return
+    if message.delta > policy.max_delta:
+        yield Violation("max_delta", where, f"is of delta {message.delta:g}; {policy.max_delta:g} is allowed")
+    if message.epsilon > policy.max_epsilon:
         rule = f"would make epsilon {message.epsilon:.4g}; {policy.max_epsilon:g} may be spent"
         yield Violation("max_epsilon", where, rule)
+
+
+def _delta(recipe: Recipe) -> float:
+    given = recipe.fedclip_args.dp_delta
+    return DP_DELTA if given is None else given
 
 
 def _told(names: Sequence[str]) -> str:

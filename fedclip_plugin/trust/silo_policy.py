@@ -17,7 +17,7 @@ from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import PolicyError, RecipeError
 from fedclip_plugin.recipe.check import check_fields
 from fedclip_plugin.recipe.faults import Fault, closest, recipe_error
-from fedclip_plugin.recipe.schema.types import Count, Flag, MethodName, Positive, Section, Text
+from fedclip_plugin.recipe.schema.types import Count, Delta, Flag, MethodName, Positive, Section, Text
 from fedclip_plugin.recipe.yaml_reader import parse_yaml, read_plain
 
 VARIABLE = "FEDCLIP_SILO_POLICY"
@@ -33,6 +33,7 @@ ANY = "any"
 """What a list of a policy says where all is allowed."""
 
 _FINGERPRINT_DIGITS = 64
+_BUDGET = {"max_epsilon": "the most to be spent", "max_delta": "the largest that it may be spent for, e.g. 1.0e-5"}
 _ADVICE = "'fedclip policy example' prints one"
 
 
@@ -57,7 +58,7 @@ _Runs = Annotated[tuple[Text, ...] | None, _ANY_OR_LIST]
 
 
 class SiloPolicy(Section):
-    """What may leave a silo's machine. Each key but one must be given, so that nothing is allowed by leaving it out.
+    """What may leave a silo's machine. Each key but two must be given, so that nothing is allowed by leaving it out.
 
     Attributes
     ----------
@@ -79,6 +80,8 @@ class SiloPolicy(Section):
         Whether updates must be differentially private, with an accounted epsilon.
     max_epsilon
         Most of it that the silo may spend; given together with ``require_differential_privacy: true``.
+    max_delta
+        Largest delta of which that epsilon may be, without which it bounds nothing; given together with it.
     min_class_count
         Fewest images of a class of which sums of features may leave.
     allow_class_counts
@@ -100,6 +103,7 @@ class SiloPolicy(Section):
     require_secure_sums: Flag
     require_differential_privacy: Flag
     max_epsilon: Positive | None = None
+    max_delta: Delta | None = None
     min_class_count: Count
     allow_class_counts: Flag
     allow_kind_counts: Flag
@@ -167,7 +171,7 @@ def load_policy(path: Path) -> PolicyFile:
     try:
         raw, faults = parse_yaml(path, content, f"a silo policy holds keys; {_ADVICE}")
         values, found = check_fields("", SiloPolicy, raw, _unknown)
-        faults += [*found, *_epsilon(values)]
+        faults += [*found, *_budget(values)]
         if faults:
             raise recipe_error(path, faults)
     except RecipeError as error:
@@ -181,14 +185,16 @@ def example_policy() -> str:
     return (resources.files("fedclip_plugin.trust") / "example_policy.yaml").read_text(encoding="utf-8")
 
 
-def _epsilon(values: Mapping[str, Any]) -> list[Fault]:
-    """Hold ``max_epsilon`` and ``require_differential_privacy`` to each other."""
-    required, most = values.get("require_differential_privacy"), values.get("max_epsilon")
-    if required and most is None:
-        return [Fault("max_epsilon", "is required by require_differential_privacy: true; give the most to be spent")]
-    if required is False and most is not None:
-        return [Fault("max_epsilon", "binds nothing without require_differential_privacy: true; set that too", most)]
-    return []
+def _budget(values: Mapping[str, Any]) -> list[Fault]:
+    """Hold ``max_epsilon`` and ``max_delta`` to ``require_differential_privacy``, and that to them."""
+    required, faults = values.get("require_differential_privacy"), []
+    for key, remedy in _BUDGET.items():
+        if required and key in values and values[key] is None:
+            faults.append(Fault(key, f"is required by require_differential_privacy: true; give {remedy}"))
+        if required is False and values.get(key) is not None:
+            rule = "binds nothing without require_differential_privacy: true; set that too"
+            faults.append(Fault(key, rule, values[key]))
+    return faults
 
 
 def _unknown(key: Any, value: Any) -> Fault:

@@ -145,7 +145,11 @@ def test_a_policy_stops_a_silo_before_the_first_round_too_many(tmp_path):
         ({"max_bytes": 600}, {}, "max_bytes"),
         ({"allow_class_counts": False}, {"method": "ncm", "comm_round": 1}, "allow_class_counts"),
         ({"min_class_count": 7}, {"method": "ncm", "comm_round": 1}, "min_class_count"),
-        ({"require_differential_privacy": True, "max_epsilon": 1.0}, {}, "require_differential_privacy"),
+        (
+            {"require_differential_privacy": True, "max_epsilon": 1.0, "max_delta": 1e-5},
+            {},
+            "require_differential_privacy",
+        ),
     ],
 )
 def test_no_byte_of_an_update_leaves_against_the_policy(tmp_path, policy, changes, told):

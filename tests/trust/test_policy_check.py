@@ -19,7 +19,7 @@ VIOLATIONS = {
     "min_silos": ({"min_silos": 4}, {}, "train_args.client_num_per_round = 3: an average must be of 4"),
     "require_secure_sums": ({"require_secure_sums": True}, {}, "fedclip_args: has no secure sums"),
     "require_differential_privacy": (
-        {"require_differential_privacy": True, "max_epsilon": 8.0},
+        {"require_differential_privacy": True, "max_epsilon": 8.0, "max_delta": 1e-5},
         {},
         "fedclip_args.dp_target_epsilon: is not there, so that no epsilon is accounted",
     ),
@@ -114,12 +114,25 @@ def test_all_violations_are_told_at_once_in_the_policys_order(workshop, tmp_path
 
 @pytest.mark.parametrize(("target", "key"), [(None, "require_differential_privacy"), (8.0, None), (8.1, "max_epsilon")])
 def test_the_epsilon_that_a_recipe_keeps_to_is_held_against_the_most(workshop, tmp_path, monkeypatch, target, key):
-    file = policy_of(tmp_path, require_differential_privacy=True, max_epsilon=8.0)
+    file = policy_of(tmp_path, require_differential_privacy=True, max_epsilon=8.0, max_delta=1e-5)
     recipe = recipe_of(workshop)
     flat = recipe.flat() | ({} if target is None else {"dp_target_epsilon": target})
     monkeypatch.setattr(type(recipe), "flat", lambda self: flat)
     found = [violation.policy_key for violation in recipe_violations(file.policy, asked(recipe))]
     assert found == ([key] if key else [])
+
+
+@pytest.mark.parametrize(("delta", "refused"), [(1e-5, False), (None, False), (0.1, True)])
+def test_the_delta_of_that_epsilon_is_held_against_the_most(workshop, tmp_path, delta, refused):
+    file = policy_of(tmp_path, require_differential_privacy=True, max_epsilon=8.0, max_delta=1e-5)
+    given = {} if delta is None else {"fedclip_args__dp_delta": delta}
+    recipe = recipe_of(workshop, fedclip_args__dp_target_epsilon=8.0, **given)
+    lines = [violation.line() for violation in recipe_violations(file.policy, asked(recipe))]
+    assert lines == (
+        ["fedclip_args.dp_delta = 0.1: at most 1e-05; left out it is 1e-05 (max_delta)"] if refused else []
+    )
+    low = policy_of(tmp_path, require_differential_privacy=True, max_epsilon=8.0, max_delta=1e-7)
+    assert [violation.policy_key for violation in recipe_violations(low.policy, asked(recipe))] == ["max_delta"]
 
 
 def test_every_message_that_a_silo_may_send_is_of_a_kind_that_the_policy_knows():
@@ -146,16 +159,22 @@ MESSAGES = {
         "has sums over 4 images of a class; there must be 5, or none",
     ),
     "no epsilon": (
-        {"require_differential_privacy": True, "max_epsilon": 1.0},
+        {"require_differential_privacy": True, "max_epsilon": 1.0, "max_delta": 1e-5},
         {"kind": "update", "round": 1},
         "require_differential_privacy",
         "tells of no epsilon",
     ),
     "epsilon": (
-        {"require_differential_privacy": True, "max_epsilon": 1.0},
-        {"kind": "update", "round": 1, "epsilon": 1.5},
+        {"require_differential_privacy": True, "max_epsilon": 1.0, "max_delta": 1e-5},
+        {"kind": "update", "round": 1, "epsilon": 1.5, "delta": 1e-5},
         "max_epsilon",
         "would make epsilon 1.5; 1 may be spent",
+    ),
+    "delta": (
+        {"require_differential_privacy": True, "max_epsilon": 1.0, "max_delta": 1e-6},
+        {"kind": "update", "round": 1, "epsilon": 0.5, "delta": 1e-5},
+        "max_delta",
+        "is of delta 1e-05; 1e-06 is allowed",
     ),
 }
 

@@ -104,6 +104,8 @@ def test_a_key_that_is_left_out_allows_nothing(tmp_path, key):
         ({"max_bytes": "5 MB"}, 'max_bytes = "5 MB": must be a whole number'),
         ({"allow_class_counts": "no way"}, 'allow_class_counts = "no way": must be true or false'),
         ({"require_differential_privacy": True}, "max_epsilon: is required by"),
+        ({"require_differential_privacy": True, "max_epsilon": 3.0}, "max_delta: is required by"),
+        ({"max_delta": 1e-5}, "max_delta = .*: binds nothing without"),
         ({"max_epsilon": 3.0}, "max_epsilon = 3.0: binds nothing without"),
         ({"require_differential_privacy": True, "max_epsilon": -1.0}, "max_epsilon = -1.0: must be greater than 0"),
     ],

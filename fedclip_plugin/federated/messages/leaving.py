@@ -56,16 +56,17 @@ def message_leaves(
     round_: int | None,
     norm: float | None = None,
     epsilon: float | None = None,
+    delta: float | None = None,
 ) -> None:
     """Show one of FedML's messages, as it is packed, that is about to go to the server; a PolicyError keeps it back.
 
     Parameters
     ----------
-    kind, round_, norm, epsilon
+    kind, round_, norm, epsilon, delta
         As for :class:`~fedclip_plugin.trust.outgoing.Outgoing`.
     """
     counts = message.get(Message.MSG_ARG_KEY_MODEL_PARAMS)["counts"].tolist() if kind == "sums" else ()
-    egress.leaving(Outgoing(kind, _parts(packed), round_, _described(packed), norm, epsilon, counts))
+    egress.leaving(Outgoing(kind, _parts(packed), round_, _described(packed), norm, epsilon, delta, counts))
 
 
 def update_norm(seen: Mapping[str, Tensor], arrived: Mapping[str, Tensor]) -> float:
