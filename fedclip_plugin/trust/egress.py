@@ -10,6 +10,7 @@ from pathlib import Path
 from fedclip_plugin.errors import PolicyError
 from fedclip_plugin.text import size, told
 from fedclip_plugin.trust.egress_log import VARIABLE, EgressLog, log_place
+from fedclip_plugin.trust.left_before import LeftBefore
 from fedclip_plugin.trust.outgoing import Outgoing
 from fedclip_plugin.trust.policy_check import Asked, message_violations, recipe_violations, refusal
 from fedclip_plugin.trust.silo_policy import PolicyFile, find_policy, load_policy, places_told
@@ -39,7 +40,7 @@ class Egress:
         self, file: PolicyFile | None, log: EgressLog | None, run: str, refused: PolicyError | None = None
     ) -> None:
         self._file, self.log, self.run, self.refused = file, log, run, refused
-        self._sent = 0
+        self._left = LeftBefore() if log is None else log.before
 
     @property
     def policy_sha256(self) -> str:
@@ -54,8 +55,9 @@ class Egress:
         PolicyError
             Every violation; from then on this lets out nothing but the word that the silo cannot take part.
         """
+        self._left.recipe = asked.recipe.digest()
         if self.log is not None:
-            self.log.note_recipe(asked.recipe.digest())
+            self.log.note_recipe(self._left.recipe)
         if self.refused is None and self._file is not None:
             violations = recipe_violations(self._file.policy, asked)
             if violations:
@@ -75,8 +77,7 @@ class Egress:
         if self.refused is not None and not message.only_fault:
             raise self.refused
         if self._file is not None and not message.only_fault:
-            before = self._sent + (self.log.sent_before if self.log else 0)
-            violations = message_violations(self._file.policy, message, before)
+            violations = message_violations(self._file.policy, message, self._left)
             if violations:
                 self.refused = refusal(self._file, f"a message ({message.kind})", violations)
                 keys = [violation.policy_key for violation in violations]
@@ -84,7 +85,7 @@ class Egress:
                 raise self.refused
         if self.log is not None:
             self.log.note(message)
-        self._sent += message.size
+        self._left.add(message.kind, message.size)
         if self.log is not None and message.round is not None:
             logger.info("%s of round %d leaves; head of the egress log %s", message.kind, message.round, self.log.head)
 

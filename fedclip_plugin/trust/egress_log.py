@@ -13,6 +13,7 @@ from typing import Any
 from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import PolicyError
 from fedclip_plugin.trust.hash_chain import BEGINNING, Finding, check_chain, seal
+from fedclip_plugin.trust.left_before import LeftBefore
 from fedclip_plugin.trust.outgoing import Outgoing
 
 VARIABLE = "FEDCLIP_EGRESS_LOG"
@@ -80,8 +81,8 @@ class EgressLog:
         Hash of the last line.
     messages, sent
         How many messages, and bytes, have been written in this start.
-    sent_before
-        Bytes of the starts before.
+    before
+        What had left in the starts before.
 
     Raises
     ------
@@ -91,7 +92,7 @@ class EgressLog:
 
     def __init__(self, path: Path, opening: Mapping[str, Any]) -> None:
         self.path, self.head = path, BEGINNING
-        self.messages = self.sent = self.sent_before = self._number = 0
+        self.messages = self.sent = self._number = 0
         self._recipe = opening["recipe"]
         self._rounds: set[int] = set()
         try:
@@ -180,7 +181,8 @@ class EgressLog:
             )
         if entries:
             self.head, self._number = entries[-1]["hash"], entries[-1]["number"]
-        self.sent_before = sum(entry["bytes"] for entry in entries if entry["entry"] == MESSAGE)
+        self.before = LeftBefore.of_log(entries)
+        self.before.recipe = self._recipe
 
     def _unwritable(self, error: OSError) -> PolicyError:
         reason = error.strerror or error

@@ -12,6 +12,7 @@ from fedclip_plugin.methods.registry import METHODS, ZERO_SHOT
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.faults import ABSENT, Fault
 from fedclip_plugin.recipe.schema.fedclip import DP_DELTA
+from fedclip_plugin.trust.left_before import LeftBefore
 from fedclip_plugin.trust.outgoing import KINDS, Outgoing
 from fedclip_plugin.trust.silo_policy import PolicyFile, SiloPolicy
 
@@ -78,17 +79,17 @@ def recipe_violations(policy: SiloPolicy, asked: Asked) -> list[Violation]:
     return sorted(found, key=lambda violation: order.index(violation.policy_key))
 
 
-def message_violations(policy: SiloPolicy, message: Outgoing, sent: int) -> list[Violation]:
-    """Return all that a policy refuses of a message, when ``sent`` bytes have left before it."""
+def message_violations(policy: SiloPolicy, message: Outgoing, left: LeftBefore) -> list[Violation]:
+    """Return all that a policy refuses of a message, in view of what has ``left`` before it."""
     where, kind = f"message {message.kind}", KINDS.get(message.kind)
     if kind is None:
         return [Violation("methods", where, "is of no kind that a silo sends")]
     found = []
-    if sent + message.size > policy.max_bytes:
-        rule = f"would make it {sent + message.size:,} bytes in all; {policy.max_bytes:,} may leave"
+    if left.size + message.size > policy.max_bytes:
+        rule = f"would make it {left.size + message.size:,} bytes in all; {policy.max_bytes:,} may leave"
         found.append(Violation("max_bytes", where, rule))
-    if kind.trains and (message.round is None or message.round > policy.max_rounds):
-        found.append(Violation("max_rounds", where, f"is of round {message.round}; {policy.max_rounds} are allowed"))
+    if kind.trains:
+        found += _rounds(policy, message, left, where)
     if kind.class_counts and not policy.allow_class_counts:
         found.append(Violation("allow_class_counts", where, "has counts per class, which may not leave"))
     if kind.kind_counts and not policy.allow_kind_counts:
@@ -192,6 +193,14 @@ def _statistics(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
     if settings.personal_statistics and not policy.allow_personal_statistics:
         rule = "sums may not go on to other silos"
         yield Violation("allow_personal_statistics", "fedclip_args.personal_statistics", rule, True)
+
+
+def _rounds(policy: SiloPolicy, message: Outgoing, left: LeftBefore, where: str) -> Iterator[Violation]:
+    if message.round is None or message.round > policy.max_rounds:
+        yield Violation("max_rounds", where, f"is of round {message.round}; {policy.max_rounds} are allowed")
+    elif left.rounds >= policy.max_rounds:
+        rule = f"would be message {left.rounds + 1} with training, with rounds that a resume trained again"
+        yield Violation("max_rounds", where, f"{rule}; {policy.max_rounds} are allowed")
 
 
 def _spent(policy: SiloPolicy, message: Outgoing, where: str) -> Iterator[Violation]:

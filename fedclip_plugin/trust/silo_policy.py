@@ -69,7 +69,7 @@ class SiloPolicy(Section):
     runs
         Names of allowed runs, which are those of their folders; None allows all.
     max_rounds
-        Most rounds.
+        Most rounds, and most messages that carry training: a round that is trained again after a resume counts twice.
     max_bytes
         Most bytes that may leave in all messages of a run together, those before a resume included.
     min_silos

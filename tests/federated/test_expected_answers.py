@@ -253,7 +253,7 @@ def test_who_has_answered_is_not_accused_while_the_server_cannot_look(tmp_path):
 @pytest.mark.parametrize(
     ("again", "change", "told"),
     [
-        (True, {}, "the first adapter, of round 0, out of turn: must be a later one, of a round from 0 to 4"),
+        (True, {}, "the first adapter, of round 0, out of turn: must be a later one, of a round from 1 to 4"),
         (False, {"number": 2}, "a later adapter, of round 0, out of turn: must be the first one, of a round from 0 to"),
         (
             False,
@@ -275,3 +275,18 @@ def test_a_silo_takes_the_servers_adapters_in_their_turn(tmp_path, ended, capfd,
     with pytest.raises(SystemExit):
         run.silos[0].receive_message(message.get_type(), message)
     assert f"silo art (rank 1), round 1: the server sent {told}" in capfd.readouterr().err
+
+
+def test_a_silo_trains_no_round_twice(tmp_path, ended, capfd):
+    run = Federation(tmp_path)
+    run.wire.Abort = lambda code: None
+    run.run(until=lambda: run.silos[0]._driver.round == 1)
+    again = run.silos[0]._driver.round
+    run.run(until=lambda: (0, 1) in run.wire.pairs())
+    message = run.wire.message((0, 1))
+    message.add_params(ROUND, again)
+    with pytest.raises(SystemExit):
+        run.silos[0].receive_message(message.get_type(), message)
+    assert f"a later adapter, of round {again}, out of turn: must be a later one, of a round from 2 to 4" in (
+        capfd.readouterr().err
+    )

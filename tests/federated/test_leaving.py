@@ -18,6 +18,7 @@ from fedclip_plugin.methods import parameters_of
 from fedclip_plugin.trust.audit import audit
 from fedclip_plugin.trust.egress import Egress
 from fedclip_plugin.trust.egress_log import EgressLog
+from fedclip_plugin.trust.outgoing import Outgoing
 from tests.support.in_process_federation import SILOS, Federation
 from tests.support.mpi_world import World
 from tests.support.policies import policy_of
@@ -172,6 +173,23 @@ def test_the_bytes_of_earlier_starts_count(tmp_path):
     with sending_through(again), pytest.raises(PolicyError, match=f"{spent:,} may leave"):
         shown(Present(recipe="d"))
     assert audit(logs / "egress_1.jsonl", [again.log.head]).verified
+
+
+def test_rounds_are_counted_by_how_often_training_leaves_with_earlier_starts_and_by_recipe(tmp_path):
+    first = egress_of(tmp_path, 1, max_rounds=3)
+    for number in (1, 1):
+        first.leaving(Outgoing("update", [b"1"], number))
+    first.leaving(Outgoing("report", [b"1"], 2))
+    first.close()
+    again = egress_of(tmp_path, 1, max_rounds=3)
+    again.leaving(Outgoing("update", [b"1"], 1))
+    with pytest.raises(PolicyError, match=r"would be message 4 with training, .*; 3 are allowed \(max_rounds\)"):
+        again.leaving(Outgoing("update", [b"1"], 1))
+    again.close()
+    opening = {"run": "demo", "silo": "art", "recipe": "another", "policy": None}
+    other = Egress(policy_of(tmp_path, max_rounds=3), EgressLog(tmp_path / "egress_1.jsonl", opening), "demo")
+    other.leaving(Outgoing("update", [b"1"], 1))
+    other.close()
 
 
 def test_a_log_that_cannot_be_written_keeps_the_message_back(tmp_path, monkeypatch):

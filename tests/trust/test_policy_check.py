@@ -3,6 +3,7 @@
 import pytest
 
 from fedclip_plugin.recipe import load_recipe
+from fedclip_plugin.trust.left_before import LeftBefore
 from fedclip_plugin.trust.outgoing import KINDS, Outgoing
 from fedclip_plugin.trust.policy_check import message_violations, recipe_violations, refusal
 from tests.support.policies import LAX, asked, policy_of
@@ -182,7 +183,9 @@ MESSAGES = {
 @pytest.mark.parametrize("name", MESSAGES)
 def test_each_message_is_held_against_the_policy(tmp_path, name):
     policy, message, key, told = MESSAGES[name]
-    violations = message_violations(policy_of(tmp_path, **policy).policy, Outgoing(parts=[b"12345"], **message), 100)
+    violations = message_violations(
+        policy_of(tmp_path, **policy).policy, Outgoing(parts=[b"12345"], **message), LeftBefore(size=100)
+    )
     assert [violation.policy_key for violation in violations] == [key]
     assert told in violations[0].line()
 
@@ -193,4 +196,4 @@ def test_each_message_is_held_against_the_policy(tmp_path, name):
 )
 def test_what_is_allowed_passes(tmp_path, message):
     policy = policy_of(tmp_path, max_bytes=105, max_rounds=3, min_class_count=5).policy
-    assert message_violations(policy, Outgoing(parts=[b"123", b"45"], **message), 100) == []
+    assert message_violations(policy, Outgoing(parts=[b"123", b"45"], **message), LeftBefore(size=100)) == []

@@ -273,10 +273,11 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
 
     def _receive(self, message: Message, train: Callable[[Message], None]) -> None:
         number, first = message.get(ROUND), message.get_type() == MyMessage.MSG_TYPE_S2C_INIT_CONFIG
-        if first != (self._driver.report is None) or not self._driver.round <= number <= self.num_rounds:
+        due = self._driver.report is None
+        least = self._driver.round + (not due and not message.get(TRY))  # else a round could be trained twice
+        if first != due or not least <= number <= self.num_rounds:
             sent = f"{'the first' if first else 'a later'} adapter, of round {told(number)}"
-            due = f"{'the first' if self._driver.report is None else 'a later'} one"
-            rule = f"must be {due}, of a round from {self._driver.round} to {self.num_rounds}"
+            rule = f"must be {'the first' if due else 'a later'} one, of a round from {least} to {self.num_rounds}"
             raise FederationError(f"{_SERVER_NAME} sent {sent}, out of turn: {rule}")
         self._driver.round = self.round_idx = number
         if message.get(LAST):
