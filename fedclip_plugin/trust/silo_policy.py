@@ -218,10 +218,26 @@ def _is_there(place: Path) -> bool:
 
 def _require_own(path: Path) -> None:
     """Refuse a file that others can change, or put another in the place of; a ValueError says why and the remedy."""
-    found, folder = path.stat(), path.resolve().parent.stat()
-    if found.st_uid not in (0, os.geteuid()):
-        raise ValueError(f"it belongs to user {found.st_uid}, and must belong to root or to user {os.geteuid()}")
-    if found.st_mode & stat.S_IWOTH:
-        raise ValueError("every user can write it; take that right away (chmod o-w)")
-    if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
-        raise ValueError("every user can write its folder, and so replace it; take that right away (chmod o-w)")
+    for place in sorted(_on_the_way(path)):
+        found, user = place.stat(), os.geteuid()
+        for owner in (place.lstat().st_uid, found.st_uid):
+            if owner not in (0, user):
+                raise ValueError(f"{place} belongs to user {owner}, and must belong to root or to user {user} (chown)")
+        kept = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX  # only owners rename or remove in it
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not kept:
+            who = "every user" if found.st_mode & stat.S_IWOTH else f"group {found.st_gid}"
+            what = "and so replace what it leads to" if stat.S_ISDIR(found.st_mode) else "and so change it"
+            raise ValueError(f"{who} can write {place}, {what}; take that right away (chmod go-w)")
+
+
+def _on_the_way(path: Path) -> set[Path]:
+    """Return all that leads to a file, and the file: folders, and links with what they name."""
+    places = set[Path]()
+    pending = [path.absolute()]
+    while pending:
+        named = pending.pop()
+        for place in {named, *named.parents} - places:
+            places.add(place)
+            if place.is_symlink():
+                pending.append(place.parent / place.readlink())
+    return places

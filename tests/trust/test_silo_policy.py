@@ -144,15 +144,32 @@ def test_a_folder_or_a_pipe_is_refused_at_once(tmp_path):
 
 def test_a_file_that_everybody_can_change_binds_nobody(tmp_path):
     place = write_policy(tmp_path / "silo_policy.yaml")
-    place.chmod(0o666)
-    with pytest.raises(PolicyError, match="every user can write it; take that right away"):
-        load_policy(place)
+    for mode, who in ((0o666, "every user"), (0o664, "group")):
+        place.chmod(mode)
+        with pytest.raises(PolicyError, match=rf"{who}.* can write {place}, and so change it; take that right away"):
+            load_policy(place)
     place.chmod(0o644)
-    tmp_path.chmod(0o777)
-    with pytest.raises(PolicyError, match="every user can write its folder, and so replace it"):
-        load_policy(place)
+    for mode, who in ((0o777, "every user"), (0o775, "group")):
+        tmp_path.chmod(mode)
+        with pytest.raises(PolicyError, match=rf"{who}.* can write {tmp_path}, and so replace what it leads to"):
+            load_policy(place)
     tmp_path.chmod(0o777 | stat.S_ISVTX)
     assert load_policy(place).policy.max_rounds == 1000
+
+
+@pytest.mark.parametrize("changed", ["above", "real", "links", "middle"])
+def test_every_folder_that_leads_to_the_file_is_looked_at(tmp_path, changed):
+    above, links, middle, real = (tmp_path / name for name in ("above", "links", "middle", "above/real"))
+    for folder in (above, links, middle, real):
+        folder.mkdir(mode=0o755)
+    write_policy(real / "policy.yaml")
+    (middle / "folder").symlink_to("../above/real")
+    (links / "policy.yaml").symlink_to(middle / "folder" / "policy.yaml")
+    assert load_policy(links / "policy.yaml").policy.min_silos == 1
+    own = {"above": above, "real": real, "links": links, "middle": middle}[changed]
+    own.chmod(0o775)
+    with pytest.raises(PolicyError, match=r"group \d+ can write .*, and so replace what it leads to"):
+        load_policy(links / "policy.yaml")
 
 
 def test_a_file_of_another_user_binds_nobody(tmp_path, monkeypatch):
