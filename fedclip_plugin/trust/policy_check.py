@@ -95,7 +95,7 @@ def message_violations(policy: SiloPolicy, message: Outgoing, left: LeftBefore) 
     if kind.kind_counts and not policy.allow_kind_counts:
         found.append(Violation("allow_kind_counts", where, "has counts per kind of answer, which may not leave"))
     small = [count for count in message.class_counts if 0 < count < policy.min_class_count]
-    if small:
+    if small and not (policy.require_differential_privacy and message.epsilon is not None):
         rule = f"has sums over {min(small)} images of a class; there must be {policy.min_class_count}, or none"
         found.append(Violation("min_class_count", where, rule))
     if policy.require_differential_privacy and kind.trains:
@@ -176,8 +176,12 @@ def _statistics(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
     if sends_sums(asked.recipe):
         key = "method" if METHODS[settings.method].sums is not None else "start"
         least = settings.min_class_count
-        if least < policy.min_class_count:
-            rule = f"sums must be over {policy.min_class_count} images of a class or more"
+        private = settings.dp_target_epsilon is not None or settings.dp_noise_multiplier is not None
+        rule = f"sums must be over {policy.min_class_count} images of a class or more"
+        if private and policy.min_class_count > 1 and not policy.require_differential_privacy:
+            rule = f"{rule}, or the policy bound the noise that hides them: require_differential_privacy, max_epsilon"
+            yield Violation("min_class_count", "fedclip_args", rule)
+        elif not private and least < policy.min_class_count:
             yield Violation("min_class_count", "fedclip_args.min_class_count", rule, least)
         if not policy.allow_class_counts:
             rule = "counts of images per class may not leave"

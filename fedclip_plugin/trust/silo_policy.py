@@ -83,7 +83,8 @@ class SiloPolicy(Section):
     max_delta
         Largest delta of which that epsilon may be, without which it bounds nothing; given together with it.
     min_class_count
-        Fewest images of a class of which sums of features may leave.
+        Fewest images of a class of which sums of features may leave; under ``require_differential_privacy`` noise hides
+        smaller ones, and it does not count.
     allow_class_counts
         Whether counts of images per class may leave: sums of ``ridge``, ``ncm`` and ``gda``, and ``class_split``.
     allow_kind_counts

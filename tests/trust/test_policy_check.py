@@ -136,6 +136,19 @@ def test_the_delta_of_that_epsilon_is_held_against_the_most(workshop, tmp_path, 
     assert [violation.policy_key for violation in recipe_violations(low.policy, asked(recipe))] == ["max_delta"]
 
 
+def test_a_policy_that_bounds_epsilon_lets_noise_stand_for_a_number_of_images(workshop, tmp_path):
+    recipe = recipe_of(workshop, **ONE_ROUND, fedclip_args__dp_target_epsilon=8.0)
+    bounded = {"require_differential_privacy": True, "max_epsilon": 8.0, "max_delta": 1e-5}
+    file = policy_of(tmp_path, min_class_count=5, **bounded)
+    assert recipe_violations(file.policy, asked(recipe)) == []
+    sums = Outgoing("sums", [b"1"], 1, epsilon=8.0, delta=1e-5, class_counts=[3])
+    assert message_violations(file.policy, sums, LeftBefore()) == []
+    free = policy_of(tmp_path, min_class_count=5)
+    (violation,) = recipe_violations(free.policy, asked(recipe))
+    assert "or the policy bound the noise that hides them: require_differential_privacy" in violation.line()
+    assert [each.policy_key for each in message_violations(free.policy, sums, LeftBefore())] == ["min_class_count"]
+
+
 def test_every_message_that_a_silo_may_send_is_of_a_kind_that_the_policy_knows():
     from fedclip_plugin import what_leaves
 
