@@ -12,7 +12,7 @@ from fedclip_plugin.federated.local_comm import LocalComm
 from fedclip_plugin.federated.rank_output import say
 
 
-def stop_job(comm: Any, who: str, error: BaseException | str, code: int = 1) -> NoReturn:
+def stop_job(comm: Any, who: str, error: BaseException | str, code: int | None = None) -> NoReturn:
     """Say why on stderr and end every rank of the job with an exit code; in one process, raise the error instead.
 
     Parameters
@@ -22,8 +22,9 @@ def stop_job(comm: Any, who: str, error: BaseException | str, code: int = 1) -> 
     error
         The exception (its traceback is printed unless the user caused it), or a sentence.
     code
-        The exit code.
+        The exit code; without it the error's own, of which 2 lets nobody advise a resume, or 1.
     """
+    code = getattr(error, "exit_code", 1) if code is None else code
     if isinstance(comm, LocalComm):
         comm.fail(who, error)
     if isinstance(error, OSError) and error.filename is not None:

@@ -239,7 +239,7 @@ def test_a_value_that_the_policy_keeps_back_does_not_cross_and_ends_the_job(tmp_
     monkeypatch.setattr(stop.os, "_exit", end)
     world, _ = talk(egress_of(tmp_path, 1, max_bytes=10), Present(recipe="d" * 64))
     assert world.crossed == []
-    assert world.codes[0] == 1
+    assert world.codes[0] == PolicyError.exit_code == 2, "the launcher advises no resume"
     assert "the job stops: north (rank 1), in a test: SILO POLICY: 1 violation" in capfd.readouterr().err
 
 
@@ -252,3 +252,18 @@ def test_a_silo_that_refuses_says_the_kind_of_fault_and_nothing_else(tmp_path):
             with pytest.raises(PolicyError, match=r"^no$"):
                 shown(more)
     assert len(lines_of(tmp_path / "egress_1.jsonl")) == 1
+
+
+def test_what_the_policy_refuses_in_a_round_ends_the_job_as_bad_input_does(tmp_path, monkeypatch):
+    codes = []
+
+    def end(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(stop.os, "_exit", end)
+    monkeypatch.setattr(handlers, "stop_job", stop.stop_job)
+    federation = Federation(tmp_path / "run", egress={1: egress_of(tmp_path / "logs", 1, max_rounds=1)})
+    federation.silos[0].args.comm = SimpleNamespace(Abort=codes.append)
+    with pytest.raises(SystemExit):
+        federation.run()
+    assert codes == [2]
