@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -44,6 +45,9 @@ _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
 }
 """What a line of each kind has besides its time, and of which types."""
 
+_MOST = 2**63
+"""No number of bytes or rounds comes to that; it keeps forged figures from what cannot hold them."""
+
 _ADVICE = "nothing is sent before it is written; make it writable, or let {} name another folder"
 
 
@@ -53,7 +57,7 @@ def read_log(lines: Iterable[bytes]) -> tuple[list[dict[str, Any]], list[Finding
     whole = []
     for entry in entries:
         fields = _FIELDS.get(entry["entry"], {"of this kind": ()})
-        if lacking := [key for key, types in fields.items() if type(entry.get(key, ())) not in types]:
+        if lacking := [key for key, types in fields.items() if not _usable(entry.get(key, ()), types)]:
             text = f"number {entry['number']} has no usable {', '.join(lacking)}"
             findings.append(Finding(entry["number"], "malformed", text))
         else:
@@ -61,6 +65,12 @@ def read_log(lines: Iterable[bytes]) -> tuple[list[dict[str, Any]], list[Finding
     if whole and whole[0]["entry"] != OPEN:
         findings.append(Finding(1, "malformed", "it does not begin with the start of a silo"))
     return whole, findings
+
+
+def _usable(value: Any, types: tuple[type, ...]) -> bool:
+    """Return whether a value is of one of these types, and a number one that a silo can have written."""
+    whole, part = type(value) is int, type(value) is float
+    return type(value) in types and (not whole or 0 <= value < _MOST) and (not part or 0 <= value < math.inf)
 
 
 class EgressLog:

@@ -131,6 +131,23 @@ def test_a_line_of_another_shape_is_found_and_not_summed_up(path):
     assert kinds(changed(path, forge)) == {"malformed"}
 
 
+@pytest.mark.parametrize(
+    "figure", [{"bytes": 10**400}, {"bytes": -1}, {"round": 2**63}, {"norm": 10**400}, {"epsilon": -1}]
+)
+def test_a_figure_that_no_silo_can_have_written_is_malformed(path, figure, capsys):
+    write_start(path)
+
+    def forge(lines):
+        entry = json.loads(lines[-2])
+        content = {key: value for key, value in entry.items() if key not in ("number", "previous", "hash")}
+        line, _ = seal({**content, **figure}, entry["number"] + 2, json.loads(lines[-1])["hash"])
+        return [*lines, f"{line}\n"]
+
+    assert "malformed" in kinds(changed(path, forge))
+    assert main(["audit", str(path)]) == 2
+    assert f"has no usable {next(iter(figure))}" in capsys.readouterr().out
+
+
 def test_a_chain_made_anew_shows_by_a_head_alone_that_was_told_before(path):
     told = write_start(path)
     path.unlink()
