@@ -168,7 +168,9 @@ def load_policy(path: Path) -> PolicyFile:
         _require_own(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise PolicyError(f"the silo policy {path} cannot be used: {reason}; mend that, or see {_ADVICE}") from error
+        raise PolicyError(
+            f"the silo policy {path} cannot be used: {reason}; mend that, or write another one: {_ADVICE}"
+        ) from error
     try:
         raw, faults = parse_yaml(path, content, f"a silo policy holds keys; {_ADVICE}")
         values, found = check_fields("", SiloPolicy, raw, _unknown)

@@ -176,6 +176,16 @@ def test_a_resumed_silo_goes_on_in_the_same_chain(path):
     assert kinds(audit(path)) == {"unclosed"}, "the end of the first start could have been cut before"
 
 
+def test_a_log_that_was_cut_behind_an_earlier_starts_closing_line_shows_by_a_head_alone(path):
+    write_start(path)
+    whole = path.read_bytes()
+    told = write_start(path, rounds=(4,))
+    path.write_bytes(whole)
+    assert audit(path).verified
+    assert "can cut it behind the closing line of an earlier start" in audit(path).to_text()
+    assert kinds(audit(path, [told])) == {"cut"}
+
+
 def test_a_damaged_log_is_not_added_to(path):
     write_start(path)
     path.write_text(path.read_text().replace('"bytes": 28', '"bytes": 8'))

@@ -82,7 +82,10 @@ def test_a_place_that_cannot_be_looked_at_is_no_absence(places, monkeypatch):
 def test_a_dangling_link_is_a_policy_that_cannot_be_read(places):
     machine, _ = places
     machine.symlink_to(machine.parent / "nothing")
-    with pytest.raises(PolicyError, match="cannot be used: No such file"):
+    with pytest.raises(
+        PolicyError,
+        match=r"cannot be used: No such file .*; mend that, or write another one: 'fedclip policy example' prints one$",
+    ):
         load_policy(find_policy({}))
 
 
