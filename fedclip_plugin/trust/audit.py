@@ -11,8 +11,9 @@ from fedclip_edge.safe_files import open_plain
 from fedclip_edge.terminal import align, printable
 from fedclip_plugin.errors import PolicyError
 from fedclip_plugin.text import size
-from fedclip_plugin.trust.egress_log import CLOSE, MESSAGE, OPEN, REFUSED, read_log
+from fedclip_plugin.trust.egress_log import CLOSE, MESSAGE, OPEN, RECIPE, REFUSED, read_log
 from fedclip_plugin.trust.hash_chain import Finding
+from fedclip_plugin.trust.left_before import LeftBefore
 
 _HEAD_DIGITS = 12
 """Fewest digits of a head that are taken for it."""
@@ -128,14 +129,16 @@ def _starts(entries: Sequence[dict[str, Any]], heads: Sequence[str]) -> tuple[li
     starts: list[Start] = []
     findings: list[Finding] = []
     last = dict[int, dict[str, Any]]()
+    recipe = ""
     for entry in entries:
+        recipe = entry["recipe"] if entry["entry"] in (OPEN, RECIPE) else recipe
         if entry["entry"] == OPEN:
             starts.append(Start(entry))
         if not starts:
             continue
         start, last[len(starts) - 1] = starts[-1], entry
         if entry["entry"] == MESSAGE:
-            start.messages.append(entry)
+            start.messages.append({**entry, "recipe": recipe})
         elif entry["entry"] == REFUSED:
             start.refused.append(entry)
         elif entry["entry"] == CLOSE:
@@ -168,14 +171,17 @@ def _rows(messages: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 def _row(name: str, messages: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     rounds = {message["round"] for message in messages} - {None}
     norms = [message["norm"] for message in messages if message["norm"] is not None]
-    spent = [message["epsilon"] for message in messages if message["epsilon"] is not None]
+    left = LeftBefore()
+    for message in messages:
+        left.recipe = message["recipe"]
+        left.add(message["kind"], message["bytes"], message["epsilon"])
     return (
         printable(name),
         f"{len(messages):,}",
         f"{sum(message['bytes'] for message in messages):,}",
         " to ".join(map(str, dict.fromkeys((min(rounds), max(rounds))))) if rounds else "-",
         f"{max(norms):.4g}" if norms else "-",
-        f"{max(spent):.4g}" if spent else "-",
+        f"{left.epsilon:.4g}" if left.spent else "-",
     )
 
 

@@ -85,7 +85,7 @@ class Egress:
                 raise self.refused
         if self.log is not None:
             self.log.note(message)
-        self._left.add(message.kind, message.size)
+        self._left.add(message.kind, message.size, message.epsilon)
         if self.log is not None and message.round is not None:
             logger.info("%s of round %d leaves; head of the egress log %s", message.kind, message.round, self.log.head)
 

@@ -22,11 +22,15 @@ class LeftBefore:
         Bytes in all.
     trained
         Messages that carry training, by recipe: a study has one of each cell.
+    spent
+        Epsilon that each account of differential privacy had come to, by recipe. An account grows with each message
+        that carries training; one that does not grow was begun anew.
     """
 
     recipe: str = ""
     size: int = 0
     trained: Counter[str] = field(default_factory=Counter)
+    spent: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
     def of_log(cls, entries: Iterable[Mapping[str, Any]]) -> Self:
@@ -34,7 +38,7 @@ class LeftBefore:
         found = cls()
         for entry in entries:
             if entry["entry"] == "message":
-                found.add(entry["kind"], entry["bytes"])
+                found.add(entry["kind"], entry["bytes"], entry["epsilon"])
             else:
                 found.recipe = entry.get("recipe", found.recipe)
         return found
@@ -44,7 +48,24 @@ class LeftBefore:
         """How often training of the recipe has left."""
         return self.trained[self.recipe]
 
-    def add(self, kind: str, size: int) -> None:
+    @property
+    def epsilon(self) -> float:
+        """What all accounts have come to: by basic composition, epsilons of one image add up."""
+        return sum(epsilon for accounts in self.spent.values() for epsilon in accounts)
+
+    def epsilon_with(self, epsilon: float) -> float:
+        """Return what that would be after a message that carries training and tells of this epsilon."""
+        own = self.spent.get(self.recipe, [])
+        others = sum(sum(accounts) for recipe, accounts in self.spent.items() if recipe != self.recipe)
+        return others + sum(own[:-1] if own and epsilon > own[-1] else own) + epsilon
+
+    def add(self, kind: str, size: int, epsilon: float | None = None) -> None:
         """Count a message."""
         self.size += size
-        self.trained[self.recipe] += KINDS.get(kind, Kind()).trains
+        trains = KINDS.get(kind, Kind()).trains
+        self.trained[self.recipe] += trains
+        if trains and epsilon is not None:
+            own = self.spent.setdefault(self.recipe, [])
+            if own and epsilon > own[-1]:
+                own.pop()
+            own.append(epsilon)

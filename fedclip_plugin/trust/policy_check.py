@@ -20,6 +20,7 @@ EPSILON_KEY = "dp_target_epsilon"
 """The recipe's key for what a silo may spend of differential privacy; without it there is none that a policy counts."""
 
 
+_ROUNDING = 1 + 1e-9
 _BOUNDED = "a policy that requires differential privacy says how much"
 
 
@@ -99,7 +100,7 @@ def message_violations(policy: SiloPolicy, message: Outgoing, left: LeftBefore) 
         rule = f"has sums over {min(small)} images of a class; there must be {policy.min_class_count}, or none"
         found.append(Violation("min_class_count", where, rule))
     if policy.require_differential_privacy and kind.trains:
-        found += _spent(policy, message, where)
+        found += _spent(policy, message, left, where)
     return found
 
 
@@ -207,15 +208,16 @@ def _rounds(policy: SiloPolicy, message: Outgoing, left: LeftBefore, where: str)
         yield Violation("max_rounds", where, f"{rule}; {policy.max_rounds} are allowed")
 
 
-def _spent(policy: SiloPolicy, message: Outgoing, where: str) -> Iterator[Violation]:
+def _spent(policy: SiloPolicy, message: Outgoing, left: LeftBefore, where: str) -> Iterator[Violation]:
     assert policy.max_epsilon is not None and policy.max_delta is not None, _BOUNDED
     if message.epsilon is None or message.delta is None:
         yield Violation("require_differential_privacy", where, "tells of no epsilon, so that it has none")
         return
     if message.delta > policy.max_delta:
         yield Violation("max_delta", where, f"is of delta {message.delta:g}; {policy.max_delta:g} is allowed")
-    if message.epsilon > policy.max_epsilon:
-        rule = f"would make epsilon {message.epsilon:.4g}; {policy.max_epsilon:g} may be spent"
+    spent = left.epsilon_with(message.epsilon)
+    if spent > policy.max_epsilon * _ROUNDING:
+        rule = f"would make epsilon {spent:.4g} in all; {policy.max_epsilon:g} may be spent"
         yield Violation("max_epsilon", where, rule)
 
 

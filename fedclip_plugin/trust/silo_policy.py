@@ -79,7 +79,8 @@ class SiloPolicy(Section):
     require_differential_privacy
         Whether updates must be differentially private, with an accounted epsilon.
     max_epsilon
-        Most of it that the silo may spend; given together with ``require_differential_privacy: true``.
+        Most of it that the silo may spend, over all cells of a study together; given together with
+        ``require_differential_privacy: true``.
     max_delta
         Largest delta of which that epsilon may be, without which it bounds nothing; given together with it.
     min_class_count

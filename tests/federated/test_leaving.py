@@ -192,6 +192,29 @@ def test_rounds_are_counted_by_how_often_training_leaves_with_earlier_starts_and
     other.close()
 
 
+def test_the_epsilons_of_a_studys_cells_add_up_in_policy_and_audit(tmp_path):
+    bounds = {"require_differential_privacy": True, "max_epsilon": 3.0, "max_delta": 1e-5}
+    file = policy_of(tmp_path, **bounds)
+
+    def start(recipe, *epsilons):
+        opening = {"run": "demo", "silo": "art", "recipe": recipe, "policy": None}
+        own = Egress(file, EgressLog(tmp_path / "egress_1.jsonl", opening), "demo")
+        try:
+            for number, epsilon in enumerate(epsilons, 1):
+                own.leaving(Outgoing("update", [b"1"], number, epsilon=epsilon, delta=1e-5))
+        finally:
+            own.close()
+
+    start("a", 0.5, 1.0)
+    start("a", 1.5)
+    start("b", 0.5, 1.0)
+    with pytest.raises(PolicyError, match=r"would make epsilon 3.1 in all; 3 may be spent"):
+        start("b", 1.6)
+    with pytest.raises(PolicyError, match=r"would make epsilon 3.3 in all; 3 may be spent"):
+        start("b", 0.8)
+    assert audit(tmp_path / "egress_1.jsonl").to_text().split("in all  ")[1].splitlines()[0].split()[-1] == "2.5"
+
+
 def test_a_log_that_cannot_be_written_keeps_the_message_back(tmp_path, monkeypatch):
     federation = Federation(tmp_path / "run", egress={1: egress_of(tmp_path / "logs", 1)})
     sent = watched(federation)

@@ -182,7 +182,7 @@ MESSAGES = {
         {"require_differential_privacy": True, "max_epsilon": 1.0, "max_delta": 1e-5},
         {"kind": "update", "round": 1, "epsilon": 1.5, "delta": 1e-5},
         "max_epsilon",
-        "would make epsilon 1.5; 1 may be spent",
+        "would make epsilon 1.5 in all; 1 may be spent",
     ),
     "delta": (
         {"require_differential_privacy": True, "max_epsilon": 1.0, "max_delta": 1e-6},
