@@ -122,6 +122,27 @@ def test_the_norm_is_that_of_what_the_server_sees_less_what_had_come(tmp_path, c
     assert all(norm > 0 for norm in norms)
 
 
+@pytest.mark.parametrize("codec", ["none", "int8"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_update_without_a_finite_norm_is_logged_and_sent(tmp_path, codec, value):
+    egress = {1: egress_of(tmp_path / "logs", 1)}
+    federation = Federation(tmp_path / "run", egress=egress, codec=codec, comm_round=2, min_silos=2)
+    trainer = federation.silos[0]._driver.silo_trainer
+    before = trainer.get_model_params
+
+    def spoilt():
+        return type(found := before())((name, torch.full_like(tensor, value)) for name, tensor in found.items())
+
+    trainer.get_model_params = spoilt
+    federation.run()
+    egress[1].close()
+    logged = [line for line in lines_of(tmp_path / "logs" / "egress_1.jsonl") if line["kind"] == "update"]
+    assert [line["norm"] for line in logged] == [None, None]
+    assert [list(line.dropped) for line in federation.lines[1:]] == [["art"], ["art"]]
+    found = audit(tmp_path / "logs" / "egress_1.jsonl")
+    assert found.verified and "update" in found.to_text()
+
+
 def test_a_log_changes_nothing_of_a_federation(tmp_path):
     plain = Federation(tmp_path / "plain").run()
     logged = Federation(tmp_path / "logged", egress={1: egress_of(tmp_path / "logs", 1)}).run()

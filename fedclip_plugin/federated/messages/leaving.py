@@ -6,6 +6,7 @@ be given it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -69,14 +70,18 @@ def message_leaves(
     egress.leaving(Outgoing(kind, _parts(packed), round_, _described(packed), norm, epsilon, delta, counts))
 
 
-def update_norm(seen: Mapping[str, Tensor], arrived: Mapping[str, Tensor]) -> float:
-    """Return the Euclidean norm of an update: all parameters as the server will see them, less those that had come."""
+def update_norm(seen: Mapping[str, Tensor], arrived: Mapping[str, Tensor]) -> float | None:
+    """Return the Euclidean norm of an update: all parameters as the server will see them, less those that had come.
+
+    None where it is no finite number, which a log of JSON cannot hold; the server drops such an update by name.
+    """
     norms = [
         torch.linalg.vector_norm(tensor - arrived[name], dtype=torch.float64)
         for name, tensor in seen.items()
         if tensor.is_floating_point()
     ]
-    return float(torch.stack(norms).norm()) if norms else 0.0
+    norm = float(torch.stack(norms).norm()) if norms else 0.0
+    return norm if math.isfinite(norm) else None
 
 
 def _only_fault(value: Any) -> bool:
