@@ -114,12 +114,14 @@ class AdapterCard:
         return [("", "value"), *rows]
 
     def _limits(self, license: str | None) -> list[str]:
-        epsilon, delta = (self.saved.metrics.get(name) for name in ("epsilon", "delta"))
+        known = self.rounds[-1].privacy_spent if self.rounds else {}  # all rounds took part in the choice of this one
+        spent = known or self.saved.metrics
+        epsilon, delta = (spent.get(name) for name in ("epsilon", "delta"))
         noise = "no noise was added to them"
         if isinstance(epsilon, float) and isinstance(delta, float):
             noise = (
-                f"training gave each image of a silo's training split differential privacy with epsilon {epsilon:.3g} "
-                f"and delta {delta:g}"
+                f"training, over all rounds among which this one was chosen, gave each image of a silo's training "
+                f"split differential privacy with epsilon {epsilon:.3g} and delta {delta:g}"
             )
         unsaid = [] if license else ["No license is given: ask the owner of this repository."]
         revealed = f"Updates of an adapter can reveal something of the images that it was trained on; {noise}."

@@ -174,6 +174,12 @@ class RoundRecord(_Record):
         return max((silo.epsilon for silo in self.silos.values() if silo.epsilon is not None), default=None)
 
     @property
+    def privacy_spent(self) -> dict[str, float]:
+        """Epsilon and delta of all rounds up to this one; empty without differential privacy."""
+        epsilon, delta = self.epsilon, self.delta
+        return {} if epsilon is None or delta is None else {"epsilon": epsilon, "delta": delta}
+
+    @property
     def privacy_over(self) -> bool:
         """Whether no silo trains any more, as the privacy of all their images is spent."""
         return all(silo.spent for silo in self.silos.values())

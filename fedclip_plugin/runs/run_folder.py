@@ -221,7 +221,8 @@ class RunFolder(JobFolder):
         """Append a complete round, move ``best`` if it is the best, and drop adapters nobody needs.
 
         ``keep`` of the newest adapters stay besides ``best`` and ``final``, which carry ``scores``: what the silos
-        measured of the round's adapter. Errors as :meth:`save_round`.
+        measured of the round's adapter. ``best`` carries besides what the run has spent of differential privacy so far:
+        which round is best is known from all rounds. Errors as :meth:`save_round`.
         """
         own, best = self.round_folder(record.round), record.best_round
         with writing(self._what):
@@ -231,6 +232,8 @@ class RunFolder(JobFolder):
                 add_metrics(own, scores)
                 if final:
                     self._point("final", record.round)
+            if scores and record.privacy_spent and self.round_folder(best).exists():
+                add_metrics(self.round_folder(best), record.privacy_spent)
             self._point("best", best)
             append_line(self.metrics, record.to_json())
             linked = {(self.adapters / name).resolve() for name in ("best", "final")}

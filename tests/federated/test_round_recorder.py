@@ -127,3 +127,20 @@ def test_the_last_adapter_carries_its_figure_too(folder):
     folder.mark_final(3)
     record(folder, [5, 6, 8, 7])
     assert load_adapter(folder.adapters / "final").metrics["validation"] == 0.7
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_the_best_adapter_carries_what_the_rounds_after_it_spent_too(folder, averaged):
+    recorder = RoundRecorder(folder, SILOS, 3, lambda line: None, averaged)
+    for number, right in enumerate((5, 8, 6, 7)):
+        if number == 3:  # as a run that goes on
+            recorder = RoundRecorder(folder, SILOS, 3, lambda line: None, averaged)
+            for silo in SILOS:
+                recorder.report(replace(report(silo, 2, 6), epsilon=3.0))
+        recorder.server(number, replace(LATER, delta=1e-5))
+        for silo in SILOS:
+            recorder.report(replace(report(silo, number, right), epsilon=1.0 + number))
+        best = load_adapter(folder.adapters / "best")
+        told = [best.metrics.get(name) for name in ("epsilon", "delta")]
+        assert told == ([float(number), 1e-5] if number and averaged else [None, None])
+    assert best.round == 1

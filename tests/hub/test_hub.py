@@ -110,6 +110,15 @@ def test_the_card_has_the_table_and_says_how_to_load_it(run):
     assert "| seed | 0 |" in body and "no noise was added" in body and "No license" not in body
 
 
+@pytest.mark.parametrize("name", ["best", "round_0000"])
+def test_the_card_of_any_round_tells_what_the_whole_run_spent_of_privacy(run, name):
+    line = _record(2).model_dump()
+    silos = {silo: own | {"epsilon": 7.98} for silo, own in line["silos"].items()}
+    RunFolder(run).complete_round(round_record(2, **line | {"silos": silos, "delta": 1e-5, "best_round": 1}), keep=3)
+    body = what_to_publish(run / "adapters" / name).files(Repository(NAME, "v1"), "mit")["README.md"].decode()
+    assert "differential privacy with epsilon 7.98 and delta 1e-05" in body and "no noise" not in body
+
+
 def test_nothing_of_this_machine_is_published(run, tmp_path):
     folder = run / "adapters" / "best"
     saved = dataclasses.replace(load_adapter(folder), backbone=str(tmp_path / "secret" / "my-clip"))

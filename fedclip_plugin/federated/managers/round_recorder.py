@@ -150,8 +150,7 @@ class RoundRecorder:
     def _carried(self, record: RoundRecord) -> dict[str, float]:
         """Return what the round's adapter carries if it is the best or the last one."""
         scores = {"validation": record.validation, "zero_shot_validation": self._zero_shot}
-        scores |= {"epsilon": record.epsilon, "delta": record.delta}
-        return {name: score for name, score in scores.items() if score is not None}
+        return {name: score for name, score in scores.items() if score is not None} | record.privacy_spent
 
     def _take_if_best(self, number: int, validation: float | None) -> None:
         """Keep the first round of the highest mean source validation; the untrained adapter (round 0) never counts."""
