@@ -117,6 +117,7 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
         aggregator = FedClipAggregator(
             model, args, settings, task, prepared.silos, folder, zero_shot, prepared.sizes, prepared.class_scorer
         )
+        aggregator.spent = prepared.spent
         return [None, None, None, prepared.target, None, None, None, len(task.classes)], model, None, aggregator
     splits, index = prepared.splits, args.rank - 1
     assert splits is not None, "a silo has images"

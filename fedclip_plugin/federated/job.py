@@ -89,7 +89,7 @@ def _train(
     device = choose_device(args)
     if args.rank == 0:
         observer.begin(args.worker_num, done, device)
-    prepared = Preparation(recipe, args.comm, device, progress, _tell).run()
+    prepared = Preparation(recipe, args.comm, device, progress, _tell, folder=folder).run()
     if args.rank == 0:
         folder.note_policies(done, prepared.policies)
     task = prepared.task

@@ -59,7 +59,8 @@ def _train(recipe: Recipe, folder: RunFolder, ranks: int, done: int, progress: b
     device = choose_device(every[0])
     observer.begin(ranks - 1, done, device)
     source = feature_source(recipe, device)
-    prepared = prepare_here([Preparation(recipe, args.comm, device, progress, observer.say, source) for args in every])
+    given = device, progress, observer.say, source, folder
+    prepared = prepare_here([Preparation(recipe, args.comm, *given) for args in every])
     server, silos = None, []
     with torch_threads(threads_per_rank(ranks)):
         for args in every:

@@ -10,6 +10,9 @@ from fedclip_plugin.backbone import BUILT_IN, locate_backbone
 from fedclip_plugin.errors import FedClipError, RunFolderError
 from fedclip_plugin.federated import job
 from fedclip_plugin.federated.build import build, require_plain
+from fedclip_plugin.federated.privacy.accountant import Mechanism
+from fedclip_plugin.federated.privacy.ledger import Ledger
+from fedclip_plugin.federated.privacy.silo_privacy import LEDGER
 from fedclip_plugin.federated.startup import memory_check
 from fedclip_plugin.federated.startup.preflight import open_run
 from fedclip_plugin.federated.startup.preparation import Preparation
@@ -205,3 +208,19 @@ def test_more_shots_than_a_silo_has_are_refused_before_images_are_encoded(worksh
     assert str(told[0]).startswith("3 of 4 ranks cannot start")
     assert capfd.readouterr().err.count("shots is 9, and its training split has fewer images of 6 of its 7 cl") == 3
     assert list(tmp_path.glob("*/fp32/*")) == []
+
+
+@pytest.mark.parametrize(("rounds", "spent"), [(0, False), (1, False), (2, True), (3, True)])
+def test_a_silo_says_whether_its_ledger_leaves_room_for_another_round(workshop, tmp_path, rounds, spent):
+    class Silo(Alone):
+        def Get_rank(self):
+            return 1
+
+    target = Mechanism(1.0, 0.1, 5).epsilon(2, 1e-3, 3) * 1.001
+    given = {"dp_target_epsilon": target, "dp_noise_multiplier": 1.0, "dp_delta": 1e-3, "classes": CLASSES}
+    recipe = load_recipe(workshop.recipe("spent", **{f"fedclip_args__{key}": value for key, value in given.items()}))
+    folder = RunFolder(tmp_path / "run")
+    preparation = Preparation(recipe, Silo(), CPU, progress=False, say=print, folder=folder)
+    Ledger(1.0, 0.1, 5, 1e-3, 1.0, rounds).save(folder.personal(recipe.silo_names()[0]) / LEDGER)
+    card = next(preparation.steps()).card
+    assert (card.fault, card.spent) == ("", spent)

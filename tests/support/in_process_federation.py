@@ -12,7 +12,7 @@ from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
 from fedclip_plugin.federated.messages.fedml_messages import announced, decode
 from fedclip_plugin.federated.messages.leaving import sending_through
 from fedclip_plugin.federated.messages.local_transport import LocalNetwork, LocalTransport
-from fedclip_plugin.federated.privacy.silo_privacy import silo_privacy
+from fedclip_plugin.federated.privacy.silo_privacy import is_spent, silo_privacy
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
@@ -114,6 +114,10 @@ class Federation:
         model = create_adapter(method, frozen(WIDTH), 0, start=task.start)
         sizes = {"train": 20, "validation": 10, "test": 10}
         aggregator = FedClipAggregator(model, args, settings, task, SILOS, self.folder, splits=[sizes] * 3)
+        solved, places = isinstance(model, ClosedForm), [self.folder.personal(name) for name in SILOS]
+        aggregator.spent = frozenset(
+            index for index, place in enumerate(places) if is_spent(settings, place, index, len(SILOS), solved)
+        )
         if adapter is not None:
             load_parameters(model, {name: torch.tensor(array) for name, array in adapter.tensors.items()})
         recorder = RoundRecorder(self.folder, SILOS, 3, self.lines.append)

@@ -195,11 +195,11 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         self._sent_before = self._received_before = self._bytes_down = 0
         super().__init__(args, averager, args.comm, args.rank, args.worker_num, args.backend)
         self.args.round_idx = max(0, recorder.last)
+        averager.spent |= self._aggregator.spent
         averager.spent |= {index for index, name in enumerate(self._aggregator.silos) if name in recorder.spent}
         averager.sample(self.args.round_idx)
         if not averager.sampled:
-            few = f"silos that may train on are fewer than min_silos, {self.settings.least_silos}; lower that"
-            stop_job(args.comm, self.where(), f"{few}, or keep {self._aggregator.folder.path} as it is")
+            stop_job(args.comm, self.where(), self._no_more(max(0, recorder.last)))
 
     @property
     def settings(self) -> TrainingSettings:
@@ -209,6 +209,17 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
     def where(self) -> str:
         """Return the server's round."""
         return f"{self.names[0]}, round {self.args.round_idx + 1}"
+
+    def _no_more(self, last: int) -> str:
+        """Take the last complete round for the end of a run that too few silos can go on with, and say so."""
+        folder, spent = self._aggregator.folder, self._averager.spent
+        able = len(self._aggregator.silos) - len(spent)
+        few = f"{able} silos may train on (dp_target_epsilon), fewer than min_silos, {self.settings.least_silos}"
+        remedy = "lower that, or " if able else ""
+        if not last:
+            return f"{few}: {remedy}begin a new run with another --run"
+        folder.mark_final(last)
+        return f"{few}: {remedy}keep {folder.path} as it is; adapters/final is of round {last}, the last complete one"
 
     def handle(self, kind: Any, message: Message) -> None:
         """Take in a silo's report, if its message is the one that it owes, and give it to its handler."""

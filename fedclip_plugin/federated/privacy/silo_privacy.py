@@ -149,6 +149,22 @@ def silo_privacy(
     return SiloPrivacy(settings.privacy, personal / LEDGER, images, batch, settings.epochs, rounds)
 
 
+def is_spent(settings: TrainingSettings, personal: Path, index: int, silos: int, solved: bool) -> bool:
+    """Return whether a silo trains no more, by what its ledger says; parameters as of :func:`silo_privacy`.
+
+    A job that was killed may have spent a round that never closed: no record of the server's tells of it. A
+    RunFolderError when the ledger is damaged.
+    """
+    if settings.privacy is None or settings.privacy.target_epsilon is None:
+        return False
+    known = Ledger.load(personal / LEDGER)
+    if known is None or not known.rounds:
+        return False
+    planned = 1 if solved else max(1, settings.rounds_of(index, silos))
+    mechanism = Mechanism(known.noise_multiplier, known.rate, known.steps)
+    return mechanism.epsilon(known.rounds + 1, known.delta, planned) > settings.privacy.target_epsilon * _ROUNDING
+
+
 def sampling(images: int, batch_size: int | None, epochs: int) -> tuple[float, int]:
     """Return with which probability an image is in a step, and the steps of a round."""
     if batch_size is None:

@@ -57,6 +57,8 @@ class FedClipAggregator(ServerAggregator):
     ----------
     answered
         Names of the silos whose updates come next into :meth:`on_before_aggregation`, in that order.
+    spent
+        Indices of the silos that said at the start that they may train no more, as their images' privacy is spent.
     dropped
         Silo to reason, for the updates that the last round left out.
     outliers
@@ -99,6 +101,7 @@ class FedClipAggregator(ServerAggregator):
             views, apart, private = settings.augmented_views, settings.forgettable, settings.privacy
             noise = SumNoise.of(private.multiplier(1.0, 1, 1), model.needs_gram) if private else NO_NOISE
             self.closed_form = ClosedFormRound(type(model), task.text, views, apart, noise)
+        self.spent: frozenset[int] = frozenset()
         self.dropped: dict[str, str] = {}
         self.outliers: dict[str, str] = {}
         self._robust = RobustAggregation(

@@ -25,9 +25,10 @@ from fedclip_plugin.features.encoding import Progress, no_progress
 from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.observer import SKIPPED
 from fedclip_plugin.federated.privacy.privacy_settings import PrivacySettings
-from fedclip_plugin.federated.privacy.silo_privacy import require_budget
+from fedclip_plugin.federated.privacy.silo_privacy import is_spent, require_budget
 from fedclip_plugin.federated.rank_output import confined
 from fedclip_plugin.federated.roles.class_scorer import ClassScorer, EveryClass, class_images
+from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Answers, Task
 from fedclip_plugin.federated.startup.rank_status import (
     StatusExchange,
@@ -44,6 +45,7 @@ from fedclip_plugin.federated.startup.start_messages import Agreed, Encoded, GoO
 from fedclip_plugin.methods import AdapterInputs, ZeroShot
 from fedclip_plugin.methods.registry import METHODS, require_family
 from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.runs import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class Prepared:
     sizes: tuple[Mapping[str, int], ...] = ()  # on the server, how many images each silo's splits have
     class_scorer: ClassScorer | None = None  # with ``class_split: base_new``
     policies: Mapping[str, str] = field(default_factory=dict)  # on the server, SHA-256 of each silo's policy, or empty
+    spent: frozenset[int] = frozenset()  # on the server, indices of the silos whose images' privacy is spent
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Preparation:
     """Loads one rank's images, agrees with the others on the task, and encodes.
 
     With ``progress`` the rank with most to do shows a bar on stderr; ``say`` takes the server's lines for the console.
-    ``source`` is what encodes, where ranks of one process share it.
+    ``source`` is what encodes, where ranks of one process share it; ``folder`` has what silos spent of privacy.
     """
 
     def __init__(
@@ -100,15 +103,17 @@ class Preparation:
         progress: bool,
         say: Say,
         source: FeatureSource | None = None,
+        folder: RunFolder | None = None,
     ) -> None:
         self._recipe, self._settings = recipe, recipe.fedclip_args
         self._comm, self._rank, self._device = comm, comm.Get_rank(), device
-        self._progress, self._say, self._shared = progress, say, source
+        self._progress, self._say, self._shared, self._folder = progress, say, source, folder
         self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
         known = ("server", *(recipe.silo_names() or ()))
         self._names = [*known, *(f"rank {rank}" for rank in range(len(known), comm.Get_size()))]
         self._sizes: tuple[Mapping[str, int], ...] = ()
         self._policies: dict[str, str] = {}
+        self._spent: frozenset[int] = frozenset()
 
     def run(self) -> Prepared:
         """Return what this rank trains or scores with.
@@ -144,7 +149,8 @@ class Preparation:
         name, scorer = self._names[self._rank], None
         if self._settings.class_split == "base_new":
             scorer = self._scorer(EveryClass(task, agreed.classes, text, source.loader()), inputs)
-        return Prepared(task, name, silos, splits, target, frozen, zero_shot, self._sizes, scorer, self._policies)
+        told = self._sizes, scorer, self._policies, self._spent
+        return Prepared(task, name, silos, splits, target, frozen, zero_shot, *told)
 
     def _scorer(self, every: EveryClass, inputs: Inputs | None) -> ClassScorer:
         """Return what scores this rank's test images of base and of new classes after the last round."""
@@ -180,12 +186,21 @@ class Preparation:
                 fingerprint=source.fingerprint,
                 precision=source.settle(images) if images else "",
                 policy=policy_in_force(),
+                spent=self._is_spent(),
             )
         except (FedClipError, OSError) as error:  # such as a cache folder that cannot be written
             card, fault = Ready(name=self._names[self._rank], fault=fault_kind(error)), error
         agreed = yield StatusExchange(card, self._agree, fault, Agreed)
         assert found is not None, "nobody goes on when a card has a fault"
         return *found, agreed
+
+    def _is_spent(self) -> bool:
+        """Return whether this rank is a silo that trains no more, by what is on its disk."""
+        if self._folder is None or not self._rank:
+            return False
+        place, settings = self._folder.personal(self._names[self._rank]), TrainingSettings.of(self._recipe)
+        solved, silos = METHODS[self._settings.method].sums is not None, self._recipe.train_args.client_num_in_total
+        return is_spent(settings, place, self._rank - 1, silos, solved)
 
     def _agree(self, cards: list[Ready]) -> list[Agreed]:
         """On the server: from what the silos hold to what the federation is about."""
@@ -195,6 +210,7 @@ class Preparation:
         precision = agree_on_precision(card.precision for card in cards)
         classes = agree_on_classes(cards, self._settings.classes and tuple(self._settings.classes))
         self._policies = {card.name: card.policy for card in cards[1:]}
+        self._spent = frozenset(index for index, card in enumerate(cards[1:]) if card.spent)
         self._announce(cards)
         counts = [card.to_encode for card in cards]
         longest = counts.index(max(counts)) if any(counts) else None

@@ -87,6 +87,9 @@ class Ready(RankStatus):
         What it would encode in; empty when it has nothing to encode.
     policy
         SHA-256 of its silo policy; empty when it has none.
+    spent
+        Whether it trains no more in this run: by what is on its disk, another round would exceed the recipe's
+        ``dp_target_epsilon``.
     """
 
     name: str = ""
@@ -96,6 +99,7 @@ class Ready(RankStatus):
     fingerprint: str = ""
     precision: str = ""
     policy: str = ""
+    spent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

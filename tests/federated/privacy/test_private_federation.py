@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fedclip_plugin.errors import DataError, FederationError, RunFolderError
+from fedclip_plugin.federated.managers import server
 from fedclip_plugin.federated.privacy.accountant import Mechanism
 from fedclip_plugin.federated.privacy.privacy_settings import PrivacySettings
 from fedclip_plugin.federated.privacy.secret_random import KEY_BYTES, SecretRandom
@@ -95,6 +96,40 @@ def test_a_resumed_run_keeps_what_was_spent_and_counts_what_it_repeats(tmp_path)
     assert again.lines[-1].silos["art"].epsilon == pytest.approx(
         Mechanism(1.0, 8 / 20, 3).epsilon(spent + 2, 1e-3, 4), rel=0.01
     )
+
+
+def killed(folder, ledgers):
+    """Leave a run after round 2, and let ledgers tell of so many rounds by silo; three of them fit."""
+    private = PrivacySettings(Mechanism(1.0, 8 / 20, 3).epsilon(3, 1e-3, 4) + 1e-6, 1.0, 1e-3)
+    whole = federation(folder, private)
+    whole.run(until=lambda: len(whole.lines) > 2)
+    for name, rounds in zip(SILOS, ledgers, strict=True):
+        place = whole.folder.personal(name) / "privacy.json"
+        place.write_text(json.dumps(json.loads(place.read_text()) | {"rounds": rounds}))
+    return {"privacy": private, "start_round": 2, "adapter": RunFolder(folder).load_round(2)}
+
+
+def test_a_silo_whose_ledger_is_ahead_of_the_rounds_trains_no_more_and_the_others_go_on(tmp_path):
+    again = federation(tmp_path / "run", min_silos=2, **killed(tmp_path / "run", (3, 2, 2))).run()
+    assert [line.answered for line in again.lines] == [("cartoon", "photo")]
+    assert [ledger(again, name)["rounds"] for name in SILOS] == [3, 3, 3]
+    assert again.lines[-1].privacy_over and load_adapter(again.folder.adapters / "final").round == 3
+
+
+def test_a_run_that_no_silo_can_go_on_with_ends_with_its_last_complete_round(tmp_path, monkeypatch):
+    def end(comm, who, error):
+        raise FederationError(error)
+
+    monkeypatch.setattr(server, "stop_job", end)
+    given = killed(tmp_path / "run", (3, 3, 3))
+    with pytest.raises(FederationError, match=r"0 silos may train on .*: keep .* adapters/final is of round 2"):
+        federation(tmp_path / "run", **given)
+    assert load_adapter(tmp_path / "run" / "adapters" / "final").round == 2
+    assert [json.loads((path / "privacy.json").read_text())["rounds"] for path in personal(tmp_path)] == [3, 3, 3]
+
+
+def personal(folder):
+    return [RunFolder(folder / "run").personal(name) for name in SILOS]
 
 
 def silo(place, images=40, settings=NOISY, **given):
