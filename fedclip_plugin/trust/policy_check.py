@@ -11,6 +11,7 @@ from fedclip_plugin.errors import PolicyError
 from fedclip_plugin.methods.registry import METHODS, ZERO_SHOT
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.faults import ABSENT, Fault
+from fedclip_plugin.recipe.rules.robustness import LOWERING
 from fedclip_plugin.recipe.schema.fedclip import DP_DELTA
 from fedclip_plugin.trust.left_before import LeftBefore
 from fedclip_plugin.trust.outgoing import KINDS, Outgoing
@@ -150,7 +151,7 @@ def _silos(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
         yield Violation("min_silos", "train_args.client_num_per_round", rule, train.client_num_per_round)
     elif least is not None and least < policy.min_silos:
         yield Violation("min_silos", "fedclip_args.min_silos", rule, least)
-    elif least is None and asked.recipe.fedclip_args.client_drop_rate and policy.min_silos > 1:
+    elif least is None and policy.min_silos > 1 and any(getattr(asked.recipe.fedclip_args, key) for key in LOWERING):
         yield Violation("min_silos", "fedclip_args.min_silos", f"{rule}; without it one is enough here")
 
 

@@ -67,6 +67,8 @@ def test_what_is_in_force(tmp_path, changes, sections, used):
         asked("geometric_median", weighting="samples"),
         NINE | asked("multi_krum", 3),
         NINE | asked("median", 4),
+        asked("median", min_silos=3, dp_target_epsilon=8.0),
+        asked("median", dp_noise_multiplier=1.0),  # without a target no silo's part ends
         asked("median", min_silos=3, server_optimizer="adam", server_lr=0.01, codec="int8"),
     ],
     ids=str,
@@ -110,6 +112,7 @@ def test_recipes_that_are_taken(tmp_path, changes):
         ),
         (asked("median", method="linear_probe", start="ridge"), "not with start: ridge, whose first round takes sums"),
         (SIMULATED | asked("median", client_drop_rate=0.1), "but min_silos, with client_drop_rate, is 1"),
+        (asked("median", dp_target_epsilon=8.0), "but min_silos, with dp_target_epsilon, is 1"),
     ],
     ids=str,
 )

@@ -10,7 +10,7 @@ from fedclip_plugin.methods.registry import ZERO_SHOT
 from fedclip_plugin.methods.regularisers import Regularisers
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.client_sampling import sampled
-from fedclip_plugin.recipe.rules.robustness import in_force
+from fedclip_plugin.recipe.rules.robustness import FEWEST, in_force
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class TrainingSettings:
         flat, sampled = recipe.flat(), recipe.train_args.client_num_per_round
         asked, averaged = recipe.fedclip_args.robust_aggregation, recipe.fedclip_args.federation == "federated"
         defended = recipe.defense_args is not None and recipe.defense_args.enable_defense
+        needed = FEWEST[asked](recipe.fedclip_args.byzantine_silos or 1) if asked in FEWEST else 1
         derived: dict[str, Any] = {
             "silos_per_round": sampled,
             "min_silos": recipe.fedclip_args.min_silos or (1 if recipe.fedclip_args.client_drop_rate else sampled),
@@ -100,7 +101,7 @@ class TrainingSettings:
             "averaged": averaged,
             "robust_aggregation": in_force(asked, recipe.simulated, averaged, defended),
             "byzantine_silos": recipe.fedclip_args.byzantine_silos or 0,
-            "least_silos": recipe.fedclip_args.min_silos or 1,
+            "least_silos": max(recipe.fedclip_args.min_silos or 1, needed),
             "loss": recipe.fedclip_args.loss,
             "privacy": PrivacySettings.of(recipe),
         }

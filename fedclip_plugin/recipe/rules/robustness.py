@@ -17,6 +17,9 @@ FEWEST: dict[str, Callable[[int], int]] = {
 }
 """Rule to the fewest updates among which it survives so many bad ones: f < n/2, and n >= 2 f + 3 for Krum."""
 
+LOWERING = ("client_drop_rate", "dp_target_epsilon")
+"""Keys with which a round may close with one update, unless ``min_silos`` says otherwise: they end silos' parts."""
+
 _TOLD_HOW_MANY = ("trimmed_mean", "multi_krum")
 _UNWEIGHTED = ("median", "trimmed_mean", "multi_krum")
 _KEY, _BAD, _FACTOR = (f"fedclip_args.{key}" for key in ("robust_aggregation", "byzantine_silos", "norm_bound_factor"))
@@ -70,8 +73,9 @@ def _enough_updates(values: Values) -> Iterator[Fault]:
 def _updates(values: Values) -> tuple[int | None, str]:
     """Return the fewest updates that a round may close with, and the key that says so."""
     least, sampled = values.get("fedclip_args.min_silos"), values.get("train_args.client_num_per_round")
-    if least is None and values.get("fedclip_args.client_drop_rate"):
-        return 1, "min_silos, with client_drop_rate,"
+    lowering = [key for key in LOWERING if values.get(f"fedclip_args.{key}")]
+    if least is None and lowering:
+        return 1, f"min_silos, with {lowering[0]},"
     if least is not None and (sampled is None or least < sampled):
         return least, "min_silos"
     return sampled, "client_num_per_round"
