@@ -12,6 +12,7 @@ from fedclip_plugin.federated.privacy.ledger import Ledger
 from fedclip_plugin.federated.privacy.privacy_settings import PrivacySettings
 from fedclip_plugin.federated.privacy.secret_random import SecretRandom
 from fedclip_plugin.federated.roles.settings import TrainingSettings
+from fedclip_plugin.recipe.schema.types import MOST_NOISE
 
 LEDGER = "privacy.json"
 _ROUNDING = 1 + 1e-9
@@ -172,23 +173,30 @@ def sampling(images: int, batch_size: int | None, epochs: int) -> tuple[float, i
     return min(1.0, batch_size / images), epochs * math.ceil(images / batch_size)
 
 
-def require_budget(settings: PrivacySettings, images: int, batch_size: int | None, epochs: int) -> None:
+def require_budget(
+    settings: PrivacySettings, images: int, batch_size: int | None, epochs: int, rounds: int = 1
+) -> None:
     """Refuse images for which the recipe's numbers guarantee nothing, or forbid every round, with a DataError."""
     if settings.delta * images >= 1:
         raise DataError(
             f"fedclip_args.dp_delta {settings.delta:g} is 1 by {1 / settings.delta:,.0f}, and the silo trains on "
             f"{images:,} images: so much may be revealed of one of them outright; give less than {1 / images:.3g}"
         )
-    if settings.target_epsilon is None or settings.noise_multiplier is None:
+    if settings.target_epsilon is None:
         return
-    rate, steps = sampling(images, batch_size, epochs)
-    once = Mechanism(settings.noise_multiplier, rate, steps).epsilon(1, settings.delta)
+    (rate, steps), planned = sampling(images, batch_size, epochs), max(1, rounds)
+    noise = settings.multiplier(rate, steps, planned)
+    once = Mechanism(noise, rate, steps).epsilon(1, settings.delta, planned)
     if once > settings.target_epsilon * _ROUNDING:
         raise DataError(_too_much(once, settings))
 
 
 def _too_much(once: float, settings: PrivacySettings) -> str:
+    remedy = "raise dp_noise_multiplier or the target, or leave dp_noise_multiplier out"
+    most = ""
+    if settings.noise_multiplier is None:
+        most, remedy = f" with the most noise that there is, a multiplier of {MOST_NOISE:,.0f}", "raise the target"
     return (
-        f"one round would spend epsilon {once:.4g}, more than fedclip_args.dp_target_epsilon "
-        f"{settings.target_epsilon:g}: raise dp_noise_multiplier or the target, or leave dp_noise_multiplier out"
+        f"one round would spend epsilon {once:.4g}{most}, more than fedclip_args.dp_target_epsilon "
+        f"{settings.target_epsilon:g}: {remedy}"
     )

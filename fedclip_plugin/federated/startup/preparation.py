@@ -271,7 +271,9 @@ class Preparation:
         privacy, train = PrivacySettings.of(self._recipe), self._recipe.train_args
         if privacy is not None and self._rank:
             solved = METHODS[self._settings.method].sums is not None
-            require_budget(privacy, len(parts.train), None if solved else train.batch_size, train.epochs)
+            silos, settings = train.client_num_in_total, TrainingSettings.of(self._recipe)
+            rounds = 1 if solved else settings.rounds_of(self._rank - 1, silos)
+            require_budget(privacy, len(parts.train), None if solved else train.batch_size, train.epochs, rounds)
         return Inputs(encoded.data.without_views(), taken, parts, len(encoded.faults))
 
     def _take_counts(self, cards: list[Encoded]) -> list[GoOn]:

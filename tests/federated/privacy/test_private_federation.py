@@ -178,6 +178,13 @@ def test_numbers_that_promise_nothing_or_forbid_every_round_are_refused_before_t
         require_budget(PrivacySettings(0.1, 1.0, 1e-3), 40, 8, 1)
 
 
+@pytest.mark.parametrize("batch_size", [8, 40, None])
+def test_a_target_that_no_noise_reaches_is_refused_before_the_first_round_without_talk_of_a_multiplier(batch_size):
+    with pytest.raises(DataError, match=r"with the most noise that there is.*1e-06: raise the target$") as refused:
+        require_budget(PrivacySettings(1e-6, None, 1e-5), 40, batch_size, 1, 3)
+    assert refused.value.exit_code == 2
+
+
 def test_the_noise_of_an_update_is_that_of_the_account(tmp_path):
     """Without learning rate or images that matter: gradients of no image are the noise alone."""
     from fedclip_plugin.federated.privacy.dp_sgd import set_noisy_gradients
