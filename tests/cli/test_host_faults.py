@@ -8,7 +8,7 @@ import pytest
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.cli.mpirun.command import Launch, require_options
 from fedclip_plugin.cli.mpirun.host_faults import HostFaults
-from fedclip_plugin.cli.mpirun.run_and_wait import attend
+from fedclip_plugin.cli.mpirun.run_and_wait import Ending, attend
 from fedclip_plugin.errors import FedClipError
 
 FRAME = "-" * 60
@@ -137,11 +137,29 @@ def test_options_behind_two_dashes_reach_mpirun(monkeypatch, tmp_path):
         (["--n=3"], "--n=3 after --: the recipe says"),
         (["--host", "a,b"], "--host after --: give hosts as --hostfile FILE before --"),
         (["-hostfile", "hosts"], "-hostfile after --: give hosts"),
+        (["--app", "x"], "--app after --: the recipe says what the ranks run"),
     ],
 )
 def test_options_that_the_launcher_gives_are_refused(words, told):
     with pytest.raises(FedClipError, match=told):
         require_options(words)
+
+
+@pytest.mark.parametrize("code", [66, 181, 183, 213])
+def test_options_that_mpirun_refuses_are_bad_input(code, monkeypatch):
+    monkeypatch.setattr(Launch, "_announced", lambda self, program: program)
+    monkeypatch.setattr("fedclip_plugin.cli.mpirun.command.attend", lambda *given: Ending(code, told=False))
+    with pytest.raises(FedClipError, match=r"mpirun refused the options after --, --bogus: see its message") as told:
+        Launch(2, options=("--bogus",)).attend(["x"])
+    assert told.value.exit_code == 2
+    assert Launch(2).attend(["x"]).code == code, "without options it is about something else"
+
+
+@pytest.mark.parametrize("ending", [Ending(1, False), Ending(2, False), Ending(137, False), Ending(143, True)], ids=str)
+def test_what_ranks_end_with_is_not_laid_to_options(ending, monkeypatch):
+    monkeypatch.setattr(Launch, "_announced", lambda self, program: program)
+    monkeypatch.setattr("fedclip_plugin.cli.mpirun.command.attend", lambda *given: ending)
+    assert Launch(2, options=("--tag-output",)).attend(["x"]) == ending
 
 
 def test_one_process_takes_no_options_of_mpirun(capsys):

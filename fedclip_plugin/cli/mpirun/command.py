@@ -20,6 +20,9 @@ _USUAL = {"--map-by": ":OVERSUBSCRIBE", "--bind-to": "none"}
 
 _RANKS = {"np", "n", "c", "N"}
 _HOSTS = {"hostfile", "machinefile", "host", "H", "add-host", "add-hostfile"}
+_OF_RANKS = {0, 1, 2, *range(129, 160)}
+"""Exit codes with which ranks end, the last of them by a signal; mpirun itself ends with another one (Open MPI 5: 213,
+or 66, 181 and 183) when it cannot start them."""
 
 
 def require_options(words: Sequence[str]) -> tuple[str, ...]:
@@ -41,6 +44,8 @@ def require_options(words: Sequence[str]) -> tuple[str, ...]:
             raise FedClipError(f"{word} after --: the recipe says how many ranks there are; leave it out")
         if name in _HOSTS:
             raise FedClipError(f"{word} after --: give hosts as --hostfile FILE before --, which is checked for room")
+        if name == "app":
+            raise FedClipError(f"{word} after --: the recipe says what the ranks run; leave it out")
     return tuple(words)
 
 
@@ -76,7 +81,8 @@ class Launch:
         Raises
         ------
         FedClipError
-            There is no mpirun, or a host of the hostfile cannot be reached, so that no rank was started.
+            There is no mpirun, it refuses its options, or a host of the hostfile cannot be reached, so that no rank was
+            started.
         """
         faults = None if self.hostfile is None else (HostFaults(), HostFaults())
         ending = attend(self._announced(program), _environment(), faults)
@@ -85,6 +91,11 @@ class Launch:
             if not found.began:
                 raise FedClipError(f"hostfile {self.hostfile}: {found.text}; nothing was started")
             print(f"fedclip: {found.text}", file=sys.stderr, flush=True)
+        elif self.options and not ending.told and ending.code not in _OF_RANKS:
+            raise FedClipError(
+                f"mpirun refused the options after --, {printable(shlex.join(self.options))}: see its message above; "
+                "correct them, or leave them out; nothing was started"
+            )
         return ending
 
     def _announced(self, program: list[str]) -> list[str]:
