@@ -16,7 +16,7 @@ from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fed
 from fedclip_plugin.federated.startup.preflight import open_run, open_run_here
 from fedclip_plugin.federated.startup.preparation import Preparation
 from fedclip_plugin.federated.startup.rank_log import log_to
-from fedclip_plugin.federated.startup.silo_egress import job_egress
+from fedclip_plugin.federated.startup.silo_egress import job_egress, require_earlier_log
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RunFolder
@@ -83,6 +83,8 @@ def _train(
     if done >= args.comm_round:
         _tell(f"{folder.path} has all {done} rounds already: nothing to train")
         return
+    if not here:
+        require_earlier_log(args.comm, args.rank, done)
     if recipe.simulated:
         simulate(args, recipe, folder, done, progress, observer, histories)
         return

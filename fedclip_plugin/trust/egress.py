@@ -66,6 +66,27 @@ class Egress:
         if self.refused is not None:
             raise self.refused
 
+    def require_earlier(self, done: int) -> None:
+        """Refuse to go on after ``done`` rounds where a policy counts what left and the log knows of none of them.
+
+        Raises
+        ------
+        PolicyError
+            The log of the earlier starts is missing, and what they sent would not count.
+        """
+        if (
+            done
+            and self._file is not None
+            and self.log is not None
+            and self._left.recipe not in self._left.rounds_known
+        ):
+            self.refused = PolicyError(
+                f"the log of the earlier starts is missing: {done} rounds are complete, and the egress log "
+                f"{self.log.path} tells of none, so that what they sent would not count against {self._file.path}; "
+                f"restore that log, let {VARIABLE} name the folder where it is, or begin a new run with another --run"
+            )
+            raise self.refused
+
     def leaving(self, message: Outgoing) -> None:
         """Let a message pass: hold it against the policy, and write it into the log; the caller sends it next.
 

@@ -22,6 +22,8 @@ class LeftBefore:
         Bytes in all.
     trained
         Messages that carry training, by recipe: a study has one of each cell.
+    rounds_known
+        Recipes of which a message tells of a round: every silo sends one in each, whether it trains or not.
     spent
         Epsilon that each account of differential privacy had come to, by recipe. An account grows with each message
         that carries training; one that does not grow was begun anew.
@@ -30,6 +32,7 @@ class LeftBefore:
     recipe: str = ""
     size: int = 0
     trained: Counter[str] = field(default_factory=Counter)
+    rounds_known: set[str] = field(default_factory=set)
     spent: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
@@ -39,6 +42,8 @@ class LeftBefore:
         for entry in entries:
             if entry["entry"] == "message":
                 found.add(entry["kind"], entry["bytes"], entry["epsilon"])
+                if entry["round"] is not None:
+                    found.rounds_known.add(found.recipe)
             else:
                 found.recipe = entry.get("recipe", found.recipe)
         return found

@@ -108,6 +108,18 @@ def rank_egress(comm: Any, recipe: Recipe, run: Path, rank: int) -> Iterator[Egr
             say(f"fedclip: {who}: {told}")
 
 
+def require_earlier_log(comm: Any, rank: int, done: int) -> None:
+    """End the job where a silo under a policy is to go on after ``done`` rounds of which its log knows nothing."""
+    from fedclip_plugin.federated.messages.leaving import current_egress
+
+    held = current_egress()
+    try:
+        if held is not None:
+            held.require_earlier(done)
+    except PolicyError as error:
+        stop_job(comm, f"rank {rank}, before round {done + 1}", error)
+
+
 def policy_in_force() -> str:
     """Return the SHA-256 of the policy that this process's rank sends under; empty without one."""
     from fedclip_plugin.federated.messages.leaving import current_egress
