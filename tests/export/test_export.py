@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -275,3 +276,16 @@ def test_evaluate_refuses_parts_of_different_bundles(place, tmp_path, capsys):
         words = ["evaluate", str(place / "round_3"), str(place / "images"), "--encoder", str(tmp_path / name)]
         assert fedclip(words) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_backbone_that_takes_long_is_not_timed_for_minutes(monkeypatch):
+    runs, seconds = [], iter(range(0, 1_000, 6))
+
+    def encode(pixels):
+        runs.append(len(pixels))
+        return pixels
+
+    monkeypatch.setattr(parity, "time", SimpleNamespace(perf_counter=lambda: float(next(seconds))))
+    slow = SimpleNamespace(encode=encode, logits=lambda features: features)
+    assert parity._latencies({"slow": slow}, np.zeros((2, 3), np.float32)) == {"slow": {1: 6000.0, 8: 6000.0}}
+    assert runs == [1, 8]
