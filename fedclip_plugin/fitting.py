@@ -28,6 +28,7 @@ from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.from_keys import bare_keys, recipe_from_keys
 from fedclip_plugin.recipe.rules.one_round import rounds_of
+from fedclip_plugin.recipe.schema.fedclip import DP_SWITCHES
 from fedclip_plugin.runs import RoundRecord, RunFolder, load_adapter
 from fedclip_plugin.runs.closing_table import (
     calibration_cells,
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
 
 _USUAL_BACKBONE = "openai/clip-vit-base-patch32"
 _USUAL_ROUNDS, _USUAL_VIEWS = 30, 4
-_PRIVATE = ("dp_target_epsilon", "dp_noise_multiplier")
-"""Keys with which sums are of single images, without views."""
-
 _SOURCE = "fit(...)"
 _RENAMED = {name: name for name in ("backbone", "method")} | {"comm_round": "rounds", "random_seed": "seed"}
 
@@ -291,7 +289,7 @@ class Result:
 def _usual_views(method: str, keys: Mapping[str, Any]) -> int:
     try:
         kind = METHODS[method]
-        noisy_sums = rounds_of(method) is not None and any(key in keys for key in _PRIVATE)
+        noisy_sums = rounds_of(method) is not None and any(key in keys for key in DP_SWITCHES)
         return 0 if kind.on_pixels or noisy_sums else _USUAL_VIEWS
     except (KeyError, MethodError):  # which the recipe's rules tell of
         return 0

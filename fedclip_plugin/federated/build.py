@@ -27,6 +27,7 @@ from fedclip_plugin.methods.closed_form.adapters import ClosedForm
 from fedclip_plugin.methods.image_gradients import require_image_gradients
 from fedclip_plugin.methods.registry import ZERO_SHOT
 from fedclip_plugin.recipe import Recipe, default_run_dir, load_recipe
+from fedclip_plugin.recipe.schema.fedclip import DP_SWITCHES
 from fedclip_plugin.runs import RunFolder
 
 Parts = tuple[list[Any], Adapter, FedClipTrainer | None, FedClipAggregator | None]
@@ -172,7 +173,7 @@ def require_plain(recipe: Recipe) -> None:
     ]
     faults += [
         f"{key} = {asked[key]}: nobody would keep what is spent of the images' privacy; leave it out"
-        for key in ("dp_target_epsilon", "dp_noise_multiplier")
+        for key in DP_SWITCHES
         if key in asked
     ]
     if METHODS[asked["method"]].rounds is not None:

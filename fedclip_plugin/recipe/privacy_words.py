@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe.recipe import Recipe
-from fedclip_plugin.recipe.schema.fedclip import DP_CLIP, DP_DELTA
 
 
 def privacy_words(recipe: Recipe) -> str | None:
     """Return a sentence on the guarantee, the noise and the loss; None for a recipe without differential privacy."""
     own = recipe.fedclip_args
-    if own.dp_target_epsilon is None and own.dp_noise_multiplier is None:
+    if not own.private:
         return None
-    delta = DP_DELTA if own.dp_delta is None else own.dp_delta
     spent = "epsilon as told" if own.dp_target_epsilon is None else f"epsilon {own.dp_target_epsilon:g} at most"
     noise = f", noise multiplier {own.dp_noise_multiplier:g}" if own.dp_noise_multiplier is not None else ""
-    told = f"differential privacy of each training image in its silo: {spent}, delta {delta:g}{noise}"
+    told = f"differential privacy of each training image in its silo: {spent}, delta {own.delta:g}{noise}"
     if METHODS[own.method].sums is not None:
         return f"{told}; noise is on the sums"
-    clip = DP_CLIP if own.dp_clip is None else own.dp_clip
-    return f"{told}, gradients clipped to {clip:g}; the loss is the cross entropy of each image over all classes"
+    return f"{told}, gradients clipped to {own.clip:g}; the loss is the cross entropy of each image over all classes"

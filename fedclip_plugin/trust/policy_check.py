@@ -12,7 +12,7 @@ from fedclip_plugin.methods.registry import METHODS, ZERO_SHOT
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.faults import ABSENT, Fault
 from fedclip_plugin.recipe.rules.robustness import LOWERING
-from fedclip_plugin.recipe.schema.fedclip import DP_DELTA
+from fedclip_plugin.recipe.schema.fedclip import DP_DELTA, DP_ROUNDING
 from fedclip_plugin.trust.left_before import LeftBefore
 from fedclip_plugin.trust.outgoing import KINDS, Outgoing
 from fedclip_plugin.trust.silo_policy import PolicyFile, SiloPolicy
@@ -21,7 +21,6 @@ EPSILON_KEY = "dp_target_epsilon"
 """The recipe's key for what a silo may spend of differential privacy; without it there is none that a policy counts."""
 
 
-_ROUNDING = 1 + 1e-9
 _BOUNDED = "a policy that requires differential privacy says how much"
 
 
@@ -161,13 +160,13 @@ def _protection(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
         yield Violation("require_secure_sums", "fedclip_args", "has no secure sums, which no key of a recipe offers")
     if policy.require_differential_privacy:
         assert policy.max_epsilon is not None and policy.max_delta is not None, _BOUNDED
-        where, target = f"fedclip_args.{EPSILON_KEY}", asked.recipe.flat().get(EPSILON_KEY)
+        where, settings = f"fedclip_args.{EPSILON_KEY}", asked.recipe.fedclip_args
+        target, delta = settings.dp_target_epsilon, settings.delta
         if target is None:
             rule = "is not there, so that no epsilon is accounted and kept to"
             yield Violation("require_differential_privacy", where, rule)
         elif target > policy.max_epsilon:
             yield Violation("max_epsilon", where, f"at most {policy.max_epsilon:g}", target)
-        delta = _delta(asked.recipe)
         if target is not None and delta > policy.max_delta:
             rule = f"at most {policy.max_delta:g}; left out it is {DP_DELTA:g}"
             yield Violation("max_delta", "fedclip_args.dp_delta", rule, delta)
@@ -178,7 +177,7 @@ def _statistics(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
     if sends_sums(asked.recipe):
         key = "method" if METHODS[settings.method].sums is not None else "start"
         least = settings.min_class_count
-        private = settings.dp_target_epsilon is not None or settings.dp_noise_multiplier is not None
+        private = settings.private
         rule = f"sums must be over {policy.min_class_count} images of a class or more"
         if private and policy.min_class_count > 1 and not policy.require_differential_privacy:
             rule = f"{rule}, or the policy bound the noise that hides them: require_differential_privacy, max_epsilon"
@@ -217,14 +216,9 @@ def _spent(policy: SiloPolicy, message: Outgoing, left: LeftBefore, where: str) 
     if message.delta > policy.max_delta:
         yield Violation("max_delta", where, f"is of delta {message.delta:g}; {policy.max_delta:g} is allowed")
     spent = left.epsilon_with(message.epsilon)
-    if spent > policy.max_epsilon * _ROUNDING:
+    if spent > policy.max_epsilon * DP_ROUNDING:
         rule = f"would make epsilon {spent:.4g} in all; {policy.max_epsilon:g} may be spent"
         yield Violation("max_epsilon", where, rule)
-
-
-def _delta(recipe: Recipe) -> float:
-    given = recipe.fedclip_args.dp_delta
-    return DP_DELTA if given is None else given
 
 
 def _told(names: Sequence[str]) -> str:

@@ -115,11 +115,9 @@ def test_all_violations_are_told_at_once_in_the_policys_order(workshop, tmp_path
 
 
 @pytest.mark.parametrize(("target", "key"), [(None, "require_differential_privacy"), (8.0, None), (8.1, "max_epsilon")])
-def test_the_epsilon_that_a_recipe_keeps_to_is_held_against_the_most(workshop, tmp_path, monkeypatch, target, key):
+def test_the_epsilon_that_a_recipe_keeps_to_is_held_against_the_most(workshop, tmp_path, target, key):
     file = policy_of(tmp_path, require_differential_privacy=True, max_epsilon=8.0, max_delta=1e-5)
-    recipe = recipe_of(workshop)
-    flat = recipe.flat() | ({} if target is None else {"dp_target_epsilon": target})
-    monkeypatch.setattr(type(recipe), "flat", lambda self: flat)
+    recipe = recipe_of(workshop, fedclip_args__dp_target_epsilon=target)
     found = [violation.policy_key for violation in recipe_violations(file.policy, asked(recipe))]
     assert found == ([key] if key else [])
 

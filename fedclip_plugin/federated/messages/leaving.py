@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from fedml.core.distributed.communication.message import Message
 from torch import Tensor
 
 from fedclip_plugin.federated.messages.packing.packed_message import PackedMessage
+from fedclip_plugin.federated.roles.update_matrix import norm_of_change
 from fedclip_plugin.trust.egress import Egress
 from fedclip_plugin.trust.outgoing import Outgoing, TensorInfo
 
@@ -75,12 +75,8 @@ def update_norm(seen: Mapping[str, Tensor], arrived: Mapping[str, Tensor]) -> fl
 
     None where it is no finite number, which a log of JSON cannot hold; the server drops such an update by name.
     """
-    norms = [
-        torch.linalg.vector_norm(tensor - arrived[name], dtype=torch.float64)
-        for name, tensor in seen.items()
-        if tensor.is_floating_point()
-    ]
-    norm = float(torch.stack(norms).norm()) if norms else 0.0
+    held = {name: arrived[name] for name, tensor in seen.items() if tensor.is_floating_point()}
+    norm = norm_of_change(held, seen)
     return norm if math.isfinite(norm) else None
 
 

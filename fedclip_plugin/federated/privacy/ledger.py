@@ -10,6 +10,7 @@ from typing import Any
 
 from fedclip_edge.files import write_file
 from fedclip_plugin.errors import RunFolderError
+from fedclip_plugin.federated.privacy.accountant import Mechanism
 from fedclip_plugin.runs.writing import writing
 
 FORMAT_VERSION = 1
@@ -28,6 +29,11 @@ class Ledger:
     delta: float
     clip: float
     rounds: int = 0
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """What the silo does in a round."""
+        return Mechanism(self.noise_multiplier, self.rate, self.steps)
 
     def with_one_more(self) -> Ledger:
         """Return the count after another round."""

@@ -23,9 +23,7 @@ class PrivacySettings:
     def of(cls, recipe: Recipe) -> Self | None:
         """Take them from a checked recipe; None where it does not ask for it."""
         own = recipe.fedclip_args
-        if own.dp_target_epsilon is None and own.dp_noise_multiplier is None:
-            return None
-        return cls(own.dp_target_epsilon, own.dp_noise_multiplier, own.dp_delta or DP_DELTA, own.dp_clip or DP_CLIP)
+        return cls(own.dp_target_epsilon, own.dp_noise_multiplier, own.delta, own.clip) if own.private else None
 
     def multiplier(self, rate: float, steps: int, rounds: int) -> float:
         """Return the noise multiplier: that of the recipe, or the one by which the target just lasts for all rounds."""

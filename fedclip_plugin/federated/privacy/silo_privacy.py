@@ -12,10 +12,10 @@ from fedclip_plugin.federated.privacy.ledger import Ledger
 from fedclip_plugin.federated.privacy.privacy_settings import PrivacySettings
 from fedclip_plugin.federated.privacy.secret_random import SecretRandom
 from fedclip_plugin.federated.roles.settings import TrainingSettings
+from fedclip_plugin.recipe.schema.fedclip import DP_ROUNDING
 from fedclip_plugin.recipe.schema.types import MOST_NOISE
 
 LEDGER = "privacy.json"
-_ROUNDING = 1 + 1e-9
 
 
 class SiloPrivacy:
@@ -91,7 +91,7 @@ class SiloPrivacy:
     @property
     def mechanism(self) -> Mechanism:
         """What the silo does in a round."""
-        return Mechanism(self._known.noise_multiplier, self._known.rate, self._known.steps)
+        return self._known.mechanism
 
     @property
     def epsilon(self) -> float:
@@ -102,7 +102,7 @@ class SiloPrivacy:
     def may_train(self) -> bool:
         """Whether another round stays within the target; True without one."""
         target = self.settings.target_epsilon
-        return target is None or self._after(self._known.rounds + 1) <= target * _ROUNDING
+        return target is None or self._after(self._known.rounds + 1) <= target * DP_ROUNDING
 
     def spend(self) -> None:
         """Count another round, on disk, before anything of it is computed.
@@ -162,8 +162,9 @@ def is_spent(settings: TrainingSettings, personal: Path, index: int, silos: int,
     if known is None or not known.rounds:
         return False
     planned = 1 if solved else max(1, settings.rounds_of(index, silos))
-    mechanism = Mechanism(known.noise_multiplier, known.rate, known.steps)
-    return mechanism.epsilon(known.rounds + 1, known.delta, planned) > settings.privacy.target_epsilon * _ROUNDING
+    return (
+        known.mechanism.epsilon(known.rounds + 1, known.delta, planned) > settings.privacy.target_epsilon * DP_ROUNDING
+    )
 
 
 def sampling(images: int, batch_size: int | None, epochs: int) -> tuple[float, int]:
@@ -187,7 +188,7 @@ def require_budget(
     (rate, steps), planned = sampling(images, batch_size, epochs), max(1, rounds)
     noise = settings.multiplier(rate, steps, planned)
     once = Mechanism(noise, rate, steps).epsilon(1, settings.delta, planned)
-    if once > settings.target_epsilon * _ROUNDING:
+    if once > settings.target_epsilon * DP_ROUNDING:
         raise DataError(_too_much(once, settings))
 
 

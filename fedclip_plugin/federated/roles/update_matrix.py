@@ -20,6 +20,12 @@ _PIECE = 2**22
 """Numbers of a piece, of all updates together: 34 MB, and rules make a few such copies."""
 
 
+def norm_of_change(held: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> float:
+    """Return the Euclidean norm of ``sent`` less ``held``: of differences in the parameters' own type, in float64."""
+    norm = partial(torch.linalg.vector_norm, dtype=torch.float64)
+    return math.hypot(*(float(norm(sent[name] - own)) for name, own in held.items()))
+
+
 class UpdateMatrix:
     """The changes that n silos made, ``[n, d]`` in float64: what each sent, less what all of them held.
 
@@ -43,14 +49,9 @@ class UpdateMatrix:
         return len(self._sent)
 
     def norms(self) -> Rows:
-        """Return the Euclidean norm of each update, ``[n]``: of differences in the parameters' own type, in float64."""
-        norm = partial(torch.linalg.vector_norm, dtype=torch.float64)
-        return np.array(
-            [
-                math.hypot(*(float(norm(own[name] - held.reshape(-1))) for name, held in self._held.items()))
-                for own in self._sent
-            ]
-        )
+        """Return the Euclidean norm of each update, ``[n]``."""
+        held = {name: own.reshape(-1) for name, own in self._held.items()}
+        return np.array([norm_of_change(held, own) for own in self._sent])
 
     def gram(self) -> Rows:
         """Return the inner products of the updates, ``[n, n]``."""

@@ -7,10 +7,7 @@ from collections.abc import Iterator
 from fedclip_plugin.errors import MethodError
 from fedclip_plugin.methods.registry import METHODS, Method
 from fedclip_plugin.recipe.faults import Fault, Rule, Values
-from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
-
-SWITCHES = ("dp_target_epsilon", "dp_noise_multiplier")
-"""Keys of which one at least asks for it."""
+from fedclip_plugin.recipe.schema.fedclip import DP_SWITCHES, FedClipArgs
 
 _BESIDE = ("dp_delta", "dp_clip")
 """Keys that say more of it."""
@@ -27,7 +24,7 @@ _WITHOUT = {
 
 def is_private(values: Values) -> bool:
     """Return whether a recipe asks for differential privacy, by ``section.key`` to value."""
-    return any(values.get(f"fedclip_args.{key}") is not None for key in SWITCHES)
+    return any(values.get(f"fedclip_args.{key}") is not None for key in DP_SWITCHES)
 
 
 def _switched_on(values: Values) -> Iterator[Fault]:
@@ -36,7 +33,9 @@ def _switched_on(values: Values) -> Iterator[Fault]:
     for key in _BESIDE:
         value = values.get(f"fedclip_args.{key}")
         if value is not None:
-            yield Fault(f"fedclip_args.{key}", f"only beside {' or '.join(SWITCHES)}; give one, or leave it out", value)
+            yield Fault(
+                f"fedclip_args.{key}", f"only beside {' or '.join(DP_SWITCHES)}; give one, or leave it out", value
+            )
 
 
 def _kind_of_run(values: Values) -> Iterator[Fault]:

@@ -34,6 +34,11 @@ from fedclip_plugin.recipe.schema.types import (
 )
 
 DP_DELTA, DP_CLIP = 1e-5, 1.0
+DP_SWITCHES = ("dp_target_epsilon", "dp_noise_multiplier")
+"""Keys of which one at least asks for differential privacy."""
+
+DP_ROUNDING = 1 + 1e-9
+"""By which factor an epsilon may be above its bound, for sums and searches in floating point."""
 """What ``dp_delta`` and ``dp_clip`` are where they are left out."""
 
 
@@ -294,3 +299,18 @@ class FedClipArgs(Section):
     encode_batch_size: Count | None = None
     encode_workers: Count | None = None
     offline: Flag = True
+
+    @property
+    def private(self) -> bool:
+        """Whether it asks for differential privacy of training images."""
+        return any(getattr(self, key) is not None for key in DP_SWITCHES)
+
+    @property
+    def delta(self) -> float:
+        """The delta of which an epsilon is."""
+        return DP_DELTA if self.dp_delta is None else self.dp_delta
+
+    @property
+    def clip(self) -> float:
+        """To which norm the gradients of single images are clipped."""
+        return DP_CLIP if self.dp_clip is None else self.dp_clip
