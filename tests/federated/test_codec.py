@@ -10,6 +10,7 @@ from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.messages.fedml_messages import encode
 from fedclip_plugin.federated.roles.update_check import update_fault
 from fedclip_plugin.recipe import FedClipArgs
+from fedclip_plugin.recipe.schema.codec_bytes import CODEC_BYTES
 from tests.support.messages import PARAMS, there_and_back, with_tensors
 
 LOSSY = [name for name, codec in CODECS.items() if codec is not None]
@@ -33,8 +34,12 @@ def bits(tensors):
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
-def test_the_recipe_offers_exactly_these_codecs():
-    assert FedClipArgs.model_fields["codec"].annotation.__args__ == tuple(CODECS)
+def test_the_recipe_offers_exactly_these_codecs_and_knows_their_bytes():
+    assert FedClipArgs.model_fields["codec"].annotation.__args__ == tuple(CODECS) == tuple(CODEC_BYTES)
+    update = OrderedDict(rows=torch.ones(7, 64))
+    for name, size in CODEC_BYTES.items():
+        numbers = ErrorFeedback(name).compress(update, OrderedDict(rows=torch.zeros(7, 64)))[0]["rows"]
+        assert (numbers.nbytes, numbers.element_size()) == (7 * 64 * size, size)
 
 
 @pytest.mark.parametrize(

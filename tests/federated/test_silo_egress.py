@@ -10,7 +10,13 @@ from fedclip_plugin.federated.messages.exchange import Exchange, packed
 from fedclip_plugin.federated.messages.leaving import current_egress, value_leaves
 from fedclip_plugin.federated.startup import silo_egress
 from fedclip_plugin.federated.startup.preflight import open_run
-from fedclip_plugin.federated.startup.silo_egress import job_egress, plain_fault, policy_in_force, rank_egress
+from fedclip_plugin.federated.startup.silo_egress import (
+    asked_of,
+    job_egress,
+    plain_fault,
+    policy_in_force,
+    rank_egress,
+)
 from fedclip_plugin.federated.startup.start_messages import Present
 from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.runs import RunFolder
@@ -57,6 +63,14 @@ def shown(value):
 
 def lines_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("codec", "part"), [("none", 1), ("fp16", 2), ("int8", 4)])
+def test_a_policy_is_asked_about_as_many_bytes_as_the_codec_leaves_of_an_update(workshop, codec, part):
+    whole = asked_of(load_recipe(workshop.recipe("egress")), "demo")
+    asked = asked_of(load_recipe(workshop.recipe("egress_packed", fedclip_args__codec=codec)), "demo")
+    assert asked.update_bytes * part == whole.update_bytes > 10_000
+    assert len(asked.fingerprint) == 64
 
 
 @pytest.mark.usefixtures("none")

@@ -55,4 +55,7 @@ CODECS: Mapping[str, Codec | None] = {
     "fp16": Codec(("",), to_half, Tensor.float),
     "int8": Codec(("", ":scale"), to_int8, from_int8),
 }
-"""Name in a recipe to codec; with ``none`` the parameters themselves travel, bit for bit."""
+"""Name in a recipe to codec; with ``none`` the parameters themselves travel, bit for bit.
+
+:data:`~fedclip_plugin.recipe.schema.codec_bytes.CODEC_BYTES` says what each writes for a number.
+"""

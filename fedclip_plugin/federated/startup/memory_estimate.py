@@ -13,6 +13,7 @@ from fedclip_plugin.backbone.configs.backbone_config import FLOAT, BackboneConfi
 from fedclip_plugin.backbone.configs.clip_config import read_clip_config
 from fedclip_plugin.methods.registry import METHODS, ZERO_SHOT
 from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.recipe.schema.codec_bytes import CODEC_BYTES
 
 BASE_OWN, BASE_SHARED = 640_000_000, 380_000_000
 """What a rank takes with fedml, torch and transformers imported, and what all ranks of a host share (libraries)."""
@@ -103,6 +104,11 @@ def update_bytes(recipe: Recipe, backbone: Path) -> int:
     first = METHODS[settings.method if settings.start == ZERO_SHOT else settings.start]
     sums = 0 if first.sums is None else first.sums(size, classes)
     return FLOAT * max(METHODS[settings.method].parameters(size, classes), sums)
+
+
+def sent_bytes(recipe: Recipe, backbone: Path) -> int:
+    """Return the fewest bytes of an update as it leaves a silo: as its codec writes its numbers, without scales."""
+    return update_bytes(recipe, backbone) // FLOAT * CODEC_BYTES[recipe.fedclip_args.codec]
 
 
 def _kept_bytes(recipe: Recipe, size: BackboneConfig) -> int:

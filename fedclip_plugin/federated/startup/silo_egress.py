@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.errors import BackboneError, PolicyError
 from fedclip_plugin.federated.rank_output import say
-from fedclip_plugin.federated.startup.memory_estimate import update_bytes
+from fedclip_plugin.federated.startup.memory_estimate import sent_bytes
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.trust.egress import Egress, check_here, open_egress
@@ -26,16 +25,13 @@ from fedclip_plugin.trust.silo_policy import find_policy
 
 logger = logging.getLogger(__name__)
 
-_CODEC_SHARE = {"none": 1, "fp16": 2, "int8": 4}
-"""By what a codec divides the bytes of an update."""
-
 
 def asked_of(recipe: Recipe, run: str) -> Asked:
     """Return what a recipe asks of this machine as a run of that name; the backbone's weights are hashed once."""
     settings = recipe.fedclip_args
     try:
         folder = locate_backbone(settings.backbone)
-        sent = math.ceil(update_bytes(recipe, folder) / _CODEC_SHARE[settings.codec])
+        sent = sent_bytes(recipe, folder)
         try:
             known = fingerprint(folder, memory=Path(settings.feature_cache_dir) / "fingerprints.json")
         except OSError:  # a cache that cannot be written, of which the rank will tell

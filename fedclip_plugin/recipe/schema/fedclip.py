@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedclip_plugin.recipe.prompts import USUAL_TEMPLATE
+from fedclip_plugin.recipe.schema.codec_bytes import CodecName
 from fedclip_plugin.recipe.schema.types import (
     BackboneName,
     Count,
@@ -278,7 +279,7 @@ class FedClipArgs(Section):
     server_optimizer: Literal["none", "sgd", "adam"] = "none"
     server_lr: Positive = 1.0
     server_momentum: Fraction = 0.0
-    codec: Literal["none", "fp16", "int8"] = "none"
+    codec: CodecName = "none"
     augmented_views: Annotated[Whole, Field(ge=0, le=16)] = 0
     personal_epochs: Annotated[Whole, Field(ge=0)] = 0
     personal_statistics: Flag = False
