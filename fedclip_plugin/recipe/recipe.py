@@ -33,7 +33,7 @@ class Recipe(RecipeSections):
 
     @model_validator(mode="after")
     def _rules_between_keys(self) -> Self:
-        faults = cross_faults(self._values())
+        faults = cross_faults(self.values())
         if faults:
             raise recipe_error("Recipe(...)", faults)
         return self
@@ -99,7 +99,7 @@ class Recipe(RecipeSections):
         if self.shares_out() and self.fedclip_args.silos is None:
             total = self.train_args.client_num_in_total
             return tuple(f"silo_{number:0{len(str(total))}d}" for number in range(1, total + 1))
-        return told_silos(self._values())
+        return told_silos(self.values())
 
     @property
     def simulated(self) -> bool:
@@ -117,7 +117,7 @@ class Recipe(RecipeSections):
 
     def shares_out(self) -> bool:
         """Return whether the images of one folder or list are shared out among the silos."""
-        return shares_out(self._values())
+        return shares_out(self.values())
 
     def to_yaml(self) -> str:
         """Write the recipe, defaults included, as YAML that loads again to an equal recipe."""
@@ -135,11 +135,8 @@ class Recipe(RecipeSections):
         """
         return hashlib.sha256(json.dumps(defining(self._plain()), sort_keys=True).encode()).hexdigest()
 
-    def _plain(self) -> dict[str, dict[str, Any]]:
-        dumped: dict[str, dict[str, Any]] = self.model_dump(mode="json", exclude_none=True)
-        return {name: dumped[name] for name in SECTIONS if name in dumped}
-
-    def _values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
+        """Return what rules between keys look at: ``section.key`` to its value, of the sections that there are."""
         sections = {name: getattr(self, name) for name in SECTIONS}
         return {
             f"{name}.{key}": getattr(section, key)
@@ -147,3 +144,7 @@ class Recipe(RecipeSections):
             if section is not None
             for key in SECTIONS[name].model_fields
         }
+
+    def _plain(self) -> dict[str, dict[str, Any]]:
+        dumped: dict[str, dict[str, Any]] = self.model_dump(mode="json", exclude_none=True)
+        return {name: dumped[name] for name in SECTIONS if name in dumped}

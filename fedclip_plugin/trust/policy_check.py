@@ -11,7 +11,7 @@ from fedclip_plugin.errors import PolicyError
 from fedclip_plugin.methods.registry import METHODS, ZERO_SHOT
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.faults import ABSENT, Fault
-from fedclip_plugin.recipe.rules.robustness import LOWERING
+from fedclip_plugin.recipe.rules.round_updates import fewest_updates
 from fedclip_plugin.recipe.schema.fedclip import DP_DELTA, DP_ROUNDING
 from fedclip_plugin.trust.left_before import LeftBefore
 from fedclip_plugin.trust.outgoing import KINDS, Outgoing
@@ -144,14 +144,15 @@ def _amounts(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
 
 
 def _silos(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
-    train, least = asked.recipe.train_args, asked.recipe.fedclip_args.min_silos
+    sampled, fewest = asked.recipe.train_args.client_num_per_round, fewest_updates(asked.recipe.values())
+    assert fewest is not None, "a checked recipe says how many silos train in a round"
     rule = f"an average must be of {policy.min_silos} silos' updates or more"
-    if train.client_num_per_round < policy.min_silos:
-        yield Violation("min_silos", "train_args.client_num_per_round", rule, train.client_num_per_round)
-    elif least is not None and least < policy.min_silos:
-        yield Violation("min_silos", "fedclip_args.min_silos", rule, least)
-    elif least is None and policy.min_silos > 1 and any(getattr(asked.recipe.fedclip_args, key) for key in LOWERING):
-        yield Violation("min_silos", "fedclip_args.min_silos", f"{rule}; without it one is enough here")
+    if sampled < policy.min_silos:
+        yield Violation("min_silos", "train_args.client_num_per_round", rule, sampled)
+    elif fewest.count < policy.min_silos and fewest.lowered_by:
+        yield Violation("min_silos", fewest.key, f"{rule}; without it one is enough with {fewest.lowered_by}")
+    elif fewest.count < policy.min_silos:
+        yield Violation("min_silos", fewest.key, rule, fewest.count)
 
 
 def _protection(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:

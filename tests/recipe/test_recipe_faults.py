@@ -351,7 +351,8 @@ INVALID = [
     ),
     (RIDGE | {"fedclip_args.loss": "class_cross_entropy"}, "method ridge trains nothing; leave it out", ""),
     (KRUM, "needs 5 updates a round (2 b + 2 + m) but client_num_per_round is 3", ""),
-    (FIVE | KRUM | {"fedclip_args.min_silos": 4}, "needs 5 updates a round", "min_silos is 4"),
+    (FIVE | KRUM | {"fedclip_args.min_silos": 4}, "needs 5 updates a round", "min_silos is 4; lower it or raise min_s"),
+    (FIVE | KRUM | PRIVATE, "needs 5 updates a round", "but min_silos, with dp_target_epsilon, is 1"),
     (FIVE | KRUM | {"defense_args.byzantine_client_num": None}, "is required by defense_type: krum", ""),
     (FIVE | KRUM | {"defense_args.krum_param_m": 2}, "krum_param_m = 2: not used by defense_type: krum", ""),
     (

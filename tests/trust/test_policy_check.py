@@ -75,6 +75,11 @@ def test_a_lax_policy_allows_all(workshop, tmp_path):
         ({"min_silos": 3}, {"fedclip_args__dp_target_epsilon": 8.0}, "fedclip_args.min_silos: an average must be of 3"),
         ({"min_silos": 3}, {"train_args__client_num_per_round": 2}, "train_args.client_num_per_round = 2"),
         (
+            {"min_silos": 3},
+            {"train_args__client_num_per_round": 2, "fedclip_args__dp_target_epsilon": 8.0},
+            "train_args.client_num_per_round = 2",
+        ),
+        (
             {"methods": ["linear_probe"]},
             {"fedclip_args__method": "linear_probe", "fedclip_args__start": "ridge"},
             'fedclip_args.start = "ridge"',

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedclip_plugin.recipe.faults import Fault, Rule, Values
+from fedclip_plugin.recipe.rules.round_updates import FewestUpdates, fewest_updates
 
 VARIANTS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "defense_args.defense_type": {
@@ -71,15 +72,17 @@ def _krum(values: Values) -> Iterator[Fault]:
     kept = {"krum": 1, "multikrum": values.get("defense_args.krum_param_m")}.get(
         values.get("defense_args.defense_type", "")
     )
-    sampled = values.get("train_args.client_num_per_round")
-    if bad is None or kept is None or sampled is None:
+    updates = fewest_updates(values)
+    if bad is None or kept is None or updates is None:
         return
-    updates = values.get("fedclip_args.min_silos") or sampled
     needed = 2 * bad + 2 + kept
-    if updates < needed:
-        key = "min_silos" if updates < sampled else "client_num_per_round"
-        rule = f"needs {needed} updates a round (2 b + 2 + m) but {key} is {updates}; lower it or add silos"
+    if updates.count < needed:
+        rule = f"needs {needed} updates a round (2 b + 2 + m) but {updates.told()}; {_remedy(updates)}"
         yield Fault("defense_args.byzantine_client_num", rule, bad)
+
+
+def _remedy(updates: FewestUpdates) -> str:
+    return "lower it or add silos" if updates.key.endswith("client_num_per_round") else "lower it or raise min_silos"
 
 
 def _attackers(values: Values) -> Iterator[Fault]:

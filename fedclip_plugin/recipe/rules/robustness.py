@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from fedclip_plugin.recipe.faults import Fault, Rule, Values
 from fedclip_plugin.recipe.rules.one_round import rounds_of
+from fedclip_plugin.recipe.rules.round_updates import fewest_updates
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
 FEWEST: dict[str, Callable[[int], int]] = {
@@ -16,9 +17,6 @@ FEWEST: dict[str, Callable[[int], int]] = {
     "multi_krum": lambda bad: 2 * bad + 3,
 }
 """Rule to the fewest updates among which it survives so many bad ones: f < n/2, and n >= 2 f + 3 for Krum."""
-
-LOWERING = ("client_drop_rate", "dp_target_epsilon")
-"""Keys with which a round may close with one update, unless ``min_silos`` says otherwise: they end silos' parts."""
 
 _TOLD_HOW_MANY = ("trimmed_mean", "multi_krum")
 _UNWEIGHTED = ("median", "trimmed_mean", "multi_krum")
@@ -53,32 +51,21 @@ def _enough_updates(values: Values) -> Iterator[Fault]:
     asked, bad = values.get(_KEY), values.get(_BAD)
     if asked in _TOLD_HOW_MANY and bad is None and _BAD in values:
         yield Fault(_BAD, f"is required by robust_aggregation: {asked}: how many silos may send anything, e.g. 1")
-    updates, where = _updates(values)
+    updates = fewest_updates(values)
     if asked not in FEWEST or updates is None:
         return
     needed = FEWEST[asked](bad or 1)
-    if updates >= needed:
+    if updates.count >= needed:
         return
-    able = [name for name, fewest in FEWEST.items() if fewest(bad or 1) <= updates]
+    able = [name for name, fewest in FEWEST.items() if fewest(bad or 1) <= updates.count]
     instead = f"or take {' or '.join(able)}" if able else "no rule tells bad silos from good ones among so few"
     survived = f"byzantine_silos: {bad}" if bad else "one bad silo"
     formula = f"2 f + {FEWEST[asked](0)}"
     rule = (
-        f"needs {needed} updates a round ({formula}) to survive {survived}, but {where} is {updates}; "
+        f"needs {needed} updates a round ({formula}) to survive {survived}, but {updates.told()}; "
         f"add silos, or raise min_silos if that is lower than client_num_per_round; {instead}"
     )
     yield Fault(_KEY, rule, asked)
-
-
-def _updates(values: Values) -> tuple[int | None, str]:
-    """Return the fewest updates that a round may close with, and the key that says so."""
-    least, sampled = values.get("fedclip_args.min_silos"), values.get("train_args.client_num_per_round")
-    lowering = [key for key in LOWERING if values.get(f"fedclip_args.{key}")]
-    if least is None and lowering:
-        return 1, f"min_silos, with {lowering[0]},"
-    if least is not None and (sampled is None or least < sampled):
-        return least, "min_silos"
-    return sampled, "client_num_per_round"
 
 
 def _of_other_rules(values: Values) -> Iterator[Fault]:

@@ -1,0 +1,51 @@
+"""How many updates a round of a recipe closes with at least."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedclip_plugin.recipe.faults import Values
+
+_LOWERING = ("client_drop_rate", "dp_target_epsilon")
+"""Keys with which a round may close with one update, unless ``min_silos`` says otherwise: they end silos' parts."""
+
+_LEAST, _SAMPLED = "fedclip_args.min_silos", "train_args.client_num_per_round"
+
+
+@dataclass(frozen=True)
+class FewestUpdates:
+    """The fewest updates that a round may close with.
+
+    Attributes
+    ----------
+    count
+        How many.
+    key
+        The recipe's key that says so.
+    lowered_by
+        The key of ``fedclip_args`` for which one is enough, as ``key``, ``min_silos``, is not given; else empty.
+    """
+
+    count: int
+    key: str
+    lowered_by: str = ""
+
+    def told(self) -> str:
+        """Return it as the end of a sentence."""
+        name = self.key.partition(".")[2]
+        return f"{name}, with {self.lowered_by}, is 1" if self.lowered_by else f"{name} is {self.count}"
+
+
+def fewest_updates(values: Values) -> FewestUpdates | None:
+    """Return with how many updates a round may close; None where the keys that say so are missing or wrong.
+
+    The server holds a round to ``TrainingSettings.min_silos``, which is never less for the silos that it asked; but it
+    asks fewer where privacy has ended the part of the others.
+    """
+    least, sampled = values.get(_LEAST), values.get(_SAMPLED)
+    lowering = [key for key in _LOWERING if values.get(f"fedclip_args.{key}")]
+    if least is None and lowering:
+        return FewestUpdates(1, _LEAST, lowering[0])
+    if least is not None and (sampled is None or least < sampled):
+        return FewestUpdates(least, _LEAST)
+    return None if sampled is None else FewestUpdates(sampled, _SAMPLED)
