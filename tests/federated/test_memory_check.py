@@ -104,6 +104,27 @@ def test_what_takes_more_is_estimated_higher(vit_b32, rank, less, more):
     assert rank(vit_b32, **less) < rank(vit_b32, **(less | more))
 
 
+@pytest.mark.parametrize(("codec", "more"), [("none", 605_109_252), ("int8", 0)])
+def test_a_silo_that_logs_keeps_the_adapter_that_came_where_no_codec_does(vit_b32, codec, more):
+    full = recipe(fedclip_args__method="full", fedclip_args__codec=codec)
+    plain, logged = (footprint(full, vit_b32, logged=each) for each in (False, True))
+    assert logged.silo - plain.silo == pytest.approx(1.1 * more, abs=1)
+    assert (logged.server, logged.one_process) == (plain.server, plain.one_process)
+
+
+@pytest.mark.parametrize("variable", ["FEDCLIP_SILO_POLICY", "FEDCLIP_EGRESS_LOG"])
+def test_a_machine_with_a_policy_or_a_log_needs_the_room_for_it(monkeypatch, tmp_path, vit_b32, variable):
+    monkeypatch.setattr(memory_check, "locate_backbone", Path)  # its weights are not here
+    for name in ("FEDCLIP_SILO_POLICY", "FEDCLIP_EGRESS_LOG"):
+        monkeypatch.delenv(name, raising=False)
+    full = recipe(fedclip_args__backbone=vit_b32, fedclip_args__method="full")
+    with_room(monkeypatch, round(0.85 * footprint(full, vit_b32).on_host(3, server=True)) + 1)
+    assert require_memory_here([full]) is None
+    monkeypatch.setenv(variable, str(tmp_path / "place"))
+    with pytest.raises(MemoryShortageError, match=r"3 x 6\.\d GB for silos"):
+        require_memory_here([full])
+
+
 def test_very_many_images_weigh(vit_b32):
     few, many = (footprint(recipe(), vit_b32, images) for images in (0, 600_000))
     assert many.silo - few.silo > 4 * 512 * 600_000

@@ -13,7 +13,8 @@ from fedclip_plugin.federated.build import build, require_plain
 from fedclip_plugin.federated.privacy.accountant import Mechanism
 from fedclip_plugin.federated.privacy.ledger import Ledger
 from fedclip_plugin.federated.privacy.silo_privacy import LEDGER
-from fedclip_plugin.federated.startup import memory_check
+from fedclip_plugin.federated.startup import memory_check, preflight
+from fedclip_plugin.federated.startup.memory_estimate import footprint
 from fedclip_plugin.federated.startup.preflight import open_run
 from fedclip_plugin.federated.startup.preparation import Preparation
 from fedclip_plugin.federated.startup.start_messages import Room
@@ -171,6 +172,18 @@ def test_a_machine_is_judged_by_its_own_ranks_and_only_a_shortage_leaves_it(work
     assert {type(content).__name__ for *_, content in world.crossed} == {"Present", "GoOn", "Room", "CannotStart"}
     assert world.crossed.count((2, 0, Room())) == world.crossed.count((3, 0, Room())) == 1
     assert capfd.readouterr().err.count("fedclip: art_painting (rank 1): this federation takes up to 2.3 GB") == 1
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_a_machine_whose_silos_keep_a_log_is_judged_by_what_that_takes(workshop, tmp_path, monkeypatch, logged):
+    needs, recipe = [], load_recipe(workshop.recipe("logging"))
+    for name in ("FEDCLIP_SILO_POLICY", "FEDCLIP_EGRESS_LOG"):
+        monkeypatch.delenv(name, raising=False)
+    if logged:
+        monkeypatch.setenv("FEDCLIP_EGRESS_LOG", str(tmp_path / "egress"))
+    monkeypatch.setattr(preflight, "require_memory_of", lambda need, ranks: needs.append(need))
+    World(4).together(lambda comm: open_run(comm, RunFolder(tmp_path / "run"), recipe, resume=False))
+    assert needs == [footprint(recipe, locate_backbone(BUILT_IN), logged=logged)]
 
 
 def test_a_disk_too_small_for_the_adapters_is_refused_beforehand(workshop, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from fedclip_plugin.errors import MemoryShortageError
 from fedclip_plugin.federated.startup.memory_estimate import BASE_SHARED, Footprint, footprint
 from fedclip_plugin.methods.registry import require_family
 from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.trust.egress import sends_through_egress
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
@@ -62,8 +63,9 @@ def require_memory_here(recipes: Iterable[Recipe]) -> None:
     for recipe in recipes:
         settings = recipe.fedclip_args
         require_family(settings.method, read_clip_config(locate(settings.backbone)), settings.backbone)
+    logged = sends_through_egress()
     needs = [
-        (footprint(recipe, locate(recipe.fedclip_args.backbone)), recipe.rank_count(workers=cores()) - 1)
+        (footprint(recipe, locate(recipe.fedclip_args.backbone), logged=logged), recipe.rank_count(workers=cores()) - 1)
         for recipe in recipes
     ]
     need, silos = max(needs, key=lambda pair: pair[0].on_host(pair[1], server=True))

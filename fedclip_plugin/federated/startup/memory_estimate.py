@@ -49,11 +49,18 @@ class Footprint:
         return BASE_SHARED + silos * self.silo + server * self.server
 
 
-def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
+def footprint(recipe: Recipe, backbone: Path, images: int = 0, logged: bool = False) -> Footprint:
     """Return what the ranks of a checked recipe will take at most, everything on the CPU.
 
-    Of the backbone's folder only ``config.json`` is read. ``images`` are those of the largest silo, where known; they
-    matter from some 100,000 on, when their features weigh.
+    Parameters
+    ----------
+    backbone
+        Its folder, of which only ``config.json`` is read.
+    images
+        Those of the largest silo, where known; they matter from some 100,000 on, when their features weigh.
+    logged
+        Whether silos there send through a policy or a log, which has the norm of each update: they keep the adapter
+        that came, which they keep in any case with a lossy codec. A simulation and one process log nothing.
     """
     size, settings = read_clip_config(backbone), recipe.fedclip_args
     method = METHODS[settings.method]
@@ -68,7 +75,8 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0) -> Footprint:
     training = TRAINING_COPIES * trained + kept + (trained if settings.proximal_mu else 0)
     start = trained if settings.wise else 0
     kept_by_silo = trained + lossy + 2 * features + start
-    silo = weights + kept_by_silo + max(encoding, training)
+    compared = trained if logged and not lossy else 0
+    silo = weights + kept_by_silo + compared + max(encoding, training)
     moments = 2 * trained if settings.server_optimizer == "adam" else trained
     kept_by_server = arriving + lossy + features + moments + start
     server = weights + kept_by_server + max(encoding, SAVING_COPIES * trained)

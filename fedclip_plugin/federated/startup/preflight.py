@@ -16,6 +16,7 @@ from fedclip_plugin.federated.startup.start_messages import GoOn, Opened, Presen
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.runs.provenance import recipe_text
+from fedclip_plugin.trust.egress import sends_through_egress
 
 _OTHER_FILES = 16 * 2**20
 """Bytes for logs, metrics, class features and a report."""
@@ -54,7 +55,7 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool, fault: 
     try:
         ranks = _ranks_here(comm, limit)
         if backbone is not None and ranks:  # one rank speaks for a machine
-            require_memory_of(footprint(recipe, backbone), ranks)
+            require_memory_of(footprint(recipe, backbone, logged=sends_through_egress()), ranks)
     except MemoryShortageError as error:
         card, shortage = Room(fault=fault_kind(error), needed=error.needed, there=error.there), error
 
