@@ -1,5 +1,7 @@
 """Server and silos talk in one process: any order of messages, sampled silos, late and unasked answers."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +15,32 @@ from tests.support.workshop import frozen, results
 pytestmark = pytest.mark.usefixtures("fresh_fedml")
 
 
+KINDS = {
+    "of like rounds": {},
+    "that interpolates in its last round": {
+        "method": "linear_probe",
+        "wise": (0.25, 0.5, 0.75, 1.0),
+        "learning_rate": 0.05,
+    },
+    "that starts from ridge": {
+        "method": "linear_probe",
+        "start": "ridge",
+        "learning_rate": 0.05,
+        "target": silo_features(7).test,
+    },
+}
+
+
 @pytest.fixture
 def straight(tmp_path):
     return Federation(tmp_path / "straight").run()
+
+
+@pytest.fixture(params=KINDS)
+def whole(request, tmp_path):
+    """What makes a federation of a kind, and one that was never stopped; messages came in order."""
+    make = partial(Federation, **KINDS[request.param])
+    return make, make(tmp_path / "whole").run()
 
 
 def weights(federation, name="final"):
@@ -29,19 +54,22 @@ def test_a_federation_ends_with_a_line_a_round(straight):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_order_of_messages_changes_nothing(straight, tmp_path, seed):
-    mixed = Federation(tmp_path / "mixed").run(seed)
+def test_the_order_of_messages_changes_nothing(whole, tmp_path, seed):
+    make, straight = whole
+    mixed = make(tmp_path / "mixed").run(seed)
     assert weights(mixed) == weights(straight)
     assert weights(mixed, "best") == weights(straight, "best")
     assert results(mixed.lines) == results(straight.lines)
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
-def test_a_run_resumed_after_any_round_ends_the_same(straight, tmp_path, stop):
-    first = Federation(tmp_path / "torn")
+def test_a_run_resumed_after_any_round_ends_the_same(whole, tmp_path, stop):
+    make, straight = whole
+    first = make(tmp_path / "torn")
     first.run(until=lambda: len(first.lines) > stop)
     done = first.folder.last_complete().round
-    again = Federation(tmp_path / "torn", start_round=done, adapter=first.folder.load_round(done)).run()
+    assert done < 4
+    again = make(tmp_path / "torn", start_round=done, adapter=first.folder.load_round(done)).run()
     assert weights(again) == weights(straight)
     assert weights(again, "best") == weights(straight, "best")
     assert results(again.folder.rounds()) == results(straight.folder.rounds())
