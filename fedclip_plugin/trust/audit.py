@@ -159,7 +159,7 @@ def _starts(entries: Sequence[dict[str, Any]], heads: Sequence[str]) -> tuple[li
     return starts, findings
 
 
-_HEAD = ("kind", "messages", "bytes", "rounds", "largest norm", "epsilon")
+_HEAD = ("kind", "messages", "bytes", "rounds", "largest norm", "epsilon", "delta")
 
 
 def _rows(messages: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -174,14 +174,14 @@ def _row(name: str, messages: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     left = LeftBefore()
     for message in messages:
         left.recipe = message["recipe"]
-        left.add(message["kind"], message["bytes"], message["epsilon"])
+        left.add_entry(message)
     return (
         printable(name),
         f"{len(messages):,}",
         f"{sum(message['bytes'] for message in messages):,}",
         " to ".join(map(str, dict.fromkeys((min(rounds), max(rounds))))) if rounds else "-",
         f"{max(norms):.4g}" if norms else "-",
-        f"{left.epsilon:.4g}" if left.spent else "-",
+        *(f"{part:.4g}" if left.accounts else "-" for part in left.spent),
     )
 
 

@@ -59,7 +59,7 @@ class Egress:
         if self.log is not None:
             self.log.note_recipe(self._left.recipe)
         if self.refused is None and self._file is not None:
-            violations = recipe_violations(self._file.policy, asked)
+            violations = recipe_violations(self._file.policy, asked, self._left)
             if violations:
                 self.refused = refusal(self._file, f"the recipe of run {asked.run}", violations)
                 self._note_refused("recipe", [violation.policy_key for violation in violations], None)
@@ -106,7 +106,7 @@ class Egress:
                 raise self.refused
         if self.log is not None:
             self.log.note(message)
-        self._left.add(message.kind, message.size, message.epsilon)
+        self._left.add(message.kind, message.size, message.epsilon, message.delta, message.account)
         if self.log is not None and message.round is not None:
             logger.info("%s of round %d leaves; head of the egress log %s", message.kind, message.round, self.log.head)
 

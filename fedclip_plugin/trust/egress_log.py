@@ -39,6 +39,8 @@ _FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
         "tensors": (list,),
         "norm": (float, int, type(None)),
         "epsilon": (float, int, type(None)),
+        "delta": (float, int, type(None)),
+        "account": (str, type(None)),
     },
     REFUSED: {"what": (str,), "policy_keys": (list,)},
     CLOSE: _TOTALS,
@@ -139,6 +141,7 @@ class EgressLog:
             "norm": message.norm,
             "epsilon": message.epsilon,
             "delta": message.delta,
+            "account": message.account,
         }
         self._append(entry)
         self.messages, self.sent = self.messages + 1, self.sent + size

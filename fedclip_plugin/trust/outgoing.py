@@ -78,6 +78,8 @@ class Outgoing:
         What the silo has spent of differential privacy with this message; None where it has none.
     delta
         The delta of which that is; None where it has none.
+    account
+        Name of the count of which that is: a run that is begun anew has another; None where it has none.
     class_counts
         Of sums: images of each class.
     only_fault
@@ -91,6 +93,7 @@ class Outgoing:
     norm: float | None = None
     epsilon: float | None = None
     delta: float | None = None
+    account: str | None = None
     class_counts: Sequence[int] = field(default=())
     only_fault: bool = False
 

@@ -13,7 +13,7 @@ from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.faults import ABSENT, Fault
 from fedclip_plugin.recipe.rules.round_updates import fewest_updates
 from fedclip_plugin.recipe.schema.fedclip import DP_DELTA, DP_ROUNDING
-from fedclip_plugin.trust.left_before import LeftBefore
+from fedclip_plugin.trust.left_before import LeftBefore, Spent
 from fedclip_plugin.trust.outgoing import KINDS, Outgoing
 from fedclip_plugin.trust.silo_policy import PolicyFile, SiloPolicy
 
@@ -72,10 +72,14 @@ class Asked:
     update_bytes: int = 0
 
 
-def recipe_violations(policy: SiloPolicy, asked: Asked) -> list[Violation]:
-    """Return all that a policy refuses of a recipe, in the order of the policy's keys."""
+def recipe_violations(policy: SiloPolicy, asked: Asked, left: LeftBefore | None = None) -> list[Violation]:
+    """Return all that a policy refuses of a recipe, in the order of the policy's keys.
+
+    ``left`` is what has left before, by what there is a log of; without it only the recipe counts.
+    """
     rules = (_names, _amounts, _silos, _protection, _statistics)
     found = [violation for rule in rules for violation in rule(policy, asked)]
+    found += _delta(policy, asked, LeftBefore() if left is None else left)
     order = list(SiloPolicy.model_fields)
     return sorted(found, key=lambda violation: order.index(violation.policy_key))
 
@@ -162,15 +166,25 @@ def _protection(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
     if policy.require_differential_privacy:
         assert policy.max_epsilon is not None and policy.max_delta is not None, _BOUNDED
         where, settings = f"fedclip_args.{EPSILON_KEY}", asked.recipe.fedclip_args
-        target, delta = settings.dp_target_epsilon, settings.delta
+        target = settings.dp_target_epsilon
         if target is None:
             rule = "is not there, so that no epsilon is accounted and kept to"
             yield Violation("require_differential_privacy", where, rule)
         elif target > policy.max_epsilon:
             yield Violation("max_epsilon", where, f"at most {policy.max_epsilon:g}", target)
-        if target is not None and delta > policy.max_delta:
-            rule = f"at most {policy.max_delta:g}; left out it is {DP_DELTA:g}"
-            yield Violation("max_delta", "fedclip_args.dp_delta", rule, delta)
+
+
+def _delta(policy: SiloPolicy, asked: Asked, left: LeftBefore) -> Iterator[Violation]:
+    """Refuse a delta that is too large, by itself or with those of the recipes before, as a study has them."""
+    settings = asked.recipe.fedclip_args
+    if policy.max_delta is None or settings.dp_target_epsilon is None:
+        return
+    before = 0.0 if left.has_spent() else left.spent.delta  # what it has an account of already, it may go on with
+    if (before + settings.delta) > policy.max_delta * DP_ROUNDING:
+        rule = f"at most {policy.max_delta:g}; left out it is {DP_DELTA:g}"
+        if before:
+            rule = f"at most {policy.max_delta:g} in all, of which recipes before it have {before:g}"
+        yield Violation("max_delta", "fedclip_args.dp_delta", rule, settings.delta)
 
 
 def _statistics(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
@@ -214,12 +228,10 @@ def _spent(policy: SiloPolicy, message: Outgoing, left: LeftBefore, where: str) 
     if message.epsilon is None or message.delta is None:
         yield Violation("require_differential_privacy", where, "tells of no epsilon, so that it has none")
         return
-    if message.delta > policy.max_delta:
-        yield Violation("max_delta", where, f"is of delta {message.delta:g}; {policy.max_delta:g} is allowed")
-    spent = left.epsilon_with(message.epsilon)
-    if spent > policy.max_epsilon * DP_ROUNDING:
-        rule = f"would make epsilon {spent:.4g} in all; {policy.max_epsilon:g} may be spent"
-        yield Violation("max_epsilon", where, rule)
+    spent = left.spent_with(Spent(message.epsilon, message.delta), message.account)
+    for key, what, most in (("max_epsilon", "epsilon", policy.max_epsilon), ("max_delta", "delta", policy.max_delta)):
+        if (came := getattr(spent, what)) > most * DP_ROUNDING:
+            yield Violation(key, where, f"would make {what} {came:.4g} in all; {most:g} may be spent")
 
 
 def _told(names: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ ANY = "any"
 """What a list of a policy says where all is allowed."""
 
 _FINGERPRINT_DIGITS = 64
-_BUDGET = {"max_epsilon": "the most to be spent", "max_delta": "the largest that it may be spent for, e.g. 1.0e-5"}
+_BUDGET = {"max_epsilon": "the most to be spent", "max_delta": "the most of which that may be, e.g. 1.0e-5"}
 _ADVICE = "'fedclip policy example' prints one"
 
 
@@ -82,7 +82,8 @@ class SiloPolicy(Section):
         Most of it that the silo may spend, over all cells of a study together; given together with
         ``require_differential_privacy: true``.
     max_delta
-        Largest delta of which that epsilon may be, without which it bounds nothing; given together with it.
+        Most of delta, of which that epsilon is and without which it bounds nothing, over all cells of a study together;
+        given together with it.
     min_class_count
         Fewest images of a class of which sums of features may leave; under ``require_differential_privacy`` noise hides
         smaller ones, and it does not count.

@@ -13,6 +13,7 @@ from fedclip_plugin.federated.managers import handlers
 from fedclip_plugin.federated.messages.exchange import Exchange, packed
 from fedclip_plugin.federated.messages.fedml_messages import announced, decode
 from fedclip_plugin.federated.messages.leaving import current_egress, sending_through, value_leaves
+from fedclip_plugin.federated.privacy.privacy_settings import PrivacySettings
 from fedclip_plugin.federated.startup.start_messages import Present, Ready
 from fedclip_plugin.methods import parameters_of
 from fedclip_plugin.trust.audit import audit
@@ -213,27 +214,60 @@ def test_rounds_are_counted_by_how_often_training_leaves_with_earlier_starts_and
     other.close()
 
 
-def test_the_epsilons_of_a_studys_cells_add_up_in_policy_and_audit(tmp_path):
-    bounds = {"require_differential_privacy": True, "max_epsilon": 3.0, "max_delta": 1e-5}
-    file = policy_of(tmp_path, **bounds)
+def start_of(folder, recipe, *spent, account=None, delta=1e-5, **bounds):
+    """Let a silo begin, or go on, in one log, and send updates with which it has spent so much."""
+    usual = {"require_differential_privacy": True, "max_epsilon": 3.0, "max_delta": 3e-5}
+    opening = {"run": "demo", "silo": "art", "recipe": recipe, "policy": None}
+    own = Egress(policy_of(folder, **usual | bounds), EgressLog(folder / "egress_1.jsonl", opening), "demo")
+    try:
+        for number, epsilon in enumerate(spent, 1):
+            own.leaving(Outgoing("update", [b"1"], number, epsilon=epsilon, delta=delta, account=account))
+    finally:
+        own.close()
 
-    def start(recipe, *epsilons):
-        opening = {"run": "demo", "silo": "art", "recipe": recipe, "policy": None}
-        own = Egress(file, EgressLog(tmp_path / "egress_1.jsonl", opening), "demo")
-        try:
-            for number, epsilon in enumerate(epsilons, 1):
-                own.leaving(Outgoing("update", [b"1"], number, epsilon=epsilon, delta=1e-5))
-        finally:
-            own.close()
 
-    start("a", 0.5, 1.0)
-    start("a", 1.5)
-    start("b", 0.5, 1.0)
+def told_in_all(folder):
+    """Return the last two columns of an audit: epsilon and delta."""
+    return audit(folder / "egress_1.jsonl").to_text().split("in all  ")[1].splitlines()[0].split()[-2:]
+
+
+def test_what_a_studys_cells_spend_adds_up_in_policy_and_audit(tmp_path):
+    start_of(tmp_path, "a", 0.5, 1.0)
+    start_of(tmp_path, "a", 1.5)
+    start_of(tmp_path, "b", 0.5, 1.0)
     with pytest.raises(PolicyError, match=r"would make epsilon 3.1 in all; 3 may be spent"):
-        start("b", 1.6)
+        start_of(tmp_path, "b", 1.6)
     with pytest.raises(PolicyError, match=r"would make epsilon 3.3 in all; 3 may be spent"):
-        start("b", 0.8)
-    assert audit(tmp_path / "egress_1.jsonl").to_text().split("in all  ")[1].splitlines()[0].split()[-1] == "2.5"
+        start_of(tmp_path, "b", 0.8)
+    assert told_in_all(tmp_path) == ["2.5", "2e-05"]
+    start_of(tmp_path, "c", 0.1, 0.2)
+    with pytest.raises(PolicyError, match=r"would make delta 4e-05 in all; 3e-05 may be spent \(max_delta\)"):
+        start_of(tmp_path, "d", 0.1)
+    assert told_in_all(tmp_path) == ["2.7", "3e-05"]
+    assert audit(tmp_path / "egress_1.jsonl").verified
+
+
+def test_a_run_that_is_begun_anew_has_an_account_of_its_own_however_much_it_spends(tmp_path):
+    start_of(tmp_path, "a", 0.5, 1.0, account="first")
+    with pytest.raises(PolicyError, match=r"would make epsilon 3.1 in all"):
+        start_of(tmp_path, "a", 2.1, account="second")
+    start_of(tmp_path, "a", 2.1, account="first")
+    with pytest.raises(PolicyError, match=r"would make epsilon 4.5 in all(?s:.*)would make delta 3.1e-05 in all"):
+        start_of(tmp_path, "a", 2.4, account="first", delta=2.1e-5)
+    assert told_in_all(tmp_path) == ["2.1", "1e-05"]
+
+
+def test_the_log_tells_what_a_federation_spends_and_in_which_account(tmp_path):
+    bounds = {"require_differential_privacy": True, "max_epsilon": 50.0, "max_delta": 1e-3}
+    private = PrivacySettings(target_epsilon=None, noise_multiplier=1.0, delta=1e-3)
+    run = Federation(
+        tmp_path / "run", egress={1: egress_of(tmp_path, 1, **bounds)}, method="linear_probe", privacy=private
+    ).run()
+    ledger = json.loads((run.folder.personal("art") / "privacy.json").read_text())
+    updates = [line for line in lines_of(tmp_path / "egress_1.jsonl") if line["kind"] == "update"]
+    assert [line["epsilon"] for line in updates] == [line.silos["art"].epsilon for line in run.lines[1:]]
+    assert {(line["delta"], line["account"]) for line in updates} == {(1e-3, ledger["account"])}
+    assert len(ledger["account"]) == 16
 
 
 def test_a_log_that_cannot_be_written_keeps_the_message_back(tmp_path, monkeypatch):

@@ -53,9 +53,9 @@ def test_a_whole_log_is_verified_and_summed_up(path, capsys):
     told = capsys.readouterr().out
     assert "run demo, silo north, recipe abababababababab, silo policy cdcdcdcdcdcdcdcd: 4 messages" in told
     rows = {line.split("  ")[0]: line.split()[1:] for line in told.splitlines() if "  " in line}
-    assert rows["update"] == ["3", "84", "1", "to", "3", "1.5", "-"]
-    assert rows["status"] == ["1", "5", "-", "-", "-"]
-    assert rows["in all"][-6:] == ["89", "1", "to", "3", "1.5", "-"]
+    assert rows["update"] == ["3", "84", "1", "to", "3", "1.5", "-", "-"]
+    assert rows["status"] == ["1", "5", "-", "-", "-", "-"]
+    assert rows["in all"][-7:] == ["89", "1", "to", "3", "1.5", "-", "-"]
     assert f"verified: 6 lines, head {head}" in told
     assert "--head" in told, "what a chain does not find is said"
     assert main(["audit", str(path), "--head", head[:12]]) == 0
@@ -132,7 +132,16 @@ def test_a_line_of_another_shape_is_found_and_not_summed_up(path):
 
 
 @pytest.mark.parametrize(
-    "figure", [{"bytes": 10**400}, {"bytes": -1}, {"round": 2**63}, {"norm": 10**400}, {"epsilon": -1}]
+    "figure",
+    [
+        {"bytes": 10**400},
+        {"bytes": -1},
+        {"round": 2**63},
+        {"norm": 10**400},
+        {"epsilon": -1},
+        {"delta": True},
+        {"account": 7},
+    ],
 )
 def test_a_figure_that_no_silo_can_have_written_is_malformed(path, figure, capsys):
     write_start(path)

@@ -140,6 +140,22 @@ def test_the_delta_of_that_epsilon_is_held_against_the_most(workshop, tmp_path, 
     assert [violation.policy_key for violation in recipe_violations(low.policy, asked(recipe))] == ["max_delta"]
 
 
+def test_the_deltas_of_recipes_before_count_and_its_own_account_goes_on(workshop, tmp_path):
+    file = policy_of(tmp_path, require_differential_privacy=True, max_epsilon=8.0, max_delta=3e-5)
+    recipe = recipe_of(workshop, fedclip_args__dp_target_epsilon=2.0)
+    left = LeftBefore(recipe.digest())
+    for cell in ("a", "b", "c"):
+        assert recipe_violations(file.policy, asked(recipe), left) == []
+        left.recipe = cell
+        left.add("update", 1, 2.0, 1e-5)
+        left.recipe = recipe.digest()
+    (violation,) = recipe_violations(file.policy, asked(recipe), left)
+    told = "fedclip_args.dp_delta = 1e-05: at most 3e-05 in all, of which recipes before it have 3e-05 (max_delta)"
+    assert violation.line() == told
+    left.add("update", 1, 2.0, 1e-5)
+    assert recipe_violations(file.policy, asked(recipe), left) == [], "as a resumed run"
+
+
 def test_a_policy_that_bounds_epsilon_lets_noise_stand_for_a_number_of_images(workshop, tmp_path):
     recipe = recipe_of(workshop, **ONE_ROUND, fedclip_args__dp_target_epsilon=8.0)
     bounded = {"require_differential_privacy": True, "max_epsilon": 8.0, "max_delta": 1e-5}
@@ -192,7 +208,7 @@ MESSAGES = {
         {"require_differential_privacy": True, "max_epsilon": 1.0, "max_delta": 1e-6},
         {"kind": "update", "round": 1, "epsilon": 0.5, "delta": 1e-5},
         "max_delta",
-        "is of delta 1e-05; 1e-06 is allowed",
+        "would make delta 1e-05 in all; 1e-06 may be spent",
     ),
 }
 

@@ -256,8 +256,9 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         driver, update = self._driver, message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER
         if update:
             spent = driver.report.epsilon if driver.report else None
-            delta = None if self.settings.privacy is None else self.settings.privacy.delta
-            message_leaves(self.egress, packed, message, driver.kind, driver.round + 1, driver.norm, spent, delta)
+            own = driver.silo_trainer.privacy
+            account = (None, None) if own is None else (own.settings.delta, own.account)
+            message_leaves(self.egress, packed, message, driver.kind, driver.round + 1, driver.norm, spent, *account)
         else:
             kind = "report" if message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER else "status"
             behind = None if driver.report is None else driver.report.round

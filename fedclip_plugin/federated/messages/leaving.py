@@ -58,16 +58,18 @@ def message_leaves(
     norm: float | None = None,
     epsilon: float | None = None,
     delta: float | None = None,
+    account: str | None = None,
 ) -> None:
     """Show one of FedML's messages, as it is packed, that is about to go to the server; a PolicyError keeps it back.
 
     Parameters
     ----------
-    kind, round_, norm, epsilon, delta
+    kind, round_, norm, epsilon, delta, account
         As for :class:`~fedclip_plugin.trust.outgoing.Outgoing`.
     """
     counts = message.get(Message.MSG_ARG_KEY_MODEL_PARAMS)["counts"].tolist() if kind == "sums" else ()
-    egress.leaving(Outgoing(kind, _parts(packed), round_, _described(packed), norm, epsilon, delta, counts))
+    described = _described(packed)
+    egress.leaving(Outgoing(kind, _parts(packed), round_, described, norm, epsilon, delta, account, counts))
 
 
 def update_norm(seen: Mapping[str, Tensor], arrived: Mapping[str, Tensor]) -> float | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields, replace
+import os
+import re
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,13 @@ from fedclip_plugin.errors import RunFolderError
 from fedclip_plugin.federated.privacy.accountant import Mechanism
 from fedclip_plugin.runs.writing import writing
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+_ACCOUNT = re.compile("[0-9a-f]{16}")
+
+
+def _new_account() -> str:
+    return os.urandom(8).hex()
 
 
 @dataclass(frozen=True)
@@ -21,14 +29,26 @@ class Ledger:
     """A silo's count of rounds, with what they were.
 
     It only grows: a round counts before its training begins, so that one that a killed job trained again counts twice.
+
+    Attributes
+    ----------
+    noise_multiplier, rate, steps
+        Of each round; ``steps`` is a number of steps.
+    delta, clip
+        As in the recipe.
+    rounds
+        How many have been counted.
+    account
+        Its random name, by which an egress log tells this count from one that was begun anew; 16 hexadecimal digits.
     """
 
     noise_multiplier: float
     rate: float
-    steps: int  # of a round
+    steps: int
     delta: float
     clip: float
     rounds: int = 0
+    account: str = field(default_factory=_new_account)
 
     @property
     def mechanism(self) -> Mechanism:
@@ -54,9 +74,9 @@ class Ledger:
         try:
             found: Any = json.loads(place.read_text(encoding="utf-8"))
             version = found.pop("format_version")
-            kinds = {field.name: int if field.name in ("steps", "rounds") else float for field in fields(cls)}
-            right = found.keys() == kinds.keys() and all(type(found[name]) is kind for name, kind in kinds.items())
-            right = right and all(math.isfinite(value) and value >= 0 for value in found.values())
+            right = found.keys() == {own.name for own in fields(cls)} and all(
+                _is_right(name, value) for name, value in found.items()
+            )
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise _unusable(place, f"cannot be read ({error})") from error
         if version != FORMAT_VERSION:
@@ -64,6 +84,13 @@ class Ledger:
         if not right:
             raise _unusable(place, "does not hold what was spent")
         return cls(**found)
+
+
+def _is_right(name: str, value: Any) -> bool:
+    if name == "account":
+        return isinstance(value, str) and bool(_ACCOUNT.fullmatch(value))
+    kind = int if name in ("steps", "rounds") else float
+    return type(value) is kind and math.isfinite(value) and value >= 0
 
 
 def _unusable(place: Path, why: str) -> RunFolderError:

@@ -78,7 +78,7 @@ class SiloPrivacy:
             noise = settings.multiplier(self._rate, self._steps, self._planned)
             found = Ledger(noise, self._rate, self._steps, settings.delta, settings.clip)
         noise = settings.noise_multiplier or found.noise_multiplier
-        if found != Ledger(noise, self._rate, self._steps, settings.delta, settings.clip, found.rounds):
+        if found != Ledger(noise, self._rate, self._steps, settings.delta, settings.clip, found.rounds, found.account):
             raise RunFolderError(
                 f"{self._place} is of other images, or of a recipe with other batches or noise: what was spent there "
                 "cannot be added to; restore the images, or begin a new run with another --run"
@@ -92,6 +92,11 @@ class SiloPrivacy:
     def mechanism(self) -> Mechanism:
         """What the silo does in a round."""
         return self._known.mechanism
+
+    @property
+    def account(self) -> str:
+        """The name of the ledger in which that is counted."""
+        return self._known.account
 
     @property
     def epsilon(self) -> float:

@@ -158,6 +158,18 @@ def test_a_lost_or_foreign_ledger_is_refused(tmp_path):
             silo(tmp_path).begin(0)
 
 
+def test_a_ledger_keeps_its_account_and_one_that_is_begun_anew_has_another(tmp_path):
+    first, resumed, anew = silo(tmp_path), silo(tmp_path), silo(tmp_path / "anew")
+    for own, done in ((first, 0), (resumed, 1), (anew, 0)):
+        own.begin(done)
+    assert first.account == resumed.account != anew.account
+    place = tmp_path / "privacy.json"
+    for account in ("", "x" * 16, 7):
+        place.write_text(json.dumps(json.loads(place.read_text()) | {"account": account}))
+        with pytest.raises(RunFolderError, match="does not hold what was spent"):
+            silo(tmp_path).begin(1)
+
+
 def test_a_round_beyond_the_target_is_not_computed(tmp_path):
     once = Mechanism(1.0, 8 / 40, 5).epsilon(1, 1e-3, 4)
     own = silo(tmp_path, settings=PrivacySettings(once + 1e-6, 1.0, 1e-3))
