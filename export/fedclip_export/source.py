@@ -65,6 +65,7 @@ class Source:
             "round": str(self.saved.round),
             "adapter_sha256": self.sha256,
             "recipe_digest": self.saved.recipe_digest,
+            **{name: repr(value) for name, value in self.saved.privacy_spent.items()},
         }
 
     def notes(self) -> list[str]:
@@ -73,6 +74,9 @@ class Source:
         if own := self.saved.calibration:
             rate = f"{100 * own.false_reject_rate:g} % of {own.images} validation images"
             found.append(f"temperature {own.temperature:.3g}; unknown below {own.threshold:.3g}, as were {rate}")
+        if spent := self.saved.privacy_spent:
+            told = f"epsilon {spent['epsilon']:.3g}, delta {spent['delta']:g}"
+            found.append(f"differential privacy of each training image: {told}; the manifest says so")
         return found
 
     def manifest_fields(self) -> dict[str, Any]:
@@ -86,6 +90,7 @@ class Source:
             "backbone": {"name": self.backbone_name, "fingerprint": self.saved.fingerprint},
             "sample_range": self.saved.sample_range,
             "calibration": self.saved.calibration,
+            "privacy": self.saved.privacy_spent or None,
         }
 
 

@@ -115,13 +115,11 @@ class AdapterCard:
 
     def _limits(self, license: str | None) -> list[str]:
         known = self.rounds[-1].privacy_spent if self.rounds else {}  # all rounds took part in the choice of this one
-        spent = known or self.saved.metrics
-        epsilon, delta = (spent.get(name) for name in ("epsilon", "delta"))
         noise = "no noise was added to them"
-        if isinstance(epsilon, float) and isinstance(delta, float):
+        if spent := known or self.saved.privacy_spent:
             noise = (
                 f"training, over all rounds among which this one was chosen, gave each image of a silo's training "
-                f"split differential privacy with epsilon {epsilon:.3g} and delta {delta:g}"
+                f"split differential privacy with epsilon {spent['epsilon']:.3g} and delta {spent['delta']:g}"
             )
         unsaid = [] if license else ["No license is given: ask the owner of this repository."]
         revealed = f"Updates of an adapter can reveal something of the images that it was trained on; {noise}."

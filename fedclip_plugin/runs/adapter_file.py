@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -53,8 +54,9 @@ class SavedAdapter:
         Hash of what defined the training.
     metrics
         What was measured of this round so far (fractions between 0 and 1): ``target``, and of the best and the last
-        round ``validation`` and ``zero_shot_validation``, the means over the silos' own validation images; and
-        ``wise``, how much of what was trained is in an adapter that is interpolated.
+        round ``validation`` and ``zero_shot_validation``, the means over the silos' own validation images;
+        ``wise``, how much of what was trained is in an adapter that is interpolated; and ``epsilon`` and ``delta``, as
+        in `privacy_spent`.
     text_features
         Unit-length text features of the classes, by the frozen CLIP, ``[C, d]`` float32.
     tensors
@@ -107,6 +109,14 @@ class SavedAdapter:
         own, zero_shot = self.metrics.get("validation"), self.metrics.get("zero_shot_validation")
         shares = all(isinstance(score, float) and 0 <= score <= 1 for score in (own, zero_shot))
         return below_zero_shot(own, zero_shot, "the adapter") if shares else None
+
+    @property
+    def privacy_spent(self) -> dict[str, float]:
+        """Epsilon, the largest of a silo, and delta of the training images' privacy; empty where none is known."""
+        epsilon, delta = (self.metrics.get(name) for name in ("epsilon", "delta"))
+        if not isinstance(epsilon, float) or not isinstance(delta, float):
+            return {}
+        return {"epsilon": epsilon, "delta": delta} if 0 <= epsilon < math.inf and 0 < delta < 1 else {}
 
     def require_backbone(self, found: str, width: int, where: str) -> None:
         """Refuse a backbone, from ``where``, whose features mean something else to this adapter."""

@@ -98,6 +98,16 @@ def test_verify_tells_what_a_bundle_holds(edge, delivered, public):
     assert "golden logits; images within" in out
 
 
+def test_verify_tells_what_was_spent_of_privacy(edge, tmp_path):
+    folder = forge.bundle(tmp_path / "private", privacy=forge.PRIVACY)
+    told = edge("verify", folder, "--allow-unsigned")[1]
+    assert "  privacy    of each training image: epsilon 7.25, delta 1e-05\n" in told
+    assert json.loads(edge("verify", folder, "--allow-unsigned", "--json")[1])["privacy"] == forge.PRIVACY
+    plain = forge.bundle(tmp_path / "plain")
+    assert "privacy" not in edge("verify", plain, "--allow-unsigned")[1]
+    assert json.loads(edge("verify", plain, "--allow-unsigned", "--json")[1])["privacy"] is None
+
+
 def test_verify_as_json(edge, delivered, public):
     told = json.loads(edge("verify", delivered, "--key", public, "--json")[1])
     assert (told["kind"], told["round"], told["precision"]) == ("bundle", 1, "fp32")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedclip_edge.bundle import FileEntry, Manifest, canonical
+from fedclip_edge.bundle.manifest import OPTIONAL
 from fedclip_edge.errors import BundleError
 from tests.support import forge
 
@@ -147,6 +148,14 @@ WRONG = [
     ("calibration", {}),
     ("calibration", {"temperature": 1, "threshold": 0.4, "false_reject_rate": 0.05}),
     ("sample_range", "0-4095"),
+    ("privacy", {}),
+    ("privacy", {"epsilon": 8.0}),
+    ("privacy", {"epsilon": -1, "delta": 1e-5}),
+    ("privacy", {"epsilon": 8.0, "delta": 0}),
+    ("privacy", {"epsilon": 8.0, "delta": 1}),
+    ("privacy", {"epsilon": True, "delta": 0.1}),
+    ("privacy", {"epsilon": 8.0, "delta": 1e-5, "unit": "image"}),
+    ("privacy", "epsilon 8"),
     ("next_keys", "AAAA"),
     ("next_keys", [7]),
     ("next_keys", ["!"]),
@@ -162,6 +171,14 @@ def test_a_calibration_is_read_and_written_when_there_is_one(described):
     described["calibration"] = forge.calibration(1)
     manifest = Manifest.from_bytes(forge.canonical(described))
     assert manifest.calibration.to_json() == forge.calibration(1)
+    assert manifest.to_bytes() == forge.canonical(described)
+
+
+def test_what_privacy_was_spent_is_read_and_written_when_there_is_some(described):
+    assert Manifest.from_bytes(forge.canonical(described)).privacy is None
+    described["privacy"] = forge.PRIVACY
+    manifest = Manifest.from_bytes(forge.canonical(described))
+    assert manifest.privacy == forge.PRIVACY
     assert manifest.to_bytes() == forge.canonical(described)
 
 
@@ -187,7 +204,7 @@ def test_a_wrong_field_is_named(key, value, described):
     assert caught.value.reason == "malformed"
 
 
-@pytest.mark.parametrize("key", sorted({*Manifest.__dataclass_fields__} - {"next_keys", "sample_range", "calibration"}))
+@pytest.mark.parametrize("key", sorted({*Manifest.__dataclass_fields__} - set(OPTIONAL)))
 def test_every_key_is_required(key, described):
     del described[key]
     assert reason(Manifest.from_bytes, forge.canonical(described)) == ("schema" if key == "schema" else "malformed")

@@ -35,7 +35,7 @@ def described(tmp_path_factory):
     place = tmp_path_factory.mktemp("spec")
     made = [forge.read(forge.bundle(place / "bundle", external=True)), forge.read(forge.update(place / "update"))]
     more = {"next_keys": [base64.b64encode(bytes(32)).decode()], "sample_range": [-1000, 400.5]}
-    return [*made, made[1] | more, made[0] | {"calibration": forge.calibration(1)}]
+    return [*made, made[1] | more, made[0] | {"calibration": forge.calibration(1), "privacy": forge.PRIVACY}]
 
 
 def by_code(value):
@@ -59,6 +59,7 @@ def test_the_schema_has_the_keys_of_the_code():
         if isinstance(rule, dict):
             assert set(SCHEMA["properties"][name]["properties"]) == set(rule)
     assert set(SCHEMA["properties"]["calibration"]["properties"]) == set(forge.calibration(1))
+    assert set(SCHEMA["properties"]["privacy"]["properties"]) == set(forge.PRIVACY)
     assert set(SCHEMA["properties"]["files"]["properties"]) == set(manifest_schema.ROLES.values())
 
 
@@ -70,7 +71,7 @@ def _changes(described):
     """Yield the manifest with one value replaced or one key removed, and where."""
     paths = [(key,) for key in described] + [
         (key, inner)
-        for key in ("adapter", "backbone", "onnxruntime", "golden", "files", "calibration")
+        for key in ("adapter", "backbone", "onnxruntime", "golden", "files", "calibration", "privacy")
         for inner in described[key]
     ]
     paths += [("files", "head.onnx", key) for key in manifest_schema.FILE] + [("files", "new.bin"), ("colour",)]
@@ -127,7 +128,7 @@ def test_javascript_has_the_same_reasons_but_for_duplicate_keys():
 
 
 def test_every_attack_that_files_can_tell_is_a_case():
-    assert [case["name"] for case in VECTORS["cases"]][4:] == bundle_vectors.cases()
+    assert [case["name"] for case in VECTORS["cases"]][5:] == bundle_vectors.cases()
     unused = set(VECTORS["contents"]) - {digest for case in VECTORS["cases"] for digest in case["files"].values()}
     assert not unused
 

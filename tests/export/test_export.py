@@ -7,10 +7,11 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
-from fedclip_edge.bundle import Trust, open_bundle
+from fedclip_edge.bundle import Manifest, Trust, open_bundle
 from fedclip_edge.bundle.keys import load_public_keys
 from fedclip_edge.runtime import EdgeClassifier, install
 from fedclip_export import check_images, export_bundle, parity
@@ -23,7 +24,7 @@ from fedclip_miniature import CLASSES, ensure_miniature
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.cli.main import main as fedclip
 from fedclip_plugin.runs import load_adapter, lock
-from tests.support.random_adapters import write_adapter
+from tests.support.random_adapters import fresh_adapter, write_adapter
 from tests.support.tiffs import tiff
 from tests.support.workshop import IMAGES_PER_CLASS
 
@@ -78,6 +79,27 @@ def test_the_bundle_describes_its_adapter(place):
     assert float(manifest.parity["fp32"]["max_dlogit_files"]) <= parity.FILES_TOLERANCE
     assert manifest.parity["fp32"]["images"] == "142"
     assert str(place) not in bundle.raw.decode()
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_an_update_says_what_was_spent_of_the_images_privacy(place, tmp_path, capsys, private):
+    spent = {"epsilon": 7.987654321, "delta": 1e-5}
+    adapter = write_adapter(tmp_path / "private", round=5, metrics={"validation": 0.5} | (spent if private else {}))
+    words = ["--adapter", str(adapter), "--against", str(place / "bundle"), "--out", str(tmp_path / "update")]
+    assert main(["update", *words, "--sign", str(place / "keys" / "release")]) == 0
+    told = capsys.readouterr().out
+    assert ("differential privacy of each training image: epsilon 7.99, delta 1e-05" in told) == private
+    manifest = Manifest.from_bytes((tmp_path / "update" / "manifest.json").read_bytes())
+    assert manifest.privacy == (spent if private else None)
+    head = onnx.load(tmp_path / "update" / "head.onnx")
+    kept = {entry.key: float(entry.value) for entry in head.metadata_props if entry.key in spent}
+    assert kept == (spent if private else {})
+
+
+@pytest.mark.parametrize("epsilon", [-1.0, float("inf"), float("nan"), True, "8", None])
+def test_an_epsilon_that_is_none_is_not_handed_on(epsilon):
+    saved = dataclasses.replace(fresh_adapter(), metrics={"epsilon": epsilon, "delta": 1e-5})
+    assert Source(saved, "").manifest_fields()["privacy"] is None
 
 
 def test_a_device_answers_as_the_trainer_does(place, photo, capsys):

@@ -49,6 +49,8 @@ def vectors(place):
     add("weights beside the encoder", forge.bundle(place / "outside", 2, 200, key, external=True), None)
     calibrated = forge.bundle(place / "calibrated", 2, 200, key, calibration=forge.calibration(2))
     add("a bundle with a threshold", calibrated, None, answers=forge.answers(2))
+    private = forge.bundle(place / "private", 2, 200, key, privacy=forge.PRIVACY)
+    add("a bundle that tells of differential privacy", private, None)
     for name in cases():
         add(name, attacked(place / name.replace("/", "_"), name, key), ATTACKS[name].reason)
     device = {

@@ -180,6 +180,10 @@ def confidences(round):
     return [LABELS[at] for at in shares.argmax(1)], shares.max(1)
 
 
+PRIVACY = {"epsilon": 7.25, "delta": 1e-05}
+"""What a manifest says of the training images' privacy."""
+
+
 def calibration(round):
     """Return a calibration by which the less confident of the two answers for ``images()`` is ``unknown``."""
     threshold = round_to_four(confidences(round)[1].mean())

@@ -49,6 +49,7 @@ const RESERVED = ["manifest.json", "manifest.sig"];
  * @property {string[]} [next_keys] base64 of raw public keys that a device which accepts this trusts from then on
  * @property {[number, number] | null} [sample_range] what is black and white in samples of more than 8 bits
  * @property {Calibration | null} [calibration] what confidences are worth; without it no answer is unknown
+ * @property {{epsilon: number, delta: number} | null} [privacy] differential privacy of each training image, where known
  * @property {FileEntry[]} entries every file
  * @property {boolean} isUpdate true when encoder and preprocess are those already installed
  * @property {{features: Float32Array, logits: Float32Array, images: Array<import("./edge-classifier.mjs").RgbImage>}}
@@ -58,8 +59,8 @@ const RESERVED = ["manifest.json", "manifest.sig"];
 /** @typedef {Record<string, (value: any) => boolean>} Fields rule of each field; with no other is it complete */
 
 /**
- * Read and check manifest.json. Only `next_keys`, `sample_range` and `calibration` may be missing, and no other
- * field is allowed.
+ * Read and check manifest.json. Only `next_keys`, `sample_range`, `calibration` and `privacy` may be missing, and no
+ * other field is allowed.
  *
  * @param {Uint8Array} raw the file's bytes, signature verified
  * @returns {Manifest} the manifest
@@ -69,8 +70,9 @@ export function parseManifest(raw) {
   const fields = parseJson(raw);
   if (fields?.schema !== SCHEMA)
     throw new BundleError("schema", `The manifest is not of schema ${SCHEMA}: update this program.`);
-  checkObject({ next_keys: [], sample_range: null, calibration: null, ...fields }, FIELDS, "manifest");
+  checkObject({ next_keys: [], sample_range: null, calibration: null, privacy: null, ...fields }, FIELDS, "manifest");
   if (isObject(fields.calibration)) checkObject(fields.calibration, CALIBRATION, "calibration");
+  if (isObject(fields.privacy)) checkObject(fields.privacy, PRIVACY, "privacy");
   const entries = readEntries(fields.files);
   const isUpdate = entries.some((entry) => entry.installed);
   return { ...fields, entries, isUpdate, golden: readGolden(fields, isUpdate) };
@@ -140,6 +142,11 @@ const CALIBRATION = {
   images: upTo(Number.MAX_SAFE_INTEGER),
 };
 /** @type {Fields} */
+const PRIVACY = {
+  epsilon: (value) => Number.isFinite(value) && value >= 0,
+  delta: (value) => isShare(value) && value > 0,
+};
+/** @type {Fields} */
 const FIELDS = {
   schema: isCount,
   product: isName,
@@ -164,6 +171,7 @@ const FIELDS = {
   sample_range: (value) =>
     value === null || (listOf(Number.isFinite, 2, 2)(value) && value[0] < value[1] && Number.isFinite(value[1] - value[0])),
   calibration: (value) => value === null || isObject(value),
+  privacy: (value) => value === null || isObject(value),
 };
 
 /** @param {any} value from JSON @param {Fields} fields what it has to have @param {string} path where it stands */

@@ -17,7 +17,7 @@ from fedclip_edge.calibration import Calibration
 from fedclip_edge.errors import BundleError
 from fedclip_edge.sample_range import SampleRange
 
-OPTIONAL: Mapping[str, Any] = {"next_keys": [], "sample_range": None, "calibration": None}
+OPTIONAL: Mapping[str, Any] = {"next_keys": [], "sample_range": None, "calibration": None, "privacy": None}
 """Keys that may be left out, and what that means."""
 MAX_MANIFEST = 1 << 20
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
@@ -68,6 +68,9 @@ class Manifest:
     calibration
         What the head's logits were divided by, and the confidence below which an answer is ``unknown``; None, and left
         out, where that is not known.
+    privacy
+        ``epsilon`` and ``delta`` of the differential privacy of each training image of a silo; None, and left out,
+        where training had none, or that is not known.
     """
 
     product: str
@@ -91,6 +94,7 @@ class Manifest:
     next_keys: tuple[PublicKey, ...] = ()
     sample_range: SampleRange | None = None
     calibration: Calibration | None = None
+    privacy: Mapping[str, float] | None = None
     schema: int = 1
 
     @property

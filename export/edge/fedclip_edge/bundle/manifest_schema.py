@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 from collections.abc import Callable, Mapping
@@ -62,6 +63,14 @@ def _is_labels(value: object) -> bool:
 
 def _is_table_of_text(value: object) -> bool:
     return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
+def _is_privacy(value: object) -> bool:
+    if not isinstance(value, dict) or set(value) != {"epsilon", "delta"}:
+        return False
+    if not all(type(one) in (int, float) and math.isfinite(one) for one in value.values()):
+        return False
+    return bool(value["epsilon"] >= 0 and 0 < value["delta"] < 1)
 
 
 def _integer(lowest: int, highest: int, unit: str = "") -> Rule:
@@ -125,6 +134,10 @@ MANIFEST: dict[str, Rule] = {
     ),
     "sample_range": (lambda value: value is None or is_range(value), f"null or {RANGE_RULE}"),
     "calibration": (lambda value: value is None or is_calibration(value), f"null or {CALIBRATION_RULE}"),
+    "privacy": (
+        lambda value: value is None or _is_privacy(value),
+        "null or an object of epsilon (from 0) and delta (above 0, below 1)",
+    ),
 }
 FILE: dict[str, Rule] = {
     "role": _one_of(tuple(ROLES)),

@@ -189,6 +189,7 @@ def _facts(options: argparse.Namespace, kind: str, bundle: Bundle, tested: SelfT
         "labels": list(manifest.labels),
         "backbone": manifest.backbone["name"],
         "precision": manifest.precision,
+        "privacy": None if manifest.privacy is None else dict(manifest.privacy),
         "bytes": {name: entry.size for name, entry in manifest.files.items() if not entry.installed},
         "self_test": None if tested is None else asdict(tested),
     }

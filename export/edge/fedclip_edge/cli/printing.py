@@ -60,6 +60,7 @@ def manifest_lines(
         "valid": _validity(manifest),
         "encoder": f"{manifest.backbone['name']}, {manifest.precision}, {manifest.feature_dim} features",
         **({"unknown": _calibrated(manifest.calibration)} if manifest.calibration else {}),
+        **({"privacy": _private(manifest.privacy)} if manifest.privacy else {}),
         "labels": f"{len(manifest.labels)}: {', '.join(manifest.labels)}",
         "files": ", ".join(carried),
         "self-test": _tested(tested) if tested is not None else _untested(key_id),
@@ -89,6 +90,10 @@ def bench_table(result: Bench) -> str:
 def _calibrated(calibration: Calibration) -> str:
     rate = f"{100 * calibration.false_reject_rate:g} % of {calibration.images} known images"
     return f"below a probability of {calibration.threshold:.3g} ({rate}), at temperature {calibration.temperature:.3g}"
+
+
+def _private(spent: Mapping[str, float]) -> str:
+    return f"of each training image: epsilon {spent['epsilon']:.3g}, delta {spent['delta']:g}"
 
 
 def _tested(tested: SelfTest) -> str:
