@@ -57,6 +57,16 @@ def test_a_key_tells_its_type_its_bounds_and_its_default():
     assert keys["fedclip_args.method"].takes.replace(" or ", ", ").split(", ") == list(METHODS)
 
 
+def test_the_default_method_is_the_papers_and_what_is_recommended_is_what_recipes_for_own_images_take():
+    (method,) = [key for key in section_keys("fedclip_args") if key.name == "method"]
+    own = [
+        yaml.safe_load(file.read_text())["fedclip_args"] for file in recipe_files() if file.parent.name == "own_images"
+    ]
+    ((taken, views),) = {(each["method"], each["augmented_views"]) for each in own}
+    assert method.default == "fedclip" != taken
+    assert f"``{taken}`` with ``augmented_views: {views}`` is recommended" in method.meaning
+
+
 _EXPECTED = {
     "comm_args.backend": ("MPI or sp", None),
     "train_args.comm_round": ("whole number at least 1", None),

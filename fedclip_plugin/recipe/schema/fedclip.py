@@ -57,7 +57,9 @@ class FedClipArgs(Section):
         photographs name a CLIP such as ``openai/clip-vit-base-patch32``, which ``fit()`` and ``fedclip init`` take for
         images of your own unless told otherwise.
     method
-        What is trained and sent; ``fedclip ls --methods`` says more of each.
+        What is trained and sent; ``fedclip ls --methods`` says more of each. Without it: the paper's, ``fedclip``. To
+        begin with, ``sigmoid_gate`` with ``augmented_views: 4`` is recommended, which ``fedclip init``, ``fit()`` and
+        the recipes under ``own_images/`` write; docs/methods.md says why.
     start
         What ``method: linear_probe`` starts from. ``ridge``: the first round trains nothing, but is that of ``method:
         ridge``, in which all silos take part; later rounds train what it found. The other methods know ``zero_shot``.
