@@ -20,8 +20,8 @@ _HEAD_DIGITS = 12
 
 UNSEEN = (
     "A chain holds no secret: whoever can write the file can write another one from any line on, and ends it in "
-    "order, or can cut it behind the closing line of an earlier start. That shows by a head alone that was told "
-    "elsewhere before: a silo's console and log have it; give it with --head."
+    "order, or can cut it behind the closing line of an earlier start. That shows by a head alone that was kept "
+    "elsewhere before: a silo's log has it, and the console of a job on one machine; give it with --head."
 )
 """What the chain by itself does not find."""
 
