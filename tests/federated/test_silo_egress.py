@@ -167,6 +167,29 @@ def test_a_study_is_checked_federation_by_federation_under_its_own_name(policy, 
     assert entries[1]["recipe"] == longer.digest()
 
 
+def test_a_cell_whose_delta_the_cells_before_it_leave_no_room_for_is_refused_before_it_begins(
+    policy, recipe, workshop, tmp_path
+):
+    policy(require_differential_privacy=True, max_epsilon=8.0, max_delta=2e-5)
+    cells = [
+        load_recipe(
+            workshop.recipe(f"egress_{rate}", fedclip_args__dp_target_epsilon=2.0, train_args__learning_rate=rate)
+        )
+        for rate in (0.1, 0.2, 0.3)
+    ]
+    with rank_egress(None, recipe, tmp_path / "study", 1) as egress:
+        for cell in cells[:2]:
+            with job_egress(None, cell, tmp_path / "study" / "runs" / "cell", 1) as fault:
+                assert fault is None
+                egress.leaving(Outgoing("update", [b"1"], 1, epsilon=2.0, delta=1e-5, account=cell.digest()[:16]))
+        with job_egress(None, cells[2], tmp_path / "study" / "runs" / "cell", 1) as fault:
+            assert "dp_delta = 1e-05: at most 2e-05 in all, of which recipes before it have 2e-05" in str(fault)
+    refused = [
+        entry for entry in lines_of(tmp_path / "study" / "logs" / "egress_1.jsonl") if entry["entry"] == "refused"
+    ]
+    assert [(entry["what"], entry["policy_keys"]) for entry in refused] == [("recipe", ["max_delta"])]
+
+
 def test_every_rank_hears_that_a_silo_refuses_but_not_why(recipe, tmp_path, capfd):
     world, why = World(4, ["a", "b", "c", "d"]), PolicyError("SILO POLICY: methods of /etc/secret")
 
