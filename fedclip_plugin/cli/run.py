@@ -11,12 +11,13 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from fedclip_edge.arguments import path_argument
-from fedclip_edge.terminal import say_at_once
+from fedclip_edge.terminal import printable, say_at_once
 from fedclip_plugin.cli.mpirun.run_and_wait import ATTENDED, end_with_parent
 from fedclip_plugin.cli.options import add_overrides
 from fedclip_plugin.errors import FedClipError
@@ -126,9 +127,11 @@ def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank:
     console = Console(recipe, folder, on_training=lambda: _explain_termination(folder))
     tracked = recipe.tracking_args.enable_tensorboard
     observer = TensorBoard(console, folder.path / "tensorboard") if tracked else console
-    run_job(recipe, folder, resume, progress, observer)
+    missing = run_job(recipe, folder, resume, progress, observer)
     if rank == 0:
-        console.finish()
+        _tell_results(console.finish)
+    if recipe.fedclip_args.round_grace is not None:
+        _leave_without(missing, recipe)
     leave()
 
 
@@ -153,6 +156,39 @@ def what_is_safe(folder: RunFolder) -> str:
     if not records or not records[-1].round:
         return f"no round is complete yet in {folder.path}; start it again with the same command"
     return f"round {records[-1].round} is complete and safe in {folder.path}; continue with --resume"
+
+
+def _tell_results(finish: Callable[[], None]) -> None:
+    """Print the closing table; the others wait in MPI meanwhile, and would for ever if this only failed."""
+    from mpi4py import MPI
+
+    from fedclip_plugin.federated.stop import stop_job
+
+    try:
+        finish()
+    except Exception as error:
+        stop_job(MPI.COMM_WORLD, "server (rank 0), after the last round, with all adapters saved", error)
+
+
+def _leave_without(missing: Sequence[int], recipe: Recipe) -> None:
+    """End the job on the server where silos are missing; they never come to the end that MPI waits for."""
+    from mpi4py import MPI
+
+    from fedclip_plugin.federated.departure import await_done, end_job, say_done
+
+    comm = MPI.COMM_WORLD
+    if comm.Get_rank():
+        say_done(comm)
+        return
+    there = [rank for rank in range(1, comm.Get_size()) if rank not in missing]
+    absent = sorted({*missing, *await_done(comm, there, _LEAVE_SECONDS)})
+    if absent:
+        names = recipe.silo_names() or ()
+        told = ", ".join(names[rank - 1] if rank <= len(names) else f"rank {rank}" for rank in absent)
+        print(printable(f"the job ends without {told}: no answer to the last adapter; all results are saved"))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        end_job(comm)
 
 
 def leave() -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -69,24 +69,37 @@ def silo_answers(trainer: FedClipTrainer, splits: SiloFeatures) -> Answer:
 
 def ask_here(answers: Sequence[Answer], aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:
     """End a run whose silos, or whose one worker, are in this process; `say` hears what could not be done."""
-    _ask_all(lambda question: [own(question) for own in answers], aggregator, target, say)
+    _ask_all(lambda question: [own(question) for own in answers], aggregator, target, say, aggregator.silos)
 
 
-def closing_exchange(comm: Any, names: Sequence[str], limit: float, model: Adapter) -> Exchange:
-    """Return the way between the ranks, of which `names` are known here, for :func:`ask_over` about a `model`."""
+def closing_exchange(
+    comm: Any, names: Sequence[str], limit: float, model: Adapter, missing: Collection[int] = ()
+) -> Exchange:
+    """Return the way between the ranks, of which `names` are known here, for :func:`ask_over` about a `model`.
+
+    Ranks that are `missing` are not asked.
+    """
     adapter = TensorLayout.like(parameters_of(model), "adapter.")
     layouts = {ScoreAdapter: [adapter], ScoreClasses: [adapter, *NO_TENSORS]}
-    return Exchange(comm, names, limit, "after the last round", "fedclip_args.round_timeout", layouts)
+    return Exchange(comm, names, limit, "after the last round", "fedclip_args.round_timeout", layouts, missing)
 
 
-def ask_over(exchange: Exchange, ranks: int, aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:
-    """End a run over MPI, on the server, while all other ranks are in :func:`answer_over`."""
+def ask_over(
+    exchange: Exchange,
+    ranks: int,
+    aggregator: FedClipAggregator,
+    target: InputSet | None,
+    say: _Say,
+    missing: Collection[int] = (),
+) -> None:
+    """End a run over MPI, on the server, while all other ranks but those missing are in :func:`answer_over`."""
 
     def _ask(question: Any) -> list[Any]:
         exchange.to_silos([question] * ranks)
         return exchange.from_silos(_ANSWERS[type(question)])
 
-    _ask_all(_ask, aggregator, target, say)
+    silos = [name for rank, name in enumerate(aggregator.silos, 1) if rank not in missing]
+    _ask_all(_ask, aggregator, target, say, silos)
     exchange.to_silos([NoMoreQuestions()] * ranks)
 
 
@@ -96,24 +109,28 @@ def answer_over(exchange: Exchange, answer: Answer) -> None:
         exchange.to_server(answer(question))
 
 
-def _ask_all(ask: _Ask, aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:
+def _ask_all(
+    ask: _Ask, aggregator: FedClipAggregator, target: InputSet | None, say: _Say, silos: Sequence[str]
+) -> None:
     sent = sum(tensor.nbytes for tensor in parameters_of(aggregator.model).values())
     if sent > _MOST_BYTES:
         say(f"note: an adapter of {size(sent)} is not sent once more: it is not calibrated, nor tried on other classes")
         return
     scorer, model = aggregator.class_scorer, aggregator.model
     if scorer is not None:
-        score_classes(aggregator.folder, scorer, model, partial(_class_counts, ask, aggregator))
+        score_classes(aggregator.folder, scorer, model, partial(_class_counts, ask, aggregator, silos))
     if aggregator.settings.calibrate:
         _calibrate(ask, aggregator, target, say)
 
 
-def _class_counts(ask: _Ask, aggregator: FedClipAggregator, adapter: Arrays | None) -> dict[str, ClassCounts]:
-    """Return the counts of every silo; a simulation's server has all images itself, and asks nobody."""
+def _class_counts(
+    ask: _Ask, aggregator: FedClipAggregator, silos: Sequence[str], adapter: Arrays | None
+) -> dict[str, ClassCounts]:
+    """Return the counts of the silos that are asked; a simulation's server has all images itself, and asks nobody."""
     assert aggregator.class_scorer is not None, "asked of runs that have new classes only"
     if aggregator.class_scorer.sources:
         return aggregator.class_scorer.of_sources(aggregator.model, adapter)
-    return dict(zip(aggregator.silos, map(checked_counts, ask(ScoreClasses(adapter))), strict=True))
+    return dict(zip(silos, map(checked_counts, ask(ScoreClasses(adapter))), strict=True))
 
 
 def _calibrate(ask: _Ask, aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:

@@ -151,7 +151,11 @@ def require_plain(recipe: Recipe) -> None:
     Our own runner, its messages or its console fulfil them. ``proximal_mu``, ``zero_shot_distillation``, ``text_pull``,
     ``server_optimizer`` and ``augmented_views`` work with the plain one too: trainer, aggregator and features do them.
     """
-    unset = {"wise": None, "robust_aggregation": "none"}  # keys without a value are left out of what is flat
+    unset = {
+        "wise": None,
+        "robust_aggregation": "none",
+        "round_grace": None,
+    }  # keys without a value are left out of what is flat
     asked: dict[str, Any] = unset | recipe.flat()
     silos = asked["client_num_per_round" if recipe.simulated else "client_num_in_total"]
     only_launched = {
@@ -160,6 +164,7 @@ def require_plain(recipe: Recipe) -> None:
         "federation": ("federated", "every silo goes on from the average"),
         "start": (ZERO_SHOT, "the first round trains like the others"),
         "wise": (None, "the last round trains like the others"),
+        "round_grace": (None, "a round waits for every silo"),
         "class_split": ("all", "nobody scores the classes that are not trained"),
         "personal_epochs": (0, "silos are done when the last average arrives"),
         "enable_tensorboard": (False, "nobody collects the silos' metrics"),

@@ -29,8 +29,10 @@ def run_job(
     progress: bool,
     observer: Observer,
     histories: Histories | None = None,
-) -> None:
+) -> tuple[int, ...]:
     """Train a federation until the last round; MPI stays open, so that another job may follow.
+
+    Return, on the server, the ranks of silos that were not there at the end (``round_grace``).
 
     Parameters
     ----------
@@ -55,7 +57,7 @@ def run_job(
             log_to(folder.path / "logs", args.rank),
             job_egress(args.comm, recipe, folder.path, args.rank) as fault,
         ):
-            _train(args, recipe, folder, resume, progress, observer, histories, fault)
+            return _train(args, recipe, folder, resume, progress, observer, histories, fault)
     except FedClipError:
         raise
     except Exception as error:
@@ -73,7 +75,7 @@ def _train(
     observer: Observer,
     histories: Histories | None,
     fault: FedClipError | None,
-) -> None:
+) -> tuple[int, ...]:
     def _tell(text: str) -> None:
         if args.rank == 0:
             observer.say(text)
@@ -82,12 +84,12 @@ def _train(
     done = open_run_here(folder, recipe, resume) if here else open_run(args.comm, folder, recipe, resume, fault)
     if done >= args.comm_round:
         _tell(f"{folder.path} has all {done} rounds already: nothing to train")
-        return
+        return ()
     if not here:
         require_earlier_log(args.comm, args.rank, done)
     if recipe.simulated:
         simulate(args, recipe, folder, done, progress, observer, histories)
-        return
+        return ()
     device = choose_device(args)
     if args.rank == 0:
         observer.begin(args.worker_num, done, device)
@@ -101,4 +103,6 @@ def _train(
         torch.cuda.empty_cache()  # ranks may share the GPU, and most methods are done with the backbone
     if args.rank == 0:
         begin_training(task, model, folder, done, observer)
-    FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, histories, _tell).run()
+    runner = FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round, histories, _tell)
+    runner.run()
+    return runner.missing

@@ -12,7 +12,8 @@ from fedclip_plugin.hub.stored_adapters import Repository
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RoundRecord, SavedAdapter
-from fedclip_plugin.runs.closing_table import summary_rows, table_cells, zero_shot_warnings
+from fedclip_plugin.runs.closing_table import silent_note, summary_rows, table_cells, zero_shot_warnings
+from fedclip_plugin.runs.silo_scores import image_counts
 from fedclip_plugin.text import markdown, percent, plain_markdown
 
 _INSTALL = "`fedclip` comes with the package `fedclip-plugin`."
@@ -79,16 +80,21 @@ class AdapterCard:
             rows = [[plain_markdown(name), percent(value)] for name, value in known if isinstance(value, float)]
             return [markdown([["accuracy in %", ""], *rows]) if rows else "Nothing was measured of it."]
         target, first = self.recipe.fedclip_args.target_domain, self.rounds[0]
-        counts = ", ".join(f"{plain_markdown(name)} {silo.images['test']}" for name, silo in first.silos.items())
+        images, scores = image_counts(self.rounds, "test"), summary_rows(self.rounds, self._title)
+        counts = ", ".join(f"{plain_markdown(name)} {count}" for name, count in images.items())
         unseen = f" The target is a domain that no silo trained on ({first.images_target} images)." if target else ""
         numbers = {self.rounds[-1].round: "the last round", self.rounds[-1].best_round: "the best round"}
         which = numbers.get(self.saved.round, f"round {self.saved.round}")
         return [
-            markdown(table_cells(summary_rows(self.rounds, self._title), target)),
+            markdown(table_cells(scores, target)),
             f"The silos' columns are their own test images ({counts}).{unseen} One run, seed "
             f"{self.recipe.common_args.random_seed}. The best round is that of the highest mean accuracy on the silos' "
             f"validation images; this adapter is {which}.",
-            *(plain_markdown(sentence[0].upper() + sentence[1:]) + "." for sentence in zero_shot_warnings(self.rounds)),
+            *(
+                plain_markdown(sentence[0].upper() + sentence[1:]) + "."
+                for sentence in (silent_note(scores), *zero_shot_warnings(self.rounds))
+                if sentence
+            ),
         ]
 
     def _training(self) -> Sequence[Sequence[str]]:

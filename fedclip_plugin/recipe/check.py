@@ -15,13 +15,14 @@ from fedclip_plugin.recipe.rules import (
     differential_privacy,
     one_round,
     privacy,
+    quorum,
     robustness,
     simulation,
     training,
 )
 from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, homes
 
-_PARTS = (data, training, one_round, simulation, privacy, differential_privacy, robustness)
+_PARTS = (data, training, one_round, simulation, privacy, differential_privacy, robustness, quorum)
 _RULES: tuple[Rule, ...] = tuple(rule for part in _PARTS for rule in part.RULES)
 
 

@@ -20,10 +20,12 @@ from fedclip_plugin.runs.closing_table import (
     class_note,
     client_cells,
     round_text,
+    silent_note,
     summary_rows,
     table_cells,
     zero_shot_warnings,
 )
+from fedclip_plugin.runs.silo_scores import image_counts
 
 
 class Console:
@@ -84,7 +86,7 @@ class Console:
             why = "too few silos may train on (dp_target_epsilon)"
             self.say(f"the run ends after round {rounds[-1].round} of {asked}: {why}")
         images = rounds[0].images_target
-        counts = ", ".join(f"{name} {silo.images['test']}" for name, silo in rounds[0].silos.items())
+        counts = ", ".join(f"{name} {count}" for name, count in image_counts(rounds, "test").items())
         self.say("")
         own = self._recipe.fedclip_args
         rows = summary_rows(rounds, METHODS[own.method].title)
@@ -94,6 +96,8 @@ class Console:
             + (f"; target: never trained on ({images} images)" if images else "")
             + f"; one run, seed {self._recipe.common_args.random_seed}"
         )
+        if note := silent_note(rows):
+            self.say(f"note: {note}")
         if clients := client_cells(rounds, METHODS[own.method].title):
             print(f"\n{align(clients)}", flush=True)
         if split := self._folder.read_class_split():

@@ -10,6 +10,7 @@ from fedclip_plugin.recipe.faults import listed
 from fedclip_plugin.runs import RoundRecord, below_zero_shot
 from fedclip_plugin.runs.calibration_record import CalibrationRecord
 from fedclip_plugin.runs.class_split_record import ClassAccuracy, ClassSplitRecord
+from fedclip_plugin.runs.silo_scores import zero_shot_mean, zero_shot_scores
 from fedclip_plugin.text import percent, size
 
 _NAMED = 5
@@ -45,13 +46,13 @@ def summary_rows(rounds: Sequence[RoundRecord], title: str) -> list[Row]:
     first, best = rounds[0], rounds[rounds[-1].best_round]
     last = last_tested(rounds)
     rows: list[Row] = []
-    if zero_shot := first.zero_shot("test"):
+    if zero_shot := zero_shot_scores(rounds, "test"):
         rows.append(("zero-shot CLIP", zero_shot, first.zero_shot_target))
     for label, record in ((f"best round {best.round}", best), (f"last round {last.round}", last)):
         mixed = "" if record.wise is None else f" (wise {record.wise:g})"
         rows.append((f"{title}, {label}{mixed}", record.tests(), record.target))
-    if all(silo.personal for silo in last.silos.values()):
-        own = {name: silo.personal["test"] for name, silo in last.silos.items()}
+    if any(silo.personal for silo in last.silos.values()):
+        own = {name: silo.personal["test"] for name, silo in last.silos.items() if silo.personal}
         rows.append((f"{title}, each silo's own", own, None))
     return rows
 
@@ -60,7 +61,7 @@ def zero_shot_warnings(rounds: Sequence[RoundRecord]) -> list[str]:
     """Return a sentence for the best and for the last round, where it is below zero-shot CLIP on source validation."""
     last = rounds[-1]
     told = {last.best_round: "the best round", last.round: "the last round"} if last.round else {}
-    zero_shot = rounds[0].zero_shot_mean("validation")
+    zero_shot = zero_shot_mean(rounds, "validation")
     found = (
         below_zero_shot(rounds[number].validation, zero_shot, f"round {number}, {which},")
         for number, which in told.items()
@@ -71,23 +72,42 @@ def zero_shot_warnings(rounds: Sequence[RoundRecord]) -> list[str]:
 def table_cells(rows: Sequence[Row], target: str | None) -> list[list[str]]:
     """Return rows as text, the head first, accuracies in percent.
 
+    The mean over the sources is over those that every row has: :func:`silent_silos` are not among them.
+
     Parameters
     ----------
     target
         Name of the target domain; None leaves its column out.
     """
-    silos = list(rows[0][1])
+    silos = list(dict.fromkeys(name for _, own, _ in rows for name in own))
+    left_out = silent_silos(rows)
+    known = [name for name in silos if name not in left_out]
     head = ["accuracy in %", *silos, "sources", *([f"target {target}"] if target else [])]
     body = [
         [
             label,
-            *(percent(own[name]) for name in silos),
-            percent(fmean(own.values())),
+            *(percent(own.get(name)) for name in silos),
+            percent(fmean(own[name] for name in known) if known else None),
             *([percent(held)] if target else []),
         ]
         for label, own, held in rows
     ]
     return [head, *body]
+
+
+def silent_silos(rows: Sequence[Row]) -> list[str]:
+    """Return the silos that a row lacks, as they did not report in time."""
+    silos = dict.fromkeys(name for _, own, _ in rows for name in own)
+    return [name for name in silos if any(name not in own for _, own, _ in rows)]
+
+
+def silent_note(rows: Sequence[Row]) -> str:
+    """Return a sentence on the silos that a row lacks; empty where there is none."""
+    left_out = silent_silos(rows)
+    if not left_out:
+        return ""
+    verb = "was" if len(left_out) == 1 else "were"
+    return f"{', '.join(left_out)} {verb} late (-): the mean of the sources is over the other silos, in every row"
 
 
 def client_cells(rounds: Sequence[RoundRecord], title: str) -> list[list[str]]:
@@ -189,7 +209,7 @@ def round_text(record: RoundRecord, rounds: int, silos: int, noun: str = "silos"
     ]
     if record.epsilon is not None:
         parts.insert(3, f"epsilon {record.epsilon:.3g}")
-    for word, named in (("dropped", record.dropped), ("outliers", record.outliers)):
+    for word, named in (("late", record.late), ("dropped", record.dropped), ("outliers", record.outliers)):
         if named:
             more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
             parts.append(f"{word}: {', '.join(islice(named, _NAMED))}{more}")

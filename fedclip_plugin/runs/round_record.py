@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-from statistics import fmean
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -28,11 +27,12 @@ class SiloRecord(_Record):
     train_loss
         Mean loss of the training that made the round's adapter; None without one, or a finite one.
     validation, test
-        Accuracy of the round's adapter on the silo's own splits; None in a round of a simulation that is not tested.
+        Accuracy of the round's adapter on the silo's own splits; None in a round of a simulation that is not tested,
+        and of a silo that did not say in time.
     images
         Images of those splits, by name; empty where they are not tested.
     zero_shot
-        Accuracy of CLIP without an adapter, by split; in round 0 alone.
+        Accuracy of CLIP without an adapter, by split; in the first round that the silo reports on, mostly 0, alone.
     personal
         Accuracy of the adapter that the silo made for itself, by split; in the last round alone.
     epsilon
@@ -111,6 +111,10 @@ class RoundRecord(_Record):
         Means over the silos; the loss over those that had one. Accuracies are None where silos' are.
     answered
         The silos, or clients, that sent an update.
+    late
+        Silos that took no part in the round, as they had not answered in time (``round_grace``).
+    silent
+        Silos that have not said in time how the round's adapter does: their scores are None, and not in the means.
     dropped
         Silo to reason, for the updates that were left out.
     outliers
@@ -141,6 +145,8 @@ class RoundRecord(_Record):
     validation: Share | None
     test: Share | None
     answered: tuple[str, ...]
+    late: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
     dropped: dict[str, str]
     outliers: dict[str, str] = {}
     bytes_up: Number
@@ -158,10 +164,15 @@ class RoundRecord(_Record):
 
     @model_validator(mode="after")
     def _tested_as_a_whole(self) -> Self:
-        known = {score is not None for silo in self.silos.values() for score in (silo.validation, silo.test)}
+        known = {
+            score is not None
+            for name, silo in self.silos.items()
+            if name not in self.silent
+            for score in (silo.validation, silo.test)
+        }
         known |= {self.validation is not None, self.test is not None, *([True] if self.round == 0 else [])}
         if len(known) > 1:
-            raise ValueError("validation and test are known of all silos, or of none (of round 0 always)")
+            raise ValueError("validation and test are known of all silos that report, or of none (of round 0 always)")
         return self
 
     def to_json(self) -> str:
@@ -187,15 +198,6 @@ class RoundRecord(_Record):
     def tests(self) -> dict[str, float]:
         """Return the accuracy on each silo's test split; empty in a round that is not tested."""
         return {name: silo.test for name, silo in self.silos.items() if silo.test is not None}
-
-    def zero_shot(self, part: str) -> dict[str, float]:
-        """Return zero-shot CLIP's accuracy on a split by silo; silos that do not tell are left out."""
-        return {name: silo.zero_shot[part] for name, silo in self.silos.items() if part in silo.zero_shot}
-
-    def zero_shot_mean(self, part: str) -> float | None:
-        """Return zero-shot CLIP's mean accuracy on a split over the silos; None where a silo does not tell."""
-        known = self.zero_shot(part)
-        return fmean(known.values()) if len(known) == len(self.silos) else None
 
 
 def schema_text() -> str:

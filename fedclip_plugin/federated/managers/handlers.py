@@ -23,6 +23,8 @@ class ManagerMixin(ABC):
     size: int
     names: Mapping[int, str]
     """Rank to name, of this rank and of those that send to it."""
+    lenient: bool
+    """Whether rounds go on without silos that are late (``round_grace``)."""
     com_manager: Any
     message_handler_dict: dict[Any, Callable[[Any], None]]
 
@@ -42,9 +44,20 @@ class ManagerMixin(ABC):
         """See a message that is about to be sent; when this raises, it is not. The server has nothing to look at."""
         unseen(message, packed)
 
+    @abstractmethod
+    def look(self) -> None:
+        """Do what the time asks for; called several times a second between messages, where rounds have a grace."""
+
     def _init_manager(self) -> None:
         self.com_manager = open_transport(
-            self.comm, self.rank, self.size, self.names, self.expected(), self._heard, self.leaves
+            self.comm,
+            self.rank,
+            self.size,
+            self.names,
+            self.expected(),
+            self._heard,
+            self.leaves,
+            self._look if self.lenient else None,
         )
         self.com_manager.add_observer(self)
 
@@ -52,6 +65,12 @@ class ManagerMixin(ABC):
         """Run the handler of one message; FedML's own would turn a KeyError into a misleading message and wait on."""
         try:
             self.handle(msg_type, msg_params)
+        except BaseException as error:
+            stop_job(self.args.comm, self.where(), error)
+
+    def _look(self) -> None:
+        try:
+            self.look()
         except BaseException as error:
             stop_job(self.args.comm, self.where(), error)
 

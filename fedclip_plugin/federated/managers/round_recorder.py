@@ -11,6 +11,7 @@ from fedclip_plugin.federated.messages.added_fields import SiloReport
 from fedclip_plugin.federated.roles.choice import Chosen
 from fedclip_plugin.federated.roles.task import Score
 from fedclip_plugin.runs import ClientScores, RoundRecord, RunFolder, SiloRecord, SolvedRecord
+from fedclip_plugin.runs.silo_scores import zero_shot_scores
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class ServerReport:
     solved: Chosen | None = None  # what was chosen in a round that is solved and not trained
     zero_shot: Score | None = None  # on the target domain; in round 0 of a run with a target
     delta: float | None = None  # of differential privacy
+    late: tuple[str, ...] = ()  # silos that took no part in the round, as they did not answer in time
 
 
 class RoundRecorder:
@@ -54,14 +56,16 @@ class RoundRecorder:
         self._seconds: dict[int, dict[str, tuple[float, float]]] = {}
         self._clients: dict[int, dict[str, ClientScores]] = {}
         self._privacy: dict[int, dict[str, tuple[float | None, bool]]] = {}
+        self._excused: dict[int, set[str]] = {}
         written = folder.rounds()
         if written:
             self._privacy[-1] = {name: (silo.epsilon, silo.spent) for name, silo in written[-1].silos.items()}
-        self._zero_shot = written[0].zero_shot_mean("validation") if written else None
+        self._zero_shot = zero_shot_scores(written, "validation") if written else {}
+        self._late_zero_shot: dict[str, Mapping[str, Score]] = {}
         self._last = len(written) - 1
-        self._best = 0, -math.inf
+        self._best, self._best_scores = 0, dict[str, float]()
         for record in written:
-            self._take_if_best(record.round, record.validation)
+            self._take_if_best(record.round, record.silos)
 
     @property
     def last(self) -> int:
@@ -93,9 +97,25 @@ class RoundRecorder:
         self._server[number] = replace(report, seconds=seconds)
         self._complete(number)
 
+    def late(self, report: SiloReport, number: int) -> None:
+        """Take in of a report that comes too late, in round ``number``, what is true of any round.
+
+        That is what was spent of privacy, and zero-shot CLIP's scores, which come with a silo's first report.
+        """
+        if report.zero_shot:
+            self._late_zero_shot[report.silo] = report.zero_shot
+        if report.epsilon is not None:
+            self._privacy.setdefault(number, {})[report.silo] = report.epsilon, report.spent
+
+    def excuse(self, number: int, names: Iterable[str]) -> None:
+        """Wait no longer for what these silos say of round ``number``: its record is without their scores."""
+        self._excused.setdefault(number, set()).update(names)
+        self._complete(number)
+
     def silent(self, number: int) -> list[str]:
-        """Return the silos that have not reported on round ``number``."""
-        return [name for name in self._silos if name not in self._reports.get(number, {})]
+        """Return the silos that have not reported on round ``number``, and are to."""
+        known = self._reports.get(number, {}).keys() | self._excused.get(number, set())
+        return [name for name in self._silos if name not in known]
 
     def _phases(self, number: int, server: Mapping[str, float], wall: float) -> dict[str, float]:
         """Split the wall time of a round; ``exchange`` is what neither training nor scoring nor averaging explains."""
@@ -109,22 +129,26 @@ class RoundRecorder:
     def _complete(self, number: int) -> None:
         if number <= self._last or number not in self._server or self.silent(number):
             return
-        record = self._record(number, self._reports.pop(number), self._server.pop(number))
-        if number == 0:
-            self._zero_shot = record.zero_shot_mean("validation")
+        record = self._record(number, self._reports.pop(number, {}), self._server.pop(number))
+        self._excused.pop(number, None)
+        self._zero_shot |= zero_shot_scores([record], "validation")
         self._folder.complete_round(record, self._keep, self._carried(record) if self._averaged else None)
         self._last = number
         for passed in [earlier for earlier in self._seconds if earlier <= number]:
             del self._seconds[passed]
         self._on_round(record)
 
-    def _record(self, number: int, reports: Mapping[str, SiloReport], server: ServerReport) -> RoundRecord:
+    def _record(self, number: int, reports: dict[str, SiloReport], server: ServerReport) -> RoundRecord:
         losses = self._losses.pop(number, {})
         known = {name: own for at in sorted(self._privacy) if at <= number for name, own in self._privacy[at].items()}
         self._privacy = {-1: known} | {at: own for at, own in self._privacy.items() if at > number}
-        silos = {name: _silo(reports[name], losses.get(name), *known.get(name, (None, False))) for name in self._silos}
+        for name in self._late_zero_shot.keys() & reports.keys():
+            reports[name] = replace(reports[name], zero_shot=dict(self._late_zero_shot.pop(name)))
+        silos = {
+            name: _silo(reports.get(name), losses.get(name), *known.get(name, (None, False))) for name in self._silos
+        }
         validation = _mean(silo.validation for silo in silos.values())
-        self._take_if_best(number, validation)
+        self._take_if_best(number, silos)
         return RoundRecord(
             round=number,
             silos=silos,
@@ -132,6 +156,8 @@ class RoundRecorder:
             validation=validation,
             test=_mean(silo.test for silo in silos.values()),
             answered=server.answered,
+            late=server.late,
+            silent=tuple(name for name in self._silos if name not in reports),
             dropped=dict(server.dropped),
             outliers=dict(server.outliers),
             bytes_up=server.bytes_up,
@@ -143,28 +169,41 @@ class RoundRecorder:
             wise=server.wise,
             delta=server.delta,
             solved=None if server.solved is None else SolvedRecord(**server.solved._asdict()),
-            best_round=self._best[0],
+            best_round=self._best,
             **self._clients.pop(number, {}),
         )
 
     def _carried(self, record: RoundRecord) -> dict[str, float]:
         """Return what the round's adapter carries if it is the best or the last one."""
-        scores = {"validation": record.validation, "zero_shot_validation": self._zero_shot}
+        zero_shot = [self._zero_shot.get(name) for name in self._silos]
+        known = None if None in zero_shot else _mean(zero_shot)
+        scores = {"validation": record.validation, "zero_shot_validation": known}
         return {name: score for name, score in scores.items() if score is not None} | record.privacy_spent
 
-    def _take_if_best(self, number: int, validation: float | None) -> None:
-        """Keep the first round of the highest mean source validation; the untrained adapter (round 0) never counts."""
-        if number > 0 and validation is not None and validation > self._best[1]:
-            self._best = number, validation
+    def _take_if_best(self, number: int, silos: Mapping[str, SiloRecord]) -> None:
+        """Keep the first round of the highest mean source validation; the untrained adapter (round 0) never counts.
+
+        Two rounds are compared over the silos that reported on both.
+        """
+        scores = {name: silo.validation for name, silo in silos.items() if silo.validation is not None}
+        both = [name for name in self._best_scores if name in scores]
+        if number == 0 or not scores:
+            return
+        if not self._best or (
+            both and fmean(scores[name] for name in both) > fmean(self._best_scores[name] for name in both)
+        ):
+            self._best, self._best_scores = number, scores
 
 
 def _mean(scores: Iterable[float | None]) -> float | None:
-    """Return the mean where every score is known."""
-    known = list(scores)
-    return None if None in known else fmean(score for score in known if score is not None)
+    """Return the mean of the scores that are known; None where none is."""
+    known = [score for score in scores if score is not None]
+    return fmean(known) if known else None
 
 
-def _silo(report: SiloReport, loss: float | None, epsilon: float | None, spent: bool) -> SiloRecord:
+def _silo(report: SiloReport | None, loss: float | None, epsilon: float | None, spent: bool) -> SiloRecord:
+    if report is None:
+        return SiloRecord(train_loss=loss, validation=None, test=None, images={}, epsilon=epsilon, spent=spent)
     scores = {"validation": report.validation, "test": report.test}
     return SiloRecord(
         train_loss=loss,

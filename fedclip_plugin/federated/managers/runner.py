@@ -45,7 +45,7 @@ class FedClipRunner(FedMLRunner):
     histories
         Where every round's answers are kept; None keeps none.
     say
-        Called on the server with a line of text: why the adapters are not calibrated.
+        Called on the server with a line of text: who answers too late, why the adapters are not calibrated.
     """
 
     def __init__(
@@ -101,7 +101,8 @@ class FedClipRunner(FedMLRunner):
     def _server(self, args: Any, target: Any, aggregator: FedClipAggregator) -> FedClipServer:
         aggregator.set_id(0)
         recorder = self._recorder(aggregator, aggregator.silos)
-        server = FedClipServer(args, AveragingDriver(args, target, aggregator, self._histories), recorder)
+        driver = AveragingDriver(args, target, aggregator, self._histories)
+        server = FedClipServer(args, driver, recorder, self._say)
         if recorder.last < 0:
             aggregator.score_target(target)
             server.begin()
@@ -113,16 +114,24 @@ class FedClipRunner(FedMLRunner):
         self.runner.handle_message_connection_ready(None)
 
     def run(self) -> None:
-        """Train, then ask what is asked after the last round; all messages have arrived then, and MPI stays open."""
+        """Train, then ask what is asked after the last round; MPI stays open.
+
+        All messages have arrived then, but for those of silos that are missing in the end.
+        """
         self.runner.run()
         comm, who = self.runner.args.comm, self.runner.where()
-        if comm is not None:
+        if comm is not None and self.runner.settings.round_grace is None:
             with together(comm, who, "the end of the federation", self.runner.settings.round_timeout):
                 comm.Barrier()
         if isinstance(self.runner, Simulator):
             self.runner.ask(self._say)
         else:
             self._ask(comm)
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """On the server, ranks of the silos that were not there at the end (``round_grace``)."""
+        return self.runner.missing if isinstance(self.runner, FedClipServer) else ()
 
     def _ask(self, comm: Any) -> None:
         """Ask the silos over MPI about the best and the last adapter, as far as the recipe asks for it."""
@@ -131,9 +140,9 @@ class FedClipRunner(FedMLRunner):
         assert pair is not None, "a rank is the server or a silo"
         if not asks(pair):
             return
-        names = ("server", *(server.silos if server else ()))
-        exchange = closing_exchange(comm, names, settings.round_timeout, pair.model)
+        names, missing = ("server", *(server.silos if server else ())), self.missing
+        exchange = closing_exchange(comm, names, settings.round_timeout, pair.model, missing)
         if server is not None:
-            ask_over(exchange, comm.Get_size(), server, self._dataset[3], self._say)
+            ask_over(exchange, comm.Get_size(), server, self._dataset[3], self._say, missing)
         elif silo is not None:
             answer_over(exchange, silo_answers(silo, self._dataset[5][self.runner.args.rank - 1]))

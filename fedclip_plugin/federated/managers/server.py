@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +18,21 @@ from torch import Tensor
 
 from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.managers.handlers import ManagerMixin
+from fedclip_plugin.federated.managers.quorum import Quorum
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, ServerReport
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import Watchdog
-from fedclip_plugin.federated.messages.added_fields import CHOSEN, COMPLETE, LAST, OTHERS, ROUND, TRAIN, TRY
+from fedclip_plugin.federated.messages.added_fields import (
+    CHOSEN,
+    COMPLETE,
+    LAST,
+    OTHERS,
+    ROUND,
+    TRAIN,
+    TRY,
+    WHOLE,
+    SiloReport,
+)
 from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
 from fedclip_plugin.federated.messages.federation_tensors import expected_of_silos
 from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind
@@ -30,6 +43,8 @@ from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.recipe.client_sampling import sampled
 from fedclip_plugin.text import told
+
+logger = logging.getLogger(__name__)
 
 _MODEL_MESSAGES = (MyMessage.MSG_TYPE_S2C_INIT_CONFIG, MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
 
@@ -45,6 +60,12 @@ class AveragingDriver(FedMLAggregator):
         Wall time of the last averaging and of the last scoring on the target domain.
     spent
         Indices of the silos that may train no more, as their images' privacy is spent.
+    quorum
+        Which of them the round waits for.
+    ended
+        Whether too few silos may train for another round.
+    late
+        Indices of the silos that took no part in the last round, as they did not answer in time.
     to_try
         What silos, by index, are to be sent of a closed-form method before the round is over: solutions.
     """
@@ -54,22 +75,40 @@ class AveragingDriver(FedMLAggregator):
     ) -> None:
         super().__init__(None, target, 0, {}, {}, {}, args.worker_num, torch.device("cpu"), args, aggregator)
         self._aggregator, self._histories = aggregator, histories
+        self.quorum = Quorum(aggregator.settings.round_grace, aggregator.settings.least_silos)
         self.sampled: list[int] = []
+        self.late: set[int] = set()
+        self.ended = False
+        self._answered: list[int] = []  # whose answers the round is made of, ascending
         self.spent: set[int] = set()
         self.seconds: dict[str, float] = {}
         self.to_try: dict[int, OrderedDict[str, Tensor]] = {}
         self._tried = False
 
     def sample(self, number: int) -> None:
-        """Sample the silos of round ``number`` among those that may still train; none where these are too few."""
-        settings = self._aggregator.settings
+        """Sample the silos of round ``number`` among those that can train; the run has ended where these are too few.
+
+        Where enough could with those that are behind, the others begin: :attr:`short` says that they wait for one.
+        """
+        settings, away = self._aggregator.settings, self.spent | self.quorum.behind
         asked, seed = settings.taking_part(number, self.client_num), settings.random_seed
         drawn = sampled(seed, number, self.client_num, asked)
-        self.sampled = [index for index in drawn if index not in self.spent]
-        if self.spent and len(self.sampled) < settings.least_silos:
-            able = [index for index in range(self.client_num) if index not in self.spent]
-            asked = min(asked, len(able)) if len(able) >= settings.least_silos else 0
-            self.sampled = [able[place] for place in sampled(seed, number, len(able), asked)] if asked else []
+        self.sampled, self.ended = [index for index in drawn if index not in away], False
+        if not away or len(self.sampled) >= settings.least_silos:
+            return
+        able = [index for index in range(self.client_num) if index not in away]
+        if len(able) >= settings.least_silos:
+            self.sampled = [able[place] for place in sampled(seed, number, len(able), min(asked, len(able)))]
+        else:
+            self.sampled = able
+            self.ended = len(able) + len(self.quorum.behind - self.spent) < settings.least_silos
+
+    @property
+    def short(self) -> bool:
+        """Whether the round needs more silos than train in it, and is to wait for one that is behind."""
+        settings = self._aggregator.settings
+        goes_on = self.quorum.lenient and not self.ended and self.args.round_idx < settings.comm_round
+        return goes_on and len(self.sampled) < settings.least_silos
 
     def end_after(self, rounds: int) -> None:
         """Take the round for the last one whose adapter is being made: all that follows ends the run."""
@@ -92,16 +131,26 @@ class AveragingDriver(FedMLAggregator):
         self.flag_client_model_uploaded_dict[index] = True
 
     def check_whether_all_receive(self) -> bool:
-        """Return whether every sampled silo has answered, and forget the answers if so."""
-        if not all(self.flag_client_model_uploaded_dict[index] for index in self.sampled):
+        """Return whether the round is over, and forget who has answered if so."""
+        if not self.quorum.is_over():
             return False
+        flags = self.flag_client_model_uploaded_dict
+        self._answered = [index for index in self.sampled if flags[index]]
         for index in self.sampled:
-            self.flag_client_model_uploaded_dict[index] = False
+            flags[index] = False
+        late = self.quorum.close()
+        self.late = self.late | late if self._tried else late
         if self._aggregator.solving(self.args.round_idx) is None or self._tried:
             return True
         self._tried = True
         self._take_sums()
         return False
+
+    def answer(self) -> tuple[int, Any, float] | None:
+        """Return an answer of the round that goes on, as the silo's index, what it sent, and images; None without."""
+        flags = self.flag_client_model_uploaded_dict
+        index = next((index for index in self.sampled if flags[index]), None)
+        return None if index is None else (index, self.model_dict[index], self.sample_num_dict[index])
 
     def _take_sums(self) -> None:
         """Solve a closed-form method from the silos' sums; what silos are to try of it goes to :attr:`to_try`."""
@@ -109,35 +158,35 @@ class AveragingDriver(FedMLAggregator):
         aggregator.take_sums(self._answers())
         assert aggregator.closed_form is not None, "asked of those methods only"
         found = aggregator.closed_form.candidates()
-        for index in self.sampled:
+        for index in self._answered:
             self.to_try[index] = OrderedDict(found)
             if aggregator.settings.personal_statistics:
                 others = aggregator.closed_form.total(aggregator.silos[index]).to_wire()
                 self.to_try[index].update((f"{OTHERS}{name}", tensor) for name, tensor in others.items())
 
     def _answers(self) -> list[Sent]:
-        """Return what the sampled silos sent, and forget it."""
+        """Return what the silos sent, and forget it."""
         splits, silos = self._aggregator.splits, self._aggregator.silos
         return [
             Sent(silos[index], self.sample_num_dict[index], self.model_dict.pop(index), splits[index] if splits else {})
-            for index in self.sampled
+            for index in self._answered
         ]
 
     def aggregate(self) -> tuple[Any, list[Any], list[int]]:
-        """Average the sampled silos' updates, load what silos will see of it, and sample those of the next round.
+        """Average the updates that came, load what silos will see of it, and sample those of the next round.
 
         Return what travels to the silos, the updates that were averaged, and the indices of their silos.
         """
         began = time.perf_counter()
         aggregator = self._aggregator
-        aggregator.answered = tuple(aggregator.silos[index] for index in self.sampled)
+        aggregator.answered = tuple(aggregator.silos[index] for index in self._answered)
         if aggregator.solving(self.args.round_idx) is not None:
             result = aggregator.take_trials(self._answers())
             self.set_global_model_params(result)
-            self.seconds, self._tried, indices = {"aggregate": time.perf_counter() - began}, False, self.sampled
+            self.seconds, self._tried, indices = {"aggregate": time.perf_counter() - began}, False, self._answered
             self._go_on(self.args.round_idx + 1)
-            return result, [], indices
-        updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self.sampled]
+            return self._to_send(result), [], indices
+        updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self._answered]
         if aggregator.settings.interpolates(self.args.round_idx):
             chosen = list(range(len(updates)))
             result = aggregator.interpolate(aggregator.take_interpolations(updates))
@@ -147,14 +196,24 @@ class AveragingDriver(FedMLAggregator):
         payload, seen = aggregator.compressor.compress(result, aggregator.get_model_params())
         self.set_global_model_params(seen)
         self.seconds = {"aggregate": time.perf_counter() - began}
-        indices = [self.sampled[index] for index in chosen]
+        indices = [self._answered[index] for index in chosen]
         self._go_on(self.args.round_idx + 1)
-        return payload, updates, indices
+        return self._to_send(payload), updates, indices
+
+    def _to_send(self, tensors: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
+        """Return tensors that nobody changes: a silo that is late may take them much later."""
+        if not self.quorum.lenient:
+            return tensors
+        return OrderedDict((name, tensor.clone()) for name, tensor in tensors.items())
+
+    def get_global_model_params(self) -> OrderedDict[str, Tensor]:
+        """Return the global adapter, as it is sent."""
+        return self._to_send(super().get_global_model_params())
 
     def _go_on(self, number: int) -> None:
         """Sample the silos of the next round; where none may train any more, there is none."""
         self.sample(number)
-        if not self.sampled and number < self._aggregator.settings.comm_round:
+        if self.ended and number < self._aggregator.settings.comm_round:
             self.end_after(number)
 
     def test_on_server_for_all_clients(self, round_idx: int) -> None:
@@ -174,10 +233,26 @@ class AveragingDriver(FedMLAggregator):
 
 
 class FedClipServer(ManagerMixin, FedMLServerManager):
-    """The server's message handlers over MPI; the recorder tells which round is to begin."""
+    """The server's message handlers over MPI; the recorder tells which round is to begin.
 
-    def __init__(self, args: Any, averager: AveragingDriver, recorder: RoundRecorder) -> None:
-        self._averager, self._recorder = averager, recorder
+    Attributes
+    ----------
+    missing
+        Ranks of the silos that were not there at the end; none unless the recipe has a ``round_grace``.
+    """
+
+    def __init__(
+        self,
+        args: Any,
+        averager: AveragingDriver,
+        recorder: RoundRecorder,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._averager, self._recorder, self._say = averager, recorder, say
+        self._quorum, self.lenient = averager.quorum, averager.quorum.lenient
+        self._outdated: set[int] = set()  # silos that were not sent the newest adapter
+        self.missing: tuple[int, ...] = ()
+        self._planned = averager.aggregator.settings.comm_round
         self._aggregator: FedClipAggregator = averager.aggregator
         self._state = RoundState(
             self._aggregator.folder.state, residual=self._aggregator.compressor, optimizer=self._aggregator.optimizer
@@ -198,7 +273,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         averager.spent |= self._aggregator.spent
         averager.spent |= {index for index, name in enumerate(self._aggregator.silos) if name in recorder.spent}
         averager.sample(self.args.round_idx)
-        if not averager.sampled:
+        if averager.ended:
             stop_job(args.comm, self.where(), self._no_more(max(0, recorder.last)))
 
     @property
@@ -225,11 +300,56 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         """Take in a silo's report, if its message is the one that it owes, and give it to its handler."""
         own = message.get_sender_id() == self.rank  # FedML's word that the connection is ready
         report = None if own else self._expected.take(message)
+        silo = message.get_sender_id() - 1
         if report is not None:
             if report.spent:
-                self._averager.spent.add(message.get_sender_id() - 1)
+                self._averager.spent.add(silo)
+            if silo in self._quorum.behind:
+                self._take_late(silo, report)
+                return
             self._recorder.report(report)
+            self._quorum.answered(silo)
+            if self.lenient and self._quorum.reached:
+                self._wait_no_longer(self._quorum.waiting())
         super().handle(kind, message)
+        self.look()
+
+    def look(self) -> None:
+        """Close the round if it is over: by its last answer when that is no update, or by the time that has passed."""
+        if not self.lenient or not self._quorum.is_over():
+            return
+        answer = self._averager.answer()
+        if answer is not None:  # FedML looks whether the round is over when it takes an update: it takes one again
+            index, update, images = answer
+            message = Message(MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER, index + 1, self.rank)
+            message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, update)
+            message.add_params(MyMessage.MSG_ARG_KEY_NUM_SAMPLES, images)
+            self.handle_message_receive_model_from_client(message)
+        elif self.args.round_idx == self.settings.comm_round:
+            self._leave()
+
+    def _take_late(self, silo: int, report: SiloReport) -> None:
+        """Leave out what a silo answers to the adapter of a round that is over, and let it take part again."""
+        self._quorum.back(silo)
+        self._recorder.late(report, self.args.round_idx + 1)
+        over, name = self.args.round_idx == self.settings.comm_round, told(report.silo)
+        when = "after the last round" if over else f"in round {self.args.round_idx + 1}"
+        self._say(f"{name} answers round {report.round + 1} {when}: too late, its update is left out")
+        logger.warning("%s answers round %d %s: its update is left out", name, report.round + 1, when)
+        if not over and not self._averager.short:
+            return
+        if not over:
+            self._averager.sampled = sorted([*self._averager.sampled, silo])
+            if not self._averager.short:
+                self._wait_no_longer(self._quorum.behind)
+        message = Message(MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT, self.get_sender_id(), silo + 1)
+        message.add_params(MyMessage.MSG_ARG_KEY_CLIENT_INDEX, str(silo))
+        message.add_params(ROUND, self.args.round_idx)
+        self._send_beside(message)
+
+    def _wait_no_longer(self, silos: Iterable[int]) -> None:
+        """Let silos be silent: the round can be closed without them."""
+        self._watchdog.excuse(self._aggregator.silos[silo] for silo in silos)
 
     def expected(self) -> dict[str, ExpectedKind]:
         """Return what silos send."""
@@ -258,19 +378,31 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         """
         if message.get_type() in _MODEL_MESSAGES:
             sync = message.get_type() == MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT
-            begins = self.args.round_idx + (sync and not message.get(TRY))
+            begins = message.get(ROUND)
+            if begins is None:  # FedML counts on afterwards
+                begins = self.args.round_idx + sync
             rank = message.get_receiver_id()
+            if rank - 1 in self._quorum.behind:
+                self._outdated.add(rank - 1)
+                if begins == self.settings.comm_round:  # the end waits a while for everybody
+                    self._quorum.sent(rank - 1, counts=False)
+                return
             train = rank - 1 in self._averager.sampled
+            if rank - 1 in self._outdated:
+                self._outdated.discard(rank - 1)
+                message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, self._averager.get_global_model_params())
+                message.add_params(WHOLE, True)
             message.add_params(ROUND, begins)
             message.add_params(TRAIN, train)
             message.add_params(COMPLETE, self._recorder.last)
-            if begins == self.settings.comm_round < self.round_num:
+            if begins == self.settings.comm_round < self._planned:
                 message.add_params(LAST, True)
                 self._expected.end_after(begins)
             solved = self._aggregator.closed_form
             if self.settings.personal_statistics and solved is not None and solved.chosen is not None:
                 message.add_params(CHOSEN, tuple(solved.chosen))
             self._expected.adapter_sent(rank, begins, train)
+            self._quorum.sent(rank - 1, train or begins == self.settings.comm_round)
             self._watchdog.expect([self._aggregator.silos[rank - 1]], self.settings.round_timeout)
         super().send_message(message)
 
@@ -283,6 +415,11 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         if self.args.round_idx == number:
             return
         self.round_num = self.settings.comm_round
+        if self.lenient:
+            self._wait_no_longer(self._quorum.behind)
+        if self._averager.short:
+            behind = (self._aggregator.silos[silo] for silo in sorted(self._quorum.behind))
+            self._watchdog.expect(behind, self.settings.round_timeout)
         began, down = self._sent_at, self._bytes_down
         up = self.com_manager.bytes_received - self._received_before
         self._begin_round()
@@ -293,7 +430,12 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         message = Message(MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT, self.get_sender_id(), index + 1)
         message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, solutions)
         message.add_params(MyMessage.MSG_ARG_KEY_CLIENT_INDEX, str(index))
+        message.add_params(ROUND, self.args.round_idx)
         message.add_params(TRY, True)
+        self._send_beside(message)
+
+    def _send_beside(self, message: Message) -> None:
+        """Send a message in a round that goes on, and count it to that round."""
         before = self.com_manager.bytes_sent
         self.send_message(message)
         sent = self.com_manager.bytes_sent - before
@@ -303,9 +445,18 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         """End when all silos have said goodbye; FedML would sleep 5 s first."""
         self.client_finished_mapping[str(msg_params.get_sender_id())] = True
         if len(self.client_finished_mapping) == self._averager.client_num:
-            self._watchdog.expect(["a silo that should leave with the others"], self.settings.round_timeout)
-            self.finish()
-            self._watchdog.close()
+            self._leave()
+
+    def _leave(self) -> None:
+        """End; without the silos that have not come to the end in time, if there are any."""
+        here = {int(rank) for rank in self.client_finished_mapping}
+        self.missing = tuple(rank for rank in range(1, self._averager.client_num + 1) if rank not in here)
+        self._quorum.close()
+        self._recorder.excuse(self.settings.comm_round, [self._aggregator.silos[rank - 1] for rank in self.missing])
+        self._watchdog.expect(["a silo that should leave with the others"], self.settings.round_timeout)
+        self.com_manager.give_up(self.missing)
+        self.finish()
+        self._watchdog.close()
 
     def _heard(self, rank: int) -> None:
         """Wait no longer for what has arrived from a silo, though it may be handled much later."""
@@ -329,7 +480,9 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             wise=self._aggregator.share,
             solved=None if solved is None else solved.chosen,
             delta=None if self.settings.privacy is None else self.settings.privacy.delta,
+            late=tuple(self._aggregator.silos[silo] for silo in sorted(self._averager.late)),
         )
+        self._recorder.excuse(number - 1, report.late)
         self._recorder.server(number, report)
         self._state.drop_before(self._recorder.last)
 

@@ -29,6 +29,7 @@ from fedclip_plugin.federated.messages.added_fields import (
     ROUND,
     TRAIN,
     TRY,
+    WHOLE,
     SiloReport,
 )
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
@@ -59,6 +60,8 @@ class SiloDriver(TrainerDistAdapter):
         How that adapter, and in the end the silo's own fine-tuned one, label the ``validation`` and ``test`` splits.
     chosen
         What all silos chose of a closed-form method, where this one solves an adapter of its own.
+    whole
+        Whether the adapter that arrives is not compressed, as the silo lacks the one before it.
     logged
         Whether norms of updates are asked for; then the adapter that came is kept until the update is sent.
     kind, norm
@@ -93,7 +96,7 @@ class SiloDriver(TrainerDistAdapter):
         self.personal: dict[str, Answers] = {}
         self._others: Statistics | None = None  # sums of the other silos, where this one solves an adapter of its own
         self.chosen: Chosen | None = None
-        self.logged, self.kind = False, "update"
+        self.whole, self.logged, self.kind = False, False, "update"
         self.norm: float | None = None
 
     def update_dataset(self, client_index: int | None = None) -> None:
@@ -103,10 +106,11 @@ class SiloDriver(TrainerDistAdapter):
     def update_model(self, model_params: Mapping[str, Tensor]) -> None:
         """Load the global adapter, or keep the silo's own where nothing is averaged, and evaluate it on own splits.
 
-        The parameters themselves arrive at first, later they are as the server's codec has them.
+        The parameters themselves arrive at first and :attr:`whole`, otherwise they are as the server's codec has them.
         """
         first = self.report is None
-        arrived = OrderedDict(model_params) if first else self._compressor.expand(model_params, self._held)
+        plain = first or self.whole
+        arrived = OrderedDict(model_params) if plain else self._compressor.expand(model_params, self._held)
         if self._compressor.remembers or self.logged:
             self._held = arrived
         if first or self._settings.averaged:
@@ -234,10 +238,13 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         self._driver, self.egress = driver, current_egress()
         driver.logged = self.egress is not None
         self.settings = driver.silo_trainer.settings
+        self.lenient = self.settings.round_grace is not None
         own = f"silo {told(driver.silo_trainer.silo)} (rank {args.rank})"
         self.names = {_SERVER: _SERVER_NAME, args.rank: own}
         self._watchdog = Watchdog(self._complain, args.comm)
-        self._patience = self.settings.round_timeout * PATIENCE
+        self._patience = (self.settings.round_timeout + (self.settings.round_grace or 0.0)) * PATIENCE
+        if self.lenient:
+            self._patience *= 2  # a round may wait for a silo to come back, and then for it to train
         self._watchdog.expect([_SERVER_NAME], self._patience)
         super().__init__(args, driver, args.comm, args.rank, args.worker_num, args.backend)
 
@@ -248,6 +255,9 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
     def expected(self) -> dict[str, ExpectedKind]:
         """Return what the server sends."""
         return expected_of_server(self._driver.silo_trainer.model, self.settings, self.args.client_num_in_total)
+
+    def look(self) -> None:
+        """Go on waiting: the server says when a round begins."""
 
     def leaves(self, message: Message, packed: PackedMessage) -> None:
         """Show the silo's policy and log what is about to be sent."""
@@ -284,6 +294,7 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         if message.get(LAST):
             self.num_rounds = number
             self._driver.end_after(number)
+        self._driver.whole = bool(message.get(WHOLE))
         chosen = message.get(CHOSEN)
         self._driver.chosen = None if chosen is None else Chosen(*chosen)
         self._driver.state.drop_before(message.get(COMPLETE))
@@ -304,20 +315,28 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
             message.add_params(ROUND, self._driver.round)
         message.add_params(REPORT, self._driver.report)
         super().send_message(message)
+        self._wait()
         if update:
             self._driver.state.save(self._driver.round + 1)
 
     def finish(self) -> None:
         """Leave the federation, when the slowest silo is ready and the server has noticed if another is not."""
         self._patience *= 2
-        self._heard()
+        self._wait()
         super().finish()
         self._watchdog.close()
 
-    def _heard(self, rank: int = _SERVER) -> None:
-        """Give the server its time anew: it has just been heard."""
+    def _heard(self, rank: int) -> None:
+        """Give the server its time anew; where this silo may be late, what comes next is its own time."""
+        if self.lenient:
+            self._watchdog.excuse([_SERVER_NAME])
+        else:
+            self._wait()
+
+    def _wait(self) -> None:
+        """Wait for the server from now on."""
+        self._watchdog.excuse([_SERVER_NAME])
         self._watchdog.expect([_SERVER_NAME], self._patience)
-        self._watchdog.heard(_SERVER_NAME)
 
     def _complain(self, late: list[str]) -> None:
         reason = f"no word from {late[0]} for {self._patience:.0f} s (round_timeout)"

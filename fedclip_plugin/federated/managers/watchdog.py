@@ -58,6 +58,13 @@ class Watchdog:
             if waits:
                 self._deadlines[name] = time.monotonic() + waits[0]
 
+    def excuse(self, names: Iterable[str]) -> None:
+        """Wait for these no more, however many words of them were waited for."""
+        with self._changed:
+            for name in names:
+                self._waits.pop(name, None)
+                self._deadlines.pop(name, None)
+
     def close(self) -> None:
         """Wait for nobody any more."""
         with self._changed:

@@ -27,6 +27,9 @@ OTHERS = "others."
 LAST = "fedclip_last"
 """Whether the adapter is the last one before the recipe's last round, as no silo may train any more."""
 
+WHOLE = "fedclip_whole"
+"""Whether the adapter travels as it is, whatever the codec: the silo lacks the one before it (``round_grace``)."""
+
 REPORT = "fedclip_report"
 """A :class:`SiloReport`."""
 

@@ -7,7 +7,7 @@ types say, and arrays beside them: no class is named that the receiver does not 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from fedclip_plugin.errors import FedClipError
@@ -61,6 +61,8 @@ class Exchange:
         Which key of the recipe this limit is.
     layouts
         Which arrays the messages that come here may have; a class that is not there has none.
+    without
+        Ranks that are not there: the server sends them nothing, and waits for nothing from them.
     """
 
     def __init__(
@@ -71,9 +73,11 @@ class Exchange:
         when: str,
         key: str = "fedclip_args.start_timeout",
         layouts: Layouts | None = None,
+        without: Collection[int] = (),
     ) -> None:
         self._comm, self._when, self._key, self._layouts = comm, when, key, layouts or {}
         self._rank, self._size = comm.Get_rank(), comm.Get_size()
+        self._silos = [rank for rank in range(1, self._size) if rank not in without]
         self._limit = limit * PATIENCE if self._rank else limit
         self._names = [told(names[rank]) if rank < len(names) else f"rank {rank}" for rank in range(self._size)]
 
@@ -88,7 +92,7 @@ class Exchange:
 
     def from_silos(self, kind: type[Any]) -> list[Any]:
         """Return a message of every silo, in their order; a FedClipError names the silo whose is of another kind."""
-        return self._receive(range(1, self._size), (kind,))
+        return self._receive(self._silos, (kind,))
 
     def to_silos(self, values: Sequence[Any], last: bool = False) -> None:
         """Send every silo its message, and wait until each has taken it, so that nobody is frozen.
@@ -97,7 +101,7 @@ class Exchange:
         whoever does not listen is not waited for long.
         """
         made = {id(value): packed(value) for value in values[1:]}  # one for all ranks that are sent the same
-        sent = {rank: Sending.begin(self._comm, made[id(values[rank])], rank, _TAG) for rank in range(1, self._size)}
+        sent = {rank: Sending.begin(self._comm, made[id(values[rank])], rank, _TAG) for rank in self._silos}
         self._finish(sent, min(self._limit, _LAST_WORD_SECONDS) if last else self._limit, last)
 
     def from_server(self, *kinds: type[Any]) -> Any:

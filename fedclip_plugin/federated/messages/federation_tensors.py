@@ -35,6 +35,8 @@ def expected_of_server(model: Adapter, settings: TrainingSettings, silos: int) -
     """Return what one of ``silos`` expects: the adapter itself, then as the codec has it, or solutions to be tried."""
     plain = TensorLayout.like(parameters_of(model))
     later = [plain if isinstance(model, ClosedForm) else _compressed(model, settings)]
+    if settings.round_grace is not None:
+        later.append(plain)  # after a round that the silo missed
     if isinstance(model, ClosedForm):
         later.append(TensorLayout({**solution_rules(model, settings, silos), **dict(_others(model, settings))}))
     first, sync = MyMessage.MSG_TYPE_S2C_INIT_CONFIG, MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT

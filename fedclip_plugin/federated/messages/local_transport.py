@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +128,9 @@ class LocalTransport:
         self.bytes_received += len(waiting)
         self.heard(source)
         self.observer.receive_message(message.get_type(), message)
+
+    def give_up(self, ranks: Iterable[int]) -> None:
+        """Leave without these ranks: here nothing that was sent is lost."""
 
     def stop_receive_message(self) -> None:
         """Leave the federation."""

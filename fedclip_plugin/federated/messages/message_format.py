@@ -11,7 +11,17 @@ from typing import Any, Literal, NamedTuple
 from fedml.cross_silo.server.message_define import MyMessage
 from torch import Tensor
 
-from fedclip_plugin.federated.messages.added_fields import CHOSEN, COMPLETE, LAST, REPORT, ROUND, TRAIN, TRY, SiloReport
+from fedclip_plugin.federated.messages.added_fields import (
+    CHOSEN,
+    COMPLETE,
+    LAST,
+    REPORT,
+    ROUND,
+    TRAIN,
+    TRY,
+    WHOLE,
+    SiloReport,
+)
 from fedclip_plugin.federated.messages.packing.typed_values import Record, converter_of
 
 SENDER, RECEIVER, MODEL = (
@@ -85,6 +95,11 @@ _ADAPTER = {
     TRAIN: Param(bool, "Whether the silo trains in it; else it only evaluates."),
     COMPLETE: Param(int, "The last complete round."),
     LAST: Param(bool, "Only with differential privacy: that the run ends here, as no silo may train any more.", True),
+    WHOLE: Param(
+        bool,
+        "Only with `round_grace`, to a silo that was late: that these are the parameters, whatever the `codec`.",
+        True,
+    ),
     TRY: Param(
         bool, "Only of closed-form methods: that the tensors are solutions to be tried, and not an adapter.", True
     ),

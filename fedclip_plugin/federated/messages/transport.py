@@ -19,7 +19,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -72,6 +72,9 @@ class CountingTransport(MpiCommunicationManager):
         Called with a peer's rank when a message from it has arrived, in a thread that must not be kept.
     leaving
         Called with a message, and as it is packed, before it is sent; when it raises, nothing is.
+    look
+        Where it is given, it is called several times a second between messages, and no rank waits for the others: what
+        it sends must stay as it is, and it leaves as soon as all of that is gone.
     """
 
     def __init__(
@@ -83,8 +86,10 @@ class CountingTransport(MpiCommunicationManager):
         expected: Mapping[str, ExpectedKind],
         heard: Callable[[int], None],
         leaving: Leaving = unseen,
+        look: Callable[[], None] | None = None,
     ) -> None:
         self._names, self._expected, self._heard, self._leaving = names, expected, heard, leaving
+        self._look, self._given_up = look, frozenset[int]()
         self.bytes_sent = 0
         self.bytes_received = 0
         self._tag = _next_tag(comm)
@@ -112,10 +117,14 @@ class CountingTransport(MpiCommunicationManager):
         with self._sent:
             self._sending.append(sending)
 
+    def give_up(self, ranks: Iterable[int]) -> None:
+        """Leave without what these ranks have not taken."""
+        self._given_up = frozenset(ranks)
+
     def settle(self) -> None:
         """Wait until all that was sent is gone, so that its tensors may be changed."""
         with self._sent:
-            self._sent.wait_for(lambda: not self._sending)
+            self._sent.wait_for(lambda: all(sending.to in self._given_up for sending in self._sending))
 
     def handle_receive_message(self) -> None:
         """Run the handlers until :meth:`stop_receive_message`."""
@@ -125,15 +134,17 @@ class CountingTransport(MpiCommunicationManager):
             if message is not None:
                 self.notify(message)
                 del message  # the next one may need its room
+            if self._look is not None and not self._stop_running:
+                self._look()
 
     def stop_receive_message(self) -> None:
-        """End this rank's part once every rank has sent and received everything.
+        """End this rank's part once every rank has sent and received everything, or this one where none waits.
 
         Messages that have arrived and no handler has seen are a FederationError.
         """
         self.settle()
-        everybody = self.comm.Ibarrier()
-        while not everybody.Test():
+        everybody = self.comm.Ibarrier() if self._look is None else None
+        while everybody is not None and not everybody.Test():
             time.sleep(_IDLE_SECONDS)
         self._closed.set()
         self._carrier.join()
@@ -150,7 +161,7 @@ class CountingTransport(MpiCommunicationManager):
             received = self.q_receiver.get(timeout=_WAIT_SECONDS)
         except queue.Empty:
             return None
-        if received.tensors:
+        if received.tensors and self._look is None:
             self.settle()
         self.bytes_received += received.size
         return received.message
@@ -163,8 +174,7 @@ class CountingTransport(MpiCommunicationManager):
                 self._deliver()
                 with self._sent:
                     self._sending = [transfer for transfer in self._sending if not transfer.over()]
-                    if not self._sending:
-                        self._sent.notify_all()
+                    self._sent.notify_all()
                     busy = self._sending or self._arriving
                 time.sleep(_BUSY_SECONDS if busy else _IDLE_SECONDS)
         except BaseException as error:
@@ -211,11 +221,12 @@ def open_transport(
     expected: Mapping[str, ExpectedKind],
     heard: Callable[[int], None],
     leaving: Leaving = unseen,
+    look: Callable[[], None] | None = None,
 ) -> CountingTransport | LocalTransport:
     """Return the transport of a communicator, MPI's or a :class:`LocalComm`; the rest is as for the first."""
     if isinstance(comm, LocalComm):
         return LocalTransport(comm.network, rank, names, expected, heard, leaving)
-    return CountingTransport(comm, rank, size, names, expected, heard, leaving)
+    return CountingTransport(comm, rank, size, names, expected, heard, leaving, look)
 
 
 def _next_tag(comm: Any) -> int:

@@ -51,6 +51,7 @@ class TrainingSettings:
     calibrate: bool
     false_reject_rate: float
     round_timeout: float  # seconds
+    round_grace: float | None = None  # seconds after which a round goes on without silos that are late
     least_silos: int = 1  # that must be able to train for another round, where privacy ends the part of silos
     loss: str | None = None
     privacy: PrivacySettings | None = None
@@ -103,6 +104,7 @@ class TrainingSettings:
             "byzantine_silos": recipe.fedclip_args.byzantine_silos or 0,
             "least_silos": max(recipe.fedclip_args.min_silos or 1, needed),
             "loss": recipe.fedclip_args.loss,
+            "round_grace": recipe.fedclip_args.round_grace,
             "privacy": PrivacySettings.of(recipe),
         }
         return cls(**{field.name: flat[field.name] for field in fields(cls) if field.name not in derived}, **derived)

@@ -214,6 +214,11 @@ class FedClipArgs(Section):
     round_timeout
         How long, in seconds, the server waits in a round for a silo that sends nothing. In a simulation for a worker,
         as long for each client that it trains.
+    round_grace
+        With ``min_silos``: how many seconds a round still waits for other silos when so many have sent their updates.
+        Then it goes on without those that are late: their updates of that round are left out, and console and record
+        name them. A silo that has answered at last is sent the next round's adapter. Without it, a round waits for
+        every silo, up to ``round_timeout``.
     calibrate
         Whether the best and the last adapter get, after the last round, a temperature that makes their confidences
         agree with the accuracy on the silos' validation images, and a threshold of confidence. Needs 40 validation
@@ -293,6 +298,7 @@ class FedClipArgs(Section):
     shots: Count | None = None
     start_timeout: Positive = 1800.0
     round_timeout: Positive = 300.0
+    round_grace: Positive | None = None
     calibrate: Flag = True
     false_reject_rate: Fraction = 0.05
     run_dir: UserPath | None = None

@@ -64,7 +64,7 @@ NOT_IN_DIGEST: dict[str, set[str]] = {
     "tracking_args": set(TrackingArgs.model_fields),
     "fedclip_args": {
         *("data_root", "data_list", "feature_cache_dir", "run_dir", "keep_rounds"),
-        *("min_silos", "start_timeout", "round_timeout"),
+        *("min_silos", "start_timeout", "round_timeout", "round_grace"),
         *("calibrate", "false_reject_rate"),
         *("encode_batch_size", "encode_workers", "offline"),
     },

@@ -16,7 +16,15 @@ from fedclip_plugin.report.run.run_pictures import accuracy_by_cost, accuracy_by
 from fedclip_plugin.report.run.target_section import TITLE, answer_target, target_section
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.runs.class_split_record import ClassSplitRecord
-from fedclip_plugin.runs.closing_table import class_cells, class_note, summary_rows, table_cells, zero_shot_warnings
+from fedclip_plugin.runs.closing_table import (
+    class_cells,
+    class_note,
+    silent_note,
+    summary_rows,
+    table_cells,
+    zero_shot_warnings,
+)
+from fedclip_plugin.runs.silo_scores import image_counts, zero_shot_mean
 from fedclip_plugin.text import percent, size
 
 _ALONE = (
@@ -24,6 +32,7 @@ _ALONE = (
     "global one whose answers could be shown. The accuracy on the target is the mean over the silos' adapters."
 )
 _LEFT_OUT = {
+    "late": "came too late, or not at all",
     "dropped": "were dropped as unusable",
     "outliers": "robust aggregation clipped or left out",
 }
@@ -74,7 +83,7 @@ def _parties(history: RoundArrays, recipe: Recipe) -> str:
 
 def _facts(history: RoundArrays, target: str | None) -> list[tuple[str, str]]:
     best, first, rounds = history.selected, history.records[0], len(history.records) - 1
-    facts = [("sources, zero-shot → best round", _change(first.zero_shot_mean("test"), best.test))]
+    facts = [("sources, zero-shot → best round", _change(zero_shot_mean(history.records, "test"), best.test))]
     if target:
         facts.append((f"target {target}, zero-shot → best round", _change(first.zero_shot_target, best.target)))
     if rounds:
@@ -97,14 +106,17 @@ def _change(before: float | None, after: float | None) -> str:
 def _summary(history: RoundArrays, recipe: Recipe, method: str) -> Section:
     target, asked = recipe.fedclip_args.target_domain, recipe.train_args.comm_round
     done = len(history.records) - 1
-    head, *rows = table_cells(summary_rows(history.records, method), target)
+    accuracies = summary_rows(history.records, method)
+    head, *rows = table_cells(accuracies, target)
     first = history.records[0]
-    counts = ", ".join(f"{name} {silo.images['test']}" for name, silo in first.silos.items())
+    counts = ", ".join(f"{name} {count}" for name, count in image_counts(history.records, "test").items())
     caption = f"Sources: the silos' own test splits ({counts} images)."
     if target:
         caption += f" Target: {target}, on which no silo trained ({first.images_target} images)."
     notes = [f"This run is not complete: {done} of {asked} rounds are done."] if done < asked else []
     notes += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in zero_shot_warnings(history.records)]
+    if note := silent_note(accuracies):
+        notes.append(f"{note[0].upper()}{note[1:]}.")
     for field, told in _LEFT_OUT.items():
         named = [(record.round, getattr(record, field)) for record in history.records]
         rounds = [f"round {number}: {', '.join(names)}" for number, names in named if names]
@@ -124,9 +136,8 @@ def _classes(record: ClassSplitRecord | None, best: int, method: str) -> list[Se
 
 def _measured(history: RoundArrays, target: str | None) -> Section:
     first = history.records[0]
-    splits = "; ".join(
-        f"{name} {silo.images['validation']} and {silo.images['test']}" for name, silo in first.silos.items()
-    )
+    validation, test = (image_counts(history.records, part) for part in ("validation", "test"))
+    splits = "; ".join(f"{name} {count} and {test[name]}" for name, count in validation.items())
     simulated = first.clients is not None
     rank, owner = ("the workers", "its clients'") if simulated else ("each silo's rank", "its own")
     sent = ["bytes", "the server's transport", "every message of a round, as it was sent and received"]

@@ -10,19 +10,20 @@ from fedclip_plugin.report.plots.loss import loss_curves
 from fedclip_plugin.report.plots.panels import AccuracyCurve, accuracy_panels
 from fedclip_plugin.report.plots.phases import phase_stack
 from fedclip_plugin.report.run.round_arrays import RoundArrays
+from fedclip_plugin.runs.silo_scores import zero_shot_mean, zero_shot_scores
 
 
 def accuracy_by_round(history: RoundArrays, target: str | None, whose: str) -> Picture:
     """Draw the accuracy on each silo's test split, on the mean validation split, and on the target."""
     first, selected = history.records[0], history.selected.round
+    zero_shot = zero_shot_scores(history.records, "test")
     curves = [
-        AccuracyCurve(name, history.rounds, history.silo(name, "test"), first.zero_shot("test").get(name), selected)
+        AccuracyCurve(name, history.rounds, history.silo(name, "test"), zero_shot.get(name), selected)
         for name in history.silos
     ]
     mean = history.column("validation")
-    curves.append(
-        AccuracyCurve("mean source validation", history.rounds, mean, first.zero_shot_mean("validation"), selected)
-    )
+    together = zero_shot_mean(history.records, "validation")
+    curves.append(AccuracyCurve("mean source validation", history.rounds, mean, together, selected))
     if target:
         held_out = history.column("target")
         curves.append(AccuracyCurve(f"target: {target}", history.rounds, held_out, first.zero_shot_target, selected))
@@ -50,7 +51,7 @@ def training_loss(history: RoundArrays) -> Picture:
 
 def accuracy_by_cost(history: RoundArrays, target: str | None) -> Picture:
     """Draw accuracy against the bytes and the seconds spent so far."""
-    test = history.records[0].zero_shot_mean("test")
+    test = zero_shot_mean(history.records, "test")
     series = [Series("sources, mean of the test splits", history.column("test"), test)]
     if target:
         series.append(Series(f"target: {target}", history.column("target"), history.records[0].zero_shot_target))

@@ -19,6 +19,7 @@ OWN: dict[str, str] = {
     "fedclip_args.target_domain": "is the study's; list the domains under targets",
     "common_args.random_seed": "is the study's; list the numbers under seeds",
     "fedclip_args.run_dir": "is the study's; choose the results folder with --out",
+    "fedclip_args.round_grace": "is not for a study, whose cells are compared over the same silos; leave it out",
     "fedclip_args.keep_rounds": "is the study's: best and final adapters are kept; leave it out",
     "validation_args.frequency_of_the_test": "is the study's: every round is tested; leave it out",
 }

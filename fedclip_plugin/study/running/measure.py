@@ -16,6 +16,7 @@ from fedclip_plugin.machine import processor, resident_bytes
 from fedclip_plugin.runs import RoundRecord, SiloRecord
 from fedclip_plugin.runs.class_split_record import ClassSplitRecord
 from fedclip_plugin.runs.provenance import code_revision
+from fedclip_plugin.runs.silo_scores import zero_shot_mean
 from fedclip_plugin.study.definition.study_rules import RESERVED
 from fedclip_plugin.study.running.answer_counts import Counts, Drawn, Pictured
 from fedclip_plugin.study.running.cell_result import (
@@ -145,7 +146,7 @@ def cell_result(cell: Cell, measured: Measured) -> CellResult:
         rounds=last.round,
         selected_round=best.round,
         validation=Accuracy(
-            zero_shot=_share(first.zero_shot_mean("validation")),
+            zero_shot=_share(zero_shot_mean(rounds, "validation")),
             selected=_share(best.validation),
             last=_share(last.validation),
         ),

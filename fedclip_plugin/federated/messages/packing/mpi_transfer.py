@@ -29,10 +29,11 @@ _FIRST_TRIES = 200
 
 @dataclass(frozen=True)
 class Sending:
-    """A message on its way out, and MPI's requests for its parts; the message keeps their memory."""
+    """A message on its way out to a rank, and MPI's requests for its parts; the message keeps their memory."""
 
     message: PackedMessage
     requests: list[Any]
+    to: int
 
     @classmethod
     def begin(cls, comm: Any, message: PackedMessage, to: int, tag: int) -> Sending:
@@ -40,7 +41,7 @@ class Sending:
         # Synchronous sends end when the receiver has begun to take them: what is over is not lost.
         requests = [comm.Issend(message.header, dest=to, tag=tag)]
         requests += [comm.Issend(piece, dest=to, tag=tag + 1) for piece in message.pieces()]
-        return cls(message, requests)
+        return cls(message, requests, to)
 
     def over(self) -> bool:
         """Return whether all parts have gone out."""

@@ -1,0 +1,88 @@
+"""Which silos a round waits for, and until when."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class Quorum:
+    """Says when a round is over, and which silos are behind.
+
+    Without a grace period a round is over when every silo that trains in it has answered. With one it is over when
+    every silo that was sent its adapter has answered, or ``grace`` seconds after enough of those that train have. Who
+    has not answered then is behind, and stays so until it answers. Silos go by their indices.
+
+    Parameters
+    ----------
+    grace
+        Seconds, ``fedclip_args.round_grace``; None without.
+    enough
+        Answers that a round needs, ``fedclip_args.min_silos``.
+    clock
+        Tells the time in seconds.
+
+    Attributes
+    ----------
+    behind
+        Silos that owe an answer to the adapter of a round that is over. They are sent nothing until they have answered.
+    """
+
+    def __init__(self, grace: float | None, enough: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._grace, self._enough, self._clock = grace, enough, clock
+        self.behind: set[int] = set()
+        self._counted: set[int] = set()  # who was sent the adapter, and whose answers count for the round
+        self._others: set[int] = set()  # who was sent it besides
+        self._answers = 0  # that count
+        self._enough_since: float | None = None
+        self._away: set[int] = set()  # who was behind when the round began, or in it
+
+    @property
+    def lenient(self) -> bool:
+        """Whether rounds go on without silos that are late."""
+        return self._grace is not None
+
+    @property
+    def reached(self) -> bool:
+        """Whether there are enough answers: nobody can hold the round up any more."""
+        return self._enough_since is not None
+
+    def sent(self, silo: int, counts: bool) -> None:
+        """Note that a silo was sent the adapter of the round, and whether the round needs its answer."""
+        (self._counted if counts else self._others).add(silo)
+
+    def answered(self, silo: int) -> None:
+        """Note that a silo has answered in time."""
+        if silo in self._counted:
+            self._counted.discard(silo)
+            self._answers += 1
+        self._others.discard(silo)
+        if self._answers >= self._enough and self._enough_since is None:
+            self._enough_since = self._clock()
+
+    def back(self, silo: int) -> None:
+        """Note that a silo that was behind has answered, too late: it may be sent adapters again."""
+        self.behind.discard(silo)
+        self._away.add(silo)
+
+    def waiting(self) -> set[int]:
+        """Return which silos have been sent the adapter of the round, and have not answered."""
+        return self._counted | self._others
+
+    def is_over(self) -> bool:
+        """Return whether the round is over: it may be closed."""
+        if self._grace is None:
+            return not self._counted
+        if not self.waiting():
+            return self._answers >= self._enough
+        return self._enough_since is not None and self._clock() >= self._enough_since + self._grace
+
+    def close(self) -> set[int]:
+        """End the round, and return which silos took no part in it, as they did not answer in time."""
+        late = self._away | self.behind
+        if self._grace is not None:
+            self.behind |= self.waiting()
+            late |= self.behind
+            self._others = set()
+        self._counted, self._answers, self._enough_since, self._away = set(), 0, None, set()
+        return late

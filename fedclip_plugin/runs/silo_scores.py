@@ -1,0 +1,31 @@
+"""What a run's records know of each silo: one that was late in some rounds has told it in others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from fedclip_plugin.runs.round_record import RoundRecord
+
+
+def zero_shot_scores(rounds: Sequence[RoundRecord], part: str) -> dict[str, float]:
+    """Return zero-shot CLIP's accuracy on a split by silo; silos that have not told it are left out."""
+    told = [(name, silo.zero_shot) for record in rounds for name, silo in record.silos.items() if silo.zero_shot]
+    found = {name: scores[part] for name, scores in told if part in scores}
+    return {name: found[name] for name in rounds[0].silos if name in found}
+
+
+def zero_shot_mean(rounds: Sequence[RoundRecord], part: str) -> float | None:
+    """Return zero-shot CLIP's mean accuracy on a split over the silos; None where a silo has not told it."""
+    known = zero_shot_scores(rounds, part)
+    return fmean(known.values()) if len(known) == len(rounds[0].silos) else None
+
+
+def image_counts(rounds: Sequence[RoundRecord], part: str) -> dict[str, int]:
+    """Return how many images each silo's split has; silos that have never been scored are left out."""
+    found: dict[str, int] = {}
+    for record in rounds:
+        if len(found) == len(record.silos):
+            break
+        found |= {name: silo.images[part] for name, silo in record.silos.items() if part in silo.images}
+    return {name: found[name] for name in rounds[0].silos if name in found}
