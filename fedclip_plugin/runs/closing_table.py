@@ -106,8 +106,7 @@ def silent_note(rows: Sequence[Row]) -> str:
     left_out = silent_silos(rows)
     if not left_out:
         return ""
-    verb = "was" if len(left_out) == 1 else "were"
-    return f"{', '.join(left_out)} {verb} late (-): the mean of the sources is over the other silos, in every row"
+    return f"late (-): {', '.join(left_out)}; the mean of the sources is over the other silos, in every row"
 
 
 def client_cells(rounds: Sequence[RoundRecord], title: str) -> list[list[str]]:

@@ -172,7 +172,7 @@ class RoundRecord(_Record):
         }
         known |= {self.validation is not None, self.test is not None, *([True] if self.round == 0 else [])}
         if len(known) > 1:
-            raise ValueError("validation and test are known of all silos that report, or of none (of round 0 always)")
+            raise ValueError("validation and test are known of all silos, or of none (of round 0 always), but for silent ones")
         return self
 
     def to_json(self) -> str:

@@ -83,6 +83,29 @@ def test_the_best_round_is_the_first_of_the_highest_and_never_the_untrained(fold
     assert (folder.adapters / "best").resolve() == folder.round_folder(2).resolve()
 
 
+def test_rounds_are_compared_over_the_silos_that_told_both(folder):
+    lines = []
+
+    def tell(recorder, number, **right):
+        recorder.server(number, LATER)
+        for silo in SILOS:
+            if silo in right:
+                recorder.report(report(silo, number, right[silo]))
+            else:
+                recorder.excuse(number, [silo])
+
+    recorder = RoundRecorder(folder, SILOS, 3, lines.append)
+    tell(recorder, 0, art=5, photo=5)
+    tell(recorder, 1, art=4, photo=8)
+    tell(recorder, 2, photo=8)  # a mean of 0.8 where round 1 has 0.6, but no better for photo
+    assert (lines[2].validation, lines[2].best_round, lines[2].silent) == (0.8, 1, ("art",))
+    tell(recorder, 3, art=5)  # a mean of 0.5, and better for art
+    assert lines[3].best_round == 3
+    again = RoundRecorder(folder, SILOS, 3, lines.append)
+    tell(again, 4, art=5, photo=9)
+    assert lines[4].best_round == 3, "what is known of round 3 is art's 0.5"
+
+
 def test_a_recorder_goes_on_where_the_lines_end(folder):
     record(folder, [9, 6, 8])
     lines = []

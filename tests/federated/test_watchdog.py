@@ -54,6 +54,9 @@ class Handler(ManagerMixin):
     def _heard(self, rank):
         raise AssertionError("nothing arrives")
 
+    def look(self):
+        raise AssertionError("nobody is late")
+
     def fail(self, message):
         raise self.error
 

@@ -23,6 +23,7 @@ from fedclip_plugin.report.run.run_page import _summary, run_page
 from fedclip_plugin.report.run.target_section import TITLE, answer_target
 from fedclip_plugin.runs import RoundRecord, RunFolder, SavedAdapter
 from fedclip_plugin.runs.provenance import recipe_text
+from fedclip_plugin.runs.silo_scores import zero_shot_mean
 from tests.support.page_reader import Reader
 
 CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
@@ -252,8 +253,22 @@ def test_a_history_sums_what_was_spent(tmp_path):
     assert history.seconds_so_far().tolist() == pytest.approx([0.036, 0.072, 0.108])
     np.testing.assert_array_equal(history.column("target"), [0.5, np.nan, 0.52])
     assert history.phases() == ["train", "evaluate", "aggregate", "exchange"]
-    assert history.records[0].zero_shot_mean("test") == pytest.approx(0.65)
+    assert zero_shot_mean(history.records, "test") == pytest.approx(0.65)
     assert history.selected.round == 1
+
+
+def test_a_page_names_who_was_late_and_compares_the_others(tmp_path, workshop):
+    late = line(2, 1, late=["photo"], silent=["photo"])
+    late["silos"]["photo"] = {"train_loss": None, "validation": None, "test": None, "images": {}}
+    folder = make_run(tmp_path, workshop, [line(0, 0), line(1, 1), late])
+    section = _summary(RoundArrays.read(folder), load_recipe(folder.recipe), "FedCLIP")
+    assert "Updates that came too late, or not at all: round 2: photo." in section.notes
+    assert any(note.startswith("Late (-): photo;") for note in section.notes)
+    last = section.tables[0].rows[-1]
+    assert last[3] == "-"
+    assert last[4] == "63.0", "the mean of art painting and cartoon"
+    assert section.tables[0].rows[0][4] == "65.0"
+    assert run_page(load_recipe(folder.recipe), folder).sections
 
 
 def test_a_report_that_cannot_be_written_is_refused(tmp_path):

@@ -82,6 +82,7 @@ def training_settings(**given):
         "calibrate": True,
         "false_reject_rate": 0.05,
         "round_timeout": 60.0,
+        "round_grace": None,
         "start": "zero_shot",
         "weighting": "uniform",
         "averaged": True,

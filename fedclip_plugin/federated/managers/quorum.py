@@ -60,10 +60,11 @@ class Quorum:
         if self._answers >= self._enough and self._enough_since is None:
             self._enough_since = self._clock()
 
-    def back(self, silo: int) -> None:
-        """Note that a silo that was behind has answered, too late: it may be sent adapters again."""
+    def back(self, silo: int, joins: bool) -> None:
+        """Note that a silo that was behind has answered, too late, and whether it joins the round that goes on."""
         self.behind.discard(silo)
-        self._away.add(silo)
+        if not joins:
+            self._away.add(silo)
 
     def waiting(self) -> set[int]:
         """Return which silos have been sent the adapter of the round, and have not answered."""

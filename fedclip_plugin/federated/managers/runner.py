@@ -45,7 +45,7 @@ class FedClipRunner(FedMLRunner):
     histories
         Where every round's answers are kept; None keeps none.
     say
-        Called on the server with a line of text: who answers too late, why the adapters are not calibrated.
+        Called on the server with a line of text: why the adapters are not calibrated.
     """
 
     def __init__(
@@ -101,8 +101,7 @@ class FedClipRunner(FedMLRunner):
     def _server(self, args: Any, target: Any, aggregator: FedClipAggregator) -> FedClipServer:
         aggregator.set_id(0)
         recorder = self._recorder(aggregator, aggregator.silos)
-        driver = AveragingDriver(args, target, aggregator, self._histories)
-        server = FedClipServer(args, driver, recorder, self._say)
+        server = FedClipServer(args, AveragingDriver(args, target, aggregator, self._histories), recorder)
         if recorder.last < 0:
             aggregator.score_target(target)
             server.begin()

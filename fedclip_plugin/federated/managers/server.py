@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -54,8 +54,10 @@ class AveragingDriver(FedMLAggregator):
 
     Attributes
     ----------
+    drawn
+        Indices of the silos that are to train in the current round, ascending; some may not be able to.
     sampled
-        Indices of the silos that train in the current round, ascending.
+        Indices of those that do, ascending.
     seconds
         Wall time of the last averaging and of the last scoring on the target domain.
     spent
@@ -76,10 +78,12 @@ class AveragingDriver(FedMLAggregator):
         super().__init__(None, target, 0, {}, {}, {}, args.worker_num, torch.device("cpu"), args, aggregator)
         self._aggregator, self._histories = aggregator, histories
         self.quorum = Quorum(aggregator.settings.round_grace, aggregator.settings.least_silos)
+        self.drawn: list[int] = []
         self.sampled: list[int] = []
         self.late: set[int] = set()
         self.ended = False
-        self._answered: list[int] = []  # whose answers the round is made of, ascending
+        self._answered: list[int] = []  # whose answers have come in time, ascending
+        self._summed: list[int] = []  # whose sums have, of a closed-form method
         self.spent: set[int] = set()
         self.seconds: dict[str, float] = {}
         self.to_try: dict[int, OrderedDict[str, Tensor]] = {}
@@ -92,8 +96,8 @@ class AveragingDriver(FedMLAggregator):
         """
         settings, away = self._aggregator.settings, self.spent | self.quorum.behind
         asked, seed = settings.taking_part(number, self.client_num), settings.random_seed
-        drawn = sampled(seed, number, self.client_num, asked)
-        self.sampled, self.ended = [index for index in drawn if index not in away], False
+        self.drawn = sampled(seed, number, self.client_num, asked)
+        self.sampled, self.ended = [index for index in self.drawn if index not in away], False
         if not away or len(self.sampled) >= settings.least_silos:
             return
         able = [index for index in range(self.client_num) if index not in away]
@@ -154,7 +158,7 @@ class AveragingDriver(FedMLAggregator):
 
     def _take_sums(self) -> None:
         """Solve a closed-form method from the silos' sums; what silos are to try of it goes to :attr:`to_try`."""
-        aggregator = self._aggregator
+        aggregator, self._summed = self._aggregator, self._answered
         aggregator.take_sums(self._answers())
         assert aggregator.closed_form is not None, "asked of those methods only"
         found = aggregator.closed_form.candidates()
@@ -179,11 +183,13 @@ class AveragingDriver(FedMLAggregator):
         """
         began = time.perf_counter()
         aggregator = self._aggregator
-        aggregator.answered = tuple(aggregator.silos[index] for index in self._answered)
-        if aggregator.solving(self.args.round_idx) is not None:
+        solved = aggregator.solving(self.args.round_idx) is not None
+        answered = self._summed if solved else self._answered
+        aggregator.answered = tuple(aggregator.silos[index] for index in answered)
+        if solved:
             result = aggregator.take_trials(self._answers())
             self.set_global_model_params(result)
-            self.seconds, self._tried, indices = {"aggregate": time.perf_counter() - began}, False, self._answered
+            self.seconds, self._tried, indices = {"aggregate": time.perf_counter() - began}, False, answered
             self._go_on(self.args.round_idx + 1)
             return self._to_send(result), [], indices
         updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self._answered]
@@ -241,14 +247,8 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         Ranks of the silos that were not there at the end; none unless the recipe has a ``round_grace``.
     """
 
-    def __init__(
-        self,
-        args: Any,
-        averager: AveragingDriver,
-        recorder: RoundRecorder,
-        say: Callable[[str], None] = lambda text: None,
-    ) -> None:
-        self._averager, self._recorder, self._say = averager, recorder, say
+    def __init__(self, args: Any, averager: AveragingDriver, recorder: RoundRecorder) -> None:
+        self._averager, self._recorder = averager, recorder
         self._quorum, self.lenient = averager.quorum, averager.quorum.lenient
         self._outdated: set[int] = set()  # silos that were not sent the newest adapter
         self.missing: tuple[int, ...] = ()
@@ -329,17 +329,21 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             self._leave()
 
     def _take_late(self, silo: int, report: SiloReport) -> None:
-        """Leave out what a silo answers to the adapter of a round that is over, and let it take part again."""
-        self._quorum.back(silo)
-        self._recorder.late(report, self.args.round_idx + 1)
+        """Leave out what a silo answers to the adapter of a round that is over, and let it take part again.
+
+        That is in the next round; in this one where it lacks answers, or to take the last adapter.
+        """
         over, name = self.args.round_idx == self.settings.comm_round, told(report.silo)
+        needed = self._averager.short or (silo in self._averager.drawn and not self._quorum.reached)
+        joins = over or (needed and silo not in self._averager.spent)
+        self._quorum.back(silo, joins)
+        self._recorder.late(report, self.args.round_idx + 1)
         when = "after the last round" if over else f"in round {self.args.round_idx + 1}"
-        self._say(f"{name} answers round {report.round + 1} {when}: too late, its update is left out")
-        logger.warning("%s answers round %d %s: its update is left out", name, report.round + 1, when)
-        if not over and not self._averager.short:
+        logger.warning("%s answers round %d %s: too late, its update is left out", name, report.round + 1, when)
+        if not joins:
             return
         if not over:
-            self._averager.sampled = sorted([*self._averager.sampled, silo])
+            self._averager.sampled = sorted({*self._averager.sampled, silo})
             if not self._averager.short:
                 self._wait_no_longer(self._quorum.behind)
         message = Message(MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT, self.get_sender_id(), silo + 1)
