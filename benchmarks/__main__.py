@@ -21,7 +21,19 @@ from fedclip_edge.files import write_file
 from fedclip_edge.machine import cores
 from fedclip_plugin.machine import processor
 
-TOPICS = ("rounds", "startup", "encode", "memory", "costs", "scaling", "clients", "egress", "attacks", "privacy")
+TOPICS = (
+    "rounds",
+    "startup",
+    "encode",
+    "memory",
+    "costs",
+    "scaling",
+    "clients",
+    "egress",
+    "attacks",
+    "privacy",
+    "late_silo",
+)
 """Modules with a ``TITLE`` and a ``measure(scale, work)``, and where figures make a matrix a ``table`` of their own."""
 
 _PACKAGES = ("fedml", "torch", "transformers", "mpi4py", "numpy")

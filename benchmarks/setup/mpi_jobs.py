@@ -54,6 +54,19 @@ def run_job(
     return JobResult(began, [json.loads(file.read_text(encoding="utf-8")) for file in files])
 
 
+def rank_process(rank: int, word: str) -> int | None:
+    """Return the process of a rank of the job on this machine that has ``word`` on its command line; None without."""
+    own = f"PMIX_RANK={rank}".encode()
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            named = word.encode() in (place / "cmdline").read_bytes()
+            if named and own in (place / "environ").read_bytes().split(b"\0"):
+                return int(place.name)
+        except OSError:  # it is gone, or another user's
+            continue
+    return None
+
+
 def report(results: Path, facts: dict[str, Any]) -> None:
     """Write what this rank measured, for :func:`run_job` to read."""
     rank = os.environ["OMPI_COMM_WORLD_RANK"]

@@ -172,7 +172,9 @@ class RoundRecord(_Record):
         }
         known |= {self.validation is not None, self.test is not None, *([True] if self.round == 0 else [])}
         if len(known) > 1:
-            raise ValueError("validation and test are known of all silos, or of none (of round 0 always), but for silent ones")
+            raise ValueError(
+                "validation and test are known of all silos, or of none (of round 0 always); but of silent ones"
+            )
         return self
 
     def to_json(self) -> str:

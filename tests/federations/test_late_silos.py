@@ -4,28 +4,16 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
+from benchmarks.setup.mpi_jobs import rank_process
 from fedclip_plugin.runs import RunFolder
 
 pytestmark = pytest.mark.usefixtures("happy")  # which has made the features
 
 GRACE = {"fedclip_args__round_grace": 1.0, "fedclip_args__min_silos": 2, "train_args__comm_round": 400}
 RANK = 3
-
-
-def process_of(rank, recipe):
-    """Return the process of a rank of the job that runs a recipe."""
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            ours = str(recipe).encode() in (place / "cmdline").read_bytes()
-            if ours and f"PMIX_RANK={rank}".encode() in (place / "environ").read_bytes().split(b"\0"):
-                return int(place.name)
-        except OSError:  # it is gone, or another user's
-            continue
-    return None
 
 
 def asleep(recipe, folder, seconds):
@@ -35,7 +23,7 @@ def asleep(recipe, folder, seconds):
         end = time.monotonic() + 150
         while time.monotonic() < end and len(RunFolder(folder).rounds()) < 3:
             time.sleep(0.02)
-        process = process_of(RANK, recipe)
+        process = rank_process(RANK, str(recipe))
         os.kill(process, signal.SIGSTOP)
         if seconds is not None:
             time.sleep(seconds)
@@ -74,4 +62,4 @@ def test_a_job_ends_well_without_a_silo_that_sleeps_for_ever(workshop):
     assert outcome.lines[-1].late == ("photo",)
     images = sum(outcome.lines[1].silos[name].images["validation"] for name in ("art_painting", "cartoon"))
     assert f"the adapters are not calibrated: {images} " in outcome.out, "the other silos are asked, and no more"
-    assert process_of(RANK, recipe) is None
+    assert rank_process(RANK, str(recipe)) is None

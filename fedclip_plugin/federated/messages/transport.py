@@ -140,7 +140,7 @@ class CountingTransport(MpiCommunicationManager):
     def stop_receive_message(self) -> None:
         """End this rank's part once every rank has sent and received everything, or this one where none waits.
 
-        Messages that have arrived and no handler has seen are a FederationError.
+        Messages that have arrived and no handler has seen are a FederationError, but for those of ranks given up.
         """
         self.settle()
         everybody = self.comm.Ibarrier() if self._look is None else None
@@ -149,10 +149,11 @@ class CountingTransport(MpiCommunicationManager):
         self._closed.set()
         self._carrier.join()
         self._stop_running = True
-        if count := self.q_receiver.qsize():
-            first = self._names[self.q_receiver.get().message.get_sender_id()]
+        senders = [self.q_receiver.get().message.get_sender_id() for _ in range(self.q_receiver.qsize())]
+        if unread := [self._names[sender] for sender in senders if sender not in self._given_up]:
             raise FederationError(
-                f"{self._names[self.rank]} left the federation with {count} messages unread, the first from {first}"
+                f"{self._names[self.rank]} left the federation with {len(unread)} messages unread, the first from "
+                f"{unread[0]}"
             )
 
     def _next(self) -> Message | None:
