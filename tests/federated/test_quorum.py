@@ -243,6 +243,18 @@ def test_statistics_are_solved_without_who_is_late(tmp_path, phase):
     assert late.run.server.missing == (3,)
 
 
+def test_sums_that_come_late_are_no_answer_to_what_is_tried(tmp_path):
+    """They come while the others try what was solved without them: their silo waits for the next adapter."""
+    late = Late(tmp_path / "run", method="ridge", comm_round=1)
+    late.deliver(until=lambda: late.run.server.is_initialized)
+    late.deliver(3, until=lambda: late.run.server._averager._tried)
+    late.run.wire.deliver((3, 0))
+    late.deliver()
+    assert late.lines[1].late == ("photo",)
+    assert late.run.server.missing == ()
+    assert set(late.lines[1].tests()) == set(SILOS)
+
+
 def test_zero_shot_scores_that_come_late_are_kept(tmp_path):
     late = Late(tmp_path / "run")
     late.deliver(until=lambda: late.run.server.is_initialized)

@@ -335,9 +335,10 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         """
         over, name = self.args.round_idx == self.settings.comm_round, told(report.silo)
         needed = self._averager.short or (silo in self._averager.drawn and not self._quorum.reached)
-        joins = over or (needed and silo not in self._averager.spent)
+        trains = silo not in self._averager.spent and self._aggregator.solving(self.args.round_idx) is None
+        joins = over or (needed and trains)
         self._quorum.back(silo, joins)
-        self._recorder.late(report, self.args.round_idx + 1)
+        self._recorder.late(report, min(self.args.round_idx + 1, self.settings.comm_round))
         when = "after the last round" if over else f"in round {self.args.round_idx + 1}"
         logger.warning("%s answers round %d %s: too late, its update is left out", name, report.round + 1, when)
         if not joins:
