@@ -308,7 +308,8 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
                 self._take_late(silo, report)
                 return
             self._recorder.report(report)
-            self._quorum.answered(silo)
+            if report.round == self.args.round_idx:  # who only evaluates may be a round behind the others
+                self._quorum.answered(silo)
             if self.lenient and self._quorum.reached:
                 self._wait_no_longer(self._quorum.waiting())
         super().handle(kind, message)
