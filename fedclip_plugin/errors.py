@@ -41,6 +41,10 @@ class PolicyError(FedClipError):
     """A silo policy that cannot be used or refuses what it is asked, or an egress log that cannot be kept."""
 
 
+class SiloKeysError(FedClipError):
+    """A silo's private key, or its roster of public keys, that is missing, open to others, or not what it must be."""
+
+
 class FederationError(FedClipError):
     """A federation that had to stop: too few usable updates, a silent silo, a failed rank."""
 

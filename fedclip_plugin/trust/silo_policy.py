@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -13,12 +12,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import PolicyError, RecipeError
 from fedclip_plugin.recipe.check import check_fields
 from fedclip_plugin.recipe.faults import Fault, closest, recipe_error
 from fedclip_plugin.recipe.schema.types import Count, Delta, Flag, MethodName, Positive, Section, Text
 from fedclip_plugin.recipe.yaml_reader import parse_yaml, read_plain
+from fedclip_plugin.trust.operator_files import Places, require_own
 
 VARIABLE = "FEDCLIP_SILO_POLICY"
 """The environment variable that names the policy's file."""
@@ -123,6 +122,10 @@ class PolicyFile:
     sha256: str
 
 
+def _places() -> Places:
+    return Places("silo policy", VARIABLE, MACHINE_PLACE, USER_PLACE, PolicyError)
+
+
 def find_policy(environment: Mapping[str, str] = os.environ) -> Path | None:
     """Return the file of this machine's policy; None where there is none.
 
@@ -134,26 +137,12 @@ def find_policy(environment: Mapping[str, str] = os.environ) -> Path | None:
         The variable is empty, no full path, or names another file where the machine has a policy of its own; or a
         place cannot be looked at.
     """
-    named = environment.get(VARIABLE)
-    if named is None:
-        user = Path(os.path.expanduser(USER_PLACE))  # noqa: PTH111 (never raises, where there is no home either)
-        return next((place for place in (MACHINE_PLACE, user) if _is_there(place)), None)
-    if not named.strip() or not Path(named).is_absolute():
-        raise PolicyError(
-            f"{VARIABLE} is {named!r}, and must be the full path of a silo policy: give one, from / on, or unset it"
-        )
-    path = Path(named)
-    if path != MACHINE_PLACE and _is_there(MACHINE_PLACE):
-        raise PolicyError(
-            f"{VARIABLE} names {printable(named)}, and this machine has {MACHINE_PLACE}, which no variable replaces: "
-            "unset it, or let whoever answers for the machine remove that file"
-        )
-    return path
+    return _places().find(environment)
 
 
 def places_told() -> str:
     """Return where a policy is looked for, as text."""
-    return f"{VARIABLE}, {MACHINE_PLACE}, {USER_PLACE}"
+    return _places().told()
 
 
 def load_policy(path: Path) -> PolicyFile:
@@ -167,7 +156,7 @@ def load_policy(path: Path) -> PolicyFile:
     """
     try:
         content = read_plain(path)
-        _require_own(path)
+        require_own(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PolicyError(
@@ -206,43 +195,3 @@ def _unknown(key: Any, value: Any) -> Fault:
     names = list(SiloPolicy.model_fields)
     rule = f"is no key of a silo policy, which has {', '.join(names)}"
     return Fault(str(key), rule, value, closest(key, names))
-
-
-def _is_there(place: Path) -> bool:
-    """Return whether something has this name; what cannot be told is a PolicyError and no absence."""
-    try:
-        os.lstat(place)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise PolicyError(
-            f"whether there is a silo policy at {place} cannot be told ({error.strerror}): let this user look there"
-        ) from error
-    return True
-
-
-def _require_own(path: Path) -> None:
-    """Refuse a file that others can change, or put another in the place of; a ValueError says why and the remedy."""
-    for place in sorted(_on_the_way(path)):
-        found, user = place.stat(), os.geteuid()
-        for owner in (place.lstat().st_uid, found.st_uid):
-            if owner not in (0, user):
-                raise ValueError(f"{place} belongs to user {owner}, and must belong to root or to user {user} (chown)")
-        kept = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX  # only owners rename or remove in it
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not kept:
-            who = "every user" if found.st_mode & stat.S_IWOTH else f"group {found.st_gid}"
-            what = "and so replace what it leads to" if stat.S_ISDIR(found.st_mode) else "and so change it"
-            raise ValueError(f"{who} can write {place}, {what}; take that right away (chmod go-w)")
-
-
-def _on_the_way(path: Path) -> set[Path]:
-    """Return all that leads to a file, and the file: folders, and links with what they name."""
-    places = set[Path]()
-    pending = [path.absolute()]
-    while pending:
-        named = pending.pop()
-        for place in {named, *named.parents} - places:
-            places.add(place)
-            if place.is_symlink():
-                pending.append(place.parent / place.readlink())
-    return places

@@ -16,6 +16,7 @@ FAULTS = {
     "MemoryShortageError": "its machine has too little memory",
     "RunFolderError": "its run folder cannot be used",
     "PolicyError": "its silo policy refuses that, or cannot be used",
+    "SiloKeysError": "its silo keys cannot be used, or its roster lacks a silo",
     "OSError": "a file or folder of it cannot be read or written",
     "FedClipError": "it cannot do what the recipe asks for",
 }

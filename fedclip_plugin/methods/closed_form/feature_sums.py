@@ -90,10 +90,14 @@ class Statistics:
             gram = _whole(tensors["gram"], _upper(scale.outer(scale)))
         return cls(tensors["counts"].double(), sums, gram)
 
+    def parts(self) -> dict[str, Tensor]:
+        """Return them by name: ``counts``, ``sums`` and where there is one ``gram``."""
+        every = {"counts": self.counts, "sums": self.sums, "gram": self.gram}
+        return {name: part for name, part in every.items() if part is not None}
+
     def flat(self) -> NDArray[np.float64]:
         """Return all numbers one after the other."""
-        parts = [self.counts, self.sums.flatten(), *([] if self.gram is None else [self.gram])]
-        return torch.cat(parts).numpy()
+        return torch.cat([part.flatten() for part in self.parts().values()]).numpy()
 
     def of_flat(self, numbers: NDArray[np.float64]) -> Self:
         """Return what :meth:`flat` wrote, of the shapes of these."""

@@ -1,4 +1,4 @@
-"""Ed25519 keys: make a pair, sign a manifest, and tell who signed one."""
+"""Ed25519 keys: make a pair, sign a manifest or other bytes, and tell who signed them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from fedclip_edge.arguments import as_path
 from fedclip_edge.errors import ExportError, MissingPackageError
 from fedclip_edge.safe_files import open_plain
 
 CONTEXT = b"fedclip-bundle-v1\0"
+"""Goes before the bytes of a manifest that are signed: no signature for one purpose is one for another."""
+
 KEY_SIZE, SIGNATURE_SIZE = 32, 64
 _MAX_PEM = 1 << 16
 
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A key that bundles may be signed with: 32 bytes, and for messages the file that it was read from."""
+    """A key that something may be signed with: 32 bytes, and for messages the file that it was read from."""
 
     raw: bytes
     path: Path | None = field(default=None, compare=False)
@@ -38,13 +41,13 @@ class PublicKey:
         pem: bytes = key.public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
         return pem
 
-    def verify(self, signature: bytes, manifest: bytes) -> bool:
-        """Tell whether ``signature`` over these manifest bytes was made with this key's private half."""
+    def verify(self, signature: bytes, content: bytes, context: bytes = CONTEXT) -> bool:
+        """Tell whether ``signature`` over these bytes, a manifest's or with another context others, is of this key."""
         _, ed25519 = _cryptography()
         from cryptography.exceptions import InvalidSignature
 
         try:
-            ed25519.Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, CONTEXT + manifest)
+            ed25519.Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, context + content)
         except InvalidSignature:
             return False
         return True
@@ -81,24 +84,31 @@ def generate(private_path: Path) -> PublicKey:
     return public
 
 
-def sign(manifest: bytes, private_path: Path) -> bytes:
-    """Return the 64-byte signature over these manifest bytes.
+def sign(content: bytes, private_path: Path, context: bytes = CONTEXT) -> bytes:
+    """Return the 64-byte signature over these bytes, a manifest's or with another context others.
 
     Raises ExportError when the file is not an unencrypted Ed25519 private key (PEM, PKCS8).
     """
+    signature: bytes = _private(private_path).sign(context + content)
+    return signature
+
+
+def public_half(private_path: Path) -> PublicKey:
+    """Return the public key that belongs to a private one; errors as :func:`sign`."""
+    return PublicKey(_private(private_path).public_key().public_bytes_raw(), private_path)
+
+
+def _private(path: Path) -> Any:
     form, ed25519 = _cryptography()
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        key = form.load_pem_private_key(_read(private_path), None)
+        key = form.load_pem_private_key(_read(path), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ExportError(
-            f"{private_path} is not a private key that can sign ({error}); make one with keygen"
-        ) from error
+        raise ExportError(f"{path} is not a private key that can sign ({error}); make one with keygen") from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise ExportError(f"{private_path} holds another kind of key; bundles are signed with Ed25519: use keygen")
-    signature: bytes = key.sign(CONTEXT + manifest)
-    return signature
+        raise ExportError(f"{path} holds another kind of key; what signs is Ed25519: use keygen")
+    return key
 
 
 def _load(path: Path) -> PublicKey:
