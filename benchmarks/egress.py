@@ -56,7 +56,7 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
         "its message is packed": lambda: encode(message),
         "the norm of its update": lambda: update_norm(update, arrived),
         "packed, held against the policy, hashed and written to disk, with that norm": lambda: message_leaves(
-            egress, encode(message), message, "update", 1, update_norm(update, arrived)
+            egress, encode(message), "update", 1, update_norm(update, arrived)
         ),
     }
     samples: dict[str, list[float]] = {name: [] for name in steps}

@@ -26,6 +26,7 @@ from fedclip_plugin.federated.messages.closing_messages import (
 )
 from fedclip_plugin.federated.messages.message_format import FEDML_MESSAGES
 from fedclip_plugin.federated.roles.task import Score
+from fedclip_plugin.federated.secure_sums.hello import Hello, RoundMembers
 from fedclip_plugin.federated.startup.memory_check import RankMemory
 from fedclip_plugin.federated.startup.start_messages import (
     FAULTS,
@@ -48,7 +49,7 @@ CLOSING_FROM_SILO = (Likelihoods, ConfidenceCounts, ClassCounts)
 CLOSING_FROM_SERVER = (ScoreAdapter, CountConfidences, ScoreClasses, NoMoreQuestions)
 STUDY_FROM_SILO = (CellPart, Joint)
 STUDY_FROM_SERVER = (RunCell, Selected, Ask, Over)
-PARTS = (SiloReport, Score, BinSums, Counts, Kinds, Question)
+PARTS = (SiloReport, Score, Hello, RoundMembers, BinSums, Counts, Kinds, Question)
 """What messages are made of."""
 
 MESSAGES = (
@@ -68,6 +69,7 @@ name** leaves a silo in a message. What does is the silo's name, its class names
 not read, the updates of the adapter, and sums: losses, accuracies, seconds, bytes of memory, and how many images
 are of which kind, or answered with which confidence. A silo hears of itself and of the average; of others it hears
 at most a silo's name, which the recipe has, and class names: those of the federation, and those that it lacks itself.
+With `secure_sums` it also hears, of the silos that train with it, their public keys and how many images they train on.
 
 The methods `ridge`, `ncm` and `gda`, and `start: ridge`, are another matter: a silo sends sums of features, and **the
 sum of a class of one image is that image's feature**, unless the recipe has a `min_class_count` (see docs/trust.md).
@@ -75,9 +77,9 @@ sum of a class of one image is that image's feature**, unless the recipe has a `
 That is not the same as nothing about the images:
 
 - An **update** of the adapter is made from a silo's images, and may tell something of them to whoever runs the
-  server: there is no secure aggregation, and noise is off unless the recipe asks for differential privacy
-  (docs/privacy.md). Where one silo trains in a round, the average is its update; where two do, each can work out
-  the other's.
+  server. With `secure_sums` the server gets their sum alone (docs/secure_sums.md); noise is off unless the recipe
+  asks for differential privacy (docs/privacy.md). Where one silo trains in a round, the average is its update; where
+  two do, each can work out the other's.
 - The **sums** of `ridge`, `ncm` and `gda`, and of the first round with `start: ridge`, in the place of an update are,
   by name: `counts` of images of each class, `sums` of their features and `gram`, the upper triangle of the sum of the
   features' outer products, as fractions of `sums.scale` and `gram.scale`. Then a silo is sent `weights` and `biases`
@@ -86,6 +88,9 @@ That is not the same as nothing about the images:
 - A **sum** over few images tells of single ones. A test split of one image has an accuracy of 0 or 1, and of a study
   with many federations some kinds have one image each. The counts of confidences after the last round have narrow
   bins: of few images they tell each confidence, not whose it is. No count names an image or says which it is.
+- A **masked** update, or masked sums, with `secure_sums`: the same names without the scales, and for each parameter a
+  number of 32 bits, for each sum one of 64, that looks drawn at random. `:zeros` are two zeros, masked, which show
+  whether the masks cancel.
 - **Names** of class folders and silos go out as they are: give them none that is confidential.
 
 Messages go between a silo and the server only. Each is a header of JSON with the fields below, and the bytes of

@@ -161,6 +161,7 @@ def require_plain(recipe: Recipe) -> None:
     only_launched = {
         "client_num_per_round": (silos, "every silo takes part in every round (FedML would mix up silos and ranks)"),
         "codec": ("none", "adapters travel as they are"),
+        "secure_sums": (False, "the server would see each silo's update"),
         "federation": ("federated", "every silo goes on from the average"),
         "start": (ZERO_SHOT, "the first round trains like the others"),
         "wise": (None, "the last round trains like the others"),

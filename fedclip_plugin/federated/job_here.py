@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 
+from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.federated.after_training import ask_here, asks, silo_answers
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.managers.runner import FedClipRunner
@@ -33,8 +34,13 @@ def run_job_here(recipe: Recipe, folder: RunFolder, resume: bool, progress: bool
     Raises
     ------
     FedClipError
-        When something is wrong with images, backbone, run folder or memory, or a round has too few usable updates.
+        When the recipe has ``secure_sums``; when something is wrong with images, backbone, run folder or memory, or a round has too few usable updates.
     """
+    if recipe.fedclip_args.secure_sums:
+        raise RecipeError(
+            "fedclip_args.secure_sums = true: in one process there is nobody to hide an update from; set it to false, "
+            "or start the recipe with fedclip launch"
+        )
     ranks = recipe.train_args.client_num_in_total + 1
     folder.claim()
     try:

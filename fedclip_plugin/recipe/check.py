@@ -17,12 +17,13 @@ from fedclip_plugin.recipe.rules import (
     privacy,
     quorum,
     robustness,
+    secure_sums,
     simulation,
     training,
 )
 from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, homes
 
-_PARTS = (data, training, one_round, simulation, privacy, differential_privacy, robustness, quorum)
+_PARTS = (data, training, one_round, simulation, privacy, differential_privacy, robustness, quorum, secure_sums)
 _RULES: tuple[Rule, ...] = tuple(rule for part in _PARTS for rule in part.RULES)
 
 

@@ -47,6 +47,11 @@ class Egress:
         """SHA-256 of the policy's file; empty without one."""
         return "" if self._file is None else self._file.sha256
 
+    @property
+    def fewest_silos(self) -> int:
+        """Fewest silos of an average, by the policy; 1 without one."""
+        return 1 if self._file is None else self._file.policy.min_silos
+
     def check_recipe(self, asked: Asked) -> None:
         """Hold a recipe against the policy, before its first message.
 

@@ -16,11 +16,14 @@ class Kind:
     ----------
     trains
         Whether it carries what was made from training images in a round.
+    masked
+        Whether it means nothing by itself: only the sum of all silos' can be read.
     class_counts, kind_counts
         Whether it tells how many images are of each class, or of each kind of answer.
     """
 
     trains: bool = False
+    masked: bool = False
     class_counts: bool = False
     kind_counts: bool = False
 
@@ -35,6 +38,8 @@ KINDS: Mapping[str, Kind] = {
     "report": Kind(),
     "update": Kind(trains=True),
     "sums": Kind(trains=True, class_counts=True),
+    "masked update": Kind(trains=True, masked=True),
+    "masked sums": Kind(trains=True, masked=True),
     "trials": Kind(),
     "interpolations": Kind(),
     "Likelihoods": Kind(kind_counts=True),
@@ -45,8 +50,8 @@ KINDS: Mapping[str, Kind] = {
 }
 """Every kind that a silo sends, by name: those before training (``RankMemory`` to the first rank on its machine),
 FedML's, those after it, those of a study. The type of the message gives the name; of FedML's: ``status`` (a silo is
-there, or says goodbye), ``report`` (it has evaluated), ``update``, ``sums`` (of a closed-form method), ``trials``
-(right answers and losses of solutions) and ``interpolations`` (right answers of ``wise``)."""
+there, or says goodbye), ``report`` (it has evaluated), ``update``, ``sums`` (of a closed-form method), both also masked
+(with ``secure_sums``), ``trials`` (right answers and losses of solutions) and ``interpolations`` (right answers of ``wise``)."""
 
 
 class TensorInfo(NamedTuple):

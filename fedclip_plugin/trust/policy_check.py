@@ -95,6 +95,8 @@ def message_violations(policy: SiloPolicy, message: Outgoing, left: LeftBefore) 
         found.append(Violation("max_bytes", where, rule))
     if kind.trains:
         found += _rounds(policy, message, left, where)
+    if policy.require_secure_sums and kind.trains and not kind.masked:
+        found.append(Violation("require_secure_sums", where, "can be read by itself"))
     if kind.class_counts and not policy.allow_class_counts:
         found.append(Violation("allow_class_counts", where, "has counts per class, which may not leave"))
     if kind.kind_counts and not policy.allow_kind_counts:
@@ -160,9 +162,13 @@ def _silos(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
 
 
 def _protection(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
-    """Refuse what has not the protection that is required; whatever a recipe cannot have yet, it has not."""
-    if policy.require_secure_sums:
-        yield Violation("require_secure_sums", "fedclip_args", "has no secure sums, which no key of a recipe offers")
+    """Refuse what has not the protection that is required."""
+    if policy.require_secure_sums and not asked.recipe.fedclip_args.secure_sums:
+        rule = "must be true: the server may see no single update"
+        yield Violation("require_secure_sums", "fedclip_args.secure_sums", rule, False)
+    elif policy.require_secure_sums and asked.recipe.fedclip_args.on_missing == "redo":
+        rule = "two sums of one round tell what those in one of them alone have sent; leave it out"
+        yield Violation("require_secure_sums", "fedclip_args.on_missing", rule, "redo")
     if policy.require_differential_privacy:
         assert policy.max_epsilon is not None and policy.max_delta is not None, _BOUNDED
         where, settings = f"fedclip_args.{EPSILON_KEY}", asked.recipe.fedclip_args
@@ -199,7 +205,7 @@ def _statistics(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
             yield Violation("min_class_count", "fedclip_args", rule)
         elif not private and least < policy.min_class_count:
             yield Violation("min_class_count", "fedclip_args.min_class_count", rule, least)
-        if not policy.allow_class_counts:
+        if not policy.allow_class_counts and not settings.secure_sums:  # else those of all silos together do
             rule = "counts of images per class may not leave"
             yield Violation("allow_class_counts", f"fedclip_args.{key}", rule, getattr(settings, key))
     if settings.class_split != "all" and not policy.allow_class_counts:

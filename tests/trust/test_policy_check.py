@@ -18,7 +18,7 @@ VIOLATIONS = {
     "max_rounds": ({"max_rounds": 2}, {}, "train_args.comm_round = 3: at most 2"),
     "max_bytes": ({"max_bytes": 2999}, {}, "train_args.comm_round = 3: 3 updates of 1,000 bytes; 2,999 may leave"),
     "min_silos": ({"min_silos": 4}, {}, "train_args.client_num_per_round = 3: an average must be of 4"),
-    "require_secure_sums": ({"require_secure_sums": True}, {}, "fedclip_args: has no secure sums"),
+    "require_secure_sums": ({"require_secure_sums": True}, {}, "fedclip_args.secure_sums = false: must be true"),
     "require_differential_privacy": (
         {"require_differential_privacy": True, "max_epsilon": 8.0, "max_delta": 1e-5},
         {},
@@ -169,12 +169,32 @@ def test_a_policy_that_bounds_epsilon_lets_noise_stand_for_a_number_of_images(wo
     assert [each.policy_key for each in message_violations(free.policy, sums, LeftBefore())] == ["min_class_count"]
 
 
+def test_secure_sums_meet_a_policy_that_requires_them_unless_a_round_may_be_masked_twice(workshop, tmp_path):
+    masked = {"fedclip_args__secure_sums": True}
+    assert found(tmp_path, recipe_of(workshop, **masked), require_secure_sums=True) == []
+    redo = recipe_of(workshop, **masked, fedclip_args__on_missing="redo")
+    (violation,) = found(tmp_path, redo, require_secure_sums=True)
+    assert violation.line().startswith('fedclip_args.on_missing = "redo": two sums of one round tell')
+    assert found(tmp_path, redo) == []
+    for kind in ("masked update", "masked sums"):
+        message = Outgoing(kind, [b"1"], 1, class_counts=[3])
+        assert message_violations(policy_of(tmp_path, require_secure_sums=True).policy, message, LeftBefore()) == []
+
+
+def test_masked_sums_tell_no_silos_counts_of_classes(workshop, tmp_path):
+    recipe = recipe_of(workshop, **ONE_ROUND, fedclip_args__secure_sums=True)
+    assert found(tmp_path, recipe, allow_class_counts=False) == []
+    few = found(tmp_path, recipe, min_class_count=5)
+    assert [violation.policy_key for violation in few] == ["min_class_count"]
+
+
 def test_every_message_that_a_silo_may_send_is_of_a_kind_that_the_policy_knows():
     from fedclip_plugin import what_leaves
 
     groups = (what_leaves.START_FROM_SILO, what_leaves.CLOSING_FROM_SILO, what_leaves.STUDY_FROM_SILO)
     declared = {kind.__name__ for group in (*groups, what_leaves.WITHIN_A_MACHINE) for kind in group}
-    assert set(KINDS) - declared == {"status", "report", "update", "sums", "trials", "interpolations"}
+    of_fedml = {"status", "report", "update", "sums", "trials", "interpolations", "masked update", "masked sums"}
+    assert set(KINDS) - declared == of_fedml
     assert declared <= set(KINDS)
 
 
@@ -186,6 +206,18 @@ MESSAGES = {
     "sums": ({"allow_class_counts": False}, {"kind": "sums", "round": 1}, "allow_class_counts", "counts per class"),
     "base and new": ({"allow_class_counts": False}, {"kind": "ClassCounts"}, "allow_class_counts", "counts per class"),
     "study": ({"allow_kind_counts": False}, {"kind": "CellPart"}, "allow_kind_counts", "counts per kind"),
+    "an update that can be read": (
+        {"require_secure_sums": True},
+        {"kind": "update", "round": 1},
+        "require_secure_sums",
+        "can be read by itself",
+    ),
+    "few images, masked": (
+        {"min_class_count": 5},
+        {"kind": "masked sums", "round": 1, "class_counts": [0, 7, 4]},
+        "min_class_count",
+        "has sums over 4 images of a class; there must be 5, or none",
+    ),
     "few images": (
         {"min_class_count": 5},
         {"kind": "sums", "round": 1, "class_counts": [0, 7, 4]},

@@ -33,13 +33,15 @@ from fedclip_plugin.federated.messages.added_fields import (
     WHOLE,
     SiloReport,
 )
-from fedclip_plugin.federated.messages.expected_answers import ExpectedAnswers
+from fedclip_plugin.federated.messages.expected_answers import ONLINE, ExpectedAnswers
 from fedclip_plugin.federated.messages.federation_tensors import expected_of_silos
 from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.closed_form_round import Sent
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Histories
+from fedclip_plugin.federated.secure_sums.collector import HelloCollector
+from fedclip_plugin.federated.secure_sums.hello import HELLO, MEMBERS
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.recipe.client_sampling import sampled
 from fedclip_plugin.text import told
@@ -196,6 +198,9 @@ class AveragingDriver(FedMLAggregator):
         if aggregator.settings.interpolates(self.args.round_idx):
             chosen = list(range(len(updates)))
             result = aggregator.interpolate(aggregator.take_interpolations(updates))
+        elif aggregator.settings.secure_sums:
+            chosen, result = list(range(len(updates))), aggregator.aggregate_masked(updates)
+            updates = []
         else:
             updates, chosen = aggregator.on_before_aggregation(updates)
             result = aggregator.on_after_aggregation(aggregator.aggregate(updates))
@@ -263,6 +268,8 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         self._expected = ExpectedAnswers(
             self.names, self._aggregator.silos, self._aggregator.splits, self.settings.comm_round
         )
+        trained = [sizes["train"] for sizes in self._aggregator.splits]
+        self._hellos = HelloCollector(self._aggregator.silos, trained) if self.settings.secure_sums else None
         self._watchdog = Watchdog(self._complain, args.comm)
         for _ in range(self._expected.ONLINE_MESSAGES):
             self._watchdog.expect(self._aggregator.silos, self.settings.round_timeout)
@@ -312,6 +319,8 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
                 self._quorum.answered(silo)
             if self.lenient and self._quorum.reached:
                 self._wait_no_longer(self._quorum.waiting())
+        if self._hellos is not None and message.get(MyMessage.MSG_ARG_KEY_CLIENT_STATUS) == ONLINE and not own:
+            self._hellos.take(message.get_sender_id(), message.get(HELLO))
         super().handle(kind, message)
         self.look()
 
@@ -401,6 +410,8 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             message.add_params(ROUND, begins)
             message.add_params(TRAIN, train)
             message.add_params(COMPLETE, self._recorder.last)
+            if self._hellos is not None and train and not message.get(TRY) and self.settings.is_summed(begins):
+                message.add_params(MEMBERS, self._hellos.members(begins, self._averager.sampled))
             if begins == self.settings.comm_round < self._planned:
                 message.add_params(LAST, True)
                 self._expected.end_after(begins)

@@ -33,12 +33,15 @@ from fedclip_plugin.federated.messages.added_fields import (
     SiloReport,
 )
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
+from fedclip_plugin.federated.messages.expected_answers import ONLINE
 from fedclip_plugin.federated.messages.federation_tensors import expected_of_server
 from fedclip_plugin.federated.messages.leaving import current_egress, message_leaves, update_norm
 from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind, PackedMessage
 from fedclip_plugin.federated.roles.choice import Chosen, try_sets
 from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
+from fedclip_plugin.federated.secure_sums.hello import HELLO, MEMBERS, RoundMembers
+from fedclip_plugin.federated.secure_sums.member import member_of
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
 from fedclip_plugin.methods.closed_form.adapters import ClosedForm
@@ -64,9 +67,13 @@ class SiloDriver(TrainerDistAdapter):
         Whether the adapter that arrives is not compressed, as the silo lacks the one before it.
     logged
         Whether norms of updates are asked for; then the adapter that came is kept until the update is sent.
-    kind, norm
+    kind, norm, class_counts
         What was made for the server last, a kind of :data:`~fedclip_plugin.trust.outgoing.KINDS`; of an update, its
-        norm where that is asked for.
+        norm where that is asked for; of sums, the images of each class.
+    member
+        What masks whatever leaves (``secure_sums``); None where nothing is masked.
+    members
+        With whom the server says that this round is to be summed.
     """
 
     def __init__(
@@ -98,6 +105,10 @@ class SiloDriver(TrainerDistAdapter):
         self.chosen: Chosen | None = None
         self.whole, self.logged, self.kind = False, False, "update"
         self.norm: float | None = None
+        self.class_counts: tuple[int, ...] = ()
+        egress = current_egress()
+        self.member = member_of(trainer, len(splits.train), 1 if egress is None else egress.fewest_silos)
+        self.members: RoundMembers | None = None
 
     def update_dataset(self, client_index: int | None = None) -> None:
         """Take the silo's own data; FedML's ``client_index or ...`` would mistake silo 0 for none."""
@@ -111,7 +122,7 @@ class SiloDriver(TrainerDistAdapter):
         first = self.report is None
         plain = first or self.whole
         arrived = OrderedDict(model_params) if plain else self._compressor.expand(model_params, self._held)
-        if self._compressor.remembers or self.logged:
+        if self._compressor.remembers or self.logged or self.member is not None:
             self._held = arrived
         if first or self._settings.averaged:
             super().update_model(arrived)
@@ -120,6 +131,8 @@ class SiloDriver(TrainerDistAdapter):
             self.state.begin(self.round)
             if privacy is not None:
                 privacy.begin(self.round)
+            if self.member is not None:
+                self.member.begin(self.round)
         began = time.perf_counter()
         self.answers = self._answer()
         self.report = SiloReport(
@@ -178,7 +191,7 @@ class SiloDriver(TrainerDistAdapter):
 
         In a round that interpolates, the number of right answers of each interpolation travels.
         """
-        began, self.norm = time.perf_counter(), None
+        began, self.norm, self.class_counts = time.perf_counter(), None, ()
         if self._settings.interpolates(self.round):
             self.kind = "interpolations"
             assert self.report is not None, "the adapter has been evaluated"
@@ -186,9 +199,9 @@ class SiloDriver(TrainerDistAdapter):
             self.report = replace(self.report, train_seconds=time.perf_counter() - began)
             return found, len(self.splits.train)
         solved = isinstance(self.silo_trainer.model, ClosedForm) and self.round == 0
-        self.kind = "sums" if solved else "update"
+        self.kind = ("masked " if self.member is not None else "") + ("sums" if solved else "update")
         if solved:
-            update, samples = self.silo_trainer.sums(self.splits.train).to_wire(), len(self.splits.train)
+            update, samples = self._sums(), len(self.splits.train)
         else:
             update, samples = super().train(self.round)
         if self.report is not None:
@@ -198,12 +211,23 @@ class SiloDriver(TrainerDistAdapter):
         payload, seen = self._compressor.compress(update, self._held)
         if self.logged and not solved:
             self.norm = update_norm(seen, self._held)
+        if self.member is not None and not solved:
+            bound = self._settings.secure_sums_bound
+            payload = self.member.mask_update(self.round + 1, self.members, self._held, update, bound)
         return payload, samples
+
+    def _sums(self) -> OrderedDict[str, Tensor]:
+        """Return what travels of the sums over the silo's images, and note how many are of each class."""
+        found = self.silo_trainer.sums(self.splits.train)
+        self.class_counts = tuple(found.counts.round().long().tolist())
+        if self.member is None:
+            return found.to_wire()
+        return self.member.mask_sums(self.round + 1, self.members, self._held, found.parts())
 
     def try_solutions(self, tensors: Mapping[str, Tensor]) -> tuple[OrderedDict[str, Tensor], int]:
         """Return how solutions of a closed-form method do on the validation split, and the number of images."""
         began, trainer = time.perf_counter(), self.silo_trainer
-        self.kind, self.norm = "trials", None
+        self.kind, self.norm, self.class_counts = "trials", None, ()
         assert isinstance(trainer.model, ClosedForm) and self.report is not None, "sent after the first adapter"
         others = {name.removeprefix(OTHERS): tensor for name, tensor in tensors.items() if name.startswith(OTHERS)}
         self._others = Statistics.from_wire(others) if others else None
@@ -268,11 +292,12 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
             spent = driver.report.epsilon if driver.report else None
             own = driver.silo_trainer.privacy
             account = (None, None) if own is None else (own.settings.delta, own.account)
-            message_leaves(self.egress, packed, message, driver.kind, driver.round + 1, driver.norm, spent, *account)
+            number, counts = driver.round + 1, driver.class_counts
+            message_leaves(self.egress, packed, driver.kind, number, driver.norm, spent, *account, counts)
         else:
             kind = "report" if message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER else "status"
             behind = None if driver.report is None else driver.report.round
-            message_leaves(self.egress, packed, message, kind, behind)
+            message_leaves(self.egress, packed, kind, behind)
 
     def handle_message_init(self, msg_params: Message) -> None:
         """Receive the first adapter."""
@@ -297,6 +322,7 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         self._driver.whole = bool(message.get(WHOLE))
         chosen = message.get(CHOSEN)
         self._driver.chosen = None if chosen is None else Chosen(*chosen)
+        self._driver.members = message.get(MEMBERS)
         self._driver.state.drop_before(message.get(COMPLETE))
         if message.get(TRY):
             solutions = message.get(MyMessage.MSG_ARG_KEY_MODEL_PARAMS)
@@ -313,6 +339,8 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         update = message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER
         if update:
             message.add_params(ROUND, self._driver.round)
+        if self._driver.member is not None and message.get(MyMessage.MSG_ARG_KEY_CLIENT_STATUS) == ONLINE:
+            message.add_params(HELLO, self._driver.member.hello)
         message.add_params(REPORT, self._driver.report)
         super().send_message(message)
         self._wait()

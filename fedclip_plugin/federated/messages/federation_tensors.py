@@ -15,6 +15,8 @@ from fedclip_plugin.federated.messages.packing.tensor_layouts import TensorLayou
 from fedclip_plugin.federated.roles.choice import Trials
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.trainer import RIGHT
+from fedclip_plugin.federated.secure_sums.collector import masked_like
+from fedclip_plugin.federated.secure_sums.fixed_point import FixedPoint
 from fedclip_plugin.methods import Adapter, parameters_of
 from fedclip_plugin.methods.closed_form.adapters import ClosedForm
 
@@ -23,9 +25,10 @@ Rules = Mapping[str, TensorRule]
 
 def expected_of_silos(model: Adapter, settings: TrainingSettings, silos: int) -> dict[str, ExpectedKind]:
     """Return what the server of ``silos`` expects: updates as the codec has them, sums, trials, interpolations."""
-    layouts = [_compressed(model, settings)]
+    layouts = [_masked_update(model, silos) if settings.secure_sums else _compressed(model, settings)]
     if isinstance(model, ClosedForm):
-        layouts += [TensorLayout(sums_rules(model)), TensorLayout(trials_rules(model, settings, silos))]
+        sums = _masked_sums(model, silos) if settings.secure_sums else TensorLayout(sums_rules(model))
+        layouts += [sums, TensorLayout(trials_rules(model, settings, silos))]
     if settings.wise:
         layouts.append(TensorLayout.like({RIGHT: torch.zeros(len(settings.wise), dtype=torch.int64)}))
     return expected_kinds(True, {MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER: [*map(model_layout, layouts)]})
@@ -63,6 +66,16 @@ def trials_rules(model: ClosedForm, settings: TrainingSettings, silos: int) -> d
 def sums_rules(model: ClosedForm) -> Rules:
     """Return the rules of a silo's sums over its images."""
     return TensorLayout.like(model.no_sums(model.rows).to_wire()).rules
+
+
+def _masked_update(model: Adapter, silos: int) -> TensorLayout:
+    shapes = {name: tensor.shape for name, tensor in parameters_of(model).items()}
+    return TensorLayout.like(masked_like(FixedPoint.of_updates(1.0, silos).dtype, shapes))
+
+
+def _masked_sums(model: ClosedForm, silos: int) -> TensorLayout:
+    shapes = {name: part.shape for name, part in model.no_sums(model.rows).parts().items()}
+    return TensorLayout.like(masked_like(FixedPoint.of_sums(silos).dtype, shapes))
 
 
 def _others(model: ClosedForm, settings: TrainingSettings) -> Iterator[tuple[str, TensorRule]]:

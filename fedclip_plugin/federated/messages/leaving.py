@@ -7,11 +7,10 @@ be given it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from fedml.core.distributed.communication.message import Message
 from torch import Tensor
 
 from fedclip_plugin.federated.messages.packing.packed_message import PackedMessage
@@ -52,24 +51,23 @@ def value_leaves(value: Any, packed: PackedMessage) -> None:
 def message_leaves(
     egress: Egress,
     packed: PackedMessage,
-    message: Message,
     kind: str,
     round_: int | None,
     norm: float | None = None,
     epsilon: float | None = None,
     delta: float | None = None,
     account: str | None = None,
+    class_counts: Sequence[int] = (),
 ) -> None:
     """Show one of FedML's messages, as it is packed, that is about to go to the server; a PolicyError keeps it back.
 
     Parameters
     ----------
-    kind, round_, norm, epsilon, delta, account
+    kind, round_, norm, epsilon, delta, account, class_counts
         As for :class:`~fedclip_plugin.trust.outgoing.Outgoing`.
     """
-    counts = message.get(Message.MSG_ARG_KEY_MODEL_PARAMS)["counts"].tolist() if kind == "sums" else ()
     described = _described(packed)
-    egress.leaving(Outgoing(kind, _parts(packed), round_, described, norm, epsilon, delta, account, counts))
+    egress.leaving(Outgoing(kind, _parts(packed), round_, described, norm, epsilon, delta, account, class_counts))
 
 
 def update_norm(seen: Mapping[str, Tensor], arrived: Mapping[str, Tensor]) -> float | None:

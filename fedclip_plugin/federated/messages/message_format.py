@@ -23,6 +23,7 @@ from fedclip_plugin.federated.messages.added_fields import (
     SiloReport,
 )
 from fedclip_plugin.federated.messages.packing.typed_values import Record, converter_of
+from fedclip_plugin.federated.secure_sums.hello import HELLO, MEMBERS, Hello, RoundMembers
 
 SENDER, RECEIVER, MODEL = (
     MyMessage.MSG_ARG_KEY_SENDER,
@@ -37,7 +38,10 @@ _ENVELOPE = {
 _MODEL = (
     "The adapter: its tensors by name, as the recipe's `codec` has them; of `ridge`, `ncm` and `gda` sums, see above."
 )
-_UPDATE = f"{_MODEL} In the last round with `wise`, how many validation images each interpolation labels rightly."
+_UPDATE = (
+    f"{_MODEL} With `secure_sums` both are masked, whole numbers that mean nothing by themselves. In the last round with "
+    "`wise`, how many validation images each interpolation labels rightly."
+)
 _REPORT = "A `SiloReport`, see below; nothing before the first adapter has come."
 _INDEX = "Index of the silo, counted from 0."
 
@@ -108,6 +112,9 @@ _ADAPTER = {
         "Only with `personal_statistics`, beside the last adapter: the penalty and the mix that were chosen.",
         True,
     ),
+    MEMBERS: Param(
+        RoundMembers, "Only with `secure_sums`, to a silo that trains in the round: with whom; see below.", True
+    ),
 }
 _ANSWER = {REPORT: Param(SiloReport | None, _REPORT)}
 _SILO = {MyMessage.MSG_ARG_KEY_CLIENT_INDEX: Param(str, _INDEX)}
@@ -118,7 +125,11 @@ FEDML_MESSAGES = (
         "status",
         "A silo is there, or says goodbye",
         True,
-        {MyMessage.MSG_ARG_KEY_CLIENT_STATUS: Param(Literal["ONLINE", "FINISHED"], "FedML's word for it.")} | _ANSWER,
+        {
+            MyMessage.MSG_ARG_KEY_CLIENT_STATUS: Param(Literal["ONLINE", "FINISHED"], "FedML's word for it."),
+            HELLO: Param(Hello, "Only with `secure_sums`, of a silo that is there: a `Hello`, see below.", True),
+        }
+        | _ANSWER,
     ),
     FedMLMessage(
         MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER,

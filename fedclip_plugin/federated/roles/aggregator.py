@@ -25,6 +25,7 @@ from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Histories, Score, Task
 from fedclip_plugin.federated.roles.trainer import RIGHT
 from fedclip_plugin.federated.roles.update_check import update_fault
+from fedclip_plugin.federated.secure_sums.collector import average
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
 from fedclip_plugin.methods.closed_form.adapters import ClosedForm
 from fedclip_plugin.runs import RunFolder
@@ -160,8 +161,19 @@ class FedClipAggregator(ServerAggregator):
     def take_sums(self, sent: Sequence[Sent]) -> None:
         """Take in the sums of silos, of a closed-form method; a FederationError when too few can be used."""
         assert self.closed_form is not None, "asked of those methods only"
-        faults = self.closed_form.take_sums(sent)
+        take = self.closed_form.take_masked_sums if self.settings.secure_sums else self.closed_form.take_sums
+        faults = take(sent)
         self.require_enough(len(sent) - len(faults), faults)
+
+    def aggregate_masked(self, sent: Updates) -> OrderedDict[str, Tensor]:
+        """Return what follows from the average of the masked updates of silos in :attr:`answered`.
+
+        They are sample counts and tensors as :meth:`on_before_aggregation` gets them; errors as of :func:`average`.
+        """
+        self.require_enough(len(sent), {})
+        held = self.get_model_params()
+        mean = average(held, sent, self.answered, self._images, self.settings.secure_sums_bound)
+        return self.optimizer.step(held, mean)
 
     def take_trials(self, sent: Sequence[Sent]) -> OrderedDict[str, Tensor]:
         """Take in how solutions did, and return the adapter that is chosen by it; errors as :meth:`take_sums`."""

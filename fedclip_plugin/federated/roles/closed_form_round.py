@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -11,10 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedclip_plugin.errors import FederationError
 from fedclip_plugin.features import TextFeatures
 from fedclip_plugin.federated.privacy.noisy_sums import NO_NOISE, SumNoise
 from fedclip_plugin.federated.roles.choice import Chosen, Trials, solutions_of, to_wire
 from fedclip_plugin.federated.roles.update_check import update_fault
+from fedclip_plugin.federated.secure_sums.collector import summed
 from fedclip_plugin.methods import Adapter, parameters_of
 from fedclip_plugin.methods.closed_form.adapters import ClosedForm
 from fedclip_plugin.methods.closed_form.feature_sums import Statistics
@@ -23,6 +25,9 @@ Tensors = OrderedDict[str, Tensor]
 Arrays = dict[str, npt.NDArray[Any]]
 
 _SCALE = "scale"
+
+_ALL = ""
+"""Stands for a silo's name where sums are of all silos together."""
 
 
 class Sent(NamedTuple):
@@ -88,13 +93,34 @@ class ClosedFormRound:
                 faults[silo] = reason
         return faults
 
+    def take_masked_sums(self, sent: Sequence[Sent]) -> dict[str, str]:
+        """Take in the total of all silos' sums, which are masked: of none alone it can be told what is wrong with it.
+
+        Raises
+        ------
+        FederationError
+            The total cannot be read, or cannot be one over so many images.
+        """
+        images = {own.silo: own.images["train"] for own in sent if own.images}
+        parts = [(own.samples, own.tensors) for own in sent]
+        found = summed(self._no_sums, parts, [own.silo for own in sent], images)
+        most = sum(images.get(own.silo, own.samples) for own in sent) * (1 + self._views)
+        noise = SumNoise(*(len(sent) * deviation for deviation in self._noise))
+        if reason := found.fault(most, noise):
+            raise FederationError(
+                f"the total of the silos' sums cannot be used: {reason}; with secure_sums nobody can tell which silo "
+                "sent what: look at the silos' logs, or find out without secure_sums"
+            )
+        self._sums = {_ALL: found}
+        return {}
+
     def take_total(self, numbers: npt.NDArray[np.float64]) -> None:
         """Take in the sums of all clients of a simulation, as :meth:`Statistics.flat` wrote them."""
-        self._sums = {"": self._no_sums.of_flat(numbers)}
+        self._sums = {_ALL: self._no_sums.of_flat(numbers)}
 
     def choose(self, trials: Mapping[str, Tensor]) -> Tensors:
         """Return the parameters of the adapter that the trials of all clients of a simulation choose."""
-        self._trials = {"": _trials(trials)}
+        self._trials = {_ALL: _trials(trials)}
         return self.result()
 
     def candidates(self) -> Tensors:
@@ -108,7 +134,7 @@ class ClosedFormRound:
         none = Trials.none(len(self._method.penalties), len(self._method.mixes)).to_wire()
         template = {name: tensor.expand(sets, *tensor.shape) for name, tensor in none.items()}
         for silo, samples, tensors, images in sent:
-            if silo not in self._sums:
+            if silo not in self._sums and _ALL not in self._sums:
                 continue
             reason = update_fault(samples, tensors, template, images.get("train"))
             if reason is None:

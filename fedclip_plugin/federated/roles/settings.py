@@ -11,6 +11,7 @@ from fedclip_plugin.methods.regularisers import Regularisers
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.client_sampling import sampled
 from fedclip_plugin.recipe.rules.robustness import FEWEST, in_force
+from fedclip_plugin.recipe.rules.secure_sums import FEWEST_SILOS
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,17 @@ class TrainingSettings:
     least_silos: int = 1  # that must be able to train for another round, where privacy ends the part of silos
     loss: str | None = None
     privacy: PrivacySettings | None = None
+    secure_sums: bool = False
+    secure_sums_bound: float = 1.0
+    redo: bool = False  # whether a silo masks a round again without members that are said to be lost (``on_missing``)
 
     def interpolates(self, index: int) -> bool:
         """Return whether the round of this index trains nothing, but interpolates (``wise``): the last one."""
         return bool(self.wise) and index == self.comm_round - 1
+
+    def is_summed(self, index: int) -> bool:
+        """Return whether what silos send in the round of this index is added up: updates, or sums over images."""
+        return index < self.comm_round and not self.interpolates(index)
 
     def taking_part(self, index: int, silos: int) -> int:
         """Return how many of the silos take part in the round of this index: all where it does not train."""
@@ -94,17 +102,25 @@ class TrainingSettings:
         flat, sampled = recipe.flat(), recipe.train_args.client_num_per_round
         asked, averaged = recipe.fedclip_args.robust_aggregation, recipe.fedclip_args.federation == "federated"
         defended = recipe.defense_args is not None and recipe.defense_args.enable_defense
-        needed = FEWEST[asked](recipe.fedclip_args.byzantine_silos or 1) if asked in FEWEST else 1
+        masked = recipe.fedclip_args.secure_sums
+        needed = (
+            FEWEST[asked](recipe.fedclip_args.byzantine_silos or 1)
+            if asked in FEWEST
+            else FEWEST_SILOS
+            if masked
+            else 1
+        )
         derived: dict[str, Any] = {
             "silos_per_round": sampled,
             "min_silos": recipe.fedclip_args.min_silos or (1 if recipe.fedclip_args.client_drop_rate else sampled),
             "wise": recipe.fedclip_args.wise or (),
             "averaged": averaged,
-            "robust_aggregation": in_force(asked, recipe.simulated, averaged, defended),
+            "robust_aggregation": in_force(asked, recipe.simulated, averaged, defended, masked),
             "byzantine_silos": recipe.fedclip_args.byzantine_silos or 0,
             "least_silos": max(recipe.fedclip_args.min_silos or 1, needed),
             "loss": recipe.fedclip_args.loss,
             "round_grace": recipe.fedclip_args.round_grace,
             "privacy": PrivacySettings.of(recipe),
+            "redo": recipe.fedclip_args.on_missing == "redo",
         }
         return cls(**{field.name: flat[field.name] for field in fields(cls) if field.name not in derived}, **derived)

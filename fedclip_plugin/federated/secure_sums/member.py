@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -16,17 +16,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from torch import Tensor
 
 from fedclip_plugin.errors import FederationError
+from fedclip_plugin.federated.rank_output import say
+from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.secure_sums.fixed_point import FixedPoint
 from fedclip_plugin.federated.secure_sums.hello import Hello, Purpose, RoundMembers, is_genuine, signed_hello
-from fedclip_plugin.federated.secure_sums.masked_rounds import MaskedRounds
+from fedclip_plugin.federated.secure_sums.masked_rounds import MASKED_ROUNDS, MaskedRounds
 from fedclip_plugin.federated.secure_sums.masks import MaskStream, pair_mask, salt_of, shared_secret
+from fedclip_plugin.recipe.rules.secure_sums import FEWEST_SILOS
 from fedclip_plugin.text import told
-from fedclip_plugin.trust.silo_keys import SiloIdentity
+from fedclip_plugin.trust.silo_keys import SiloIdentity, keys_folder, load_identity
 
 logger = logging.getLogger(__name__)
-
-FEWEST = 3
-"""Silos of a sum: of two each can take its own away, and has the other's."""
 
 ZEROS, ZEROS_COUNT = ":zeros", 2
 """Name and number of zeros that each silo masks beside what it sends: where their sum is not 0, masks do not cancel."""
@@ -46,14 +46,11 @@ class Sum:
         What this silo's update weighs in it; the weights of all sum to 1.
     masks
         The masks, to be used once.
-    lost
-        Silos that the server has declared lost, which were in another sum of this round.
     """
 
     silos: int
     weight: float
     masks: MaskStream
-    lost: frozenset[str]
 
 
 class SumMember:
@@ -84,11 +81,11 @@ class SumMember:
         purpose: Purpose,
         images: int,
         rounds: MaskedRounds,
-        fewest: int = FEWEST,
+        fewest: int = FEWEST_SILOS,
         by_images: bool = False,
     ) -> None:
         self._identity, self._purpose, self._rounds = identity, purpose, rounds
-        self._fewest, self._by_images = max(FEWEST, fewest), by_images
+        self._fewest, self._by_images = max(FEWEST_SILOS, fewest), by_images
         self._private = X25519PrivateKey.generate()
         public = self._private.public_key().public_bytes_raw().hex()
         self.hello = signed_hello(identity, public, images, purpose)
@@ -174,11 +171,7 @@ class SumMember:
         self._last = round_, members.attempt
         lost = self._rounds.note(round_, names)
         if lost:
-            logger.warning(
-                "round %d is masked again, without %s: the server has declared lost who was a member before "
-                "(on_missing: redo). If they live, the two sums together tell what they sent",
-                *(round_, ", ".join(sorted(map(told, lost)))),
-            )
+            self._tell_lost(round_, lost)
         salt = salt_of(self._purpose, round_, members, adapter)
         own = self.hello.silo
         pairs = [
@@ -186,7 +179,17 @@ class SumMember:
         ]
         images = sum(hello.images for hello in members.hellos)
         weight = self.hello.images / images if self._by_images else 1 / len(names)
-        return Sum(len(names), weight, MaskStream(pairs), lost)
+        return Sum(len(names), weight, MaskStream(pairs))
+
+    def _tell_lost(self, round_: int, lost: Collection[str]) -> None:
+        """Say on this machine, and on the job's console, whom the server has declared lost."""
+        names = ", ".join(sorted(map(told, lost)))
+        text = (
+            f"round {round_} is masked again, without {names}: the server has declared lost who was a member before "
+            "(on_missing: redo); if they live, the two sums together tell what they sent"
+        )
+        logger.warning("%s", text)
+        say("", f"WARNING: silo {told(self.hello.silo)}: {text}")
 
     def _require_genuine(self, round_: int, hello: Hello) -> None:
         """Refuse a hello that the silo which it names has not signed; of this silo's own, any but the one it sent."""
@@ -241,3 +244,27 @@ def _digest(held: Mapping[str, Tensor]) -> str:
 
 def _refused(round_: int, why: str) -> FederationError:
     return FederationError(f"the update of round {round_} is not sent, as the list of its members is not right: {why}")
+
+
+def member_of(trainer: FedClipTrainer, images: int, fewest: int) -> SumMember | None:
+    """Return what takes part in sums for a silo's trainer, with this machine's keys; None where nothing is masked.
+
+    Parameters
+    ----------
+    images
+        How many images the silo trains on.
+    fewest
+        As for :class:`SumMember`.
+
+    Raises
+    ------
+    SiloKeysError
+        This machine has no key for the silo, or keys and roster cannot be used.
+    """
+    settings, silo = trainer.settings, trainer.silo
+    if not settings.secure_sums:
+        return None
+    purpose = Purpose(trainer.task.recipe_digest, trainer.folder.path.name)
+    rounds = MaskedRounds(trainer.folder.personal(silo) / MASKED_ROUNDS, settings.redo)
+    by_images = settings.weighting == "samples"
+    return SumMember(load_identity(keys_folder(), silo), purpose, images, rounds, fewest, by_images)

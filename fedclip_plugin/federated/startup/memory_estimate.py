@@ -110,7 +110,7 @@ def update_bytes(recipe: Recipe, backbone: Path) -> int:
     """Return the bytes of an update, as a silo sends it without a codec; of a prompt, of 16 words at most."""
     settings, size, classes = recipe.fedclip_args, read_clip_config(backbone), _classes(recipe)
     first = METHODS[settings.method if settings.start == ZERO_SHOT else settings.start]
-    sums = 0 if first.sums is None else first.sums(size, classes)
+    sums = 0 if first.sums is None else first.sums(size, classes) * (2 if settings.secure_sums else 1)  # of 64 bits
     return FLOAT * max(METHODS[settings.method].parameters(size, classes), sums)
 
 

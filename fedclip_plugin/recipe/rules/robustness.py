@@ -23,19 +23,19 @@ _UNWEIGHTED = ("median", "trimmed_mean", "multi_krum")
 _KEY, _BAD, _FACTOR = (f"fedclip_args.{key}" for key in ("robust_aggregation", "byzantine_silos", "norm_bound_factor"))
 
 
-def in_force(asked: str | None, simulated: bool, averaged: bool, defended: bool) -> str:
+def in_force(asked: str | None, simulated: bool, averaged: bool, defended: bool, masked: bool) -> str:
     """Return the rule of a federation.
 
     Parameters
     ----------
     asked
         What the recipe says, if anything.
-    simulated, averaged, defended
-        Whether the federation is a simulation, averages anything, and has a defence of FedML's.
+    simulated, averaged, defended, masked
+        Whether the federation is a simulation, averages anything, has a defence of FedML's, and secure sums.
     """
     if asked is not None:
         return asked
-    return "none" if simulated or defended or not averaged else "norm_bound"
+    return "none" if simulated or defended or masked or not averaged else "norm_bound"
 
 
 def _of(values: Values) -> str:
@@ -44,6 +44,7 @@ def _of(values: Values) -> str:
         simulated=values.get("common_args.training_type") == "simulation",
         averaged=values.get("fedclip_args.federation") != "local",
         defended=bool(values.get("defense_args.enable_defense")),
+        masked=bool(values.get("fedclip_args.secure_sums")),
     )
 
 

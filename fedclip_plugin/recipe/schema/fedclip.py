@@ -159,8 +159,8 @@ class FedClipArgs(Section):
         whose norm is more than ``norm_bound_factor`` times the median of the round's is scaled down to that, and named;
         a round of one or two updates has no median to go by, and is averaged as it is. ``median``, ``trimmed_mean``
         (both by coordinate), ``multi_krum`` and ``geometric_median`` take the place of the average. ``none``: the
-        average. Without it: ``norm_bound``; in a simulation, with FedML's ``defense_args`` or ``federation: local``
-        ``none``.
+        average. Without it: ``norm_bound``; in a simulation, with FedML's ``defense_args``, ``federation:
+        local`` or ``secure_sums`` ``none``.
     byzantine_silos
         How many silos of a round may send anything, f; required by ``trimmed_mean``, which leaves out the f lowest and
         f highest values, and by ``multi_krum``. A recipe is refused whose rounds may have too few updates for it:
@@ -179,6 +179,20 @@ class FedClipArgs(Section):
     codec
         How updates travel, both ways: ``none`` as they are, ``fp16`` and ``int8`` as differences in 16 or 8 bits with
         error feedback.
+    secure_sums
+        Whether the server sees the sum of the silos' updates alone, and of none of them by itself
+        (docs/secure_sums.md): each silo masks its update with keys that it shares with each other silo. Of ``method:
+        ridge``, ``ncm`` and ``gda``, and of ``start: ridge``, their sums. Needs three silos in a round, all of whose
+        updates must arrive, a key on each silo's machine, and no rule that looks at single updates.
+    secure_sums_bound
+        Of ``secure_sums``: the largest change of one parameter in one round, for numbers in fixed point. An update with
+        a larger one is scaled down to it as a whole, and the silo's log says so. Higher is less exact: the average of n
+        silos is off by n times this over 2^32 at most.
+    on_missing
+        Of ``secure_sums``: what a silo does when it is to mask the update of a round again, without silos that were in
+        it before. ``abort``: it refuses, as two sums of one round tell what those in one of them alone have sent.
+        ``redo``: it goes along, and its log names them; right only where the server is trusted to say truly who is
+        lost. Without it: ``abort``.
     augmented_views
         Augmented views that are encoded once beside each of a silo's images, so that they are there whatever the seed's
         split; every epoch sees a training image or one of its views. Each costs one more encoding, and more of a change
@@ -287,6 +301,9 @@ class FedClipArgs(Section):
     server_lr: Positive = 1.0
     server_momentum: Fraction = 0.0
     codec: CodecName = "none"
+    secure_sums: Flag = False
+    secure_sums_bound: Positive = 1.0
+    on_missing: Literal["abort", "redo"] | None = None
     augmented_views: Annotated[Whole, Field(ge=0, le=16)] = 0
     personal_epochs: Annotated[Whole, Field(ge=0)] = 0
     personal_statistics: Flag = False

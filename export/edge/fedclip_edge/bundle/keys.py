@@ -107,7 +107,7 @@ def _private(path: Path) -> Any:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ExportError(f"{path} is not a private key that can sign ({error}); make one with keygen") from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise ExportError(f"{path} holds another kind of key; what signs is Ed25519: use keygen")
+        raise ExportError(f"{path} holds another kind of key; everything here is signed with Ed25519: use keygen")
     return key
 
 

@@ -1,0 +1,262 @@
+"""A federation in one process with secure sums: the server gets no single update, and the same adapters come out."""
+
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from fedml.cross_silo.client.message_define import MyMessage
+
+from fedclip_plugin.errors import SiloKeysError
+from fedclip_plugin.federated.messages.added_fields import ROUND
+from fedclip_plugin.federated.secure_sums.hello import HELLO, MEMBERS, RoundMembers
+from fedclip_plugin.federated.secure_sums.member import ZEROS
+from tests.support.in_process_federation import SILOS, Federation, silo_features
+from tests.support.secure_silos import write_keys
+
+pytestmark = pytest.mark.usefixtures("fresh_fedml")
+
+MODEL, UPDATE = MyMessage.MSG_ARG_KEY_MODEL_PARAMS, MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER
+RIDGE = {"method": "ridge", "comm_round": 1}
+
+
+@pytest.fixture
+def keys(tmp_path, monkeypatch):
+    folder = write_keys(tmp_path / "keys", SILOS)
+    monkeypatch.setenv("FEDCLIP_SILO_KEYS", str(folder))
+    return folder
+
+
+class Ended(Exception):
+    """The job was ended, with an exit code."""
+
+
+def ends(run, capfd, *told):
+    """See that a federation ends its job, and says so on stderr."""
+
+    def abort(code):
+        raise Ended(code)
+
+    run.wire.Abort = abort
+    with pytest.raises(Ended):
+        run.run()
+    said = capfd.readouterr().err
+    assert all(words in said for words in told), said
+    assert "Traceback" not in said
+
+
+class Caught:
+    """A federation, and every message that crossed in it: header, size and content."""
+
+    def __init__(self, folder, **changes):
+        self.run = Federation(folder, target=silo_features(7).test, **changes)
+        self.sent = []
+        deliver = self.run.wire.deliver
+
+        def note(pair):
+            waiting = self.run.wire.waiting[pair][0]
+            tensors = sum(len(content) for content in waiting.contents)
+            self.sent.append((pair, len(waiting.header), tensors, self.run.wire.message(pair)))
+            deliver(pair)
+
+        self.run.wire.deliver = note
+        self.run.run()
+
+    def updates(self, round_=0):
+        """Return what each silo sent of training in a round, by rank."""
+        found = {}
+        for pair, _, _, message in self.sent:
+            if message.get_type() == UPDATE and message.get(ROUND) == round_:
+                found.setdefault(pair[0], message.get(MODEL))
+        return found
+
+    def adapter(self):
+        return self.run.server._aggregator.get_model_params()
+
+
+def both(folder, **changes):
+    """Return the same federation without secure sums and with them."""
+    return Caught(folder / "plain", **changes), Caught(folder / "masked", secure_sums=True, **changes)
+
+
+def off(one, other):
+    return max(float((one.adapter()[name] - other.adapter()[name]).abs().max()) for name in one.adapter())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"weighting": "samples"},
+        {"server_optimizer": "sgd", "server_momentum": 0.9},
+        {"method": "linear_probe"},
+        {"wise": (0.5, 1.0), "comm_round": 3},
+        {"personal_epochs": 1, "comm_round": 2},
+    ],
+)
+def test_the_adapter_is_that_of_plain_averaging(keys, tmp_path, changes):
+    plain, masked = both(tmp_path, **changes)
+    assert off(plain, masked) < 1e-6, "rounds follow one another, each off by 1e-8 or so"
+    assert len(masked.run.lines) == len(plain.run.lines) == changes.get("comm_round", 4) + 1
+    last = [line.silos for line in (plain.run.lines[-1], masked.run.lines[-1])]
+    assert {name: own.test for name, own in last[0].items()} == {name: own.test for name, own in last[1].items()}
+
+
+def test_one_round_is_off_by_less_than_1e_7(keys, tmp_path):
+    plain, masked = both(tmp_path, comm_round=1)
+    assert 0 < off(plain, masked) < 1e-7
+
+
+def test_the_server_sees_no_single_update(keys, tmp_path):
+    """What a silo sends has nothing to do with its update; without secure sums it is the update."""
+    wide = {"method": "linear_probe", "comm_round": 1}
+    plain, masked = both(tmp_path, **wide)
+    start = next(message.get(MODEL) for *_, message in plain.sent if message.get(MODEL) is not None)
+    seen, numbers = [], []
+    for rank, update in plain.updates().items():
+        hidden = masked.updates()[rank]
+        assert hidden.keys() == {ZEROS, *update}
+        assert {tensor.dtype for tensor in hidden.values()} == {torch.int32}
+        change = torch.cat([(update[name] - start[name]).flatten() for name in update]).double()
+        sent = torch.cat([hidden[name].flatten() for name in update]).double()
+        seen.append(change), numbers.append(sent)
+    change, sent = torch.cat(seen).numpy(), torch.cat(numbers).numpy()
+    assert abs(np.corrcoef(change, sent)[0, 1]) < 4 / len(sent) ** 0.5, "no more than by chance"
+    assert sent.std() > 1e9
+    assert sum(torch.cat([masked.updates()[rank][ZEROS] for rank in (1, 2, 3)]).reshape(3, 2)).tolist() == [0, 0]
+
+
+def test_the_order_of_answers_does_not_matter(keys, tmp_path):
+    runs = []
+    for seed in (None, 1, 2):
+        run = Federation(tmp_path / f"run_{seed}", secure_sums=True).run(seed)
+        runs.append(run.server._aggregator.get_model_params())
+    assert all(torch.equal(runs[0][name], other[name]) for other in runs[1:] for name in other)
+
+
+def test_silos_are_told_the_members_of_a_round_in_which_they_train_and_of_no_other(keys, tmp_path):
+    caught = Caught(tmp_path / "run", secure_sums=True, wise=(0.5, 1.0), comm_round=3)
+    lists = {}
+    for (sender, _), *_, message in caught.sent:
+        if sender == 0 and message.get(MODEL) is not None:
+            lists.setdefault(message.get(ROUND), []).append(message.get(MEMBERS))
+    told = {
+        number: {own and (own.attempt, *(hello.silo for hello in own.hellos)) for own in lists[number]}
+        for number in lists
+    }
+    assert told == {0: {(1, *SILOS)}, 1: {(2, *SILOS)}, 2: {None}, 3: {None}}
+
+
+@pytest.mark.parametrize("changes", [RIDGE, {"method": "gda", "comm_round": 1}, {"method": "ncm", "comm_round": 1}])
+def test_sums_over_images_are_hidden_too_and_solved_alike(keys, tmp_path, changes):
+    plain, masked = both(tmp_path, **changes)
+    assert off(plain, masked) < 1e-6
+    for rank, sums in plain.updates().items():
+        hidden = masked.updates()[rank]
+        assert hidden.keys() == {ZEROS, *(name for name in sums if not name.endswith(".scale"))}
+        assert not torch.equal(hidden["counts"], sums["counts"])
+        assert hidden["counts"].abs().min() > 2**40
+        for name in hidden.keys() - {ZEROS, "counts"}:
+            seen, own = hidden[name].double().flatten().numpy(), sums[name].double().flatten().numpy()
+            assert abs(np.corrcoef(seen, own)[0, 1]) < 5 / len(own) ** 0.5
+
+
+def test_a_start_from_sums_and_rounds_after_it(keys, tmp_path):
+    plain, masked = both(tmp_path, method="linear_probe", start="ridge", comm_round=3)
+    assert off(plain, masked) < 1e-5
+    kinds = [{tensor.dtype for tensor in masked.updates(number)[1].values()} for number in (0, 1, 2)]
+    assert kinds == [{torch.int64}, {torch.int32}, {torch.int32}]
+
+
+def test_an_update_takes_no_byte_more_but_for_two_zeros_and_the_header(keys, tmp_path):
+    plain, masked = both(tmp_path, comm_round=2)
+    of = [[own for own in caught.sent if own[3].get_type() == UPDATE] for caught in (plain, masked)]
+    assert {own[2] for own in of[1]} == {own[2] + 8 for own in of[0]}
+    assert max(masked[1] - plain[1] for plain, masked in zip(*of, strict=True)) < 20
+    lists = [own for own in masked.sent if own[3].get(MEMBERS) is not None]
+    bare = {own[3].get_type(): own[1] for own in plain.sent}
+    extra = {own[1] - bare[own[3].get_type()] for own in lists}
+    assert max(extra) < 60 + 3 * 330
+    hello = [own[1] for own in masked.sent if own[3].get(HELLO) is not None]
+    assert len(hello) == 6
+    assert max(hello) - min(own[1] for own in plain.sent if own[0][0]) < 400
+
+
+def corrupted(run, change, ranks=(1,)):
+    """Let the server change the lists of members on their way to some silos."""
+    send = run.server.com_manager.send_message
+
+    def lie(message):
+        if message.get(MEMBERS) is not None and message.get_receiver_id() in ranks:
+            changed = change(message.get_params().pop(MEMBERS))
+            if changed is not None:
+                message.add_params(MEMBERS, changed)
+        send(message)
+
+    run.server.com_manager.send_message = lie
+    return run
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda own: None, "the server has not said with whom"),
+        (lambda own: RoundMembers(own.attempt, own.hellos[:2]), "it has 2 members, and must have 3 or more"),
+        (lambda own: RoundMembers(own.attempt, (*own.hellos[:2], own.hellos[1])), "cartoon is a member twice"),
+        (lambda own: RoundMembers(0, own.hellos), "both must grow"),
+    ],
+)
+def test_a_server_that_lies_gets_nothing(keys, tmp_path, capfd, change, told):
+    run, seen = corrupted(Federation(tmp_path / "run", secure_sums=True), change), []
+    deliver = run.wire.deliver
+
+    def note(pair):
+        seen.append(run.wire.message(pair))
+        deliver(pair)
+
+    run.wire.deliver = note
+    ends(run, capfd, told)
+    assert not [message for message in seen if message.get_type() == UPDATE and message.get_sender_id() == 1]
+
+
+def test_a_server_that_tells_one_silo_another_attempt_cannot_read_the_sum(keys, tmp_path, capfd):
+    run = corrupted(Federation(tmp_path / "run", secure_sums=True), lambda own: RoundMembers(9, own.hellos))
+    ends(run, capfd, "the masks of the silos do not cancel")
+    assert len(run.lines) == 1, "no round is complete"
+
+
+def test_a_server_that_sends_one_silo_another_adapter_cannot_read_the_sum(keys, tmp_path, capfd):
+    run = Federation(tmp_path / "run", secure_sums=True)
+    send = run.server.com_manager.send_message
+
+    def lie(message):
+        if message.get(MEMBERS) is not None and message.get_receiver_id() == 2:
+            harmless = OrderedDict((name, torch.zeros_like(own)) for name, own in message.get(MODEL).items())
+            message.add_params(MODEL, harmless)
+        send(message)
+
+    run.server.com_manager.send_message = lie
+    ends(run, capfd, "the masks of the silos do not cancel")
+
+
+@pytest.mark.parametrize("harm", ["no hello", "another's", "other images"])
+def test_a_silo_that_does_not_introduce_itself_is_named(keys, tmp_path, capfd, harm):
+    run = Federation(tmp_path / "run", secure_sums=True)
+    member, other = run.silos[1]._driver.member, run.silos[2]._driver.member
+    if harm == "no hello":
+        run.silos[1]._driver.member = None
+        told = "silo cartoon (rank 2) has sent no hello"
+    elif harm == "another's":
+        member.hello, told = other.hello, "silo cartoon (rank 2) has sent the hello of photo"
+    else:
+        run.server._hellos._images = (20, 21, 20)
+        told = "silo cartoon (rank 2) says 20 training images in its hello, and said 21 before"
+    for manager in run.silos[1:2]:
+        manager.handle_message_connection_ready(None)
+    ends(run, capfd, told)
+
+
+def test_a_silo_without_keys_does_not_begin(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDCLIP_SILO_KEYS", str(tmp_path / "none"))
+    with pytest.raises(SiloKeysError, match=r"art\.key cannot be used: No such file.*'fedclip silo-keys new art'"):
+        Federation(tmp_path / "run", secure_sums=True)
