@@ -22,17 +22,8 @@ from fedclip_edge.machine import cores
 from fedclip_plugin.machine import processor
 
 TOPICS = (
-    "rounds",
-    "startup",
-    "encode",
-    "memory",
-    "costs",
-    "scaling",
-    "clients",
-    "egress",
-    "attacks",
-    "privacy",
-    "late_silo",
+    *("rounds", "startup", "encode", "memory", "costs", "scaling", "clients"),
+    *("egress", "attacks", "privacy", "late_silo", "secure_sums"),
 )
 """Modules with a ``TITLE`` and a ``measure(scale, work)``, and where figures make a matrix a ``table`` of their own."""
 

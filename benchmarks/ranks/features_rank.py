@@ -8,6 +8,7 @@ import pickle
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def main() -> int:
     parser.add_argument("results", type=Path)
     parser.add_argument("--runner", choices=("fedclip", "fedml"), default="fedclip")
     parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--masked", action="store_true", help="run each federation once more, with secure sums")
     parser.add_argument("work", nargs="+", type=Work.parse, help="of a federation; all have as many silos")
     options = parser.parse_args()
     count = len(options.work[0].sources)
@@ -76,10 +78,13 @@ def main() -> int:
         "fedclip_args.augmented_views=0",
         "fedclip_args.calibrate=false",
     ]
-    recipe = load_recipe(find_recipe(RECIPE), words)
+    plain = load_recipe(find_recipe(RECIPE), words)
+    recipes = [plain]
+    if options.masked:
+        recipes.append(load_recipe(find_recipe(RECIPE), [*words, "fedclip_args.secure_sums=true"]))
     facts = [
         _federate(recipe, options.results / f"run_{index}", work, options.runner)
-        for index, work in enumerate(options.work)
+        for index, (work, recipe) in enumerate(product(options.work, recipes))
     ]
     report(options.results, {"federations": facts, "peak": resident_bytes(peak=True)})
     return 0

@@ -35,18 +35,23 @@ class JobResult:
 
 
 def run_job(
-    module: str, words: Sequence[str], results: Path, ranks: int = RANKS, limit: float = _LIMIT_SECONDS
+    module: str,
+    words: Sequence[str],
+    results: Path,
+    ranks: int = RANKS,
+    limit: float = _LIMIT_SECONDS,
+    variables: Mapping[str, str] | None = None,
 ) -> JobResult:
     """Run ``python -m module results words...`` on several ranks, with the product's own mpirun command.
 
-    The ranks call :func:`report`, whose folder ``results`` is emptied first. A job that fails, or takes longer than
-    ``limit`` seconds, raises; the error holds the end of its output.
+    ``variables`` come on top of the environment. The ranks call :func:`report`, whose folder ``results`` is emptied
+    first. A job that fails, or takes longer than ``limit`` seconds, raises; the error holds the end of its output.
     """
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
     command = Launch(ranks).command([sys.executable, "-m", module, str(results), *words])
     began = time.monotonic()
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads_per_rank(ranks))}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads_per_rank(ranks))} | dict(variables or {})
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit, env=environment)
     if done.returncode:
         raise RuntimeError(f"{module} ended with exit code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")

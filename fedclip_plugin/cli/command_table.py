@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """One command of ``fedclip``; its module is ``fedclip_plugin.cli`` and its name."""
+    """One command of ``fedclip``; its module in ``fedclip_plugin.cli`` has its name, with _ for -."""
 
     what: str
     example: str
@@ -42,6 +42,10 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "schema": Command("print the JSON schema of recipes, for editors", "fedclip schema > fedclip.schema.json"),
         "policy": Command(
             "hold a recipe against this machine's silo policy, or print one", "fedclip policy check mine.yaml"
+        ),
+        "silo-keys": Command(
+            "make a silo's key for secure sums, or look at this machine's keys and roster for a recipe",
+            "fedclip silo-keys new north",
         ),
         "doctor": Command("versions and clashes, MPI, GPU, caches", "fedclip doctor"),
     },

@@ -83,7 +83,7 @@ def build_parser(commands: Sequence[str] = tuple(COMMANDS)) -> argparse.Argument
         example = f"example:\n  {told.example}"
         command = choices.add_parser(name, prog=f"fedclip {name}", description=told.what, epilog=example)
         if name in commands:
-            module = import_module(f"fedclip_plugin.cli.{name}")
+            module = import_module(f"fedclip_plugin.cli.{name.replace('-', '_')}")
             command.set_defaults(act=module.act)
             module.add(command)
             if name != "export":  # whose own commands have it

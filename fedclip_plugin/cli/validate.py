@@ -12,7 +12,7 @@ from fedclip_edge.terminal import message, printable
 from fedclip_plugin.cli.options import add_overrides
 from fedclip_plugin.errors import DataError, RecipeError
 from fedclip_plugin.recipe import Recipe, find_either, is_study, load_recipe
-from fedclip_plugin.recipe.privacy_words import privacy_words
+from fedclip_plugin.recipe.privacy_words import privacy_words, secure_sums_words
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +28,8 @@ def act(options: argparse.Namespace) -> int:
         try:
             path = find_either(name)
             told, recipe = (_study if is_study(path) else _recipe)(path, options.overrides)
-            words = privacy_words(recipe)
-            notes = [*([f"  {words}"] if words else []), *_silo_files(recipe), *_images(recipe)]
+            words = [own for own in (privacy_words(recipe), secure_sums_words(recipe)) if own]
+            notes = [*(f"  {own}" for own in words), *_silo_files(recipe), *_images(recipe)]
             print("\n".join([f"{printable(str(path))}: {told}", *notes]))
         except (RecipeError, DataError) as error:
             print(message(str(error)), file=sys.stderr)

@@ -11,6 +11,7 @@ from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.managers.runner import FedClipRunner
 from fedclip_plugin.federated.observer import Observer, begin_training
 from fedclip_plugin.federated.roles.task import Histories
+from fedclip_plugin.federated.secure_sums.keys_check import keys_fault
 from fedclip_plugin.federated.simulation.job import simulate
 from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fedml, start_simulation
 from fedclip_plugin.federated.startup.preflight import open_run, open_run_here
@@ -55,8 +56,9 @@ def run_job(
     try:
         with (
             log_to(folder.path / "logs", args.rank),
-            job_egress(args.comm, recipe, folder.path, args.rank) as fault,
+            job_egress(args.comm, recipe, folder.path, args.rank) as refused,
         ):
+            fault = refused or keys_fault(recipe, args.rank)
             return _train(args, recipe, folder, resume, progress, observer, histories, fault)
     except FedClipError:
         raise

@@ -34,7 +34,8 @@ def run_job_here(recipe: Recipe, folder: RunFolder, resume: bool, progress: bool
     Raises
     ------
     FedClipError
-        When the recipe has ``secure_sums``; when something is wrong with images, backbone, run folder or memory, or a round has too few usable updates.
+        When the recipe has ``secure_sums``, or something is wrong with images, backbone, run folder or memory, or a
+        round has too few usable updates.
     """
     if recipe.fedclip_args.secure_sums:
         raise RecipeError(

@@ -1,4 +1,4 @@
-"""What a recipe's differential privacy comes to, in words, for consoles and pages."""
+"""What a recipe's differential privacy and secure sums come to, in words, for consoles and pages."""
 
 from __future__ import annotations
 
@@ -17,3 +17,16 @@ def privacy_words(recipe: Recipe) -> str | None:
     if METHODS[own.method].sums is not None:
         return f"{told}; noise is on the sums"
     return f"{told}, gradients clipped to {own.clip:g}; the loss is the cross entropy of each image over all classes"
+
+
+def secure_sums_words(recipe: Recipe) -> str | None:
+    """Return a sentence on what the server reads; None for a recipe without secure sums."""
+    own = recipe.fedclip_args
+    if not own.secure_sums:
+        return None
+    what = "sums over images" if METHODS[own.method].sums is not None else "updates"
+    redo = "; a round may be masked again without silos that are said to be lost (on_missing: redo)"
+    return (
+        f"secure sums: the server reads the total of the silos' {what} and none by itself"
+        f"{redo if own.on_missing == 'redo' else ''}"
+    )

@@ -12,7 +12,7 @@ from fedclip_plugin.federated.observer import SKIPPED
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
-from fedclip_plugin.recipe.privacy_words import privacy_words
+from fedclip_plugin.recipe.privacy_words import privacy_words, secure_sums_words
 from fedclip_plugin.runs import RoundRecord, RunFolder
 from fedclip_plugin.runs.closing_table import (
     calibration_cells,
@@ -62,8 +62,9 @@ class Console:
             f"ready after {time.perf_counter() - self._began:.1f} s; {_what(task.method, parameters)} "
             f"on {task.text.features.shape[1]}-wide features, {len(task.classes)} classes"
         )
-        if words := privacy_words(self._recipe):
-            self.say(words)
+        for words in (privacy_words(self._recipe), secure_sums_words(self._recipe)):
+            if words:
+                self.say(words)
 
     def round(self, record: RoundRecord) -> None:
         """Print a complete round; round 0 is only the starting point."""

@@ -51,7 +51,8 @@ KINDS: Mapping[str, Kind] = {
 """Every kind that a silo sends, by name: those before training (``RankMemory`` to the first rank on its machine),
 FedML's, those after it, those of a study. The type of the message gives the name; of FedML's: ``status`` (a silo is
 there, or says goodbye), ``report`` (it has evaluated), ``update``, ``sums`` (of a closed-form method), both also masked
-(with ``secure_sums``), ``trials`` (right answers and losses of solutions) and ``interpolations`` (right answers of ``wise``)."""
+(with ``secure_sums``), ``trials`` (right answers and losses of solutions) and ``interpolations`` (right answers of
+``wise``)."""
 
 
 class TensorInfo(NamedTuple):

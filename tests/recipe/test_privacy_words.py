@@ -4,7 +4,7 @@ import pytest
 
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.recipe import find_recipe, load_recipe
-from fedclip_plugin.recipe.privacy_words import privacy_words
+from fedclip_plugin.recipe.privacy_words import privacy_words, secure_sums_words
 
 MINIATURE = "miniature/clip_tiny_fedclip"
 
@@ -39,3 +39,19 @@ def test_of_sums_no_gradient_is_told_and_without_privacy_nothing():
 def test_validate_says_so(capsys):
     assert main(["validate", MINIATURE, "--set", "fedclip_args.dp_target_epsilon=8"]) == 0
     assert "the loss is the cross entropy of each image over all classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (["secure_sums=true"], "the total of the silos' updates and none by itself"),
+        (["secure_sums=true", "on_missing=redo"], "and none by itself; a round may be masked again"),
+    ],
+)
+def test_the_words_tell_what_the_server_reads(keys, words, capsys):
+    changes = [f"fedclip_args.{key}" for key in keys]
+    told = secure_sums_words(load_recipe(find_recipe(MINIATURE), changes))
+    assert told is not None and words in told
+    assert secure_sums_words(load_recipe(find_recipe(MINIATURE))) is None
+    assert main(["validate", MINIATURE, *(word for change in changes for word in ("--set", change))]) == 0
+    assert f"  {told}\n" in capsys.readouterr().out

@@ -39,8 +39,8 @@ _MODEL = (
     "The adapter: its tensors by name, as the recipe's `codec` has them; of `ridge`, `ncm` and `gda` sums, see above."
 )
 _UPDATE = (
-    f"{_MODEL} With `secure_sums` both are masked, whole numbers that mean nothing by themselves. In the last round with "
-    "`wise`, how many validation images each interpolation labels rightly."
+    f"{_MODEL} With `secure_sums` both are masked, whole numbers that mean nothing by themselves. In the last round "
+    "with `wise`, how many validation images each interpolation labels rightly."
 )
 _REPORT = "A `SiloReport`, see below; nothing before the first adapter has come."
 _INDEX = "Index of the silo, counted from 0."

@@ -30,6 +30,7 @@ from fedclip_plugin.federated.rank_output import confined
 from fedclip_plugin.federated.roles.class_scorer import ClassScorer, EveryClass, class_images
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.roles.task import Answers, Task
+from fedclip_plugin.federated.secure_sums.keys_check import require_keys
 from fedclip_plugin.federated.startup.rank_status import (
     StatusExchange,
     agree_on_classes,
@@ -174,6 +175,7 @@ class Preparation:
                 warn_once(line)
             if self._rank and images:
                 self._names[self._rank] = images.name
+            require_keys(self._recipe, self._rank, self._names[self._rank])
             source = self._source()
             found = images, source
             to_encode = source.count_missing(images, self._views()) if images else 0

@@ -72,7 +72,9 @@ def _beside(values: Values) -> Iterator[Fault]:
 def _bound(values: Values) -> Iterator[Fault]:
     bound = values.get("fedclip_args.secure_sums_bound")
     if bound is not None and bound > MOST_BOUND:
-        rule = f"must be at most {MOST_BOUND:g}: higher is less exact, and no useful update of one round is so large; lower it"
+        rule = (
+            f"must be at most {MOST_BOUND:g}: higher is less exact, and no update that is of use is so large; lower it"
+        )
         yield Fault("fedclip_args.secure_sums_bound", rule, bound)
 
 

@@ -1,0 +1,48 @@
+"""Secure sums under the real mpirun: the adapter of plain averaging, under a policy that requires them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.support.policies import write_policy
+from tests.support.secure_silos import write_keys
+
+NAMES = ("art_painting", "cartoon", "photo")
+LIMIT = 400
+"""Seconds for a job on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    return write_keys(tmp_path_factory.mktemp("keys"), NAMES)
+
+
+def test_silos_whose_policy_requires_secure_sums_end_with_the_plain_adapter(workshop, keys, tmp_path):
+    policy = write_policy(tmp_path / "policy.yaml", require_secure_sums=True, min_silos=3)
+    recipe = workshop.recipe("secure_sums", train_args__comm_round=2, fedclip_args__secure_sums=True)
+    env = {"FEDCLIP_SILO_KEYS": str(keys), "FEDCLIP_SILO_POLICY": str(policy)}
+    outcome = workshop.run(recipe, env=env, limit=LIMIT)
+    assert outcome.code == 0, outcome.err
+    assert "secure sums: the server reads the total of the silos' updates and none by itself" in outcome.out
+    plain = workshop.run_here(workshop.recipe("secure_sums_plain", train_args__comm_round=2))
+    tensors = [own.folder.load_round(2).tensors for own in (plain, outcome)]
+    assert max(np.abs(tensors[0][name] - tensors[1][name]).max() for name in tensors[0]) < 1e-6
+    for rank in (1, 2, 3):
+        log = (outcome.folder.path / "logs" / f"egress_{rank}.jsonl").read_text().splitlines()
+        kinds = [line.get("kind") for line in map(json.loads, log)]
+        assert kinds.count("masked update") == 2
+        assert "update" not in kinds
+
+
+def test_a_silo_without_a_key_is_named_before_anything_is_trained(workshop, tmp_path):
+    keys = write_keys(tmp_path / "keys", NAMES)
+    (keys / "cartoon.key").unlink()
+    recipe = workshop.recipe("secure_sums_no_key", fedclip_args__secure_sums=True)
+    outcome = workshop.run(recipe, env={"FEDCLIP_SILO_KEYS": str(keys)}, limit=LIMIT)
+    assert outcome.code == 2
+    assert "1 of 4 ranks cannot start" in outcome.err
+    assert "its silo keys cannot be used, or its roster lacks a silo (SiloKeysError" in outcome.err
+    assert "cartoon.key cannot be used: No such file or directory" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not outcome.folder.metrics.exists()
