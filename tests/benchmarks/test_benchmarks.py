@@ -335,3 +335,26 @@ def test_the_table_of_attacks_has_a_row_for_each_rule():
     assert "median          80.0 / 80.0  80.0 / 80.0" in text
     assert "multi_krum" not in text
     assert text.splitlines()[-1].split()[-1] == "1.3"
+
+
+def test_what_secure_sums_add_is_taken_from_federations_that_took_turns():
+    from benchmarks import secure_sums
+
+    def federation(wall, size):
+        records = [round_record(n, bytes_up=size, seconds=PHASES | {"round": wall}) for n in (0, 1, 2, 3)]
+        return {"rounds": [record.to_json() for record in records]}
+
+    found = [federation(0.1, 300), federation(0.13, 330), federation(0.1, 300), federation(0.13, 330)]
+    figures = by_name(secure_sums.compare("x", found, 1, goal=60.0))
+    assert figures["x: more"].value == pytest.approx(30)
+    assert figures["x: more"].goal() == "<= 60 met"
+    assert figures["x: with / without"].value == pytest.approx(1.3)
+    assert figures["x: bytes up, more"].value == 30
+
+
+def test_masking_alone_is_timed_and_masks_cancel(tmp_path):
+    from benchmarks import secure_sums
+
+    figures = secure_sums.alone(3, tmp_path / "masks", repeats=1)
+    assert len(figures) == 4
+    assert all(figure.value > 0 for figure in figures)

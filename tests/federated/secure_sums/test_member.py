@@ -76,7 +76,7 @@ def test_what_the_server_gets_of_a_silo_is_not_its_update(keys):
         assert own.keys() - {ZEROS} == held.keys()
         change = (update["gate.weight"] - held["gate.weight"]).flatten().numpy()
         seen = own["gate.weight"].flatten().numpy().astype(np.float64)
-        assert abs(np.corrcoef(seen, change)[0, 1]) < 0.015  # 60,000 numbers: three standard deviations are 0.012
+        assert abs(np.corrcoef(seen, change)[0, 1]) < 0.025  # six standard deviations of 60,000 numbers
         assert own["gate.weight"].dtype == torch.int32
         assert 0.4 < np.unpackbits(own["gate.weight"].numpy().view(np.uint8)).mean() < 0.6
     two = sent[0]["gate.weight"].numpy().view(np.uint32) + sent[1]["gate.weight"].numpy().view(np.uint32)
