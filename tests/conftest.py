@@ -115,3 +115,14 @@ def fresh_fedml():
     forget()
     yield Context
     forget()
+
+
+@pytest.fixture
+def silo_keys(tmp_path, monkeypatch):
+    """Let this machine have the keys of the three silos of a federation in one process; return their folder."""
+    from tests.support.in_process_federation import SILOS
+    from tests.support.secure_silos import write_keys
+
+    folder = write_keys(tmp_path / "silo_keys", SILOS)
+    monkeypatch.setenv("FEDCLIP_SILO_KEYS", str(folder))
+    return folder

@@ -15,7 +15,8 @@ rank's machine; ``report/`` comes later, from ``fedclip report``.
     state/round_0012/       what the server remembers besides: its optimiser, the residual of its codec
     state/sums/             of closed-form methods, with fedclip_args.forgettable: what each silo sent
     personal/<silo>/        of a silo, on its own machine: adapter/ in the end, state/round_0012/ like the server's, and
-                            privacy.json with differential privacy: what is spent
+                            privacy.json with differential privacy: what is spent, and
+                            masked_rounds.json with secure sums: which rounds, and with whom
     logs/rank_N.log         everything that is logged, FedML's own log included, one file a rank
     tensorboard/            curves, with tracking_args.enable_tensorboard
     report/                 index.html and its pictures

@@ -48,10 +48,9 @@ from fedclip_plugin.federated.startup.start_messages import (
 from fedclip_plugin.runs.class_split_record import ClassCounts
 from fedclip_plugin.study.running.answer_counts import Counts, Kinds
 from fedclip_plugin.study.running.study_messages import Ask, CellPart, Joint, Over, Question, RunCell, Selected
-from tests.support.in_process_federation import SILOS, Federation
-from tests.support.secure_silos import write_keys
+from tests.support.in_process_federation import Federation
 
-pytestmark = pytest.mark.usefixtures("fresh_fedml")
+pytestmark = pytest.mark.usefixtures("fresh_fedml", "silo_keys")
 
 MUTATIONS = 10_000
 LIMIT = 20.0
@@ -335,19 +334,12 @@ def captured(folder):
         {"codec": "int8", "comm_round": 2},
         {"method": "ridge", "comm_round": 1, "personal_statistics": True, "forgettable": True},
         {"wise": (0.0, 0.5, 1.0), "comm_round": 2, "personal_epochs": 1},
-        {"secure_sums": True, "comm_round": 1},
-        {"secure_sums": True, "comm_round": 1, "method": "ridge"},
+        *({"secure_sums": True, "method": method, "comm_round": 1} for method in ("fedclip", "ridge")),
     ]
     found = [one for number, own in enumerate(changes) for one in of_federation(folder / f"run_{number}", **own)]
     return found + [of_exchange(value) for value in OTHERS]
 
 
-@pytest.fixture
-def keys(tmp_path, monkeypatch):
-    monkeypatch.setenv("FEDCLIP_SILO_KEYS", str(write_keys(tmp_path / "keys", SILOS)))
-
-
-@pytest.mark.usefixtures("keys")
 def test_every_kind_of_message_is_among_them(tmp_path):
     kinds = {type(value) for value in OTHERS}
     own = {Turn, WorkerAnswer, simulated.Listed, simulated.Shared, simulated.Agreed, simulated.Encoded}
@@ -356,7 +348,6 @@ def test_every_kind_of_message_is_among_them(tmp_path):
     assert of_fedml == {"status", "update", "report", "status question", "first adapter", "adapter"}
 
 
-@pytest.mark.usefixtures("keys")
 def test_a_harmed_message_is_refused_by_name_or_is_the_one_that_was_sent(tmp_path):
     messages, rng, refused, began = captured(tmp_path), random.Random(15), 0, time.process_time()
     for one in messages:

@@ -22,11 +22,10 @@ from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.study import Plan, ResultsFolder, StudyResults
 from fedclip_plugin.study.definition import load_study
 from fedclip_plugin.study.running import study_job
-from tests.support.in_process_federation import SILOS, Federation, silo_features
+from tests.support.in_process_federation import Federation, silo_features
 from tests.support.mpi_world import World
 from tests.support.paths import ROOT
 from tests.support.round_records import write_rounds
-from tests.support.secure_silos import write_keys
 from tests.support.study_samples import IMAGES, SAMPLE, _labels, sample_result, write_study
 from tests.support.workshop import OWN_SILOS
 
@@ -117,7 +116,7 @@ def test_nothing_else_crosses_at_the_start(workshop, own_images, tmp_path, broke
     assert not world.inside, "every rank is on a machine of its own"
 
 
-@pytest.mark.usefixtures("fresh_fedml")
+@pytest.mark.usefixtures("fresh_fedml", "silo_keys")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -130,8 +129,7 @@ def test_nothing_else_crosses_at_the_start(workshop, own_images, tmp_path, broke
         {"secure_sums": True, "method": "ridge", "comm_round": 1},
     ],
 )
-def test_nothing_else_crosses_in_a_federation(tmp_path, monkeypatch, changes):
-    monkeypatch.setenv("FEDCLIP_SILO_KEYS", str(write_keys(tmp_path / "keys", SILOS)))
+def test_nothing_else_crosses_in_a_federation(tmp_path, changes):
     federation, caught = Federation(tmp_path / "wired", target=silo_features(7).test, **changes), []
     deliver = federation.wire.deliver
 

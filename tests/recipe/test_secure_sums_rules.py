@@ -19,7 +19,9 @@ def load(tmp_path, changes, **sections):
     text = yaml.safe_load(find_recipe("miniature/clip_tiny_fedclip").read_text(encoding="utf-8")) | sections
     for key, value in changes.items():
         section, name = key.split(".")
-        text[section][name] = value
+        text[section].pop(name, None)
+        if value is not None:
+            text[section][name] = value
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(text), encoding="utf-8")
     return load_recipe(file)
@@ -55,7 +57,13 @@ def test_what_goes_with_them(tmp_path, changes):
 
 def test_privacy_that_ends_silos_parts_leaves_three_or_ends_the_run(tmp_path):
     settings = TrainingSettings.of(load(tmp_path, MASKED | {"fedclip_args.dp_target_epsilon": 8.0}))
-    assert settings.least_silos == 3
+    assert (settings.least_silos, settings.fewest_members) == (3, 3)
+    nine = {"train_args.client_num_in_total": 9, "train_args.client_num_per_round": 9, "fedclip_args.domains": None}
+    nine |= {"fedclip_args.data_layout": "classes", "fedclip_args.target_domain": None, "data_args.dataset": "own"}
+    nine |= {"fedclip_args.data_root": "/srv", "fedclip_args.images_per_class": None}
+    nine |= {"data_args.partition_method": "homo"}
+    for more, fewest in (({}, 9), ({"fedclip_args.min_silos": 5}, 5), ({"fedclip_args.dp_target_epsilon": 8.0}, 3)):
+        assert TrainingSettings.of(load(tmp_path, MASKED | nine | more)).fewest_members == fewest
 
 
 @pytest.mark.parametrize(

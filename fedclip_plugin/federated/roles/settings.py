@@ -64,6 +64,12 @@ class TrainingSettings:
         """Return whether the round of this index trains nothing, but interpolates (``wise``): the last one."""
         return bool(self.wise) and index == self.comm_round - 1
 
+    @property
+    def fewest_members(self) -> int:
+        """Fewest silos to mask an update for: ``min_silos``, or where privacy ends silos' parts the least."""
+        ends = self.privacy is not None and self.privacy.target_epsilon is not None
+        return self.least_silos if ends else self.min_silos
+
     def is_summed(self, index: int) -> bool:
         """Return whether what silos send in the round of this index is added up: updates, or sums over images."""
         return index < self.comm_round and not self.interpolates(index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -65,7 +65,7 @@ class SumMember:
     rounds
         What it has masked before.
     fewest
-        Fewest members of a sum that the machine's policy asks for.
+        Fewest members of a sum that the recipe or the machine's policy asks for.
     by_images
         Whether updates weigh by images.
 
@@ -160,12 +160,13 @@ class SumMember:
                 f"round {round_}, attempt {members.attempt}, comes after round {last_round}, attempt {last_attempt}, "
                 "and both must grow: a mask is used once",
             )
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise _refused(round_, f"{told(twice[0])} is a member twice")
         if self.hello.silo not in names:
             raise _refused(round_, f"{told(self.hello.silo)} itself is no member")
         if len(names) < self._fewest:
-            raise _refused(round_, f"it has {len(names)} members, and must have {self._fewest} or more")
+            rule = f"must have {self._fewest} or more ({FEWEST_SILOS}, min_silos of the recipe or that of the policy)"
+            raise _refused(round_, f"it has {len(names)} members, and {rule}")
         for hello in members.hellos:
             self._require_genuine(round_, hello)
         self._last = round_, members.attempt
@@ -254,7 +255,7 @@ def member_of(trainer: FedClipTrainer, images: int, fewest: int) -> SumMember | 
     images
         How many images the silo trains on.
     fewest
-        As for :class:`SumMember`.
+        Fewest members of a sum that the machine's policy asks for.
 
     Raises
     ------
@@ -266,5 +267,5 @@ def member_of(trainer: FedClipTrainer, images: int, fewest: int) -> SumMember | 
         return None
     purpose = Purpose(trainer.task.recipe_digest, trainer.folder.path.name)
     rounds = MaskedRounds(trainer.folder.personal(silo) / MASKED_ROUNDS, settings.redo)
-    by_images = settings.weighting == "samples"
+    by_images, fewest = settings.weighting == "samples", max(fewest, settings.fewest_members)
     return SumMember(load_identity(keys_folder(), silo), purpose, images, rounds, fewest, by_images)

@@ -183,7 +183,8 @@ class FedClipArgs(Section):
         Whether the server sees the sum of the silos' updates alone, and of none of them by itself
         (docs/secure_sums.md): each silo masks its update with keys that it shares with each other silo. Of ``method:
         ridge``, ``ncm`` and ``gda``, and of ``start: ridge``, their sums. Needs three silos in a round, all of whose
-        updates must arrive, a key on each silo's machine, and no rule that looks at single updates.
+        updates must arrive, a key on each silo's machine, and no rule that looks at single updates. A silo masks for
+        ``min_silos`` members or more; without that key for as many as train in a round.
     secure_sums_bound
         Of ``secure_sums``: the largest change of one parameter in one round, for numbers in fixed point. An update with
         a larger one is scaled down to it as a whole, and the silo's log says so. Higher is less exact: the average of n

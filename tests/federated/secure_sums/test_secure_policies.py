@@ -16,14 +16,8 @@ from fedclip_plugin.trust.egress import Egress
 from fedclip_plugin.trust.egress_log import EgressLog
 from tests.support.in_process_federation import SILOS, Federation, silo_features
 from tests.support.policies import policy_of
-from tests.support.secure_silos import write_keys
 
-pytestmark = pytest.mark.usefixtures("fresh_fedml", "raised", "keys")
-
-
-@pytest.fixture
-def keys(tmp_path, monkeypatch):
-    monkeypatch.setenv("FEDCLIP_SILO_KEYS", str(write_keys(tmp_path / "keys", SILOS)))
+pytestmark = pytest.mark.usefixtures("fresh_fedml", "raised", "silo_keys")
 
 
 @pytest.fixture
@@ -81,6 +75,12 @@ def test_a_silo_masks_for_as_many_as_its_policy_asks_for(tmp_path):
     egress = {3: egress_of(tmp_path / "logs", 3, min_silos=4)}
     with pytest.raises(FederationError, match="it has 3 members, and must have 4 or more"):
         Federation(tmp_path / "run", secure_sums=True, egress=egress).run()
+
+
+def test_a_silo_masks_for_as_many_as_its_recipe_has_in_a_round(tmp_path):
+    """A server that sums in small groups, or leaves silos out, is refused where min_silos does not allow it."""
+    with pytest.raises(FederationError, match="it has 3 members, and must have 4 or more"):
+        Federation(tmp_path / "run", secure_sums=True, min_silos=4).run()
 
 
 def test_small_classes_in_masked_sums_are_kept_back_by_the_policy(tmp_path):
