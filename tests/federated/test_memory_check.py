@@ -98,6 +98,8 @@ def test_full_fine_tuning_of_vit_b32_holds_weights_gradients_and_moments(vit_b32
             {"fedclip_args__server_optimizer": "adam", "fedclip_args__server_lr": 0.01},
         ),
         (silo, {}, {"fedclip_args__encode_batch_size": 512}),
+        (silo, {"fedclip_args__method": "full"}, {"fedclip_args__secure_sums": "true"}),
+        (server, {"fedclip_args__method": "full"}, {"fedclip_args__secure_sums": "true"}),
     ],
 )
 def test_what_takes_more_is_estimated_higher(vit_b32, rank, less, more):

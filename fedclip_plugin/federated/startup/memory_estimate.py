@@ -74,6 +74,7 @@ def footprint(recipe: Recipe, backbone: Path, images: int = 0, logged: bool = Fa
     kept = _kept_bytes(recipe, size)
     training = TRAINING_COPIES * trained + kept + (trained if settings.proximal_mu else 0)
     start = trained if settings.wise else 0
+    start += trained if settings.secure_sums else 0  # a silo keeps the adapter that came, the server the sum
     kept_by_silo = trained + lossy + 2 * features + start
     compared = trained if logged and not lossy else 0
     silo = weights + kept_by_silo + compared + max(encoding, training)
