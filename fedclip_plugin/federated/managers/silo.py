@@ -291,9 +291,9 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         if update:
             spent = driver.report.epsilon if driver.report else None
             own = driver.silo_trainer.privacy
-            account = (None, None) if own is None else (own.settings.delta, own.account)
+            delta, account = (None, None) if own is None else (own.settings.delta, own.account)
             number, counts = driver.round + 1, driver.class_counts
-            message_leaves(self.egress, packed, driver.kind, number, driver.norm, spent, *account, counts)
+            message_leaves(self.egress, packed, driver.kind, number, driver.norm, spent, delta, account, counts)
         else:
             kind = "report" if message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER else "status"
             behind = None if driver.report is None else driver.report.round
