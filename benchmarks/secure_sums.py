@@ -26,6 +26,7 @@ GOAL_MS = 60.0
 _FEW_IMAGES, _MANY_SILOS = 16, 8
 _MEMBERS = (3, 8, 32)
 _SHAPES = {"gate.0.weight": (512, 512), "gate.0.bias": (512,), "gate.2.weight": (512, 512), "gate.2.bias": (512,)}
+_DIFFERENCES = (0.0, 0.1, 0.5, 1.0)
 _REPEATS, _LIMIT_SECONDS = 2, 900.0
 
 
@@ -40,7 +41,21 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
         figures += compare(f"{silos} silos, {_FEW_IMAGES} images each", found, scale.skipped, goal)
     for members in _MEMBERS:
         figures += alone(members, work / f"masks_{members}")
-    return figures
+    return [*figures, *map(leaked, _DIFFERENCES)]
+
+
+def leaked(difference: float, silos: int = 3) -> Figure:
+    """Return how a silo's update correlates with the difference of two sums of one round, with it and without.
+
+    The others' second updates are their first ones and noise of ``difference`` times their norm, so that the
+    correlation is about ``1 / sqrt(1 + (silos - 1) difference^2)``.
+    """
+    first = [torch.cat([own.flatten() for own in _parameters(number).values()]) for number in range(silos)]
+    noise = [torch.cat([own.flatten() for own in _parameters(silos + number).values()]) for number in range(silos - 1)]
+    again = torch.stack([own + difference * other for own, other in zip(first[:-1], noise, strict=True)])
+    seen = torch.stack([torch.stack(first).sum(0) - again.sum(0), first[-1]])
+    note = f"the others' second updates differ by {100 * difference:.0f} %"
+    return Figure(f"a silo lost in a redo: correlation, {note}", float(torch.corrcoef(seen)[0, 1]), "-")
 
 
 def write_keys(folder: Path, silos: Sequence[str]) -> Path:

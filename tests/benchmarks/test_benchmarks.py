@@ -352,6 +352,13 @@ def test_what_secure_sums_add_is_taken_from_federations_that_took_turns():
     assert figures["x: bytes up, more"].value == 30
 
 
+@pytest.mark.parametrize(("difference", "told"), [(0.0, 1.0), (0.1, 0.990), (0.5, 0.816), (1.0, 0.577)])
+def test_what_a_redo_leaks_is_what_the_page_says(difference, told):
+    from benchmarks import secure_sums
+
+    assert secure_sums.leaked(difference).value == pytest.approx(told, abs=2e-3)
+
+
 def test_masking_alone_is_timed_and_masks_cancel(tmp_path):
     from benchmarks import secure_sums
 
