@@ -35,12 +35,13 @@ def threads_per_rank(ranks: int) -> int:
     return max(1, cores() // ranks)
 
 
-def share_cores() -> int:
+def share_cores(away: int = 0) -> int:
     """Return the threads of this rank, its share of the host's cores, so that ranks do not fight over them.
 
-    Call it before torch comes: it sets them in the environment, where they are not set already.
+    Call it before torch comes: it sets them in the environment, where they are not set already. On one machine the
+    share is the same where ``away`` ranks are left out: with other threads a sum may end in other bits.
     """
-    threads = threads_per_rank(_told(_LOCAL_SIZE_KEYS) or 1)
+    threads = threads_per_rank((_told(_LOCAL_SIZE_KEYS) or 1) + (away if one_host() else 0))
     for key in _THREAD_KEYS:
         os.environ.setdefault(key, str(threads))
     return threads

@@ -10,6 +10,7 @@ import torch
 from fedclip_plugin.backbone.clip import FrozenClip
 from fedclip_plugin.data import split_60_20_20
 from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures, prompts_of
+from fedclip_plugin.federated.members import Members
 from fedclip_plugin.federated.roles.task import Task
 from fedclip_plugin.federated.startup.preparation import Prepared
 from fedclip_plugin.methods import AdapterInputs
@@ -51,13 +52,13 @@ def prepared(rank: int, work: Work) -> Prepared:
     task = Task("fedclip", "random", "0" * 64, "fp32", names, "a picture of a {}", text, "0" * 16)
     frozen = AdapterInputs(text, prompts_of(names, task.prompt_template), _no_backbone)
     silos = tuple(f"silo_{index}" for index in range(len(work.sources)))
-    generator = torch.Generator().manual_seed(rank + 1)
+    members, generator = Members(len(silos)), torch.Generator().manual_seed(rank + 1)
     if rank == 0:
-        return Prepared(task, "server", silos, None, random_set(work.target, generator, work.width), frozen)
+        return Prepared(task, "server", silos, members, None, random_set(work.target, generator, work.width), frozen)
     data = random_set(work.sources[rank - 1], generator, work.width)
     split = split_60_20_20(len(data), 0)
     parts = SiloFeatures(data.subset(split.train), data.subset(split.validation), data.subset(split.test))
-    return Prepared(task, silos[rank - 1], (), parts, None, frozen)
+    return Prepared(task, silos[rank - 1], (), members, parts, None, frozen)
 
 
 def _no_backbone() -> FrozenClip:

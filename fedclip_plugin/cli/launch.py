@@ -16,6 +16,7 @@ from fedclip_plugin.cli.mpirun.run_and_wait import Ending
 from fedclip_plugin.data import require_images_here
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.fedml_imports import import_fedml
+from fedclip_plugin.federated.members import Members
 from fedclip_plugin.federated.startup.memory_check import require_memory_here
 from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
@@ -49,7 +50,8 @@ def act(options: argparse.Namespace) -> int:
     path, hostfile, more = find_recipe(options.recipe), options.hostfile, require_options(options.mpirun_options)
     recipe = load_recipe(path, options.overrides)
     run.require_tracking(recipe)
-    ranks = recipe.rank_count(workers=min(cores(), recipe.train_args.client_num_per_round))
+    members = Members.of(recipe, options.without)
+    ranks = recipe.rank_count(workers=min(cores(), recipe.train_args.client_num_per_round)) - len(members.away)
     if hostfile is not None and ranks == 1:
         raise FedClipError(f"backend: sp is one process, so that {hostfile} has no use: leave out one of the two")
     if more and ranks == 1:
@@ -61,8 +63,8 @@ def act(options: argparse.Namespace) -> int:
         folder.require_free()
         records = folder.check(recipe.to_yaml(), recipe.digest(), options.resume)
         folder.require_rounds(records, recipe.train_args.comm_round)
-        require_images_here(recipe)
-        require_memory_here([recipe])
+        require_images_here(recipe, members.away)
+        require_memory_here([recipe], len(members.away))
     if ranks == 1:
         return _here(recipe, folder, options)
     job = Launch(ranks, hostfile, more)
@@ -101,6 +103,7 @@ def _words(options: argparse.Namespace, path: Path, folder: RunFolder) -> list[s
     else:
         words += [str(path), *(["--run", str(options.run_dir)] if options.run_dir else [])]
     words += ["--resume"] if options.resume else []
+    words += [word for name in options.without for word in ("--without", name)]
     words += [word for override in options.overrides for word in ("--set", override)]
     words += ["--progress" if _progress(options) else "--no-progress"]
     return words + (["--debug"] if options.debug else [])

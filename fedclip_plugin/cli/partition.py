@@ -68,7 +68,7 @@ def _listed(recipe: Recipe, progress: bool) -> tuple[Clients, list[Split]]:
     from fedclip_plugin.data.clients import list_clients
 
     root, domains, settings = None, None, recipe.fedclip_args
-    if recipe.data_args.dataset == "miniature" and settings.data_root is None:
+    if recipe.draws_images:
         from fedclip_miniature import DOMAINS, ensure_miniature
 
         cache, domains = Path(recipe.data_args.data_cache_dir), DOMAINS

@@ -22,6 +22,7 @@ from fedclip_plugin.cli.mpirun.run_and_wait import ATTENDED, end_with_parent
 from fedclip_plugin.cli.options import add_overrides
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.fedml_imports import import_fedml
+from fedclip_plugin.federated.members import Members
 from fedclip_plugin.federated.rank_output import keep_own_words, say
 from fedclip_plugin.ranks import share_cores, world
 from fedclip_plugin.recipe import Recipe, default_run_dir, find_recipe, load_recipe
@@ -47,6 +48,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="run folder (default: runs/ and the recipe's name)",
     )
     parser.add_argument("--resume", action="store_true", help="continue after the last complete round")
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="SILO",
+        help="leave out a silo, whose site is gone (fedclip_args.min_silos); may be repeated",
+    )
     add_overrides(parser, "override a key")
     parser.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, default=None, help="bars while rendering and encoding"
@@ -68,12 +76,13 @@ def act(options: argparse.Namespace) -> NoReturn:
     try:
         path = find_recipe(options.recipe)
         recipe = load_recipe(path, options.overrides)
-        _require_world(here, recipe, options.recipe)
+        members = Members.of(recipe, options.without)
+        _require_world(here, recipe, options.recipe, len(members.away))
         if rank == 0:
             require_tracking(recipe)
         folder = run_folder(recipe, options.run_dir, path)
-        keep_own_words(folder / "logs" / f"rank_{rank}.log")
-        _federate(recipe, folder, options.resume, bool(options.progress), rank)
+        keep_own_words(folder / "logs" / f"rank_{rank if recipe.simulated else members.number(rank)}.log")
+        _federate(recipe, folder, options.resume, bool(options.progress), rank, members)
     except FedClipError as error:
         if here is None:
             raise
@@ -85,10 +94,12 @@ def run_folder(recipe: Recipe, given: Path | None, path: Path) -> Path:
     return given or recipe.fedclip_args.run_dir or default_run_dir(path)
 
 
-def _require_world(here: tuple[int, int] | None, recipe: Recipe, name: str) -> None:
-    """See that mpirun started as many ranks as have work; a FedClipError says how many that are."""
-    ranks = recipe.rank_count(workers=1)
-    most = max(ranks, recipe.rank_count(workers=recipe.train_args.client_num_per_round))
+def _require_world(here: tuple[int, int] | None, recipe: Recipe, name: str, away: int = 0) -> None:
+    """See that mpirun started as many ranks as have work, where ``away`` silos have none; else a FedClipError."""
+    ranks = recipe.rank_count(workers=1) - away
+    most = ranks
+    if recipe.simulated:
+        most = max(ranks, recipe.rank_count(workers=recipe.train_args.client_num_per_round))
     key, noun = ("worker_num", "worker") if recipe.simulated else ("client_num_in_total", "silo")
     others = f"a server and {ranks - 1} {noun}{'s' if ranks > 2 else ''}"
     started = f"mpirun started {here[1]} rank{'s' if here[1] > 1 else ''}" if here else ""
@@ -105,7 +116,8 @@ def _require_world(here: tuple[int, int] | None, recipe: Recipe, name: str) -> N
     elif most > ranks:
         fault = f"{started}; a simulation takes at least {ranks} ({others})"
     else:
-        fault = f"{started}; {key} is {ranks - 1}, so it takes {ranks} ({others})"
+        left = f", of which {away} {'is' if away == 1 else 'are'} left out" if away else ""
+        fault = f"{started}; {key} is {ranks - 1 + away}{left}, so it takes {ranks} ({others})"
     raise FedClipError(f"{fault}. Start it with: fedclip launch {shlex.quote(name)}")
 
 
@@ -115,11 +127,11 @@ def require_tracking(recipe: Recipe) -> None:
         require_tensorboard()
 
 
-def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank: int) -> NoReturn:
+def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank: int, members: Members) -> NoReturn:
     folder = RunFolder(run_dir)
     if rank == 0:
         folder.claim()
-    share_cores()
+    share_cores(len(members.away))
     import_fedml()
     from fedclip_plugin.federated.job import run_job
     from fedclip_plugin.report.console import Console
@@ -127,7 +139,7 @@ def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank:
     console = Console(recipe, folder, on_training=lambda: _explain_termination(folder))
     tracked = recipe.tracking_args.enable_tensorboard
     observer = TensorBoard(console, folder.path / "tensorboard") if tracked else console
-    missing = run_job(recipe, folder, resume, progress, observer)
+    missing = run_job(recipe, folder, resume, progress, observer, members=members)
     if rank == 0:
         _tell_results(console.finish)
     if recipe.fedclip_args.round_grace is not None:

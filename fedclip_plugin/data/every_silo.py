@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from fedclip_plugin.recipe import Recipe
 
 
-def require_images_here(recipe: Recipe) -> None:
+def require_images_here(recipe: Recipe, away: Container[int] = ()) -> None:
     """See that every silo and the target have their images, where all folders and lists are on this machine.
 
-    Folders are listed, lists are read, no image is opened. Nothing is looked at where each silo has a configuration
-    file of its own, which only its rank reads, and of the built-in miniature, which is drawn by the ranks.
+    Folders are listed, lists are read, no image is opened. Nothing is looked at of silos whose indices are in ``away``,
+    where each silo has a configuration file of its own, which only its rank reads, and of the built-in miniature, which
+    is drawn by the ranks.
 
     Raises
     ------
@@ -32,8 +33,7 @@ def require_images_here(recipe: Recipe) -> None:
         A folder or list is missing or not as its layout asks, a silo has too few images, or classes differ; lists
         all that is wrong.
     """
-    drawn = recipe.data_args.dataset == "miniature" and recipe.fedclip_args.data_root is None
-    if drawn or recipe.data_args.data_silo_config:
+    if recipe.draws_images or recipe.data_args.data_silo_config:
         return
     if recipe.simulated or recipe.shares_out():
         clients = list_clients(recipe)
@@ -43,7 +43,7 @@ def require_images_here(recipe: Recipe) -> None:
         clients.usable_splits(recipe)
         return
     looks: list[Callable[[], ImageSet | None]] = [partial(_target, recipe)]
-    looks[:0] = [partial(_splittable, recipe, index) for index in range(len(silo_names(recipe)))]
+    looks[:0] = [partial(_splittable, recipe, index) for index in range(len(silo_names(recipe))) if index not in away]
     found = [images for images in collect(looks, "image folders or lists cannot be used") if images is not None]
     common_classes({images.name: images.classes for images in found}, recipe.fedclip_args.classes)
 

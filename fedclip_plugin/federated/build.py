@@ -118,11 +118,11 @@ def make_pair(args: Any, device: torch.device, recipe: Recipe, prepared: Prepare
         aggregator = FedClipAggregator(
             model, args, settings, task, prepared.silos, folder, zero_shot, prepared.sizes, prepared.class_scorer
         )
-        aggregator.spent = prepared.spent
+        aggregator.spent, aggregator.members = prepared.spent, prepared.members
         return [None, None, None, prepared.target, None, None, None, len(task.classes)], model, None, aggregator
-    splits, index = prepared.splits, args.rank - 1
+    splits, index = prepared.splits, prepared.members.index(args.rank)
     assert splits is not None, "a silo has images"
-    solved, silos = isinstance(model, ClosedForm), args.client_num_in_total
+    solved, silos = isinstance(model, ClosedForm), prepared.members.total
     personal = folder.personal(prepared.name)
     privacy = silo_privacy(settings, personal, len(splits.train), index, silos, solved)
     trainer = FedClipTrainer(

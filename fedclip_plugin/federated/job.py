@@ -9,6 +9,7 @@ import torch
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.managers.runner import FedClipRunner
+from fedclip_plugin.federated.members import Members
 from fedclip_plugin.federated.observer import Observer, begin_training
 from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.secure_sums.keys_check import keys_fault
@@ -30,6 +31,7 @@ def run_job(
     progress: bool,
     observer: Observer,
     histories: Histories | None = None,
+    members: Members | None = None,
 ) -> tuple[int, ...]:
     """Train a federation until the last round; MPI stays open, so that another job may follow.
 
@@ -45,6 +47,8 @@ def run_job(
         Hears how it goes; only the server's is told.
     histories
         Where every round's answers are kept; None keeps none.
+    members
+        The silos that take part; without it all.
 
     Raises
     ------
@@ -52,14 +56,16 @@ def run_job(
         On every rank, before training, when something is wrong with recipe, images, backbone or run folder, or
         when a host has too little memory.
     """
-    args = start_simulation(recipe) if recipe.simulated else start_fedml(recipe)
+    members = members or Members.of(recipe)
+    args = start_simulation(recipe) if recipe.simulated else start_fedml(recipe, len(members.present))
+    number = args.rank if recipe.simulated else members.number(args.rank)
     try:
         with (
-            log_to(folder.path / "logs", args.rank),
-            job_egress(args.comm, recipe, folder.path, args.rank) as refused,
+            log_to(folder.path / "logs", number),
+            job_egress(args.comm, recipe, folder.path, args.rank, members) as refused,
         ):
-            fault = refused or keys_fault(recipe, args.rank)
-            return _train(args, recipe, folder, resume, progress, observer, histories, fault)
+            fault = refused or keys_fault(recipe, number)
+            return _train(args, recipe, folder, resume, progress, observer, histories, fault, members)
     except FedClipError:
         raise
     except Exception as error:
@@ -77,13 +83,18 @@ def _train(
     observer: Observer,
     histories: Histories | None,
     fault: FedClipError | None,
+    members: Members,
 ) -> tuple[int, ...]:
     def _tell(text: str) -> None:
         if args.rank == 0:
             observer.say(text)
 
     here = args.comm is None
-    done = open_run_here(folder, recipe, resume) if here else open_run(args.comm, folder, recipe, resume, fault)
+    if here:
+        done = own_rounds = open_run_here(folder, recipe, resume)
+    else:
+        opened = open_run(args.comm, folder, recipe, resume, fault, members)
+        done, own_rounds = opened.rounds, opened.own_rounds
     if done >= args.comm_round:
         _tell(f"{folder.path} has all {done} rounds already: nothing to train")
         return ()
@@ -95,11 +106,15 @@ def _train(
     device = choose_device(args)
     if args.rank == 0:
         observer.begin(args.worker_num, done, device)
-    prepared = Preparation(recipe, args.comm, device, progress, _tell, folder=folder).run()
+    if members.away:
+        _tell(members.told())
+    prepared = Preparation(recipe, args.comm, device, progress, _tell, folder=folder, members=members).run()
     if args.rank == 0:
         folder.note_policies(done, prepared.policies)
     task = prepared.task
     dataset, model, trainer, aggregator = make_pair(args, device, recipe, prepared, folder)
+    if trainer is not None:
+        trainer.own_rounds = own_rounds
     del prepared
     if device.type == "cuda":
         torch.cuda.empty_cache()  # ranks may share the GPU, and most methods are done with the backbone

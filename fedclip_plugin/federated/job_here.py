@@ -10,6 +10,7 @@ from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.federated.after_training import ask_here, asks, silo_answers
 from fedclip_plugin.federated.build import make_pair
 from fedclip_plugin.federated.managers.runner import FedClipRunner
+from fedclip_plugin.federated.members import Members, last_part
 from fedclip_plugin.federated.messages.local_transport import LocalNetwork
 from fedclip_plugin.federated.observer import Observer, begin_training
 from fedclip_plugin.federated.simulation.job import simulate
@@ -25,7 +26,14 @@ from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.trust.egress import check_here
 
 
-def run_job_here(recipe: Recipe, folder: RunFolder, resume: bool, progress: bool, observer: Observer) -> None:
+def run_job_here(
+    recipe: Recipe,
+    folder: RunFolder,
+    resume: bool,
+    progress: bool,
+    observer: Observer,
+    members: Members | None = None,
+) -> None:
     """Train a federation until the last round, in this process.
 
     Images are encoded by all cores. Training takes as many threads as a rank of ``fedclip launch`` has on this
@@ -42,7 +50,7 @@ def run_job_here(recipe: Recipe, folder: RunFolder, resume: bool, progress: bool
             "fedclip_args.secure_sums = true: in one process there is nobody to hide an update from; set it to false, "
             "or start the recipe with fedclip launch"
         )
-    ranks = recipe.train_args.client_num_in_total + 1
+    members = members or Members.of(recipe)
     folder.claim()
     try:
         with log_to(folder.path / "logs", 0, only="fedclip_plugin"):
@@ -55,21 +63,24 @@ def run_job_here(recipe: Recipe, folder: RunFolder, resume: bool, progress: bool
                 if recipe.simulated:
                     simulate(start_simulation(recipe), recipe, folder, done, progress, observer)
                     return
-                _train(recipe, folder, ranks, done, progress, observer)
+                _train(recipe, folder, members, done, progress, observer)
     finally:
         folder.release()
 
 
-def _train(recipe: Recipe, folder: RunFolder, ranks: int, done: int, progress: bool, observer: Observer) -> None:
+def _train(recipe: Recipe, folder: RunFolder, members: Members, done: int, progress: bool, observer: Observer) -> None:
+    ranks, records = len(members.present) + 1, folder.rounds() if done else []
     network = LocalNetwork(ranks)
     every = [start_fedml_here(recipe, network.comm(rank)) for rank in range(ranks)]
     device = choose_device(every[0])
     observer.begin(ranks - 1, done, device)
+    if members.away:
+        observer.say(members.told())
     source = feature_source(recipe, device)
-    given = device, progress, observer.say, source, folder
+    given = device, progress, observer.say, source, folder, members
     prepared = prepare_here([Preparation(recipe, args.comm, *given) for args in every])
     server, silos = None, []
-    with torch_threads(threads_per_rank(ranks)):
+    with torch_threads(threads_per_rank(members.total + 1)):
         for args in every:
             own = prepared[args.rank]
             dataset, model, trainer, aggregator = make_pair(args, device, recipe, own, folder)
@@ -77,7 +88,8 @@ def _train(recipe: Recipe, folder: RunFolder, ranks: int, done: int, progress: b
                 server = aggregator, dataset[3]
                 begin_training(own.task, model, folder, done, observer)
             if trainer is not None:
-                silos.append(silo_answers(trainer, dataset[5][args.rank - 1]))
+                trainer.own_rounds = last_part(records, members.index(args.rank)) if done else 0
+                silos.append(silo_answers(trainer, dataset[5][members.index(args.rank)]))
             FedClipRunner(args, device, dataset, model, trainer, aggregator, observer.round).connect()
         del prepared, source
         if device.type == "cuda":

@@ -106,6 +106,11 @@ class Recipe(RecipeSections):
         """Whether clients are simulated: many of them on few ranks."""
         return self.common_args.training_type == "simulation"
 
+    @property
+    def draws_images(self) -> bool:
+        """Whether the images are those of the built-in miniature, which are drawn where they are not there."""
+        return self.data_args.dataset == "miniature" and self.fedclip_args.data_root is None
+
     def rank_count(self, workers: int = 0) -> int:
         """Return how many processes a job takes: the server, and one for each silo or worker; 1 without MPI.
 

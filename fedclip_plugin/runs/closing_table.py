@@ -61,10 +61,10 @@ def zero_shot_warnings(rounds: Sequence[RoundRecord]) -> list[str]:
     """Return a sentence for the best and for the last round, where it is below zero-shot CLIP on source validation."""
     last = rounds[-1]
     told = {last.best_round: "the best round", last.round: "the last round"} if last.round else {}
-    zero_shot = zero_shot_mean(rounds, "validation")
     found = (
-        below_zero_shot(rounds[number].validation, zero_shot, f"round {number}, {which},")
+        below_zero_shot(record.validation, zero_shot_mean(rounds, "validation", record), f"round {number}, {which},")
         for number, which in told.items()
+        for record in [rounds[number]]
     )
     return [sentence for sentence in found if sentence]
 
@@ -106,7 +106,9 @@ def silent_note(rows: Sequence[Row]) -> str:
     left_out = silent_silos(rows)
     if not left_out:
         return ""
-    return f"late (-): {', '.join(left_out)}; the mean of the sources is over the other silos, in every row"
+    return (
+        f"late, or left out (-): {', '.join(left_out)}; the mean of the sources is over the other silos, in every row"
+    )
 
 
 def client_cells(rounds: Sequence[RoundRecord], title: str) -> list[list[str]]:

@@ -134,6 +134,8 @@ class RoundRecord(_Record):
         Of a round that is solved from sums over the silos' images, and trains nothing.
     best_round
         The first round so far of the highest mean source validation, among those that were tested.
+    without
+        Silos that were left out of the job (``--without``); they are among the silent ones.
     clients, zero_shot_clients
         Of a simulation: how the adapter, and in round 0 CLIP without one, does on its clients' own test images; None
         in a round that is not tested.
@@ -159,6 +161,7 @@ class RoundRecord(_Record):
     solved: SolvedRecord | None = None
     delta: Share | None = None
     best_round: Number
+    without: tuple[str, ...] = ()
     clients: ClientScores | None = None
     zero_shot_clients: ClientScores | None = None
 

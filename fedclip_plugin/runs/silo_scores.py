@@ -15,10 +15,17 @@ def zero_shot_scores(rounds: Sequence[RoundRecord], part: str) -> dict[str, floa
     return {name: found[name] for name in rounds[0].silos if name in found}
 
 
-def zero_shot_mean(rounds: Sequence[RoundRecord], part: str) -> float | None:
-    """Return zero-shot CLIP's mean accuracy on a split over the silos; None where a silo has not told it."""
+def zero_shot_mean(rounds: Sequence[RoundRecord], part: str, beside: RoundRecord | None = None) -> float | None:
+    """Return zero-shot CLIP's mean accuracy on a split over the silos; None where one of them has not told it.
+
+    These are the silos whose scores are in the means of ``beside``; without it all that were ever there.
+    """
     known = zero_shot_scores(rounds, part)
-    return fmean(known.values()) if len(known) == len(rounds[0].silos) else None
+    if beside is not None:
+        names = [name for name in beside.silos if name not in beside.silent]
+    else:
+        names = [name for name in rounds[0].silos if any(name not in record.without for record in rounds)]
+    return fmean(known[name] for name in names) if names and all(name in known for name in names) else None
 
 
 def image_counts(rounds: Sequence[RoundRecord], part: str) -> dict[str, int]:

@@ -63,7 +63,7 @@ LABELS = {0: np.arange(4), 7: np.arange(2)}
 OTHERS = [
     *(Present(recipe="d" * 64), Room(fault="MemoryShortageError", needed=2**40, there=2**33)),
     Ready(name="photo", classes=("cat", "dog"), images=40, to_encode=7, fingerprint="f" * 64, precision="fp32"),
-    *(Encoded(train=20, validation=10, test=10, skipped=1), GoOn(), Opened(3), CannotStart("this rank lacks hen")),
+    *(Encoded(train=20, validation=10, test=10, skipped=1), GoOn(), Opened(3, 2), CannotStart("this rank lacks hen")),
     *(Agreed(("cat", "dog"), "fp32", bar=True), RankMemory(True, 2**34, 2**29)),
     *(ScoreAdapter(ADAPTER), ScoreClasses(ADAPTER), ScoreClasses(None), CountConfidences(1.25), NoMoreQuestions()),
     *(Likelihoods(10, (7, 8, 9)), ClassCounts(base_images=9, new_images=9, base=7, new=5, all=11)),

@@ -114,7 +114,7 @@ def test_a_main_of_ones_own_may_ask_for_what_the_pair_does_itself(workshop):
 
 
 def opened(comm, place, recipe):
-    return open_run(comm, RunFolder(place / "run"), load_recipe(recipe), resume=False)
+    return open_run(comm, RunFolder(place / "run"), load_recipe(recipe), resume=False).rounds
 
 
 def test_a_run_begins_where_there_is_room(workshop, tmp_path):
@@ -135,7 +135,7 @@ class Listener:
 def test_a_finished_run_has_nothing_to_train_and_takes_no_fresh_one(own_job, monkeypatch):
     folder, listener = own_job("fedclip").folder, Listener()
     recipe, before = load_recipe(folder.recipe), folder.metrics.read_bytes()
-    monkeypatch.setattr(job, "start_fedml", lambda recipe: SimpleNamespace(rank=0, comm=Alone(), comm_round=3))
+    monkeypatch.setattr(job, "start_fedml", lambda *given: SimpleNamespace(rank=0, comm=Alone(), comm_round=3))
     job.run_job(recipe, folder, resume=True, progress=False, observer=listener)
     assert listener.said == [f"{folder.path} has all 3 rounds already: nothing to train"]
     with pytest.raises(RunFolderError, match="already holds a run of 3 rounds: add --resume"):

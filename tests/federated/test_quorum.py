@@ -167,7 +167,7 @@ def test_a_job_ends_without_a_silo_that_never_answers(tmp_path):
     assert [line.round for line in gone.lines] == [0, 1, 2, 3, 4]
     assert gone.run.folder.load_round(4).round == 4
     rows = summary_rows(gone.lines, "FedCLIP")
-    assert silent_note(rows).startswith("late (-): photo;")
+    assert silent_note(rows).startswith("not always there (-): photo;")
     assert table_cells(rows, None)[2][3] == "-"
 
 

@@ -243,13 +243,13 @@ def test_every_silo_hears_a_verdict_and_nothing_of_the_others():
 
     def judge(found):
         seen.extend(found)
-        return [Opened(number) for number in range(3)]
+        return [Opened(number, 0) for number in range(3)]
 
     verdicts, crossed = call_all(cards, judge, verdict=Opened)
-    assert verdicts == [Opened(0), Opened(1), Opened(2)]
+    assert verdicts == [Opened(0, 0), Opened(1, 0), Opened(2, 0)]
     assert seen == cards
     assert sorted(crossed, key=lambda each: each[:2]) == [
-        *((0, 1, Opened(1)), (0, 2, Opened(2))),
+        *((0, 1, Opened(1, 0)), (0, 2, Opened(2, 0))),
         *((1, 0, cards[1]), (2, 0, cards[2])),
     ]
 

@@ -252,16 +252,22 @@ class Workshop:
         seconds = time.monotonic() - began
         return Outcome(done.returncode, done.stdout, done.stderr, seconds, folder, folder.rounds())
 
-    def run_here(self, recipe):
-        """Run the same federation in this process, in a tenth of the time, and return how it ended."""
+    def run_here(self, recipe, run=None, resume=False, without=(), **changes):
+        """Run the same federation in this process, in a tenth of the time, and return how it ended.
+
+        ``changes`` are of keys, as of :meth:`recipe`.
+        """
         from fedclip_plugin.federated.job_here import run_job_here
+        from fedclip_plugin.federated.members import Members
         from fedclip_plugin.report.console import Console
 
-        folder, told, began = RunFolder(self.place / "runs" / Path(recipe).stem), io.StringIO(), time.monotonic()
-        loaded = load_recipe(recipe)
+        folder = RunFolder(run or self.place / "runs" / Path(recipe).stem)
+        told, began = io.StringIO(), time.monotonic()
+        loaded = load_recipe(recipe, [f"{key.replace('__', '.')}={value}" for key, value in changes.items()])
         console = Console(loaded, folder, on_training=lambda: None)
         with redirect_stdout(told), torch_threads(threads_per_rank(1)):
-            run_job_here(loaded, folder, resume=False, progress=False, observer=console)
+            members = Members.of(loaded, without)
+            run_job_here(loaded, folder, resume=resume, progress=False, observer=console, members=members)
             console.finish()
         return Outcome(0, told.getvalue(), "", time.monotonic() - began, folder, folder.rounds())
 

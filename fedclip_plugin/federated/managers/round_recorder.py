@@ -37,7 +37,8 @@ class RoundRecorder:
     """Collects what is known of each round and writes its record once.
 
     ``keep`` of the newest adapters stay on disk; ``on_round`` is called with every record that was written;
-    ``averaged`` says that what the silos score is the adapter on disk, and not one of their own.
+    ``averaged`` says that what the silos score is the adapter on disk, and not one of their own; those in ``without``
+    take no part.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class RoundRecorder:
         keep: int,
         on_round: Callable[[RoundRecord], None],
         averaged: bool = True,
+        without: Sequence[str] = (),
     ) -> None:
         self._folder, self._silos, self._keep, self._on_round = folder, tuple(silos), keep, on_round
-        self._averaged = averaged
+        self._averaged, self._without = averaged, frozenset(without)
         self._reports: dict[int, dict[str, SiloReport]] = {}
         self._server: dict[int, ServerReport] = {}
         self._losses: dict[int, dict[str, float]] = {}
@@ -79,6 +81,8 @@ class RoundRecorder:
 
     def report(self, report: SiloReport) -> None:
         """Take in one silo's report: its scores belong to ``report.round``, its training to the round after."""
+        if report.zero_shot and report.round <= self._last and report.silo not in self._zero_shot:
+            self._late_zero_shot[report.silo] = report.zero_shot  # of a silo that was left out until now
         self._reports.setdefault(report.round, {})[report.silo] = report
         if report.epsilon is not None:
             self._privacy.setdefault(report.round + 1, {})[report.silo] = report.epsilon, report.spent
@@ -114,7 +118,7 @@ class RoundRecorder:
 
     def silent(self, number: int) -> list[str]:
         """Return the silos that have not reported on round ``number``, and are to."""
-        known = self._reports.get(number, {}).keys() | self._excused.get(number, set())
+        known = self._reports.get(number, {}).keys() | self._excused.get(number, set()) | self._without
         return [name for name in self._silos if name not in known]
 
     def _phases(self, number: int, server: Mapping[str, float], wall: float) -> dict[str, float]:
@@ -170,12 +174,13 @@ class RoundRecorder:
             delta=server.delta,
             solved=None if server.solved is None else SolvedRecord(**server.solved._asdict()),
             best_round=self._best,
+            without=tuple(name for name in self._silos if name in self._without),
             **self._clients.pop(number, {}),
         )
 
     def _carried(self, record: RoundRecord) -> dict[str, float]:
         """Return what the round's adapter carries if it is the best or the last one."""
-        zero_shot = [self._zero_shot.get(name) for name in self._silos]
+        zero_shot = [self._zero_shot.get(name) for name in self._silos if name not in record.silent]
         known = None if None in zero_shot else _mean(zero_shot)
         scores = {"validation": record.validation, "zero_shot_validation": known}
         return {name: score for name, score in scores.items() if score is not None} | record.privacy_spent

@@ -77,8 +77,8 @@ class FedClipRunner(FedMLRunner):
             assert server_aggregator is not None, "rank 0 needs the aggregator"
             return self._server(args, dataset[3], server_aggregator)
         assert client_trainer is not None, "a silo's rank needs the trainer"
-        splits = dataset[5][args.rank - 1]
-        return FedClipSilo(args, SiloDriver(args, device, model, splits, client_trainer, self._histories))
+        ((index, splits),) = dataset[5].items()
+        return FedClipSilo(args, SiloDriver(args, device, model, splits, client_trainer, self._histories, index))
 
     def _init_simulation_runner(
         self,
@@ -91,16 +91,17 @@ class FedClipRunner(FedMLRunner):
     ) -> Simulator:
         data, target, recorder = dataset[5], dataset[3], None
         if server_aggregator is not None:
-            recorder = self._recorder(server_aggregator, data.sources)
+            recorder = self._recorder(server_aggregator, data.sources, ())
         return Simulator(args, device, data, target, client_trainer, server_aggregator, recorder, self._histories)
 
-    def _recorder(self, aggregator: FedClipAggregator, sources: Sequence[str]) -> RoundRecorder:
+    def _recorder(self, aggregator: FedClipAggregator, sources: Sequence[str], without: Sequence[str]) -> RoundRecorder:
         keep, averaged = aggregator.settings.keep_rounds, aggregator.settings.averaged
-        return RoundRecorder(aggregator.folder, sources, keep, self._on_round, averaged)
+        return RoundRecorder(aggregator.folder, sources, keep, self._on_round, averaged, without)
 
     def _server(self, args: Any, target: Any, aggregator: FedClipAggregator) -> FedClipServer:
         aggregator.set_id(0)
-        recorder = self._recorder(aggregator, aggregator.silos)
+        members = aggregator.members
+        recorder = self._recorder(aggregator, members.of_all(aggregator.silos), members.without)
         server = FedClipServer(args, AveragingDriver(args, target, aggregator, self._histories), recorder)
         if recorder.last < 0:
             aggregator.score_target(target)
@@ -144,4 +145,5 @@ class FedClipRunner(FedMLRunner):
         if server is not None:
             ask_over(exchange, comm.Get_size(), server, self._dataset[3], self._say, missing)
         elif silo is not None:
-            answer_over(exchange, silo_answers(silo, self._dataset[5][self.runner.args.rank - 1]))
+            (splits,) = self._dataset[5].values()
+            answer_over(exchange, silo_answers(silo, splits))

@@ -96,11 +96,12 @@ class AveragingDriver(FedMLAggregator):
 
         Where enough could with those that are behind, the others begin: :attr:`short` says that they wait for one.
         """
-        settings, away = self._aggregator.settings, self.spent | self.quorum.behind
-        asked, seed = settings.taking_part(number, self.client_num), settings.random_seed
-        self.drawn = sampled(seed, number, self.client_num, asked)
+        settings, members = self._aggregator.settings, self._aggregator.members
+        away, seed = self.spent | self.quorum.behind, settings.random_seed
+        asked = settings.taking_part(number, members.total)
+        self.drawn = members.places(sampled(seed, number, members.total, asked))
         self.sampled, self.ended = [index for index in self.drawn if index not in away], False
-        if not away or len(self.sampled) >= settings.least_silos:
+        if not (away or members.away) or len(self.sampled) >= settings.least_silos:
             return
         able = [index for index in range(self.client_num) if index not in away]
         if len(able) >= settings.least_silos:

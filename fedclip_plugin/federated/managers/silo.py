@@ -84,10 +84,11 @@ class SiloDriver(TrainerDistAdapter):
         splits: SiloFeatures,
         trainer: FedClipTrainer,
         histories: Histories | None = None,
+        index: int | None = None,
     ) -> None:
-        index = args.rank - 1
+        index = args.rank - 1 if index is None else index  # among all silos, those that are left out included
         counts, train, test = {index: len(splits.train)}, {index: splits}, {index: splits.test}
-        super().__init__(args, device, args.rank, model, len(splits.train), counts, train, test, trainer)
+        super().__init__(args, device, index + 1, model, len(splits.train), counts, train, test, trainer)
         self.splits, self.silo_trainer, self._settings = splits, trainer, trainer.settings
         self._histories = histories
         self._compressor = ErrorFeedback(trainer.settings.codec)
@@ -111,8 +112,8 @@ class SiloDriver(TrainerDistAdapter):
         self.members: RoundMembers | None = None
 
     def update_dataset(self, client_index: int | None = None) -> None:
-        """Take the silo's own data; FedML's ``client_index or ...`` would mistake silo 0 for none."""
-        self.trainer.update_dataset(self.client_index if client_index is None else int(client_index))
+        """Take the silo's own data, whatever the server counts it as."""
+        self.trainer.update_dataset(self.client_index)
 
     def update_model(self, model_params: Mapping[str, Tensor]) -> None:
         """Load the global adapter, or keep the silo's own where nothing is averaged, and evaluate it on own splits.
@@ -124,13 +125,15 @@ class SiloDriver(TrainerDistAdapter):
         arrived = OrderedDict(model_params) if plain else self._compressor.expand(model_params, self._held)
         if self._compressor.remembers or self.logged or self.member is not None:
             self._held = arrived
-        if first or self._settings.averaged:
+        own = self.silo_trainer.own_rounds
+        own = self.round if own is None else own
+        if self._settings.averaged or (first and own == self.round):
             super().update_model(arrived)
         privacy = self.silo_trainer.privacy
         if first:
-            self.state.begin(self.round)
+            self.state.begin(own)
             if privacy is not None:
-                privacy.begin(self.round)
+                privacy.begin(own)
             if self.member is not None:
                 self.member.begin(self.round)
         began = time.perf_counter()
@@ -323,7 +326,8 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         chosen = message.get(CHOSEN)
         self._driver.chosen = None if chosen is None else Chosen(*chosen)
         self._driver.members = message.get(MEMBERS)
-        self._driver.state.drop_before(message.get(COMPLETE))
+        if not first:  # what there is at first may be of a job that was ended
+            self._driver.state.drop_before(message.get(COMPLETE))
         if message.get(TRY):
             solutions = message.get(MyMessage.MSG_ARG_KEY_MODEL_PARAMS)
             self.send_model_to_server(_SERVER, *self._driver.try_solutions(solutions))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.features import InputSet
+from fedclip_plugin.federated.members import Members
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.privacy.noisy_sums import NO_NOISE, SumNoise
 from fedclip_plugin.federated.roles.class_scorer import ClassScorer
@@ -58,6 +59,8 @@ class FedClipAggregator(ServerAggregator):
     ----------
     answered
         Names of the silos whose updates come next into :meth:`on_before_aggregation`, in that order.
+    members
+        Which of the recipe's silos the silos are; at first they are taken for all.
     spent
         Indices of the silos that said at the start that they may train no more, as their images' privacy is spent.
     dropped
@@ -103,6 +106,7 @@ class FedClipAggregator(ServerAggregator):
             noise = SumNoise.of(private.multiplier(1.0, 1, 1), model.needs_gram) if private else NO_NOISE
             self.closed_form = ClosedFormRound(type(model), task.text, views, apart, noise)
         self.spent: frozenset[int] = frozenset()
+        self.members = Members(len(self.silos))
         self.dropped: dict[str, str] = {}
         self.outliers: dict[str, str] = {}
         self._robust = RobustAggregation(

@@ -45,6 +45,11 @@ class FedClipTrainer(ClientTrainer):
     ``mu / 2 ||w - w_global||^2`` to the loss (Li et al. 2020, arXiv 1812.06127, equation 2); the terms of
     :class:`~fedclip_plugin.methods.regularisers.Regularisers` come on top, where the recipe has them. With ``privacy``
     batches are Poisson samples, and every gradient and every sum that leaves is a noisy one.
+
+    Attributes
+    ----------
+    own_rounds
+        In a run that goes on, the last complete round that the silo was not left out of; None where that is the last.
     """
 
     model: Adapter
@@ -66,6 +71,7 @@ class FedClipTrainer(ClientTrainer):
         self.class_scorer, self.privacy = class_scorer, privacy
         self.settings, self.task, self.silo, self.folder = settings, task, silo, folder
         self.zero_shot = dict(zero_shot or {})
+        self.own_rounds: int | None = None
         self.train_loss = float("nan")
         self._start = {name: own.clone() for name, own in parameters_of(model).items()} if settings.wise else {}
 

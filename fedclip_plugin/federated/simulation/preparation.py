@@ -120,7 +120,7 @@ class SimulationPreparation:
     ) -> None:
         self._recipe, self._settings, self._group = recipe, recipe.fedclip_args, group
         self._device, self._progress, self._say = device, progress, say
-        self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
+        self._drawn = recipe.draws_images
         self._splits: list[Split] = []
         self._base_new = self._settings.class_split == "base_new"
         self._to_encode = 0

@@ -20,8 +20,8 @@ _THIS_PROCESS = "sp"
 _LOCAL_RANK_KEYS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK")
 
 
-def start_fedml(recipe: Recipe) -> Any:
-    """Return FedML's arguments for this rank, with MPI initialised.
+def start_fedml(recipe: Recipe, silos: int | None = None) -> Any:
+    """Return FedML's arguments for this rank, with MPI initialised; ``silos`` are those that take part, usually all.
 
     ``fedml.init`` asks its maker's server for a configuration, without a time limit, whatever the recipe says; there is
     no setting against it. These are the steps of ``fedml.init`` for cross-silo MPI (fedml 0.9.6) without that one, and
@@ -32,12 +32,12 @@ def start_fedml(recipe: Recipe) -> Any:
     AssertionError
         From FedML, when the number of MPI processes is not the number of silos plus one.
     """
-    return _arguments(recipe, None)
+    return _arguments(recipe, None, silos or recipe.train_args.client_num_in_total)
 
 
 def start_fedml_here(recipe: Recipe, comm: LocalComm) -> Any:
     """Return FedML's arguments for a rank of this process; the same steps, without MPI."""
-    return _arguments(recipe, comm)
+    return _arguments(recipe, comm, comm.size - 1)
 
 
 def start_simulation(recipe: Recipe) -> Any:
@@ -74,12 +74,12 @@ def _bare_arguments(recipe: Recipe) -> Any:
     return args
 
 
-def _arguments(recipe: Recipe, comm: LocalComm | None) -> Any:
+def _arguments(recipe: Recipe, comm: LocalComm | None, silos: int) -> Any:
     import fedml
 
     args = _bare_arguments(recipe)
-    # To FedML every silo takes part in every round; AveragingDriver samples those that train.
-    args.client_num_per_round = args.worker_num = args.client_num_in_total
+    # To FedML the silos that are there are all, and take part in every round; AveragingDriver samples who trains.
+    args.client_num_per_round = args.worker_num = args.client_num_in_total = silos
     if comm is not None:
         args.backend, args.rank, args.role = _THIS_PROCESS, comm.rank, "client" if comm.rank else "server"
         fedml._global_comm_backend = args.backend

@@ -52,11 +52,11 @@ class RankMemory:
         return cls(server, available_bytes(), own.rss - getattr(own, "shared", 0))
 
 
-def require_memory_here(recipes: Iterable[Recipe]) -> None:
+def require_memory_here(recipes: Iterable[Recipe], away: int = 0) -> None:
     """Refuse federations that do not fit into this host's memory, one at a time, with all their ranks on it.
 
-    The largest of the recipes counts. Errors as :func:`require_memory`, a BackboneError when one is not here, and a
-    MethodError when it does not go with the method.
+    ``away`` silos of each take no part. The largest of the recipes counts. Errors as :func:`require_memory`, a
+    BackboneError when one is not here, and a MethodError when it does not go with the method.
     """
     recipes = list(recipes)
     locate = cache(locate_backbone)  # one for many cells of a study
@@ -65,7 +65,10 @@ def require_memory_here(recipes: Iterable[Recipe]) -> None:
         require_family(settings.method, read_clip_config(locate(settings.backbone)), settings.backbone)
     logged = sends_through_egress()
     needs = [
-        (footprint(recipe, locate(recipe.fedclip_args.backbone), logged=logged), recipe.rank_count(workers=cores()) - 1)
+        (
+            footprint(recipe, locate(recipe.fedclip_args.backbone), logged=logged),
+            recipe.rank_count(workers=cores()) - 1 - away,
+        )
         for recipe in recipes
     ]
     need, silos = max(needs, key=lambda pair: pair[0].on_host(pair[1], server=True))

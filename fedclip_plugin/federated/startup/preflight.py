@@ -8,6 +8,7 @@ from typing import Any
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.errors import BackboneError, FedClipError, MemoryShortageError
 from fedclip_plugin.federated.managers.watchdog import together
+from fedclip_plugin.federated.members import Members, last_part
 from fedclip_plugin.federated.messages.exchange import Exchange
 from fedclip_plugin.federated.startup.memory_check import RankMemory, require_memory_of, require_memory_of_process
 from fedclip_plugin.federated.startup.memory_estimate import footprint, update_bytes
@@ -34,13 +35,23 @@ _MOMENTS = {"adam": 2, "sgd": 1}
 """Of the server's optimisers that remember: tensors for each of the adapter's."""
 
 
-def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool, fault: FedClipError | None = None) -> int:
+def open_run(
+    comm: Any,
+    folder: RunFolder,
+    recipe: Recipe,
+    resume: bool,
+    fault: FedClipError | None = None,
+    members: Members | None = None,
+) -> Opened:
     """Compare what the run takes with what the hosts have, and prepare the run folder on rank 0; every rank calls this.
 
-    Return the rounds that are complete already; 0 for a fresh run. Every rank raises a FedClipError when a rank has a
-    ``fault``, recipes differ, a machine has too little memory, or the folder cannot be used.
+    Return which rounds are complete already; 0 for a fresh run. Every rank raises a FedClipError when a rank has a
+    ``fault``, recipes differ, a machine has too little memory, or the folder cannot be used. ``members`` are the silos
+    that take part; without it all.
     """
-    silos = () if recipe.simulated else recipe.silo_names() or ()
+    members = members or Members.of(recipe)
+    named = () if recipe.simulated else recipe.silo_names() or ()
+    silos = members.of_those_there(named) if named else ()
     limit = recipe.fedclip_args.start_timeout
     names = ["server", *silos, *(f"rank {rank}" for rank in range(len(silos) + 1, comm.Get_size()))]
 
@@ -61,9 +72,13 @@ def open_run(comm: Any, folder: RunFolder, recipe: Recipe, resume: bool, fault: 
 
     def opened(cards: list[Room]) -> list[Opened]:
         """Make the folder ready, now that every machine has the memory."""
-        return [Opened(_prepare(folder, recipe, resume, backbone))] * len(cards)
+        done = _prepare(folder, recipe, resume, backbone)
+        if recipe.simulated:
+            return [Opened(done, done)] * len(cards)
+        records = folder.rounds() if done else []
+        return [Opened(done, done), *(Opened(done, last_part(records, index)) for index in members.present)]
 
-    return exchange_status(comm, card, names, limit, opened, shortage, Opened).rounds
+    return exchange_status(comm, card, names, limit, opened, shortage, Opened)
 
 
 def open_run_here(folder: RunFolder, recipe: Recipe, resume: bool) -> int:

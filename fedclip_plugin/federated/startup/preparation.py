@@ -23,6 +23,7 @@ from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.features import FeatureSet, FeatureSource, InputSet, SiloFeatures, TextFeatures, prompts_of
 from fedclip_plugin.features.encoding import Progress, no_progress
 from fedclip_plugin.features.text_features import require_distinct
+from fedclip_plugin.federated.members import Members
 from fedclip_plugin.federated.observer import SKIPPED
 from fedclip_plugin.federated.privacy.privacy_settings import PrivacySettings
 from fedclip_plugin.federated.privacy.silo_privacy import is_spent, require_budget
@@ -62,7 +63,8 @@ class Prepared:
 
     task: Task  # what all ranks agree on
     name: str  # this rank's: its silo, or ``server``
-    silos: tuple[str, ...]  # all silos, in order; a silo knows no other one: empty
+    silos: tuple[str, ...]  # all silos that are there, in order; a silo knows no other one: empty
+    members: Members  # which of the recipe's silos these are
     splits: SiloFeatures | None  # a silo's images as the method takes them; None on the server
     target: InputSet | None  # the target domain's; None on silos and without a target
     frozen: AdapterInputs  # what the adapter is built on
@@ -93,7 +95,8 @@ class Preparation:
     """Loads one rank's images, agrees with the others on the task, and encodes.
 
     With ``progress`` the rank with most to do shows a bar on stderr; ``say`` takes the server's lines for the console.
-    ``source`` is what encodes, where ranks of one process share it; ``folder`` has what silos spent of privacy.
+    ``source`` is what encodes, where ranks of one process share it; ``folder`` has what silos spent of privacy;
+    ``members`` are the silos that take part, without it all.
     """
 
     def __init__(
@@ -105,12 +108,14 @@ class Preparation:
         say: Say,
         source: FeatureSource | None = None,
         folder: RunFolder | None = None,
+        members: Members | None = None,
     ) -> None:
-        self._recipe, self._settings = recipe, recipe.fedclip_args
+        self._recipe, self._settings, self._members = recipe, recipe.fedclip_args, members or Members.of(recipe)
         self._comm, self._rank, self._device = comm, comm.Get_rank(), device
         self._progress, self._say, self._shared, self._folder = progress, say, source, folder
-        self._drawn = recipe.data_args.dataset == "miniature" and self._settings.data_root is None
-        known = ("server", *(recipe.silo_names() or ()))
+        self._drawn = recipe.draws_images
+        named = recipe.silo_names()
+        known = ("server", *(self._members.of_those_there(named) if named else ()))
         self._names = [*known, *(f"rank {rank}" for rank in range(len(known), comm.Get_size()))]
         self._sizes: tuple[Mapping[str, int], ...] = ()
         self._policies: dict[str, str] = {}
@@ -151,7 +156,7 @@ class Preparation:
         if self._settings.class_split == "base_new":
             scorer = self._scorer(EveryClass(task, agreed.classes, text, source.loader()), inputs)
         told = self._sizes, scorer, self._policies, self._spent
-        return Prepared(task, name, silos, splits, target, frozen, zero_shot, *told)
+        return Prepared(task, name, silos, self._members, splits, target, frozen, zero_shot, *told)
 
     def _scorer(self, every: EveryClass, inputs: Inputs | None) -> ClassScorer:
         """Return what scores this rank's test images of base and of new classes after the last round."""
@@ -202,7 +207,7 @@ class Preparation:
             return False
         place, settings = self._folder.personal(self._names[self._rank]), TrainingSettings.of(self._recipe)
         solved, silos = METHODS[self._settings.method].sums is not None, self._recipe.train_args.client_num_in_total
-        return is_spent(settings, place, self._rank - 1, silos, solved)
+        return is_spent(settings, place, self._members.index(self._rank), silos, solved)
 
     def _agree(self, cards: list[Ready]) -> list[Agreed]:
         """On the server: from what the silos hold to what the federation is about."""
@@ -223,12 +228,12 @@ class Preparation:
         """List this rank's own images; those of the built-in data set are drawn first."""
         domains = DOMAINS if self._drawn else None
         if self._rank and self._drawn:
-            self._names[1:] = silo_names(self._recipe, domains=domains)
+            self._names[1:] = self._members.of_those_there(silo_names(self._recipe, domains=domains))
         own = self._names[self._rank] if self._rank else self._settings.target_domain
         root = self._draw([own] if own else []) if self._drawn else None
         if self._rank == 0:
             return target_image_set(self._recipe, root)
-        return silo_image_set(self._recipe, self._rank - 1, root, domains=domains)
+        return silo_image_set(self._recipe, self._members.index(self._rank), root, domains=domains)
 
     def _draw(self, domains: Sequence[str]) -> Path:
         """Draw domains of the built-in data set where they are not drawn yet, and return the root."""
@@ -274,7 +279,7 @@ class Preparation:
         if privacy is not None and self._rank:
             solved = METHODS[self._settings.method].sums is not None
             silos, settings = train.client_num_in_total, TrainingSettings.of(self._recipe)
-            rounds = 1 if solved else settings.rounds_of(self._rank - 1, silos)
+            rounds = 1 if solved else settings.rounds_of(self._members.index(self._rank), silos)
             require_budget(privacy, len(parts.train), None if solved else train.batch_size, train.epochs, rounds)
         return Inputs(encoded.data.without_views(), taken, parts, len(encoded.faults))
 

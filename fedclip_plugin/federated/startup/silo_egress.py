@@ -14,6 +14,7 @@ from fedclip_edge.terminal import printable
 from fedclip_plugin.backbone import locate_backbone
 from fedclip_plugin.backbone.fingerprint import fingerprint
 from fedclip_plugin.errors import BackboneError, PolicyError
+from fedclip_plugin.federated.members import Members
 from fedclip_plugin.federated.rank_output import say
 from fedclip_plugin.federated.startup.memory_estimate import sent_bytes
 from fedclip_plugin.federated.stop import stop_job
@@ -42,7 +43,9 @@ def asked_of(recipe: Recipe, run: str) -> Asked:
 
 
 @contextmanager
-def job_egress(comm: Any, recipe: Recipe, run: Path, rank: int) -> Iterator[PolicyError | None]:
+def job_egress(
+    comm: Any, recipe: Recipe, run: Path, rank: int, members: Members | None = None
+) -> Iterator[PolicyError | None]:
     """Let what a silo's rank sends in a job pass its machine's policy and log, and say at the end what left.
 
     Gives why the policy refuses the recipe, which the silo's first card is to tell by its kind; None where it does not.
@@ -54,6 +57,8 @@ def job_egress(comm: Any, recipe: Recipe, run: Path, rank: int) -> Iterator[Poli
         MPI's communicator; None where this process is all ranks.
     run
         The run folder.
+    members
+        The silos that take part; without it all.
 
     Raises
     ------
@@ -69,26 +74,30 @@ def job_egress(comm: Any, recipe: Recipe, run: Path, rank: int) -> Iterator[Poli
     elif (held := current_egress()) is not None:
         yield _refused(held, recipe)
     else:
-        with rank_egress(comm, recipe, run, rank) as egress:
+        with rank_egress(comm, recipe, run, rank, members) as egress:
             yield None if egress is None else _refused(egress, recipe)
 
 
 @contextmanager
-def rank_egress(comm: Any, recipe: Recipe, run: Path, rank: int) -> Iterator[Egress | None]:
+def rank_egress(
+    comm: Any, recipe: Recipe, run: Path, rank: int, members: Members | None = None
+) -> Iterator[Egress | None]:
     """Open what a silo's rank sends through, for a block; where the log cannot be written the job ends at once.
 
     Parameters
     ----------
     run
         The folder of the run, or of a study's results.
+    members
+        The silos that take part; without it all.
     """
     from fedclip_plugin.federated.messages.leaving import sending_through
 
-    names = recipe.silo_names() or ()
-    silo = names[rank - 1] if rank <= len(names) else f"rank {rank}"
+    names, number = recipe.silo_names() or (), (members or Members.of(recipe)).number(rank)
+    silo = names[number - 1] if number <= len(names) else f"rank {rank}"
     who = f"silo {printable(silo)} (rank {rank})"
     try:
-        egress = open_egress(run / "logs", run.name, silo, rank, recipe.digest())
+        egress = open_egress(run / "logs", run.name, silo, number, recipe.digest())
     except PolicyError as error:
         stop_job(comm, f"{who}, before round 1", error, error.exit_code)
     if egress is None:

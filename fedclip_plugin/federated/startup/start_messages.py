@@ -138,9 +138,12 @@ class Opened(GoOn):
     ----------
     rounds
         How many are complete already.
+    own_rounds
+        The last of them that this silo was not left out of: what it has of later ones is of a job that was ended.
     """
 
     rounds: int
+    own_rounds: int
 
 
 @dataclass(frozen=True)

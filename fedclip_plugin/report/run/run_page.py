@@ -83,7 +83,7 @@ def _parties(history: RoundArrays, recipe: Recipe) -> str:
 
 def _facts(history: RoundArrays, target: str | None) -> list[tuple[str, str]]:
     best, first, rounds = history.selected, history.records[0], len(history.records) - 1
-    facts = [("sources, zero-shot → best round", _change(zero_shot_mean(history.records, "test"), best.test))]
+    facts = [("sources, zero-shot → best round", _change(zero_shot_mean(history.records, "test", best), best.test))]
     if target:
         facts.append((f"target {target}, zero-shot → best round", _change(first.zero_shot_target, best.target)))
     if rounds:

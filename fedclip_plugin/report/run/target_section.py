@@ -96,7 +96,7 @@ def _target_images(recipe: Recipe) -> ImageSet | None:
     """List the target's images, with ``base_new`` of base classes alone; draw those of the built-in data set."""
     settings = recipe.fedclip_args
     root: Path | None = None
-    if recipe.data_args.dataset == "miniature" and settings.data_root is None and settings.target_domain:
+    if recipe.draws_images and settings.target_domain:
         root = ensure_miniature(
             recipe.data_args.data_cache_dir,
             settings.images_per_class,
