@@ -79,6 +79,15 @@ def _cases(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     return []
 
 
+def _silos(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    from fedclip_plugin.federated.members import names_of_silos
+    from fedclip_plugin.recipe import find_recipe, load_recipe
+
+    with suppress(FedClipError):  # no recipe yet, or a faulty one, or names that only other machines know
+        return list(names_of_silos(load_recipe(find_recipe(parsed_args.recipe), parsed_args.overrides)))
+    return []
+
+
 def _keys(**_: Any) -> list[str]:
     from fedclip_plugin.recipe.schema.sections import SECTIONS
 
@@ -103,6 +112,7 @@ _COMPLETERS: Mapping[str, Callable[..., Iterable[str]]] = {
     "CASE": _cases,
     "KEY": _keys,
     "METHOD": _methods,
+    "SILO": _silos,
     "SECTION.KEY=VALUE": _settings,
 }
 """By what the help calls an argument; all others are files."""

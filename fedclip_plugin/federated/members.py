@@ -56,7 +56,7 @@ class Members:
                 "--without: the recipe does not say that fewer silos will do, so that every round needs all of those "
                 "sampled for it; set fedclip_args.min_silos, which may change in a run that is resumed"
             )
-        names = _names(recipe)
+        names = names_of_silos(recipe)
         for name in without:
             if name not in names:
                 every = ", ".join(map(told, names))
@@ -94,6 +94,11 @@ class Members:
         """Return the rank that this one has when everybody is there, which names its files."""
         return self.index(rank) + 1 if rank else 0
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of all silos that are there, as of :meth:`number`."""
+        return tuple(index + 1 for index in self.present)
+
     def places(self, indices: Iterable[int]) -> list[int]:
         """Return where silos of some indices are among those that are there; who is not is left out."""
         found = {index: place for place, index in enumerate(self.present)}
@@ -118,7 +123,8 @@ def last_part(records: Sequence[RoundRecord], index: int) -> int:
     return next((record.round for record in reversed(records) if name not in record.without), 0)
 
 
-def _names(recipe: Recipe) -> tuple[str, ...]:
+def names_of_silos(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of all silos of a recipe; a DataError when they cannot be known here."""
     from fedclip_plugin.data import silo_names
 
     if recipe.draws_images:

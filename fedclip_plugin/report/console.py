@@ -48,7 +48,7 @@ class Console:
         goes_on = f", continued after round {start_round}" if start_round else ""
         place = f"on {device.type}{goes_on} -> {self._folder.path}"
         if not self._recipe.simulated:
-            self.say(f"FedCLIP: {silos} silos and a server under FedML over MPI, {place}")
+            self.say(f"FedCLIP: {silos} silo{'s' if silos > 1 else ''} and a server under FedML over MPI, {place}")
             return
         train = self._recipe.train_args
         where = "in one process" if self._recipe.comm_args.backend == "sp" else f"on {silos} workers over MPI"

@@ -106,9 +106,7 @@ def silent_note(rows: Sequence[Row]) -> str:
     left_out = silent_silos(rows)
     if not left_out:
         return ""
-    return (
-        f"late, or left out (-): {', '.join(left_out)}; the mean of the sources is over the other silos, in every row"
-    )
+    return f"not always there (-): {', '.join(left_out)}; the mean of the sources is over the other silos, in every row"
 
 
 def client_cells(rounds: Sequence[RoundRecord], title: str) -> list[list[str]]:

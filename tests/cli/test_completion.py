@@ -13,6 +13,7 @@ from tests.support.paths import ROOT
 LINES = {
     "fedclip stu": {"study"},
     "fedclip launch pacs/vit_b32_fedclip --res": {"--resume"},
+    "fedclip launch miniature/clip_tiny_fedclip --keep-going --without ca": {"cartoon"},
     "fedclip cp studies/pa": {"studies/pacs"},
     "fedclip study studies/miniature --only fp": {"fp16"},
     "fedclip validate own.yaml --set train_args.learn": {"train_args.learning_rate="},

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fedclip_plugin.cli.main import main
+from fedclip_plugin.cli.mpirun.advice import Advice
 from fedclip_plugin.cli.mpirun.command import Launch, require_options
-from fedclip_plugin.cli.mpirun.host_faults import HostFaults
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending, attend
 from fedclip_plugin.errors import FedClipError
 
@@ -49,9 +49,9 @@ OTHER = f"{FRAME}\nA request was made to bind that would require binding\n{FRAME
 
 def read(text, step):
     """Let a text through in pieces of some bytes, and return what is shown of it and the fault."""
-    faults, raw = HostFaults(), text.encode()
-    shown = b"".join(faults.pass_on(raw[at : at + step]) for at in range(0, len(raw), step)) + faults.rest()
-    return shown.decode(), faults.found
+    advice, raw = Advice(), text.encode()
+    shown = b"".join(advice.pass_on(raw[at : at + step]) for at in range(0, len(raw), step)) + advice.rest()
+    return shown.decode(), advice.host
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
@@ -79,17 +79,17 @@ def test_what_is_about_something_else_is_shown_as_it_is(text, step):
 
 
 def test_what_has_no_end_of_line_is_shown_at_once():
-    faults = HostFaults()
-    assert faults.pass_on(b"encoding  10 %|") == b"encoding  10 %|"
-    assert faults.pass_on(b"\rencoding  20 %|") == b"\rencoding  20 %|"
+    advice = Advice()
+    assert advice.pass_on(b"encoding  10 %|") == b"encoding  10 %|"
+    assert advice.pass_on(b"\rencoding  20 %|") == b"\rencoding  20 %|"
 
 
 def test_both_streams_of_a_job_go_through(capfdbinary):
     script = f"printf '%s' '{NO_AGENT}'; echo said; echo complained >&2; exit 3"
-    faults = (HostFaults(), HostFaults())
-    assert attend(["/bin/sh", "-c", script], {}, faults).code == 3
+    advice = (Advice(), Advice())
+    assert attend(["/bin/sh", "-c", script], {}, advice).code == 3
     assert capfdbinary.readouterr() == (b"said\n", b"complained\n")
-    assert faults[0].found is not None and faults[1].found is None
+    assert advice[0].host is not None and advice[1].host is None
 
 
 def test_the_launcher_says_it_and_that_nothing_was_started(monkeypatch, tmp_path, capfd):
@@ -147,7 +147,7 @@ def test_options_that_the_launcher_gives_are_refused(words, told):
 
 @pytest.mark.parametrize("code", [66, 181, 183, 213])
 def test_options_that_mpirun_refuses_are_bad_input(code, monkeypatch):
-    monkeypatch.setattr(Launch, "_announced", lambda self, program: program)
+    monkeypatch.setattr(Launch, "_announced", lambda self, program, watch: program)
     monkeypatch.setattr("fedclip_plugin.cli.mpirun.command.attend", lambda *given: Ending(code, told=False))
     with pytest.raises(FedClipError, match=r"mpirun refused the options after --, --bogus: see its message") as told:
         Launch(2, options=("--bogus",)).attend(["x"])
@@ -157,7 +157,7 @@ def test_options_that_mpirun_refuses_are_bad_input(code, monkeypatch):
 
 @pytest.mark.parametrize("ending", [Ending(1, False), Ending(2, False), Ending(137, False), Ending(143, True)], ids=str)
 def test_what_ranks_end_with_is_not_laid_to_options(ending, monkeypatch):
-    monkeypatch.setattr(Launch, "_announced", lambda self, program: program)
+    monkeypatch.setattr(Launch, "_announced", lambda self, program, watch: program)
     monkeypatch.setattr("fedclip_plugin.cli.mpirun.command.attend", lambda *given: ending)
     assert Launch(2, options=("--tag-output",)).attend(["x"]) == ending
 

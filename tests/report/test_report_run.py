@@ -263,7 +263,7 @@ def test_a_page_names_who_was_late_and_compares_the_others(tmp_path, workshop):
     folder = make_run(tmp_path, workshop, [line(0, 0), line(1, 1), late])
     section = _summary(RoundArrays.read(folder), load_recipe(folder.recipe), "FedCLIP")
     assert "Updates that came too late, or not at all: round 2: photo." in section.notes
-    assert any(note.startswith("Late (-): photo;") for note in section.notes)
+    assert any(note.startswith("Not always there (-): photo;") for note in section.notes)
     last = section.tables[0].rows[-1]
     assert last[3] == "-"
     assert last[4] == "63.0", "the mean of art painting and cartoon"

@@ -1,8 +1,10 @@
 """Hosts that this machine stands for: a network namespace and a host name each, on one bridge of their own."""
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 NETWORK = "10.203.77"
@@ -52,6 +54,18 @@ class Hosts:
         """Remove what is there of them."""
         for number in (0, *self.numbers):
             subprocess.run(["ip", "netns", "del", f"{self.prefix}{number}"], capture_output=True, check=False)
+
+    def end_processes(self, *numbers: int) -> None:
+        """Kill all that runs on some hosts, or on all of them."""
+        for number in numbers or self.numbers:
+            named = ["ip", "netns", "pids", f"{self.prefix}{number}"]
+            for process in subprocess.run(named, capture_output=True, text=True, check=True).stdout.split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGKILL)
+
+    def cut_off(self, number: int) -> None:
+        """Take a host's cable out."""
+        _ip("-n", f"{self.prefix}0", "link", "set", f"port{number}", "down")
 
     def address(self, number: int) -> str:
         """Return the address of a host, counted from 1."""

@@ -9,10 +9,6 @@ from dataclasses import dataclass
 
 from fedclip_edge.terminal import printable
 
-_FRAME = re.compile(rb"-{40,}\s*")
-_LONGEST_BLOCK = 16_384
-"""Bytes; what is longer is no block, and is shown as it is."""
-
 _NO_SSH, _NO_DAEMON = 255, 127
 """Exit codes of ssh: itself when it cannot reach a host, and of the shell there that finds no program."""
 
@@ -27,68 +23,18 @@ class HostFault:
         What is wrong, the rule, and how to mend it, in one line.
     began
         Whether the job may have begun; otherwise no rank was started.
+    host
+        Its name, as Open MPI has it; empty where it names none.
     """
 
     text: str
     began: bool
+    host: str = ""
 
 
 def host_fault(block: str) -> HostFault | None:
     """Return what a block of Open MPI says of a host; None when it is about something else."""
     return next((fault for read in _READERS if (fault := read(block))), None)
-
-
-class HostFaults:
-    """Hands on what mpirun writes on one stream, but for blocks about hosts, which it keeps.
-
-    Attributes
-    ----------
-    found
-        The first of them.
-    """
-
-    def __init__(self) -> None:
-        self.found: HostFault | None = None
-        self._line = b""  # what a line has so far, where it may be a frame
-        self._block: bytearray | None = None
-        self._kept = False  # whether the last thing was a block that is not shown: the blanks after it are not either
-
-    def pass_on(self, text: bytes) -> bytes:
-        """Return what of ``text``, and of what was held back before, is to be shown."""
-        shown = bytearray()
-        for part in re.split(rb"(?<=\n)", text):
-            line, self._line = self._line + part, b""
-            if not line or (self._kept and not line.strip()):
-                continue
-            self._kept = False
-            if not line.endswith(b"\n") and (self._block is not None or not line.strip(b"-")):
-                self._line = line
-            elif self._block is not None:
-                self._block += line
-                shown += self._in_block(line)
-            elif _FRAME.fullmatch(line):
-                self._block = bytearray(line)
-            else:
-                shown += line
-        return bytes(shown)
-
-    def rest(self) -> bytes:
-        """Return what was held back when nothing more comes."""
-        rest = bytes(self._block or b"") + self._line
-        self._block, self._line = None, b""
-        return rest
-
-    def _in_block(self, line: bytes) -> bytes:
-        """Return a block that is over and is to be shown, or nothing."""
-        block = bytes(self._block or b"")
-        if not _FRAME.fullmatch(line) and len(block) < _LONGEST_BLOCK:
-            return b""
-        self._block = None
-        fault = host_fault(block.decode(errors="replace"))
-        if fault is None:
-            return block
-        self.found, self._kept = self.found or fault, True
-        return b""
 
 
 def _unreachable(block: str) -> HostFault | None:
@@ -107,15 +53,16 @@ def _unreachable(block: str) -> HostFault | None:
             "does not answer, or no longer: it must be up, and both hosts must reach each other on all TCP ports, or "
             "on those that mpirun is told of (docs/silo_operators.md)"
         )
-    return HostFault(f"host {name} {rule}", began=code not in (_NO_SSH, _NO_DAEMON))
+    return HostFault(f"host {name} {rule}", began=code not in (_NO_SSH, _NO_DAEMON), host=host[1])
 
 
 def _lost(block: str) -> HostFault | None:
     if "lost communication with a remote daemon" not in block:
         return None
     host = re.search(r"Remote daemon:.* on node (\S+)", block)
-    name = f"host {printable(host[1])}" if host else "a host"
-    return HostFault(f"the connection to {name} was lost: it is down, or the network between them is", began=True)
+    name, given = (f"host {printable(host[1])}", host[1]) if host else ("a host", "")
+    told = f"the connection to {name} was lost: it is down, or the network between them is"
+    return HostFault(told, began=True, host=given)
 
 
 def _no_agent(block: str) -> HostFault | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from fedclip_edge.terminal import printable
@@ -64,9 +67,65 @@ def require_slots(path: Path, ranks: int) -> str:
         It has fewer slots than there are ranks; errors also as of :func:`read_hostfile`.
     """
     hosts = read_hostfile(path)
-    if unsaid := [host.name for host in hosts if host.slots is None]:
-        told = f"{path} gives no slots= for {', '.join(unsaid)}, which then take as many ranks as they have cores"
+    if unsaid := _unsaid(hosts):
+        told = f"{path} gives no slots= for {unsaid}, which then take as many ranks as they have cores"
         return printable(f"note: {told}; with slots= you say how many")
+    return told_hosts(_placed(path, hosts, ranks))
+
+
+def rank_hosts(path: Path, ranks: int) -> tuple[str, ...]:
+    """Return the host of each rank of a job, by a hostfile that has a slot for every one of them.
+
+    Raises
+    ------
+    FedClipError
+        It does not say how many ranks a host takes; errors also as of :func:`require_slots`.
+    """
+    hosts = read_hostfile(path)
+    if unsaid := _unsaid(hosts):
+        raise FedClipError(
+            f"hostfile {path} gives no slots= for {unsaid}, so that nobody knows where which silo's rank runs, and a "
+            "silo can be left out on its own host alone: write slots= on every line"
+        )
+    return _placed(path, hosts, ranks)
+
+
+def hostfile_text(hosts: Sequence[str]) -> str:
+    """Return the hostfile of a job whose ranks are to run on these hosts, in this order."""
+    return "".join(f"{name} slots={len(list(ranks))}\n" for name, ranks in groupby(hosts))
+
+
+def told_hosts(hosts: Sequence[str]) -> str:
+    """Return which rank runs where, as a line of text."""
+    return printable("ranks by host: " + ", ".join(f"{rank} {name}" for rank, name in enumerate(hosts)))
+
+
+def is_here(host: str) -> bool:
+    """Return whether a host of a hostfile is this machine, by its name or one of its addresses."""
+    if host in ("localhost", socket.gethostname(), socket.getfqdn()):
+        return True
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return any(_is_own(family, address) for family, _, _, _, address in found)
+
+
+def _is_own(family: socket.AddressFamily, address: tuple[object, ...]) -> bool:
+    """Return whether an address is this machine's: no process can listen on another's."""
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        try:
+            listener.bind(address)
+        except OSError:
+            return False
+    return True
+
+
+def _unsaid(hosts: Sequence[Host]) -> str:
+    return ", ".join(host.name for host in hosts if host.slots is None)
+
+
+def _placed(path: Path, hosts: Sequence[Host], ranks: int) -> tuple[str, ...]:
     room = sum(host.slots or 0 for host in hosts)
     if room < ranks:
         given = ", ".join(f"{host.name} {host.slots}" for host in hosts)
@@ -75,8 +134,7 @@ def require_slots(path: Path, ranks: int) -> str:
             "silos: add the hosts that lack, or raise slots= of those that are to run several ranks (in an mpirun "
             "command of your own, --map-by :OVERSUBSCRIBE puts more ranks than slots on a host)"
         )
-    places = [host.name for host in hosts for _ in range(min(host.slots or 0, ranks))][:ranks]
-    return printable("ranks by host: " + ", ".join(f"{rank} {name}" for rank, name in enumerate(places)))
+    return tuple(host.name for host in hosts for _ in range(min(host.slots or 0, ranks)))[:ranks]
 
 
 def _slots(rest: str, where: str) -> int | None:

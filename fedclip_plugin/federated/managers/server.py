@@ -524,4 +524,5 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             self.where(),
             f"no answer from {', '.join(map(told, late))} within {limit}; the last complete round is in "
             f"{self._aggregator.folder.path}: look at those silos and run again with --resume",
+            silent=[rank for rank, name in enumerate(self._aggregator.silos, 1) if name in late],
         )

@@ -42,7 +42,7 @@ from fedclip_plugin.federated.roles.task import AnswerHistory, Answers, Historie
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.secure_sums.hello import HELLO, MEMBERS, RoundMembers
 from fedclip_plugin.federated.secure_sums.member import member_of
-from fedclip_plugin.federated.stop import stop_job
+from fedclip_plugin.federated.stop import WAITED_IN_VAIN, stop_job
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
 from fedclip_plugin.methods.closed_form.adapters import ClosedForm
 from fedclip_plugin.methods.closed_form.feature_sums import Statistics
@@ -372,4 +372,4 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
 
     def _complain(self, late: list[str]) -> None:
         reason = f"no word from {late[0]} for {self._patience:.0f} s (round_timeout)"
-        stop_job(self.args.comm, self.where(), reason)
+        stop_job(self.args.comm, self.where(), reason, WAITED_IN_VAIN)

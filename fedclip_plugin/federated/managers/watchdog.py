@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fedclip_plugin.federated.local_comm import LocalComm
-from fedclip_plugin.federated.stop import stop_job
+from fedclip_plugin.federated.stop import WAITED_IN_VAIN, stop_job
 
 PATIENCE = 1.5
 """A silo waits this much longer than the server would, so that the server, which knows who is late, speaks first."""
@@ -98,7 +98,8 @@ def together(comm: Any, who: str, what: str, limit: float) -> Iterator[None]:
 
     ``who`` is as for :func:`stop_job`, and ``what`` somebody does not come to, such as ``the end``.
     """
-    watchdog = Watchdog(lambda late: stop_job(comm, who, f"{late[0]} within {limit:.0f} s: look at the silos' hosts"))
+    told = f"within {limit:.0f} s: look at the silos' hosts"
+    watchdog = Watchdog(lambda late: stop_job(comm, who, f"{late[0]} {told}", WAITED_IN_VAIN))
     watchdog.expect([f"another rank does not come to {what}"], limit)
     try:
         yield

@@ -23,7 +23,8 @@ from fedclip_plugin.federated.messages.packing.packed_message import (
 )
 from fedclip_plugin.federated.messages.packing.tensor_layouts import NO_TENSORS, TensorLayout
 from fedclip_plugin.federated.messages.packing.typed_values import made_of, record_of
-from fedclip_plugin.federated.stop import stop_job
+from fedclip_plugin.federated.stop import WAITED_IN_VAIN, stop_job
+from fedclip_plugin.ranks import world
 from fedclip_plugin.text import told
 
 _TAG = 7302
@@ -151,11 +152,13 @@ class Exchange:
                 self._stop(waiting, self._limit)
             _pause(began)
 
-    def _stop(self, late: Iterable[int], limit: float) -> None:
+    def _stop(self, late: Collection[int], limit: float) -> None:
         names = ", ".join(self._names[rank] for rank in sorted(late))
         reason = f"no sign of {names} within {limit:.0f} s ({self._key})"
         advice = "look at those hosts, or allow more time"
-        stop_job(self._comm, self._who(), f"{reason}; {advice}")
+        code, here = WAITED_IN_VAIN if self._rank else None, world()
+        silent = late if here == (0, self._size) else ()  # ranks of the whole job, not of one machine
+        stop_job(self._comm, self._who(), f"{reason}; {advice}", code, silent)
 
     def _who(self) -> str:
         return f"{self._titled(self._rank)}, {self._when}"

@@ -216,8 +216,9 @@ class FedClipArgs(Section):
     min_silos
         Smallest number of usable updates for a round to count; with fewer the job stops, and the last complete round is
         safe. It counts updates that arrived: a silo that fails ends the job whatever this says, and so does one that is
-        silent for ``round_timeout``, unless there is a ``round_grace``. Without it: all silos sampled for the round;
-        with ``client_drop_rate`` one, and so when ``dp_target_epsilon`` has ended the part of the others.
+        silent for ``round_timeout``, unless there is a ``round_grace``; ``fedclip launch --keep-going`` starts it again
+        without them, while so many silos are left. Without it: all silos sampled for the round; with
+        ``client_drop_rate`` one, and so when ``dp_target_epsilon`` has ended the part of the others.
     min_images_per_silo
         A silo with fewer images is refused.
     shots
