@@ -23,7 +23,7 @@ from fedclip_plugin.machine import processor
 
 TOPICS = (
     *("rounds", "startup", "encode", "memory", "costs", "scaling", "clients"),
-    *("egress", "attacks", "privacy", "late_silo", "secure_sums"),
+    *("egress", "attacks", "privacy", "secure_sums", "late_silo", "kills"),
 )
 """Modules with a ``TITLE`` and a ``measure(scale, work)``, and where figures make a matrix a ``table`` of their own."""
 

@@ -41,6 +41,7 @@ class Scale:
     attack_seeds: int = 3
     private_images: int = 3_414  # of a silo in `privacy`, of which 2,048 are trained on
     private_epochs: int = 12  # of each kind of step there
+    kills: int = 25  # of ranks in `kills`
     small_backbone: bool = False  # tiny widths in the place of ViT-B/32's
 
 
@@ -68,6 +69,7 @@ QUICK = Scale(
     attack_seeds=1,
     private_images=427,
     private_epochs=3,
+    kills=2,
     small_backbone=True,
 )
 """Minutes less, only to see that all parts run: its figures mean nothing."""
