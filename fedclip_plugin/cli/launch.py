@@ -20,11 +20,10 @@ from fedclip_plugin.cli.mpirun.hostfile import hostfile_text, is_here, rank_host
 from fedclip_plugin.cli.mpirun.keep_going import keep_going, require_placing, require_recipe
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending, JobSignals
 from fedclip_plugin.data import require_images_here
-from fedclip_plugin.errors import FedClipError, FederationError
+from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated.fedml_imports import import_fedml
 from fedclip_plugin.federated.members import Members, names_of_silos
 from fedclip_plugin.federated.startup.memory_check import require_memory_here
-from fedclip_plugin.federated.stop import WAITED_IN_VAIN
 from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
 
@@ -141,7 +140,7 @@ class _Job:
         elif lost and not ending.code:
             told = ", ".join(printable(name) for name in lost.values())
             print(f"fedclip: the job came to its end without {told}", file=sys.stderr, flush=True)
-        return FederationError.exit_code if ending.code == WAITED_IN_VAIN else ending.code
+        return ending.code
 
     def _start(self, place: Path, signals: JobSignals | None, members: Members, again: bool) -> Ending:
         """Start a job of some silos; ``place`` is a folder for what it reads and notes."""

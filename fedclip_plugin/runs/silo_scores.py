@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from statistics import fmean
 
 from fedclip_plugin.runs.round_record import RoundRecord
@@ -36,3 +38,16 @@ def image_counts(rounds: Sequence[RoundRecord], part: str) -> dict[str, int]:
             break
         found |= {name: silo.images[part] for name, silo in record.silos.items() if part in silo.images}
     return {name: found[name] for name in rounds[0].silos if name in found}
+
+
+def left_out(rounds: Sequence[RoundRecord]) -> list[str]:
+    """Return of which rounds which silo was left out (``--without``), one text for each silo and stretch of rounds."""
+    found = []
+    for name in rounds[0].silos:
+        there = [(name in record.without, record.round) for record in rounds]
+        for away, stretch in groupby(there, key=itemgetter(0)):
+            numbers = [number for _, number in stretch]
+            if away:
+                last = f" to {numbers[-1]}" if len(numbers) > 1 else ""
+                found.append(f"{name} of round{'s' if last else ''} {numbers[0]}{last}")
+    return found

@@ -250,7 +250,7 @@ def test_it_ends_where_too_few_are_left(elsewhere, monkeypatch, capsys):
     ("ending", "code"),
     [
         (Ending(137, False, rank=RankEnd(0, None, "was ended by signal 9")), 137),
-        (Ending(WAITED_IN_VAIN, False, rank=RankEnd(1, WAITED_IN_VAIN, "stopped the job")), 1),
+        (Ending(1, False, rank=RankEnd(1, WAITED_IN_VAIN, "stopped the job")), 1),
         (Ending(130, True, rank=OF_2), 130),
         (Ending(2, False, rank=RankEnd(1, 2, "ended with exit code 2")), 2),
     ],
@@ -268,6 +268,7 @@ def test_what_is_no_silos_fault_ends_it_as_ever(ending, code, elsewhere, monkeyp
         (["--hostfile", "hosts", *ENOUGH], "--keep-going: the server runs on 192.0.2.1, the first host of hosts, and"),
         (["--hostfile", "unsaid", *ENOUGH], "unsaid gives no slots= for localhost"),
         (["--hostfile", "short", *ENOUGH], "short has 3 slots"),
+        (["--hostfile", "short", *ENOUGH], "silos that are left out keep their slots in the file"),
         (["--hostfile", "here", *ENOUGH, "--", "--map-by", "node"], "--map-by after -- places ranks"),
     ],
 )
@@ -357,6 +358,12 @@ def test_a_job_that_lost_a_host_has_not_come_to_its_end(monkeypatch, tmp_path, c
     monkeypatch.setattr(Launch, "_announced", lambda self, program, watch: program)
     assert Launch(3, tmp_path / "hosts").attend(["x"]).code == 1
     assert capsys.readouterr().err == "fedclip: host north does not answer\n"
+
+
+def test_who_waited_in_vain_has_stopped_a_federation(monkeypatch):
+    monkeypatch.setattr("fedclip_plugin.cli.mpirun.command.attend", lambda *given: Ending(WAITED_IN_VAIN, told=False))
+    monkeypatch.setattr(Launch, "_announced", lambda self, program, watch: program)
+    assert Launch(3).attend(["x"]) == Ending(1, told=False)
 
 
 def test_a_rank_that_hears_of_anothers_death_lets_mpirun_say_whose(monkeypatch):

@@ -257,6 +257,16 @@ def test_a_history_sums_what_was_spent(tmp_path):
     assert history.selected.round == 1
 
 
+def test_a_page_says_of_which_rounds_a_silo_was_left_out(tmp_path, workshop):
+    lines = [line(number, min(number, 1)) for number in range(6)]
+    for number in (2, 3, 5):
+        lines[number] |= {"without": ["photo"], "silent": ["photo"]}
+        lines[number]["silos"]["photo"] = {"train_loss": None, "validation": None, "test": None, "images": {}}
+    folder = make_run(tmp_path, workshop, lines)
+    section = _summary(RoundArrays.read(folder), load_recipe(folder.recipe), "FedCLIP")
+    assert "Left out of the job: photo of rounds 2 to 3; photo of round 5." in section.notes
+
+
 def test_a_page_names_who_was_late_and_compares_the_others(tmp_path, workshop):
     late = line(2, 1, late=["photo"], silent=["photo"])
     late["silos"]["photo"] = {"train_loss": None, "validation": None, "test": None, "images": {}}

@@ -14,7 +14,7 @@ from fedclip_plugin.cli.mpirun.advice import Advice
 from fedclip_plugin.cli.mpirun.open_mpi import find_mpirun, mpi_library
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending, JobSignals, attend
 from fedclip_plugin.errors import FedClipError, FederationError
-from fedclip_plugin.federated.stop import SILENT_RANKS, noted_ranks
+from fedclip_plugin.federated.stop import SILENT_RANKS, WAITED_IN_VAIN, noted_ranks
 
 _USUAL = {"--map-by": ":OVERSUBSCRIBE", "--bind-to": "none"}
 """Unless other values are given: ranks may outnumber cores, and threads are shared out by the ranks themselves."""
@@ -123,6 +123,8 @@ class Launch:
         advice = (Advice(not shown), Advice(not shown)) if watch or self.hostfile is not None else None
         signals, again = (watch.signals, watch.again) if watch else (None, False)
         ending = attend(self._announced(program, watch), _environment(watch), advice, signals)
+        if ending.code == WAITED_IN_VAIN:  # which the ranks say to the launcher alone
+            ending = replace(ending, code=FederationError.exit_code)
         said = advice or ()
         found = next((own.host for own in said if own.host), None)
         if watch:

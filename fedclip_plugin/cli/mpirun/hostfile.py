@@ -87,7 +87,10 @@ def rank_hosts(path: Path, ranks: int) -> tuple[str, ...]:
             f"hostfile {path} gives no slots= for {unsaid}, so that nobody knows where which silo's rank runs, and a "
             "silo can be left out on its own host alone: write slots= on every line"
         )
-    return _placed(path, hosts, ranks)
+    try:
+        return _placed(path, hosts, ranks)
+    except FedClipError as error:
+        raise FedClipError(f"{error}; silos that are left out keep their slots in the file") from error
 
 
 def hostfile_text(hosts: Sequence[str]) -> str:

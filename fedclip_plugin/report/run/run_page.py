@@ -24,7 +24,7 @@ from fedclip_plugin.runs.closing_table import (
     table_cells,
     zero_shot_warnings,
 )
-from fedclip_plugin.runs.silo_scores import image_counts, zero_shot_mean
+from fedclip_plugin.runs.silo_scores import image_counts, left_out, zero_shot_mean
 from fedclip_plugin.text import percent, size
 
 _ALONE = (
@@ -117,6 +117,8 @@ def _summary(history: RoundArrays, recipe: Recipe, method: str) -> Section:
     notes += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in zero_shot_warnings(history.records)]
     if note := silent_note(accuracies):
         notes.append(f"{note[0].upper()}{note[1:]}.")
+    if gone := left_out(history.records):
+        notes.append(f"Left out of the job: {'; '.join(gone)}.")
     for field, told in _LEFT_OUT.items():
         named = [(record.round, getattr(record, field)) for record in history.records]
         rounds = [f"round {number}: {', '.join(names)}" for number, names in named if names]
