@@ -12,7 +12,6 @@ from fedclip_plugin.federated.managers.runner import FedClipRunner
 from fedclip_plugin.federated.members import Members
 from fedclip_plugin.federated.observer import Observer, begin_training
 from fedclip_plugin.federated.roles.task import Histories
-from fedclip_plugin.federated.secure_sums.keys_check import keys_fault
 from fedclip_plugin.federated.simulation.job import simulate
 from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fedml, start_simulation
 from fedclip_plugin.federated.startup.preflight import open_run, open_run_here
@@ -62,9 +61,8 @@ def run_job(
     try:
         with (
             log_to(folder.path / "logs", number),
-            job_egress(args.comm, recipe, folder.path, args.rank, members) as refused,
+            job_egress(args.comm, recipe, folder.path, args.rank, members) as fault,
         ):
-            fault = refused or keys_fault(recipe, number)
             return _train(args, recipe, folder, resume, progress, observer, histories, fault, members)
     except FedClipError:
         raise

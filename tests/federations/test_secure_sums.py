@@ -50,4 +50,4 @@ def test_a_silo_without_a_key_is_named_before_anything_is_trained(workshop, tmp_
     assert "its silo keys cannot be used, or its roster lacks a silo (SiloKeysError" in outcome.err
     assert "cartoon.key cannot be used: No such file or directory" in outcome.err
     assert "Traceback" not in outcome.err
-    assert not outcome.folder.metrics.exists()
+    assert outcome.lines == []

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from fedclip_plugin.errors import SiloKeysError
-from fedclip_plugin.federated.secure_sums.keys_check import keys_fault, require_keys
+from fedclip_plugin.federated.secure_sums.keys_check import require_keys
 from fedclip_plugin.recipe import load_recipe
 from fedclip_plugin.trust import silo_keys
 from fedclip_plugin.trust.silo_keys import fingerprint, keys_folder, load_identity, load_roster, new_key, roster_line
@@ -136,15 +136,16 @@ def recipe(workshop):
     return load_recipe(workshop.recipe("keys", fedclip_args__secure_sums=True))
 
 
-def test_a_rank_looks_at_its_keys_before_its_first_message(recipe, tmp_path, monkeypatch, workshop):
+def test_a_rank_looks_at_its_keys_before_it_encodes(recipe, tmp_path, monkeypatch, workshop):
     silos = recipe.silo_names()
     monkeypatch.setenv("FEDCLIP_SILO_KEYS", str(tmp_path / "keys"))
-    assert "No such file" in str(keys_fault(recipe, 1))
-    assert keys_fault(recipe, 0) is None, "the server has none"
-    assert keys_fault(load_recipe(workshop.recipe("no_keys")), 1) is None, "not asked for"
+    with pytest.raises(SiloKeysError, match="No such file"):
+        require_keys(recipe, silos[0])
     write_keys(tmp_path / "keys", silos[:2])
-    assert f"lacks silos of the recipe: {silos[2]}" in str(keys_fault(recipe, 1))
+    with pytest.raises(SiloKeysError, match=f"lacks silos of the recipe: {silos[2]}"):
+        require_keys(recipe, silos[0])
     monkeypatch.setenv("FEDCLIP_SILO_KEYS", str(write_keys(tmp_path / "all", silos)))
-    assert keys_fault(recipe, 1) is None
     with pytest.raises(SiloKeysError, match="stranger"):
-        require_keys(recipe, 1, "stranger")
+        require_keys(recipe, "stranger")
+    unmasked = load_recipe(workshop.recipe("no_keys"))
+    assert require_keys(recipe, silos[0]) is require_keys(unmasked, "stranger") is None

@@ -180,7 +180,7 @@ class Preparation:
                 warn_once(line)
             if self._rank and images:
                 self._names[self._rank] = images.name
-            require_keys(self._recipe, self._rank, self._names[self._rank])
+                require_keys(self._recipe, images.name)
             source = self._source()
             found = images, source
             to_encode = source.count_missing(images, self._views()) if images else 0
