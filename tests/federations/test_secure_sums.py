@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.policies import write_policy
 from tests.support.secure_silos import write_keys
+from tests.support.workshop import LAUNCH
 
 NAMES = ("art_painting", "cartoon", "photo")
 LIMIT = 400
@@ -51,3 +52,23 @@ def test_a_silo_without_a_key_is_named_before_anything_is_trained(workshop, tmp_
     assert "cartoon.key cannot be used: No such file or directory" in outcome.err
     assert "Traceback" not in outcome.err
     assert outcome.lines == []
+
+
+def test_a_round_is_masked_again_without_a_silo_that_is_gone_where_the_recipe_says_redo(workshop, tmp_path):
+    """The server has lost what it knew of round 2, which every silo has masked; then one silo is gone for good."""
+    four = {"train_args__client_num_in_total": 4, "train_args__client_num_per_round": 4, "train_args__comm_round": 2}
+    four |= {"fedclip_args__target_domain": None, "fedclip_args__min_silos": 3}
+    masked = {"fedclip_args__secure_sums": True, "fedclip_args__on_missing": "redo"}
+    recipe = workshop.recipe("secure_sums_redo", **four, **masked)
+    env = {"FEDCLIP_SILO_KEYS": str(write_keys(tmp_path / "keys", (*NAMES, "sketch")))}
+    whole = workshop.run(recipe, env=env, limit=LIMIT)
+    assert whole.code == 0, whole.err
+    place = whole.folder.metrics
+    place.write_text("".join(place.read_text().splitlines(keepends=True)[:2]))
+    words = ["--resume", "--without", "cartoon", "--set", "train_args.comm_round=3"]
+    gone = workshop.run(recipe, *words, program=LAUNCH, env=env, limit=LIMIT)
+    assert gone.code == 0, gone.err
+    assert [line.without for line in gone.lines] == [(), (), ("cartoon",), ("cartoon",)]
+    for rank in (1, 3, 4):
+        assert gone.log(rank).count("round 2 is masked again, without cartoon: the server has declared lost") == 1
+        assert "round 3 is masked again" not in gone.log(rank)

@@ -135,7 +135,7 @@ class SiloDriver(TrainerDistAdapter):
             if privacy is not None:
                 privacy.begin(own)
             if self.member is not None:
-                self.member.begin(self.round)
+                self.member.begin(own)
         began = time.perf_counter()
         self.answers = self._answer()
         self.report = SiloReport(
