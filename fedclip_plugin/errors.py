@@ -51,6 +51,12 @@ class FederationError(FedClipError):
     exit_code = 1
 
 
+class MaskingRefusedError(FederationError):
+    """A silo that does not mask its update, as what it was told of the others is not right, or was another before."""
+
+    exit_code = 2
+
+
 class MemoryShortageError(FedClipError):
     """A federation that does not fit into a host's memory, in bytes; known before anything is loaded."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedclip_edge.files import write_file
-from fedclip_plugin.errors import FederationError, RunFolderError
+from fedclip_plugin.errors import MaskingRefusedError, RunFolderError
 from fedclip_plugin.runs.writing import writing
 from fedclip_plugin.text import told
 
@@ -59,7 +59,7 @@ class MaskedRounds:
 
         Raises
         ------
-        FederationError
+        MaskingRefusedError
             The round was masked with other members before, and may not be masked again with these.
         RunFolderError
             The disk refuses: then nothing may be masked.
@@ -68,7 +68,7 @@ class MaskedRounds:
         if earlier and group in earlier:
             return frozenset()
         if earlier and not self._redo:
-            raise FederationError(
+            raise MaskingRefusedError(
                 f"round {round_} was masked with {_names(earlier[-1])} before, and is now to be masked with "
                 f"{_names(group)}: the two sums together would tell what those in one of them alone have sent "
                 "(on_missing: abort); resume with all silos of that round, or begin a new run with another --run"

@@ -15,7 +15,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from torch import Tensor
 
-from fedclip_plugin.errors import FederationError
+from fedclip_plugin.errors import FederationError, MaskingRefusedError
 from fedclip_plugin.federated.rank_output import say
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.federated.secure_sums.fixed_point import FixedPoint
@@ -114,8 +114,10 @@ class SumMember:
 
         Raises
         ------
+        MaskingRefusedError
+            The list of members is not right, or the round was masked with others before.
         FederationError
-            The list of members is refused, or the update is not finite.
+            The update is not finite.
         """
         changes = {name: partial(_change, held[name], tensor) for name, tensor in update.items()}
         largest = _largest(change() for change in changes.values())
@@ -243,8 +245,10 @@ def _digest(held: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _refused(round_: int, why: str) -> FederationError:
-    return FederationError(f"the update of round {round_} is not sent, as the list of its members is not right: {why}")
+def _refused(round_: int, why: str) -> MaskingRefusedError:
+    return MaskingRefusedError(
+        f"the update of round {round_} is not sent, as the list of its members is not right: {why}"
+    )
 
 
 def member_of(trainer: FedClipTrainer, images: int, fewest: int) -> SumMember | None:

@@ -34,10 +34,12 @@ def end_of(run, capfd):
         raise Ended(code)
 
     run.wire.Abort = abort
-    with pytest.raises(Ended):
+    with pytest.raises(Ended) as end:
         run.run()
     said = capfd.readouterr().err
     assert "Traceback" not in said
+    refused = "is not sent, as the list of its members is not right" in said
+    assert end.value.args == (2 if refused else 1,), "no loss of a silo: nobody goes on without it by himself"
     return said
 
 

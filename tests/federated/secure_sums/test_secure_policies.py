@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedclip_plugin.errors import FederationError, PolicyError, RunFolderError
+from fedclip_plugin.errors import FederationError, MaskingRefusedError, PolicyError, RunFolderError
 from fedclip_plugin.federated.managers import handlers
 from fedclip_plugin.federated.privacy.privacy_settings import PrivacySettings
 from fedclip_plugin.federated.secure_sums.masked_rounds import MASKED_ROUNDS
@@ -150,7 +150,7 @@ def masked_before(run, silo, round_, *members):
 def test_a_silo_that_masked_a_round_with_others_before_ends_the_job_before_it_sends_anything(tmp_path):
     run = Federation(tmp_path / "run", secure_sums=True)
     masked_before(run, "cartoon", 2, *SILOS, "sketch")
-    with pytest.raises(FederationError, match=r"round 2 was masked with art, cartoon, photo, sketch before"):
+    with pytest.raises(MaskingRefusedError, match=r"round 2 was masked with art, cartoon, photo, sketch before"):
         run.run()
     assert [line.round for line in run.lines] == [0] or run.lines[-1].round == 1
 
