@@ -265,6 +265,7 @@ def test_what_is_no_silos_fault_ends_it_as_ever(ending, code, elsewhere, monkeyp
     ("words", "told"),
     [
         ([], "--keep-going: the recipe does not say how few silos will do"),
+        (["--set", "fedclip_args.secure_sums=true"], "--keep-going: with secure_sums no silo masks a round again"),
         (["--hostfile", "hosts", *ENOUGH], "--keep-going: the server runs on 192.0.2.1, the first host of hosts, and"),
         (["--hostfile", "unsaid", *ENOUGH], "unsaid gives no slots= for localhost"),
         (["--hostfile", "short", *ENOUGH], "short has 3 slots"),

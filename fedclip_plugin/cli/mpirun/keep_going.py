@@ -45,6 +45,11 @@ def require_recipe(recipe: Recipe) -> None:
     """Refuse with a FedClipError a recipe that cannot go on with fewer silos."""
     if recipe.simulated:
         raise FedClipError("--keep-going is about silos, and a simulation has none: leave it out")
+    if recipe.fedclip_args.secure_sums and recipe.fedclip_args.on_missing != "redo":
+        raise FedClipError(
+            "--keep-going: with secure_sums no silo masks a round again without one that is lost (on_missing: abort); "
+            "leave it out and resume with all silos, or where the server is trusted set fedclip_args.on_missing: redo"
+        )
     if recipe.fedclip_args.min_silos is None:
         raise FedClipError(
             "--keep-going: the recipe does not say how few silos will do, so that every round needs all of those "
