@@ -155,7 +155,7 @@ def test_a_wait_of_mpis_own_ends_the_job_when_a_rank_does_not_come(comes, monkey
     with together(comm, "rank 0, with everything done", "its end", 60 if comes else 0.1):
         assert comes or left.wait(5)
     assert left.is_set() is not comes
-    assert comm.world.codes == [1] * (not comes)
+    assert comm.world.codes == [stop.WAITED_IN_VAIN] * (not comes), "it cannot say for whom"
     told = "rank 0, with everything done: another rank does not come to its end within 0 s: look at the silos' hosts\n"
     assert capfd.readouterr().err == ("" if comes else f"fedclip: the job stops: {told}")
 

@@ -295,13 +295,13 @@ def test_a_rank_that_sends_something_else_is_named():
 
 
 @pytest.mark.parametrize(
-    ("number", "message"),
+    ("number", "message", "code"),
     [
-        (0, "server (rank 0), before round 1: no sign of photo, art"),
-        (2, "art (rank 2), before round 1: no sign of server"),
+        (0, "server (rank 0), before round 1: no sign of photo, art", 1),
+        (2, "art (rank 2), before round 1: no sign of server", stop.WAITED_IN_VAIN),
     ],
 )
-def test_a_silent_rank_ends_the_job(number, message, monkeypatch, capfd):
+def test_a_silent_rank_ends_the_job(number, message, code, monkeypatch, capfd):
     def leave(code):
         raise SystemExit(code)
 
@@ -309,7 +309,7 @@ def test_a_silent_rank_ends_the_job(number, message, monkeypatch, capfd):
     world = World(3)
     with pytest.raises(SystemExit):
         exchange_status(world.rank(number), ready(NAMES[number]), NAMES, 0.1, go_on, None, GoOn)
-    assert world.codes == [1]
+    assert world.codes == [code]
     told = capfd.readouterr().err
     assert message in told
     assert "fedclip_args.start_timeout" in told
