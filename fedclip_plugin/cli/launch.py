@@ -150,7 +150,8 @@ class _Job:
             hostfile = place / "hosts"
             hostfile.write_text(hostfile_text(hosts), encoding="utf-8")
         ranks = len(members.present) + 1 if members.away else self.ranks
-        job = Launch(ranks, self.options.hostfile, self.more, hostfile)
+        lenient = self.recipe.fedclip_args.round_grace is not None
+        job = Launch(ranks, self.options.hostfile, self.more, hostfile, lenient)
         words = _words(self.options, self.recipe_path, self.folder, members, again)
         if signals is None:
             return job.attend(words)

@@ -44,6 +44,22 @@ LEFT = """prterun has exited due to process rank 2 with PID 2040 on node vm exit
 improperly. There are three reasons this could occur:"""
 
 
+def test_a_server_that_ends_its_job_well_is_no_advice():
+    """It has waited for a silo that never answers, and says so itself (round_grace)."""
+    abort = (
+        "MPI_ABORT was invoked on rank 0 in communicator MPI_COMM_WORLD\n  Proc: [[17130,1],0]\n  Errorcode: 0\n\n"
+        "NOTE: invoking MPI_ABORT causes Open MPI to kill all MPI processes."
+    )
+    ends = (
+        "prterun has exited due to process rank 0 with PID 0 on node vm calling\n"
+        '"abort". This may have caused other processes in the application to be\nterminated by signals sent by prterun.'
+    )
+    both = f"{FRAME}\n{abort}\n{FRAME}\n{FRAME}\n{ends}\n{FRAME}\n \nend\n"
+    assert Advice().pass_on(both.encode()) == b"end\n"
+    failed = both.replace("Errorcode: 0", "Errorcode: 1")
+    assert Advice().pass_on(failed.encode()) == failed.encode()
+
+
 @pytest.mark.parametrize(
     ("block", "end"),
     [

@@ -12,6 +12,9 @@ _FRAME = re.compile(rb"-{40,}\s*")
 _PLACE = re.compile(rb"\[([^\]]+):\d+\] Rank (\d+) (?:is not bound|bound to)")
 """What ``--report-bindings`` says of each rank."""
 
+_SERVER_ENDS = re.compile(r"process rank 0 with PID \d+ on node \S+ calling \"abort\"")
+"""What mpirun says beside the block in which a server ends its job."""
+
 _LONGEST_BLOCK, _LONGEST_PLACE = 16_384, 512
 """Bytes; what is longer is no block, or no such line, and is shown as it is."""
 
@@ -19,6 +22,7 @@ _LONGEST_BLOCK, _LONGEST_PLACE = 16_384, 512
 class Advice:
     """Hands on what mpirun writes on one stream, but for blocks about hosts, which it keeps.
 
+    It keeps what is said of a server that ends its job with exit code 0 too: that is no fault, and the server says why.
     With ``keep_places`` it keeps what ``--report-bindings`` says too.
 
     Attributes
@@ -83,8 +87,11 @@ class Advice:
         self._block = None
         text = block.decode(errors="replace")
         if (fault := host_fault(text)) is None:
-            if self.rank is None and (end := rank_end(text)) is not None:
+            end = rank_end(text)
+            if self.rank is None and end is not None:
                 self.rank, self.ended = end, time.monotonic()
-            return block
+            well = self.rank is not None and (self.rank.rank, self.rank.code) == (0, 0)
+            self._kept = well and (end == self.rank or bool(_SERVER_ENDS.search(" ".join(text.split()))))
+            return b"" if self._kept else block
         self.host, self._kept = self.host or fault, True
         return b""

@@ -85,12 +85,15 @@ class Launch:
         More options of mpirun, as :func:`require_options` returns them.
     hosts
         What mpirun reads in place of the hostfile, where silos are left out.
+    lenient
+        Whether the server may end the job in good order without silos that never answer (``round_grace``).
     """
 
     ranks: int
     hostfile: Path | None = None
     options: tuple[str, ...] = ()
     hosts: Path | None = None
+    lenient: bool = False
 
     def command(self, program: list[str]) -> list[str]:
         """Return mpirun with everything it needs, then ``program``."""
@@ -120,7 +123,8 @@ class Launch:
             started; not in a job that is started again.
         """
         shown = _WHERE in self.options
-        advice = (Advice(not shown), Advice(not shown)) if watch or self.hostfile is not None else None
+        heard = watch or self.hostfile is not None or self.lenient
+        advice = (Advice(not shown), Advice(not shown)) if heard else None
         signals, again = (watch.signals, watch.again) if watch else (None, False)
         ending = attend(self._announced(program, watch), _environment(watch), advice, signals)
         if ending.code == WAITED_IN_VAIN:  # which the ranks say to the launcher alone
