@@ -6,9 +6,11 @@ import numpy as np
 import torch
 
 from fedclip_plugin.features import FeatureSet, SiloFeatures, TextFeatures
+from fedclip_plugin.federated.managers.averaging_driver import AveragingDriver
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
-from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipServer
-from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
+from fedclip_plugin.federated.managers.server import FedClipServer
+from fedclip_plugin.federated.managers.silo import FedClipSilo
+from fedclip_plugin.federated.managers.silo_driver import SiloDriver
 from fedclip_plugin.federated.messages.fedml_messages import announced, decode
 from fedclip_plugin.federated.messages.leaving import sending_through
 from fedclip_plugin.federated.messages.local_transport import LocalNetwork, LocalTransport

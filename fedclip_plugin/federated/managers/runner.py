@@ -9,9 +9,11 @@ import torch
 from fedml import FedMLRunner
 
 from fedclip_plugin.federated.after_training import answer_over, ask_over, asks, closing_exchange, silo_answers
+from fedclip_plugin.federated.managers.averaging_driver import AveragingDriver
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder
-from fedclip_plugin.federated.managers.server import AveragingDriver, FedClipServer
-from fedclip_plugin.federated.managers.silo import FedClipSilo, SiloDriver
+from fedclip_plugin.federated.managers.server import FedClipServer
+from fedclip_plugin.federated.managers.silo import FedClipSilo
+from fedclip_plugin.federated.managers.silo_driver import SiloDriver
 from fedclip_plugin.federated.managers.watchdog import together
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.task import Histories

@@ -1,4 +1,4 @@
-"""The server under FedML: its message handlers, and its link to the aggregator."""
+"""The server under FedML: its message handlers."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
-import torch
 from fedml.core.distributed.communication.message import Message
-from fedml.cross_silo.server.fedml_aggregator import FedMLAggregator
 from fedml.cross_silo.server.fedml_server_manager import FedMLServerManager
 from fedml.cross_silo.server.message_define import MyMessage
 from torch import Tensor
 
-from fedclip_plugin.features import InputSet
+from fedclip_plugin.federated.managers.averaging_driver import AveragingDriver
 from fedclip_plugin.federated.managers.handlers import ManagerMixin
-from fedclip_plugin.federated.managers.quorum import Quorum
 from fedclip_plugin.federated.managers.round_recorder import RoundRecorder, ServerReport
 from fedclip_plugin.federated.managers.round_state import RoundState
 from fedclip_plugin.federated.managers.watchdog import Watchdog
@@ -26,7 +22,6 @@ from fedclip_plugin.federated.messages.added_fields import (
     CHOSEN,
     COMPLETE,
     LAST,
-    OTHERS,
     ROUND,
     TRAIN,
     TRY,
@@ -37,211 +32,15 @@ from fedclip_plugin.federated.messages.expected_answers import ONLINE, ExpectedA
 from fedclip_plugin.federated.messages.federation_tensors import expected_of_silos
 from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
-from fedclip_plugin.federated.roles.closed_form_round import Sent
 from fedclip_plugin.federated.roles.settings import TrainingSettings
-from fedclip_plugin.federated.roles.task import Histories
 from fedclip_plugin.federated.secure_sums.collector import HelloCollector
 from fedclip_plugin.federated.secure_sums.hello import HELLO, MEMBERS
 from fedclip_plugin.federated.stop import stop_job
-from fedclip_plugin.recipe.client_sampling import sampled
 from fedclip_plugin.text import told
 
 logger = logging.getLogger(__name__)
 
 _MODEL_MESSAGES = (MyMessage.MSG_TYPE_S2C_INIT_CONFIG, MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
-
-
-class AveragingDriver(FedMLAggregator):
-    """Drives the aggregator: samples the silos of a round and averages their updates in silo order.
-
-    Attributes
-    ----------
-    drawn
-        Indices of the silos that are to train in the current round, ascending; some may not be able to.
-    sampled
-        Indices of those that do, ascending.
-    seconds
-        Wall time of the last averaging and of the last scoring on the target domain.
-    spent
-        Indices of the silos that may train no more, as their images' privacy is spent.
-    quorum
-        Which of them the round waits for.
-    ended
-        Whether too few silos may train for another round.
-    late
-        Indices of the silos that took no part in the last round, as they did not answer in time.
-    to_try
-        What silos, by index, are to be sent of a closed-form method before the round is over: solutions.
-    """
-
-    def __init__(
-        self, args: Any, target: InputSet | None, aggregator: FedClipAggregator, histories: Histories | None = None
-    ) -> None:
-        super().__init__(None, target, 0, {}, {}, {}, args.worker_num, torch.device("cpu"), args, aggregator)
-        self._aggregator, self._histories = aggregator, histories
-        self.quorum = Quorum(aggregator.settings.round_grace, aggregator.settings.least_silos)
-        self.drawn: list[int] = []
-        self.sampled: list[int] = []
-        self.late: set[int] = set()
-        self.ended = False
-        self._answered: list[int] = []  # whose answers have come in time, ascending
-        self._summed: list[int] = []  # whose sums have, of a closed-form method
-        self.spent: set[int] = set()
-        self.seconds: dict[str, float] = {}
-        self.to_try: dict[int, OrderedDict[str, Tensor]] = {}
-        self._tried = False
-
-    def sample(self, number: int) -> None:
-        """Sample the silos of round ``number`` among those that can train; the run has ended where these are too few.
-
-        Where enough could with those that are behind, the others begin: :attr:`short` says that they wait for one.
-        """
-        settings, members = self._aggregator.settings, self._aggregator.members
-        away, seed = self.spent | self.quorum.behind, settings.random_seed
-        asked = settings.taking_part(number, members.total)
-        self.drawn = members.places(sampled(seed, number, members.total, asked))
-        self.sampled, self.ended = [index for index in self.drawn if index not in away], False
-        if not (away or members.away) or len(self.sampled) >= settings.least_silos:
-            return
-        able = [index for index in range(self.client_num) if index not in away]
-        if len(able) >= settings.least_silos:
-            self.sampled = [able[place] for place in sampled(seed, number, len(able), min(asked, len(able)))]
-        else:
-            self.sampled = able
-            self.ended = len(able) + len(self.quorum.behind - self.spent) < settings.least_silos
-
-    @property
-    def short(self) -> bool:
-        """Whether the round needs more silos than train in it, and is to wait for one that is behind."""
-        settings = self._aggregator.settings
-        goes_on = self.quorum.lenient and not self.ended and self.args.round_idx < settings.comm_round
-        return goes_on and len(self.sampled) < settings.least_silos
-
-    def end_after(self, rounds: int) -> None:
-        """Take the round for the last one whose adapter is being made: all that follows ends the run."""
-        self.args.comm_round = rounds
-        self._aggregator.settings = replace(self._aggregator.settings, comm_round=rounds)
-
-    def client_selection(
-        self, round_idx: int, client_id_list_in_total: list[int], client_num_per_round: int
-    ) -> list[int]:
-        """Return every silo: all receive the adapter and evaluate it; only the sampled ones train."""
-        return client_id_list_in_total
-
-    def data_silo_selection(self, round_idx: int, client_num_in_total: int, client_num_per_round: int) -> list[int]:
-        """Return each silo's own data: data never moves between ranks."""
-        return list(range(client_num_in_total))
-
-    def add_local_trained_result(self, index: int, model_params: Any, sample_num: float) -> None:
-        """Note what a silo sent, as it is; the aggregator checks it first (FedML would fail on nonsense)."""
-        self.model_dict[index], self.sample_num_dict[index] = model_params, sample_num
-        self.flag_client_model_uploaded_dict[index] = True
-
-    def check_whether_all_receive(self) -> bool:
-        """Return whether the round is over, and forget who has answered if so."""
-        if not self.quorum.is_over():
-            return False
-        flags = self.flag_client_model_uploaded_dict
-        self._answered = [index for index in self.sampled if flags[index]]
-        for index in self.sampled:
-            flags[index] = False
-        late = self.quorum.close()
-        self.late = self.late | late if self._tried else late
-        if self._aggregator.solving(self.args.round_idx) is None or self._tried:
-            return True
-        self._tried = True
-        self._take_sums()
-        return False
-
-    def answer(self) -> tuple[int, Any, float] | None:
-        """Return an answer of the round that goes on, as the silo's index, what it sent, and images; None without."""
-        flags = self.flag_client_model_uploaded_dict
-        index = next((index for index in self.sampled if flags[index]), None)
-        return None if index is None else (index, self.model_dict[index], self.sample_num_dict[index])
-
-    def _take_sums(self) -> None:
-        """Solve a closed-form method from the silos' sums; what silos are to try of it goes to :attr:`to_try`."""
-        aggregator, self._summed = self._aggregator, self._answered
-        aggregator.take_sums(self._answers())
-        assert aggregator.closed_form is not None, "asked of those methods only"
-        found = aggregator.closed_form.candidates()
-        for index in self._answered:
-            self.to_try[index] = OrderedDict(found)
-            if aggregator.settings.personal_statistics:
-                others = aggregator.closed_form.total(aggregator.silos[index]).to_wire()
-                self.to_try[index].update((f"{OTHERS}{name}", tensor) for name, tensor in others.items())
-
-    def _answers(self) -> list[Sent]:
-        """Return what the silos sent, and forget it."""
-        splits, silos = self._aggregator.splits, self._aggregator.silos
-        return [
-            Sent(silos[index], self.sample_num_dict[index], self.model_dict.pop(index), splits[index] if splits else {})
-            for index in self._answered
-        ]
-
-    def aggregate(self) -> tuple[Any, list[Any], list[int]]:
-        """Average the updates that came, load what silos will see of it, and sample those of the next round.
-
-        Return what travels to the silos, the updates that were averaged, and the indices of their silos.
-        """
-        began = time.perf_counter()
-        aggregator = self._aggregator
-        solved = aggregator.solving(self.args.round_idx) is not None
-        answered = self._summed if solved else self._answered
-        aggregator.answered = tuple(aggregator.silos[index] for index in answered)
-        if solved:
-            result = aggregator.take_trials(self._answers())
-            self.set_global_model_params(result)
-            self.seconds, self._tried, indices = {"aggregate": time.perf_counter() - began}, False, answered
-            self._go_on(self.args.round_idx + 1)
-            return self._to_send(result), [], indices
-        updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self._answered]
-        if aggregator.settings.interpolates(self.args.round_idx):
-            chosen = list(range(len(updates)))
-            result = aggregator.interpolate(aggregator.take_interpolations(updates))
-        elif aggregator.settings.secure_sums:
-            chosen, result = list(range(len(updates))), aggregator.aggregate_masked(updates)
-            updates = []
-        else:
-            updates, chosen = aggregator.on_before_aggregation(updates)
-            result = aggregator.on_after_aggregation(aggregator.aggregate(updates))
-        payload, seen = aggregator.compressor.compress(result, aggregator.get_model_params())
-        self.set_global_model_params(seen)
-        self.seconds = {"aggregate": time.perf_counter() - began}
-        indices = [self._answered[index] for index in chosen]
-        self._go_on(self.args.round_idx + 1)
-        return self._to_send(payload), updates, indices
-
-    def _to_send(self, tensors: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
-        """Return tensors that nobody changes: a silo that is late may take them much later."""
-        if not self.quorum.lenient:
-            return tensors
-        return OrderedDict((name, tensor.clone()) for name, tensor in tensors.items())
-
-    def get_global_model_params(self) -> OrderedDict[str, Tensor]:
-        """Return the global adapter, as it is sent."""
-        return self._to_send(super().get_global_model_params())
-
-    def _go_on(self, number: int) -> None:
-        """Sample the silos of the next round; where none may train any more, there is none."""
-        self.sample(number)
-        if self.ended and number < self._aggregator.settings.comm_round:
-            self.end_after(number)
-
-    def test_on_server_for_all_clients(self, round_idx: int) -> None:
-        """Score the new adapter on the target domain, when it is this round's turn."""
-        began = time.perf_counter()
-        self.aggregator.target = None
-        super().test_on_server_for_all_clients(round_idx)
-        self.note(round_idx + 1)
-        self.seconds["target"] = time.perf_counter() - began
-
-    def note(self, number: int) -> None:
-        """Keep what was answered about the target domain after round ``number``, where somebody asked for it."""
-        self._aggregator.note_target(number, self._histories)
-
-    def get_dummy_input_tensor(self) -> None:
-        """FedML asks for a sample input to describe the model to its cloud: there is none."""
 
 
 class FedClipServer(ManagerMixin, FedMLServerManager):
