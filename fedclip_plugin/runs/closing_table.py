@@ -79,7 +79,7 @@ def table_cells(rows: Sequence[Row], target: str | None) -> list[list[str]]:
     target
         Name of the target domain; None leaves its column out.
     """
-    silos = list(dict.fromkeys(name for _, own, _ in rows for name in own))
+    silos = _in_order([list(own) for _, own, _ in rows])
     left_out = silent_silos(rows)
     known = [name for name in silos if name not in left_out]
     head = ["accuracy in %", *silos, "sources", *([f"target {target}"] if target else [])]
@@ -97,8 +97,19 @@ def table_cells(rows: Sequence[Row], target: str | None) -> list[list[str]]:
 
 def silent_silos(rows: Sequence[Row]) -> list[str]:
     """Return the silos that a row lacks, as they did not report in time."""
-    silos = dict.fromkeys(name for _, own, _ in rows for name in own)
+    silos = _in_order([list(own) for _, own, _ in rows])
     return [name for name in silos if any(name not in own for _, own, _ in rows)]
+
+
+def _in_order(known: Sequence[list[str]]) -> list[str]:
+    """Return all names of several lists that each have some of them, in the one order that they share."""
+    found = list(known[0])
+    for names in known[1:]:
+        for place, name in enumerate(names):
+            if name not in found:
+                after = next((other for other in names[place:] if other in found), None)
+                found.insert(len(found) if after is None else found.index(after), name)
+    return found
 
 
 def silent_note(rows: Sequence[Row]) -> str:

@@ -5,6 +5,7 @@ import torch
 
 from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.federated.managers.quorum import Quorum
+from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.machine import torch_threads
 from fedclip_plugin.methods import parameters_of
 from fedclip_plugin.recipe import Recipe
@@ -25,6 +26,13 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+def wait(clock, look, seconds):
+    """Let time pass in small steps, after each of which somebody looks."""
+    for _ in range(round(2 * seconds)):
+        clock.now += 0.5
+        look()
 
 
 def test_without_a_grace_a_round_waits_for_all_that_train_and_nobody_is_behind():
@@ -48,9 +56,9 @@ def test_enough_answers_and_the_grace_close_a_round():
     clock.now = 100.0
     assert not quorum.is_over(), "one update is not enough, however long it takes"
     quorum.answered(1)
-    clock.now += GRACE - 0.01
+    wait(clock, quorum.is_over, GRACE - 0.5)
     assert not quorum.is_over()
-    clock.now += 0.02
+    wait(clock, quorum.is_over, 0.5)
     assert quorum.is_over()
     assert quorum.close() == quorum.behind == {2}
 
@@ -69,7 +77,8 @@ def test_who_comes_back_in_a_round_has_taken_no_part_in_it():
     quorum.sent(0, counts=True)
     quorum.sent(1, counts=True)
     quorum.answered(0)
-    clock.now = GRACE
+    wait(clock, quorum.is_over, GRACE)
+    assert quorum.is_over()
     assert quorum.close() == {1}
     quorum.sent(0, counts=True)
     quorum.back(1, joins=False)
@@ -77,6 +86,30 @@ def test_who_comes_back_in_a_round_has_taken_no_part_in_it():
     assert quorum.is_over(), "it is waited for from the next round on"
     assert quorum.close() == {1}
     assert quorum.behind == set()
+
+
+def test_time_in_which_the_server_stood_still_is_nobodys():
+    quorum = Quorum(GRACE, 1, clock := Clock())
+    quorum.sent(0, counts=True)
+    quorum.sent(1, counts=True)
+    quorum.answered(0)
+    assert not quorum.is_over()
+    clock.now += 100.0
+    assert not quorum.is_over()
+    quorum.answered(1)
+    assert quorum.close() == set()
+
+
+def test_what_cannot_be_used_is_not_enough():
+    quorum = Quorum(GRACE, 2, clock := Clock())
+    for silo in range(3):
+        quorum.sent(silo, counts=True)
+    quorum.answered(0)
+    quorum.answered(1, usable=False)
+    wait(clock, quorum.is_over, 10 * GRACE)
+    assert not quorum.is_over(), "the third one may still come"
+    quorum.answered(2)
+    assert quorum.is_over()
 
 
 class Late:
@@ -100,8 +133,7 @@ class Late:
                 elif self.clock.now >= 1000:
                     return self
                 else:
-                    self.clock.now += GRACE
-                    self.run.server.look()
+                    wait(self.clock, self.run.server.look, GRACE)
         return self
 
     def in_round(self, number):
@@ -253,6 +285,41 @@ def test_sums_that_come_late_are_no_answer_to_what_is_tried(tmp_path):
     assert late.lines[1].late == ("photo",)
     assert late.run.server.missing == ()
     assert set(late.lines[1].tests()) == set(SILOS)
+
+
+def test_a_silo_that_sends_nonsense_is_not_one_of_those_that_are_enough(tmp_path, monkeypatch):
+    """The third update is waited for, though two have come: one of them cannot be used."""
+    late = Late(tmp_path / "run", comm_round=2)
+    late.deliver(until=late.in_round(2))
+    trained = FedClipTrainer.get_model_params
+
+    def broken(self):
+        tensors = trained(self)
+        if self.silo == "art":
+            next(iter(tensors.values())).fill_(float("nan"))
+        return tensors
+
+    monkeypatch.setattr(FedClipTrainer, "get_model_params", broken)
+    late.clock.now = 900.0
+    late.deliver(3)
+    assert late.in_round(2)(), "photo is waited for"
+    late.clock.now = 0.0
+    late.deliver()
+    assert list(late.lines[2].dropped) == ["art"]
+    assert late.lines[2].late == ()
+
+
+def test_a_late_silo_takes_no_zero_shot_scores_of_the_others(tmp_path):
+    late = Late(tmp_path / "run", method="ridge", comm_round=1)
+    late.deliver(until=lambda: late.run.server.is_initialized)
+    late.deliver(3)
+    assert [bool(silo.zero_shot) for silo in late.lines[0].silos.values()] == [True, True, False]
+
+
+def test_columns_keep_the_order_of_the_silos():
+    rows = [("a", {"art": 0.5, "photo": 0.5}, None), ("b", {"art": 0.5, "cartoon": 0.5, "photo": 0.5}, None)]
+    assert table_cells(rows, None)[0] == ["accuracy in %", "art", "cartoon", "photo", "sources"]
+    assert table_cells([rows[0], ("c", {"cartoon": 0.5, "photo": 0.5}, None)], None)[0][1:4] == [*rows[1][1]]
 
 
 def test_zero_shot_scores_that_come_late_are_kept(tmp_path):

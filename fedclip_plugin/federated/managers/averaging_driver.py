@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from fedml.cross_silo.server.fedml_aggregator import FedMLAggregator
+from fedml.cross_silo.server.message_define import MyMessage
 from torch import Tensor
 
 from fedclip_plugin.features import InputSet
@@ -123,6 +124,19 @@ class AveragingDriver(FedMLAggregator):
         self._tried = True
         self._take_sums()
         return False
+
+    def can_use(self, index: int, message: Any) -> bool:
+        """Return whether a silo's update can be averaged; what is none is looked at when the round is closed."""
+        if (
+            message.get_type() != MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER
+            or self._aggregator.solving(self.args.round_idx) is not None
+            or self._aggregator.settings.interpolates(self.args.round_idx)
+        ):
+            return True
+        samples, tensors = (
+            message.get(key) for key in (MyMessage.MSG_ARG_KEY_NUM_SAMPLES, MyMessage.MSG_ARG_KEY_MODEL_PARAMS)
+        )
+        return self._aggregator.fault_of(self._aggregator.silos[index], samples, tensors) is None
 
     def answer(self) -> tuple[int, Any, float] | None:
         """Return an answer of the round that goes on, as the silo's index, what it sent, and images; None without."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+_STEP_SECONDS = 1.0
+"""Whether a round is over is asked more often than this: a longer step means that this process itself stood still."""
+
 
 class Quorum:
     """Says when a round is over, and which silos are behind.
 
     Without a grace period a round is over when every silo that trains in it has answered. With one it is over when
-    every silo that was sent its adapter has answered, or ``grace`` seconds after enough of those that train have. Who
-    has not answered then is behind, and stays so until it answers. Silos go by their indices.
+    every silo that was sent its adapter has answered, or ``grace`` seconds after enough of those that train have sent
+    what can be used. Who has not answered then is behind, and stays so until it answers. Time in which this process
+    stood still counts for nobody. Silos go by their places among those that are there.
 
     Parameters
     ----------
@@ -34,7 +38,9 @@ class Quorum:
         self._counted: set[int] = set()  # who was sent the adapter, and whose answers count for the round
         self._others: set[int] = set()  # who was sent it besides
         self._answers = 0  # that count
+        self._begun = False  # whether anybody was sent the adapter of the round
         self._enough_since: float | None = None
+        self._asked: float | None = None  # when it was asked last whether the round is over
         self._away: set[int] = set()  # who was behind when the round began, or in it
 
     @property
@@ -49,13 +55,14 @@ class Quorum:
 
     def sent(self, silo: int, counts: bool) -> None:
         """Note that a silo was sent the adapter of the round, and whether the round needs its answer."""
+        self._begun = True
         (self._counted if counts else self._others).add(silo)
 
-    def answered(self, silo: int) -> None:
-        """Note that a silo has answered in time."""
+    def answered(self, silo: int, usable: bool = True) -> None:
+        """Note that a silo has answered in time, and whether what it sent can be used."""
         if silo in self._counted:
             self._counted.discard(silo)
-            self._answers += 1
+            self._answers += usable
         self._others.discard(silo)
         if self._answers >= self._enough and self._enough_since is None:
             self._enough_since = self._clock()
@@ -74,9 +81,19 @@ class Quorum:
         """Return whether the round is over: it may be closed."""
         if self._grace is None:
             return not self._counted
+        now = self._clock()
+        stood = 0.0 if self._asked is None else now - self._asked
+        self._asked = now
+        if self._enough_since is not None and stood > _STEP_SECONDS:
+            self._enough_since += stood
         if not self.waiting():
-            return self._answers >= self._enough
-        return self._enough_since is not None and self._clock() >= self._enough_since + self._grace
+            return self._begun and (self._answers >= self._enough or not self.behind)
+        return self._enough_since is not None and now >= self._enough_since + self._grace
+
+    @property
+    def stuck(self) -> bool:
+        """Whether everybody has answered, and the round still lacks answers: it needs a silo that is behind."""
+        return self._grace is not None and not self.waiting() and self._answers < self._enough and bool(self.behind)
 
     def close(self) -> set[int]:
         """End the round, and return which silos took no part in it, as they did not answer in time."""
@@ -85,5 +102,6 @@ class Quorum:
             self.behind |= self.waiting()
             late |= self.behind
             self._others = set()
-        self._counted, self._answers, self._enough_since, self._away = set(), 0, None, set()
+        self._counted, self._answers, self._begun = set(), 0, False
+        self._enough_since, self._away = None, set()
         return late

@@ -80,10 +80,16 @@ class RoundRecorder:
         return {name for name, (_, spent) in self._privacy.get(-1, {}).items() if spent}
 
     def report(self, report: SiloReport) -> None:
-        """Take in one silo's report: its scores belong to ``report.round``, its training to the round after."""
+        """Take in one silo's report: its scores belong to ``report.round``, its training to the round after.
+
+        Of several on one round, as where solutions are tried, the first tells zero-shot CLIP's scores.
+        """
         if report.zero_shot and report.round <= self._last and report.silo not in self._zero_shot:
             self._late_zero_shot[report.silo] = report.zero_shot  # of a silo that was left out until now
-        self._reports.setdefault(report.round, {})[report.silo] = report
+        known = self._reports.setdefault(report.round, {})
+        if report.silo in known and not report.zero_shot:
+            report = replace(report, zero_shot=known[report.silo].zero_shot)
+        known[report.silo] = report
         if report.epsilon is not None:
             self._privacy.setdefault(report.round + 1, {})[report.silo] = report.epsilon, report.spent
         if report.train_loss is not None and math.isfinite(report.train_loss):  # JSON has no NaN

@@ -116,13 +116,15 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
                 return
             self._recorder.report(report)
             if report.round == self.args.round_idx:  # who only evaluates may be a round behind the others
-                self._quorum.answered(silo)
+                self._quorum.answered(silo, self._averager.can_use(silo, message) if self.lenient else True)
             if self.lenient and self._quorum.reached:
                 self._wait_no_longer(self._quorum.waiting())
         if self._hellos is not None and message.get(MyMessage.MSG_ARG_KEY_CLIENT_STATUS) == ONLINE and not own:
             self._hellos.take(message.get_sender_id(), message.get(HELLO))
         super().handle(kind, message)
         self.look()
+        if self._quorum.stuck:
+            self._await_behind()
 
     def look(self) -> None:
         """Close the round if it is over: by its last answer when that is no update, or by the time that has passed."""
@@ -144,7 +146,8 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         That is in the next round; in this one where it lacks answers, or to take the last adapter.
         """
         over, name = self.args.round_idx == self.settings.comm_round, told(report.silo)
-        needed = self._averager.short or (silo in self._averager.drawn and not self._quorum.reached)
+        drawn = silo in self._averager.drawn and not self._quorum.reached
+        needed = self._averager.short or self._quorum.stuck or drawn
         trains = silo not in self._averager.spent and self._aggregator.solving(self.args.round_idx) is None
         joins = over or (needed and trains)
         self._quorum.back(silo, joins)
@@ -165,6 +168,12 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
     def _wait_no_longer(self, silos: Iterable[int]) -> None:
         """Let silos be silent: the round can be closed without them."""
         self._watchdog.excuse(self._aggregator.silos[silo] for silo in silos)
+
+    def _await_behind(self) -> None:
+        """Wait for the silos that are behind, whom the round needs, up to ``round_timeout``."""
+        behind = [self._aggregator.silos[silo] for silo in sorted(self._quorum.behind)]
+        self._watchdog.excuse(behind)
+        self._watchdog.expect(behind, self.settings.round_timeout)
 
     def expected(self) -> dict[str, ExpectedKind]:
         """Return what silos send."""
@@ -235,8 +244,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         if self.lenient:
             self._wait_no_longer(self._quorum.behind)
         if self._averager.short:
-            behind = (self._aggregator.silos[silo] for silo in sorted(self._quorum.behind))
-            self._watchdog.expect(behind, self.settings.round_timeout)
+            self._await_behind()
         began, down = self._sent_at, self._bytes_down
         up = self.com_manager.bytes_received - self._received_before
         self._begin_round()

@@ -46,6 +46,9 @@ _WAIT_SECONDS = 0.2
 _IDLE_SECONDS, _BUSY_SECONDS = 1e-3, 5e-5
 _FIRST_TAG, _TAGS = 10_000, 10_000  # MPI promises tags up to 32,767
 
+_unfinished: list[Sending | Arriving] = []
+"""Messages to and from ranks that were given up: MPI may read and write their memory until this process ends."""
+
 
 @dataclass(frozen=True)
 class _Received:
@@ -134,7 +137,7 @@ class CountingTransport(MpiCommunicationManager):
             if message is not None:
                 self.notify(message)
                 del message  # the next one may need its room
-            if self._look is not None and not self._stop_running:
+            if self._look is not None and not self._stop_running and self.q_receiver.empty():
                 self._look()
 
     def stop_receive_message(self) -> None:
@@ -170,7 +173,7 @@ class CountingTransport(MpiCommunicationManager):
     def _carry(self) -> None:
         """Move messages in and out until the transport is closed; no other thread waits for MPI."""
         try:
-            while not self._closed.is_set() or self._arriving:
+            while not self._closed.is_set() or any(own.source not in self._given_up for own, _ in self._arriving):
                 self._accept()
                 self._deliver()
                 with self._sent:
@@ -178,6 +181,7 @@ class CountingTransport(MpiCommunicationManager):
                     self._sent.notify_all()
                     busy = self._sending or self._arriving
                 time.sleep(_BUSY_SECONDS if busy else _IDLE_SECONDS)
+            _unfinished.extend([*self._sending, *(own for own, _ in self._arriving)])
         except BaseException as error:
             stop_job(self.comm, f"{self._names[self.rank]}, while messages travel", error)
 

@@ -149,6 +149,12 @@ class FedClipAggregator(ServerAggregator):
         updates, chosen = super().on_before_aggregation(updates)
         return self._robustly(updates, held, [self.answered[index] for index in kept]), [kept[own] for own in chosen]
 
+    def fault_of(self, silo: str, samples: Any, sent: Any) -> str | None:
+        """Return why a silo's update, as it was sent, will be dropped; None where it will be averaged."""
+        held = self.get_model_params()
+        opened = self._open(self._images.get(silo), samples, sent, self.compressor.template(held), held)
+        return opened if isinstance(opened, str) else None
+
     def _robustly(self, updates: Updates, held: Mapping[str, Tensor], names: Sequence[str]) -> Updates:
         """Return what robust aggregation makes of the updates of these silos, and note whose it did not take whole."""
         found = self._robust.apply(held, updates)
