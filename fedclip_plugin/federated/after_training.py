@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,9 @@ _ANSWERS: dict[type[Any], type[Any]] = {
 Answer = Callable[[Any], Any]
 """From a question to what a rank says of its images."""
 
-_Ask = Callable[[Any], Sequence[Any]]
+_Ask = Callable[[Any], Mapping[int, Any]]
+"""From a question to what the ranks answer, by rank."""
+
 _Say = Callable[[str], None]
 
 
@@ -69,19 +71,30 @@ def silo_answers(trainer: FedClipTrainer, splits: SiloFeatures) -> Answer:
 
 def ask_here(answers: Sequence[Answer], aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:
     """End a run whose silos, or whose one worker, are in this process; `say` hears what could not be done."""
-    _ask_all(lambda question: [own(question) for own in answers], aggregator, target, say, aggregator.silos)
+
+    def _ask(question: Any) -> dict[int, Any]:
+        return {rank: own(question) for rank, own in enumerate(answers, 1)}
+
+    _ask_all(_ask, aggregator, target, say)
 
 
 def closing_exchange(
-    comm: Any, names: Sequence[str], limit: float, model: Adapter, missing: Collection[int] = ()
+    comm: Any,
+    names: Sequence[str],
+    limit: float,
+    model: Adapter,
+    missing: Collection[int] = (),
+    leniency: tuple[int, float] | None = None,
 ) -> Exchange:
     """Return the way between the ranks, of which `names` are known here, for :func:`ask_over` about a `model`.
 
-    Ranks that are `missing` are not asked.
+    Ranks that are `missing` are not asked; `leniency` is as for :class:`Exchange`.
     """
     adapter = TensorLayout.like(parameters_of(model), "adapter.")
     layouts = {ScoreAdapter: [adapter], ScoreClasses: [adapter, *NO_TENSORS]}
-    return Exchange(comm, names, limit, "after the last round", "fedclip_args.round_timeout", layouts, missing)
+    return Exchange(
+        comm, names, limit, "after the last round", "fedclip_args.round_timeout", layouts, missing, leniency
+    )
 
 
 def ask_over(
@@ -90,16 +103,15 @@ def ask_over(
     aggregator: FedClipAggregator,
     target: InputSet | None,
     say: _Say,
-    missing: Collection[int] = (),
 ) -> None:
-    """End a run over MPI, on the server, while all other ranks but those missing are in :func:`answer_over`."""
+    """End a run over MPI, on the server, while all other ranks that are there are in :func:`answer_over`."""
 
-    def _ask(question: Any) -> list[Any]:
+    def _ask(question: Any) -> dict[int, Any]:
         exchange.to_silos([question] * ranks)
-        return exchange.from_silos(_ANSWERS[type(question)])
+        answers = exchange.from_silos(_ANSWERS[type(question)])
+        return dict(zip(exchange.silos, answers, strict=True))
 
-    silos = [name for rank, name in enumerate(aggregator.silos, 1) if rank not in missing]
-    _ask_all(_ask, aggregator, target, say, silos)
+    _ask_all(_ask, aggregator, target, say)
     exchange.to_silos([NoMoreQuestions()] * ranks)
 
 
@@ -109,33 +121,34 @@ def answer_over(exchange: Exchange, answer: Answer) -> None:
         exchange.to_server(answer(question))
 
 
-def _ask_all(
-    ask: _Ask, aggregator: FedClipAggregator, target: InputSet | None, say: _Say, silos: Sequence[str]
-) -> None:
+def _ask_all(ask: _Ask, aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:
     sent = sum(tensor.nbytes for tensor in parameters_of(aggregator.model).values())
     if sent > _MOST_BYTES:
         say(f"note: an adapter of {size(sent)} is not sent once more: it is not calibrated, nor tried on other classes")
         return
     scorer, model = aggregator.class_scorer, aggregator.model
     if scorer is not None:
-        score_classes(aggregator.folder, scorer, model, partial(_class_counts, ask, aggregator, silos))
+        score_classes(aggregator.folder, scorer, model, partial(_class_counts, ask, aggregator))
     if aggregator.settings.calibrate:
         _calibrate(ask, aggregator, target, say)
 
 
-def _class_counts(
-    ask: _Ask, aggregator: FedClipAggregator, silos: Sequence[str], adapter: Arrays | None
-) -> dict[str, ClassCounts]:
-    """Return the counts of the silos that are asked; a simulation's server has all images itself, and asks nobody."""
+def _class_counts(ask: _Ask, aggregator: FedClipAggregator, adapter: Arrays | None) -> dict[str, ClassCounts]:
+    """Return the counts of the silos that answer; a simulation's server has all images itself, and asks nobody."""
     assert aggregator.class_scorer is not None, "asked of runs that have new classes only"
     if aggregator.class_scorer.sources:
         return aggregator.class_scorer.of_sources(aggregator.model, adapter)
-    return dict(zip(silos, map(checked_counts, ask(ScoreClasses(adapter))), strict=True))
+    answers = ask(ScoreClasses(adapter))
+    return {aggregator.silos[rank - 1]: checked_counts(answer) for rank, answer in answers.items()}
 
 
 def _calibrate(ask: _Ask, aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:
     own, task = None, aggregator.task
     if target is not None:
         own = Calibrator(aggregator.model, lambda model: dict.fromkeys(PARTS, task.logits(model, target)))
-    if fault := calibrate_run(aggregator.folder, ask, own, aggregator.settings.false_reject_rate):
+
+    def _answers(question: Any) -> list[Any]:
+        return list(ask(question).values())
+
+    if fault := calibrate_run(aggregator.folder, _answers, own, aggregator.settings.false_reject_rate):
         say(f"note: {fault}")

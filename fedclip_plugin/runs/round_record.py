@@ -112,7 +112,8 @@ class RoundRecord(_Record):
     answered
         The silos, or clients, that sent an update.
     late
-        Silos that took no part in the round, as they had not answered in time (``round_grace``).
+        Silos that did not answer in time (``round_grace``): their updates are not in the round's adapter. Where a round
+        is solved, a silo may be late with trying solutions alone, and is in ``answered`` too.
     silent
         Silos that have not said in time how the round's adapter does: their scores are None, and not in the means.
     dropped

@@ -55,9 +55,13 @@ def test_a_server_that_ends_its_job_well_is_no_advice():
         '"abort". This may have caused other processes in the application to be\nterminated by signals sent by prterun.'
     )
     both = f"{FRAME}\n{abort}\n{FRAME}\n{FRAME}\n{ends}\n{FRAME}\n \nend\n"
-    assert Advice().pass_on(both.encode()) == b"end\n"
+    advice = Advice()
+    assert advice.pass_on(both.encode()) == b"end\n"
+    assert advice.ended_well
     failed = both.replace("Errorcode: 0", "Errorcode: 1")
-    assert Advice().pass_on(failed.encode()) == failed.encode()
+    advice = Advice()
+    assert advice.pass_on(failed.encode()) == failed.encode()
+    assert not advice.ended_well
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,30 @@ def test_a_silo_whose_server_takes_nothing_says_so(capfd):
     assert "photo (rank 1), between federations: no sign of server" in capfd.readouterr().err
 
 
+def lenient():
+    """Return the server's end of an exchange that two silos will do for, and one more rank that says nothing."""
+    comm = World(4).rank(0)
+    return comm, Exchange(comm, ("server", *"abc"), 60.0, "after the last round", leniency=(2, 0.1))
+
+
+def test_who_answers_too_late_is_not_there_any_more():
+    comm, exchange = lenient()
+    for rank in (1, 3):
+        tell(comm.world.rank(rank), GoOn(), 0)
+    assert exchange.from_silos(GoOn) == [GoOn()] * 2
+    assert exchange.silos == [1, 3]
+    tell(comm.world.rank(1), GoOn(), 0)
+    tell(comm.world.rank(3), GoOn(), 0)
+    assert len(exchange.from_silos(GoOn)) == 2, "it is not waited for again"
+
+
+def test_who_takes_nothing_in_time_is_not_there_any_more():
+    comm, exchange = lenient()
+    comm.Issend = lambda content, dest, tag: NEVER if dest == 2 else DONE
+    exchange.to_silos([GoOn()] * 4)
+    assert exchange.silos == [1, 3]
+
+
 def test_a_refusal_is_said_whoever_does_not_listen(monkeypatch):
     monkeypatch.setattr(module, "_LAST_WORD_SECONDS", 0.1)
     comm = World(2).rank(0)

@@ -355,3 +355,16 @@ def test_what_is_sent_is_shown_before_it_leaves_and_nothing_leaves_when_that_rai
     transport.handle_receive_message()
     assert transport.bytes_received == transport.bytes_sent
     assert transport.q_receiver.empty()
+
+
+def test_half_a_message_of_a_rank_that_is_given_up_does_not_hold_up_the_end(comm):
+    transport = CountingTransport(
+        comm, 0, 1, {0: "the only rank"}, expecting(TENSORS), lambda rank: None, look=lambda: None
+    )
+    request = comm.Isend(encode(with_tensors(TENSORS)).header, 0, transport._tag)
+    while not transport._arriving:
+        time.sleep(0.01)
+    transport.give_up([0])
+    transport.stop_receive_message()
+    assert not transport._carrier.is_alive()
+    assert request is not None

@@ -69,6 +69,11 @@ class Advice:
                 shown += line
         return bytes(shown)
 
+    @property
+    def ended_well(self) -> bool:
+        """Whether the server has ended the job with exit code 0."""
+        return self.rank is not None and (self.rank.rank, self.rank.code) == (0, 0)
+
     def rest(self) -> bytes:
         """Return what was held back when nothing more comes."""
         rest = bytes(self._block or b"") + self._line
@@ -90,8 +95,7 @@ class Advice:
             end = rank_end(text)
             if self.rank is None and end is not None:
                 self.rank, self.ended = end, time.monotonic()
-            well = self.rank is not None and (self.rank.rank, self.rank.code) == (0, 0)
-            self._kept = well and (end == self.rank or bool(_SERVER_ENDS.search(" ".join(text.split()))))
+            self._kept = self.ended_well and (end == self.rank or bool(_SERVER_ENDS.search(" ".join(text.split()))))
             return b"" if self._kept else block
         self.host, self._kept = self.host or fault, True
         return b""

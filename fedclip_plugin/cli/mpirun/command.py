@@ -130,6 +130,8 @@ class Launch:
         if ending.code == WAITED_IN_VAIN:  # which the ranks say to the launcher alone
             ending = replace(ending, code=FederationError.exit_code)
         said = advice or ()
+        if not ending.told and any(own.ended_well for own in said):
+            ending = replace(ending, code=0)  # how ranks fall that are killed then does not matter
         found = next((own.host for own in said if own.host), None)
         if watch:
             rank = next((own.rank for own in said if own.rank), None)

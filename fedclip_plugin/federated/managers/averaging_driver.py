@@ -29,7 +29,8 @@ class AveragingDriver(FedMLAggregator):
     Attributes
     ----------
     drawn
-        Indices of the silos that are to train in the current round, ascending; some may not be able to.
+        Places, among the silos that are there, of those that are to train in the current round, ascending; some may
+        not be able to. All that is called an index here is such a place.
     sampled
         Indices of those that do, ascending.
     seconds

@@ -143,9 +143,12 @@ class FedClipRunner(FedMLRunner):
         if not asks(pair):
             return
         names, missing = ("server", *(server.silos if server else ())), self.missing
-        exchange = closing_exchange(comm, names, settings.round_timeout, pair.model, missing)
+        leniency = None if settings.round_grace is None else (settings.least_silos, settings.round_grace)
+        exchange = closing_exchange(comm, names, settings.round_timeout, pair.model, missing, leniency)
         if server is not None:
-            ask_over(exchange, comm.Get_size(), server, self._dataset[3], self._say, missing)
+            ask_over(exchange, comm.Get_size(), server, self._dataset[3], self._say)
+            assert isinstance(self.runner, FedClipServer), "it has the aggregator"
+            self.runner.missing = tuple(rank for rank in range(1, comm.Get_size()) if rank not in exchange.silos)
         elif silo is not None:
             (splits,) = self._dataset[5].values()
             answer_over(exchange, silo_answers(silo, splits))

@@ -37,8 +37,8 @@ _LAST_WORD_SECONDS = 5.0
 Layouts = Mapping[type[Any], Sequence[TensorLayout]]
 """By class of a message: which arrays it may have."""
 
-_untaken: list[Sending] = []
-"""Last words to ranks that do not listen: MPI may read them until this process ends."""
+_untaken: list[Sending | Arriving] = []
+"""What is on its way to or from ranks that do not listen: MPI may read and write it until this process ends."""
 
 
 def packed(value: Any) -> PackedMessage:
@@ -64,6 +64,14 @@ class Exchange:
         Which arrays the messages that come here may have; a class that is not there has none.
     without
         Ranks that are not there: the server sends them nothing, and waits for nothing from them.
+    leniency
+        How many silos will do, and for how many seconds the server waits for the others then; after that they are not
+        there either. None waits for all.
+
+    Attributes
+    ----------
+    silos
+        Ranks of the silos that are there, ascending.
     """
 
     def __init__(
@@ -75,10 +83,12 @@ class Exchange:
         key: str = "fedclip_args.start_timeout",
         layouts: Layouts | None = None,
         without: Collection[int] = (),
+        leniency: tuple[int, float] | None = None,
     ) -> None:
         self._comm, self._when, self._key, self._layouts = comm, when, key, layouts or {}
         self._rank, self._size = comm.Get_rank(), comm.Get_size()
-        self._silos = [rank for rank in range(1, self._size) if rank not in without]
+        self.silos = [rank for rank in range(1, self._size) if rank not in without]
+        self._leniency = None if self._rank else leniency
         self._limit = limit * PATIENCE if self._rank else limit
         self._names = [told(names[rank]) if rank < len(names) else f"rank {rank}" for rank in range(self._size)]
 
@@ -93,7 +103,7 @@ class Exchange:
 
     def from_silos(self, kind: type[Any]) -> list[Any]:
         """Return a message of every silo, in their order; a FedClipError names the silo whose is of another kind."""
-        return self._receive(self._silos, (kind,))
+        return self._receive(self.silos, (kind,))
 
     def to_silos(self, values: Sequence[Any], last: bool = False) -> None:
         """Send every silo its message, and wait until each has taken it, so that nobody is frozen.
@@ -102,7 +112,7 @@ class Exchange:
         whoever does not listen is not waited for long.
         """
         made = {id(value): packed(value) for value in values[1:]}  # one for all ranks that are sent the same
-        sent = {rank: Sending.begin(self._comm, made[id(values[rank])], rank, _TAG) for rank in self._silos}
+        sent = {rank: Sending.begin(self._comm, made[id(values[rank])], rank, _TAG) for rank in self.silos}
         self._finish(sent, min(self._limit, _LAST_WORD_SECONDS) if last else self._limit, last)
 
     def from_server(self, *kinds: type[Any]) -> Any:
@@ -111,14 +121,22 @@ class Exchange:
         return received
 
     def _finish(self, sending: Mapping[int, Sending], limit: float, last: bool = False) -> None:
-        waiting, began = dict(sending), time.monotonic()
+        waiting, began, patience = dict(sending), time.monotonic(), _Patience(self._leniency)
         while waiting := {rank: message for rank, message in waiting.items() if not message.over()}:
+            if patience.ends(len(sending) - len(waiting)):
+                self._give_up(waiting)
+                return
             if time.monotonic() - began > limit:
                 if not last:
                     self._stop(waiting, limit)
                 _untaken.extend(waiting.values())
                 return
             _pause(began)
+
+    def _give_up(self, messages: Mapping[int, Sending | Arriving | None]) -> None:
+        """Take it that these ranks are not there; what is on its way to or from them is left alone."""
+        _untaken.extend(message for message in messages.values() if message is not None)
+        self.silos = [rank for rank in self.silos if rank not in messages]
 
     def _receive(self, ranks: Iterable[int], kinds: Sequence[type[Any]]) -> list[Any]:
         """Receive one message from each of ``ranks``, or end the job when one stays silent."""
@@ -127,6 +145,7 @@ class Exchange:
             name: ExpectedKind(record_of(kind), self._layouts.get(kind, NO_TENSORS)) for name, kind in classes.items()
         }
         waiting, arriving, received, began = set(ranks), dict[int, Arriving](), dict[int, Any](), time.monotonic()
+        patience = _Patience(self._leniency)
         while True:
             for rank in sorted(waiting):
                 try:
@@ -146,6 +165,9 @@ class Exchange:
                 except ValueError as error:
                     why = told(str(error), 200)
                     stop_job(self._comm, self._who(), f"{self._titled(rank)} sent bytes that are no message: {why}")
+            if waiting and patience.ends(len(received)):
+                self._give_up({rank: arriving.get(rank) for rank in waiting})
+                waiting = set()
             if not waiting:
                 return [received[rank] for rank in sorted(received)]
             if time.monotonic() - began > self._limit:
@@ -166,6 +188,21 @@ class Exchange:
     def _titled(self, rank: int) -> str:
         name, number = self._names[rank], f"rank {rank}"
         return name if name == number else f"{name} ({number})"
+
+
+class _Patience:
+    """How long the server waits for the others when enough silos have answered; without leniency for ever."""
+
+    def __init__(self, leniency: tuple[int, float] | None) -> None:
+        self._leniency = leniency
+        self._since: float | None = None
+
+    def ends(self, answers: int) -> bool:
+        """Return whether nobody else is waited for any more."""
+        if self._leniency is None or answers < self._leniency[0]:
+            return False
+        self._since = time.monotonic() if self._since is None else self._since
+        return time.monotonic() - self._since > self._leniency[1]
 
 
 def _pause(began: float) -> None:
