@@ -128,6 +128,7 @@ class _Job:
     def run(self, members: Members) -> int:
         """Start it, start it again where that is asked for, say what is safe, and return the exit code."""
         lost: Mapping[int, str] = {}
+        before = self._rounds()
         with TemporaryDirectory(prefix="fedclip_launch_") as place:
             if self.options.keep_going:
                 signals, names = JobSignals(), names_of_silos(self.recipe)
@@ -135,8 +136,10 @@ class _Job:
                 ending, lost = keep_going(start, self.recipe, members, names, self.hosts_of, self._progress)
             else:
                 ending = self._start(Path(place), None, members, again=False)
-        if ending.told or ending.code not in (0, FedClipError.exit_code):  # bad input was told, and nothing was begun
-            _account_for(self.folder, ending, self.options.hostfile)
+        begun = ending.code != FedClipError.exit_code or self._rounds() != before  # else bad input was told
+        if ending.told or (ending.code and begun):
+            who = None if self.options.keep_going else self._who(ending, members)
+            _account_for(self.folder, ending, self.options.hostfile, who)
         elif lost and not ending.code:
             told = ", ".join(printable(name) for name in lost.values())
             print(f"fedclip: the job came to its end without {told}", file=sys.stderr, flush=True)
@@ -150,8 +153,7 @@ class _Job:
             hostfile = place / "hosts"
             hostfile.write_text(hostfile_text(hosts), encoding="utf-8")
         ranks = len(members.present) + 1 if members.away else self.ranks
-        lenient = self.recipe.fedclip_args.round_grace is not None
-        job = Launch(ranks, self.options.hostfile, self.more, hostfile, lenient)
+        job = Launch(ranks, self.options.hostfile, self.more, hostfile)
         words = _words(self.options, self.recipe_path, self.folder, members, again)
         if signals is None:
             return job.attend(words)
@@ -159,10 +161,28 @@ class _Job:
         note.unlink(missing_ok=True)
         return job.attend(words, Watch(signals, note, again))
 
+    def _rounds(self) -> int:
+        """Return how many rounds are complete, as far as it can be seen from here."""
+        try:
+            records = self.folder.rounds()
+        except FedClipError:  # of which there has been word
+            return 0
+        return records[-1].round if records else 0
+
     def _progress(self) -> str:
         """Return from where the job goes on."""
-        records = self.folder.rounds()
-        return f"after round {records[-1].round}" if records and records[-1].round else "from the beginning"
+        done = self._rounds()
+        return f"after round {done}" if done else "from the beginning"
+
+    def _who(self, ending: Ending, members: Members) -> str | None:
+        """Return which rank ended the job without a word of its own, as a sentence; None where none did."""
+        end = ending.rank
+        if end is None or end.code is not None:
+            return None
+        names = self.recipe.silo_names() or ()
+        place = members.index(end.rank) if end.rank and not self.recipe.simulated else len(names)
+        name = "the server" if end.rank == 0 else printable(names[place]) if place < len(names) else ""
+        return f"{name} (rank {end.rank}) {end.how}" if name else f"rank {end.rank} {end.how}"
 
 
 def _here(recipe: Recipe, folder: RunFolder, options: argparse.Namespace) -> int:
@@ -199,9 +219,11 @@ def _words(options: argparse.Namespace, path: Path, folder: RunFolder, members: 
     return words + (["--debug"] if options.debug else [])
 
 
-def _account_for(folder: RunFolder, ending: Ending, hostfile: Path | None) -> None:
+def _account_for(folder: RunFolder, ending: Ending, hostfile: Path | None, who: str | None = None) -> None:
     """Say what is safe of a job that did not come to its end: mpirun drops the last words of ranks that it ends."""
     what = "the job was terminated" if ending.told else "the job ended early"
+    if who and not ending.told:
+        what += f": {who}"
     if hostfile is not None and not folder.path.exists():
         safe = f"what is complete lies in {folder.path} on the server's host; continue with --resume"
     else:

@@ -32,7 +32,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     check = own["check"]
     check.add_argument("recipe", metavar="RECIPE", help="a file, or a name that 'fedclip ls' shows")
     check.add_argument(
-        "--run", dest="run_dir", type=path_argument, metavar="DIR", help="run folder (default: runs/ and its name)"
+        "--run",
+        dest="run_dir",
+        type=path_argument,
+        metavar="DIR",
+        help="run folder (default: runs/ and the recipe's name)",
     )
     add_overrides(check, "override a key")
 

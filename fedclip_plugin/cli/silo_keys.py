@@ -71,7 +71,8 @@ def _check(folder: Path, options: argparse.Namespace) -> None:
     roster = load_roster(folder)
     silos = recipe.silo_names() or tuple(roster)
     here = [silo for silo in silos if (folder / f"{silo}.key").exists()]
-    faults = [f"the roster lacks silo {printable(silo)} of the recipe" for silo in silos if silo not in roster]
+    lacks = "the roster lacks silo {} of the recipe: add the line that 'fedclip silo-keys new' printed on its machine"
+    faults = [lacks.format(printable(silo)) for silo in silos if silo not in roster]
     for silo in here:
         try:
             load_identity(folder, silo)
@@ -84,7 +85,7 @@ def _check(folder: Path, options: argparse.Namespace) -> None:
     if not recipe.silo_names():
         print("the recipe does not name its silos: theirs are the names of their folders, compare them with these")
     if not recipe.fedclip_args.secure_sums:
-        print("the recipe has no secure_sums: it needs no keys")
+        print("the recipe has no secure_sums (fedclip_args) as yet: so far it needs no keys")
     if faults:
         many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise SiloKeysError("\n  ".join([f"{many} of the silo keys in {printable(str(folder))}", *faults]))

@@ -40,14 +40,14 @@ def image_counts(rounds: Sequence[RoundRecord], part: str) -> dict[str, int]:
     return {name: found[name] for name in rounds[0].silos if name in found}
 
 
-def left_out(rounds: Sequence[RoundRecord]) -> list[str]:
-    """Return of which rounds which silo was left out (``--without``), one text for each silo and stretch of rounds."""
+def silo_rounds(rounds: Sequence[RoundRecord], field: str) -> list[str]:
+    """Return which silo, or client, a field of the records names in which rounds: a text for each stretch of rounds."""
     found = []
-    for name in rounds[0].silos:
-        there = [(name in record.without, record.round) for record in rounds]
-        for away, stretch in groupby(there, key=itemgetter(0)):
+    for name in dict.fromkeys(name for record in rounds for name in getattr(record, field)):
+        there = [(name in getattr(record, field), record.round) for record in rounds]
+        for named, stretch in groupby(there, key=itemgetter(0)):
             numbers = [number for _, number in stretch]
-            if away:
+            if named:
                 last = f" to {numbers[-1]}" if len(numbers) > 1 else ""
                 found.append(f"{name} of round{'s' if last else ''} {numbers[0]}{last}")
     return found

@@ -1,1 +1,4 @@
-"""What a silo's machine lets out: its policy, and the log of what left. Nothing here imports torch or fedml."""
+"""What a silo's machine lets out: its policy, the log of what left, its keys for secure sums.
+
+Nothing here imports torch or fedml.
+"""

@@ -120,7 +120,8 @@ class Egress:
         if self.log is None:
             return ""
         self.log.close()
-        return f"egress log {self.log.path}: {self.log.messages} messages, {size(self.log.sent)}, head {self.log.head}"
+        many = "1 message" if self.log.messages == 1 else f"{self.log.messages} messages"
+        return f"egress log {self.log.path}: {many}, {size(self.log.sent)}, head {self.log.head}"
 
     def _note_refused(self, what: str, policy_keys: list[str], round_: int | None) -> None:
         if self.log is not None:

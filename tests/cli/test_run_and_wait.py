@@ -11,6 +11,7 @@ import pytest
 
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.cli.mpirun.command import Launch
+from fedclip_plugin.cli.mpirun.rank_ends import RankEnd
 from fedclip_plugin.cli.mpirun.run_and_wait import Ending
 from fedclip_plugin.runs import RunFolder
 from tests.support.paths import ROOT
@@ -133,6 +134,11 @@ _FIRST = round_record(0).to_json() + "\n"
     [
         (Ending(130, told=True), "the job was terminated"),
         (Ending(137, told=False), "the job ended early"),
+        (
+            Ending(137, told=False, rank=RankEnd(2, None, "was ended by signal 9")),
+            "the job ended early: cartoon (rank 2) was ended by signal 9",
+        ),
+        (Ending(1, told=False, rank=RankEnd(0, 1, "stopped the job")), "the job ended early"),
         (Ending(2, told=False), None),
         (Ending(0, told=False), None),
     ],
@@ -145,6 +151,8 @@ def test_the_launcher_says_what_is_safe(lines, safe, ending, what, elsewhere, mo
     folder = Path("run")
     monkeypatch.setattr(Launch, "attend", attend)
     assert main(["launch", "miniature/clip_tiny_fedclip", "--run", "run"]) == ending.code
+    if ending.code == 2 and "round 1 is complete" in safe:
+        what = "the job ended early"  # such as a silo's refusal in the middle of a run
     assert capsys.readouterr().err == (f"fedclip: {what}; {safe}\n" if what else "")
 
 

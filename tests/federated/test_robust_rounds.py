@@ -127,7 +127,7 @@ def test_one_of_three_silos_that_sends_a_million_times_its_update_does_no_harm(
     assert all(line.outliers == {} for line in ends["median"].lines + honest.lines)
     page = run_page(load_recipe(workshop.place / f"robust_norm_bound_{codec}.yaml"), bounded.folder)
     notes = " ".join(note for section in page.sections for note in section.notes)
-    assert "robust aggregation clipped or left out: round 1: photo; round 2: photo" in notes
+    assert "robust aggregation clipped or left out: photo of rounds 1 to 4" in notes
 
 
 @pytest.mark.parametrize("optimizer", ["FedAvg", "FedAvg_seq"])

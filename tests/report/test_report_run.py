@@ -211,7 +211,7 @@ def test_where_nothing_was_averaged_no_global_adapter_is_shown(tmp_path, worksho
 def test_dropped_updates_and_rounds_without_a_test_are_told(tmp_path, workshop, parts_of):
     lines = [line(0, 0), line(1, 1, dropped={"photo": "not finite"}, target=None), line(2, 2)]
     _, notes, _ = parts_of(make_run(tmp_path, workshop, lines))
-    assert "dropped as unusable: round 1: photo" in notes
+    assert "dropped as unusable: photo of round 1" in notes
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_page_names_who_was_late_and_compares_the_others(tmp_path, workshop):
     late["silos"]["photo"] = {"train_loss": None, "validation": None, "test": None, "images": {}}
     folder = make_run(tmp_path, workshop, [line(0, 0), line(1, 1), late])
     section = _summary(RoundArrays.read(folder), load_recipe(folder.recipe), "FedCLIP")
-    assert "Updates that came too late, or not at all: round 2: photo." in section.notes
+    assert "Updates that came too late, or not at all: photo of round 2." in section.notes
     assert any(note.startswith("Not always there (-): photo;") for note in section.notes)
     last = section.tables[0].rows[-1]
     assert last[3] == "-"

@@ -50,7 +50,7 @@ class Advice:
     def pass_on(self, text: bytes) -> bytes:
         """Return what of ``text``, and of what was held back before, is to be shown."""
         shown = bytearray()
-        for part in re.split(rb"(?<=\n)", text):
+        for part in re.split(rb"(?<=\n)", text.replace(b"\0", b"")):  # mpirun writes some
             line, self._line = self._line + part, b""
             if not line or (self._kept and not line.strip()):
                 continue

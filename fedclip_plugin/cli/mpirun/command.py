@@ -85,15 +85,12 @@ class Launch:
         More options of mpirun, as :func:`require_options` returns them.
     hosts
         What mpirun reads in place of the hostfile, where silos are left out.
-    lenient
-        Whether the server may end the job in good order without silos that never answer (``round_grace``).
     """
 
     ranks: int
     hostfile: Path | None = None
     options: tuple[str, ...] = ()
     hosts: Path | None = None
-    lenient: bool = False
 
     def command(self, program: list[str]) -> list[str]:
         """Return mpirun with everything it needs, then ``program``."""
@@ -123,20 +120,18 @@ class Launch:
             started; not in a job that is started again.
         """
         shown = _WHERE in self.options
-        heard = watch or self.hostfile is not None or self.lenient
-        advice = (Advice(not shown), Advice(not shown)) if heard else None
+        advice = Advice(not shown), Advice(not shown)
         signals, again = (watch.signals, watch.again) if watch else (None, False)
         ending = attend(self._announced(program, watch), _environment(watch), advice, signals)
         if ending.code == WAITED_IN_VAIN:  # which the ranks say to the launcher alone
             ending = replace(ending, code=FederationError.exit_code)
-        said = advice or ()
-        if not ending.told and any(own.ended_well for own in said):
+        if not ending.told and any(own.ended_well for own in advice):
             ending = replace(ending, code=0)  # how ranks fall that are killed then does not matter
-        found = next((own.host for own in said if own.host), None)
+        found = next((own.host for own in advice if own.host), None)
+        ending = replace(ending, rank=next((own.rank for own in advice if own.rank), None))
         if watch:
-            rank = next((own.rank for own in said if own.rank), None)
-            nodes = {number: node for own in said for number, node in own.nodes.items()}
-            ending = replace(ending, host=found, rank=rank, silent=noted_ranks(watch.note), nodes=nodes)
+            nodes = {number: node for own in advice for number, node in own.nodes.items()}
+            ending = replace(ending, host=found, silent=noted_ranks(watch.note), nodes=nodes)
         if found and not ending.told:
             if not (found.began or again):
                 raise FedClipError(f"hostfile {self.hostfile}: {found.text}; nothing was started")

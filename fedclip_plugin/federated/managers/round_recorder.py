@@ -1,4 +1,4 @@
-"""From the silos' reports to a record a round: when all have reported, the round is complete."""
+"""From the silos' reports to a record a round: when all that are waited for have reported, the round is complete."""
 
 from __future__ import annotations
 

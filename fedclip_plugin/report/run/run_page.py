@@ -24,7 +24,7 @@ from fedclip_plugin.runs.closing_table import (
     table_cells,
     zero_shot_warnings,
 )
-from fedclip_plugin.runs.silo_scores import image_counts, left_out, zero_shot_mean
+from fedclip_plugin.runs.silo_scores import image_counts, silo_rounds, zero_shot_mean
 from fedclip_plugin.text import percent, size
 
 _ALONE = (
@@ -117,13 +117,11 @@ def _summary(history: RoundArrays, recipe: Recipe, method: str) -> Section:
     notes += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in zero_shot_warnings(history.records)]
     if note := silent_note(accuracies):
         notes.append(f"{note[0].upper()}{note[1:]}.")
-    if gone := left_out(history.records):
+    if gone := silo_rounds(history.records, "without"):
         notes.append(f"Left out of the job: {'; '.join(gone)}.")
     for field, told in _LEFT_OUT.items():
-        named = [(record.round, getattr(record, field)) for record in history.records]
-        rounds = [f"round {number}: {', '.join(names)}" for number, names in named if names]
-        if rounds:
-            notes.append(f"Updates that {told}: {'; '.join(rounds)}.")
+        if whose := silo_rounds(history.records, field):
+            notes.append(f"Updates that {told}: {'; '.join(whose)}.")
     text = "The best round is the one of the highest mean accuracy on the silos' validation splits; no test decides it."
     return Section("Summary", text=[text], notes=notes, tables=[Table(head, rows, caption)])
 
