@@ -37,7 +37,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-going",
         action="store_true",
-        help="when a silo's rank or host is gone, start again without it, while min_silos remain",
+        help="when a silo's rank or host is gone, start again without it, while min_silos remain "
+        "(with secure_sums only under on_missing: redo)",
     )
     parser.set_defaults(mpirun_options=())
     parser.description = f"{parser.description}; what stands after -- are options of mpirun"

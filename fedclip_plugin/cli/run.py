@@ -53,7 +53,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SILO",
-        help="leave out a silo, whose site is gone (fedclip_args.min_silos); may be repeated",
+        help="leave out a silo, whose site is gone (needs fedclip_args.min_silos); may be repeated",
     )
     add_overrides(parser, "override a key")
     parser.add_argument(

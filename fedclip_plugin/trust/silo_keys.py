@@ -95,6 +95,13 @@ def new_key(folder: Path, silo: str) -> PublicKey:
         raise SiloKeysError(
             f"{printable(str(folder))} cannot be made ({error.strerror}): make it, or let {VARIABLE} name another one"
         ) from error
+    public = place.with_name(f"{place.name}.pub")
+    if there := next((file for file in (place, public) if file.exists()), None):
+        raise SiloKeysError(
+            f"{printable(str(there))} exists, and a key is never overwritten: keep it, or "
+            f"if it is lost or leaked remove {place.name} and {public.name}, make a new one, and replace the silo's "
+            f"line in {ROSTER} on the machines of all silos"
+        )
     with _errors():
         return generate(place)
 

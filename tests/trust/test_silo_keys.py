@@ -49,7 +49,9 @@ def test_a_new_key_is_secret_and_never_overwritten(tmp_path):
     assert place.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
     before = place.read_bytes()
-    with pytest.raises(SiloKeysError, match="exists; keys are never overwritten"):
+    with pytest.raises(
+        SiloKeysError, match="exists, and a key is never overwritten: keep it, or if it is lost or leaked remove"
+    ):
         new_key(tmp_path / "keys", "north")
     assert place.read_bytes() == before
     assert yaml.safe_load(roster_line("north", key)) == {"north": key.raw.hex()}
