@@ -118,6 +118,7 @@ def test_a_rank_ends_when_its_mpirun_is_killed():
     assert gone(rank)
 
 
+_KILLED = "cartoon (rank 2) was ended by signal 9"
 _FIRST = round_record(0).to_json() + "\n"
 
 
