@@ -77,6 +77,7 @@ def act(options: argparse.Namespace) -> int:
         job.folder.require_free()
         records = job.folder.check(recipe.to_yaml(), recipe.digest(), options.resume)
         job.folder.require_rounds(records, recipe.train_args.comm_round)
+        members.require_same_sums(recipe, records)
     if hostfile is None:  # else backbone, images and ranks may be on other hosts; the ranks look in any case
         require_images_here(recipe, members.away)
         require_memory_here([recipe], len(members.away))
@@ -180,10 +181,8 @@ class _Job:
         end = ending.rank
         if end is None or end.code is not None:
             return None
-        names = self.recipe.silo_names() or ()
-        place = members.index(end.rank) if end.rank and not self.recipe.simulated else len(names)
-        name = "the server" if end.rank == 0 else printable(names[place]) if place < len(names) else ""
-        return f"{name} (rank {end.rank}) {end.how}" if name else f"rank {end.rank} {end.how}"
+        who = members.who(self.recipe, end.rank) if end.rank else "the server (rank 0)"
+        return f"{printable(who)} {end.how}"
 
 
 def _here(recipe: Recipe, folder: RunFolder, options: argparse.Namespace) -> int:

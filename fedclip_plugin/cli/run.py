@@ -143,7 +143,7 @@ def _federate(recipe: Recipe, run_dir: Path, resume: bool, progress: bool, rank:
     if rank == 0:
         _tell_results(console.finish)
     if recipe.fedclip_args.round_grace is not None:
-        _leave_without(missing, recipe)
+        _leave_without(missing, recipe, members)
     leave()
 
 
@@ -182,7 +182,7 @@ def _tell_results(finish: Callable[[], None]) -> None:
         stop_job(MPI.COMM_WORLD, "server (rank 0), after the last round, with all adapters saved", error)
 
 
-def _leave_without(missing: Sequence[int], recipe: Recipe) -> None:
+def _leave_without(missing: Sequence[int], recipe: Recipe, members: Members) -> None:
     """End the job on the server where silos are missing; they never come to the end that MPI waits for."""
     from mpi4py import MPI
 
@@ -195,8 +195,7 @@ def _leave_without(missing: Sequence[int], recipe: Recipe) -> None:
     there = [rank for rank in range(1, comm.Get_size()) if rank not in missing]
     absent = sorted({*missing, *await_done(comm, there, _LEAVE_SECONDS)})
     if absent:
-        names = recipe.silo_names() or ()
-        told = ", ".join(names[rank - 1] if rank <= len(names) else f"rank {rank}" for rank in absent)
+        told = ", ".join(members.who(recipe, rank) for rank in absent)
         print(printable(f"the job ends without {told}: no answer to the last adapter; all results are saved"))
         sys.stdout.flush()
         sys.stderr.flush()

@@ -97,7 +97,7 @@ def _train(
         _tell(f"{folder.path} has all {done} rounds already: nothing to train")
         return ()
     if not here:
-        require_earlier_log(args.comm, args.rank, done)
+        require_earlier_log(args.comm, members.who(recipe, args.rank), own_rounds)
     if recipe.simulated:
         simulate(args, recipe, folder, done, progress, observer, histories)
         return ()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.recipe.faults import did_you_mean
+from fedclip_plugin.recipe.rules.secure_sums import FEWEST_SILOS
 from fedclip_plugin.text import told
 
 if TYPE_CHECKING:
@@ -64,12 +65,30 @@ class Members:
                     f"--without {told(name)}: no silo has this name{did_you_mean(name, names)}; there are {every}"
                 )
         away = {index: name for index, name in enumerate(names) if name in without}
+        if total - len(away) < least and recipe.fedclip_args.secure_sums and total == FEWEST_SILOS:
+            raise FedClipError(
+                f"--without {', '.join(map(told, away.values()))}: secure_sums need {FEWEST_SILOS} silos, and there "
+                "are no more: wait for all of them, or begin a new run with more silos"
+            )
         if total - len(away) < least:
             raise FedClipError(
                 f"--without {', '.join(map(told, away.values()))} leaves {total - len(away)} of {total} silos, and a "
                 f"round needs {least} (fedclip_args.min_silos): leave fewer out, or lower that"
             )
         return cls(total, away)
+
+    def require_same_sums(self, recipe: Recipe, records: Sequence[RoundRecord]) -> None:
+        """Refuse with a FedClipError to go on with other silos where secure sums let members never change."""
+        settings = recipe.fedclip_args
+        if not settings.secure_sums or settings.on_missing == "redo" or not records or not records[-1].round:
+            return
+        if set(records[-1].without) != set(self.without):
+            before, now = (", ".join(map(told, names)) or "nobody" for names in (records[-1].without, self.without))
+            raise FedClipError(
+                f"the run was made without {before}, and is to go on without {now}: with secure_sums and on_missing: "
+                "abort the members of a sum never change in a run; resume with the same silos, or begin a new run with "
+                "another --run"
+            )
 
     def told(self) -> str:
         """Return which silos are left out, as a line of text."""
@@ -89,6 +108,12 @@ class Members:
     def index(self, rank: int) -> int:
         """Return the index of the silo of a rank, from 1."""
         return self.present[rank - 1]
+
+    def who(self, recipe: Recipe, rank: int) -> str:
+        """Return the name and the rank of a silo of the job, as far as the recipe names its silos."""
+        names = recipe.silo_names() or ()
+        place = self.index(rank) if rank and not recipe.simulated else len(names)
+        return f"{told(names[place])} (rank {rank})" if place < len(names) else f"rank {rank}"
 
     def number(self, rank: int) -> int:
         """Return the rank that this one has when everybody is there, which names its files."""
@@ -115,11 +140,14 @@ class Members:
 
 
 def last_part(records: Sequence[RoundRecord], index: int) -> int:
-    """Return the last of a run's rounds that a silo was not left out of; 0 where there is none.
+    """Return the last of a run's rounds that a silo was not left out of; 0 where it has taken part in none.
 
-    What the silo itself has of later rounds is of a job that was ended, and these rounds went on without it.
+    What the silo itself has of later rounds is of a job that was ended, and these rounds went on without it. A silo
+    that was late in every round has nothing to go on with.
     """
     name = list(records[0].silos)[index] if records else ""
+    if all(name in (*record.without, *record.late) for record in records if record.round):
+        return 0
     return next((record.round for record in reversed(records) if name not in record.without), 0)
 
 

@@ -78,8 +78,8 @@ class Outgoing:
     tensors
         What they hold of tensors.
     norm
-        Euclidean norm of an update: what the server will see, less the adapter that had come; None for all
-        else, and where it is no finite number.
+        Euclidean norm of an update: what the server will see, less the adapter that had come; of a masked one, of the
+        update before it was masked. None for all else, and where it is no finite number.
     epsilon
         What the silo has spent of differential privacy with this message; None where it has none.
     delta

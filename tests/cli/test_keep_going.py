@@ -258,11 +258,16 @@ def test_a_job_goes_on_without_each_silo_that_it_loses(elsewhere, monkeypatch, c
     assert len(told) == 3
 
 
+def test_where_no_silo_may_be_lost_it_has_no_use(elsewhere, capsys):
+    assert main([*WORDS, "--set", "fedclip_args.min_silos=3"]) == 2
+    assert "fedclip_args.min_silos is 3, and there are 3 silos, so that none may be lost" in capsys.readouterr().err
+
+
 def test_it_ends_where_too_few_are_left(elsewhere, monkeypatch, capsys):
-    Jobs(monkeypatch, (3, Ending(137, False, rank=OF_2)))
-    assert main([*WORDS, "--set", "fedclip_args.min_silos=3"]) == 137
+    Jobs(monkeypatch, (3, Ending(137, False, rank=OF_2)), (3, Ending(137, False, rank=OF_2)))
+    assert main([*WORDS, "--set", "fedclip_args.min_silos=2"]) == 137
     told = capsys.readouterr().err
-    assert "2 silos would be left, and a round needs 3 (fedclip_args.min_silos)" in told
+    assert "1 of 2 silos would be left, and a round needs 2 (fedclip_args.min_silos)" in told
     assert "fedclip: the job ended early; round 2 is complete and safe in run" in told
 
 

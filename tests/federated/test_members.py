@@ -88,6 +88,37 @@ def test_a_silo_took_part_until_it_was_left_out():
     assert last_part([], 1) == 0
 
 
+def test_a_silo_that_was_late_in_every_round_has_nothing_to_go_on_with():
+    silo = round_line(0)["silos"]["north"]
+    records = [round_record(number, silos={"north": silo, "south": silo}) for number in range(4)]
+    name = list(records[0].silos)[1]
+    late = [record.model_copy(update={"late": (name,)} if record.round else {}) for record in records]
+    assert (last_part(late, 0), last_part(late, 1)) == (3, 0)
+    mixed = [*late[:2], *(record.model_copy(update={"late": (), "without": (name,)}) for record in late[2:])]
+    assert last_part(mixed, 1) == 0
+    assert last_part([*late[:3], records[3]], 1) == 3, "it was there in the end"
+
+
+def test_secure_sums_go_on_with_the_same_silos_only(workshop):
+    sums = {"fedclip_args__secure_sums": True, "fedclip_args__min_silos": 3}
+    recipe = load_recipe(workshop.recipe("sums", **sums))
+    with pytest.raises(FedClipError, match="secure_sums need 3 silos, and there are no more: wait for all of them"):
+        Members.of(recipe, [GONE])
+    records = [round_record(0), round_record(1)]
+    Members.of(recipe).require_same_sums(recipe, records)
+    Members(3, {1: GONE}).require_same_sums(recipe, records[:1])
+    with pytest.raises(FedClipError, match="made without nobody, and is to go on without cartoon: with secure_sums"):
+        Members(3, {1: GONE}).require_same_sums(recipe, records)
+    trusting = load_recipe(workshop.recipe("trusting", **sums, fedclip_args__on_missing="redo"))
+    Members(3, {1: GONE}).require_same_sums(trusting, records)
+
+
+def test_a_rank_is_told_by_the_name_of_its_silo(workshop):
+    recipe = load_recipe(workshop.recipe("told", **ENOUGH))
+    assert Members.of(recipe, ["art_painting"]).who(recipe, 2) == "photo (rank 2)"
+    assert Members.of(recipe).who(recipe, 0) == "rank 0"
+
+
 def test_a_run_without_a_silo_has_the_bytes_of_one_in_which_it_never_counted(workshop, lossy, useless):
     left = workshop.run_here(lossy, workshop.place / "runs" / "left", without=[GONE])
     useless(range(1, 9))

@@ -70,5 +70,5 @@ def test_a_round_is_masked_again_without_a_silo_that_is_gone_where_the_recipe_sa
     assert gone.code == 0, gone.err
     assert [line.without for line in gone.lines] == [(), (), ("cartoon",), ("cartoon",)]
     for rank in (1, 3, 4):
-        assert gone.log(rank).count("round 2 is masked again, without cartoon: the server has declared lost") == 1
+        assert gone.log(rank).count("round 2 is masked again, without cartoon: the server has other members") == 1
         assert "round 3 is masked again" not in gone.log(rank)

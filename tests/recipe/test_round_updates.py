@@ -25,6 +25,11 @@ SAMPLED, LEAST = "train_args.client_num_per_round", "fedclip_args.min_silos"
             FewestUpdates(1, LEAST, "client_drop_rate"),
             "min_silos, with client_drop_rate, is 1",
         ),
+        (
+            {SAMPLED: 5, "fedclip_args.dp_target_epsilon": 8.0, "fedclip_args.secure_sums": True},
+            FewestUpdates(3, "fedclip_args.secure_sums"),
+            "secure_sums, without min_silos, go on with 3",
+        ),
         ({SAMPLED: 5, "fedclip_args.client_drop_rate": 0.0}, FewestUpdates(5, SAMPLED), "client_num_per_round is 5"),
     ],
 )

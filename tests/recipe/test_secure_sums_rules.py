@@ -45,6 +45,7 @@ def test_the_usual_recipe_takes_them_and_no_rule_that_looks_at_single_updates(tm
         {"fedclip_args.dp_target_epsilon": 8.0},
         {"fedclip_args.robust_aggregation": "none"},
         {"fedclip_args.min_silos": 3},
+        {"train_args.client_num_in_total": 4, "fedclip_args.target_domain": None, "fedclip_args.on_missing": "redo"},
         {"fedclip_args.wise": True, "fedclip_args.method": "sigmoid_gate"},
         ONE_ROUND,
         ONE_ROUND | {"fedclip_args.dp_target_epsilon": 8.0, "fedclip_args.augmented_views": 0},
@@ -74,6 +75,13 @@ def test_privacy_that_ends_silos_parts_leaves_three_or_ends_the_run(tmp_path):
             {},
             "train_args.client_num_per_round = 2: secure_sums need 3 silos in a round, or each of two would know the "
             "other's update; add silos",
+        ),
+        (
+            {"train_args.client_num_in_total": 4, "fedclip_args.target_domain": None},
+            {},
+            "train_args.client_num_per_round = 3: with secure_sums and on_missing: abort the members of a sum never "
+            "change in a run, or the difference of two sums would tell a silo's update; give 4, which is "
+            "client_num_in_total, or only where the server is trusted on_missing: redo",
         ),
         ({"fedclip_args.min_silos": 2}, {}, "fedclip_args.min_silos = 2: secure_sums need 3 silos"),
         (SIMULATED, {}, 'common_args.training_type = "simulation": not with secure_sums: all clients are in the'),

@@ -1,4 +1,4 @@
-"""A server and three silos in one process: the product's own managers, with messages that wait to be delivered."""
+"""A server and silos, three as a rule, in one process: the product's own managers, and messages that wait."""
 
 import random
 
@@ -31,8 +31,8 @@ CPU = torch.device("cpu")
 class Wire(LocalNetwork):
     """The product's network of one process, in place of MPI's communicator: a test may deliver in any order."""
 
-    def __init__(self):
-        super().__init__(4)
+    def __init__(self, silos=3):
+        super().__init__(silos + 1)
 
     @property
     def over(self):
@@ -65,19 +65,20 @@ class Silo(Wired, FedClipSilo):
 
 
 def arguments(wire, rank, **changes):
+    silos = 3 if wire is None else wire.size - 1
     return fedml_args(
         **{
             "comm": wire,
             "rank": rank,
-            "worker_num": 3,
+            "worker_num": silos,
             "backend": "GRPC",
             "scenario": "horizontal",
             "dataset": "own",
             "using_mlops": False,
             "enable_wandb": False,
-            "client_id_list": str([rank] if rank else [1, 2, 3]),
-            "client_num_in_total": 3,
-            "client_num_per_round": 3,
+            "client_id_list": str([rank] if rank else list(range(1, silos + 1))),
+            "client_num_in_total": silos,
+            "client_num_per_round": silos,
             "comm_round": 4,
             "frequency_of_the_test": 1,
             "run_id": "0",
@@ -100,35 +101,38 @@ def silo_features(number):
 
 
 class Federation:
-    """A server and three silos on a wire; ``egress`` has, by rank, what a silo sends through."""
+    """A server and silos on a wire; ``egress`` has, by rank, what a silo sends through."""
 
-    def __init__(self, folder, start_round=0, adapter=None, target=None, method="fedclip", egress=None, **changes):
+    def __init__(
+        self, folder, start_round=0, adapter=None, target=None, method="fedclip", egress=None, names=SILOS, **changes
+    ):
         from fedml import mlops
 
-        self.wire, self.folder, self.lines, self.silos = Wire(), RunFolder(folder), [], []
+        self.wire, self.folder, self.lines, self.silos = Wire(len(names)), RunFolder(folder), [], []
+        self.names, ranks = names, range(1, len(names) + 1)
         self.folder.prepare("# digest: d\n", "d", 0, resume=start_round > 0)
         text = torch.nn.functional.normalize(torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(9)), dim=-1)
-        settings, features = settings_of(**changes), TextFeatures(text, 20.0)
+        settings, features = settings_of(**{"silos_per_round": len(names)} | changes), TextFeatures(text, 20.0)
         task = Task(method, "clip-tiny", "0", "fp32", CLASSES, "a {}", features, "d", start=settings.start)
-        self.histories = [{} for _ in range(4)]
+        self.histories = [{} for _ in range(len(names) + 1)]
         args = arguments(self.wire, 0, comm_round=settings.comm_round)
         mlops.pre_setup(args)
         model = create_adapter(method, frozen(WIDTH), 0, start=task.start)
         sizes = {"train": 20, "validation": 10, "test": 10}
-        aggregator = FedClipAggregator(model, args, settings, task, SILOS, self.folder, splits=[sizes] * 3)
-        solved, places = isinstance(model, ClosedForm), [self.folder.personal(name) for name in SILOS]
+        aggregator = FedClipAggregator(model, args, settings, task, names, self.folder, splits=[sizes] * len(names))
+        solved, places = isinstance(model, ClosedForm), [self.folder.personal(name) for name in names]
         aggregator.spent = frozenset(
-            index for index, place in enumerate(places) if is_spent(settings, place, index, len(SILOS), solved)
+            index for index, place in enumerate(places) if is_spent(settings, place, index, len(names), solved)
         )
         if adapter is not None:
             load_parameters(model, {name: torch.tensor(array) for name, array in adapter.tensors.items()})
-        recorder = RoundRecorder(self.folder, SILOS, 3, self.lines.append)
+        recorder = RoundRecorder(self.folder, names, 3, self.lines.append)
         self.server = Server(args, AveragingDriver(args, target, aggregator, self.histories[0]), recorder)
         if start_round == 0:
             aggregator.score_target(target)
             self.server.begin()
         egress = egress or {}
-        for rank in (1, 2, 3):
+        for rank in ranks:
             with sending_through(egress.get(rank)):
                 self.silos.append(self._silo(rank, task, settings))
         for manager in (*self.silos, self.server):
@@ -141,8 +145,8 @@ class Federation:
         data = silo_features(rank)
         parts = {"validation": data.validation, "test": data.test}
         zero_shot = {name: task.answer(ZeroShot(), part) for name, part in parts.items()}
-        name, solved = SILOS[rank - 1], isinstance(model, ClosedForm)
-        privacy = silo_privacy(settings, self.folder.personal(name), len(data.train), rank - 1, len(SILOS), solved)
+        name, solved = self.names[rank - 1], isinstance(model, ClosedForm)
+        privacy = silo_privacy(settings, self.folder.personal(name), len(data.train), rank - 1, len(self.names), solved)
         trainer = FedClipTrainer(model, args, settings, task, name, self.folder, zero_shot, privacy=privacy)
         return Silo(args, SiloDriver(args, CPU, model, data, trainer, self.histories[rank]))
 

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.federated.roles.update_check import update_fault
-from fedclip_plugin.federated.secure_sums.fixed_point import FixedPoint, Ring
+from fedclip_plugin.federated.secure_sums.fixed_point import ZEROS, ZEROS_COUNT, FixedPoint, Ring
 from fedclip_plugin.federated.secure_sums.hello import Hello, RoundMembers
-from fedclip_plugin.federated.secure_sums.member import ZEROS, ZEROS_COUNT
 from fedclip_plugin.methods.closed_form.feature_sums import Statistics
 from fedclip_plugin.text import told
 

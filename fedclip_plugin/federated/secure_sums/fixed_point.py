@@ -16,6 +16,9 @@ from torch import Tensor
 
 from fedclip_plugin.methods.closed_form.feature_sums import QUANTUM
 
+ZEROS, ZEROS_COUNT = ":zeros", 2
+"""Name and number of zeros that each silo masks beside what it sends: where their sum is not 0, masks do not cancel."""
+
 _SIGNED: dict[int, torch.dtype] = {32: torch.int32, 64: torch.int64}
 _AT_ONCE = 2**18  # numbers that are widened to float64 at once
 

@@ -1,15 +1,17 @@
 """Which rounds a silo has masked an update for, and with which members, on its own disk.
 
-Two sums over different members of one round give away their difference. So a silo writes down what it is about to
-mask before it does, and knows it after a restart, whatever the server says.
+Two sums over different members give away their difference: of one round, and of two rounds too, as a server may send
+the same adapter in both. So a silo writes down what it is about to mask before it does, and knows it after a restart,
+whatever the server says.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedclip_edge.files import write_file
 from fedclip_plugin.errors import MaskingRefusedError, RunFolderError
@@ -18,6 +20,23 @@ from fedclip_plugin.text import told
 
 FORMAT_VERSION = 1
 MASKED_ROUNDS = "masked_rounds.json"
+
+_ROUND = re.compile("[1-9][0-9]*", re.ASCII)
+
+
+class Changed(NamedTuple):
+    """How the members of a round that is masked again differ from those that it had before; both empty if not.
+
+    Attributes
+    ----------
+    left
+        Who was a member before and is none now.
+    joined
+        Who is a member now and was none before.
+    """
+
+    left: frozenset[str]
+    joined: frozenset[str]
 
 
 class MaskedRounds:
@@ -28,7 +47,8 @@ class MaskedRounds:
     place
         Its file.
     redo
-        Whether a round may be masked once more with other members (``on_missing: redo``).
+        Whether members may change: from round to round, and when a round is masked again (``on_missing: redo``).
+        Otherwise those of the first round that was masked are those of all.
     """
 
     def __init__(self, place: Path, redo: bool) -> None:
@@ -51,33 +71,43 @@ class MaskedRounds:
         else:
             self._save()
 
-    def note(self, round_: int, members: Collection[str]) -> frozenset[str]:
+    def note(self, round_: int, members: Collection[str]) -> Changed:
         """Write down that the update of a round, counted from 1, is about to be masked with these members.
 
-        Return those with whom that round was masked before and who are no members now: with ``redo`` the server has
-        declared them lost.
+        Return who of the members is another one than when that round was masked before: only with ``redo`` anybody is.
 
         Raises
         ------
         MaskingRefusedError
-            The round was masked with other members before, and may not be masked again with these.
+            This or another round was masked with other members before, and members may not change.
         RunFolderError
             The disk refuses: then nothing may be masked.
         """
-        group, earlier = sorted(members), [self._groups[place] for place in self._rounds.get(str(round_), [])]
-        if earlier and group in earlier:
-            return frozenset()
-        if earlier and not self._redo:
-            raise MaskingRefusedError(
-                f"round {round_} was masked with {_names(earlier[-1])} before, and is now to be masked with "
-                f"{_names(group)}: the two sums together would tell what those in one of them alone have sent "
-                "(on_missing: abort); resume with all silos of that round, or begin a new run with another --run"
-            )
+        group, places = sorted(members), self._rounds.get(str(round_), [])
+        if not self._redo:
+            self._require_the_same(round_, group)
         if group not in self._groups:
             self._groups.append(group)
-        self._rounds.setdefault(str(round_), []).append(self._groups.index(group))
-        self._save()
-        return frozenset(name for each in earlier for name in each) - frozenset(group)
+        number = self._groups.index(group)
+        if number not in places:
+            self._rounds[str(round_)] = [*places, number]
+            self._save()
+        earlier = [frozenset(self._groups[place]) for place in places] or [frozenset(group)]
+        now = frozenset(group)
+        return Changed(frozenset.union(*earlier) - now, now - frozenset.intersection(*earlier))
+
+    def _require_the_same(self, round_: int, group: list[str]) -> None:
+        """Refuse members other than those of any round that was masked before, this one first of all."""
+        for known in (str(round_), *sorted(self._rounds, key=int, reverse=True)):
+            for place in self._rounds.get(known, []):
+                if (before := self._groups[place]) != group:
+                    raise MaskingRefusedError(
+                        f"round {known} was masked with {_names(before)} before, and round {round_} is now to be "
+                        f"masked with {_names(group)}: the two sums together would tell what those in one of them "
+                        "alone have sent (on_missing: abort); resume with all silos of before, or begin a new run "
+                        "with another --run, or, only where the server is trusted, one with "
+                        "fedclip_args.on_missing: redo"
+                    )
 
     def _save(self) -> None:
         with writing(self._place):
@@ -88,17 +118,16 @@ class MaskedRounds:
     def _load(self) -> None:
         try:
             found: Any = json.loads(self._place.read_text(encoding="utf-8"))
-            version, groups, rounds = found["format_version"], found["groups"], found["rounds"]
-            right = all(type(name) is str for group in groups for name in group)
-            places = [place for own in rounds.values() for place in own]
-            right = right and all(type(place) is int and 0 <= place < len(groups) for place in places)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            version = found["format_version"]
+            right = version == FORMAT_VERSION and _are_groups(found["groups"])
+            right = right and _are_rounds(found["rounds"], len(found["groups"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._unusable(f"cannot be read ({error})") from error
         if version != FORMAT_VERSION:
             raise self._unusable(f"is of format {version!r}, and this version reads {FORMAT_VERSION}")
         if not right:
             raise self._unusable("does not say which rounds were masked")
-        self._groups, self._rounds = groups, rounds
+        self._groups, self._rounds = found["groups"], found["rounds"]
 
     def _unusable(self, why: str) -> RunFolderError:
         return RunFolderError(
@@ -109,3 +138,19 @@ class MaskedRounds:
 
 def _names(group: Collection[str]) -> str:
     return ", ".join(map(told, group))
+
+
+def _are_groups(found: Any) -> bool:
+    """Return whether something is a list of groups: sorted names, each once, in a list of their own."""
+    return type(found) is list and all(
+        type(group) is list and group and all(type(name) is str for name in group) and group == sorted(set(group))
+        for group in found
+    )
+
+
+def _are_rounds(found: Any, groups: int) -> bool:
+    """Return whether something tells of rounds, counted from 1, which of so many groups they were masked with."""
+    return type(found) is dict and all(
+        _ROUND.fullmatch(round_) and type(own) is list and own and all(type(n) is int and 0 <= n < groups for n in own)
+        for round_, own in found.items()
+    )

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -18,18 +18,15 @@ from torch import Tensor
 from fedclip_plugin.errors import FederationError, MaskingRefusedError
 from fedclip_plugin.federated.rank_output import say
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
-from fedclip_plugin.federated.secure_sums.fixed_point import FixedPoint
+from fedclip_plugin.federated.secure_sums.fixed_point import ZEROS, ZEROS_COUNT, FixedPoint
 from fedclip_plugin.federated.secure_sums.hello import Hello, Purpose, RoundMembers, is_genuine, signed_hello
-from fedclip_plugin.federated.secure_sums.masked_rounds import MASKED_ROUNDS, MaskedRounds
+from fedclip_plugin.federated.secure_sums.masked_rounds import MASKED_ROUNDS, Changed, MaskedRounds
 from fedclip_plugin.federated.secure_sums.masks import MaskStream, pair_mask, salt_of, shared_secret
 from fedclip_plugin.recipe.rules.secure_sums import FEWEST_SILOS
 from fedclip_plugin.text import told
 from fedclip_plugin.trust.silo_keys import SiloIdentity, keys_folder, load_identity
 
 logger = logging.getLogger(__name__)
-
-ZEROS, ZEROS_COUNT = ":zeros", 2
-"""Name and number of zeros that each silo masks beside what it sends: where their sum is not 0, masks do not cancel."""
 
 Tensors = OrderedDict[str, Tensor]
 
@@ -115,7 +112,7 @@ class SumMember:
         Raises
         ------
         MaskingRefusedError
-            The list of members is not right, or the round was masked with others before.
+            The list of members is not right, or this or another round was masked with others before.
         FederationError
             The update is not finite.
         """
@@ -172,9 +169,9 @@ class SumMember:
         for hello in members.hellos:
             self._require_genuine(round_, hello)
         self._last = round_, members.attempt
-        lost = self._rounds.note(round_, names)
-        if lost:
-            self._tell_lost(round_, lost)
+        changed = self._rounds.note(round_, names)
+        if any(changed):
+            self._tell_changed(round_, changed)
         salt = salt_of(self._purpose, round_, members, adapter)
         own = self.hello.silo
         pairs = [
@@ -184,12 +181,16 @@ class SumMember:
         weight = self.hello.images / images if self._by_images else 1 / len(names)
         return Sum(len(names), weight, MaskStream(pairs))
 
-    def _tell_lost(self, round_: int, lost: Collection[str]) -> None:
-        """Say on this machine, and on the job's console, whom the server has declared lost."""
-        names = ", ".join(sorted(map(told, lost)))
+    def _tell_changed(self, round_: int, changed: Changed) -> None:
+        """Say on this machine, and on the job's console, who left and who joined a round that is masked again."""
+        found = [
+            f"{word} {', '.join(sorted(map(told, names)))}"
+            for word, names in (("without", changed.left), ("with", changed.joined))
+            if names
+        ]
         text = (
-            f"round {round_} is masked again, without {names}: the server has declared lost who was a member before "
-            "(on_missing: redo); if they live, the two sums together tell what they sent"
+            f"round {round_} is masked again, {' and '.join(found)}: the server has other members for it than before "
+            "(on_missing: redo); what those in only one of the two sums have sent, the two together tell"
         )
         logger.warning("%s", text)
         say("", f"WARNING: silo {told(self.hello.silo)}: {text}")

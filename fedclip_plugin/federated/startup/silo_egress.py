@@ -113,8 +113,8 @@ def rank_egress(
             say(f"fedclip: {who}: {told}")
 
 
-def require_earlier_log(comm: Any, rank: int, done: int) -> None:
-    """End the job where a silo under a policy is to go on after ``done`` rounds of which its log knows nothing."""
+def require_earlier_log(comm: Any, who: str, done: int) -> None:
+    """End the job where a silo under a policy is to go on after ``done`` own rounds of which its log knows nothing."""
     from fedclip_plugin.federated.messages.leaving import current_egress
 
     held = current_egress()
@@ -122,7 +122,7 @@ def require_earlier_log(comm: Any, rank: int, done: int) -> None:
         if held is not None:
             held.require_earlier(done)
     except PolicyError as error:
-        stop_job(comm, f"rank {rank}, before round {done + 1}", error)
+        stop_job(comm, f"{who}, before it goes on after round {done}", error)
 
 
 def policy_in_force() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedclip_plugin.recipe.faults import Values
+from fedclip_plugin.recipe.rules.secure_sums import FEWEST_SILOS
 
 _LOWERING = ("client_drop_rate", "dp_target_epsilon")
 """Keys with which a round may close with one update, unless ``min_silos`` says otherwise: they end silos' parts."""
@@ -33,6 +34,8 @@ class FewestUpdates:
     def told(self) -> str:
         """Return it as the end of a sentence."""
         name = self.key.partition(".")[2]
+        if name == "secure_sums":
+            return f"secure_sums, without min_silos, go on with {self.count}"
         return f"{name}, with {self.lowered_by}, is 1" if self.lowered_by else f"{name} is {self.count}"
 
 
@@ -44,6 +47,8 @@ def fewest_updates(values: Values) -> FewestUpdates | None:
     """
     least, sampled = values.get(_LEAST), values.get(_SAMPLED)
     lowering = [key for key in _LOWERING if values.get(f"fedclip_args.{key}")]
+    if least is None and lowering and values.get("fedclip_args.secure_sums"):
+        return FewestUpdates(FEWEST_SILOS, "fedclip_args.secure_sums")
     if least is None and lowering:
         return FewestUpdates(1, _LEAST, lowering[0])
     if least is not None and (sampled is None or least < sampled):

@@ -52,6 +52,21 @@ def _enough_silos(values: Values) -> Iterator[Fault]:
             yield Fault(key, f"{rule}; {remedy}", value)
 
 
+def _one_group(values: Values) -> Iterator[Fault]:
+    """Refuse rounds of some silos: sums of other members follow one another, and differ by single updates."""
+    if not values.get(_SWITCH) or values.get("fedclip_args.on_missing") == "redo":
+        return
+    key = "train_args.client_num_per_round"
+    sampled, total = values.get(key), values.get("train_args.client_num_in_total")
+    if sampled is not None and total is not None and FEWEST_SILOS <= sampled < total:
+        rule = (
+            "with secure_sums and on_missing: abort the members of a sum never change in a run, or the difference of "
+            f"two sums would tell a silo's update; give {total}, which is client_num_in_total, or only where the "
+            "server is trusted on_missing: redo"
+        )
+        yield Fault(key, rule, sampled)
+
+
 def _beside(values: Values) -> Iterator[Fault]:
     if not values.get(_SWITCH):
         return
@@ -78,5 +93,5 @@ def _bound(values: Values) -> Iterator[Fault]:
         yield Fault("fedclip_args.secure_sums_bound", rule, bound)
 
 
-RULES: tuple[Rule, ...] = (_switched_on, _enough_silos, _beside, _bound)
+RULES: tuple[Rule, ...] = (_switched_on, _enough_silos, _one_group, _beside, _bound)
 """On secure sums."""

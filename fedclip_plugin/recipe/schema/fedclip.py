@@ -190,10 +190,11 @@ class FedClipArgs(Section):
         a larger one is scaled down to it as a whole, and the silo's log says so. Higher is less exact: the average of n
         silos is off by n times this over 2^32 at most.
     on_missing
-        Of ``secure_sums``: what a silo does when it is to mask the update of a round again, without silos that were in
-        it before. ``abort``: it refuses, as two sums of one round tell what those in one of them alone have sent.
-        ``redo``: it goes along, and its log names them; right only where the server is trusted to say truly who is
-        lost. Without it: ``abort``.
+        Of ``secure_sums``: what a silo does when it is to mask an update with other silos than before, of the same
+        round or of another. ``abort``, which it is where the key is left out: it refuses, as two sums tell what those
+        in one of them alone have sent; all silos train in every round. ``redo``: it goes along, and where a round is
+        masked again its log names who left or joined; right only where the server is trusted to say truly who is lost.
+        A run keeps the one that it began with.
     augmented_views
         Augmented views that are encoded once beside each of a silo's images, so that they are there whatever the seed's
         split; every epoch sees a training image or one of its views. Each costs one more encoding, and more of a change

@@ -9,8 +9,8 @@ import torch
 
 from fedclip_plugin.errors import FederationError, RunFolderError
 from fedclip_plugin.federated.secure_sums.collector import average, summed
+from fedclip_plugin.federated.secure_sums.fixed_point import ZEROS
 from fedclip_plugin.federated.secure_sums.hello import Purpose, RoundMembers
-from fedclip_plugin.federated.secure_sums.member import ZEROS
 from fedclip_plugin.methods.closed_form.feature_sums import QUANTUM, Statistics
 from tests.support.secure_silos import list_of, members_of, write_keys
 
@@ -286,11 +286,28 @@ def test_abort_masks_a_round_with_its_first_members_only(keys):
         without[0].mask_update(5, list_of(without[:3]), held, held, 1.0)
     said = str(caught.value)
     assert (
-        "round 5 was masked with art, cartoon, photo, sketch before, and is now to be masked with art, cartoon" in said
+        "round 5 was masked with art, cartoon, photo, sketch before, and round 5 is now to be masked with art" in said
     )
     assert "on_missing: abort" in said
-    later = members_of(folder, four, done=4)
-    later[0].mask_update(6, list_of(later[:3]), held, held, 1.0)
+
+
+def test_abort_masks_no_other_round_with_other_members_either(keys):
+    """A server may send the adapter of one round again as the next one's: the difference of two sums is an update."""
+    four, held = (*NAMES, "sketch"), OrderedDict(a=torch.zeros(3))
+    folder = write_keys(keys.parent / "four", four)
+    members = members_of(folder, four)
+    members[0].mask_update(1, list_of(members), held, held, 1.0)
+    said = refusal(members[0], list_of(members[:3], 2), 2)
+    assert "round 1 was masked with art, cartoon, photo, sketch before, and round 2 is now to be masked with" in said
+    assert "resume with all silos of before, or begin a new run" in said and "on_missing: redo" in said
+    resumed = members_of(folder, four, done=1)
+    assert "round 1 was masked with" in refusal(resumed[0], list_of(resumed[:3]), 2)
+    resumed = members_of(folder, four, done=1)
+    resumed[0].mask_update(2, list_of(resumed), held, held, 1.0)
+    fewer = members_of(folder, four[:3])
+    fewer[1].mask_update(1, list_of(fewer), held, held, 1.0)
+    more = members_of(folder, four, done=1)
+    assert "round 1 was masked with art, cartoon, photo before" in refusal(more[1], list_of(more), 2)
 
 
 def test_redo_masks_again_and_names_who_is_said_to_be_lost(keys, caplog):
@@ -302,7 +319,17 @@ def test_redo_masks_again_and_names_who_is_said_to_be_lost(keys, caplog):
     assert "declared lost" not in caplog.text
     again = members_of(folder, four, redo=True)
     again[0].mask_update(1, list_of(again[:3]), held, held, 1.0)
-    assert "round 1 is masked again, without sketch: the server has declared lost" in caplog.text
+    assert "round 1 is masked again, without sketch: the server has other members for it" in caplog.text
+    back = members_of(folder, four, redo=True)
+    caplog.clear()
+    back[0].mask_update(2, list_of(back[:3], 1), held, held, 1.0)
+    assert "masked again" not in caplog.text
+    back = members_of(folder, four, redo=True)
+    back[0].mask_update(2, list_of(back, 1), held, held, 1.0)
+    assert "round 2 is masked again, with sketch: the server has other members" in caplog.text
+    other = members_of(folder, four, redo=True)
+    other[0].mask_update(2, list_of([other[0], *other[2:]], 1), held, held, 1.0)
+    assert "round 2 is masked again, without cartoon and with sketch: " in caplog.text
 
 
 def test_a_list_of_masked_rounds_that_is_lost_or_damaged_ends_the_run(keys):
@@ -310,7 +337,20 @@ def test_a_list_of_masked_rounds_that_is_lost_or_damaged_ends_the_run(keys):
         members_of(keys, NAMES, done=3)
     members_of(keys, ("art",))
     place = keys / "personal" / "art" / "masked_rounds.json"
-    for harmed in ("", "{}", '{"format_version": 1, "groups": [["a"]], "rounds": {"1": [4]}}'):
+    groups = ('{"0": ["a"]}', '["abc"]', "[[1]]", '[["b", "a"]]', "[[]]", "7", '[["a", "a"]]')
+    rounds = (
+        '{"1": [4]}',
+        '{"x": [0]}',
+        '{"0": [0]}',
+        '{"1": [true]}',
+        '{"1": []}',
+        '{"1": 0}',
+        "[0]",
+        '{"1": {"0": 0}}',
+    )
+    harm = [f'{{"format_version": 1, "groups": {own}, "rounds": {{"1": [0]}}}}' for own in groups]
+    harm += [f'{{"format_version": 1, "groups": [["a"]], "rounds": {own}}}' for own in rounds]
+    for harmed in ("", "{}", "[]", *harm):
         place.write_text(harmed)
         with pytest.raises(RunFolderError, match="nobody knows for which rounds"):
             members_of(keys, ("art",))

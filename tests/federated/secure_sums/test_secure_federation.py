@@ -11,8 +11,8 @@ from fedclip_plugin.errors import RecipeError, SiloKeysError
 from fedclip_plugin.federated.build import require_plain
 from fedclip_plugin.federated.messages.added_fields import ROUND
 from fedclip_plugin.federated.secure_sums import masks, member
+from fedclip_plugin.federated.secure_sums.fixed_point import ZEROS
 from fedclip_plugin.federated.secure_sums.hello import HELLO, MEMBERS, RoundMembers
-from fedclip_plugin.federated.secure_sums.member import ZEROS
 from fedclip_plugin.recipe import load_recipe
 from tests.support import in_process_federation
 from tests.support.in_process_federation import SILOS, Federation, silo_features
