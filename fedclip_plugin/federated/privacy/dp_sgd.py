@@ -62,6 +62,5 @@ def set_noisy_gradients(
     parameters: list[nn.Parameter], sums: list[Tensor], deviation: float, expected: float, random: SecretRandom
 ) -> None:
     """Give each parameter its sum, which changes, with noise of a standard ``deviation`` and by ``expected`` images."""
-    noise = random.normal(sum(own.numel() for own in sums), sums[0].dtype).split([own.numel() for own in sums])
-    for parameter, own, added in zip(parameters, sums, noise, strict=True):
-        parameter.grad = own.add_(added.view(own.shape).to(own.device), alpha=deviation).div_(expected)
+    for parameter, own in zip(parameters, sums, strict=True):
+        parameter.grad = random.add_normal(own, deviation).div_(expected)

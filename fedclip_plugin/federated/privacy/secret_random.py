@@ -17,7 +17,18 @@ KEY_BYTES = 32
 _NONCE = bytes(16)  # a key is used once
 _UNIT = 2.0**-53
 _ELEVEN = np.uint64(11)
+_TWELVE, _ONE = np.uint64(12), np.array(1.0).view(np.uint64)[()]
 _PAIRS = 2**14  # of numbers that stay in a processor's cache
+
+
+class _Scratch:
+    """Memory for a block of pairs of normal numbers, taken once for all blocks."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.zeros, self.drawn = memoryview(bytes(12 * _PAIRS)), bytearray(12 * _PAIRS)
+        self.uniform = np.empty(_PAIRS)
+        self.numbers = torch.empty(2 * _PAIRS, dtype=dtype)
+        self.lengths, self.angles = torch.empty(2, _PAIRS, dtype=dtype).numpy()
 
 
 class SecretRandom:
@@ -34,30 +45,45 @@ class SecretRandom:
 
     def __init__(self, key: bytes | None = None) -> None:
         self._stream = Cipher(ChaCha20(os.urandom(KEY_BYTES) if key is None else key, _NONCE), mode=None).encryptor()
-        self._radii = np.empty(_PAIRS)
+        self._scratch: dict[torch.dtype, _Scratch] = {}
 
     def normal(self, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return ``count`` standard normal numbers on the CPU, ``[count]``, by Box and Muller (1958).
 
-        Radii come from 53 bits, so that they reach to 8.5 standard deviations; angles from 32.
+        Radii come from 52 bits, so that they reach to 8.5 standard deviations; angles from 32.
         """
-        found = torch.empty(count, dtype=dtype)
-        for start in range(0, count, 2 * _PAIRS):
-            self._fill(found[start : start + 2 * _PAIRS].numpy())
-        return found
+        return self.add_normal(torch.zeros(count, dtype=dtype), 1.0)
 
-    def _fill(self, found: npt.NDArray[Any]) -> None:
+    def add_normal(self, tensor: Tensor, deviation: float) -> Tensor:
+        """Add such numbers times ``deviation`` to a tensor without gaps, of any shape and device, and return it.
+
+        They are made and added in blocks that a processor's cache holds.
+        """
+        flat = tensor.view(-1)
+        scratch = self._scratch.get(tensor.dtype) or self._scratch.setdefault(tensor.dtype, _Scratch(tensor.dtype))
+        for part in flat.split(2 * _PAIRS):
+            numbers = scratch.numbers[: len(part)]
+            self._fill(numbers.numpy(), scratch)
+            part.add_(numbers.to(part.device), alpha=deviation)
+        return tensor
+
+    def _fill(self, found: npt.NDArray[Any], scratch: _Scratch) -> None:
         pairs = (len(found) + 1) // 2
-        drawn, rest = self._bytes(12 * pairs), len(found) - pairs
-        radii = np.add(np.frombuffer(drawn, np.uint64, pairs) >> _ELEVEN, 1.0, out=self._radii[:pairs])
-        np.log(radii, out=radii)
-        radii -= 53 * math.log(2)
-        radii *= -2.0
-        lengths = np.sqrt(radii, out=radii).astype(found.dtype, copy=False)
-        angles = np.frombuffer(drawn, np.int32, pairs, 8 * pairs).astype(found.dtype)
-        angles *= found.dtype.type(2.0**-31 * math.pi)
-        np.multiply(np.cos(angles), lengths, out=found[:pairs])
-        np.multiply(np.sin(angles[:rest]), lengths[:rest], out=found[pairs:])
+        drawn = scratch.drawn
+        uniform, lengths, angles = scratch.uniform[:pairs], scratch.lengths[:pairs], scratch.angles[:pairs]
+        self._stream.update_into(scratch.zeros[: 12 * pairs], drawn)
+        bits = uniform.view(np.uint64)
+        np.right_shift(np.frombuffer(drawn, np.uint64, pairs), _TWELVE, out=bits)
+        np.bitwise_or(bits, _ONE, out=bits)  # numbers from 1 to below 2, without a conversion
+        np.subtract(2.0, uniform, out=uniform)
+        lengths[:] = np.log(uniform, out=uniform)
+        lengths *= -2
+        np.sqrt(lengths, out=lengths)
+        angles[:] = np.frombuffer(drawn, np.int32, pairs, 8 * pairs)
+        angles *= 2.0**-31 * math.pi
+        for half, wave in ((found[:pairs], np.cos), (found[pairs:], np.sin)):
+            wave(angles[: len(half)], out=half)
+            half *= lengths[: len(half)]
 
     def sample(self, count: int, rate: float) -> Tensor:
         """Return which of ``count`` images a Poisson sample has, each by itself with probability ``rate``; int64."""
