@@ -39,7 +39,7 @@ from fedclip_plugin.runs.closing_table import (
     table_cells,
     zero_shot_warnings,
 )
-from fedclip_plugin.text import percent
+from fedclip_plugin.text import counted, percent
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -255,7 +255,7 @@ class Result:
         settings, last = self.recipe.fedclip_args, self.rounds[-1]
         many = f"{last.clients.clients:,} clients" if last.clients else f"{len(last.silos)} silos"
         return (
-            f"{METHODS[settings.method].title} on {settings.backbone}, {many}, {_count(last.round, 'round')}, "
+            f"{METHODS[settings.method].title} on {settings.backbone}, {many}, {counted(last.round, 'round')}, "
             f"seed {self.recipe.common_args.random_seed}; best round {last.best_round} "
             f"(validation {percent(self.rounds[last.best_round].validation)} %)"
         )
@@ -324,10 +324,6 @@ class _Progress:
             told = {} if record.validation is None else {"validation": percent(record.validation)}
             self._bar.set_postfix(told if record.target is None else told | {"target": percent(record.target)})
             self._bar.update()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _row(record: RoundRecord) -> dict[str, Any]:

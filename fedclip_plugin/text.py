@@ -33,10 +33,17 @@ def plain_markdown(text: str) -> str:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes with a unit (kB = 1000 bytes)."""
+    """Return a number of bytes with a unit (kB = 1000 bytes): ``74 bytes``, ``133 kB``, ``2.13 MB``, ``1.27 GB``."""
+    if count < 1e3:
+        return counted(round(count), "byte")
     if count >= 1e8:
         return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and a noun, which has an s unless the number is 1."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def percent(fraction: float | None) -> str:

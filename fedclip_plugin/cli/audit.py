@@ -13,12 +13,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("log", type=path_argument, metavar="LOG", help="such as runs/NAME/logs/egress_1.jsonl")
     parser.add_argument(
-        "--head",
-        dest="heads",
+        "--last-hash",
+        dest="given",
         action="append",
         default=[],
         metavar="HASH",
-        help="a head that the silo's console or log told: it must be in the log; may be repeated",
+        help="a last hash that the silo's log or console told: a line of the egress log must have it; may be repeated",
     )
 
 
@@ -26,6 +26,6 @@ def act(options: argparse.Namespace) -> int:
     """Print what left and what is wrong with the log; return 0 when it is verified, else 2."""
     from fedclip_plugin.trust.audit import audit
 
-    found = audit(options.log, options.heads)
+    found = audit(options.log, options.given)
     print(found.to_text())
     return 0 if found.verified else NOT_VERIFIED

@@ -53,7 +53,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SILO",
-        help="leave out a silo, whose site is gone (needs fedclip_args.min_silos); may be repeated",
+        help="leave out a silo, whose site is gone (needs fedclip_args.min_silos; with secure_sums three must be "
+        "left); may be repeated",
     )
     add_overrides(parser, "override a key")
     parser.add_argument(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fedclip_edge.terminal import printable
 from fedclip_plugin.cli.options import add_overrides
 from fedclip_plugin.errors import SiloKeysError
+from fedclip_plugin.text import counted
 
 if TYPE_CHECKING:
     from fedclip_edge.bundle.keys import PublicKey
@@ -87,7 +88,7 @@ def _check(folder: Path, options: argparse.Namespace) -> None:
     if not recipe.fedclip_args.secure_sums:
         print("the recipe has no secure_sums (fedclip_args) as yet: so far it needs no keys")
     if faults:
-        many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        many = counted(len(faults), "fault")
         raise SiloKeysError("\n  ".join([f"{many} of the silo keys in {printable(str(folder))}", *faults]))
     print(f"keys are here for {', '.join(map(printable, here))}")
 

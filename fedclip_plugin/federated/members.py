@@ -65,15 +65,15 @@ class Members:
                     f"--without {told(name)}: no silo has this name{did_you_mean(name, names)}; there are {every}"
                 )
         away = {index: name for index, name in enumerate(names) if name in without}
-        if total - len(away) < least and recipe.fedclip_args.secure_sums and total == FEWEST_SILOS:
+        left = f"--without {', '.join(map(told, away.values()))} leaves {total - len(away)} of {total} silos"
+        if total - len(away) < FEWEST_SILOS and recipe.fedclip_args.secure_sums:
             raise FedClipError(
-                f"--without {', '.join(map(told, away.values()))}: secure_sums need {FEWEST_SILOS} silos, and there "
-                "are no more: wait for all of them, or begin a new run with more silos"
+                f"{left}, and secure_sums need {FEWEST_SILOS}: wait for those that are gone, or begin a new run with "
+                "more silos"
             )
         if total - len(away) < least:
             raise FedClipError(
-                f"--without {', '.join(map(told, away.values()))} leaves {total - len(away)} of {total} silos, and a "
-                f"round needs {least} (fedclip_args.min_silos): leave fewer out, or lower that"
+                f"{left}, and a round needs {least} (fedclip_args.min_silos): leave fewer out, or lower that"
             )
         return cls(total, away)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from fedclip_edge.terminal import printable
 from fedclip_plugin.errors import RecipeError
+from fedclip_plugin.text import counted
 
 ABSENT: Any = object()
 """Stands for the value of a key that is not there."""
@@ -137,10 +138,9 @@ def recipe_error(source: Path | str, faults: Sequence[Fault]) -> RecipeError:
         First line ``RECIPE: 2 errors in <source>``, then a line per fault.
     """
     lines = list(dict.fromkeys(fault.line() for fault in faults))
-    count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
     more = [f"and {len(lines) - _MOST_FAULTS} more"] if len(lines) > _MOST_FAULTS else []
     told = [f"  {line}" for line in (*lines[:_MOST_FAULTS], *more)]
-    return RecipeError("\n".join([f"RECIPE: {count} in {printable(str(source))}", *told]))
+    return RecipeError("\n".join([f"RECIPE: {counted(len(lines), 'error')} in {printable(str(source))}", *told]))
 
 
 def _plain(word: str) -> str:

@@ -10,18 +10,18 @@ from typing import Any
 from fedclip_edge.safe_files import open_plain
 from fedclip_edge.terminal import align, printable
 from fedclip_plugin.errors import PolicyError
-from fedclip_plugin.text import size
+from fedclip_plugin.text import counted, size
 from fedclip_plugin.trust.egress_log import CLOSE, MESSAGE, OPEN, RECIPE, REFUSED, read_log
 from fedclip_plugin.trust.hash_chain import Finding
 from fedclip_plugin.trust.left_before import LeftBefore
 
-_HEAD_DIGITS = 12
-"""Fewest digits of a head that are taken for it."""
+_HASH_DIGITS = 12
+"""Fewest digits of a hash that are taken for it."""
 
 UNSEEN = (
     "A chain holds no secret: whoever can write the file can write another one from any line on, and ends it in "
-    "order, or can cut it behind the closing line of an earlier start. That shows by a head alone that was kept "
-    "elsewhere before: a silo's log has it, and the console of a job on one machine; give it with --head."
+    "order, or can cut it behind the closing line of an earlier start. That shows by a last hash alone that was kept "
+    "elsewhere before: a silo's log has it, and the console of a job on one machine; give it with --last-hash."
 )
 """What the chain by itself does not find."""
 
@@ -37,7 +37,7 @@ class Start:
     messages, refused
         What left, and what the policy kept back.
     closed
-        Whether it has a closing line, or ends with a head that was given.
+        Whether it has a closing line, or ends with a last hash that was given.
     """
 
     opening: dict[str, Any]
@@ -56,17 +56,17 @@ class Audit:
         The starts of the silo, in order.
     findings
         All that keeps the log from being verified, each one sentence; empty where it is.
-    lines, head
+    lines, last_hash
         How many lines there are, and the hash of the last one.
-    heads
-        The heads that were given, each of which is in a verified log.
+    given
+        The last hashes that were given, each of which is in a verified log.
     """
 
     starts: Sequence[Start]
     findings: Sequence[Finding]
     lines: int
-    head: str
-    heads: Sequence[str] = ()
+    last_hash: str
+    given: Sequence[str] = ()
 
     @property
     def verified(self) -> bool:
@@ -77,34 +77,34 @@ class Audit:
         """Return what left by run, and in all by kind, and then what was found."""
         told = [line for number, start in enumerate(self.starts, 1) for line in _start_lines(number, start)]
         messages = [message for start in self.starts for message in start.messages]
-        table = align([_HEAD, *_rows(messages)]) if messages else "no message left"
-        beside = f"it has every head that was given: {', '.join(self.heads)}" if self.heads else UNSEEN
-        verdict = [f"verified: {self.lines} lines, head {self.head}", beside]
+        table = align([_COLUMNS, *_rows(messages)]) if messages else "no message left"
+        beside = f"it has every hash that was given: {', '.join(self.given)}" if self.given else UNSEEN
+        verdict = [f"verified: {counted(self.lines, 'line')}, last hash {self.last_hash}", beside]
         if self.findings:
-            count = "1 finding" if len(self.findings) == 1 else f"{len(self.findings)} findings"
+            count = counted(len(self.findings), "finding")
             verdict = [f"NOT VERIFIED: {count}", *(f"  {finding.text}" for finding in self.findings)]
         return "\n".join([*told, "", table, "", *verdict])
 
 
-def audit(path: Path, heads: Sequence[str] = ()) -> Audit:
+def audit(path: Path, given: Sequence[str] = ()) -> Audit:
     """Verify an egress log.
 
     Parameters
     ----------
-    heads
-        Heads of the log that were told elsewhere: each must be the hash of a line of it, or begin one. A start that
+    given
+        Last hashes of the log that were told before: each must be the hash of a line of it, or begin one. A start that
         ends with such a line needs no closing line.
 
     Raises
     ------
     PolicyError
-        The file cannot be read, is empty, or a head is none.
+        The file cannot be read, is empty, or what was given is no hash.
     """
-    for head in heads:
-        if len(head) < _HEAD_DIGITS or not set(head) <= set("0123456789abcdef"):
+    for own in given:
+        if len(own) < _HASH_DIGITS or not set(own) <= set("0123456789abcdef"):
             raise PolicyError(
-                f"the head {printable(head)!r} must be {_HEAD_DIGITS} or more of the hexadecimal digits that a silo's "
-                "console or log told"
+                f"the last hash {printable(own)!r} must be {_HASH_DIGITS} or more of the hexadecimal digits that a "
+                "silo's log or console told"
             )
     try:
         with open_plain(path) as stream:
@@ -115,16 +115,16 @@ def audit(path: Path, heads: Sequence[str] = ()) -> Audit:
     if not entries and not findings:
         raise PolicyError(f"{path} is empty; give a silo's egress log")
     known = [entry["hash"] for entry in entries]
-    starts, open_ends = _starts(entries, heads)
+    starts, open_ends = _starts(entries, given)
     lost = [
-        Finding(len(known), "cut", f"no line has the head {head}: the end was cut, or lines were replaced")
-        for head in heads
-        if not any(own.startswith(head) for own in known)
+        Finding(len(known), "cut", f"no line has the hash {each}: the end was cut, or lines were replaced")
+        for each in given
+        if not any(own.startswith(each) for own in known)
     ]
-    return Audit(starts, [*findings, *open_ends, *lost], len(known), known[-1] if known else "", heads)
+    return Audit(starts, [*findings, *open_ends, *lost], len(known), known[-1] if known else "", given)
 
 
-def _starts(entries: Sequence[dict[str, Any]], heads: Sequence[str]) -> tuple[list[Start], list[Finding]]:
+def _starts(entries: Sequence[dict[str, Any]], given: Sequence[str]) -> tuple[list[Start], list[Finding]]:
     """Return the starts, and which of them may have lost their end, or have other totals than they say."""
     starts: list[Start] = []
     findings: list[Finding] = []
@@ -149,17 +149,17 @@ def _starts(entries: Sequence[dict[str, Any]], heads: Sequence[str]) -> tuple[li
                 findings.append(Finding(entry["number"], "edited", text))
     for index, start in enumerate(starts):
         ends_with = last[index]["hash"]
-        start.closed = start.closed or any(ends_with.startswith(head) for head in heads)
+        start.closed = start.closed or any(ends_with.startswith(each) for each in given)
         if not start.closed:
             text = (
                 f"start {index + 1} has no closing line: its end was cut, or the silo was stopped or is still at work; "
-                f"if --head {ends_with[:16]} is what it told last, nothing is missing"
+                f"if --last-hash {ends_with[:16]} is what it told last, nothing is missing"
             )
             findings.append(Finding(last[index]["number"], "unclosed", text))
     return starts, findings
 
 
-_HEAD = ("kind", "messages", "bytes", "rounds", "largest norm", "epsilon", "delta")
+_COLUMNS = ("kind", "messages", "bytes", "rounds", "largest norm", "epsilon", "delta")
 
 
 def _rows(messages: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -191,7 +191,7 @@ def _start_lines(number: int, start: Start) -> list[str]:
     sent = sum(message["bytes"] for message in start.messages)
     first = (
         f"start {number}, {told.get('time')}: run {told['run']}, silo {told['silo']}, recipe {told['recipe'][:16]}, "
-        f"{policy}: {len(start.messages)} messages, {size(sent)}"
+        f"{policy}: {counted(len(start.messages), 'message')}, {size(sent)}"
     )
     kept = [f"  kept back: {each['what']} ({', '.join(map(str, each['policy_keys']))})" for each in start.refused]
     return [printable(line) for line in (first, *kept)]

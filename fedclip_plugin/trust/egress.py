@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedclip_plugin.errors import PolicyError
-from fedclip_plugin.text import size, told
+from fedclip_plugin.text import counted, size, told
 from fedclip_plugin.trust.egress_log import VARIABLE, EgressLog, log_place
 from fedclip_plugin.trust.left_before import LeftBefore
 from fedclip_plugin.trust.outgoing import Outgoing
@@ -86,9 +86,10 @@ class Egress:
             and self._left.recipe not in self._left.rounds_known
         ):
             self.refused = PolicyError(
-                f"the log of the earlier starts is missing: {done} rounds are complete, and the egress log "
-                f"{self.log.path} tells of none, so that what they sent would not count against {self._file.path}; "
-                f"restore that log, let {VARIABLE} name the folder where it is, or begin a new run with another --run"
+                f"the log of the earlier starts is missing: the run has {counted(done, 'complete round')}, and the "
+                f"egress log {self.log.path} tells of none, so that what they sent would not count against "
+                f"{self._file.path}; restore that log, let {VARIABLE} name the folder where it is, or begin a new run "
+                "with another --run"
             )
             raise self.refused
 
@@ -113,15 +114,16 @@ class Egress:
             self.log.note(message)
         self._left.add(message.kind, message.size, message.epsilon, message.delta, message.account)
         if self.log is not None and message.round is not None:
-            logger.info("%s of round %d leaves; head of the egress log %s", message.kind, message.round, self.log.head)
+            text = "%s of round %d leaves; last hash of the egress log %s"
+            logger.info(text, message.kind, message.round, self.log.last_hash)
 
     def close(self) -> str:
         """End the log in order, and return a sentence about it that is worth keeping elsewhere; empty without one."""
         if self.log is None:
             return ""
         self.log.close()
-        many = "1 message" if self.log.messages == 1 else f"{self.log.messages} messages"
-        return f"egress log {self.log.path}: {many}, {size(self.log.sent)}, head {self.log.head}"
+        many = counted(self.log.messages, "message")
+        return f"egress log {self.log.path}: {many}, {size(self.log.sent)}, last hash {self.log.last_hash}"
 
     def _note_refused(self, what: str, policy_keys: list[str], round_: int | None) -> None:
         if self.log is not None:

@@ -89,8 +89,8 @@ class EgressLog:
     ----------
     path
         The file.
-    head
-        Hash of the last line.
+    last_hash
+        Of its last line.
     messages, sent
         How many messages, and bytes, have been written in this start.
     before
@@ -103,7 +103,7 @@ class EgressLog:
     """
 
     def __init__(self, path: Path, opening: Mapping[str, Any]) -> None:
-        self.path, self.head = path, BEGINNING
+        self.path, self.last_hash = path, BEGINNING
         self.messages = self.sent = self._number = 0
         self._recipe = opening["recipe"]
         self._rounds: set[int] = set()
@@ -159,7 +159,7 @@ class EgressLog:
         os.close(self._file)
 
     def _append(self, content: Mapping[str, Any]) -> None:
-        line, head = seal(content, self._number + 1, self.head)
+        line, last_hash = seal(content, self._number + 1, self.last_hash)
         text = f"{line}\n".encode()
         try:
             end = os.fstat(self._file).st_size
@@ -169,7 +169,7 @@ class EgressLog:
             os.fdatasync(self._file)
         except OSError as error:
             raise self._unwritable(error) from error
-        self.head, self._number = head, self._number + 1
+        self.last_hash, self._number = last_hash, self._number + 1
 
     def _keep_others_out(self) -> None:
         try:
@@ -193,7 +193,7 @@ class EgressLog:
                 "move it to another place; then a new one is begun"
             )
         if entries:
-            self.head, self._number = entries[-1]["hash"], entries[-1]["number"]
+            self.last_hash, self._number = entries[-1]["hash"], entries[-1]["number"]
         self.before = LeftBefore.of_log(entries)
         self.before.recipe = self._recipe
 

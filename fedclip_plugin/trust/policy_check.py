@@ -13,6 +13,7 @@ from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.faults import ABSENT, Fault
 from fedclip_plugin.recipe.rules.round_updates import fewest_updates
 from fedclip_plugin.recipe.schema.fedclip import DP_DELTA, DP_ROUNDING
+from fedclip_plugin.text import counted
 from fedclip_plugin.trust.left_before import LeftBefore, Spent
 from fedclip_plugin.trust.outgoing import KINDS, Outgoing
 from fedclip_plugin.trust.silo_policy import PolicyFile, SiloPolicy
@@ -33,7 +34,7 @@ class Violation:
     policy_key
         The policy's key.
     where
-        The recipe's key, or the message.
+        The recipe's key, the name of the run, or the message.
     rule
         What the policy allows.
     value
@@ -103,7 +104,9 @@ def message_violations(policy: SiloPolicy, message: Outgoing, left: LeftBefore) 
         found.append(Violation("allow_kind_counts", where, "has counts per kind of answer, which may not leave"))
     small = [count for count in message.class_counts if 0 < count < policy.min_class_count]
     if small and not (policy.require_differential_privacy and message.epsilon is not None):
-        rule = f"has sums over {min(small)} images of a class; there must be {policy.min_class_count}, or none"
+        rule = (
+            f"has sums over {counted(min(small), 'image')} of a class; there must be {policy.min_class_count}, or none"
+        )
         found.append(Violation("min_class_count", where, rule))
     if policy.require_differential_privacy and kind.trains:
         found += _spent(policy, message, left, where)
@@ -112,9 +115,9 @@ def message_violations(policy: SiloPolicy, message: Outgoing, left: LeftBefore) 
 
 def refusal(file: PolicyFile, what: str, violations: Sequence[Violation]) -> PolicyError:
     """Return the error that names every violation of a policy."""
-    count = "1 violation" if len(violations) == 1 else f"{len(violations)} violations"
     lines = [f"  {violation.line()}" for violation in violations]
-    advice = "  change the recipe, or ask whoever answers for this machine to change its policy"
+    advice = "  change that, or ask whoever answers for this machine to change its policy"
+    count = counted(len(violations), "violation")
     return PolicyError("\n".join([f"SILO POLICY: {count} of {file.path} by {printable(what)}", *lines, advice]))
 
 
@@ -134,8 +137,8 @@ def _names(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
         found = f"has fingerprint {asked.fingerprint}" if asked.fingerprint else "has no files here to tell it by"
         yield Violation("backbones", "fedclip_args.backbone", f"{found}, and is none of those", settings.backbone)
     if policy.runs is not None and asked.run not in policy.runs:
-        rule = f"allowed are {_told(policy.runs)}; the name of a run is that of its folder, --run"
-        yield Violation("runs", "fedclip_args.run_dir", rule, asked.run)
+        rule = f"allowed are {_told(policy.runs)}; it is the last part of --run, or of a study's --out"
+        yield Violation("runs", "name of the run", rule, asked.run)
 
 
 def _amounts(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
@@ -145,7 +148,7 @@ def _amounts(policy: SiloPolicy, asked: Asked) -> Iterator[Violation]:
     every = train.client_num_per_round == train.client_num_in_total
     updates = train.comm_round if every else 1
     if updates * asked.update_bytes > policy.max_bytes:
-        rule = f"{updates} updates of {asked.update_bytes:,} bytes; {policy.max_bytes:,} may leave"
+        rule = f"{counted(updates, 'update')} of {asked.update_bytes:,} bytes; {policy.max_bytes:,} may leave"
         yield Violation("max_bytes", "train_args.comm_round", rule, train.comm_round)
 
 

@@ -194,7 +194,7 @@ def test_the_bytes_of_earlier_starts_count(tmp_path):
     again = egress_of(logs, 1, max_bytes=spent)
     with sending_through(again), pytest.raises(PolicyError, match=f"{spent:,} may leave"):
         shown(Present(recipe="d"))
-    assert audit(logs / "egress_1.jsonl", [again.log.head]).verified
+    assert audit(logs / "egress_1.jsonl", [again.log.last_hash]).verified
 
 
 def test_rounds_are_counted_by_how_often_training_leaves_with_earlier_starts_and_by_recipe(tmp_path):

@@ -104,8 +104,9 @@ def test_a_silo_sends_through_its_policy_and_says_at_the_end_what_left(policy, r
     path = tmp_path / "demo" / "logs" / "egress_1.jsonl"
     found = audit(path)
     assert found.verified
-    told = f"fedclip: silo art_painting (rank 1): egress log {path}: 1 message, 0 kB, head {found.head}"
-    assert told in capfd.readouterr().err
+    (message,) = found.starts[0].messages
+    left = f"1 message, {message['bytes']} bytes, last hash {found.last_hash}"
+    assert f"fedclip: silo art_painting (rank 1): egress log {path}: {left}" in capfd.readouterr().err
 
 
 def test_a_run_is_not_resumed_under_a_policy_without_the_log_of_its_earlier_starts(
@@ -126,7 +127,9 @@ def test_a_run_is_not_resumed_under_a_policy_without_the_log_of_its_earlier_star
         silo_egress.require_earlier_log(None, "north (rank 1)", 2)
     monkeypatch.setenv("FEDCLIP_EGRESS_LOG", str(tmp_path / "elsewhere"))
     for _ in range(2):
-        missing = pytest.raises(PolicyError, match=r"^the log of the earlier starts is missing: 2 rounds are complete")
+        missing = pytest.raises(
+            PolicyError, match=r"^the log of the earlier starts is missing: the run has 2 complete rounds"
+        )
         with missing, job_egress(None, recipe, tmp_path / "demo", 1):
             silo_egress.require_earlier_log(None, "north (rank 1)", 2)
     assert ended == ["north (rank 1), before it goes on after round 2"] * 2

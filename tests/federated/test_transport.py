@@ -135,7 +135,7 @@ def test_a_message_that_nobody_reads_is_not_passed_over(comm):
     transport = alone(comm)
     transport.send_message(message("too late"))
     with pytest.raises(
-        FederationError, match="the only rank left the federation with 1 messages unread, the first from the only rank"
+        FederationError, match="the only rank left the federation with 1 unread message, the first from the only rank"
     ):
         transport.stop_receive_message()
 

@@ -105,8 +105,8 @@ def test_the_run_ends_and_each_log_is_one_chain_from_its_first_start(story):
     for rank, path in story.logs.items():
         before, after = story.before[rank], story.after[rank]
         assert after[: len(before)] == before
-        heads = [entry["hash"] for entry, following in pairwise(after) if is_start(following)]
-        found = audit(path, [*heads, after[-1]["hash"]])
+        last = [entry["hash"] for entry, following in pairwise(after) if is_start(following)]
+        found = audit(path, [*last, after[-1]["hash"]])
         assert found.verified, found.to_text()
         assert len(found.starts) == (4 if rank == 1 else 3), "rank 2 wrote one of its starts into another log"
 

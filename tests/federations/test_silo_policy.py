@@ -32,8 +32,8 @@ def test_what_leaves_each_silo_is_logged_and_the_run_knows_the_policies(workshop
         assert [line["kind"] for line in entries(path)][:5] == START
         assert [line["round"] for line in entries(path) if line["kind"] == "update"] == [1, 2]
         assert entries(path)[-1]["kind"] == "Likelihoods"
-        assert f"head {closing['hash']}" in outcome.err
-        assert f"head {closing['hash']}" in outcome.log(rank)
+        assert f"last hash {closing['hash']}" in outcome.err
+        assert f"last hash {closing['hash']}" in outcome.log(rank)
         assert audit(path, [closing["hash"]]).verified
     sent = [line for path in logs for line in entries(path)]
     updates, others = (sum(line["bytes"] for line in sent if line["kind"] == kind) for kind in ("update", "status"))

@@ -365,6 +365,7 @@ def test_a_complete_study_is_printed_and_not_run(capsys, tmp_path, monkeypatch):
 
 
 def test_numbers_are_told_in_the_unit_that_suits_them():
+    assert [size(b) for b in (0, 1, 74, 999)] == ["0 bytes", "1 byte", "74 bytes", "999 bytes"]
     assert [size(b) for b in (133_000, 2_130_000, 605_200_000, 1.27e9)] == ["133 kB", "2.13 MB", "605 MB", "1.27 GB"]
     assert [duration(s) for s in (0.0344, 5.25, 61, 600, 7200)] == ["0.034 s", "5.2 s", "61 s", "10 min", "2.0 h"]
 

@@ -16,7 +16,7 @@ OPENING = {"run": "demo", "silo": "north", "recipe": "ab" * 32, "policy": "cd" *
 
 
 def write_start(path, rounds=(1, 2, 3), close=True):
-    """Let a silo start, send an update a round, and perhaps end in order; return the last head."""
+    """Let a silo start, send an update a round, and perhaps end in order; return the last hash."""
     log = EgressLog(path, OPENING)
     log.note(Outgoing("status", [b"hello"]))
     for number in rounds:
@@ -26,7 +26,7 @@ def write_start(path, rounds=(1, 2, 3), close=True):
         log.close()
     else:
         os.close(log._file)  # as a killed process leaves it
-    return log.head
+    return log.last_hash
 
 
 @pytest.fixture
@@ -45,10 +45,10 @@ def kinds(found):
 
 
 def test_a_whole_log_is_verified_and_summed_up(path, capsys):
-    head = write_start(path)
-    found = audit(path, [head, head[:12]])
+    last = write_start(path)
+    found = audit(path, [last, last[:12]])
     assert found.verified
-    assert (found.lines, found.head) == (6, head)
+    assert (found.lines, found.last_hash) == (6, last)
     assert main(["audit", str(path)]) == 0
     told = capsys.readouterr().out
     assert "run demo, silo north, recipe abababababababab, silo policy cdcdcdcdcdcdcdcd: 4 messages" in told
@@ -56,10 +56,10 @@ def test_a_whole_log_is_verified_and_summed_up(path, capsys):
     assert rows["update"] == ["3", "84", "1", "to", "3", "1.5", "-", "-"]
     assert rows["status"] == ["1", "5", "-", "-", "-", "-"]
     assert rows["in all"][-7:] == ["89", "1", "to", "3", "1.5", "-", "-"]
-    assert f"verified: 6 lines, head {head}" in told
-    assert "--head" in told, "what a chain does not find is said"
-    assert main(["audit", str(path), "--head", head[:12]]) == 0
-    assert capsys.readouterr().out.endswith(f"it has every head that was given: {head[:12]}\n")
+    assert f"verified: 6 lines, last hash {last}" in told
+    assert "--last-hash" in told, "what a chain does not find is said"
+    assert main(["audit", str(path), "--last-hash", last[:12]]) == 0
+    assert capsys.readouterr().out.endswith(f"it has every hash that was given: {last[:12]}\n")
 
 
 def test_the_first_line_tells_of_the_start_and_each_other_of_its_message(path):
@@ -157,21 +157,21 @@ def test_a_figure_that_no_silo_can_have_written_is_malformed(path, figure, capsy
     assert f"has no usable {next(iter(figure))}" in capsys.readouterr().out
 
 
-def test_a_chain_made_anew_shows_by_a_head_alone_that_was_told_before(path):
+def test_a_chain_made_anew_shows_by_a_last_hash_alone_that_was_told_before(path):
     told = write_start(path)
     path.unlink()
     write_start(path, rounds=(1, 2))
     assert audit(path).verified
     found = audit(path, [told])
     assert kinds(found) == {"cut"}
-    assert f"no line has the head {told}" in found.findings[0].text
+    assert f"no line has the hash {told}" in found.findings[0].text
 
 
-def test_a_killed_silo_leaves_no_closing_line_but_its_last_head_does_as_well(path):
-    head = write_start(path, close=False)
+def test_a_killed_silo_leaves_no_closing_line_but_its_last_hash_does_as_well(path):
+    last = write_start(path, close=False)
     assert kinds(audit(path)) == {"unclosed"}
-    assert head[:16] in audit(path).findings[0].text
-    assert audit(path, [head]).verified
+    assert last[:16] in audit(path).findings[0].text
+    assert audit(path, [last]).verified
     assert not audit(path, ["f" * 64]).verified
 
 
@@ -185,7 +185,7 @@ def test_a_resumed_silo_goes_on_in_the_same_chain(path):
     assert kinds(audit(path)) == {"unclosed"}, "the end of the first start could have been cut before"
 
 
-def test_a_log_that_was_cut_behind_an_earlier_starts_closing_line_shows_by_a_head_alone(path):
+def test_a_log_that_was_cut_behind_an_earlier_starts_closing_line_shows_by_a_last_hash_alone(path):
     write_start(path)
     whole = path.read_bytes()
     told = write_start(path, rounds=(4,))
@@ -252,7 +252,7 @@ def test_the_variable_names_a_folder_by_its_full_path(tmp_path, named):
         (["{}/nothing"], "cannot be read: No such file"),
         (["{}"], "cannot be read: it is a folder"),
         (["{}/empty"], "is empty; give a silo's egress log"),
-        (["{}/empty", "--head", "12"], "must be 12 or more of the hexadecimal digits"),
+        (["{}/empty", "--last-hash", "12"], "must be 12 or more of the hexadecimal digits"),
     ],
 )
 def test_what_is_no_log_is_refused(tmp_path, capsys, words, told):

@@ -41,6 +41,7 @@ from fedclip_plugin.federated.messages.packing.mpi_transfer import (
 )
 from fedclip_plugin.federated.messages.packing.packed_message import ExpectedKind
 from fedclip_plugin.federated.stop import stop_job
+from fedclip_plugin.text import counted
 
 _WAIT_SECONDS = 0.2
 _IDLE_SECONDS, _BUSY_SECONDS = 1e-3, 5e-5
@@ -154,9 +155,9 @@ class CountingTransport(MpiCommunicationManager):
         self._stop_running = True
         senders = [self.q_receiver.get().message.get_sender_id() for _ in range(self.q_receiver.qsize())]
         if unread := [self._names[sender] for sender in senders if sender not in self._given_up]:
+            many = counted(len(unread), "unread message")
             raise FederationError(
-                f"{self._names[self.rank]} left the federation with {len(unread)} messages unread, the first from "
-                f"{unread[0]}"
+                f"{self._names[self.rank]} left the federation with {many}, the first from {unread[0]}"
             )
 
     def _next(self) -> Message | None:

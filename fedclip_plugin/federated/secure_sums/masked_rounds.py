@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from fedclip_edge.files import write_file
 from fedclip_plugin.errors import MaskingRefusedError, RunFolderError
 from fedclip_plugin.runs.writing import writing
-from fedclip_plugin.text import told
+from fedclip_plugin.text import counted, told
 
 FORMAT_VERSION = 1
 MASKED_ROUNDS = "masked_rounds.json"
@@ -67,7 +67,7 @@ class MaskedRounds:
         if self._place.exists():
             self._load()
         elif done:
-            raise self._unusable(f"is missing, and {done} rounds are complete")
+            raise self._unusable(f"is missing, and the run has {counted(done, 'complete round')}")
         else:
             self._save()
 

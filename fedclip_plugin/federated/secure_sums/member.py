@@ -23,7 +23,7 @@ from fedclip_plugin.federated.secure_sums.hello import Hello, Purpose, RoundMemb
 from fedclip_plugin.federated.secure_sums.masked_rounds import MASKED_ROUNDS, Changed, MaskedRounds
 from fedclip_plugin.federated.secure_sums.masks import MaskStream, pair_mask, salt_of, shared_secret
 from fedclip_plugin.recipe.rules.secure_sums import FEWEST_SILOS
-from fedclip_plugin.text import told
+from fedclip_plugin.text import counted, told
 from fedclip_plugin.trust.silo_keys import SiloIdentity, keys_folder, load_identity
 
 logger = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ class SumMember:
             raise _refused(round_, f"{told(self.hello.silo)} itself is no member")
         if len(names) < self._fewest:
             rule = f"must have {self._fewest} or more ({FEWEST_SILOS}, min_silos of the recipe or that of the policy)"
-            raise _refused(round_, f"it has {len(names)} members, and {rule}")
+            raise _refused(round_, f"it has {counted(len(names), 'member')}, and {rule}")
         for hello in members.hellos:
             self._require_genuine(round_, hello)
         self._last = round_, members.attempt

@@ -216,10 +216,11 @@ class FedClipArgs(Section):
         Of a simulation: the probability that the update of a client that trained is lost. Drawn from ``random_seed``.
     min_silos
         Smallest number of usable updates for a round to count; with fewer the job stops, and the last complete round is
-        safe. It counts updates that arrived: a silo that fails ends the job whatever this says, and so does one that is
-        silent for ``round_timeout``, unless there is a ``round_grace``; ``fedclip launch --keep-going`` starts it again
-        without them, while so many silos are left. Without it: all silos sampled for the round; with
-        ``client_drop_rate`` one, and so when ``dp_target_epsilon`` has ended the part of the others.
+        safe. It counts updates that arrived: a silo that fails ends the job whatever this says, and so does one that
+        sends nothing for ``round_timeout``, unless there is a ``round_grace``; ``fedclip launch --keep-going`` starts
+        it again without them, while so many silos are left. Without it: all silos sampled for the round; with
+        ``client_drop_rate`` one, and so when ``dp_target_epsilon`` has ended the part of the others. With
+        ``secure_sums`` it is 3 or more.
     min_images_per_silo
         A silo with fewer images is refused.
     shots

@@ -333,7 +333,7 @@ def test_redo_masks_again_and_names_who_is_said_to_be_lost(keys, caplog):
 
 
 def test_a_list_of_masked_rounds_that_is_lost_or_damaged_ends_the_run(keys):
-    with pytest.raises(RunFolderError, match="is missing, and 3 rounds are complete"):
+    with pytest.raises(RunFolderError, match="is missing, and the run has 3 complete rounds"):
         members_of(keys, NAMES, done=3)
     members_of(keys, ("art",))
     place = keys / "personal" / "art" / "masked_rounds.json"

@@ -210,7 +210,9 @@ def test_a_resume_without_what_was_masked_is_refused(tmp_path):
     (run.folder.personal("photo") / MASKED_ROUNDS).unlink()
     run.folder.release()
     saved = run.folder.load_round(2)
-    with pytest.raises(RunFolderError, match=r"photo/masked_rounds\.json is missing, and 2 rounds are complete"):
+    with pytest.raises(
+        RunFolderError, match=r"photo/masked_rounds\.json is missing, and the run has 2 complete rounds"
+    ):
         Federation(tmp_path / "run", secure_sums=True, start_round=2, adapter=saved).run()
 
 
