@@ -173,7 +173,7 @@ EVIL = {
     "a member twice": (lambda own, all_: [*all_, all_[1]], "cartoon is a member twice"),
     "itself missing": (lambda own, all_: [*all_[1:], *all_[1:2]][:2], "art itself is no member"),
     "two members": (lambda own, all_: all_[:2], "it has 2 members, and must have 3 or more"),
-    "alone": (lambda own, all_: all_[:1], "it has 1 members, and must have 3 or more"),
+    "alone": (lambda own, all_: all_[:1], "it has 1 member, and must have 3 or more"),
     "another key": (
         lambda own, all_: [all_[0], forged(all_[1], key="ab" * 32), all_[2]],
         "the hello of cartoon is not signed by its key on the roster",
