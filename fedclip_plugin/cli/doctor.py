@@ -155,6 +155,46 @@ def _places() -> Iterator[Finding]:
         yield "note", f"no caches yet; they will be in {cache.resolve()}"
 
 
+def _silo() -> Iterator[Finding]:
+    """Say what binds a silo whose rank runs here: policy, egress log, and keys for secure sums."""
+    from fedclip_plugin.trust.egress_log import VARIABLE, log_place
+    from fedclip_plugin.trust.silo_policy import find_policy, load_policy, places_told
+
+    try:
+        if place := find_policy():
+            file = load_policy(place)
+            yield "ok", f"silo policy {file.path}, SHA-256 {file.sha256}"
+        else:
+            yield "note", f"no silo policy ({places_told()}): the recipe alone says what leaves this machine"
+        if (named := os.environ.get(VARIABLE)) is not None:
+            yield _log_folder(log_place(Path(), "run", 1, named).parent)
+    except FedClipError as error:
+        yield "FAULT", str(error)
+    yield from _silo_keys()
+
+
+def _log_folder(folder: Path) -> Finding:
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return "ok", f"egress logs go into {folder}"
+    return "FAULT", f"egress logs cannot be written into {folder}, and without them nothing leaves: see to {there}"
+
+
+def _silo_keys() -> Iterator[Finding]:
+    from fedclip_plugin.trust.silo_keys import fingerprint, keys_folder, load_identity
+
+    folder = keys_folder()
+    keys = sorted(folder.glob("*.key"))
+    if not keys:
+        yield "note", f"no silo keys in {folder}: a silo needs one where the recipe has secure_sums"
+    for key in keys:
+        try:
+            identity = load_identity(folder, key.stem)
+            yield "ok", f"key of silo {key.stem}, {fingerprint(identity.roster[key.stem])}, in {folder}"
+        except FedClipError as error:
+            yield "FAULT", str(error)
+
+
 def _installed(name: str) -> bool:
     try:
         metadata.version(name)
@@ -171,4 +211,5 @@ _CHAPTERS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("surroundings", _surroundings),
     ("onnxruntime, for devices", _onnxruntime),
     ("backbones and caches", _places),
+    ("what leaves this machine, as a silo", _silo),
 )

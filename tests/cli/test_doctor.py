@@ -8,6 +8,8 @@ from fedclip_plugin.cli import doctor as doctor_module
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.cli.probes import Probe, probe, probe_onnxruntime
 from fedclip_plugin.errors import BackboneError, FedClipError
+from fedclip_plugin.trust.silo_keys import new_key, roster_line
+from tests.support.policies import write_policy
 
 
 def chapters(monkeypatch, *names):
@@ -104,3 +106,47 @@ def test_a_folder_that_cannot_be_written_is_told(capsys, monkeypatch, tmp_path):
     assert re.search(
         r"FAULT folder for runs and caches: \S*gone\S*: No such file or directory", capsys.readouterr().out
     )
+
+
+@pytest.fixture
+def silo(monkeypatch, tmp_path):
+    """Let the doctor look at what binds a silo alone: at a policy and keys that are not made yet."""
+    chapters(monkeypatch, "what leaves this machine, as a silo")
+    monkeypatch.delenv("FEDCLIP_EGRESS_LOG", raising=False)
+    monkeypatch.setenv("FEDCLIP_SILO_POLICY", str(tmp_path / "policy.yaml"))
+    monkeypatch.setenv("FEDCLIP_SILO_KEYS", str(tmp_path / "keys"))
+    return tmp_path
+
+
+def test_a_silo_learns_which_policy_log_and_keys_bind_it(capsys, monkeypatch, silo):
+    write_policy(silo / "policy.yaml")
+    key = new_key(silo / "keys", "north")
+    (silo / "keys" / "roster.yaml").write_text(roster_line("north", key))
+    monkeypatch.setenv("FEDCLIP_EGRESS_LOG", str(silo / "logs" / "egress"))
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"  ok    silo policy \S+policy.yaml, SHA-256 [0-9a-f]{64}\n", out)
+    assert f"  ok    egress logs go into {silo}/logs/egress\n" in out
+    assert "  ok    key of silo north, " in out
+
+
+def test_a_policy_key_or_log_that_cannot_be_used_is_a_fault_each(capsys, monkeypatch, silo):
+    (silo / "policy.yaml").write_text("methods: any\n")
+    new_key(silo / "keys", "north")
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "FAULT SILO POLICY: " in out and "roster.yaml cannot be used" in out and "2 faults: mend first" in out
+    write_policy(silo / "policy.yaml")
+    (silo / "logs").write_text("no folder")
+    monkeypatch.setenv("FEDCLIP_EGRESS_LOG", str(silo / "logs" / "egress"))
+    assert main(["doctor"]) == 1
+    assert f"FAULT egress logs cannot be written into {silo}/logs/egress" in capsys.readouterr().out
+
+
+def test_a_machine_without_policy_and_keys_is_fit(capsys, monkeypatch, silo):
+    monkeypatch.delenv("FEDCLIP_SILO_POLICY")
+    monkeypatch.setattr("fedclip_plugin.trust.silo_policy.MACHINE_PLACE", silo / "none.yaml")
+    monkeypatch.setattr("fedclip_plugin.trust.silo_policy.USER_PLACE", silo / "none.yaml")
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "note  no silo policy (" in out and "note  no silo keys in " in out
