@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.recipe.faults import did_you_mean
-from fedclip_plugin.recipe.rules.secure_sums import FEWEST_SILOS
+from fedclip_plugin.recipe.rules.secure_sums import FEWEST_IN_A_SUM
 from fedclip_plugin.text import told
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class Members:
             return cls(total)
         if recipe.simulated:
             raise FedClipError("--without leaves out silos, and a simulation has none: leave it out")
-        least = recipe.fedclip_args.min_silos
-        if least is None:
+        min_silos = recipe.fedclip_args.min_silos
+        if min_silos is None:
             raise FedClipError(
                 "--without: the recipe does not say that fewer silos will do, so that every round needs all of those "
                 "sampled for it; set fedclip_args.min_silos, which may change in a run that is resumed"
@@ -66,14 +66,14 @@ class Members:
                 )
         away = {index: name for index, name in enumerate(names) if name in without}
         left = f"--without {', '.join(map(told, away.values()))} leaves {total - len(away)} of {total} silos"
-        if total - len(away) < FEWEST_SILOS and recipe.fedclip_args.secure_sums:
+        if total - len(away) < FEWEST_IN_A_SUM and recipe.fedclip_args.secure_sums:
             raise FedClipError(
-                f"{left}, and secure_sums need {FEWEST_SILOS}: wait for those that are gone, or begin a new run with "
-                "more silos"
+                f"{left}, and secure_sums need {FEWEST_IN_A_SUM}: wait for those that are gone, or begin a new run "
+                "with more silos"
             )
-        if total - len(away) < least:
+        if total - len(away) < min_silos:
             raise FedClipError(
-                f"{left}, and a round needs {least} (fedclip_args.min_silos): leave fewer out, or lower that"
+                f"{left}, and a round needs {min_silos} (fedclip_args.min_silos): leave fewer out, or lower that"
             )
         return cls(total, away)
 

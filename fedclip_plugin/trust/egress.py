@@ -48,8 +48,8 @@ class Egress:
         return "" if self._file is None else self._file.sha256
 
     @property
-    def fewest_silos(self) -> int:
-        """Fewest silos of an average, by the policy; 1 without one."""
+    def min_silos(self) -> int:
+        """That of the policy: fewest silos of an average; 1 without one."""
         return 1 if self._file is None else self._file.policy.min_silos
 
     def check_recipe(self, asked: Asked) -> None:

@@ -116,7 +116,7 @@ class Late:
     """A federation with a clock of its own, some of whose silos are silent."""
 
     def __init__(self, folder, **changes):
-        self.run = Federation(folder, round_grace=GRACE, **{"least_silos": 2, "min_silos": 2} | changes)
+        self.run = Federation(folder, round_grace=GRACE, **{"fewest_silos": 2, "min_silos": 2} | changes)
         self.clock = self.run.server._quorum._clock = Clock()
 
     @property
@@ -334,7 +334,7 @@ def test_zero_shot_scores_that_come_late_are_kept(tmp_path):
 
 
 def test_a_silo_that_only_evaluates_may_be_late_too(tmp_path):
-    late = Late(tmp_path / "run", silos_per_round=1, least_silos=1, min_silos=1, comm_round=2)
+    late = Late(tmp_path / "run", silos_per_round=1, fewest_silos=1, min_silos=1, comm_round=2)
     trains = late.run.server._averager.sampled[0] + 1
     silent = next(rank for rank in (1, 2, 3) if rank != trains)
     late.deliver(until=lambda: late.run.server.is_initialized)

@@ -7,7 +7,7 @@ from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.federated.roles.robust_aggregation import RULES
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.recipe import find_recipe, load_recipe
-from fedclip_plugin.recipe.rules.robustness import FEWEST
+from fedclip_plugin.recipe.rules.robustness import FEWEST_UPDATES
 
 NINE = {"train_args.client_num_in_total": 9, "train_args.client_num_per_round": 9}
 NINE |= {"fedclip_args.data_layout": "classes", "data_args.partition_method": "homo", "fedclip_args.domains": None}
@@ -36,7 +36,7 @@ def asked(name, bad=None, **more):
 
 
 def test_every_rule_says_how_many_updates_it_needs():
-    assert FEWEST.keys() == RULES.keys() - {"none"}
+    assert FEWEST_UPDATES.keys() == RULES.keys() - {"none"}
 
 
 @pytest.mark.parametrize(

@@ -58,13 +58,13 @@ def test_what_goes_with_them(tmp_path, changes):
 
 def test_privacy_that_ends_silos_parts_leaves_three_or_ends_the_run(tmp_path):
     settings = TrainingSettings.of(load(tmp_path, MASKED | {"fedclip_args.dp_target_epsilon": 8.0}))
-    assert (settings.least_silos, settings.fewest_members) == (3, 3)
+    assert (settings.fewest_silos, settings.fewest_updates) == (3, 3)
     nine = {"train_args.client_num_in_total": 9, "train_args.client_num_per_round": 9, "fedclip_args.domains": None}
     nine |= {"fedclip_args.data_layout": "classes", "fedclip_args.target_domain": None, "data_args.dataset": "own"}
     nine |= {"fedclip_args.data_root": "/srv", "fedclip_args.images_per_class": None}
     nine |= {"data_args.partition_method": "homo"}
     for more, fewest in (({}, 9), ({"fedclip_args.min_silos": 5}, 5), ({"fedclip_args.dp_target_epsilon": 8.0}, 3)):
-        assert TrainingSettings.of(load(tmp_path, MASKED | nine | more)).fewest_members == fewest
+        assert TrainingSettings.of(load(tmp_path, MASKED | nine | more)).fewest_updates == fewest
 
 
 @pytest.mark.parametrize(

@@ -50,16 +50,16 @@ def require_recipe(recipe: Recipe) -> None:
             "--keep-going: with secure_sums no silo masks a round again without one that is lost (on_missing: abort); "
             "leave it out and resume with all silos, or where the server is trusted set fedclip_args.on_missing: redo"
         )
-    least, total = recipe.fedclip_args.min_silos, recipe.train_args.client_num_in_total
-    if least is None:
+    min_silos, total = recipe.fedclip_args.min_silos, recipe.train_args.client_num_in_total
+    if min_silos is None:
         raise FedClipError(
             "--keep-going: the recipe does not say how few silos will do, so that every round needs all of those "
             "sampled for it; set fedclip_args.min_silos"
         )
-    if least >= total:
+    if min_silos >= total:
         raise FedClipError(
-            f"--keep-going: fedclip_args.min_silos is {least}, and there are {total} silos, so that none may be lost: "
-            "lower it, or leave --keep-going out"
+            f"--keep-going: fedclip_args.min_silos is {min_silos}, and there are {total} silos, so that none may be "
+            "lost: lower it, or leave --keep-going out"
         )
 
 
@@ -116,13 +116,13 @@ def keep_going(
     progress
         Says from where a job goes on.
     """
-    least, lost = recipe.fedclip_args.min_silos or len(names), dict[int, str]()
+    min_silos, lost = recipe.fedclip_args.min_silos or len(names), dict[int, str]()
     ending = start(members, again=False)
     while (found := loss(ending, placed(members))) is not None:
         gone = {members.index(rank): names[members.index(rank)] for rank in sorted(found.ranks)}
         left, told = len(members.present) - len(gone), f"{', '.join(gone.values())} {found.why}"
-        if left < least:
-            rule = f"a round needs {least} (fedclip_args.min_silos)"
+        if left < min_silos:
+            rule = f"a round needs {min_silos} (fedclip_args.min_silos)"
             _say(f"{told}; {left} of {len(members.present)} silos would be left, and {rule}")
             break
         lost |= gone

@@ -52,7 +52,7 @@ class AveragingDriver(FedMLAggregator):
     ) -> None:
         super().__init__(None, target, 0, {}, {}, {}, args.worker_num, torch.device("cpu"), args, aggregator)
         self._aggregator, self._histories = aggregator, histories
-        self.quorum = Quorum(aggregator.settings.round_grace, aggregator.settings.least_silos)
+        self.quorum = Quorum(aggregator.settings.round_grace, aggregator.settings.fewest_silos)
         self.drawn: list[int] = []
         self.sampled: list[int] = []
         self.late: set[int] = set()
@@ -74,21 +74,21 @@ class AveragingDriver(FedMLAggregator):
         asked = settings.taking_part(number, members.total)
         self.drawn = members.places(sampled(seed, number, members.total, asked))
         self.sampled, self.ended = [index for index in self.drawn if index not in away], False
-        if not (away or members.away) or len(self.sampled) >= settings.least_silos:
+        if not (away or members.away) or len(self.sampled) >= settings.fewest_silos:
             return
         able = [index for index in range(self.client_num) if index not in away]
-        if len(able) >= settings.least_silos:
+        if len(able) >= settings.fewest_silos:
             self.sampled = [able[place] for place in sampled(seed, number, len(able), min(asked, len(able)))]
         else:
             self.sampled = able
-            self.ended = len(able) + len(self.quorum.behind - self.spent) < settings.least_silos
+            self.ended = len(able) + len(self.quorum.behind - self.spent) < settings.fewest_silos
 
     @property
     def short(self) -> bool:
         """Whether the round needs more silos than train in it, and is to wait for one that is behind."""
         settings = self._aggregator.settings
         goes_on = self.quorum.lenient and not self.ended and self.args.round_idx < settings.comm_round
-        return goes_on and len(self.sampled) < settings.least_silos
+        return goes_on and len(self.sampled) < settings.fewest_silos
 
     def end_after(self, rounds: int) -> None:
         """Take the round for the last one whose adapter is being made: all that follows ends the run."""

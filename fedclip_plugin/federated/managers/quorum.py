@@ -22,7 +22,7 @@ class Quorum:
     grace
         Seconds, ``fedclip_args.round_grace``; None without.
     enough
-        Answers that a round needs, ``fedclip_args.min_silos``.
+        Answers that a round needs, ``TrainingSettings.fewest_silos``.
     clock
         Tells the time in seconds.
 

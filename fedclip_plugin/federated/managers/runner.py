@@ -143,7 +143,7 @@ class FedClipRunner(FedMLRunner):
         if not asks(pair):
             return
         names, missing = ("server", *(server.silos if server else ())), self.missing
-        leniency = None if settings.round_grace is None else (settings.least_silos, settings.round_grace)
+        leniency = None if settings.round_grace is None else (settings.fewest_silos, settings.round_grace)
         exchange = closing_exchange(comm, names, settings.round_timeout, pair.model, missing, leniency)
         if server is not None:
             ask_over(exchange, comm.Get_size(), server, self._dataset[3], self._say)

@@ -96,7 +96,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         """Take the last complete round for the end of a run that too few silos can go on with, and say so."""
         folder, spent = self._aggregator.folder, self._averager.spent
         able = len(self._aggregator.silos) - len(spent)
-        few = f"{able} silos may train on (dp_target_epsilon), fewer than min_silos, {self.settings.least_silos}"
+        few = f"{able} silos may train on (dp_target_epsilon), fewer than min_silos, {self.settings.fewest_silos}"
         remedy = "lower that, or " if able else ""
         if not last:
             return f"{few}: {remedy}begin a new run with another --run"

@@ -86,7 +86,7 @@ class SiloDriver(TrainerDistAdapter):
         self.norm: float | None = None
         self.class_counts: tuple[int, ...] = ()
         egress = current_egress()
-        self.member = member_of(trainer, len(splits.train), 1 if egress is None else egress.fewest_silos)
+        self.member = member_of(trainer, len(splits.train), 1 if egress is None else egress.min_silos)
         self.members: RoundMembers | None = None
 
     def update_dataset(self, client_index: int | None = None) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fedclip_plugin.errors import FederationError
 from fedclip_plugin.federated.roles.update_matrix import Rows, UpdateMatrix
-from fedclip_plugin.recipe.rules.robustness import FEWEST
+from fedclip_plugin.recipe.rules.robustness import FEWEST_UPDATES
 
 Tensors = OrderedDict[str, Tensor]
 Updates = list[tuple[float, Tensors]]
@@ -75,7 +75,7 @@ class RobustAggregation:
         FederationError
             When there are too few for a rule that takes the place of the average. Recipes are checked for it before.
         """
-        needed = FEWEST[self.name](self.byzantine or 1) if self.name not in _KEEP_THE_AVERAGE else 0
+        needed = FEWEST_UPDATES[self.name](self.byzantine or 1) if self.name not in _KEEP_THE_AVERAGE else 0
         if len(updates) < needed:
             raise FederationError(
                 f"robust_aggregation: {self.name} needs {needed} updates a round with byzantine_silos: "

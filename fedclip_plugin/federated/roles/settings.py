@@ -10,8 +10,8 @@ from fedclip_plugin.methods.registry import ZERO_SHOT
 from fedclip_plugin.methods.regularisers import Regularisers
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.recipe.client_sampling import sampled
-from fedclip_plugin.recipe.rules.robustness import FEWEST, in_force
-from fedclip_plugin.recipe.rules.secure_sums import FEWEST_SILOS
+from fedclip_plugin.recipe.rules.robustness import FEWEST_UPDATES, in_force
+from fedclip_plugin.recipe.rules.secure_sums import FEWEST_IN_A_SUM
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TrainingSettings:
     silos_per_round: int  # ``client_num_per_round``; to FedML every silo takes part in every round
     frequency_of_the_test: int
     client_drop_rate: float
-    min_silos: int  # usable updates that a round needs
+    min_silos: int  # usable updates that a round needs, if so many were asked for; without the key all that were
     start: str
     weighting: str
     averaged: bool  # whether silos go on from the average (``federation: federated``)
@@ -53,7 +53,7 @@ class TrainingSettings:
     false_reject_rate: float
     round_timeout: float  # seconds
     round_grace: float | None = None  # seconds after which a round goes on without silos that are late
-    least_silos: int = 1  # that must be able to train for another round, where privacy ends the part of silos
+    fewest_silos: int = 1  # that must train in a round: min_silos; without that key as few as its aggregation needs
     loss: str | None = None
     privacy: PrivacySettings | None = None
     secure_sums: bool = False
@@ -65,10 +65,10 @@ class TrainingSettings:
         return bool(self.wise) and index == self.comm_round - 1
 
     @property
-    def fewest_members(self) -> int:
-        """Fewest silos to mask an update for: ``min_silos``, or where privacy ends silos' parts the least."""
+    def fewest_updates(self) -> int:
+        """With how few updates a round may close, as the rules on recipes have it: privacy may end silos' parts."""
         ends = self.privacy is not None and self.privacy.target_epsilon is not None
-        return self.least_silos if ends else self.min_silos
+        return self.fewest_silos if ends else self.min_silos
 
     def is_summed(self, index: int) -> bool:
         """Return whether what silos send in the round of this index is added up: updates, or sums over images."""
@@ -110,9 +110,9 @@ class TrainingSettings:
         defended = recipe.defense_args is not None and recipe.defense_args.enable_defense
         masked = recipe.fedclip_args.secure_sums
         needed = (
-            FEWEST[asked](recipe.fedclip_args.byzantine_silos or 1)
-            if asked in FEWEST
-            else FEWEST_SILOS
+            FEWEST_UPDATES[asked](recipe.fedclip_args.byzantine_silos or 1)
+            if asked in FEWEST_UPDATES
+            else FEWEST_IN_A_SUM
             if masked
             else 1
         )
@@ -123,7 +123,7 @@ class TrainingSettings:
             "averaged": averaged,
             "robust_aggregation": in_force(asked, recipe.simulated, averaged, defended, masked),
             "byzantine_silos": recipe.fedclip_args.byzantine_silos or 0,
-            "least_silos": max(recipe.fedclip_args.min_silos or 1, needed),
+            "fewest_silos": max(recipe.fedclip_args.min_silos or 1, needed),
             "loss": recipe.fedclip_args.loss,
             "round_grace": recipe.fedclip_args.round_grace,
             "privacy": PrivacySettings.of(recipe),

@@ -22,7 +22,7 @@ from fedclip_plugin.federated.secure_sums.fixed_point import ZEROS, ZEROS_COUNT,
 from fedclip_plugin.federated.secure_sums.hello import Hello, Purpose, RoundMembers, is_genuine, signed_hello
 from fedclip_plugin.federated.secure_sums.masked_rounds import MASKED_ROUNDS, Changed, MaskedRounds
 from fedclip_plugin.federated.secure_sums.masks import MaskStream, pair_mask, salt_of, shared_secret
-from fedclip_plugin.recipe.rules.secure_sums import FEWEST_SILOS
+from fedclip_plugin.recipe.rules.secure_sums import FEWEST_IN_A_SUM
 from fedclip_plugin.text import counted, told
 from fedclip_plugin.trust.silo_keys import SiloIdentity, keys_folder, load_identity
 
@@ -78,11 +78,11 @@ class SumMember:
         purpose: Purpose,
         images: int,
         rounds: MaskedRounds,
-        fewest: int = FEWEST_SILOS,
+        fewest: int = FEWEST_IN_A_SUM,
         by_images: bool = False,
     ) -> None:
         self._identity, self._purpose, self._rounds = identity, purpose, rounds
-        self._fewest, self._by_images = max(FEWEST_SILOS, fewest), by_images
+        self._fewest, self._by_images = max(FEWEST_IN_A_SUM, fewest), by_images
         self._private = X25519PrivateKey.generate()
         public = self._private.public_key().public_bytes_raw().hex()
         self.hello = signed_hello(identity, public, images, purpose)
@@ -164,8 +164,9 @@ class SumMember:
         if self.hello.silo not in names:
             raise _refused(round_, f"{told(self.hello.silo)} itself is no member")
         if len(names) < self._fewest:
-            rule = f"must have {self._fewest} or more ({FEWEST_SILOS}, min_silos of the recipe or that of the policy)"
-            raise _refused(round_, f"it has {counted(len(names), 'member')}, and {rule}")
+            of_whom = f"{FEWEST_IN_A_SUM}, min_silos of the recipe or that of the policy"
+            has = f"it has {counted(len(names), 'member')}, and must have {self._fewest} or more"
+            raise _refused(round_, f"{has} ({of_whom})")
         for hello in members.hellos:
             self._require_genuine(round_, hello)
         self._last = round_, members.attempt
@@ -272,5 +273,5 @@ def member_of(trainer: FedClipTrainer, images: int, fewest: int) -> SumMember | 
         return None
     purpose = Purpose(trainer.task.recipe_digest, trainer.folder.path.name)
     rounds = MaskedRounds(trainer.folder.personal(silo) / MASKED_ROUNDS, settings.redo)
-    by_images, fewest = settings.weighting == "samples", max(fewest, settings.fewest_members)
+    by_images, fewest = settings.weighting == "samples", max(fewest, settings.fewest_updates)
     return SumMember(load_identity(keys_folder(), silo), purpose, images, rounds, fewest, by_images)

@@ -16,15 +16,15 @@ _NEEDS_ALL = {
 
 
 def _enough(values: Values) -> Iterator[Fault]:
-    grace, least = values.get(_KEY), values.get("fedclip_args.min_silos")
+    grace, min_silos = values.get(_KEY), values.get("fedclip_args.min_silos")
     sampled = values.get("train_args.client_num_per_round")
     if not grace:
         return
-    if least is None and "fedclip_args.min_silos" in values:
+    if min_silos is None and "fedclip_args.min_silos" in values:
         yield Fault("fedclip_args.min_silos", "is required by round_grace: how many updates a round needs, e.g. 2")
-    elif least is not None and least == sampled:
+    elif min_silos is not None and min_silos == sampled:
         rule = "must be less than client_num_per_round with round_grace, or no silo may ever be late; lower it"
-        yield Fault("fedclip_args.min_silos", rule, least)
+        yield Fault("fedclip_args.min_silos", rule, min_silos)
 
 
 def _timeout(values: Values) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ from fedclip_plugin.recipe.rules.one_round import rounds_of
 from fedclip_plugin.recipe.rules.round_updates import fewest_updates
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
-FEWEST: dict[str, Callable[[int], int]] = {
+FEWEST_UPDATES: dict[str, Callable[[int], int]] = {
     "norm_bound": lambda bad: 2 * bad + 1,
     "median": lambda bad: 2 * bad + 1,
     "trimmed_mean": lambda bad: 2 * bad + 1,
@@ -53,15 +53,15 @@ def _enough_updates(values: Values) -> Iterator[Fault]:
     if asked in _TOLD_HOW_MANY and bad is None and _BAD in values:
         yield Fault(_BAD, f"is required by robust_aggregation: {asked}: how many silos may send anything, e.g. 1")
     updates = fewest_updates(values)
-    if asked not in FEWEST or updates is None:
+    if asked not in FEWEST_UPDATES or updates is None:
         return
-    needed = FEWEST[asked](bad or 1)
+    needed = FEWEST_UPDATES[asked](bad or 1)
     if updates.count >= needed:
         return
-    able = [name for name, fewest in FEWEST.items() if fewest(bad or 1) <= updates.count]
+    able = [name for name, fewest in FEWEST_UPDATES.items() if fewest(bad or 1) <= updates.count]
     instead = f"or take {' or '.join(able)}" if able else "no rule tells bad silos from good ones among so few"
     survived = f"byzantine_silos: {bad}" if bad else "one bad silo"
-    formula = f"2 f + {FEWEST[asked](0)}"
+    formula = f"2 f + {FEWEST_UPDATES[asked](0)}"
     rule = (
         f"needs {needed} updates a round ({formula}) to survive {survived}, but {updates.told()}; "
         f"add silos, or raise min_silos if that is lower than client_num_per_round; {instead}"
@@ -71,8 +71,8 @@ def _enough_updates(values: Values) -> Iterator[Fault]:
 
 def _of_other_rules(values: Values) -> Iterator[Fault]:
     asked, bad, factor = values.get(_KEY), values.get(_BAD), values.get(_FACTOR)
-    if bad is not None and asked not in FEWEST and _KEY in values:
-        yield Fault(_BAD, f"only with robust_aggregation: {', '.join(FEWEST)}; leave it out", bad)
+    if bad is not None and asked not in FEWEST_UPDATES and _KEY in values:
+        yield Fault(_BAD, f"only with robust_aggregation: {', '.join(FEWEST_UPDATES)}; leave it out", bad)
     if factor not in {None, FedClipArgs.model_fields["norm_bound_factor"].default} and _KEY in values:
         used = _of(values)
         if used != "norm_bound":
@@ -84,7 +84,7 @@ def _of_other_rules(values: Values) -> Iterator[Fault]:
 
 def _beside(values: Values) -> Iterator[Fault]:
     asked = values.get(_KEY)
-    if asked not in FEWEST:
+    if asked not in FEWEST_UPDATES:
         return
     if values.get("defense_args.enable_defense"):
         yield Fault(_KEY, "defends beside FedML's defense_args; keep one of them", asked)

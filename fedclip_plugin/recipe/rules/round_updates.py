@@ -1,16 +1,20 @@
-"""How many updates a round of a recipe closes with at least."""
+"""With how few updates a round of a recipe may close.
+
+``min_silos`` is the name of a key, the recipe's or a policy's. What follows from it, and how few updates an aggregation
+takes at all, is called the fewest.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from fedclip_plugin.recipe.faults import Values
-from fedclip_plugin.recipe.rules.secure_sums import FEWEST_SILOS
+from fedclip_plugin.recipe.rules.secure_sums import FEWEST_IN_A_SUM
 
 _LOWERING = ("client_drop_rate", "dp_target_epsilon")
 """Keys with which a round may close with one update, unless ``min_silos`` says otherwise: they end silos' parts."""
 
-_LEAST, _SAMPLED = "fedclip_args.min_silos", "train_args.client_num_per_round"
+_MIN_SILOS, _SAMPLED = "fedclip_args.min_silos", "train_args.client_num_per_round"
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,12 @@ def fewest_updates(values: Values) -> FewestUpdates | None:
     The server holds a round to ``TrainingSettings.min_silos``, which is never less for the silos that it asked; but it
     asks fewer where privacy has ended the part of the others.
     """
-    least, sampled = values.get(_LEAST), values.get(_SAMPLED)
+    min_silos, sampled = values.get(_MIN_SILOS), values.get(_SAMPLED)
     lowering = [key for key in _LOWERING if values.get(f"fedclip_args.{key}")]
-    if least is None and lowering and values.get("fedclip_args.secure_sums"):
-        return FewestUpdates(FEWEST_SILOS, "fedclip_args.secure_sums")
-    if least is None and lowering:
-        return FewestUpdates(1, _LEAST, lowering[0])
-    if least is not None and (sampled is None or least < sampled):
-        return FewestUpdates(least, _LEAST)
+    if min_silos is None and lowering and values.get("fedclip_args.secure_sums"):
+        return FewestUpdates(FEWEST_IN_A_SUM, "fedclip_args.secure_sums")
+    if min_silos is None and lowering:
+        return FewestUpdates(1, _MIN_SILOS, lowering[0])
+    if min_silos is not None and (sampled is None or min_silos < sampled):
+        return FewestUpdates(min_silos, _MIN_SILOS)
     return None if sampled is None else FewestUpdates(sampled, _SAMPLED)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fedclip_plugin.recipe.faults import Fault, Rule, Values
 from fedclip_plugin.recipe.schema.fedclip import FedClipArgs
 
-FEWEST_SILOS = 3
+FEWEST_IN_A_SUM = 3
 """Silos of a sum: of two each can take its own away, and has the other's."""
 
 MOST_BOUND = 100.0
@@ -42,13 +42,13 @@ def _switched_on(values: Values) -> Iterator[Fault]:
 def _enough_silos(values: Values) -> Iterator[Fault]:
     if not values.get(_SWITCH):
         return
-    rule = f"secure_sums need {FEWEST_SILOS} silos in a round, or each of two would know the other's update"
+    rule = f"secure_sums need {FEWEST_IN_A_SUM} silos in a round, or each of two would know the other's update"
     for key, remedy in (
         ("train_args.client_num_per_round", "add silos, or leave secure_sums out"),
-        ("fedclip_args.min_silos", f"write {FEWEST_SILOS} or more, or leave it out"),
+        ("fedclip_args.min_silos", f"write {FEWEST_IN_A_SUM} or more, or leave it out"),
     ):
         value = values.get(key)
-        if value is not None and value < FEWEST_SILOS:
+        if value is not None and value < FEWEST_IN_A_SUM:
             yield Fault(key, f"{rule}; {remedy}", value)
 
 
@@ -58,7 +58,7 @@ def _one_group(values: Values) -> Iterator[Fault]:
         return
     key = "train_args.client_num_per_round"
     sampled, total = values.get(key), values.get("train_args.client_num_in_total")
-    if sampled is not None and total is not None and FEWEST_SILOS <= sampled < total:
+    if sampled is not None and total is not None and FEWEST_IN_A_SUM <= sampled < total:
         rule = (
             "with secure_sums and on_missing: abort the members of a sum never change in a run, or the difference of "
             f"two sums would tell a silo's update; give {total}, which is client_num_in_total, or only where the "

@@ -57,18 +57,19 @@ def _lost_updates(values: Values) -> Iterator[Fault]:
     """Refuse losses that are sure to stop the run: what is drawn in a round is known before the start."""
     rate, total = values.get("fedclip_args.client_drop_rate"), values.get("train_args.client_num_in_total")
     count, rounds = values.get("train_args.client_num_per_round"), values.get("train_args.comm_round")
-    seed, least = values.get("common_args.random_seed"), values.get("fedclip_args.min_silos") or 1
+    seed, min_silos = values.get("common_args.random_seed"), values.get("fedclip_args.min_silos") or 1
     if not _simulated(values) or not rate or not total or not count or not rounds or seed is None:
         return
-    if least > count or count > total:  # another rule says so
+    if min_silos > count or count > total:  # another rule says so
         return
     from fedclip_plugin.recipe.client_sampling import survivors  # numpy only where something is drawn
 
-    left = {number: survivors(seed, number - 1, total, count, rate, least) for number in range(1, rounds + 1)[:_DRAWN]}
-    short = {f"{number} ({found} of {count})": found for number, found in left.items() if found < least}
+    drawn = range(1, rounds + 1)[:_DRAWN]
+    left = {number: survivors(seed, number - 1, total, count, rate, min_silos) for number in drawn}
+    short = {f"{number} ({found} of {count})": found for number, found in left.items() if found < min_silos}
     if short:
         rule = (
-            f"leaves {len(short)} of {rounds} rounds fewer updates than min_silos, {least}, by random_seed {seed}: "
+            f"leaves {len(short)} of {rounds} rounds fewer updates than min_silos, {min_silos}, by random_seed {seed}: "
             f"round {listed(short, 5)}; lower it or min_silos, or let more clients train in a round "
             "(client_num_per_round)"
         )

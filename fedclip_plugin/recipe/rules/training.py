@@ -21,11 +21,11 @@ _NOT_FOR_ALL = {
 def _counts(values: Values) -> Iterator[Fault]:
     total = values.get("train_args.client_num_in_total")
     sampled = values.get("train_args.client_num_per_round")
-    least = values.get("fedclip_args.min_silos")
+    min_silos = values.get("fedclip_args.min_silos")
     if total and sampled and sampled > total:
         yield Fault("train_args.client_num_per_round", f"must be at most client_num_in_total, {total}", sampled)
-    if least and sampled and least > sampled:
-        yield Fault("fedclip_args.min_silos", f"must be at most client_num_per_round, {sampled}", least)
+    if min_silos and sampled and min_silos > sampled:
+        yield Fault("fedclip_args.min_silos", f"must be at most client_num_per_round, {sampled}", min_silos)
 
 
 def _local(values: Values) -> Iterator[Fault]:

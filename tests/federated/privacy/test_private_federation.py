@@ -78,7 +78,7 @@ def test_the_others_go_on_without_a_silo_that_is_spent(tmp_path):
 
 
 def test_fewer_silos_than_min_silos_end_the_run(tmp_path):
-    run = federation(tmp_path / "run", PrivacySettings(30.0, 1.0, 1e-3), min_silos=3, least_silos=3)
+    run = federation(tmp_path / "run", PrivacySettings(30.0, 1.0, 1e-3), min_silos=3, fewest_silos=3)
     own = run.silos[0]._driver.silo_trainer.privacy
     own.settings = PrivacySettings(Mechanism(1.0, 8 / 20, 3).epsilon(1, 1e-3, 4) + 1e-6, 1.0, 1e-3)
     run.run()
