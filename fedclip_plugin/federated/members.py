@@ -1,7 +1,8 @@
 """Which of a federation's silos take part in a job: some may be left out (``--without``), and all else stays.
 
-A silo's index is its place among all silos of the recipe, whoever is there: its share of the images, its random
-generators and its files on disk go by it. Ranks, and FedML, count only those that are there.
+A silo's *index* is where it stands among all silos of the recipe, whoever is there: its share of the images, its random
+generators and, counted from 1 as its *number*, its files on disk go by it. Its *place* is where it stands among those
+that are there, and its *rank* is that counted from 1: FedML and the server's round go by them.
 """
 
 from __future__ import annotations
@@ -112,8 +113,8 @@ class Members:
     def who(self, recipe: Recipe, rank: int) -> str:
         """Return the name and the rank of a silo of the job, as far as the recipe names its silos."""
         names = recipe.silo_names() or ()
-        place = self.index(rank) if rank and not recipe.simulated else len(names)
-        return f"{told(names[place])} (rank {rank})" if place < len(names) else f"rank {rank}"
+        index = self.index(rank) if rank and not recipe.simulated else len(names)
+        return f"{told(names[index])} (rank {rank})" if index < len(names) else f"rank {rank}"
 
     def number(self, rank: int) -> int:
         """Return the rank that this one has when everybody is there, which names its files."""
@@ -125,7 +126,7 @@ class Members:
         return tuple(index + 1 for index in self.present)
 
     def places(self, indices: Iterable[int]) -> list[int]:
-        """Return where silos of some indices are among those that are there; who is not is left out."""
+        """Return the places of the silos of some indices; who is not there is left out."""
         found = {index: place for place, index in enumerate(self.present)}
         return [found[index] for index in indices if index in found]
 

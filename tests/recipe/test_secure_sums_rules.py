@@ -7,6 +7,7 @@ from fedclip_plugin.errors import RecipeError
 from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.recipe.check import cross_faults
+from fedclip_plugin.recipe.rules.round_updates import fewest_updates
 
 MASKED = {"fedclip_args.secure_sums": True}
 ONE_ROUND = {"fedclip_args.method": "ridge", "train_args.comm_round": 1}
@@ -64,7 +65,8 @@ def test_privacy_that_ends_silos_parts_leaves_three_or_ends_the_run(tmp_path):
     nine |= {"fedclip_args.data_root": "/srv", "fedclip_args.images_per_class": None}
     nine |= {"data_args.partition_method": "homo"}
     for more, fewest in (({}, 9), ({"fedclip_args.min_silos": 5}, 5), ({"fedclip_args.dp_target_epsilon": 8.0}, 3)):
-        assert TrainingSettings.of(load(tmp_path, MASKED | nine | more)).fewest_updates == fewest
+        recipe = load(tmp_path, MASKED | nine | more)
+        assert TrainingSettings.of(recipe).fewest_updates == fewest_updates(recipe.values()).count == fewest
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,7 @@ from torch import Tensor
 
 from fedclip_plugin.features import InputSet
 from fedclip_plugin.federated.managers.quorum import Quorum
-from fedclip_plugin.federated.messages.added_fields import (
-    OTHERS,
-)
+from fedclip_plugin.federated.messages.added_fields import OTHERS
 from fedclip_plugin.federated.roles.aggregator import FedClipAggregator
 from fedclip_plugin.federated.roles.closed_form_round import Sent
 from fedclip_plugin.federated.roles.task import Histories
@@ -26,25 +24,26 @@ from fedclip_plugin.recipe.client_sampling import sampled
 class AveragingDriver(FedMLAggregator):
     """Drives the aggregator: samples the silos of a round and averages their updates in silo order.
 
+    Silos go by their places among those that are there (:mod:`fedclip_plugin.federated.members`).
+
     Attributes
     ----------
     drawn
-        Places, among the silos that are there, of those that are to train in the current round, ascending; some may
-        not be able to. All that is called an index here is such a place.
+        Silos that are to train in the current round, ascending; some may not be able to.
     sampled
-        Indices of those that do, ascending.
+        Silos that do, ascending.
     seconds
         Wall time of the last averaging and of the last scoring on the target domain.
     spent
-        Indices of the silos that may train no more, as their images' privacy is spent.
+        Silos that may train no more, as their images' privacy is spent.
     quorum
-        Which of them the round waits for.
+        Which silos the round waits for.
     ended
         Whether too few silos may train for another round.
     late
-        Indices of the silos that took no part in the last round, as they did not answer in time.
+        Silos that took no part in the last round, as they did not answer in time.
     to_try
-        What silos, by index, are to be sent of a closed-form method before the round is over: solutions.
+        What silos are to be sent of a closed-form method before the round is over: solutions.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class AveragingDriver(FedMLAggregator):
         self.ended = False
         self._answered: list[int] = []  # whose answers have come in time, ascending
         self._summed: list[int] = []  # whose sums have, of a closed-form method
-        self.spent: set[int] = set()
+        self.spent = set(aggregator.spent)
         self.seconds: dict[str, float] = {}
         self.to_try: dict[int, OrderedDict[str, Tensor]] = {}
         self._tried = False
@@ -73,15 +72,19 @@ class AveragingDriver(FedMLAggregator):
         away, seed = self.spent | self.quorum.behind, settings.random_seed
         asked = settings.taking_part(number, members.total)
         self.drawn = members.places(sampled(seed, number, members.total, asked))
-        self.sampled, self.ended = [index for index in self.drawn if index not in away], False
+        self.sampled, self.ended = [place for place in self.drawn if place not in away], False
         if not (away or members.away) or len(self.sampled) >= settings.fewest_silos:
             return
-        able = [index for index in range(self.client_num) if index not in away]
+        able = [place for place in range(self.client_num) if place not in away]
         if len(able) >= settings.fewest_silos:
-            self.sampled = [able[place] for place in sampled(seed, number, len(able), min(asked, len(able)))]
+            self.sampled = [able[own] for own in sampled(seed, number, len(able), min(asked, len(able)))]
         else:
             self.sampled = able
             self.ended = len(able) + len(self.quorum.behind - self.spent) < settings.fewest_silos
+
+    def let_join(self, place: int) -> None:
+        """Let a silo train in the round that goes on, as well as those that were sampled for it."""
+        self.sampled = sorted({*self.sampled, place})
 
     @property
     def short(self) -> bool:
@@ -105,19 +108,19 @@ class AveragingDriver(FedMLAggregator):
         """Return each silo's own data: data never moves between ranks."""
         return list(range(client_num_in_total))
 
-    def add_local_trained_result(self, index: int, model_params: Any, sample_num: float) -> None:
+    def add_local_trained_result(self, place: int, model_params: Any, sample_num: float) -> None:
         """Note what a silo sent, as it is; the aggregator checks it first (FedML would fail on nonsense)."""
-        self.model_dict[index], self.sample_num_dict[index] = model_params, sample_num
-        self.flag_client_model_uploaded_dict[index] = True
+        self.model_dict[place], self.sample_num_dict[place] = model_params, sample_num
+        self.flag_client_model_uploaded_dict[place] = True
 
     def check_whether_all_receive(self) -> bool:
         """Return whether the round is over, and forget who has answered if so."""
         if not self.quorum.is_over():
             return False
         flags = self.flag_client_model_uploaded_dict
-        self._answered = [index for index in self.sampled if flags[index]]
-        for index in self.sampled:
-            flags[index] = False
+        self._answered = [place for place in self.sampled if flags[place]]
+        for place in self.sampled:
+            flags[place] = False
         late = self.quorum.close()
         self.late = self.late | late if self._tried else late
         if self._aggregator.solving(self.args.round_idx) is None or self._tried:
@@ -126,7 +129,7 @@ class AveragingDriver(FedMLAggregator):
         self._take_sums()
         return False
 
-    def can_use(self, index: int, message: Any) -> bool:
+    def can_use(self, place: int, message: Any) -> bool:
         """Return whether a silo's update can be averaged; what is none is looked at when the round is closed."""
         if (
             message.get_type() != MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER
@@ -137,13 +140,13 @@ class AveragingDriver(FedMLAggregator):
         samples, tensors = (
             message.get(key) for key in (MyMessage.MSG_ARG_KEY_NUM_SAMPLES, MyMessage.MSG_ARG_KEY_MODEL_PARAMS)
         )
-        return self._aggregator.fault_of(self._aggregator.silos[index], samples, tensors) is None
+        return self._aggregator.fault_of(self._aggregator.silos[place], samples, tensors) is None
 
-    def answer(self) -> tuple[int, Any, float] | None:
-        """Return an answer of the round that goes on, as the silo's index, what it sent, and images; None without."""
+    def an_answer(self) -> tuple[int, Any, float] | None:
+        """Return one of the answers to the round, as the silo's place, what it sent, and images; None without."""
         flags = self.flag_client_model_uploaded_dict
-        index = next((index for index in self.sampled if flags[index]), None)
-        return None if index is None else (index, self.model_dict[index], self.sample_num_dict[index])
+        place = next((place for place in self.sampled if flags[place]), None)
+        return None if place is None else (place, self.model_dict[place], self.sample_num_dict[place])
 
     def _take_sums(self) -> None:
         """Solve a closed-form method from the silos' sums; what silos are to try of it goes to :attr:`to_try`."""
@@ -151,37 +154,37 @@ class AveragingDriver(FedMLAggregator):
         aggregator.take_sums(self._answers())
         assert aggregator.closed_form is not None, "asked of those methods only"
         found = aggregator.closed_form.candidates()
-        for index in self._answered:
-            self.to_try[index] = OrderedDict(found)
+        for place in self._answered:
+            self.to_try[place] = OrderedDict(found)
             if aggregator.settings.personal_statistics:
-                others = aggregator.closed_form.total(aggregator.silos[index]).to_wire()
-                self.to_try[index].update((f"{OTHERS}{name}", tensor) for name, tensor in others.items())
+                others = aggregator.closed_form.total(aggregator.silos[place]).to_wire()
+                self.to_try[place].update((f"{OTHERS}{name}", tensor) for name, tensor in others.items())
 
     def _answers(self) -> list[Sent]:
         """Return what the silos sent, and forget it."""
         splits, silos = self._aggregator.splits, self._aggregator.silos
         return [
-            Sent(silos[index], self.sample_num_dict[index], self.model_dict.pop(index), splits[index] if splits else {})
-            for index in self._answered
+            Sent(silos[place], self.sample_num_dict[place], self.model_dict.pop(place), splits[place] if splits else {})
+            for place in self._answered
         ]
 
     def aggregate(self) -> tuple[Any, list[Any], list[int]]:
         """Average the updates that came, load what silos will see of it, and sample those of the next round.
 
-        Return what travels to the silos, the updates that were averaged, and the indices of their silos.
+        Return what travels to the silos, the updates that were averaged, and the places of their silos.
         """
         began = time.perf_counter()
         aggregator = self._aggregator
         solved = aggregator.solving(self.args.round_idx) is not None
         answered = self._summed if solved else self._answered
-        aggregator.answered = tuple(aggregator.silos[index] for index in answered)
+        aggregator.answered = tuple(aggregator.silos[place] for place in answered)
         if solved:
             result = aggregator.take_trials(self._answers())
             self.set_global_model_params(result)
-            self.seconds, self._tried, indices = {"aggregate": time.perf_counter() - began}, False, answered
+            self.seconds, self._tried = {"aggregate": time.perf_counter() - began}, False
             self._go_on(self.args.round_idx + 1)
-            return self._to_send(result), [], indices
-        updates = [(self.sample_num_dict[index], self.model_dict.pop(index)) for index in self._answered]
+            return self._to_send(result), [], answered
+        updates = [(self.sample_num_dict[place], self.model_dict.pop(place)) for place in self._answered]
         if aggregator.settings.interpolates(self.args.round_idx):
             chosen = list(range(len(updates)))
             result = aggregator.interpolate(aggregator.take_interpolations(updates))
@@ -194,9 +197,9 @@ class AveragingDriver(FedMLAggregator):
         payload, seen = aggregator.compressor.compress(result, aggregator.get_model_params())
         self.set_global_model_params(seen)
         self.seconds = {"aggregate": time.perf_counter() - began}
-        indices = [self._answered[index] for index in chosen]
+        places = [self._answered[own] for own in chosen]
         self._go_on(self.args.round_idx + 1)
-        return self._to_send(payload), updates, indices
+        return self._to_send(payload), updates, places
 
     def _to_send(self, tensors: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
         """Return tensors that nobody changes: a silo that is late may take them much later."""

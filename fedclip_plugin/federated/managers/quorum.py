@@ -53,25 +53,25 @@ class Quorum:
         """Whether there are enough answers: nobody can hold the round up any more."""
         return self._enough_since is not None
 
-    def sent(self, silo: int, counts: bool) -> None:
+    def sent(self, place: int, counts: bool) -> None:
         """Note that a silo was sent the adapter of the round, and whether the round needs its answer."""
         self._begun = True
-        (self._counted if counts else self._others).add(silo)
+        (self._counted if counts else self._others).add(place)
 
-    def answered(self, silo: int, usable: bool = True) -> None:
+    def answered(self, place: int, usable: bool = True) -> None:
         """Note that a silo has answered in time, and whether what it sent can be used."""
-        if silo in self._counted:
-            self._counted.discard(silo)
+        if place in self._counted:
+            self._counted.discard(place)
             self._answers += usable
-        self._others.discard(silo)
+        self._others.discard(place)
         if self._answers >= self._enough and self._enough_since is None:
             self._enough_since = self._clock()
 
-    def back(self, silo: int, joins: bool) -> None:
+    def back(self, place: int, joins: bool) -> None:
         """Note that a silo that was behind has answered, too late, and whether it joins the round that goes on."""
-        self.behind.discard(silo)
+        self.behind.discard(place)
         if not joins:
-            self._away.add(silo)
+            self._away.add(place)
 
     def waiting(self) -> set[int]:
         """Return which silos have been sent the adapter of the round, and have not answered."""

@@ -46,6 +46,8 @@ _MODEL_MESSAGES = (MyMessage.MSG_TYPE_S2C_INIT_CONFIG, MyMessage.MSG_TYPE_S2C_SY
 class FedClipServer(ManagerMixin, FedMLServerManager):
     """The server's message handlers over MPI; the recorder tells which round is to begin.
 
+    A silo goes by its place among those that are there, which is its rank less one, or by its name.
+
     Attributes
     ----------
     missing
@@ -55,7 +57,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
     def __init__(self, args: Any, averager: AveragingDriver, recorder: RoundRecorder) -> None:
         self._averager, self._recorder = averager, recorder
         self._quorum, self.lenient = averager.quorum, averager.quorum.lenient
-        self._outdated: set[int] = set()  # silos that were not sent the newest adapter
+        self._outdated: set[int] = set()  # places of silos that were not sent the newest adapter
         self.missing: tuple[int, ...] = ()
         self._planned = averager.aggregator.settings.comm_round
         self._aggregator: FedClipAggregator = averager.aggregator
@@ -77,8 +79,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         self._sent_before = self._received_before = self._bytes_down = 0
         super().__init__(args, averager, args.comm, args.rank, args.worker_num, args.backend)
         self.args.round_idx = max(0, recorder.last)
-        averager.spent |= self._aggregator.spent
-        averager.spent |= {index for index, name in enumerate(self._aggregator.silos) if name in recorder.spent}
+        averager.spent |= {place for place, name in enumerate(self._aggregator.silos) if name in recorder.spent}
         averager.sample(self.args.round_idx)
         if averager.ended:
             stop_job(args.comm, self.where(), self._no_more(max(0, recorder.last)))
@@ -107,16 +108,16 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         """Take in a silo's report, if its message is the one that it owes, and give it to its handler."""
         own = message.get_sender_id() == self.rank  # FedML's word that the connection is ready
         report = None if own else self._expected.take(message)
-        silo = message.get_sender_id() - 1
+        place = message.get_sender_id() - 1
         if report is not None:
             if report.spent:
-                self._averager.spent.add(silo)
-            if silo in self._quorum.behind:
-                self._take_late(silo, report)
+                self._averager.spent.add(place)
+            if place in self._quorum.behind:
+                self._take_late(place, report)
                 return
             self._recorder.report(report)
             if report.round == self.args.round_idx:  # who only evaluates may be a round behind the others
-                self._quorum.answered(silo, self._averager.can_use(silo, message) if self.lenient else True)
+                self._quorum.answered(place, self._averager.can_use(place, message) if self.lenient else True)
             if self.lenient and self._quorum.reached:
                 self._wait_no_longer(self._quorum.waiting())
         if self._hellos is not None and message.get(MyMessage.MSG_ARG_KEY_CLIENT_STATUS) == ONLINE and not own:
@@ -130,48 +131,55 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         """Close the round if it is over: by its last answer when that is no update, or by the time that has passed."""
         if not self.lenient or not self._quorum.is_over():
             return
-        answer = self._averager.answer()
-        if answer is not None:  # FedML looks whether the round is over when it takes an update: it takes one again
-            index, update, images = answer
-            message = Message(MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER, index + 1, self.rank)
-            message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, update)
-            message.add_params(MyMessage.MSG_ARG_KEY_NUM_SAMPLES, images)
-            self.handle_message_receive_model_from_client(message)
+        answer = self._averager.an_answer()
+        if answer is not None:
+            self._close_round(*answer)
         elif self.args.round_idx == self.settings.comm_round:
             self._leave()
 
-    def _take_late(self, silo: int, report: SiloReport) -> None:
+    def _close_round(self, place: int, update: Any, images: float) -> None:
+        """Close a round that is over, by giving FedML an update once more that it has already.
+
+        FedML closes a round nowhere else than in :meth:`handle_message_receive_model_from_client`, when it has taken an
+        update and finds that none is missing. To take the same one twice changes nothing.
+        """
+        message = Message(MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER, place + 1, self.rank)
+        message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, update)
+        message.add_params(MyMessage.MSG_ARG_KEY_NUM_SAMPLES, images)
+        self.handle_message_receive_model_from_client(message)
+
+    def _take_late(self, place: int, report: SiloReport) -> None:
         """Leave out what a silo answers to the adapter of a round that is over, and let it take part again.
 
         That is in the next round; in this one where it lacks answers, or to take the last adapter.
         """
         over, name = self.args.round_idx == self.settings.comm_round, told(report.silo)
-        drawn = silo in self._averager.drawn and not self._quorum.reached
+        drawn = place in self._averager.drawn and not self._quorum.reached
         needed = self._averager.short or self._quorum.stuck or drawn
-        trains = silo not in self._averager.spent and self._aggregator.solving(self.args.round_idx) is None
+        trains = place not in self._averager.spent and self._aggregator.solving(self.args.round_idx) is None
         joins = over or (needed and trains)
-        self._quorum.back(silo, joins)
+        self._quorum.back(place, joins)
         self._recorder.late(report, min(self.args.round_idx + 1, self.settings.comm_round))
         when = "after the last round" if over else f"in round {self.args.round_idx + 1}"
         logger.warning("%s answers round %d %s: too late, its update is left out", name, report.round + 1, when)
         if not joins:
             return
         if not over:
-            self._averager.sampled = sorted({*self._averager.sampled, silo})
+            self._averager.let_join(place)
             if not self._averager.short:
                 self._wait_no_longer(self._quorum.behind)
-        message = Message(MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT, self.get_sender_id(), silo + 1)
-        message.add_params(MyMessage.MSG_ARG_KEY_CLIENT_INDEX, str(silo))
+        message = Message(MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT, self.get_sender_id(), place + 1)
+        message.add_params(MyMessage.MSG_ARG_KEY_CLIENT_INDEX, str(place))
         message.add_params(ROUND, self.args.round_idx)
         self._send_beside(message)
 
-    def _wait_no_longer(self, silos: Iterable[int]) -> None:
-        """Let silos be silent: the round can be closed without them."""
-        self._watchdog.excuse(self._aggregator.silos[silo] for silo in silos)
+    def _wait_no_longer(self, places: Iterable[int]) -> None:
+        """Let the silos of these places be silent: the round can be closed without them."""
+        self._watchdog.excuse(self._aggregator.silos[place] for place in places)
 
     def _await_behind(self) -> None:
         """Wait for the silos that are behind, whom the round needs, up to ``round_timeout``."""
-        behind = [self._aggregator.silos[silo] for silo in sorted(self._quorum.behind)]
+        behind = [self._aggregator.silos[place] for place in sorted(self._quorum.behind)]
         self._watchdog.excuse(behind)
         self._watchdog.expect(behind, self.settings.round_timeout)
 
@@ -206,14 +214,15 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             if begins is None:  # FedML counts on afterwards
                 begins = self.args.round_idx + sync
             rank = message.get_receiver_id()
-            if rank - 1 in self._quorum.behind:
-                self._outdated.add(rank - 1)
+            place = rank - 1
+            if place in self._quorum.behind:
+                self._outdated.add(place)
                 if begins == self.settings.comm_round:  # the end waits a while for everybody
-                    self._quorum.sent(rank - 1, counts=False)
+                    self._quorum.sent(place, counts=False)
                 return
-            train = rank - 1 in self._averager.sampled
-            if rank - 1 in self._outdated:
-                self._outdated.discard(rank - 1)
+            train = place in self._averager.sampled
+            if place in self._outdated:
+                self._outdated.discard(place)
                 message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, self._averager.get_global_model_params())
                 message.add_params(WHOLE, True)
             message.add_params(ROUND, begins)
@@ -228,16 +237,16 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             if self.settings.personal_statistics and solved is not None and solved.chosen is not None:
                 message.add_params(CHOSEN, tuple(solved.chosen))
             self._expected.adapter_sent(rank, begins, train)
-            self._quorum.sent(rank - 1, train or begins == self.settings.comm_round)
-            self._watchdog.expect([self._aggregator.silos[rank - 1]], self.settings.round_timeout)
+            self._quorum.sent(place, train or begins == self.settings.comm_round)
+            self._watchdog.expect([self._aggregator.silos[place]], self.settings.round_timeout)
         super().send_message(message)
 
     def handle_message_receive_model_from_client(self, msg_params: Message) -> None:
         """Take a silo's update; close the round when it was the last one."""
         number = self.args.round_idx
         super().handle_message_receive_model_from_client(msg_params)
-        for index in list(self._averager.to_try):
-            self._send_to_try(index, self._averager.to_try.pop(index))
+        for place in list(self._averager.to_try):
+            self._send_to_try(place, self._averager.to_try.pop(place))
         if self.args.round_idx == number:
             return
         self.round_num = self.settings.comm_round
@@ -250,11 +259,11 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         self._begin_round()
         self._note_round(self.args.round_idx, up, down, self._sent_at - began)
 
-    def _send_to_try(self, index: int, solutions: OrderedDict[str, Tensor]) -> None:
+    def _send_to_try(self, place: int, solutions: OrderedDict[str, Tensor]) -> None:
         """Ask a silo, in the round that goes on, how solutions do on its validation images."""
-        message = Message(MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT, self.get_sender_id(), index + 1)
+        message = Message(MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT, self.get_sender_id(), place + 1)
         message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, solutions)
-        message.add_params(MyMessage.MSG_ARG_KEY_CLIENT_INDEX, str(index))
+        message.add_params(MyMessage.MSG_ARG_KEY_CLIENT_INDEX, str(place))
         message.add_params(ROUND, self.args.round_idx)
         message.add_params(TRY, True)
         self._send_beside(message)
@@ -305,7 +314,7 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
             wise=self._aggregator.share,
             solved=None if solved is None else solved.chosen,
             delta=None if self.settings.privacy is None else self.settings.privacy.delta,
-            late=tuple(self._aggregator.silos[silo] for silo in sorted(self._averager.late)),
+            late=tuple(self._aggregator.silos[place] for place in sorted(self._averager.late)),
         )
         self._recorder.excuse(number - 1, report.late)
         self._recorder.server(number, report)

@@ -62,7 +62,7 @@ class FedClipAggregator(ServerAggregator):
     members
         Which of the recipe's silos the silos are; at first they are taken for all.
     spent
-        Indices of the silos that said at the start that they may train no more, as their images' privacy is spent.
+        Places of the silos that said at the start that they may train no more, as their images' privacy is spent.
     dropped
         Silo to reason, for the updates that the last round left out.
     outliers

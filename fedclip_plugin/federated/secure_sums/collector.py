@@ -55,10 +55,10 @@ class HelloCollector:
         if self._hellos.setdefault(rank, hello) != hello:
             raise FederationError(f"{who} has sent two hellos that differ: it must send one")
 
-    def members(self, round_: int, indices: Iterable[int]) -> RoundMembers:
-        """Return the list of the silos of these indices, for the round of this index: one for each round."""
+    def members(self, round_: int, places: Iterable[int]) -> RoundMembers:
+        """Return the list of the silos of these places, for the round of this index: one for each round."""
         if round_ != self._round:
-            hellos = tuple(self._hellos[index + 1] for index in indices)
+            hellos = tuple(self._hellos[place + 1] for place in places)
             self._round, self._members = round_, RoundMembers(self._members.attempt + 1, hellos)
         return self._members
 

@@ -72,7 +72,7 @@ class Prepared:
     sizes: tuple[Mapping[str, int], ...] = ()  # on the server, how many images each silo's splits have
     class_scorer: ClassScorer | None = None  # with ``class_split: base_new``
     policies: Mapping[str, str] = field(default_factory=dict)  # on the server, SHA-256 of each silo's policy, or empty
-    spent: frozenset[int] = frozenset()  # on the server, indices of the silos whose images' privacy is spent
+    spent: frozenset[int] = frozenset()  # on the server, places of the silos whose images' privacy is spent
 
 
 @dataclass(frozen=True)
@@ -205,9 +205,9 @@ class Preparation:
         """Return whether this rank is a silo that trains no more, by what is on its disk."""
         if self._folder is None or not self._rank:
             return False
-        place, settings = self._folder.personal(self._names[self._rank]), TrainingSettings.of(self._recipe)
+        folder, settings = self._folder.personal(self._names[self._rank]), TrainingSettings.of(self._recipe)
         solved, silos = METHODS[self._settings.method].sums is not None, self._recipe.train_args.client_num_in_total
-        return is_spent(settings, place, self._members.index(self._rank), silos, solved)
+        return is_spent(settings, folder, self._members.index(self._rank), silos, solved)
 
     def _agree(self, cards: list[Ready]) -> list[Agreed]:
         """On the server: from what the silos hold to what the federation is about."""
@@ -217,7 +217,7 @@ class Preparation:
         precision = agree_on_precision(card.precision for card in cards)
         classes = agree_on_classes(cards, self._settings.classes and tuple(self._settings.classes))
         self._policies = {card.name: card.policy for card in cards[1:]}
-        self._spent = frozenset(index for index, card in enumerate(cards[1:]) if card.spent)
+        self._spent = frozenset(place for place, card in enumerate(cards[1:]) if card.spent)
         self._announce(cards)
         counts = [card.to_encode for card in cards]
         longest = counts.index(max(counts)) if any(counts) else None
