@@ -20,6 +20,7 @@ from fedclip_plugin.recipe import find_recipe, load_recipe
 from fedclip_plugin.runs import RunFolder
 from fedclip_plugin.trust.egress import Egress
 from fedclip_plugin.trust.egress_log import EgressLog
+from fedclip_plugin.trust.outgoing import Outgoing
 from fedclip_plugin.trust.silo_policy import example_policy, load_policy
 
 TITLE = "egress: an update of 525,312 parameters passes a silo's policy and log"
@@ -56,7 +57,7 @@ def measure(scale: Scale, work: Path) -> list[Figure]:
         "its message is packed": lambda: encode(message),
         "the norm of its update": lambda: update_norm(update, arrived),
         "packed, held against the policy, hashed and written to disk, with that norm": lambda: message_leaves(
-            egress, encode(message), "update", 1, update_norm(update, arrived)
+            egress, encode(message), Outgoing("update", round=1, norm=update_norm(update, arrived))
         ),
     }
     samples: dict[str, list[float]] = {name: [] for name in steps}

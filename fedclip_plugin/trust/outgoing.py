@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -72,7 +72,7 @@ class Outgoing:
     kind
         One of :data:`KINDS`.
     parts
-        The bytes that travel, in order.
+        The bytes that travel, in order; none before it is packed.
     round
         Of what was trained: the round, counted from 1; else the rounds behind the adapter; None outside of training.
     tensors
@@ -93,14 +93,14 @@ class Outgoing:
     """
 
     kind: str
-    parts: Sequence[bytes | memoryview]
+    parts: Sequence[bytes | memoryview] = ()
     round: int | None = None
     tensors: Sequence[TensorInfo] = ()
     norm: float | None = None
     epsilon: float | None = None
     delta: float | None = None
     account: str | None = None
-    class_counts: Sequence[int] = field(default=())
+    class_counts: Sequence[int] = ()
     only_fault: bool = False
 
     @property

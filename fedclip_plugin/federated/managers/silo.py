@@ -31,6 +31,7 @@ from fedclip_plugin.federated.roles.choice import Chosen
 from fedclip_plugin.federated.secure_sums.hello import HELLO, MEMBERS
 from fedclip_plugin.federated.stop import WAITED_IN_VAIN, stop_job
 from fedclip_plugin.text import told
+from fedclip_plugin.trust.outgoing import Outgoing
 
 _SERVER = 0
 _SERVER_NAME = "the server"
@@ -43,7 +44,6 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
 
     def __init__(self, args: Any, driver: SiloDriver) -> None:
         self._driver, self.egress = driver, current_egress()
-        driver.logged = self.egress is not None
         self.settings = driver.silo_trainer.settings
         self.lenient = self.settings.round_grace is not None
         own = f"silo {told(driver.silo_trainer.silo)} (rank {args.rank})"
@@ -70,17 +70,13 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
         """Show the silo's policy and log what is about to be sent."""
         if self.egress is None:
             return
-        driver, update = self._driver, message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER
-        if update:
-            spent = driver.report.epsilon if driver.report else None
-            own = driver.silo_trainer.privacy
-            delta, account = (None, None) if own is None else (own.settings.delta, own.account)
-            number, counts = driver.round + 1, driver.class_counts
-            message_leaves(self.egress, packed, driver.kind, number, driver.norm, spent, delta, account, counts)
+        if message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER:
+            described = self._driver.outgoing
         else:
             kind = "report" if message.get_type() == MyMessage.MSG_TYPE_C2S_SEND_STATS_TO_SERVER else "status"
-            behind = None if driver.report is None else driver.report.round
-            message_leaves(self.egress, packed, kind, behind)
+            report = self._driver.report
+            described = Outgoing(kind, round=None if report is None else report.round)
+        message_leaves(self.egress, packed, described)
 
     def handle_message_init(self, msg_params: Message) -> None:
         """Receive the first adapter."""
@@ -98,14 +94,12 @@ class FedClipSilo(ManagerMixin, ClientMasterManager):
             sent = f"{'the first' if first else 'a later'} adapter, of round {told(number)}"
             rule = f"must be {'the first' if due else 'a later'} one, of a round from {least} to {self.num_rounds}"
             raise FederationError(f"{_SERVER_NAME} sent {sent}, out of turn: {rule}")
-        self._driver.round = self.round_idx = number
+        self.round_idx, chosen = number, message.get(CHOSEN)
+        solved = None if chosen is None else Chosen(*chosen)
+        self._driver.announce(number, bool(message.get(WHOLE)), solved, message.get(MEMBERS))
         if message.get(LAST):
             self.num_rounds = number
             self._driver.end_after(number)
-        self._driver.whole = bool(message.get(WHOLE))
-        chosen = message.get(CHOSEN)
-        self._driver.chosen = None if chosen is None else Chosen(*chosen)
-        self._driver.members = message.get(MEMBERS)
         if not first:  # what there is at first may be of a job that was ended
             self._driver.state.drop_before(message.get(COMPLETE))
         if message.get(TRY):

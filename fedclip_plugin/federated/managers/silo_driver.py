@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,10 +14,7 @@ from torch import Tensor
 
 from fedclip_plugin.features import SiloFeatures
 from fedclip_plugin.federated.managers.round_state import RoundState
-from fedclip_plugin.federated.messages.added_fields import (
-    OTHERS,
-    SiloReport,
-)
+from fedclip_plugin.federated.messages.added_fields import OTHERS, SiloReport
 from fedclip_plugin.federated.messages.error_feedback import ErrorFeedback
 from fedclip_plugin.federated.messages.leaving import current_egress, update_norm
 from fedclip_plugin.federated.roles.choice import Chosen, try_sets
@@ -28,6 +25,7 @@ from fedclip_plugin.federated.secure_sums.member import member_of
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
 from fedclip_plugin.methods.closed_form.adapters import ClosedForm
 from fedclip_plugin.methods.closed_form.feature_sums import Statistics
+from fedclip_plugin.trust.outgoing import Outgoing
 
 
 class SiloDriver(TrainerDistAdapter):
@@ -39,19 +37,12 @@ class SiloDriver(TrainerDistAdapter):
         What is to be said about the adapter that arrived last.
     answers, personal
         How that adapter, and in the end the silo's own fine-tuned one, label the ``validation`` and ``test`` splits.
-    chosen
-        What all silos chose of a closed-form method, where this one solves an adapter of its own.
-    whole
-        Whether the adapter that arrives is not compressed, as the silo lacks the one before it.
-    logged
-        Whether norms of updates are asked for; then the adapter that came is kept until the update is sent.
-    kind, norm, class_counts
-        What was made for the server last, a kind of :data:`~fedclip_plugin.trust.outgoing.KINDS`; of an update, its
-        norm where that is asked for; of sums, the images of each class.
+    outgoing
+        What policy and log are told of what was made for the server last, without its bytes.
     member
         What masks whatever leaves (``secure_sums``); None where nothing is masked.
-    members
-        With whom the server says that this round is to be summed.
+    round
+        Rounds behind the adapter that arrived last.
     """
 
     def __init__(
@@ -81,13 +72,29 @@ class SiloDriver(TrainerDistAdapter):
         self.answers: dict[str, Answers] = {}
         self.personal: dict[str, Answers] = {}
         self._others: Statistics | None = None  # sums of the other silos, where this one solves an adapter of its own
-        self.chosen: Chosen | None = None
-        self.whole, self.logged, self.kind = False, False, "update"
-        self.norm: float | None = None
-        self.class_counts: tuple[int, ...] = ()
+        self._chosen: Chosen | None = None
+        self._whole = False
+        self._members: RoundMembers | None = None
+        self.outgoing = Outgoing("update")
         egress = current_egress()
+        self._logs_norms = egress is not None
         self.member = member_of(trainer, len(splits.train), 1 if egress is None else egress.min_silos)
-        self.members: RoundMembers | None = None
+
+    def announce(self, round_: int, whole: bool, chosen: Chosen | None, members: RoundMembers | None) -> None:
+        """Take what the server says beside the adapter that arrives next.
+
+        Parameters
+        ----------
+        round_
+            Rounds behind it.
+        whole
+            Whether it travels as it is, whatever the codec, as the silo lacks the one before it.
+        chosen
+            What all silos chose of a closed-form method, where each solves an adapter of its own.
+        members
+            With whom the server sums what this round makes; None where it does not.
+        """
+        self.round, self._whole, self._chosen, self._members = round_, whole, chosen, members
 
     def update_dataset(self, client_index: int | None = None) -> None:
         """Take the silo's own data, whatever the server counts it as."""
@@ -96,12 +103,12 @@ class SiloDriver(TrainerDistAdapter):
     def update_model(self, model_params: Mapping[str, Tensor]) -> None:
         """Load the global adapter, or keep the silo's own where nothing is averaged, and evaluate it on own splits.
 
-        The parameters themselves arrive at first and :attr:`whole`, otherwise they are as the server's codec has them.
+        The parameters themselves arrive at first, and where the server has said so; else as its codec has them.
         """
         first = self.report is None
-        plain = first or self.whole
+        plain = first or self._whole
         arrived = OrderedDict(model_params) if plain else self._compressor.expand(model_params, self._held)
-        if self._compressor.remembers or self.logged or self.member is not None:
+        if self._compressor.remembers or self._logs_norms or self.member is not None:
             self._held = arrived
         own = self.silo_trainer.own_rounds
         own = self.round if own is None else own
@@ -147,8 +154,8 @@ class SiloDriver(TrainerDistAdapter):
         trainer, settings = self.silo_trainer, self._settings
         if settings.personal:
             if settings.personal_statistics:
-                assert self._others is not None and self.chosen is not None, "sent with the solutions, and after"
-                trainer.personalize_by_sums(self.splits, self._others, self.chosen)
+                assert self._others is not None and self._chosen is not None, "sent with the solutions, and after"
+                trainer.personalize_by_sums(self.splits, self._others, self._chosen)
             else:
                 trainer.personalize(self.splits)
             self.personal = self._answer()
@@ -172,49 +179,75 @@ class SiloDriver(TrainerDistAdapter):
 
         In a round that interpolates, the number of right answers of each interpolation travels.
         """
-        began, self.norm, self.class_counts = time.perf_counter(), None, ()
         if self._settings.interpolates(self.round):
-            self.kind = "interpolations"
-            assert self.report is not None, "the adapter has been evaluated"
-            found = self.silo_trainer.try_interpolations(self.splits.validation)
-            self.report = replace(self.report, train_seconds=time.perf_counter() - began)
-            return found, len(self.splits.train)
+            return self._interpolations()
         solved = isinstance(self.silo_trainer.model, ClosedForm) and self.round == 0
-        self.kind = ("masked " if self.member is not None else "") + ("sums" if solved else "update")
-        if solved:
-            update, samples = self._sums(), len(self.splits.train)
-        else:
-            update, samples = super().train(self.round)
-        if self.report is not None:
-            seconds, silent = time.perf_counter() - began, solved or self.silo_trainer.privacy is not None
-            loss = None if silent else self.silo_trainer.train_loss
-            self.report = replace(self.report, train_loss=loss, train_seconds=seconds, **self._spent())
+        return self._sums() if solved else self._update()
+
+    def _update(self) -> tuple[OrderedDict[str, Tensor], int]:
+        """Train, and return what travels of the parameters."""
+        began, private = time.perf_counter(), self.silo_trainer.privacy is not None
+        update, samples = super().train(self.round)
+        self._note_training(began, None if private else self.silo_trainer.train_loss)
         payload, seen = self._compressor.compress(update, self._held)
-        if self.logged and not solved:
-            self.norm = update_norm(seen, self._held)
-        if self.member is not None and not solved:
+        norm = update_norm(seen, self._held) if self._logs_norms else None
+        if self.member is not None:
             bound = self._settings.secure_sums_bound
-            payload = self.member.mask_update(self.round + 1, self.members, self._held, update, bound)
+            payload = self.member.mask_update(self.round + 1, self._members, self._held, update, bound)
+        self.outgoing = self._described("masked update" if self.member is not None else "update", norm=norm)
         return payload, samples
 
-    def _sums(self) -> OrderedDict[str, Tensor]:
-        """Return what travels of the sums over the silo's images, and note how many are of each class."""
-        found = self.silo_trainer.sums(self.splits.train)
-        self.class_counts = tuple(found.counts.round().long().tolist())
+    def _sums(self) -> tuple[OrderedDict[str, Tensor], int]:
+        """Return what travels of the sums over the silo's images, of a closed-form method."""
+        began, found = time.perf_counter(), self.silo_trainer.sums(self.splits.train)
         if self.member is None:
-            return found.to_wire()
-        return self.member.mask_sums(self.round + 1, self.members, self._held, found.parts())
+            payload = found.to_wire()
+        else:
+            payload = self.member.mask_sums(self.round + 1, self._members, self._held, found.parts())
+        self._note_training(began, None)
+        counts = tuple(found.counts.round().long().tolist())
+        self.outgoing = self._described("masked sums" if self.member is not None else "sums", class_counts=counts)
+        return payload, len(self.splits.train)
+
+    def _interpolations(self) -> tuple[OrderedDict[str, Tensor], int]:
+        """Return the number of right answers of each interpolation (``wise``)."""
+        began = time.perf_counter()
+        assert self.report is not None, "the adapter has been evaluated"
+        found = self.silo_trainer.try_interpolations(self.splits.validation)
+        self.report = replace(self.report, train_seconds=time.perf_counter() - began)
+        self.outgoing = self._described("interpolations")
+        return found, len(self.splits.train)
+
+    def _note_training(self, began: float, loss: float | None) -> None:
+        """Note in the report the loss and the time of a training, and what it has spent of the images' privacy."""
+        assert self.report is not None, "the adapter has been evaluated"
+        seconds = time.perf_counter() - began
+        self.report = replace(self.report, train_loss=loss, train_seconds=seconds, **self._spent())
+
+    def _described(self, kind: str, norm: float | None = None, class_counts: Sequence[int] = ()) -> Outgoing:
+        """Return what policy and log are told of what was made in this round."""
+        assert self.report is not None, "the adapter has been evaluated"
+        own = self.silo_trainer.privacy
+        return Outgoing(
+            kind,
+            round=self.round + 1,
+            norm=norm,
+            epsilon=self.report.epsilon,
+            delta=None if own is None else own.settings.delta,
+            account=None if own is None else own.account,
+            class_counts=class_counts,
+        )
 
     def try_solutions(self, tensors: Mapping[str, Tensor]) -> tuple[OrderedDict[str, Tensor], int]:
         """Return how solutions of a closed-form method do on the validation split, and the number of images."""
         began, trainer = time.perf_counter(), self.silo_trainer
-        self.kind, self.norm, self.class_counts = "trials", None, ()
         assert isinstance(trainer.model, ClosedForm) and self.report is not None, "sent after the first adapter"
         others = {name.removeprefix(OTHERS): tensor for name, tensor in tensors.items() if name.startswith(OTHERS)}
         self._others = Statistics.from_wire(others) if others else None
         found = try_sets(type(trainer.model), tensors, self.splits.validation, trainer.task.text)
         seconds = self.report.train_seconds + time.perf_counter() - began
         self.report = replace(self.report, zero_shot={}, train_seconds=seconds)
+        self.outgoing = self._described("trials")
         return found, len(self.splits.train)
 
 

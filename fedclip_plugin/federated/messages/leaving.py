@@ -7,8 +7,9 @@ be given it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -44,30 +45,16 @@ def value_leaves(value: Any, packed: PackedMessage) -> None:
     A PolicyError keeps it back.
     """
     if _egress is not None:
-        described = _described(packed)
-        _egress.leaving(Outgoing(packed.kind, _parts(packed), tensors=described, only_fault=_only_fault(value)))
+        fault = _only_fault(value)
+        _egress.leaving(Outgoing(packed.kind, _parts(packed), tensors=_tensors(packed), only_fault=fault))
 
 
-def message_leaves(
-    egress: Egress,
-    packed: PackedMessage,
-    kind: str,
-    round_: int | None,
-    norm: float | None = None,
-    epsilon: float | None = None,
-    delta: float | None = None,
-    account: str | None = None,
-    class_counts: Sequence[int] = (),
-) -> None:
+def message_leaves(egress: Egress, packed: PackedMessage, described: Outgoing) -> None:
     """Show one of FedML's messages, as it is packed, that is about to go to the server; a PolicyError keeps it back.
 
-    Parameters
-    ----------
-    kind, round_, norm, epsilon, delta, account, class_counts
-        As for :class:`~fedclip_plugin.trust.outgoing.Outgoing`.
+    What is said of it, ``described``, lacks bytes and tensors: they are those of the packed message.
     """
-    described = _described(packed)
-    egress.leaving(Outgoing(kind, _parts(packed), round_, described, norm, epsilon, delta, account, class_counts))
+    egress.leaving(replace(described, parts=_parts(packed), tensors=_tensors(packed)))
 
 
 def update_norm(seen: Mapping[str, Tensor], arrived: Mapping[str, Tensor]) -> float | None:
@@ -90,5 +77,5 @@ def _parts(packed: PackedMessage) -> list[bytes | memoryview]:
     return [packed.header, *(tensor.memory for tensor in packed.tensors)]
 
 
-def _described(packed: PackedMessage) -> list[TensorInfo]:
+def _tensors(packed: PackedMessage) -> list[TensorInfo]:
     return [TensorInfo(spec.name, spec.shape, spec.dtype) for spec in (tensor.spec for tensor in packed.tensors)]
