@@ -21,7 +21,7 @@ def of(data, gram=True, **given):
     return Statistics.of(data, CLASSES, gram, **given)
 
 
-def same(one, other, **near):
+def assert_same(one, other, **near):
     for name in ("counts", "sums", "gram"):
         torch.testing.assert_close(getattr(one, name), getattr(other, name), **near)
 
@@ -41,7 +41,7 @@ def test_they_are_the_same_however_images_are_ordered_and_split():
     whole = of(data)
     parts = [data.subset(part) for part in order.split([1, 0, 20, 39])]
     split = sum((of(part) for part in parts), Statistics.none(CLASSES, WIDTH, True))
-    same(whole, split, atol=1e-10, rtol=0)
+    assert_same(whole, split, atol=1e-10, rtol=0)
 
 
 def test_each_view_counts_as_an_image():
@@ -49,7 +49,7 @@ def test_each_view_counts_as_an_image():
     apart = FeatureSet(
         torch.cat([data.features, data.views.flatten(0, 1)]), torch.cat([data.labels, data.labels.repeat_interleave(2)])
     )
-    same(of(data), of(apart), atol=1e-12, rtol=0)
+    assert_same(of(data), of(apart), atol=1e-12, rtol=0)
 
 
 def test_what_travels_adds_exactly_in_any_order():
@@ -59,8 +59,8 @@ def test_what_travels_adds_exactly_in_any_order():
         forwards += one
     for one in reversed(sent[:-1]):
         backwards += one
-    same(forwards, backwards, atol=0, rtol=0)
-    same(forwards - sent[3] + sent[3], forwards, atol=0, rtol=0)
+    assert_same(forwards, backwards, atol=0, rtol=0)
+    assert_same(forwards - sent[3] + sent[3], forwards, atol=0, rtol=0)
     assert torch.equal((forwards.gram / QUANTUM).round(), forwards.gram / QUANTUM)
 
 
@@ -88,7 +88,7 @@ def test_small_classes_are_left_out_whole():
     assert small_classes(data.labels, CLASSES, 2) == [1]
     assert small_classes(data.labels, CLASSES, 1) == []
     found, kept = of(data, left_out=[1]), data.subset(torch.tensor([0, 1, 2, 4, 5, 6]))
-    same(found, of(kept), atol=0, rtol=0)
+    assert_same(found, of(kept), atol=0, rtol=0)
     assert found.counts.tolist() == [3, 0, 0, 3, 0]
 
 

@@ -151,8 +151,8 @@ def silo_privacy(
     """
     if settings.privacy is None:
         return None
-    batch, rounds = (None, 1) if solved else (settings.batch_size, settings.rounds_of(index, silos))
-    return SiloPrivacy(settings.privacy, personal / LEDGER, images, batch, settings.epochs, rounds)
+    batch_size, rounds = _planned(settings, index, silos, solved)
+    return SiloPrivacy(settings.privacy, personal / LEDGER, images, batch_size, settings.epochs, rounds)
 
 
 def is_spent(settings: TrainingSettings, personal: Path, index: int, silos: int, solved: bool) -> bool:
@@ -166,10 +166,15 @@ def is_spent(settings: TrainingSettings, personal: Path, index: int, silos: int,
     known = Ledger.load(personal / LEDGER)
     if known is None or not known.rounds:
         return False
-    planned = 1 if solved else max(1, settings.rounds_of(index, silos))
+    _, planned = _planned(settings, index, silos, solved)
     return (
         known.mechanism.epsilon(known.rounds + 1, known.delta, planned) > settings.privacy.target_epsilon * DP_ROUNDING
     )
+
+
+def _planned(settings: TrainingSettings, index: int, silos: int, solved: bool) -> tuple[int | None, int]:
+    """Return the batch size, None for sums, and in how many rounds a silo is to train, taken for one at least."""
+    return (None, 1) if solved else (settings.batch_size, max(1, settings.rounds_of(index, silos)))
 
 
 def sampling(images: int, batch_size: int | None, epochs: int) -> tuple[float, int]:
@@ -179,22 +184,27 @@ def sampling(images: int, batch_size: int | None, epochs: int) -> tuple[float, i
     return min(1.0, batch_size / images), epochs * math.ceil(images / batch_size)
 
 
-def require_budget(
-    settings: PrivacySettings, images: int, batch_size: int | None, epochs: int, rounds: int = 1
-) -> None:
-    """Refuse images for which the recipe's numbers guarantee nothing, or forbid every round, with a DataError."""
-    if settings.delta * images >= 1:
+def require_budget(settings: TrainingSettings, images: int, index: int, silos: int, solved: bool) -> None:
+    """Refuse images for which the recipe's numbers guarantee nothing, or forbid every round, with a DataError.
+
+    Parameters as of :func:`silo_privacy`; without differential privacy there is nothing to refuse.
+    """
+    own = settings.privacy
+    if own is None:
+        return
+    if own.delta * images >= 1:
         raise DataError(
-            f"fedclip_args.dp_delta {settings.delta:g} is 1 by {1 / settings.delta:,.0f}, and the silo trains on "
+            f"fedclip_args.dp_delta {own.delta:g} is 1 by {1 / own.delta:,.0f}, and the silo trains on "
             f"{images:,} images: so much may be revealed of one of them outright; give less than {1 / images:.3g}"
         )
-    if settings.target_epsilon is None:
+    if own.target_epsilon is None:
         return
-    (rate, steps), planned = sampling(images, batch_size, epochs), max(1, rounds)
-    noise = settings.multiplier(rate, steps, planned)
-    once = Mechanism(noise, rate, steps).epsilon(1, settings.delta, planned)
-    if once > settings.target_epsilon * DP_ROUNDING:
-        raise DataError(_too_much(once, settings))
+    batch_size, planned = _planned(settings, index, silos, solved)
+    rate, steps = sampling(images, batch_size, settings.epochs)
+    noise = own.multiplier(rate, steps, planned)
+    once = Mechanism(noise, rate, steps).epsilon(1, own.delta, planned)
+    if once > own.target_epsilon * DP_ROUNDING:
+        raise DataError(_too_much(once, own))
 
 
 def _too_much(once: float, settings: PrivacySettings) -> str:

@@ -25,7 +25,6 @@ from fedclip_plugin.features.encoding import Progress, no_progress
 from fedclip_plugin.features.text_features import require_distinct
 from fedclip_plugin.federated.members import Members
 from fedclip_plugin.federated.observer import SKIPPED
-from fedclip_plugin.federated.privacy.privacy_settings import PrivacySettings
 from fedclip_plugin.federated.privacy.silo_privacy import is_spent, require_budget
 from fedclip_plugin.federated.rank_output import confined
 from fedclip_plugin.federated.roles.class_scorer import ClassScorer, EveryClass, class_images
@@ -275,12 +274,10 @@ class Preparation:
         encoded = source.images(images, skip, advance, views, crops)
         taken: InputSet = crops.data if crops else encoded.data
         parts = self._split(images.subset(encoded.kept))
-        privacy, train = PrivacySettings.of(self._recipe), self._recipe.train_args
-        if privacy is not None and self._rank:
-            solved = METHODS[self._settings.method].sums is not None
-            silos, settings = train.client_num_in_total, TrainingSettings.of(self._recipe)
-            rounds = 1 if solved else settings.rounds_of(self._members.index(self._rank), silos)
-            require_budget(privacy, len(parts.train), None if solved else train.batch_size, train.epochs, rounds)
+        if self._rank:
+            settings, solved = TrainingSettings.of(self._recipe), METHODS[self._settings.method].sums is not None
+            index, silos = self._members.index(self._rank), self._recipe.train_args.client_num_in_total
+            require_budget(settings, len(parts.train), index, silos, solved)
         return Inputs(encoded.data.without_views(), taken, parts, len(encoded.faults))
 
     def _take_counts(self, cards: list[Encoded]) -> list[GoOn]:

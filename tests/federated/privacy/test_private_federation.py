@@ -14,7 +14,7 @@ from fedclip_plugin.federated.privacy.secret_random import KEY_BYTES, SecretRand
 from fedclip_plugin.federated.privacy.silo_privacy import SiloPrivacy, require_budget
 from fedclip_plugin.methods import METHODS, Method
 from fedclip_plugin.runs import RunFolder, load_adapter
-from tests.support.in_process_federation import SILOS, Federation, silo_features
+from tests.support.in_process_federation import SILOS, Federation, settings_of, silo_features
 
 ABLE = [own.name for own in METHODS.data.values() if isinstance(own, Method) and own.image_gradients]
 SUMS = ["ridge", "ncm", "gda"]
@@ -182,18 +182,22 @@ def test_a_round_beyond_the_target_is_not_computed(tmp_path):
         silo(tmp_path / "other", settings=PrivacySettings(once / 2, 1.0, 1e-3)).begin(0)
 
 
+def budget(privacy, images, solved=False, **changes):
+    require_budget(settings_of(privacy=privacy, **{"comm_round": 1} | changes), images, 0, 3, solved)
+
+
 def test_numbers_that_promise_nothing_or_forbid_every_round_are_refused_before_the_first():
-    require_budget(NOISY, 900, 8, 1)
+    budget(NOISY, 900)
     with pytest.raises(DataError, match=r"dp_delta 0.001 is 1 by 1,000, and the silo trains on 1,000 images"):
-        require_budget(NOISY, 1000, 8, 1)
+        budget(NOISY, 1000)
     with pytest.raises(DataError, match=r"one round would spend epsilon .*raise dp_noise_multiplier"):
-        require_budget(PrivacySettings(0.1, 1.0, 1e-3), 40, 8, 1)
+        budget(PrivacySettings(0.1, 1.0, 1e-3), 40)
 
 
-@pytest.mark.parametrize("batch_size", [8, 40, None])
-def test_a_target_that_no_noise_reaches_is_refused_before_the_first_round_without_talk_of_a_multiplier(batch_size):
+@pytest.mark.parametrize("own", [{"batch_size": 8}, {"batch_size": 40}, {"solved": True}])
+def test_a_target_that_no_noise_reaches_is_refused_before_the_first_round_without_talk_of_a_multiplier(own):
     with pytest.raises(DataError, match=r"with the most noise that there is.*1e-06: raise the target$") as refused:
-        require_budget(PrivacySettings(1e-6, None, 1e-5), 40, batch_size, 1, 3)
+        budget(PrivacySettings(1e-6, None, 1e-5), 40, comm_round=3, **own)
     assert refused.value.exit_code == 2
 
 
