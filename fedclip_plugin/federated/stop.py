@@ -24,7 +24,6 @@ SILENT_RANKS = "FEDCLIP_SILENT_RANKS"
 WAITED_IN_VAIN = 3
 """Exit code of a rank that has waited too long for another one, and cannot tell for which."""
 
-
 _MPIRUN_SECONDS = 10.0
 """How long a rank that MPI tells of another one's death waits to be ended: mpirun, which knows who it was, says so."""
 

@@ -21,7 +21,6 @@ from fedclip_plugin.trust.silo_policy import PolicyFile, SiloPolicy
 EPSILON_KEY = "dp_target_epsilon"
 """The recipe's key for what a silo may spend of differential privacy; without it there is none that a policy counts."""
 
-
 _BOUNDED = "a policy that requires differential privacy says how much"
 
 

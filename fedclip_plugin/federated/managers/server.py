@@ -36,6 +36,7 @@ from fedclip_plugin.federated.roles.settings import TrainingSettings
 from fedclip_plugin.federated.secure_sums.collector import HelloCollector
 from fedclip_plugin.federated.secure_sums.hello import HELLO, MEMBERS
 from fedclip_plugin.federated.stop import stop_job
+from fedclip_plugin.recipe.rules.secure_sums import FEWEST_IN_A_SUM
 from fedclip_plugin.text import told
 
 logger = logging.getLogger(__name__)
@@ -95,10 +96,10 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
 
     def _no_more(self, last: int) -> str:
         """Take the last complete round for the end of a run that too few silos can go on with, and say so."""
-        folder, spent = self._aggregator.folder, self._averager.spent
-        able = len(self._aggregator.silos) - len(spent)
-        few = f"{able} silos may train on (dp_target_epsilon), fewer than min_silos, {self.settings.fewest_silos}"
-        remedy = "lower that, or " if able else ""
+        folder, able = self._aggregator.folder, len(self._aggregator.silos) - len(self._averager.spent)
+        few = f"{able} silos may train on (dp_target_epsilon), and a round needs {self.settings.fewest_silos}"
+        possible = able >= (FEWEST_IN_A_SUM if self.settings.secure_sums else 1)
+        remedy = "lower fedclip_args.min_silos, or " if possible else ""
         if not last:
             return f"{few}: {remedy}begin a new run with another --run"
         folder.mark_final(last)

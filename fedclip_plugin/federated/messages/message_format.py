@@ -43,7 +43,7 @@ _UPDATE = (
     "with `wise`, how many validation images each interpolation labels rightly."
 )
 _REPORT = "A `SiloReport`, see below; nothing before the first adapter has come."
-_INDEX = "Index of the silo, counted from 0."
+_PLACE = "The silo's place among those that are there, counted from 0."
 
 
 class Param(NamedTuple):
@@ -94,7 +94,7 @@ _TENSORS = OrderedDict[str, Tensor]
 
 _ADAPTER = {
     MODEL: Param(_TENSORS, _MODEL),
-    MyMessage.MSG_ARG_KEY_CLIENT_INDEX: Param(str, _INDEX),
+    MyMessage.MSG_ARG_KEY_CLIENT_INDEX: Param(str, _PLACE),
     ROUND: Param(int, "The round that begins."),
     TRAIN: Param(bool, "Whether the silo trains in it; else it only evaluates."),
     COMPLETE: Param(int, "The last complete round."),
@@ -117,7 +117,7 @@ _ADAPTER = {
     ),
 }
 _ANSWER = {REPORT: Param(SiloReport | None, _REPORT)}
-_SILO = {MyMessage.MSG_ARG_KEY_CLIENT_INDEX: Param(str, _INDEX)}
+_SILO = {MyMessage.MSG_ARG_KEY_CLIENT_INDEX: Param(str, _PLACE)}
 
 FEDML_MESSAGES = (
     FedMLMessage(

@@ -28,7 +28,6 @@ LOSS_QUANTUM = 2.0**-20
 _WORST_LOSS = 1e6
 _LOGITS = 2**21  # that are worked on at once
 
-
 SHARES = (1.0, 0.3, 0.1, 0.03, 0.0)
 """What of the others' sums a silo's own adapter is tried with."""
 

@@ -109,13 +109,9 @@ class TrainingSettings:
         asked, averaged = recipe.fedclip_args.robust_aggregation, recipe.fedclip_args.federation == "federated"
         defended = recipe.defense_args is not None and recipe.defense_args.enable_defense
         masked = recipe.fedclip_args.secure_sums
-        needed = (
-            FEWEST_UPDATES[asked](recipe.fedclip_args.byzantine_silos or 1)
-            if asked in FEWEST_UPDATES
-            else FEWEST_IN_A_SUM
-            if masked
-            else 1
-        )
+        needed = FEWEST_IN_A_SUM if masked else 1
+        if asked in FEWEST_UPDATES:
+            needed = FEWEST_UPDATES[asked](recipe.fedclip_args.byzantine_silos or 1)
         derived: dict[str, Any] = {
             "silos_per_round": sampled,
             "min_silos": recipe.fedclip_args.min_silos or (1 if recipe.fedclip_args.client_drop_rate else sampled),

@@ -116,16 +116,26 @@ def test_a_silo_whose_ledger_is_ahead_of_the_rounds_trains_no_more_and_the_other
     assert again.lines[-1].privacy_over and load_adapter(again.folder.adapters / "final").round == 3
 
 
-def test_a_run_that_no_silo_can_go_on_with_ends_with_its_last_complete_round(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("spent", "changes", "told"),
+    [
+        ((3, 3, 3), {}, r"0 silos may train on .* needs 1: keep"),
+        ((3, 2, 2), {"fewest_silos": 3}, r"2 silos may train on .* needs 3: lower fedclip_args.min_silos, or keep"),
+        ((3, 2, 2), {"fewest_silos": 3, "secure_sums": True}, r"2 silos may train on .* needs 3: keep"),
+    ],
+)
+def test_a_run_that_too_few_silos_can_go_on_with_ends_with_its_last_complete_round(
+    spent, changes, told, tmp_path, monkeypatch
+):
     def end(comm, who, error):
         raise FederationError(error)
 
     monkeypatch.setattr(server, "stop_job", end)
-    given = killed(tmp_path / "run", (3, 3, 3))
-    with pytest.raises(FederationError, match=r"0 silos may train on .*: keep .* adapters/final is of round 2"):
-        federation(tmp_path / "run", **given)
+    given = killed(tmp_path / "run", spent)
+    with pytest.raises(FederationError, match=f"{told} .* adapters/final is of round 2"):
+        federation(tmp_path / "run", **given, **changes)
     assert load_adapter(tmp_path / "run" / "adapters" / "final").round == 2
-    assert [json.loads((path / "privacy.json").read_text())["rounds"] for path in personal(tmp_path)] == [3, 3, 3]
+    assert [json.loads((path / "privacy.json").read_text())["rounds"] for path in personal(tmp_path)] == list(spent)
 
 
 def personal(folder):
