@@ -59,14 +59,14 @@ def silo_answers(trainer: FedClipTrainer, splits: SiloFeatures) -> Answer:
     """Return what answers for a silo."""
     calibrator = silo_calibrator(trainer, splits)
 
-    def answer(question: Any) -> Any:
+    def _answer(question: Any) -> Any:
         if not isinstance(question, ScoreClasses):
             return calibrator.act(question)
         assert trainer.class_scorer is not None, "asked of runs that have new classes only"
         (counts,) = trainer.class_scorer.of_sources(trainer.model, question.adapter).values()
         return counts
 
-    return answer
+    return _answer
 
 
 def ask_here(answers: Sequence[Answer], aggregator: FedClipAggregator, target: InputSet | None, say: _Say) -> None:

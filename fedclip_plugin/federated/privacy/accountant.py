@@ -60,6 +60,7 @@ class _Curve:
         self._known: dict[int, float] = {}
 
     def epsilon(self, rounds: int) -> float:
+        """Return the best bound that there is."""
         if rounds not in self._known:
             self._known[rounds] = self._numerical(rounds)
         return self._known[rounds]

@@ -112,11 +112,11 @@ def _median(rule: RobustAggregation, matrix: UpdateMatrix, updates: Updates) -> 
     """Take the median of each coordinate (Yin et al. 2018, arXiv 1803.01498, definition 1); no weights."""
     low, high = (len(updates) - 1) // 2, len(updates) // 2
 
-    def middle(piece: Rows) -> Rows:
+    def _middle(piece: Rows) -> Rows:
         ranked = _ranked(piece)
         return (ranked[:, low] + ranked[:, high]) / 2
 
-    return Aggregated([(1.0, matrix.reduced(middle))])
+    return Aggregated([(1.0, matrix.reduced(_middle))])
 
 
 def _trimmed_mean(rule: RobustAggregation, matrix: UpdateMatrix, updates: Updates) -> Aggregated:

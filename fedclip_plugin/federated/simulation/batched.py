@@ -95,11 +95,11 @@ def train_together(
     fixed = {f"adapter.{name}": own.detach() for name, own in adapter.named_parameters() if name not in held}
     fixed |= {f"adapter.{name}": own for name, own in adapter.named_buffers()}
 
-    def of_one(parameters: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
+    def _of_one(parameters: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
         result: Tensor = functional_call(loss, parameters | fixed, (inputs, labels))
         return result
 
-    step = vmap(grad_and_value(of_one), randomness="error")
+    step = vmap(grad_and_value(_of_one), randomness="error")
     optimizer = Adam(list(stacked.values()), settings.learning_rate, settings.weight_decay)
     total = torch.zeros(len(clients), device=device)
     seen = torch.zeros(len(clients), device=device)

@@ -165,7 +165,7 @@ class SimulationPreparation:
     def _list(self) -> tuple[Clients, ImageSet | None, FeatureSource, Agreed]:
         found: list[Any] = []
 
-        def work() -> Listed:
+        def _work() -> Listed:
             root = self._root()
             clients = list_clients(self._recipe, root, DOMAINS if self._drawn else None)
             target, source = target_image_set(self._recipe, root), feature_source(self._recipe, self._device)
@@ -189,7 +189,7 @@ class SimulationPreparation:
                 precision=source.settle(sets[0]) if first else "",
             )
 
-        agreed: Agreed = self._do(Listed, work, self._agree, Agreed)
+        agreed: Agreed = self._do(Listed, _work, self._agree, Agreed)
         return (*found, agreed)
 
     def _missing(self, source: FeatureSource, clients: Clients, target: ImageSet | None) -> int:
@@ -224,7 +224,7 @@ class SimulationPreparation:
     def _encode(
         self, clients: Clients, target: ImageSet | None, source: FeatureSource, agreed: Agreed
     ) -> tuple[TextFeatures, Encoded]:
-        def work() -> Shared:
+        def _work() -> Shared:
             if not self._group.first_here:
                 return Shared()
             with torch_threads(cores()), self._bar() as bar:
@@ -240,7 +240,7 @@ class SimulationPreparation:
         longest = max(count for _, count in sets)
         kept = [TensorLayout({"kept.*": TensorRule("int64", (range(longest + 1),))})]
         layouts = {Shared: kept, Encoded: kept}
-        shared: Encoded = self._do(Shared, work, partial(self._compare, sets), Encoded, layouts)
+        shared: Encoded = self._do(Shared, _work, partial(self._compare, sets), Encoded, layouts)
         return source.text(agreed.classes, self._settings.prompt_template), shared
 
     def _compare(self, sets: Sequence[tuple[str, int]], cards: list[Shared]) -> list[Encoded]:

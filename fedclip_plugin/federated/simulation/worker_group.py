@@ -90,13 +90,13 @@ class WorkerGroup:
             return lambda turn: [worker.act(turn)]
         exchange = self._exchange(limit, expected.answers)
 
-        def ask(turn: Turn) -> Sequence[WorkerAnswer]:
+        def _ask(turn: Turn) -> Sequence[WorkerAnswer]:
             exchange.to_silos([turn] * (self.workers + 1))
             answers = exchange.from_silos(WorkerAnswer)
             expected.require(turn, answers)
             return answers
 
-        return ask
+        return _ask
 
     def serve(self, worker: Worker, limit: float, expected: ExpectedTurns) -> None:
         """Act on the server's turns until the last one; for a worker."""

@@ -55,13 +55,13 @@ def open_run(
     limit = recipe.fedclip_args.start_timeout
     names = ["server", *silos, *(f"rank {rank}" for rank in range(len(silos) + 1, comm.Get_size()))]
 
-    def same_recipe(cards: list[Present]) -> list[GoOn]:
+    def _same_recipe(cards: list[Present]) -> list[GoOn]:
         """Let all go on that are of one recipe."""
         require_one_recipe(cards, names)
         return go_on(cards)
 
     present = Present(recipe=recipe.digest()) if fault is None else Present(fault=fault_kind(fault))
-    exchange_status(comm, present, names, limit, same_recipe, fault, GoOn)
+    exchange_status(comm, present, names, limit, _same_recipe, fault, GoOn)
     backbone, card, shortage = _backbone(recipe), Room(), None
     try:
         ranks = _ranks_here(comm, limit)
@@ -70,7 +70,7 @@ def open_run(
     except MemoryShortageError as error:
         card, shortage = Room(fault=fault_kind(error), needed=error.needed, there=error.there), error
 
-    def opened(cards: list[Room]) -> list[Opened]:
+    def _opened(cards: list[Room]) -> list[Opened]:
         """Make the folder ready, now that every machine has the memory."""
         done = _prepare(folder, recipe, resume, backbone)
         if recipe.simulated:
@@ -78,7 +78,7 @@ def open_run(
         records = folder.rounds() if done else []
         return [Opened(done, done), *(Opened(done, last_part(records, index)) for index in members.present)]
 
-    return exchange_status(comm, card, names, limit, opened, shortage, Opened)
+    return exchange_status(comm, card, names, limit, _opened, shortage, Opened)
 
 
 def open_run_here(folder: RunFolder, recipe: Recipe, resume: bool) -> int:

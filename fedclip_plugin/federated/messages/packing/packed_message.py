@@ -120,11 +120,11 @@ class Announced:
         self.kind, self._value, self._record = kind, value, record
         specs: list[TensorSpec] = []
 
-        def note(spec: TensorSpec, as_array: bool) -> TensorSpec:
+        def _note(spec: TensorSpec, as_array: bool) -> TensorSpec:
             specs.append(spec)
             return spec
 
-        self._values = record.read(value, "", note)
+        self._values = record.read(value, "", _note)
         self.specs, self.unexpected = tuple(specs), ""
 
     def values(self, contents: Sequence[memoryview] = ()) -> dict[str, Any]:

@@ -140,17 +140,17 @@ def converter_of(annotation: Any) -> Converter:
 
 
 def _exactly(kind: type, words: str) -> Converter:
-    def write(value: Any, place: str, tensors: list[PackedTensor]) -> Any:
+    def _write(value: Any, place: str, tensors: list[PackedTensor]) -> Any:
         if type(value) is not kind:
             raise TypeError(f"{place} is {told(value)}, not {words}")
         return value
 
-    def read(value: Any, place: str, take: Take) -> Any:
+    def _read(value: Any, place: str, take: Take) -> Any:
         if type(value) is not kind:
             raise ValueError(f"{place} is {_told(value)}: must be {words}")
         return value
 
-    return Converter(frozenset([kind]), write, read)
+    return Converter(frozenset([kind]), _write, _read)
 
 
 def _write_bool(value: Any, place: str, tensors: list[PackedTensor]) -> bool:
@@ -194,19 +194,19 @@ _PLAIN: dict[Any, Converter] = {
 
 
 def _tensor(as_array: bool) -> Converter:
-    def write(value: Any, place: str, tensors: list[PackedTensor]) -> list[Any]:
+    def _write(value: Any, place: str, tensors: list[PackedTensor]) -> list[Any]:
         if not isinstance(value, np.ndarray if as_array else Tensor):
             raise TypeError(f"{place} is {told(value)}, not {'an array' if as_array else 'a tensor'}")
         made = packed(place, value)
         tensors.append(made)
         return [made.spec.dtype, list(made.spec.shape)]
 
-    def read(value: Any, place: str, take: Take) -> Any:
+    def _read(value: Any, place: str, take: Take) -> Any:
         if type(value) is not list or len(value) != 2:
             raise ValueError(f"{place} is {_told(value)}: must be type and shape of a tensor")
         return take(TensorSpec.declared(place, *value), as_array)
 
-    return Converter(frozenset([list]), write, read)
+    return Converter(frozenset([list]), _write, _read)
 
 
 def _union(members: tuple[Any, ...]) -> Converter:
@@ -215,7 +215,7 @@ def _union(members: tuple[Any, ...]) -> Converter:
     if len(by_json) != sum(len(converter.json) for converter in converters):
         raise TypeError(f"{' | '.join(map(str, members))} cannot travel: two of these are alike in JSON")
 
-    def write(value: Any, place: str, tensors: list[PackedTensor]) -> Any:
+    def _write(value: Any, place: str, tensors: list[PackedTensor]) -> Any:
         for converter in converters:
             before = len(tensors)
             try:
@@ -224,13 +224,13 @@ def _union(members: tuple[Any, ...]) -> Converter:
                 del tensors[before:]
         raise TypeError(f"{place} is {told(value)}, which is none of {' | '.join(map(str, members))}")
 
-    def read(value: Any, place: str, take: Take) -> Any:
+    def _read(value: Any, place: str, take: Take) -> Any:
         if type(value) not in by_json:
             kinds = ", ".join(sorted(_WORDS[kind] for kind in by_json))
             raise ValueError(f"{place} is {_told(value)}: must be one of: {kinds}")
         return by_json[type(value)].read(value, place, take)
 
-    return Converter(frozenset(by_json), write, read)
+    return Converter(frozenset(by_json), _write, _read)
 
 
 def _literal(allowed: tuple[Any, ...]) -> Converter:
@@ -239,47 +239,47 @@ def _literal(allowed: tuple[Any, ...]) -> Converter:
         raise TypeError(f"{allowed} cannot travel: JSON has no such constants")
     words = ", ".join(map(str, allowed))
 
-    def known(value: Any) -> bool:
+    def _known(value: Any) -> bool:
         return any(type(value) is type(one) and value == one for one in allowed)
 
-    def write(value: Any, place: str, tensors: list[PackedTensor]) -> Any:
-        if not known(value):
+    def _write(value: Any, place: str, tensors: list[PackedTensor]) -> Any:
+        if not _known(value):
             raise TypeError(f"{place} is {told(value)}, not one of {words}")
         return value
 
-    def read(value: Any, place: str, take: Take) -> Any:
-        if not known(value):
+    def _read(value: Any, place: str, take: Take) -> Any:
+        if not _known(value):
             raise ValueError(f"{place} is {_told(value)}: must be one of {words}")
         return value
 
-    return Converter(kinds, write, read)
+    return Converter(kinds, _write, _read)
 
 
 def _sequence(kind: Any, arguments: tuple[Any, ...]) -> Converter:
     alike = kind is list or (len(arguments) == 2 and arguments[1] is Ellipsis)
     converters = [converter_of(each) for each in (arguments[:1] if alike else arguments)]
 
-    def each(count: int) -> list[Converter] | None:
+    def _each(count: int) -> list[Converter] | None:
         if alike:
             return converters * count
         return converters if count == len(converters) else None
 
-    def write(value: Any, place: str, tensors: list[PackedTensor]) -> list[Any]:
-        own = each(len(value)) if isinstance(value, kind) else None
+    def _write(value: Any, place: str, tensors: list[PackedTensor]) -> list[Any]:
+        own = _each(len(value)) if isinstance(value, kind) else None
         if own is None:
             raise TypeError(f"{place} is {told(value)}, not a {kind.__name__} of its length")
         pairs = enumerate(zip(own, value, strict=True))
         return [converter.write(one, f"{place}.{number}", tensors) for number, (converter, one) in pairs]
 
-    def read(value: Any, place: str, take: Take) -> Any:
-        own = each(len(value)) if type(value) is list else None
+    def _read(value: Any, place: str, take: Take) -> Any:
+        own = _each(len(value)) if type(value) is list else None
         if own is None:
             length = "" if alike else f" of {len(converters)}"
             raise ValueError(f"{place} is {_told(value)}: must be a list{length}")
         pairs = enumerate(zip(own, value, strict=True))
         return kind([converter.read(one, f"{place}.{number}", take) for number, (converter, one) in pairs])
 
-    return Converter(frozenset([list]), write, read)
+    return Converter(frozenset([list]), _write, _read)
 
 
 def _mapping(origin: type, key: type, content: Any) -> Converter:
@@ -287,32 +287,32 @@ def _mapping(origin: type, key: type, content: Any) -> Converter:
         raise TypeError(f"a mapping by {key} cannot travel: keys are text or integers")
     converter, made = converter_of(content), OrderedDict if issubclass(origin, OrderedDict) else dict
 
-    def write(value: Any, place: str, tensors: list[PackedTensor]) -> dict[str, Any]:
+    def _write(value: Any, place: str, tensors: list[PackedTensor]) -> dict[str, Any]:
         if not isinstance(value, Mapping) or any(type(name) is not key for name in value):
             raise TypeError(f"{place} is {told(value)}, not a mapping by {key.__name__}")
         return {str(name): converter.write(one, f"{place}.{name}", tensors) for name, one in value.items()}
 
-    def read(value: Any, place: str, take: Take) -> Any:
+    def _read(value: Any, place: str, take: Take) -> Any:
         if type(value) is not dict:
             raise ValueError(f"{place} is {_told(value)}: must be an object")
         if key is int and (wrong := [name for name in value if not _KEY.fullmatch(name)]):
             raise ValueError(f"{place} has the key {told(wrong[0], 40)}: must be an integer")
         return made((key(name), converter.read(one, f"{place}.{name}", take)) for name, one in value.items())
 
-    return Converter(frozenset([dict]), write, read)
+    return Converter(frozenset([dict]), _write, _read)
 
 
 def _object(kind: type[Any]) -> Converter:
-    def write(value: Any, place: str, tensors: list[PackedTensor]) -> dict[str, Any]:
+    def _write(value: Any, place: str, tensors: list[PackedTensor]) -> dict[str, Any]:
         if type(value) is not kind:
             raise TypeError(f"{place} is {told(value)}, not a {kind.__name__}")
         record = record_of(kind)
         return record.write({name: getattr(value, name) for name in record.fields}, place, tensors)
 
-    def read(value: Any, place: str, take: Take) -> Any:
+    def _read(value: Any, place: str, take: Take) -> Any:
         return made_of(kind, record_of(kind).read(value, place, take))
 
-    return Converter(frozenset([dict]), write, read)
+    return Converter(frozenset([dict]), _write, _read)
 
 
 def made_of(kind: type[Any], values: Mapping[str, Any]) -> Any:
