@@ -12,9 +12,9 @@ from fedclip_plugin.recipe.faults import ABSENT, Fault, Rule, Values, closest, f
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, REFUSED_SECTIONS, SECRETS, refusal
 from fedclip_plugin.recipe.rules import (
     data,
+    defences,
     differential_privacy,
     one_round,
-    privacy,
     quorum,
     robustness,
     secure_sums,
@@ -23,7 +23,7 @@ from fedclip_plugin.recipe.rules import (
 )
 from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, homes
 
-_PARTS = (data, training, one_round, simulation, privacy, differential_privacy, robustness, quorum, secure_sums)
+_PARTS = (data, training, one_round, simulation, defences, differential_privacy, robustness, quorum, secure_sums)
 _RULES: tuple[Rule, ...] = tuple(rule for part in _PARTS for rule in part.RULES)
 
 

@@ -14,7 +14,7 @@ from fedclip_plugin.recipe.check import check, cross_faults
 from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, UNSAFE_IF_TRUE
 from fedclip_plugin.recipe.rules.data import shares_out, told_silos
-from fedclip_plugin.recipe.rules.privacy import drop_foreign
+from fedclip_plugin.recipe.rules.defences import drop_foreign
 from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, RecipeSections, defining, without_idle
 
 

@@ -84,7 +84,7 @@ def test_what_a_recipe_may_ask_for_is_the_real_thing():
         "from types import SimpleNamespace",
         "from typing import get_args",
         "from fedclip_plugin.federated.fedml_imports import import_fedml",
-        "from fedclip_plugin.recipe.schema.privacy import DefenseArgs",
+        "from fedclip_plugin.recipe.schema.fedml_defences import DefenseArgs",
         "import_fedml()",
         "import fedml",
         "from fedml.core.security.fedml_defender import FedMLDefender",

@@ -18,7 +18,7 @@ from fedclip_plugin.recipe.schema.fedml import (
     TrainArgs,
     ValidationArgs,
 )
-from fedclip_plugin.recipe.schema.privacy import AttackArgs, DefenseArgs
+from fedclip_plugin.recipe.schema.fedml_defences import AttackArgs, DefenseArgs
 from fedclip_plugin.recipe.schema.types import Section
 
 

@@ -1,4 +1,4 @@
-"""Which keys go with which defence and attack; FedML shares one key name between two of them."""
+"""Which keys go with which of FedML's defences and attacks; FedML shares one key name between two of them."""
 
 from __future__ import annotations
 
@@ -100,4 +100,4 @@ def _attackers(values: Values) -> Iterator[Fault]:
 
 
 RULES: tuple[Rule, ...] = (_variants, _krum, _attackers)
-"""On defences and attacks."""
+"""On FedML's defences and attacks."""
