@@ -205,42 +205,52 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         self._begin_round()
 
     def send_message(self, message: Message) -> None:
-        """Send a message; one that carries an adapter says which round begins and whether the silo trains in it.
+        """Send a message; one that carries an adapter goes to silos that are not behind, and says more beside it."""
+        if message.get_type() not in _MODEL_MESSAGES:
+            super().send_message(message)
+        elif message.get_receiver_id() - 1 in self._quorum.behind:
+            self._leave_behind(message.get_receiver_id() - 1, self._begins(message))
+        else:
+            self._announce(message, self._begins(message))
+            super().send_message(message)
 
-        From then on the silo owes an answer.
-        """
-        if message.get_type() in _MODEL_MESSAGES:
-            sync = message.get_type() == MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT
-            begins = message.get(ROUND)
-            if begins is None:  # FedML counts on afterwards
-                begins = self.args.round_idx + sync
-            rank = message.get_receiver_id()
-            place = rank - 1
-            if place in self._quorum.behind:
-                self._outdated.add(place)
-                if begins == self.settings.comm_round:  # the end waits a while for everybody
-                    self._quorum.sent(place, counts=False)
-                return
-            train = place in self._averager.sampled
-            if place in self._outdated:
-                self._outdated.discard(place)
-                message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, self._averager.get_global_model_params())
-                message.add_params(WHOLE, True)
-            message.add_params(ROUND, begins)
-            message.add_params(TRAIN, train)
-            message.add_params(COMPLETE, self._recorder.last)
-            if self._hellos is not None and train and not message.get(TRY) and self.settings.is_summed(begins):
-                message.add_params(MEMBERS, self._hellos.members(begins, self._averager.sampled))
-            if begins == self.settings.comm_round < self._planned:
-                message.add_params(LAST, True)
-                self._expected.end_after(begins)
-            solved = self._aggregator.closed_form
-            if self.settings.personal_statistics and solved is not None and solved.chosen is not None:
-                message.add_params(CHOSEN, tuple(solved.chosen))
-            self._expected.adapter_sent(rank, begins, train)
-            self._quorum.sent(place, train or begins == self.settings.comm_round)
-            self._watchdog.expect([self._aggregator.silos[place]], self.settings.round_timeout)
-        super().send_message(message)
+    def _begins(self, message: Message) -> int:
+        """Return the index of the round that begins with a message's adapter."""
+        number = message.get(ROUND)
+        if number is not None:
+            return int(number)
+        sync = message.get_type() == MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT
+        return int(self.args.round_idx) + sync  # FedML counts on afterwards
+
+    def _leave_behind(self, place: int, begins: int) -> None:
+        """Send a silo that is behind no adapter; the end of the run waits a while for it too."""
+        self._outdated.add(place)
+        if begins == self.settings.comm_round:
+            self._quorum.sent(place, counts=False)
+
+    def _announce(self, message: Message, begins: int) -> None:
+        """Say beside an adapter which round begins and whether the silo trains in it; it owes an answer from now on."""
+        rank = message.get_receiver_id()
+        place = rank - 1
+        train = place in self._averager.sampled
+        if place in self._outdated:
+            self._outdated.discard(place)
+            message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, self._averager.get_global_model_params())
+            message.add_params(WHOLE, True)
+        message.add_params(ROUND, begins)
+        message.add_params(TRAIN, train)
+        message.add_params(COMPLETE, self._recorder.last)
+        if self._hellos is not None and train and not message.get(TRY) and self.settings.is_summed(begins):
+            message.add_params(MEMBERS, self._hellos.members(begins, self._averager.sampled))
+        if begins == self.settings.comm_round < self._planned:
+            message.add_params(LAST, True)
+            self._expected.end_after(begins)
+        solved = self._aggregator.closed_form
+        if self.settings.personal_statistics and solved is not None and solved.chosen is not None:
+            message.add_params(CHOSEN, tuple(solved.chosen))
+        self._expected.adapter_sent(rank, begins, train)
+        self._quorum.sent(place, train or begins == self.settings.comm_round)
+        self._watchdog.expect([self._aggregator.silos[place]], self.settings.round_timeout)
 
     def handle_message_receive_model_from_client(self, msg_params: Message) -> None:
         """Take a silo's update; close the round when it was the last one."""
