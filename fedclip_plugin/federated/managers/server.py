@@ -216,11 +216,10 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
 
     def _begins(self, message: Message) -> int:
         """Return the index of the round that begins with a message's adapter."""
-        number = message.get(ROUND)
-        if number is not None:
-            return int(number)
-        sync = message.get_type() == MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT
-        return int(self.args.round_idx) + sync  # FedML counts on afterwards
+        begins: int | None = message.get(ROUND)
+        if begins is None:  # FedML counts on afterwards
+            begins = int(self.args.round_idx) + (message.get_type() == MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
+        return begins
 
     def _leave_behind(self, place: int, begins: int) -> None:
         """Send a silo that is behind no adapter; the end of the run waits a while for it too."""
