@@ -17,7 +17,7 @@ from fedclip_plugin.federated.startup.fedml_args import choose_device, start_fed
 from fedclip_plugin.federated.startup.preflight import open_run, open_run_here
 from fedclip_plugin.federated.startup.preparation import Preparation
 from fedclip_plugin.federated.startup.rank_log import log_to
-from fedclip_plugin.federated.startup.silo_egress import job_egress, require_earlier_log
+from fedclip_plugin.federated.startup.silo_egress import job_egress, require_rest
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.recipe import Recipe
 from fedclip_plugin.runs import RunFolder
@@ -97,7 +97,7 @@ def _train(
         _tell(f"{folder.path} has all {done} rounds already: nothing to train")
         return ()
     if not here:
-        require_earlier_log(args.comm, members.who(recipe, args.rank), own_rounds)
+        require_rest(args.comm, members.who(recipe, args.rank), done, own_rounds)
     if recipe.simulated:
         simulate(args, recipe, folder, done, progress, observer, histories)
         return ()

@@ -12,7 +12,7 @@ from fedclip_plugin.text import counted, size, told
 from fedclip_plugin.trust.egress_log import VARIABLE, EgressLog, log_place
 from fedclip_plugin.trust.left_before import LeftBefore
 from fedclip_plugin.trust.outgoing import Outgoing
-from fedclip_plugin.trust.policy_check import Asked, message_violations, recipe_violations, refusal
+from fedclip_plugin.trust.policy_check import Asked, message_violations, recipe_violations, refusal, rest_violations
 from fedclip_plugin.trust.silo_policy import PolicyFile, find_policy, load_policy, places_told
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class Egress:
     ) -> None:
         self._file, self.log, self.run, self.refused = file, log, run, refused
         self._left = LeftBefore() if log is None else log.before
+        self._asked: Asked | None = None
 
     @property
     def policy_sha256(self) -> str:
@@ -60,7 +61,7 @@ class Egress:
         PolicyError
             Every violation; from then on this lets out nothing but the word that the silo cannot take part.
         """
-        self._left.recipe = asked.recipe.digest()
+        self._asked, self._left.recipe = asked, asked.recipe.digest()
         if self.log is not None:
             self.log.note_recipe(self._left.recipe)
         if self.refused is None and self._file is not None:
@@ -71,26 +72,35 @@ class Egress:
         if self.refused is not None:
             raise self.refused
 
-    def require_earlier(self, done: int) -> None:
-        """Refuse to go on after ``done`` rounds where a policy counts what left and the log knows of none of them.
+    def require_rest(self, done: int, own: int) -> None:
+        """Refuse to go on with the recipe that was checked, where the policy would end that later.
+
+        Parameters
+        ----------
+        done
+            The rounds that are complete.
+        own
+            The last of them that the silo was not left out of.
 
         Raises
         ------
         PolicyError
-            The log of the earlier starts is missing, and what they sent would not count.
+            The log of the earlier starts is missing, and what they sent would not count; or with it, what is still to
+            be trained is more than the policy allows.
         """
-        if (
-            done
-            and self._file is not None
-            and self.log is not None
-            and self._left.recipe not in self._left.rounds_known
-        ):
+        if self._file is None or self.log is None or self._asked is None:
+            return
+        if own and self._left.recipe not in self._left.rounds_known:
             self.refused = PolicyError(
-                f"the log of the earlier starts is missing: the run has {counted(done, 'complete round')}, and the "
+                f"the log of the earlier starts is missing: the silo has {counted(own, 'complete round')}, and the "
                 f"egress log {self.log.path} tells of none, so that what they sent would not count against "
                 f"{self._file.path}; restore that log, let {VARIABLE} name the folder where it is, or begin a new run "
                 "with another --run"
             )
+            raise self.refused
+        if violations := rest_violations(self._file.policy, self._asked, done, self._left):
+            self.refused = refusal(self._file, f"what is left to train of run {self.run}", violations)
+            self._note_refused("recipe", [violation.policy_key for violation in violations], None)
             raise self.refused
 
     def leaving(self, message: Outgoing) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,8 @@ from fedclip_plugin.errors import PolicyError
 from fedclip_plugin.trust.hash_chain import BEGINNING, Finding, check_chain, seal
 from fedclip_plugin.trust.left_before import LeftBefore
 from fedclip_plugin.trust.outgoing import Outgoing
+
+logger = logging.getLogger(__name__)
 
 VARIABLE = "FEDCLIP_EGRESS_LOG"
 """The environment variable that names the folder of egress logs; it also switches them on where there is no policy."""
@@ -184,9 +187,15 @@ class EgressLog:
 
     def _go_on(self) -> None:
         """Find the end of the chain that is there; one that is damaged is not added to."""
-        with os.fdopen(os.dup(self._file), "rb") as stream:
-            stream.seek(0)
-            entries, findings = read_log(stream)
+        try:
+            with os.fdopen(os.dup(self._file), "rb") as stream:
+                stream.seek(0)
+                lines = stream.readlines()
+            if lines and not lines[-1].endswith(b"\n"):
+                self._drop_torn(lines.pop())
+        except OSError as error:
+            raise self._unwritable(error) from error
+        entries, findings = read_log(lines)
         if findings:
             raise PolicyError(
                 f"the egress log {self._told()} is damaged ({findings[0].text}): see 'fedclip audit', keep it, and "
@@ -196,6 +205,15 @@ class EgressLog:
             self.last_hash, self._number = entries[-1]["hash"], entries[-1]["number"]
         self.before = LeftBefore.of_log(entries)
         self.before.recipe = self._recipe
+
+    def _drop_torn(self, line: bytes) -> None:
+        """Take back what was written of a line when this machine went down: what it was about has not been sent."""
+        os.ftruncate(self._file, os.fstat(self._file).st_size - len(line))
+        logger.warning(
+            "the egress log %s ended in %d bytes of a line that was never whole, as a machine that goes down leaves "
+            "it: they are taken out; what they were about was not sent",
+            *(self._told(), len(line)),
+        )
 
     def _unwritable(self, error: OSError) -> PolicyError:
         reason = error.strerror or error

@@ -84,6 +84,25 @@ def recipe_violations(policy: SiloPolicy, asked: Asked, left: LeftBefore | None 
     return sorted(found, key=lambda violation: order.index(violation.policy_key))
 
 
+def rest_violations(policy: SiloPolicy, asked: Asked, done: int, left: LeftBefore) -> list[Violation]:
+    """Return what a policy refuses of the updates that are still to leave after ``done`` complete rounds.
+
+    They are those that leave for sure: none is counted where silos are sampled, or where privacy may end their part.
+    """
+    train, settings = asked.recipe.train_args, asked.recipe.fedclip_args
+    if train.client_num_per_round < train.client_num_in_total or settings.dp_target_epsilon is not None:
+        return []
+    rest, found = train.comm_round - done - bool(settings.wise), []  # the last round of wise trains nothing
+    where = "train_args.comm_round"
+    if left.rounds + rest > policy.max_rounds:
+        rule = f"{rest} to go, and {left.rounds} have left, each as often as it was trained; {policy.max_rounds} may"
+        found.append(Violation("max_rounds", where, rule, train.comm_round))
+    if (size := left.size + rest * asked.update_bytes) > policy.max_bytes:
+        rule = f"would make it {size:,} bytes in all, with {left.size:,} that left; {policy.max_bytes:,} may leave"
+        found.append(Violation("max_bytes", where, rule, train.comm_round))
+    return found
+
+
 def message_violations(policy: SiloPolicy, message: Outgoing, left: LeftBefore) -> list[Violation]:
     """Return all that a policy refuses of a message, in view of what has ``left`` before it."""
     where, kind = f"message {message.kind}", KINDS.get(message.kind)

@@ -121,18 +121,56 @@ def test_a_run_is_not_resumed_under_a_policy_without_the_log_of_its_earlier_star
 
     monkeypatch.setattr(silo_egress, "stop_job", end)
     with job_egress(None, recipe, tmp_path / "demo", 1):
-        silo_egress.require_earlier_log(None, "north (rank 1)", 0)
+        silo_egress.require_rest(None, "north (rank 1)", 0, 0)
         current_egress().leaving(Outgoing("report", [b"1"], 0))
     with job_egress(None, recipe, tmp_path / "demo", 1):
-        silo_egress.require_earlier_log(None, "north (rank 1)", 2)
+        silo_egress.require_rest(None, "north (rank 1)", 2, 2)
     monkeypatch.setenv("FEDCLIP_EGRESS_LOG", str(tmp_path / "elsewhere"))
     for _ in range(2):
         missing = pytest.raises(
             PolicyError, match=r"^the log of the earlier starts is missing: the run has 2 complete rounds"
         )
         with missing, job_egress(None, recipe, tmp_path / "demo", 1):
-            silo_egress.require_earlier_log(None, "north (rank 1)", 2)
+            silo_egress.require_rest(None, "north (rank 1)", 2, 2)
     assert ended == ["north (rank 1), before it goes on after round 2"] * 2
+
+
+@pytest.mark.parametrize(
+    ("bound", "changes", "told"),
+    [
+        ({"max_rounds": 3}, {}, "2 to go, and 2 have left, each as often as it was trained; 3 may (max_rounds)"),
+        ({"max_rounds": 4}, {}, ""),
+        ({"max_rounds": 3}, {"fedclip_args__method": "linear_probe", "fedclip_args__wise": [0.5, 1.0]}, ""),
+        ({"max_rounds": 3}, {"train_args__client_num_per_round": 2}, ""),
+        ({"max_rounds": 3}, {"fedclip_args__dp_target_epsilon": 8.0}, ""),
+        ({"max_bytes": 6_600_000}, {}, "bytes in all, with 6,500,000 that left; 6,600,000 may leave (max_bytes)"),
+    ],
+)
+def test_a_run_is_not_resumed_for_more_than_its_policy_lets_out(
+    policy, workshop, tmp_path, monkeypatch, bound, changes, told
+):
+    recipe = load_recipe(workshop.recipe("rest", **changes))
+    policy(**bound)
+    monkeypatch.setattr(silo_egress, "stop_job", lambda comm, who, error: ended.append((who, str(error))))
+    ended = []
+    with job_egress(None, recipe, tmp_path / "demo", 1) as fault:
+        assert fault is None
+        for size in (3_000_000, 3_500_000):
+            current_egress().leaving(Outgoing("update", [bytes(size)], 1, epsilon=1.0, delta=1e-5))
+    with job_egress(None, recipe, tmp_path / "demo", 1) as fault:
+        assert fault is None
+        silo_egress.require_rest(None, "north (rank 1)", 1, 1)
+        if told:
+            with pytest.raises(PolicyError, match="what is left to train of run demo"):
+                current_egress().leaving(Outgoing("status", [b"1"]))
+    assert [who for who, _ in ended] == (["north (rank 1), before it goes on after round 1"] if told else [])
+    assert not told or told in ended[0][1]
+    refused = [
+        line["policy_keys"]
+        for line in lines_of(tmp_path / "demo" / "logs" / "egress_1.jsonl")
+        if line["entry"] == "refused"
+    ]
+    assert refused == ([list(bound)] if told else [])
 
 
 def test_the_server_sends_through_nothing(policy, recipe, tmp_path):

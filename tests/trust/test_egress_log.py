@@ -204,6 +204,19 @@ def test_a_damaged_log_is_not_added_to(path):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("torn", [b'{"number": 6, "entry": "mess', bytes(700)])
+def test_a_line_that_a_power_cut_has_torn_is_taken_out_and_the_chain_goes_on(path, torn, caplog):
+    first = write_start(path, close=False)
+    whole = path.read_bytes()
+    path.write_bytes(whole + torn)
+    assert kinds(audit(path)) == {"malformed", "unclosed"}
+    second = write_start(path, rounds=(4,))
+    assert path.read_bytes().startswith(whole + b'{"number": 6, "entry": "open"')
+    assert audit(path, [first, second]).verified
+    assert kinds(audit(path)) == {"unclosed"}, "that start has no end all the same"
+    assert f"ended in {len(torn)} bytes of a line that was never whole" in caplog.text
+
+
 def test_two_processes_do_not_write_one_log(path):
     log = EgressLog(path, OPENING)
     with pytest.raises(PolicyError, match="is being written by another process"):
@@ -217,8 +230,10 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(PolicyError, match=r"cannot be written .*nothing is sent before it is written"):
         EgressLog(tmp_path / "file" / "egress_1.jsonl", OPENING)
     (tmp_path / "link").symlink_to(tmp_path / "file")
-    with pytest.raises(PolicyError, match="cannot be written"):
-        EgressLog(tmp_path / "link", OPENING)
+    os.mkfifo(tmp_path / "pipe")
+    for place in ("link", "pipe"):
+        with pytest.raises(PolicyError, match="cannot be written"):
+            EgressLog(tmp_path / place, OPENING)
 
 
 def test_a_disk_that_is_full_in_the_middle_of_a_line_leaves_none_of_it(path, monkeypatch):

@@ -113,14 +113,14 @@ def rank_egress(
             say(f"fedclip: {who}: {told}")
 
 
-def require_earlier_log(comm: Any, who: str, done: int) -> None:
-    """End the job where a silo under a policy is to go on after ``done`` own rounds of which its log knows nothing."""
+def require_rest(comm: Any, who: str, done: int, own: int) -> None:
+    """End the job where a silo's policy refuses what is left to train; parameters as of :meth:`Egress.require_rest`."""
     from fedclip_plugin.federated.messages.leaving import current_egress
 
     held = current_egress()
     try:
         if held is not None:
-            held.require_earlier(done)
+            held.require_rest(done, own)
     except PolicyError as error:
         stop_job(comm, f"{who}, before it goes on after round {done}", error)
 
