@@ -15,7 +15,7 @@ from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, UNSAFE_IF_TRUE
 from fedclip_plugin.recipe.rules.data import shares_out, told_silos
 from fedclip_plugin.recipe.rules.defences import drop_foreign
-from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, RecipeSections, defining, without_idle
+from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, RecipeSections, alike, defining, without_idle
 
 
 class Recipe(RecipeSections):
@@ -139,6 +139,10 @@ class Recipe(RecipeSections):
         moved, and continued for longer.
         """
         return hashlib.sha256(json.dumps(defining(self._plain()), sort_keys=True).encode()).hexdigest()
+
+    def job_digest(self) -> str:
+        """Return the SHA-256 of what all ranks of one job must have alike: what defines the result, and its rounds."""
+        return hashlib.sha256(json.dumps(alike(self._plain()), sort_keys=True).encode()).hexdigest()
 
     def values(self) -> dict[str, Any]:
         """Return what rules between keys look at: ``section.key`` to its value, of the sections that there are."""

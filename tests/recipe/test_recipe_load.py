@@ -167,6 +167,20 @@ def test_the_digest_knows_what_defines_the_result(path):
     assert all(keys <= set(SECTIONS[name].model_fields) for name, keys in NOT_IN_DIGEST.items())
 
 
+def test_ranks_of_one_job_must_have_its_rounds_alike_too(path):
+    digest = load_recipe(path).job_digest()
+    for override in ("train_args.comm_round=9", "fedclip_args.min_silos=2", "fedclip_args.calibrate=false"):
+        assert load_recipe(path, [override]).job_digest() != digest
+    graces = {
+        load_recipe(path, ["fedclip_args.min_silos=2", *grace]).job_digest()
+        for grace in ([], ["fedclip_args.round_grace=2"])
+    }
+    assert len(graces) == 2, "a server with a grace and a silo without one wait for different messages in the end"
+    assert load_recipe(path, ["train_args.learning_rate=1e-4"]).job_digest() != digest
+    for override in ("fedclip_args.run_dir=x", "fedclip_args.round_timeout=9", "fedclip_args.start_timeout=9"):
+        assert load_recipe(path, [override]).job_digest() == digest
+
+
 def test_paths_know_home_and_variables_and_stay_relative(path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/op")
     monkeypatch.setenv("IMAGES", "/srv/images")

@@ -60,7 +60,7 @@ def open_run(
         require_one_recipe(cards, names)
         return go_on(cards)
 
-    present = Present(recipe=recipe.digest()) if fault is None else Present(fault=fault_kind(fault))
+    present = Present(recipe=recipe.job_digest()) if fault is None else Present(fault=fault_kind(fault))
     exchange_status(comm, present, names, limit, _same_recipe, fault, GoOn)
     backbone, card, shortage = _backbone(recipe), Room(), None
     try:

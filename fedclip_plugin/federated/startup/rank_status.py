@@ -174,7 +174,7 @@ def _require_one(what: str, found: Sequence[str], names: Sequence[str]) -> None:
         told = ", ".join(f"{printable(name)}: {value[:12]}" for name, value in zip(names, found, strict=True))
         raise Disagreement(
             f"the ranks hold different {what} ({told}): they would train different things; put the same files on "
-            "every host (paths, caches and time-outs may differ)",
+            "every host (paths, caches, start_timeout and round_timeout may differ)",
             {
                 rank: f"this rank and the server hold different {what}"
                 for rank, value in enumerate(found)

@@ -48,7 +48,7 @@ class Present(RankStatus):
     Attributes
     ----------
     recipe
-        Digest of what the recipe says of the training: the server compares it with its own.
+        Digest of what the recipe says of the training and of its rounds: the server compares it with its own.
     """
 
     recipe: str = ""

@@ -71,6 +71,15 @@ NOT_IN_DIGEST: dict[str, set[str]] = {
 }
 """Keys that change no result, or only continue it: they may change when a run is resumed."""
 
+_ALIKE = ("train_args.comm_round", *(f"fedclip_args.{key}" for key in ("min_silos", "round_grace", "calibrate")))
+"""Of these, keys that all ranks of one job must have alike: they say which messages come, and when it ends."""
+
+
+def alike(sections: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what all ranks of a job must have alike: what defines the result, and how its rounds go."""
+    every = flat_sections(sections)
+    return {**defining(sections), **{key: every[key] for key in _ALIKE if key in every}}
+
 
 def defining(sections: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
     """Return sections with the keys that define a run's result alone; what is no section is left out."""
