@@ -204,17 +204,33 @@ def _leave_without(missing: Sequence[int], recipe: Recipe, members: Members) -> 
 
 
 def leave() -> NoReturn:
-    """End this rank, with all others, at once: freeing every module that fedml imported takes over a second a rank."""
+    """End this rank, with all others, at once: freeing every module that fedml imported takes over a second a rank.
+
+    The server, with which all is done and saved, ends who does not come to the end, as somebody who is frozen.
+    """
     from mpi4py import MPI
 
-    from fedclip_plugin.federated.managers.watchdog import together
+    from fedclip_plugin.federated.departure import end_job
+    from fedclip_plugin.federated.managers.watchdog import Watchdog, together
 
-    rank = MPI.COMM_WORLD.Get_rank()
+    comm = MPI.COMM_WORLD
+    rank = comm.Get_rank()
+
+    def _end_others(late: list[str]) -> None:
+        print(f"the job ends without {late[0]}, which does not come to its end; all results are saved")
+        sys.stdout.flush()
+        end_job(comm)
+
     # Called past mpi4py, which keeps Python's lock meanwhile: the watchdog could not run.
     finalize = getattr(ctypes.CDLL(MPI.__file__), "MPI_Finalize", MPI.Finalize)
-    limit = _SUMMARY_SECONDS if rank else _LEAVE_SECONDS
-    with together(None, f"rank {rank}, with everything done and saved", "its end", limit):
+    if rank == 0:
+        watchdog = Watchdog(_end_others)
+        watchdog.expect(["another rank"], _LEAVE_SECONDS)
         finalize()
+        watchdog.close()
+    else:
+        with together(None, f"rank {rank}, with everything done and saved", "its end", _SUMMARY_SECONDS):
+            finalize()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -31,6 +31,15 @@ def test_a_silo_that_freezes_is_named_within_the_timeout_and_no_other(workshop):
     assert outcome.seconds < 4 + START_SECONDS
 
 
+def test_a_silo_that_freezes_when_all_is_done_is_ended_and_the_job_has_not_failed(workshop):
+    outcome = workshop.sabotage(workshop.recipe("failure_stay", **TWO_SILOS), "stay")
+    assert "the job ends without another rank, which does not come to its end; all results are saved" in outcome.out
+    assert "Errorcode: 0" in outcome.err, "the launcher ends with 0 then"
+    assert (outcome.folder.adapters / "final").exists()
+    assert outcome.lines[-1].round == 3
+    assert outcome.seconds < START_SECONDS
+
+
 def test_everything_wrong_with_the_images_is_said_at_once(workshop, own_images):
     root = own_images("wrong_images")
     (root / "silo_a").rename(root / "elsewhere")
