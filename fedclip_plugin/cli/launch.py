@@ -213,7 +213,7 @@ def _words(options: argparse.Namespace, path: Path, folder: RunFolder, members: 
     else:
         words += [str(path), *(["--run", str(options.run_dir)] if options.run_dir else [])]
     words += ["--resume"] if options.resume or again else []
-    words += [word for name in members.without for word in ("--without", name)]
+    words += [f"--without={name}" for name in members.without]  # a name may begin with a dash
     words += [word for override in options.overrides for word in ("--set", override)]
     words += ["--progress" if _progress(options) else "--no-progress"]
     return words + (["--debug"] if options.debug else [])

@@ -1,5 +1,6 @@
 """A job that lost a silo is started again without it; who is to blame is read from what mpirun and the server say."""
 
+import argparse
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fedclip_plugin.cli import launch, run
 from fedclip_plugin.cli.main import main
 from fedclip_plugin.cli.mpirun.command import Launch, Watch
 from fedclip_plugin.cli.mpirun.host_faults import HostFault
@@ -17,6 +19,7 @@ from fedclip_plugin.cli.mpirun.run_and_wait import Ending, JobSignals, attend
 from fedclip_plugin.errors import FedClipError
 from fedclip_plugin.federated import stop
 from fedclip_plugin.federated.local_comm import LocalComm
+from fedclip_plugin.federated.members import Members
 from fedclip_plugin.federated.stop import SILENT_RANKS, WAITED_IN_VAIN, noted_ranks, stop_job
 from fedclip_plugin.runs import RunFolder
 from tests.support.round_records import round_line, round_record
@@ -157,6 +160,13 @@ WORDS = ["launch", "miniature/clip_tiny_fedclip", "--run", "run", "--keep-going"
 ENOUGH = ["--set", "fedclip_args.min_silos=1"]
 
 
+def left_out(words):
+    """Return the silos without which a rank is started, as it reads its words itself."""
+    parser = argparse.ArgumentParser()
+    run.add(parser)
+    return parser.parse_args(words).without
+
+
 def options_of(words):
     return [word for word in words if word != "--no-progress"]
 
@@ -171,14 +181,21 @@ def test_a_job_goes_on_without_each_silo_that_it_loses(elsewhere, monkeypatch, c
     assert main([*WORDS, *ENOUGH]) == 0
     told = capsys.readouterr().err.splitlines()
     first, second, third = ((ranks, options_of(words)) for ranks, words, _ in jobs.started)
-    names = [words[words.index("--without") + 1] for _, words in (second, third)]
+    names, both = left_out(second[1]), left_out(third[1])
     assert (first[0], second[0], third[0]) == (4, 3, 2)
-    assert "--without" not in first[1] and "--resume" not in first[1]
-    assert "--resume" in second[1] and third[1].count("--without") == 2
+    assert not left_out(first[1]) and "--resume" not in first[1]
+    assert "--resume" in second[1] and len(names) == 1 and len(both) == 2
     assert told[0] == f"fedclip: {names[0]} was ended by signal 9: the job goes on without, from the beginning"
     assert "stayed silent: the job goes on without, after round 3" in told[1]
     assert told[2].startswith("fedclip: the job came to its end without ") and names[0] in told[2]
     assert len(told) == 3
+
+
+def test_a_silo_whose_name_begins_with_a_dash_is_left_out_too():
+    options = argparse.Namespace(hostfile=None, run_dir=None, resume=False, overrides=[], progress=False, debug=False)
+    members = Members(3, {0: "-x", 2: "south east"})
+    words = launch._words(options, Path("demo.yaml"), RunFolder(Path("run")), members, True)
+    assert left_out(words[words.index("run") + 1 :]) == ["-x", "south east"]
 
 
 def test_where_no_silo_may_be_lost_it_has_no_use(elsewhere, capsys):
@@ -259,7 +276,7 @@ def test_by_hand_the_hostfile_stays_that_of_all_silos(elsewhere, monkeypatch):
     words = ["launch", "miniature/clip_tiny_fedclip", "--run", "run", "--hostfile", "hosts", "--without", "cartoon"]
     assert main([*words, *ENOUGH]) == 0
     ((ranks, own, hosts),) = jobs.started
-    assert ranks == 3 and own[own.index("--without") + 1] == "cartoon"
+    assert ranks == 3 and left_out(own) == ["cartoon"]
     assert hosts == "head slots=1\nnorth slots=1\nsouth slots=1\n"
 
 
