@@ -15,6 +15,7 @@ from fedclip_plugin.recipe.faults import Fault, recipe_error
 from fedclip_plugin.recipe.fedml_refusals import REFUSED_KEYS, UNSAFE_IF_TRUE
 from fedclip_plugin.recipe.rules.data import shares_out, told_silos
 from fedclip_plugin.recipe.rules.defences import drop_foreign
+from fedclip_plugin.recipe.rules.differential_privacy import implied
 from fedclip_plugin.recipe.schema.sections import SECTIONS, SWITCHES, RecipeSections, alike, defining, without_idle
 
 
@@ -55,6 +56,7 @@ class Recipe(RecipeSections):
         values, faults = check(sections)
         if faults := [*earlier, *faults]:
             raise recipe_error(str(source), faults)
+        values |= implied(values)
         made = {
             name: model.model_construct(**{key: values[f"{name}.{key}"] for key in model.model_fields})
             for name, model in SECTIONS.items()

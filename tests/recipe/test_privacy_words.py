@@ -3,7 +3,7 @@
 import pytest
 
 from fedclip_plugin.cli.main import main
-from fedclip_plugin.recipe import find_recipe, load_recipe
+from fedclip_plugin.recipe import Recipe, find_recipe, load_recipe
 from fedclip_plugin.recipe.privacy_words import privacy_words, secure_sums_words
 
 MINIATURE = "miniature/clip_tiny_fedclip"
@@ -34,6 +34,16 @@ def test_of_sums_no_gradient_is_told_and_without_privacy_nothing():
     told = privacy_words(ridge)
     assert told is not None and told.endswith("noise is on the sums")
     assert privacy_words(load_recipe(find_recipe(MINIATURE))) is None
+
+
+def test_the_resolved_recipe_has_the_loss_that_privacy_takes():
+    private = load_recipe(find_recipe(MINIATURE), ["fedclip_args.dp_target_epsilon=8"])
+    assert "loss: class_cross_entropy" in private.to_yaml()
+    assert Recipe.from_flat(private.flat()) == private
+    assert load_recipe(find_recipe(MINIATURE)).fedclip_args.loss is None
+    keys = ("dp_target_epsilon=1", "min_class_count=1", "augmented_views=0")
+    ridge = load_recipe(find_recipe("miniature/clip_tiny_ridge"), [f"fedclip_args.{key}" for key in keys])
+    assert ridge.fedclip_args.loss is None, "of sums there is no loss"
 
 
 def test_validate_says_so(capsys):

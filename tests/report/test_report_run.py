@@ -267,6 +267,19 @@ def test_a_page_says_of_which_rounds_a_silo_was_left_out(tmp_path, workshop):
     assert "Left out of the job: photo of rounds 2 to 3; photo of round 5." in section.notes
 
 
+def test_a_page_tells_what_privacy_promises_and_which_loss_it_took(tmp_path, workshop):
+    private = line(1, 1, delta=1e-5)
+    private["silos"]["photo"] |= {"epsilon": 4.5}
+    folder = make_run(tmp_path, workshop, [line(0, 0), private], "fedclip_args.dp_target_epsilon=8")
+    recipe = load_recipe(folder.recipe)
+    notes = _summary(RoundArrays.read(folder), recipe, "FedCLIP").notes
+    (told,) = [note for note in notes if note.startswith("Differential privacy of each training image")]
+    assert "epsilon 8 at most" in told
+    assert told.endswith("the loss is the cross entropy of each image over all classes.")
+    facts = dict(run_page(recipe, folder).facts)
+    assert facts["differential privacy of a training image, largest of a silo"] == "epsilon 4.5, delta 1e-05"
+
+
 def test_a_page_names_who_was_late_and_compares_the_others(tmp_path, workshop):
     late = line(2, 1, late=["photo"], silent=["photo"])
     late["silos"]["photo"] = {"train_loss": None, "validation": None, "test": None, "images": {}}

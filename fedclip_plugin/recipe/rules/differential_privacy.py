@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from fedclip_plugin.errors import MethodError
 from fedclip_plugin.methods.registry import METHODS, Method
@@ -25,6 +26,12 @@ _WITHOUT = {
 def is_private(values: Values) -> bool:
     """Return whether a recipe asks for differential privacy, by ``section.key`` to value."""
     return any(values.get(f"fedclip_args.{key}") is not None for key in DP_SWITCHES)
+
+
+def implied(values: Values) -> dict[str, Any]:
+    """Return the keys of a checked recipe that its privacy sets: the loss, where anything is trained."""
+    trained = is_private(values) and METHODS[values["fedclip_args.method"]].sums is None
+    return {"fedclip_args.loss": "class_cross_entropy"} if trained else {}
 
 
 def _switched_on(values: Values) -> Iterator[Fault]:

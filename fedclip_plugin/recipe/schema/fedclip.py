@@ -35,12 +35,13 @@ from fedclip_plugin.recipe.schema.types import (
 )
 
 DP_DELTA, DP_CLIP = 1e-5, 1.0
+"""What ``dp_delta`` and ``dp_clip`` are where they are left out."""
+
 DP_SWITCHES = ("dp_target_epsilon", "dp_noise_multiplier")
 """Keys of which one at least asks for differential privacy."""
 
 DP_ROUNDING = 1 + 1e-9
 """By which factor an epsilon may be above its bound, for sums and searches in floating point."""
-"""What ``dp_delta`` and ``dp_clip`` are where they are left out."""
 
 
 class FedClipArgs(Section):

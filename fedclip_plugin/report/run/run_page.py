@@ -8,6 +8,7 @@ import numpy as np
 
 from fedclip_plugin.methods.registry import METHODS
 from fedclip_plugin.recipe import Recipe
+from fedclip_plugin.recipe.privacy_words import privacy_words, secure_sums_words
 from fedclip_plugin.report.page import Page, Section, Table, pictured, provenance
 from fedclip_plugin.report.run.calibration_section import calibration_section
 from fedclip_plugin.report.run.clients_section import clients_section
@@ -117,6 +118,8 @@ def _summary(history: RoundArrays, recipe: Recipe, method: str) -> Section:
     notes += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in zero_shot_warnings(history.records)]
     if note := silent_note(accuracies):
         notes.append(f"{note[0].upper()}{note[1:]}.")
+    protection = privacy_words(recipe), secure_sums_words(recipe)
+    notes += [f"{words[0].upper()}{words[1:]}." for words in protection if words]
     if gone := silo_rounds(history.records, "without"):
         notes.append(f"Left out of the job: {'; '.join(gone)}.")
     for field, told in _LEFT_OUT.items():
