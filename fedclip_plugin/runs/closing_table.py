@@ -217,8 +217,9 @@ def round_text(record: RoundRecord, rounds: int, silos: int, noun: str = "silos"
         f"up {size(record.bytes_up)} down {size(record.bytes_down)}",
         f"{record.seconds['round']:.2f} s",
     ]
-    if record.epsilon is not None:
-        parts.insert(3, f"epsilon {record.epsilon:.3g}")
+    if spent := [silo.epsilon for silo in record.silos.values() if silo.epsilon is not None]:
+        told = dict.fromkeys(f"{bound:.3g}" for bound in (min(spent), max(spent)))
+        parts.insert(3, f"epsilon {' to '.join(told)}")
     for word, named in (("late", record.late), ("dropped", record.dropped), ("outliers", record.outliers)):
         if named:
             more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""

@@ -14,6 +14,7 @@ from fedclip_plugin.federated.privacy.secret_random import KEY_BYTES, SecretRand
 from fedclip_plugin.federated.privacy.silo_privacy import SiloPrivacy, require_budget
 from fedclip_plugin.methods import METHODS, Method
 from fedclip_plugin.runs import RunFolder, load_adapter
+from fedclip_plugin.runs.closing_table import round_text
 from tests.support.in_process_federation import SILOS, Federation, settings_of, silo_features
 
 ABLE = [own.name for own in METHODS.data.values() if isinstance(own, Method) and own.image_gradients]
@@ -43,6 +44,14 @@ def test_each_round_tells_what_is_spent_and_no_loss(tmp_path, method):
     assert ledger(run, "art")["rounds"] == 2
     best = load_adapter(run.folder.adapters / "best")
     assert best.metrics["epsilon"] == run.lines[-1].epsilon and best.metrics["delta"] == 1e-3
+
+
+def test_the_console_shows_how_far_the_silos_epsilons_lie_apart(tmp_path):
+    line = federation(tmp_path / "run", comm_round=1).run().lines[1]
+    assert f"  epsilon {line.epsilon:.3g}  up" in round_text(line, 1, 3)
+    art = line.silos["art"].model_copy(update={"epsilon": 0.5})
+    apart = line.model_copy(update={"silos": line.silos | {"art": art}})
+    assert f"  epsilon 0.5 to {line.epsilon:.3g}  up" in round_text(apart, 1, 3)
 
 
 @pytest.mark.parametrize("method", SUMS)
