@@ -149,8 +149,11 @@ def test_what_was_cropped_is_encoded_without_decoding_it_again(images, tmp_path,
     crops = own.pixels(images, True)
     found = own.images(images, True, crops=crops)
     assert (len(opened), found.encoded, found.kept, len(found.faults)) == (13, 12, crops.kept, 1)
-    assert torch.equal(found.data.features, source(tmp_path / "other").images(images, True).data.features)
+    decoded = source(tmp_path / "other").images(images, True)
     assert len(opened) == 26
+    # Not its bits: a bad file leaves a gap in a batch of files and none in one of crops, and some processors
+    # multiply matrices of other heights in another order.
+    torch.testing.assert_close(found.data.features, decoded.data.features, atol=1e-5, rtol=1e-4)
 
 
 def numbered(count=50, views=3):

@@ -128,7 +128,7 @@ def test_a_run_is_not_resumed_under_a_policy_without_the_log_of_its_earlier_star
     monkeypatch.setenv("FEDCLIP_EGRESS_LOG", str(tmp_path / "elsewhere"))
     for _ in range(2):
         missing = pytest.raises(
-            PolicyError, match=r"^the log of the earlier starts is missing: the run has 2 complete rounds"
+            PolicyError, match=r"^the log of the earlier starts is missing: the silo has 2 complete rounds"
         )
         with missing, job_egress(None, recipe, tmp_path / "demo", 1):
             silo_egress.require_rest(None, "north (rank 1)", 2, 2)

@@ -85,7 +85,7 @@ def test_the_run_was_killed_after_a_complete_round(story):
 def test_a_lost_log_refuses_by_name_before_anything_is_trained(story):
     outcome, done = story.without_log, story.killed.lines[-1].round
     assert outcome.code == 2, outcome.err
-    assert f"the log of the earlier starts is missing: the run has {done} complete round" in outcome.err
+    assert f"the log of the earlier starts is missing: the silo has {done} complete round" in outcome.err
     assert f"cartoon (rank 2), before it goes on after round {done}" in outcome.err
     assert "Traceback" not in outcome.err
     assert outcome.lines == story.killed.lines
