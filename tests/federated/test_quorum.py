@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fedclip_plugin.errors import RecipeError
+from fedclip_plugin.errors import FederationError, RecipeError
+from fedclip_plugin.federated.managers import handlers, server
 from fedclip_plugin.federated.managers.quorum import Quorum
 from fedclip_plugin.federated.roles.trainer import FedClipTrainer
 from fedclip_plugin.machine import torch_threads
@@ -261,6 +262,31 @@ def test_a_round_that_is_short_from_the_start_waits_for_who_is_behind(tmp_path):
     assert late.in_round(3)()
     late.deliver()
     assert [line.answered for line in late.lines[3:]] == [("art", "cartoon")] * 2
+
+
+@pytest.mark.parametrize(("least", "others"), [(2, {2}), (1, {0, 2})])
+def test_a_round_is_not_closed_with_too_few_where_who_was_waited_for_may_train_no_more(
+    tmp_path, monkeypatch, least, others
+):
+    """Cartoon comes back, and its images' privacy is spent too: then there are fewer than ``min_silos`` for good."""
+
+    def end(comm, who, error, silent=()):
+        raise FederationError(str(error))
+
+    monkeypatch.setattr(server, "stop_job", end)
+    monkeypatch.setattr(handlers, "stop_job", end)
+    late = Late(tmp_path / "run", least_silos=least, min_silos=least)
+    late.run.silos[1]._driver._spent = lambda: {"epsilon": 1.0, "spent": late.run.silos[1]._driver.round == 1}
+    late.deliver(until=late.in_round(2))
+    late.deliver(2, until=lambda: late.run.server._quorum.reached)
+    late.run.server._averager.spent |= others
+    late.deliver(2, until=late.in_round(3))
+    assert late.run.server._averager.short
+    with pytest.raises(FederationError, match=rf"fewer than min_silos, {least}: .* adapters/final is of round 2, the"):
+        late.deliver()
+    folder = late.run.folder
+    assert [len(line.answered) for line in folder.rounds()] == [0, 3, 2], "round 3 has no adapter"
+    assert (folder.adapters / "final").resolve() == folder.round_folder(2).resolve()
 
 
 @pytest.mark.parametrize("phase", ["sums", "trials"])

@@ -114,8 +114,8 @@ class AveragingDriver(FedMLAggregator):
         self.flag_client_model_uploaded_dict[place] = True
 
     def check_whether_all_receive(self) -> bool:
-        """Return whether the round is over, and forget who has answered if so."""
-        if not self.quorum.is_over():
+        """Return whether the round is over, and forget who has answered if so; one that is short is not closed."""
+        if not self.quorum.is_over() or self.short:
             return False
         flags = self.flag_client_model_uploaded_dict
         self._answered = [place for place in self.sampled if flags[place]]

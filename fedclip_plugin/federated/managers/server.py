@@ -132,6 +132,8 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         """Close the round if it is over: by its last answer when that is no update, or by the time that has passed."""
         if not self.lenient or not self._quorum.is_over():
             return
+        if self._averager.short:
+            self._end_short()
         answer = self._averager.an_answer()
         if answer is not None:
             self._close_round(*answer)
@@ -148,6 +150,13 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
         message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, update)
         message.add_params(MyMessage.MSG_ARG_KEY_NUM_SAMPLES, images)
         self.handle_message_receive_model_from_client(message)
+
+    def _end_short(self) -> None:
+        """End the job where those that the round waited for are back, and may train no more."""
+        last = self.args.round_idx
+        text = self._no_more(last)
+        self._recorder.excuse(last, self._recorder.silent(last))
+        stop_job(self.args.comm, self.where(), text)
 
     def _take_late(self, place: int, report: SiloReport) -> None:
         """Leave out what a silo answers to the adapter of a round that is over, and let it take part again.
