@@ -69,11 +69,11 @@ def clipped_sum(
     with _watched(_linear_layers(adapter)) as passes:
         logits = adapter.logits(inputs, text)
     outputs = torch.autograd.grad(_loss(logits, inputs, labels, text, zero_shot_distillation), passes.outputs)
-    lengths = [
-        vector_norm(gradient, dim=-1) * torch.sqrt(vector_norm(own, dim=-1).square() + (layer.bias is not None))
+    squares = [
+        vector_norm(gradient, dim=-1).square() * (vector_norm(own, dim=-1).square() + (layer.bias is not None))
         for layer, own, gradient in zip(passes.layers, passes.inputs, outputs, strict=True)
     ]
-    norms = vector_norm(torch.stack(lengths), dim=0)
+    norms = torch.stack(squares).sum(0).sqrt()
     factors = _factors(norms, clip)
     sums: dict[Tensor, Tensor] = {}
     for layer, own, gradient in zip(passes.layers, passes.inputs, outputs, strict=True):

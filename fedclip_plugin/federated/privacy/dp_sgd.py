@@ -63,4 +63,4 @@ def set_noisy_gradients(
 ) -> None:
     """Give each parameter its sum, which changes, with noise of a standard ``deviation`` and by ``expected`` images."""
     for parameter, own in zip(parameters, sums, strict=True):
-        parameter.grad = random.add_normal(own, deviation).div_(expected)
+        parameter.grad = random.add_normal(own, deviation, 1 / expected)

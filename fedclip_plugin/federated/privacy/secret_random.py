@@ -54,17 +54,16 @@ class SecretRandom:
         """
         return self.add_normal(torch.zeros(count, dtype=dtype), 1.0)
 
-    def add_normal(self, tensor: Tensor, deviation: float) -> Tensor:
-        """Add such numbers times ``deviation`` to a tensor without gaps, of any shape and device, and return it.
+    def add_normal(self, tensor: Tensor, deviation: float, factor: float = 1.0) -> Tensor:
+        """Add such numbers times ``deviation`` to a tensor, multiply by ``factor``, and return it.
 
-        They are made and added in blocks that a processor's cache holds.
+        The tensor has no gaps, and any shape and device. All is done in blocks that a processor's cache holds.
         """
-        flat = tensor.view(-1)
         scratch = self._scratch.get(tensor.dtype) or self._scratch.setdefault(tensor.dtype, _Scratch(tensor.dtype))
-        for part in flat.split(2 * _PAIRS):
+        for part in tensor.view(-1).split(2 * _PAIRS):
             numbers = scratch.numbers[: len(part)]
             self._fill(numbers.numpy(), scratch)
-            part.add_(numbers.to(part.device), alpha=deviation)
+            part.add_(numbers.to(part.device), alpha=deviation).mul_(factor)
         return tensor
 
     def _fill(self, found: npt.NDArray[Any], scratch: _Scratch) -> None:
