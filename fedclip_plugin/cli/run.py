@@ -197,7 +197,7 @@ def _leave_without(missing: Sequence[int], recipe: Recipe, members: Members) -> 
     absent = sorted({*missing, *await_done(comm, there, _LEAVE_SECONDS)})
     if absent:
         told = ", ".join(members.who(recipe, rank) for rank in absent)
-        print(printable(f"the job ends without {told}: no answer to the last adapter; all results are saved"))
+        print(printable(f"the job ends without {told}, which gave no answer in the end; all results are saved"))
         sys.stdout.flush()
         sys.stderr.flush()
         end_job(comm)

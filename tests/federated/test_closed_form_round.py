@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from fedclip_plugin.errors import FederationError
 from fedclip_plugin.features import FeatureSet, TextFeatures
 from fedclip_plugin.federated.forgetting import forget
 from fedclip_plugin.federated.roles.choice import LOSS_QUANTUM, TEMPERATURES, Trials, solutions_of
@@ -157,6 +158,20 @@ def test_trials_that_cannot_be_are_left_out(change, text):
     tried = {name: tensor[None] for name, tensor in Trials.none(5, 6).to_wire().items()} | change
     faults = solver.take_trials(sent([tried]))
     assert text in faults["silo 0"]
+
+
+@pytest.mark.usefixtures("fresh_fedml")
+def test_a_silo_whose_sums_are_left_out_and_who_is_late_then_counts_once(tmp_path):
+    aggregator = federation(tmp_path / "run", min_silos=2).server._aggregator
+    good = Statistics.of(silo_features(1).train, 3, True).to_wire()
+    parts = [good, good, {**good, "sums": torch.zeros(3, 8)}]
+    sums = [Sent(name, 20, part, SIZES) for name, part in zip(SILOS, parts, strict=True)]
+    aggregator.take_sums(sums)
+    assert list(aggregator.dropped) == [SILOS[2]]
+    tried = {name: tensor[None] for name, tensor in Trials.none(5, 6).to_wire().items()}
+    assert aggregator.take_trials([Sent(name, 20, tried, SIZES) for name in SILOS[:2]])["rows"].shape == (3, 8)
+    with pytest.raises(FederationError, match="1 usable update, min_silos is 2"):
+        aggregator.take_trials([Sent(name, 20, tried, SIZES) for name in SILOS[1:]])
 
 
 def test_trials_count_what_each_mix_and_temperature_gives():

@@ -30,7 +30,7 @@ from fedclip_plugin.federated.secure_sums.collector import average
 from fedclip_plugin.methods import Adapter, load_parameters, parameters_of
 from fedclip_plugin.methods.closed_form.adapters import ClosedForm
 from fedclip_plugin.runs import RunFolder
-from fedclip_plugin.text import told
+from fedclip_plugin.text import counted, told
 
 logger = logging.getLogger(__name__)
 _NAMED = 10
@@ -189,7 +189,7 @@ class FedClipAggregator(ServerAggregator):
         """Take in how solutions did, and return the adapter that is chosen by it; errors as :meth:`take_sums`."""
         assert self.closed_form is not None, "asked of those methods only"
         faults = self.dropped | self.closed_form.take_trials(sent)
-        self.require_enough(len(sent) - len(faults), faults)
+        self.require_enough(sum(own.silo not in faults for own in sent), faults)
         if self.settings.forgettable:
             self.folder.save_sums(self.closed_form.arrays())
         return self.closed_form.result()
@@ -228,7 +228,7 @@ class FedClipAggregator(ServerAggregator):
             reasons = "; ".join(f"{told(name)}: {reason}" for name, reason in islice(faults.items(), _NAMED))
             more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
             raise FederationError(
-                f"round {self.args.round_idx + 1}: {usable} usable updates, min_silos is {self.settings.min_silos} "
+                f"round {self.args.round_idx + 1}: {counted(usable, 'usable update')}, min_silos is {self.settings.min_silos} "
                 f"({reasons}{more}); mend those silos and resume {self.folder.path}, or lower fedclip_args.min_silos"
             )
 
