@@ -228,7 +228,8 @@ class FedClipAggregator(ServerAggregator):
             reasons = "; ".join(f"{told(name)}: {reason}" for name, reason in islice(faults.items(), _NAMED))
             more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
             raise FederationError(
-                f"round {self.args.round_idx + 1}: {counted(usable, 'usable update')}, min_silos is {self.settings.min_silos} "
+                f"round {self.args.round_idx + 1}: {counted(usable, 'usable update')}, min_silos is "
+                f"{self.settings.min_silos} "
                 f"({reasons}{more}); mend those silos and resume {self.folder.path}, or lower fedclip_args.min_silos"
             )
 
