@@ -275,14 +275,14 @@ def test_a_round_is_not_closed_with_too_few_where_who_was_waited_for_may_train_n
 
     monkeypatch.setattr(server, "stop_job", end)
     monkeypatch.setattr(handlers, "stop_job", end)
-    late = Late(tmp_path / "run", least_silos=least, min_silos=least)
+    late = Late(tmp_path / "run", fewest_silos=least, min_silos=least)
     late.run.silos[1]._driver._spent = lambda: {"epsilon": 1.0, "spent": late.run.silos[1]._driver.round == 1}
     late.deliver(until=late.in_round(2))
     late.deliver(2, until=lambda: late.run.server._quorum.reached)
     late.run.server._averager.spent |= others
     late.deliver(2, until=late.in_round(3))
     assert late.run.server._averager.short
-    with pytest.raises(FederationError, match=rf"fewer than min_silos, {least}: .* adapters/final is of round 2, the"):
+    with pytest.raises(FederationError, match=rf"and a round needs {least}: .* adapters/final is of round 2, the"):
         late.deliver()
     folder = late.run.folder
     assert [len(line.answered) for line in folder.rounds()] == [0, 3, 2], "round 3 has no adapter"

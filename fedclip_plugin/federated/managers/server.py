@@ -37,7 +37,7 @@ from fedclip_plugin.federated.secure_sums.collector import HelloCollector
 from fedclip_plugin.federated.secure_sums.hello import HELLO, MEMBERS
 from fedclip_plugin.federated.stop import stop_job
 from fedclip_plugin.recipe.rules.secure_sums import FEWEST_IN_A_SUM
-from fedclip_plugin.text import told
+from fedclip_plugin.text import counted, told
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,8 @@ class FedClipServer(ManagerMixin, FedMLServerManager):
     def _no_more(self, last: int) -> str:
         """Take the last complete round for the end of a run that too few silos can go on with, and say so."""
         folder, able = self._aggregator.folder, len(self._aggregator.silos) - len(self._averager.spent)
-        few = f"{able} silos may train on (dp_target_epsilon), and a round needs {self.settings.fewest_silos}"
+        needs = f"a round needs {self.settings.fewest_silos}"
+        few = f"{counted(able, 'silo')} may train on (dp_target_epsilon), and {needs}"
         possible = able >= (FEWEST_IN_A_SUM if self.settings.secure_sums else 1)
         remedy = "lower fedclip_args.min_silos, or " if possible else ""
         if not last:
