@@ -4,31 +4,54 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from torch import Tensor
 
 KEY_BYTES = 32
 _NONCE = bytes(16)  # a key is used once
-_UNIT = 2.0**-53
-_ELEVEN = np.uint64(11)
 _TWELVE, _ONE = np.uint64(12), np.array(1.0).view(np.uint64)[()]
-_PAIRS = 2**14  # of numbers that stay in a processor's cache
+_RING = 2.0**64
+_AT_ONCE = 2**15  # normal numbers that stay in a processor's cache
 
 
-class _Scratch:
-    """Memory for a block of pairs of normal numbers, taken once for all blocks."""
+class _Block:
+    """Memory for ``count`` normal numbers, in which they are made again and again."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.zeros, self.drawn = memoryview(bytes(12 * _PAIRS)), bytearray(12 * _PAIRS)
-        self.uniform = np.empty(_PAIRS)
-        self.numbers = torch.empty(2 * _PAIRS, dtype=dtype)
-        self.lengths, self.angles = torch.empty(2, _PAIRS, dtype=dtype).numpy()
+    def __init__(self, count: int, dtype: torch.dtype) -> None:
+        pairs = (count + 1) // 2
+        self.numbers = torch.empty(count, dtype=dtype)
+        self._zeros, self._drawn = bytes(12 * pairs), bytearray(12 * pairs)
+        self._radii = np.frombuffer(self._drawn, np.uint64, pairs)
+        self._turns = np.frombuffer(self._drawn, np.int32, pairs, 8 * pairs)
+        self._uniform = np.empty(pairs)
+        self._bits = self._uniform.view(np.uint64)
+        self._lengths, self._angles = torch.empty(2, pairs, dtype=dtype).numpy()
+        found, rest = self.numbers.numpy(), count - pairs
+        self._halves = (
+            (np.cos, self._angles, self._lengths, found[:pairs]),
+            (np.sin, self._angles[:rest], self._lengths[:rest], found[pairs:]),
+        )
+
+    def draw(self, stream: CipherContext) -> Tensor:
+        """Return new numbers, which the next call overwrites, by Box and Muller (1958)."""
+        stream.update_into(self._zeros, self._drawn)
+        np.right_shift(self._radii, _TWELVE, out=self._bits)
+        np.bitwise_or(self._bits, _ONE, out=self._bits)  # as floats, from 1 to below 2: no conversion is as fast
+        np.subtract(2.0, self._uniform, out=self._uniform)
+        lengths, angles = self._lengths, self._angles
+        lengths[:] = np.log(self._uniform, out=self._uniform)
+        lengths *= -2
+        np.sqrt(lengths, out=lengths)
+        angles[:] = self._turns
+        angles *= 2.0**-31 * math.pi
+        for wave, of, times, half in self._halves:
+            wave(of, out=half)
+            half *= times
+        return self.numbers
 
 
 class SecretRandom:
@@ -45,10 +68,10 @@ class SecretRandom:
 
     def __init__(self, key: bytes | None = None) -> None:
         self._stream = Cipher(ChaCha20(os.urandom(KEY_BYTES) if key is None else key, _NONCE), mode=None).encryptor()
-        self._scratch: dict[torch.dtype, _Scratch] = {}
+        self._blocks: dict[tuple[int, torch.dtype], _Block] = {}
 
     def normal(self, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return ``count`` standard normal numbers on the CPU, ``[count]``, by Box and Muller (1958).
+        """Return ``count`` standard normal numbers on the CPU, ``[count]``.
 
         Radii come from 52 bits, so that they reach to 8.5 standard deviations; angles from 32.
         """
@@ -59,34 +82,16 @@ class SecretRandom:
 
         The tensor has no gaps, and any shape and device. All is done in blocks that a processor's cache holds.
         """
-        scratch = self._scratch.get(tensor.dtype) or self._scratch.setdefault(tensor.dtype, _Scratch(tensor.dtype))
-        for part in tensor.view(-1).split(2 * _PAIRS):
-            numbers = scratch.numbers[: len(part)]
-            self._fill(numbers.numpy(), scratch)
-            part.add_(numbers.to(part.device), alpha=deviation).mul_(factor)
+        for part in tensor.view(-1).split(_AT_ONCE):
+            kind = len(part), tensor.dtype
+            block = self._blocks.get(kind) or self._blocks.setdefault(kind, _Block(*kind))
+            part.add_(block.draw(self._stream).to(part.device), alpha=deviation).mul_(factor)
         return tensor
 
-    def _fill(self, found: npt.NDArray[Any], scratch: _Scratch) -> None:
-        pairs = (len(found) + 1) // 2
-        drawn = scratch.drawn
-        uniform, lengths, angles = scratch.uniform[:pairs], scratch.lengths[:pairs], scratch.angles[:pairs]
-        self._stream.update_into(scratch.zeros[: 12 * pairs], drawn)
-        bits = uniform.view(np.uint64)
-        np.right_shift(np.frombuffer(drawn, np.uint64, pairs), _TWELVE, out=bits)
-        np.bitwise_or(bits, _ONE, out=bits)  # numbers from 1 to below 2, without a conversion
-        np.subtract(2.0, uniform, out=uniform)
-        lengths[:] = np.log(uniform, out=uniform)
-        lengths *= -2
-        np.sqrt(lengths, out=lengths)
-        angles[:] = np.frombuffer(drawn, np.int32, pairs, 8 * pairs)
-        angles *= 2.0**-31 * math.pi
-        for half, wave in ((found[:pairs], np.cos), (found[pairs:], np.sin)):
-            wave(angles[: len(half)], out=half)
-            half *= lengths[: len(half)]
-
     def sample(self, count: int, rate: float) -> Tensor:
-        """Return which of ``count`` images a Poisson sample has, each by itself with probability ``rate``; int64."""
-        return torch.from_numpy(np.flatnonzero(self._above_zero(count) <= rate))
+        """Return which of ``count`` images a Poisson sample has, each with probability ``rate``, below 1; int64."""
+        drawn = np.frombuffer(self._bytes(8 * count), np.uint64)
+        return torch.from_numpy(np.flatnonzero(drawn < np.uint64(rate * _RING)))
 
     def generator(self) -> np.random.Generator:
         """Return a generator of numpy's for what need not be secret; 128 bits of the stream are its key."""
@@ -94,8 +99,3 @@ class SecretRandom:
 
     def _bytes(self, count: int) -> bytes:
         return self._stream.update(bytes(count))
-
-    def _above_zero(self, count: int) -> npt.NDArray[np.float64]:
-        """Return uniform numbers above 0 and up to 1."""
-        whole = np.frombuffer(self._bytes(8 * count), np.uint64) >> _ELEVEN
-        return (whole.astype(np.float64) + 1.0) * _UNIT
