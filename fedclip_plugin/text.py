@@ -46,6 +46,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def sentence(words: str) -> str:
+    """Return words as a sentence: with a capital letter in front, and a full stop."""
+    return f"{words[0].upper()}{words[1:].removesuffix('.')}."
+
+
 def percent(fraction: float | None) -> str:
     """Return a fraction in percent with one decimal, ``-`` for None."""
     return "-" if fraction is None else f"{100 * fraction:.1f}"

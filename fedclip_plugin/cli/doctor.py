@@ -14,6 +14,7 @@ from fedclip_edge.machine import cores
 from fedclip_edge.terminal import printable, refusal
 from fedclip_plugin.cli.probes import probe, probe_onnxruntime
 from fedclip_plugin.errors import FedClipError
+from fedclip_plugin.text import counted
 
 Finding = tuple[str, str]
 """``ok``, ``note`` or ``FAULT``, and a sentence."""
@@ -31,7 +32,7 @@ def act(options: argparse.Namespace) -> int:
         for state, text in _examined(examine):
             print(f"  {state:5} {printable(text)}", flush=True)
             faults += state == "FAULT"
-    print(f"{faults} fault{'s' if faults > 1 else ''}: mend first" if faults else "fit for a federation")
+    print(f"{counted(faults, 'fault')}: mend first" if faults else "fit for a federation")
     return 1 if faults else 0
 
 
@@ -157,7 +158,7 @@ def _places() -> Iterator[Finding]:
 
 def _silo() -> Iterator[Finding]:
     """Say what binds a silo whose rank runs here: policy, egress log, and keys for secure sums."""
-    from fedclip_plugin.trust.egress_log import VARIABLE, log_place
+    from fedclip_plugin.trust.egress_log import VARIABLE, named_folder
     from fedclip_plugin.trust.silo_policy import find_policy, load_policy, places_told
 
     try:
@@ -167,7 +168,7 @@ def _silo() -> Iterator[Finding]:
         else:
             yield "note", f"no silo policy ({places_told()}): the recipe alone says what leaves this machine"
         if (named := os.environ.get(VARIABLE)) is not None:
-            yield _log_folder(log_place(Path(), "run", 1, named).parent)
+            yield _log_folder(named_folder(named))
     except FedClipError as error:
         yield "FAULT", str(error)
     yield from _silo_keys()

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -187,7 +188,7 @@ def _leave_without(missing: Sequence[int], recipe: Recipe, members: Members) -> 
     """End the job on the server where silos are missing; they never come to the end that MPI waits for."""
     from mpi4py import MPI
 
-    from fedclip_plugin.federated.departure import await_done, end_job, say_done
+    from fedclip_plugin.federated.departure import await_done, say_done
 
     comm = MPI.COMM_WORLD
     if comm.Get_rank():
@@ -197,10 +198,19 @@ def _leave_without(missing: Sequence[int], recipe: Recipe, members: Members) -> 
     absent = sorted({*missing, *await_done(comm, there, _LEAVE_SECONDS)})
     if absent:
         told = ", ".join(members.who(recipe, rank) for rank in absent)
-        print(printable(f"the job ends without {told}, which gave no answer in the end; all results are saved"))
-        sys.stdout.flush()
-        sys.stderr.flush()
-        end_job(comm)
+        _end_without(f"{told}, which gave no answer in the end")
+
+
+def _end_without(told: str) -> NoReturn:
+    """End the job, with which all is done and saved, for those too who do not come to its end."""
+    from mpi4py import MPI
+
+    from fedclip_plugin.federated.departure import end_job
+
+    print(printable(f"the job ends without {told}; all results are saved"))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    end_job(MPI.COMM_WORLD)
 
 
 def leave() -> NoReturn:
@@ -210,27 +220,17 @@ def leave() -> NoReturn:
     """
     from mpi4py import MPI
 
-    from fedclip_plugin.federated.departure import end_job
-    from fedclip_plugin.federated.managers.watchdog import Watchdog, together
+    from fedclip_plugin.federated.managers.watchdog import together, within
 
-    comm = MPI.COMM_WORLD
-    rank = comm.Get_rank()
-
-    def _end_others(late: list[str]) -> None:
-        print(f"the job ends without {late[0]}, which does not come to its end; all results are saved")
-        sys.stdout.flush()
-        end_job(comm)
-
+    rank = MPI.COMM_WORLD.Get_rank()
+    if rank:
+        guard = together(None, f"rank {rank}, with everything done and saved", "its end", _SUMMARY_SECONDS)
+    else:
+        guard = within(_LEAVE_SECONDS, partial(_end_without, "another rank, which does not come to its end"))
     # Called past mpi4py, which keeps Python's lock meanwhile: the watchdog could not run.
     finalize = getattr(ctypes.CDLL(MPI.__file__), "MPI_Finalize", MPI.Finalize)
-    if rank == 0:
-        watchdog = Watchdog(_end_others)
-        watchdog.expect(["another rank"], _LEAVE_SECONDS)
+    with guard:
         finalize()
-        watchdog.close()
-    else:
-        with together(None, f"rank {rank}, with everything done and saved", "its end", _SUMMARY_SECONDS):
-            finalize()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

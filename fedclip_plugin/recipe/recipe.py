@@ -140,11 +140,11 @@ class Recipe(RecipeSections):
         Places (images, caches, run folder), time-outs, devices and the number of rounds do not enter: a run may be
         moved, and continued for longer.
         """
-        return hashlib.sha256(json.dumps(defining(self._plain()), sort_keys=True).encode()).hexdigest()
+        return _sha256(defining(self._plain()))
 
     def job_digest(self) -> str:
         """Return the SHA-256 of what all ranks of one job must have alike: what defines the result, and its rounds."""
-        return hashlib.sha256(json.dumps(alike(self._plain()), sort_keys=True).encode()).hexdigest()
+        return _sha256(alike(self._plain()))
 
     def values(self) -> dict[str, Any]:
         """Return what rules between keys look at: ``section.key`` to its value, of the sections that there are."""
@@ -159,3 +159,7 @@ class Recipe(RecipeSections):
     def _plain(self) -> dict[str, dict[str, Any]]:
         dumped: dict[str, dict[str, Any]] = self.model_dump(mode="json", exclude_none=True)
         return {name: dumped[name] for name in SECTIONS if name in dumped}
+
+
+def _sha256(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

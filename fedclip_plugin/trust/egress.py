@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedclip_plugin.errors import PolicyError
@@ -12,7 +12,14 @@ from fedclip_plugin.text import counted, size, told
 from fedclip_plugin.trust.egress_log import VARIABLE, EgressLog, log_place
 from fedclip_plugin.trust.left_before import LeftBefore
 from fedclip_plugin.trust.outgoing import Outgoing
-from fedclip_plugin.trust.policy_check import Asked, message_violations, recipe_violations, refusal, rest_violations
+from fedclip_plugin.trust.policy_check import (
+    Asked,
+    Violation,
+    message_violations,
+    recipe_violations,
+    refusal,
+    rest_violations,
+)
 from fedclip_plugin.trust.silo_policy import PolicyFile, find_policy, load_policy, places_told
 
 logger = logging.getLogger(__name__)
@@ -67,8 +74,7 @@ class Egress:
         if self.refused is None and self._file is not None:
             violations = recipe_violations(self._file.policy, asked, self._left)
             if violations:
-                self.refused = refusal(self._file, f"the recipe of run {asked.run}", violations)
-                self._note_refused("recipe", [violation.policy_key for violation in violations], None)
+                self._refuse(self._file, f"the recipe of run {asked.run}", "recipe", violations)
         if self.refused is not None:
             raise self.refused
 
@@ -99,9 +105,7 @@ class Egress:
             )
             raise self.refused
         if violations := rest_violations(self._file.policy, self._asked, done, self._left):
-            self.refused = refusal(self._file, f"what is left to train of run {self.run}", violations)
-            self._note_refused("recipe", [violation.policy_key for violation in violations], None)
-            raise self.refused
+            raise self._refuse(self._file, f"what is left to train of run {self.run}", "recipe", violations)
 
     def leaving(self, message: Outgoing) -> None:
         """Let a message pass: hold it against the policy, and write it into the log; the caller sends it next.
@@ -116,10 +120,7 @@ class Egress:
         if self._file is not None and not message.only_fault:
             violations = message_violations(self._file.policy, message, self._left)
             if violations:
-                self.refused = refusal(self._file, f"a message ({message.kind})", violations)
-                keys = [violation.policy_key for violation in violations]
-                self._note_refused(message.kind, keys, message.round)
-                raise self.refused
+                raise self._refuse(self._file, f"a message ({message.kind})", message.kind, violations, message.round)
         if self.log is not None:
             self.log.note(message)
         self._left.add(message.kind, message.size, message.epsilon, message.delta, message.account)
@@ -135,9 +136,14 @@ class Egress:
         many = counted(self.log.messages, "message")
         return f"egress log {self.log.path}: {many}, {size(self.log.sent)}, last hash {self.log.last_hash}"
 
-    def _note_refused(self, what: str, policy_keys: list[str], round_: int | None) -> None:
+    def _refuse(
+        self, file: PolicyFile, told: str, what: str, violations: Sequence[Violation], round_: int | None = None
+    ) -> PolicyError:
+        """Return the error that names violations; nothing may leave from now on, and the log has it as ``what``."""
+        self.refused = refusal(file, told, violations)
         if self.log is not None:
-            self.log.note_refused(what, policy_keys, round_)
+            self.log.note_refused(what, [violation.policy_key for violation in violations], round_)
+        return self.refused
 
 
 def sends_through_egress() -> bool:

@@ -242,9 +242,14 @@ def log_place(logs: Path, run: str, rank: int, named: str | None) -> Path:
     """
     if named is None:
         return logs / f"egress_{rank}.jsonl"
+    return named_folder(named) / f"{run}_egress_{rank}.jsonl"
+
+
+def named_folder(named: str) -> Path:
+    """Return the folder that a value of :data:`VARIABLE` names; a PolicyError where it is empty, or no full path."""
     if not named.strip() or not Path(named).is_absolute():
         raise PolicyError(f"{VARIABLE} is {named!r}, and must be the full path of a folder: give one, or unset it")
-    return Path(named) / f"{run}_egress_{rank}.jsonl"
+    return Path(named)
 
 
 def _now() -> str:

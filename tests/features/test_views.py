@@ -143,17 +143,15 @@ def test_an_unreadable_file_is_told_once_and_has_no_views(images, tmp_path):
 
 
 def test_what_was_cropped_is_encoded_without_decoding_it_again(images, tmp_path, opened):
-    (images.root / "cat" / "bad.png").write_bytes(b"nothing")
+    """The bad file is the last one, so that batches are of the same images: other ones may have other last bits."""
+    (images.root / "dog" / "bad.png").write_bytes(b"nothing")
     images = scan_folder(images.root, "silo", None)
     own = source(tmp_path)
     crops = own.pixels(images, True)
     found = own.images(images, True, crops=crops)
     assert (len(opened), found.encoded, found.kept, len(found.faults)) == (13, 12, crops.kept, 1)
-    decoded = source(tmp_path / "other").images(images, True)
+    assert torch.equal(found.data.features, source(tmp_path / "other").images(images, True).data.features)
     assert len(opened) == 26
-    # Not its bits: a bad file leaves a gap in a batch of files and none in one of crops, and some processors
-    # multiply matrices of other heights in another order.
-    torch.testing.assert_close(found.data.features, decoded.data.features, atol=1e-5, rtol=1e-4)
 
 
 def numbered(count=50, views=3):

@@ -98,9 +98,16 @@ def together(comm: Any, who: str, what: str, limit: float) -> Iterator[None]:
 
     ``who`` is as for :func:`stop_job`, and ``what`` somebody does not come to, such as ``the end``.
     """
-    told = f"within {limit:.0f} s: look at the silos' hosts"
-    watchdog = Watchdog(lambda late: stop_job(comm, who, f"{late[0]} {told}", WAITED_IN_VAIN))
-    watchdog.expect([f"another rank does not come to {what}"], limit)
+    told = f"another rank does not come to {what} within {limit:.0f} s: look at the silos' hosts"
+    with within(limit, lambda: stop_job(comm, who, told, WAITED_IN_VAIN)):
+        yield
+
+
+@contextmanager
+def within(limit: float, on_silence: Callable[[], None]) -> Iterator[None]:
+    """Call ``on_silence``, in a thread of its own, where a block takes longer than ``limit`` seconds."""
+    watchdog = Watchdog(lambda _: on_silence())
+    watchdog.expect(["the end of the block"], limit)
     try:
         yield
     finally:

@@ -84,8 +84,10 @@ class SecretRandom:
         """
         for part in tensor.view(-1).split(_AT_ONCE):
             kind = len(part), tensor.dtype
-            block = self._blocks.get(kind) or self._blocks.setdefault(kind, _Block(*kind))
-            part.add_(block.draw(self._stream).to(part.device), alpha=deviation).mul_(factor)
+            if kind not in self._blocks:
+                self._blocks[kind] = _Block(*kind)
+            numbers = self._blocks[kind].draw(self._stream)
+            part.add_(numbers.to(part.device), alpha=deviation).mul_(factor)
         return tensor
 
     def sample(self, count: int, rate: float) -> Tensor:

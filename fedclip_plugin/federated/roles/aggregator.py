@@ -227,10 +227,10 @@ class FedClipAggregator(ServerAggregator):
         if usable < min(self.settings.min_silos, len(self.answered)):
             reasons = "; ".join(f"{told(name)}: {reason}" for name, reason in islice(faults.items(), _NAMED))
             more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+            few = f"{counted(usable, 'usable update')}, min_silos is {self.settings.min_silos}"
             raise FederationError(
-                f"round {self.args.round_idx + 1}: {counted(usable, 'usable update')}, min_silos is "
-                f"{self.settings.min_silos} "
-                f"({reasons}{more}); mend those silos and resume {self.folder.path}, or lower fedclip_args.min_silos"
+                f"round {self.args.round_idx + 1}: {few} ({reasons}{more}); mend those silos and resume "
+                f"{self.folder.path}, or lower fedclip_args.min_silos"
             )
 
     def on_after_aggregation(self, aggregated_model_or_grad: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:

@@ -26,7 +26,7 @@ from fedclip_plugin.runs.closing_table import (
     zero_shot_warnings,
 )
 from fedclip_plugin.runs.silo_scores import image_counts, silo_rounds, zero_shot_mean
-from fedclip_plugin.text import percent, size
+from fedclip_plugin.text import percent, sentence, size
 
 _ALONE = (
     "In this run nothing was averaged: every silo has an adapter of its own, on its own machine, and there is no "
@@ -115,11 +115,10 @@ def _summary(history: RoundArrays, recipe: Recipe, method: str) -> Section:
     if target:
         caption += f" Target: {target}, on which no silo trained ({first.images_target} images)."
     notes = [f"This run is not complete: {done} of {asked} rounds are done."] if done < asked else []
-    notes += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in zero_shot_warnings(history.records)]
+    notes += map(sentence, zero_shot_warnings(history.records))
     if note := silent_note(accuracies):
-        notes.append(f"{note[0].upper()}{note[1:]}.")
-    protection = privacy_words(recipe), secure_sums_words(recipe)
-    notes += [f"{words[0].upper()}{words[1:]}." for words in protection if words]
+        notes.append(sentence(note))
+    notes += map(sentence, filter(None, (privacy_words(recipe), secure_sums_words(recipe))))
     if gone := silo_rounds(history.records, "without"):
         notes.append(f"Left out of the job: {'; '.join(gone)}.")
     for field, told in _LEFT_OUT.items():
@@ -134,7 +133,7 @@ def _classes(record: ClassSplitRecord | None, best: int, method: str) -> list[Se
         return []
     head, *rows = class_cells(record, best, method)
     note = class_note(record)
-    return [Section("Base and new classes", tables=[Table(head, rows, f"{note[0].upper()}{note[1:]}.")])]
+    return [Section("Base and new classes", tables=[Table(head, rows, sentence(note))])]
 
 
 def _measured(history: RoundArrays, target: str | None) -> Section:

@@ -20,7 +20,7 @@ from fedclip_plugin.study.tables.headline_cases import best_case, closing, paper
 from fedclip_plugin.study.tables.shots_table import headline, shots_table
 from fedclip_plugin.study.tables.titled_table import StudyTable
 from fedclip_plugin.study.tables.untrained_table import untrained_table
-from fedclip_plugin.text import percent
+from fedclip_plugin.text import percent, sentence
 
 _WIDEST = 11
 """Columns beside the first that a page holds."""
@@ -70,7 +70,7 @@ def _facts(findings: StudyResults) -> list[tuple[str, str]]:
 
 
 def _summary(findings: StudyResults) -> Section:
-    text = [_sentence(line) for kind in KINDS if (line := closing(findings, kind))]
+    text = [sentence(line) for kind in KINDS if (line := closing(findings, kind))]
     if findings.complete():
         return Section("Summary", text=text, notes=findings.faults)
     found, total = len(findings.results), findings.plan.total()
@@ -99,7 +99,7 @@ def _accuracy(findings: StudyResults, kind: Kind) -> Section:
         return Section(kind.capitalize(), notes=[_NOT_YET])
     return Section(
         kind.capitalize(),
-        text=[_sentence(table.title.partition(": ")[2])],
+        text=[sentence(table.title.partition(": ")[2])],
         tables=_shown(table, title=False),
         pictures=[bars(findings, rows, kind), differences(findings, rows, kind)],
     )
@@ -141,17 +141,13 @@ def _shown(table: StudyTable, title: bool = True) -> list[Table]:
     """Return a study's table as the page shows it: one with many columns as two, the title and notes under the last."""
     parts = -(-(len(table.head) - 1) // _WIDEST)
     size = -(-(len(table.head) - 1) // parts)
-    told = " ".join(_sentence(note) for note in ([table.title] if title else []) + [*table.notes])
+    told = " ".join(sentence(note) for note in ([table.title] if title else []) + [*table.notes])
     tables = []
     for start in range(1, len(table.head), size):
         head, *rows = [[row[0], *row[start : start + size]] for row in (table.head, *table.rows)]
         last = start + size >= len(table.head)
         tables.append(Table(head, [[_typeset(cell) for cell in row] for row in rows], _typeset(told) if last else ""))
     return tables
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:].removesuffix('.')}."
 
 
 def _typeset(text: str) -> str:

@@ -98,7 +98,8 @@ def off(one, other):
 )
 def test_the_adapter_is_that_of_plain_averaging(tmp_path, changes):
     plain, masked = both(tmp_path, **changes)
-    assert off(plain, masked) < 5e-6, "each round is off by 1e-8 or so, and Adam and momentum make more of it"
+    most = 5e-6 if "server_momentum" in changes else 1e-6
+    assert off(plain, masked) < most, "each round is off by 1e-8 or so, and Adam and momentum make more of it"
     assert len(masked.run.lines) == len(plain.run.lines) == changes.get("comm_round", 4) + 1
     last = [line.silos for line in (plain.run.lines[-1], masked.run.lines[-1])]
     assert {name: own.test for name, own in last[0].items()} == {name: own.test for name, own in last[1].items()}
